@@ -1,0 +1,27 @@
+"""How long work reports where it stands; who shows it is the caller's business.
+
+>>> list(tracked([1, 2], "counting", lambda label, done, total: None))
+[1, 2]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(label, done, total); done and total are in the work's own units (bytes, tokens, tensors)."""
+
+
+def quiet(label: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def tracked(items: Sequence[T], label: str, progress: Progress = quiet) -> Iterator[T]:
+    """The items, one by one, reported as they are finished."""
+    for done, item in enumerate(items):
+        progress(label, done, len(items))
+        yield item
+    progress(label, len(items), len(items))

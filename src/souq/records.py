@@ -1,0 +1,197 @@
+"""What souq writes down: digests, canonical bytes, and the frozen records people and machines sign.
+
+A record has never heard of git, disks or keys: signing is signing.py, keeping is repo.py.
+
+    >>> digest(b"souq")[:11]
+    'b3:994d47ca'
+    >>> canonical({"b": 1, "a": [True, None]})
+    b'{"a":[true,null],"b":1}'
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import tomli_w
+from blake3 import blake3
+
+from souq.errors import UsageError, nearest
+
+T = TypeVar("T")
+
+Digest = str
+"""`b3:` and the 64 hex digits of a blake3 hash; the prefix leaves room for the next algorithm."""
+
+_DIGEST = re.compile(r"b3:[0-9a-f]{64}")
+
+
+def digest(data: bytes | memoryview) -> Digest:
+    """The digest of raw bytes (https://github.com/BLAKE3-team/BLAKE3-specs)."""
+    return "b3:" + blake3(data).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    return _DIGEST.fullmatch(text) is not None
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: one value, one spelling, so that it can be signed."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+def digest_of(value: Any) -> Digest:
+    """The digest of a value's canonical bytes."""
+    return digest(canonical(value))
+
+
+def digest_files(files: dict[str, bytes]) -> Digest:
+    """The digest of a set of files: every path with the digest of its bytes, sorted by path."""
+    return digest_of({path: digest(data) for path, data in files.items()})
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The parent of everything written down: frozen, compared by value."""
+
+
+class Author(Record, frozen=True):
+    """Who offers a contribution. `key` is an ssh public key; `org` is declared, not proved."""
+
+    name: str
+    email: str
+    key: str
+    org: str = ""
+
+
+Kind = Literal["weights", "data", "evals"]
+
+
+class Contribution(Record, frozen=True, forbid_unknown_fields=True):
+    """contribution.toml: what is offered, by whom, under what terms, and what it claims to mend."""
+
+    title: str
+    kind: Kind
+    author: Author
+    licence: str
+    signoff: str  # "Name <email>", the Developer Certificate of Origin
+    provenance: str = ""
+    fixes: tuple[str, ...] = ()
+    recipe: dict[str, Any] = {}
+
+
+Outcome = Literal["pass", "needs-eyes", "refuse"]
+
+
+class Verdict(Record, frozen=True):
+    """One check's answer about one contribution on one base: truthy unless it refuses."""
+
+    check: str
+    outcome: Outcome
+    because: str
+    evidence: dict[str, Any] = {}
+
+    def __bool__(self) -> bool:
+        return self.outcome != "refuse"
+
+
+class Checked(Record, frozen=True):
+    """What a machine found: every verdict on contribution `subject`, by the rules of commit `base`."""
+
+    subject: Digest
+    base: str
+    verdicts: tuple[Verdict, ...]
+    by: str
+    at: str
+
+
+class Vote(Record, frozen=True):
+    """A person's yes or no to one exact contribution digest, in the words they signed."""
+
+    subject: Digest
+    choice: Literal["approve", "reject"]
+    reason: str
+    by: str
+    at: str
+
+
+class Decision(Record, frozen=True):
+    """What the policy says about one pull request: truthy when it may merge."""
+
+    missing: tuple[str, ...] = ()  # each line is something a person can go and do
+    met: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.missing
+
+
+class Recipe(Record, frozen=True):
+    """What a model is made of: a base, a set of contributions, a merge method. The model is a pure function of it."""
+
+    base: Digest
+    contributions: tuple[Digest, ...]  # sorted: a set, not a history
+    method: str
+    settings: dict[str, Any] = {}
+
+    @property
+    def digest(self) -> Digest:
+        return digest_of(self)
+
+
+class Release(Record, frozen=True):
+    """A version: a recipe, the digest of the model.lock it builds to, and its scores."""
+
+    version: str
+    commit: str
+    recipe: Recipe
+    model: Digest
+    scores: dict[str, float] = {}
+    at: str = ""
+
+
+def parse_toml(text: str, kind: type[T], *, where: str) -> T:
+    """Read what people write; a wrong key is answered with the nearest right one.
+
+    Raises:
+        UsageError: not TOML, an unknown key, a missing key, or a value of the wrong type.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(text), kind)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{where}: not TOML: {error}", hint=f"correct {where} and try again") from error
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {_plainly(str(error), kind)}", hint=f"correct {where} and try again") from error
+
+
+def format_toml(value: Any) -> str:
+    """TOML for people, of a record or a dict; None and defaults are left out."""
+    return tomli_w.dumps(msgspec.to_builtins(value), multiline_strings=False)
+
+
+def read_record(data: bytes, kind: type[T], *, where: str) -> T:
+    """Read a canonical JSON record; unknown keys are ignored here and kept in the bytes that were signed."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _plainly(message: str, kind: type[Any]) -> str:
+    unknown = re.search(r"unknown field `(.+?)`", message)
+    if not unknown:
+        return message
+    word = unknown.group(1)
+    return f"unknown key {word!r}{nearest(word, _keys(kind))}" + message.partition("`" + word + "`")[2]
+
+
+def _keys(kind: Any, seen: frozenset[Any] = frozenset()) -> set[str]:
+    """Every key a record and the records inside it know."""
+    if kind in seen:
+        return set()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = msgspec.structs.fields(kind)
+        names = {field.encode_name for field in fields}
+        return names.union(*(_keys(field.type, seen | {kind}) for field in fields))
+    inside = getattr(kind, "__args__", ())
+    return set().union(*(_keys(part, seen) for part in inside))

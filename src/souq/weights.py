@@ -1,0 +1,314 @@
+"""Tensors by name, and what changes them.
+
+A checkpoint is a mapping from tensor name to array. A Delta turns one checkpoint into another. Both are written
+down as text that points at tensors by digest, so git can show, merge and sign them. This file knows tensors; it has
+never heard of git, disks or people.
+
+    >>> ref = TensorRef.of(np.zeros(2, "f4"))
+    >>> parse_lock(format_lock({"w": ref})) == {"w": ref}
+    True
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from souq.errors import Hostile
+from souq.records import Digest, Record, digest, is_digest
+
+Array = NDArray[Any]
+Checkpoint = Mapping[str, Array]
+Load = Callable[[Digest], Array]
+"""From a digest to its tensor, wherever it is kept."""
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I8": np.dtype("i1"),
+    "I16": np.dtype("<i2"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "U8": np.dtype("u1"),
+    "U16": np.dtype("<u2"),
+    "U32": np.dtype("<u4"),
+    "U64": np.dtype("<u8"),
+    "BOOL": np.dtype("?"),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+MAX_LOCK = 32 << 20  # bytes of text; about 150,000 tensors
+MAX_ELEMENTS = 1 << 36
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """safetensors' name of a numpy dtype."""
+    return _NAMES[dtype.newbyteorder("<") if dtype.byteorder == ">" else dtype]
+
+
+def tensor_digest(array: Array) -> Digest:
+    """The digest of what a tensor is: dtype, shape and little-endian bytes; never of how it is stored."""
+    data = np.ascontiguousarray(array)
+    if data.dtype.byteorder == ">":
+        data = data.astype(data.dtype.newbyteorder("<"))
+    shape = "x".join(map(str, array.shape))
+    hasher = blake3(f"souq tensor 1\n{dtype_name(data.dtype)} {shape}\n".encode())
+    hasher.update(data.reshape(-1).view(np.uint8).data)
+    return "b3:" + hasher.hexdigest()
+
+
+class TensorRef(Record, frozen=True):
+    """A tensor by what it is. Its text is `BF16 576x576 b3:…`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: Digest
+
+    @classmethod
+    def of(cls, array: Array) -> TensorRef:
+        return cls(dtype=dtype_name(array.dtype), shape=array.shape, digest=tensor_digest(array))
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * DTYPES[self.dtype].itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'} {self.digest}"
+
+
+Lock = dict[str, TensorRef]
+"""A checkpoint written down: every tensor's name, dtype, shape and digest."""
+
+
+def format_lock(lock: Mapping[str, TensorRef]) -> str:
+    """A stanza a tensor, sorted, a blank line between: git merges neighbours that way without a driver."""
+    return "souq lock 1\n" + "".join(f"\ntensor {name}\nvalue {lock[name]}\n" for name in sorted(lock))
+
+
+def parse_lock(text: str) -> Lock:
+    """Read what format_lock wrote; anything else is refused.
+
+    Raises:
+        Hostile: not a lock, or a name, shape or digest out of bounds.
+    """
+    return {name: _ref(fields, "value") for name, fields in _stanzas(text, "souq lock 1", {"tensor": {"value"}}, _name)}
+
+
+def lock_digest(lock: Mapping[str, TensorRef]) -> Digest:
+    """The name of a whole checkpoint."""
+    return digest(format_lock(lock).encode())
+
+
+class Lora(Record, frozen=True):
+    """A low-rank change: d = scale * b @ a, with a (r, n) and b (m, r), kept as its author made it."""
+
+    a: TensorRef
+    b: TensorRef
+    scale: float
+    kind = "lora"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.b.shape[0], self.a.shape[1])
+
+
+class Dense(Record, frozen=True):
+    """The whole new tensor; the store keeps it as the exact difference from the base."""
+
+    value: TensorRef
+    kind = "dense"
+
+
+class Sparse(Record, frozen=True):
+    """New values (k,) at flat positions index (k,); every other number is the base's."""
+
+    index: TensorRef
+    value: TensorRef
+    kind = "sparse"
+
+
+Part = Lora | Dense | Sparse
+
+
+class Gram(Record, frozen=True):
+    """What one layer's inputs looked like: G ~ factor.T @ factor + diag, the mean of x x^T over `tokens`.
+
+    factor (k, n), diag (n,) > 0. A summary of activations, never the data (specs/merge_methods.md, section 6).
+    """
+
+    factor: TensorRef
+    diag: TensorRef
+    tokens: int
+    kind = "gram"
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Turns the checkpoint whose lock digest is `base` into another; tensors are named by digest and loaded by need."""
+
+    base: Digest
+    parts: dict[str, Part]
+    grams: dict[str, Gram] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)  # tensor name -> the gram of what flows into it
+
+    def refs(self) -> Iterator[TensorRef]:
+        """Every tensor the delta is made of."""
+        for part in (*self.parts.values(), *self.grams.values()):
+            for key in part.__struct_fields__:
+                if isinstance(value := getattr(part, key), TensorRef):
+                    yield value
+
+    def gram_of(self, name: str) -> Gram | None:
+        return self.grams.get(self.inputs.get(name, ""))
+
+
+def format_delta(delta: Delta) -> str:
+    """delta.lock: the same stanzas as a lock, one for every changed tensor and every sketch."""
+    stanzas = [f"gram {name}\n{_fields(delta.grams[name])}" for name in sorted(delta.grams)]
+    for name, part in sorted(delta.parts.items()):
+        where = f"input {delta.inputs[name]}\n" if name in delta.inputs else ""
+        stanzas.append(f"{part.kind} {name}\n{where}{_fields(part)}")
+    return f"souq delta 1\nbase {delta.base}\n" + "".join("\n" + stanza for stanza in stanzas)
+
+
+_PARTS: dict[str, type[Part | Gram]] = {"lora": Lora, "dense": Dense, "sparse": Sparse, "gram": Gram}
+
+
+def parse_delta(text: str) -> Delta:
+    """Read what format_delta wrote; anything else is refused.
+
+    Raises:
+        Hostile: not a delta, or shapes that cannot belong together.
+    """
+    head, _, rest = text.partition("\n\n")
+    first, _, base = head.strip().partition("\nbase ")
+    if first != "souq delta 1" or not is_digest(base):
+        raise Hostile("delta.lock does not begin with `souq delta 1` and `base b3:…`")
+    keys = {kind: set(cls.__struct_fields__) | ({"input"} if kind != "gram" else set()) for kind, cls in _PARTS.items()}
+    parts: dict[str, Part] = {}
+    grams: dict[str, Gram] = {}
+    inputs: dict[str, str] = {}
+    for name, fields in _stanzas(first + "\n\n" + rest if rest else first + "\n", first, keys, _kind_and_name):
+        kind, _, tensor = name.partition(" ")
+        if kind == "gram":
+            grams[tensor] = Gram(
+                factor=_ref(fields, "factor"), diag=_ref(fields, "diag"), tokens=_whole(fields, "tokens", tensor)
+            )
+            continue
+        if tensor in parts:
+            raise Hostile(f"delta.lock changes {tensor} twice")
+        parts[tensor] = _part(kind, fields, tensor)
+        if "input" in fields:
+            inputs[tensor] = fields["input"]
+    delta = Delta(base, parts, grams, inputs)
+    _belong_together(delta)
+    return delta
+
+
+def _part(kind: str, fields: dict[str, str], name: str) -> Part:
+    if kind == "lora":
+        return Lora(a=_ref(fields, "a"), b=_ref(fields, "b"), scale=_number(fields, "scale", name))
+    if kind == "dense":
+        return Dense(value=_ref(fields, "value"))
+    return Sparse(index=_ref(fields, "index"), value=_ref(fields, "value"))
+
+
+def _belong_together(delta: Delta) -> None:
+    for name, part in delta.parts.items():
+        match part:
+            case Lora(a=a, b=b):
+                fits = len(a.shape) == len(b.shape) == 2 and a.shape[0] == b.shape[1]
+            case Sparse(index=index, value=value):
+                fits = len(index.shape) == 1 and index.shape == value.shape and index.dtype in ("U32", "U64")
+            case _:
+                fits = True
+        gram = delta.gram_of(name)
+        if name in delta.inputs and gram is None:
+            raise Hostile(f"{name} names a sketch that is not there: {delta.inputs[name]}")
+        if not fits:
+            raise Hostile(f"the parts of {name} do not fit each other")
+    for name, gram in delta.grams.items():
+        if len(gram.factor.shape) != 2 or gram.diag.shape != gram.factor.shape[1:] or gram.tokens < 1:
+            raise Hostile(f"the sketch {name} is not a factor (k, n) with a diagonal (n,)")
+
+
+def _fields(part: Part | Gram) -> str:
+    return "".join(f"{key} {getattr(part, key)}\n" for key in part.__struct_fields__)
+
+
+_TENSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,255}")
+
+
+def is_tensor_name(name: str) -> bool:
+    """Letters, digits, `_ . -`, at most 256, no `..`: what every framework writes, and nothing a path could abuse."""
+    return _TENSOR_NAME.fullmatch(name) is not None and ".." not in name
+
+
+def _name(kind: str, name: str) -> str:
+    return name
+
+
+def _kind_and_name(kind: str, name: str) -> str:
+    return f"{kind} {name}"
+
+
+def _stanzas(
+    text: str, first: str, keys: Mapping[str, set[str]], key: Callable[[str, str], str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    if len(text) > MAX_LOCK:
+        raise Hostile(f"a lock of {len(text):,} bytes; the most is {MAX_LOCK:,}")
+    head, *stanzas = text.rstrip("\n").split("\n\n")
+    if head != first:
+        raise Hostile(f"a lock begins with {first!r}, not {head[:40]!r}")
+    seen = set()
+    for stanza in stanzas:
+        title, *lines = stanza.split("\n")
+        kind, _, name = title.partition(" ")
+        fields = dict(line.partition(" ")[::2] for line in lines)
+        if kind not in keys or not is_tensor_name(name) or not set(fields) <= keys[kind] or len(fields) != len(lines):
+            raise Hostile(f"not a stanza of a lock: {stanza[:80]!r}")
+        if key(kind, name) in seen:
+            raise Hostile(f"{name} stands twice in the lock")
+        seen.add(key(kind, name))
+        yield key(kind, name), fields
+
+
+def _ref(fields: Mapping[str, str], key: str) -> TensorRef:
+    dtype, shape, name = (*fields.get(key, "").split(" "), "", "", "")[:3]
+    dims = [] if shape == "scalar" else shape.split("x")
+    if dtype not in DTYPES or not is_digest(name) or not all(re.fullmatch(r"\d{1,12}", dim) for dim in dims):
+        raise Hostile(f"not a tensor: {key} {fields.get(key, 'is missing')[:80]!r}")
+    ref = TensorRef(dtype=dtype, shape=tuple(map(int, dims)), digest=name)
+    if ref.size > MAX_ELEMENTS or str(ref) != fields[key]:
+        raise Hostile(f"not a tensor: {key} {fields[key][:80]!r}")
+    return ref
+
+
+def _whole(fields: Mapping[str, str], key: str, name: str) -> int:
+    if not re.fullmatch(r"\d{1,15}", fields.get(key, "")):
+        raise Hostile(f"{name}: {key} is not a whole number")
+    return int(fields[key])
+
+
+def _number(fields: Mapping[str, str], key: str, name: str) -> float:
+    try:
+        value = float(fields.get(key, ""))
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise Hostile(f"{name}: {key} is not a finite number")
+    return value
