@@ -1,0 +1,98 @@
+"""The fold: a base and a set of deltas make one model, the same bytes for everybody.
+
+The contributions are a set: they are sorted by digest before anything is computed, so no order of merging can show.
+A tensor nobody changed is the base's own.
+
+    merged = Fold(base, {digest: delta}, load, method="covariance")
+    merged["model.layers.0.mlp.up_proj.weight"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from souq.errors import Hostile
+from souq.merge.exact import Float, matmul, round_once
+from souq.merge.methods import METHODS, Change, Sketch, check_settings
+from souq.records import Digest
+from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Load, Lora, Part, Sparse, dtype_name
+
+
+class Fold(Mapping[str, Array]):
+    """The merged checkpoint, lazy: each tensor is computed when it is asked for."""
+
+    def __init__(
+        self,
+        base: Checkpoint,
+        deltas: Mapping[Digest, Delta],
+        load: Load,
+        *,
+        method: str = "covariance",
+        settings: Mapping[str, Any] | None = None,
+        base_sketch: Delta | None = None,
+    ) -> None:
+        check_settings(method, settings or {})
+        self._base, self._load, self._sketch = base, load, base_sketch
+        self._deltas = [deltas[name] for name in sorted(deltas)]
+        self._method, self._settings = METHODS[method], dict(settings or {})
+        self.changed = tuple(sorted({name for delta in self._deltas for name in delta.parts}))
+        self._gram = lru_cache(maxsize=4 * (len(self._deltas) + 1))(self._read_gram)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._base)
+
+    def __len__(self) -> int:
+        return len(self._base)
+
+    def __getitem__(self, name: str) -> Array:
+        base = self._base[name]
+        deltas = [delta for delta in self._deltas if name in delta.parts]
+        if not deltas:
+            return base
+        wide = base.astype(np.float64)
+        changes = [self._change(name, delta, wide) for delta in deltas]
+        if base.ndim == 2:
+            changes = self._merge_matrix(name, changes)
+        else:  # norms and biases: the mean over those who changed them (specs/merge_methods.md, section 9)
+            changes = [Change(c.left, c.right / len(changes), None) for c in changes]
+        for change in changes:
+            wide += change.right if change.left is None else matmul(change.left, change.right)
+        return round_once(wide, dtype_name(base.dtype))
+
+    def _merge_matrix(self, name: str, changes: list[Change]) -> list[Change]:
+        sketch = self._sketch.gram_of(name) if self._sketch else None
+        base = self._gram(sketch) if sketch else None
+        rights = self._method(changes, base, **self._settings)
+        return [Change(change.left, right, None) for change, right in zip(changes, rights, strict=True)]
+
+    def _change(self, name: str, delta: Delta, wide: Float) -> Change:
+        part, gram = delta.parts[name], delta.gram_of(name)
+        left, right = factors(part, wide, self._load)
+        fits = right.shape[-1:] == wide.shape[-1:] and (right if left is None else left).shape[:1] == wide.shape[:1]
+        if not fits or (gram is not None and gram.diag.shape != wide.shape[-1:]):
+            raise Hostile(f"the change to {name} does not have the shape of the base, {wide.shape}")
+        return Change(left, right, self._gram(gram) if gram else None)
+
+    def _read_gram(self, gram: Gram) -> Sketch:
+        return Sketch(
+            self._load(gram.factor.digest).astype(np.float64), self._load(gram.diag.digest).astype(np.float64)
+        )
+
+
+def factors(part: Part, base: Float, load: Load) -> tuple[Float | None, Float]:
+    """A part as left (m, r) and right (r, n), or None and the whole difference from the base, in float64."""
+    match part:
+        case Lora(a=a, b=b, scale=scale):
+            return load(b.digest).astype(np.float64), load(a.digest).astype(np.float64) * scale
+        case Dense(value=value):
+            return None, load(value.digest).astype(np.float64) - base
+        case Sparse(index=index, value=value):
+            difference, where = np.zeros(base.size), load(index.digest)
+            if len(where) and int(where.max()) >= base.size:
+                raise Hostile("a sparse change points past the end of its tensor")
+            difference[where] = load(value.digest).astype(np.float64) - base.reshape(-1)[where]
+            return None, difference.reshape(base.shape)

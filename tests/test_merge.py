@@ -1,0 +1,171 @@
+"""What a merge promises: the same bytes in any order, and the mathematics it claims."""
+
+from __future__ import annotations
+
+import itertools
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from souq.errors import UsageError
+from souq.merge import METHODS, Fold
+from souq.merge.exact import cholesky, matmul, round_once, solve_cholesky
+from souq.merge.methods import Change, Sketch, check_settings
+from souq.weights import Delta, Gram, Lora, TensorRef, tensor_digest
+
+BASE = "b3:" + "0" * 64
+shapes = st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40))
+seeds = st.integers(0, 2**32)
+
+
+def random(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+class Bag:
+    """Tensors by digest, in memory."""
+
+    def __init__(self):
+        self.tensors = {}
+
+    def put(self, array):
+        ref = TensorRef.of(array)
+        self.tensors[ref.digest] = array
+        return ref
+
+    def load(self, digest):
+        return self.tensors[digest]
+
+
+def lora_delta(bag, seed, *, m=12, n=20, rank=3, sketch=True):
+    a, b = random(seed, rank, n).astype("f4"), random(seed + 1, m, rank).astype("f4")
+    part = Lora(a=bag.put(a), b=bag.put(b), scale=0.5)
+    if not sketch:
+        return Delta(BASE, {"w.weight": part})
+    factor = random(seed + 2, 4, n).astype("f2")
+    gram = Gram(factor=bag.put(factor), diag=bag.put(np.full(n, 0.1, "f4")), tokens=9)
+    return Delta(BASE, {"w.weight": part}, {"w": gram}, {"w.weight": "w"})
+
+
+@given(shapes, seeds)
+def test_products_are_right(shape, seed):
+    """matmul is the product, to twelve digits of the largest entries."""
+    m, k, n = shape
+    a, b = random(seed, m, k), random(seed + 1, k, n)
+
+    assert np.allclose(matmul(a, b), a @ b, rtol=1e-10, atol=1e-10)
+
+
+@given(shapes, seeds)
+def test_products_do_not_depend_on_the_order_of_addition(shape, seed):
+    """Adding along the inner dimension in another order gives the same bits: what no BLAS may change."""
+    m, k, n = shape
+    a, b = random(seed, m, k), random(seed + 1, k, n)
+    order = np.random.default_rng(seed).permutation(k)
+
+    assert matmul(a, b).tobytes() == matmul(a[:, order], b[order]).tobytes()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 150), seeds)
+def test_solving_solves(n, seed):
+    """Cholesky factors and solves a positive definite system, blocks and rests alike."""
+    q = random(seed, n, 2 * n)
+    s = q @ q.T / n + 0.1 * np.eye(n)
+    b = random(seed + 1, n, 3)
+
+    assert np.allclose(s @ solve_cholesky(cholesky(s), b), b, atol=1e-8)
+
+
+def test_an_indefinite_matrix_is_refused():
+    with pytest.raises(ValueError, match="positive definite"):
+        cholesky(-np.eye(3))
+
+
+def test_one_rounding_at_the_end():
+    """A value just above a tie goes up: rounding by way of float32 would first make it a tie, then go down."""
+    x = np.array([1 + 2**-8 + 2**-40])
+
+    assert round_once(x, "BF16")[0] == ml_dtypes.bfloat16(1.0078125)
+    assert x.astype(np.float32).astype(ml_dtypes.bfloat16)[0] == 1
+
+
+@given(st.lists(st.floats(width=16, allow_nan=False), min_size=1))
+def test_what_fits_is_not_changed_by_rounding(values):
+    x = np.array(values)
+
+    assert (round_once(x, "F16").astype("f8") == x).all()
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=4, unique=True), st.sampled_from(sorted(METHODS)))
+@settings(deadline=None, max_examples=40)
+def test_strangers_in_any_order_give_the_same_bytes(numbers, method):
+    """The same contributions, in every order, with and without sketches, merge to the same digest."""
+    bag = Bag()
+    base = {"w.weight": random(7, 12, 20).astype(ml_dtypes.bfloat16)}
+    deltas = [(f"b3:{i:064x}", lora_delta(bag, i, sketch=bool(i % 3))) for i in numbers]
+
+    digests = {
+        tensor_digest(Fold(base, dict(order), bag.load, method=method)["w.weight"])
+        for order in itertools.permutations(deltas)
+    }
+
+    assert len(digests) == 1
+
+
+@given(seeds)
+@settings(deadline=None)
+def test_equal_sketches_make_the_mean(seed):
+    """When everybody's inputs look alike, the covariance merge is the mean (ridge and base at nothing)."""
+    gram = Sketch(random(seed, 3, 9), np.full(9, 0.5))
+    changes = [Change(None, random(seed + i, 5, 9), gram) for i in (1, 2, 3)]
+
+    merged = sum(METHODS["covariance"](changes, None, ridge=0.0))
+
+    assert np.allclose(merged, sum(c.right for c in changes) / 3, atol=1e-8)
+
+
+def test_strangers_with_different_inputs_lose_nothing():
+    """Contributions that live on orthogonal inputs are summed: each keeps all it brought."""
+    eye = np.eye(8)
+    one = Change(None, random(1, 5, 8) @ np.diag([1] * 4 + [0] * 4), Sketch(eye[:4], np.full(8, 1e-9)))
+    two = Change(None, random(2, 5, 8) @ np.diag([0] * 4 + [1] * 4), Sketch(eye[4:], np.full(8, 1e-9)))
+
+    merged = sum(METHODS["covariance"]([one, two], None, ridge=0.0))
+
+    assert np.allclose(merged, one.right + two.right, atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [3, 30])
+def test_the_formula_is_the_formula(kept):
+    """Both routes (k x k when sketches are thin, n x n when not) equal the plain normal equations."""
+    grams = [Sketch(random(i, kept, 20), np.abs(random(i + 50, 20)) + 0.1) for i in range(3)]
+    changes = [Change(None, random(i + 90, 6, 20), gram) for i, gram in enumerate(grams[:2])]
+    full = [g.factor.T @ g.factor + np.diag(g.diag) for g in grams]
+    s = full[0] + full[1] + 0.5 * full[2]
+    eps = 1e-4 * np.trace(s) / 20
+
+    expected = sum(c.right @ g for c, g in zip(changes, full[:2], strict=True)) @ np.linalg.inv(s + eps * np.eye(20))
+
+    assert np.allclose(sum(METHODS["covariance"](changes, grams[2])), expected, atol=1e-8)
+
+
+def test_a_low_rank_change_merges_as_its_product_would():
+    """A LoRA and the same change written out in full merge to the same model."""
+    gram, other = Sketch(random(1, 4, 20), np.ones(20)), Sketch(random(2, 4, 20), np.ones(20))
+    b, a, d = random(3, 12, 3), random(4, 3, 20), random(5, 12, 20)
+
+    thin = METHODS["covariance"]([Change(b, a, gram), Change(None, d, other)], None)
+    full = METHODS["covariance"]([Change(None, b @ a, gram), Change(None, d, other)], None)
+
+    assert np.allclose(b @ thin[0] + thin[1], full[0] + full[1], atol=1e-9)
+
+
+def test_a_wrong_setting_is_answered_with_the_right_one():
+    with pytest.raises(UsageError, match="did you mean 'ridge'"):
+        check_settings("covariance", {"rigde": 1})
+    with pytest.raises(UsageError, match="did you mean 'covariance'"):
+        check_settings("covarianse", {})
