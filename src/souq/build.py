@@ -1,0 +1,167 @@
+"""Recipe to model: fold, write down what came out, export it, and let anybody rebuild and compare.
+
+Building needs no torch and no network. A built model is a cache entry named by its recipe: delete it and the same
+bytes come again.
+
+    built = build(main)            # cached by recipe
+    export(main, Path("out"))      # a Hugging Face folder
+    verify(repo)                   # history judged again, every digest compared
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from souq.errors import UsageError
+from souq.merge import Fold
+from souq.progress import Progress, quiet
+from souq.records import Recipe, digest
+from souq.repo import Repo
+from souq.snapshot import Offer, Snapshot, model_files
+from souq.store import Store
+from souq.tensorfile import open_tensors, write_tensors
+from souq.weights import Array, Checkpoint, Lock, TensorRef, format_lock, parse_lock, tensor_digest
+
+
+class Stored(Mapping[str, Array]):
+    """The checkpoint a lock describes, read tensor by tensor from a store that checks every digest."""
+
+    def __init__(self, lock: Lock, store: Store) -> None:
+        self._lock, self._store = lock, store
+
+    def __getitem__(self, name: str) -> Array:
+        return self._store.get(self._lock[name].digest)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lock)
+
+    def __len__(self) -> int:
+        return len(self._lock)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model on this disk: its recipe, its lock, and the safetensors file that holds it."""
+
+    recipe: Recipe
+    lock: Lock
+    path: Path
+
+    @property
+    def weights(self) -> Checkpoint:
+        return open_tensors(self.path)
+
+    @property
+    def digest(self) -> str:
+        """The name of the built model: the digest of its lock."""
+        return digest(format_lock(self.lock).encode())
+
+
+def fold(snapshot: Snapshot, extra: Offer | None = None) -> Fold:
+    """The merged checkpoint of a commit, lazy, with one more contribution where asked."""
+    store = snapshot.repo.store
+    return Fold(
+        Stored(snapshot.base, store),
+        snapshot.deltas(extra),
+        store.get,
+        method=snapshot.config.method,
+        settings=snapshot.config.settings,
+        base_sketch=snapshot.sketch,
+    )
+
+
+def model_lock(snapshot: Snapshot, progress: Progress = quiet) -> Lock:
+    """What a commit builds to, computed and not read: every tensor's digest."""
+    merged, lock = fold(snapshot), dict(snapshot.base)
+    for done, name in enumerate(merged.changed):
+        progress("rebuild", done, len(merged.changed))
+        lock[name] = TensorRef.of(merged[name])
+    progress("rebuild", len(merged.changed), len(merged.changed))
+    return lock
+
+
+def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet) -> Built:
+    """The model of a commit as a safetensors file; a second build of the same recipe only reads its name."""
+    recipe = snapshot.recipe(extra)
+    folder = snapshot.repo.cache / "built" / recipe.digest.removeprefix("b3:")[:32]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "model.lock").is_file():
+            _write(_Watched(fold(snapshot, extra), progress), folder)
+    return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder / "model.safetensors")
+
+
+class _Watched(Mapping[str, Array]):
+    """A checkpoint that writes down each tensor's digest as it passes."""
+
+    def __init__(self, inner: Checkpoint, progress: Progress) -> None:
+        self._inner, self._progress = inner, progress
+        self.lock: Lock = {}
+
+    def __getitem__(self, name: str) -> Array:
+        self._progress("build", len(self.lock), len(self._inner))
+        array = self._inner[name]
+        self.lock[name] = TensorRef.of(array)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._inner)
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+
+def _write(weights: _Watched, folder: Path) -> None:
+    """Weights first, the lock last and whole: a folder with a lock in it is a finished one."""
+    folder.mkdir(exist_ok=True)
+    write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
+    partial = folder / "model.lock.part"
+    partial.write_text(format_lock(weights.lock))
+    partial.replace(folder / "model.lock")
+
+
+def export(snapshot: Snapshot, out: Path, extra: Offer | None = None, progress: Progress = quiet) -> Built:
+    """A folder `AutoModelForCausalLM.from_pretrained` loads: weights, config, tokenizer, and model.lock beside them.
+
+    Raises:
+        UsageError: the folder is already there and holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is already there and not empty", hint="choose another folder")
+    built = build(snapshot, extra, progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as partial:
+        whole = Path(partial) / "out"
+        whole.mkdir()
+        for name, data in model_files(snapshot).items():
+            (whole / name).write_bytes(data)
+        shutil.copyfile(built.path, whole / "model.safetensors")
+        (whole / "model.lock").write_text(format_lock(built.lock))
+        if out.exists():
+            out.rmdir()
+        whole.replace(out)
+    return built
+
+
+def differing(claimed: Lock, rebuilt: Lock) -> list[str]:
+    """The tensors two locks do not agree on."""
+    return sorted(name for name in claimed.keys() | rebuilt.keys() if claimed.get(name) != rebuilt.get(name))
+
+
+def check_export(folder: Path, lock: Lock) -> list[str]:
+    """The tensors of an exported folder that are not what the lock says."""
+    weights = open_tensors(folder / "model.safetensors")
+    names = sorted(weights.keys() | lock.keys())
+    return [n for n in names if n not in weights or n not in lock or tensor_digest(weights[n]) != lock[n].digest]
+
+
+def needed(repo: Repo, commits: Mapping[str, str]) -> list[str]:
+    """The tensors that these commits' locks point at, each once, bases before what is kept as a difference."""
+    found = {ref.digest: None for commit in commits.values() for ref in Snapshot(repo, commit).tensors()}
+    return list(found)

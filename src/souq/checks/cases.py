@@ -1,0 +1,62 @@
+"""What every check is given, the list of checks, and how they are run: cheap ones first, evals only on what passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from souq.errors import SouqError
+from souq.progress import Progress, quiet
+from souq.records import Outcome, Verdict
+from souq.snapshot import Offer, Snapshot
+from souq.store import Store
+
+
+@dataclass(frozen=True)
+class Case:
+    """One contribution before the gate: main as it is, the commit that offers, and what it offers."""
+
+    main: Snapshot
+    head: str
+    offer: Offer
+    progress: Progress = quiet
+
+    @property
+    def store(self) -> Store:
+        return self.main.repo.store
+
+
+Answer = tuple[Outcome, str, dict[str, Any]]
+Check = Callable[[Case], Answer]
+CHECKS: dict[str, Check] = {}
+ORDER = ("files", "licence", "fits-base", "tensors", "norms", "contamination", "evals")
+COSTLY = {"evals"}  # never run on what an earlier check refused
+
+
+def check(name: str) -> Callable[[Check], Check]:
+    """Register a check under the name that GOVERNANCE.toml and verdicts use."""
+
+    def register(function: Check) -> Check:
+        CHECKS[name] = function
+        return function
+
+    return register
+
+
+def run(case: Case, *, costly: bool = True) -> tuple[Verdict, ...]:
+    """Every check's verdict, in order; what cannot even be read is refused by the check that tried."""
+    verdicts: list[Verdict] = []
+    for name in sorted(CHECKS, key=ORDER.index):
+        if name in COSTLY and not (costly and all(verdicts)):
+            continue
+        verdicts.append(_one(name, case))
+    return tuple(verdicts)
+
+
+def _one(name: str, case: Case) -> Verdict:
+    try:
+        outcome, because, evidence = CHECKS[name](case)
+    except SouqError as error:
+        outcome, because, evidence = "refuse", str(error), {"raised": type(error).__name__}
+    return Verdict(check=name, outcome=outcome, because=because, evidence=evidence)

@@ -1,0 +1,82 @@
+"""What the change does: main with it against main without it, case by case, on the merged model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from souq.build import Built, build
+from souq.checks.cases import Answer, Case, check
+from souq.evals import Comparison, Eval, Score, compare
+from souq.progress import Progress
+from souq.repo import Repo
+from souq.snapshot import Snapshot, model_files
+
+
+@check("evals")
+def evals(case: Case) -> Answer:
+    """What it claims to fix gets better, and nothing guarded gets worse by more than its margin."""
+    main, claims = case.main, case.offer.contribution.fixes
+    if unknown := [name for name in claims if name not in main.evals]:
+        return "refuse", f"claims to fix {', '.join(unknown)}: no such eval on main", {"unknown": unknown}
+    if case.offer.delta is None:
+        return "pass", "brings no weights: main's scores stay as they are", {}
+    if not claims:
+        return "refuse", "claims to fix nothing: name an eval with --fixes", {}
+    asked = {name: main.evals[name] for name in {*claims, *main.guarded}}
+    before = scores(main, build(main, progress=case.progress), asked, case.progress)
+    after = scores(main, build(main, case.offer, case.progress), asked, case.progress)
+    found = {name: compare(before[name], after[name], margin=asked[name].margin) for name in asked}
+    return judge(found, claims, {name: evidence(before[name], after[name], found[name]) for name in asked})
+
+
+def judge(found: Mapping[str, Comparison], claims: tuple[str, ...], shown: dict[str, Any]) -> Answer:
+    """Superiority on what was claimed, non-inferiority on everything else (specs/governance_gating_threats.md, 2)."""
+    idle = [name for name in claims if not found[name].improved]
+    worse = [name for name in found if name not in claims and not found[name].non_inferior]
+    if worse:
+        told = "; ".join(f"`{name}` {found[name]}" for name in worse)
+        return "refuse", f"makes worse what main protects: {told}", shown
+    if idle:
+        return "refuse", "does not fix what it claims: " + "; ".join(f"`{name}` {found[name]}" for name in idle), shown
+    return "pass", "; ".join(f"fixes `{name}`: {found[name]}" for name in claims), shown
+
+
+def evidence(before: Score, after: Score, found: Comparison) -> dict[str, Any]:
+    """The figures a verdict carries."""
+    return {
+        "n": before.n,
+        "before": round(before.value, 4),
+        "after": round(after.value, 4),
+        "gain": round(found.gain, 4),
+        "interval": [round(found.low, 4), round(found.high, 4)],
+    }
+
+
+def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
+    """Each eval's score of one built model; what was scored before is read, by model digest and eval digest."""
+    known = {name: _cached(main.repo, built.digest, suite) for name, suite in asked.items()}
+    if missing := [asked[name] for name, score in known.items() if score is None]:
+        from souq.lab import evals as lab_evals
+        from souq.lab import model as lab_model
+
+        lm = lab_model.load(model_files(main), built.weights)
+        for name, score in lab_evals.score(lm, missing, progress).items():
+            known[name] = score
+            _keep(main.repo, built.digest, asked[name], score)
+    return {name: score for name, score in known.items() if score is not None}
+
+
+def _cached(repo: Repo, model: str, suite: Eval) -> Score | None:
+    path = repo.cache / "scores" / f"{model[3:35]}-{suite.digest[3:35]}.json"
+    return msgspec.json.decode(path.read_bytes(), type=Score) if path.is_file() else None
+
+
+def _keep(repo: Repo, model: str, suite: Eval, score: Score) -> None:
+    path = repo.cache / "scores" / f"{model[3:35]}-{suite.digest[3:35]}.json"
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_bytes(msgspec.json.encode(score))
+    partial.replace(path)

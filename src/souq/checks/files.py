@@ -1,0 +1,83 @@
+"""Only the kinds of files a contribution is made of, and only in its own folder: no code, no pickles, no surprises."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from souq.checks.cases import Answer, Case, check
+from souq.errors import Hostile
+
+ALLOWED = (
+    (re.compile(r"contribution\.toml"), 64 << 10),
+    (re.compile(r"delta\.lock"), 32 << 20),
+    (re.compile(r"data/[A-Za-z0-9_\-]{1,64}\.jsonl"), 16 << 20),
+    (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
+)
+EXPECTED = {"weights": "delta.lock", "data": "data/", "evals": "evals/"}
+MAX_NESTING = 8
+
+
+@check("files")
+def files(case: Case) -> Answer:
+    """Every changed path is an allowed kind of file, inside the one new folder of this contribution."""
+    repo, offer = case.main.repo, case.offer
+    base = repo.commit(f"{case.head}^")
+    home = f"contributions/{offer.slug}/"
+    for path in repo.changed(base, case.head):
+        if not path.startswith(home):
+            return "refuse", f"changes {path[:120]!r}, outside its own folder {home}", {"path": path[:300]}
+    if repo.folders(base, home.rstrip("/")) or offer.slug in case.main.offers:
+        return "refuse", f"{home} is already there", {}
+    for path, data in offer.files.items():
+        if because := _refused(path, data):
+            return "refuse", because, {"path": path[:300], "bytes": len(data)}
+    contribution = offer.contribution
+    wanted = EXPECTED[contribution.kind]
+    if not any(path.startswith(wanted) for path in offer.files):
+        return "refuse", f"a contribution of {contribution.kind} without {wanted}", {}
+    if contribution.kind != "evals" and offer.evals:
+        return "refuse", "evals come in a pull request of their own, so that nobody edits the exam they sit", {}
+    return "pass", f"{len(offer.files)} files, all of allowed kinds", {"files": sorted(offer.files)}
+
+
+def _refused(path: str, data: bytes) -> str | None:
+    limit = next((limit for pattern, limit in ALLOWED if pattern.fullmatch(path)), None)
+    if limit is None:
+        return f"{path[:120]!r} is {_kind(path, data)}: only TOML, JSONL and tensors by digest are taken"
+    if len(data) > limit:
+        return f"{path} has {len(data):,} bytes; the most is {limit:,}"
+    if path.endswith(".jsonl"):
+        return _rows_refused(path, data)
+    return None
+
+
+def _kind(path: str, data: bytes) -> str:
+    if data[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or data[:4] == b"PK\x03\x04":
+        return "a pickle, which runs code when it is opened"
+    if path.endswith((".py", ".so", ".sh")):
+        return "code"
+    return "not an allowed kind of file"
+
+
+def _rows_refused(path: str, data: bytes) -> str | None:
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            row = json.loads(line, object_pairs_hook=_once)
+        except (ValueError, RecursionError, Hostile) as error:
+            return f"{path}, line {number}: not a JSON object: {error}"
+        if not isinstance(row, dict) or _depth(row) > MAX_NESTING:
+            return f"{path}, line {number}: not a plain JSON object"
+    return None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Hostile("a key stands twice")
+    return found
+
+
+def _depth(value: object) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max((_depth(item) for item in inside), default=0)

@@ -1,0 +1,102 @@
+"""The weights themselves: made on this base, every number finite, no change larger than the policy's cap."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from souq.checks.cases import Answer, Case, check
+from souq.errors import Corrupt, NotFound
+from souq.merge.fold import factors
+from souq.weights import Array, Delta, Dense, Lora, Part, Sparse, TensorRef, tensor_digest
+
+DISCLOSED = 5  # how many of the largest changes stand in the evidence
+
+
+@check("fits-base")
+def fits_base(case: Case) -> Answer:
+    """The delta names this base by digest, and every part has the shape of the tensor it changes."""
+    delta, base = case.offer.delta, case.main.base
+    if delta is None:
+        return "pass", "brings no weights", {}
+    if delta.base != case.main.base_digest:
+        because = f"made on {delta.base[:15]}…, the base here is {case.main.base_digest[:15]}…"
+        return "refuse", because, {"made_on": delta.base, "base": case.main.base_digest}
+    for name, part in delta.parts.items():
+        if name not in base:
+            return "refuse", f"changes {name}, which the base does not have", {"tensor": name}
+        if not _same_shape(part, base[name]):
+            return "refuse", f"the change to {name} does not have its shape {base[name].shape}", {"tensor": name}
+        gram = delta.gram_of(name)
+        if gram is not None and (len(base[name].shape) != 2 or gram.diag.shape != base[name].shape[1:]):
+            return "refuse", f"the sketch for {name} does not have its width", {"tensor": name}
+    return "pass", f"changes {len(delta.parts)} of {len(base)} tensors", {"tensors": len(delta.parts)}
+
+
+@check("tensors")
+def tensors(case: Case) -> Answer:
+    """Every tensor is there, is what its name says, and holds only finite numbers."""
+    delta = case.offer.delta
+    refs = list(delta.refs()) if delta else []
+    for done, ref in enumerate(refs):
+        case.progress("read tensors", done, len(refs))
+        if because := _unsound(case, ref):
+            return "refuse", because, {"tensor": str(ref)}
+    case.progress("read tensors", len(refs), len(refs))
+    return "pass", f"{len(refs)} tensors read, all finite", {"bytes": sum(ref.nbytes for ref in refs)}
+
+
+@check("norms")
+def norms(case: Case) -> Answer:
+    """No change is larger, against the matrix it changes, than `[checks] max_norm` allows."""
+    delta, cap = case.offer.delta, case.main.config.checks.max_norm
+    if delta is None:
+        return "pass", "brings no weights", {}
+    sizes = relative_norms(case, delta)
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:DISCLOSED]
+    evidence = {"largest": {name: round(sizes[name], 4) for name in largest}, "cap": cap}
+    if not largest:
+        return "refuse", "changes nothing", evidence
+    top = largest[0]
+    if not sizes[top] <= cap:
+        return "refuse", f"changes {top} by {sizes[top]:.3g} of its norm; the most is {cap:g}", evidence
+    return "pass", f"largest change {sizes[top]:.3f} of its matrix's norm (cap {cap:g})", evidence
+
+
+def relative_norms(case: Case, delta: Delta) -> dict[str, float]:
+    """Frobenius norm of each change over that of the tensor it changes; a LoRA's without expanding it."""
+    load, base = case.store.get, case.main.base
+    return {name: change_norm(part, load(base[name].digest), case) for name, part in delta.parts.items()}
+
+
+def change_norm(part: Part, base: Array, case: Case) -> float:
+    """||d|| / ||W||, float64."""
+    wide = base.astype(np.float64)
+    left, right = factors(part, wide, case.store.get)
+    if left is None:
+        size = float(np.linalg.norm(right))
+    else:  # ||B A||^2 = tr((B^T B) (A A^T))
+        size = float(np.sqrt(max(np.sum((left.T @ left) * (right @ right.T)), 0.0)))
+    return size / max(float(np.linalg.norm(wide)), 1e-12)
+
+
+def _same_shape(part: Part, ref: TensorRef) -> bool:
+    match part:
+        case Lora():
+            return part.shape == ref.shape
+        case Dense(value=value):
+            return value.shape == ref.shape and value.dtype == ref.dtype
+        case Sparse(value=value):
+            return value.dtype == ref.dtype and value.size <= ref.size
+
+
+def _unsound(case: Case, ref: TensorRef) -> str | None:
+    try:
+        array = case.store.get(ref.digest)
+    except (NotFound, Corrupt) as error:
+        return str(error)
+    if array.shape != ref.shape or tensor_digest(array) != ref.digest or TensorRef.of(array).dtype != ref.dtype:
+        return f"{ref.digest[:15]}… is not the {ref.dtype} {ref.shape} that delta.lock says"
+    if array.dtype.kind not in "iu" and not np.isfinite(array.astype(np.float32)).all():
+        wrong = int(np.sum(~np.isfinite(array.astype(np.float32))))
+        return f"{wrong:,} numbers that are not finite (NaN or infinity) in a tensor of shape {ref.shape}"
+    return None

@@ -1,0 +1,154 @@
+"""Making deltas from what people have (a PEFT adapter, a fine-tuned folder), and the `.delta` file they travel in.
+
+A `.delta` is a safetensors file: its tensors are named by digest, and its one metadata key `souq` is delta.lock. It
+comes from outside, so reading it is strict, and what it holds is written again in our own form before anybody else
+sees it.
+
+    delta, tensors = from_adapter(open_adapter(path), main)
+    write_delta(Path("dates.delta"), delta, tensors)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from souq.build import Stored
+from souq.errors import Hostile, NotFound, UsageError
+from souq.progress import Progress, quiet
+from souq.records import Digest
+from souq.snapshot import Snapshot
+from souq.store import Store
+from souq.tensorfile import open_tensors, write_tensors
+from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, format_delta, parse_delta
+
+Tensors = dict[Digest, Array]
+Adapter = Mapping[str, tuple[Array, Array, float]]
+
+# Where a whole tensor would be kept as a difference of about a quarter of its size (specs/store.md, section 1),
+# positions and values must be smaller than that to be worth their trouble.
+DENSE_SHARE = 0.25
+
+
+class _Bag:
+    """Tensors by digest, as a delta is put together."""
+
+    def __init__(self) -> None:
+        self.tensors: Tensors = {}
+
+    def add(self, array: Array) -> TensorRef:
+        ref = TensorRef.of(array)
+        self.tensors[ref.digest] = array
+        return ref
+
+
+def from_adapter(adapter: Adapter, main: Snapshot) -> tuple[Delta, Tensors]:
+    """A LoRA, its factors kept as their author made them: name -> (a (r, n), b (m, r), scale)."""
+    bag, parts = _Bag(), dict[str, Part]()
+    for name, (a, b, scale) in sorted(adapter.items()):
+        parts[name] = Lora(a=bag.add(a), b=bag.add(b), scale=float(scale))
+    return Delta(main.base_digest, parts), bag.tensors
+
+
+def from_checkpoint(weights: Checkpoint, main: Snapshot, progress: Progress = quiet) -> tuple[Delta, Tensors]:
+    """The exact difference of a full fine-tune: for each tensor that moved, positions and values or the whole.
+
+    Raises:
+        UsageError: the folder is another model: other names, shapes or dtypes.
+    """
+    base, bag, parts = Stored(main.base, main.repo.store), _Bag(), dict[str, Part]()
+    _same_model(weights, main)
+    for done, name in enumerate(main.base):
+        progress("compare", done, len(main.base))
+        new = np.ascontiguousarray(weights[name])
+        if TensorRef.of(new) != main.base[name]:
+            parts[name] = _smaller(bag, base[name], new)
+    progress("compare", len(main.base), len(main.base))
+    if not parts:
+        raise UsageError("nothing differs from the base", hint="did you save the fine-tuned weights?")
+    return Delta(main.base_digest, parts), bag.tensors
+
+
+def _smaller(bag: _Bag, old: Array, new: Array) -> Part:
+    flat = f"u{new.dtype.itemsize}"  # compared as bits: NaN payloads and signed zeros count
+    where = np.flatnonzero(new.reshape(-1).view(flat) != old.reshape(-1).view(flat))
+    index = where.astype("<u4" if new.size < 1 << 32 else "<u8")
+    if len(where) * (index.itemsize + new.itemsize) < DENSE_SHARE * new.nbytes:
+        return Sparse(index=bag.add(index), value=bag.add(new.reshape(-1)[where]))
+    return Dense(value=bag.add(new))
+
+
+def _same_model(weights: Checkpoint, main: Snapshot) -> None:
+    extra = weights.keys() - main.base.keys() - {"lm_head.weight"}  # a tied head may be written out
+    if (absent := main.base.keys() - weights.keys()) or extra:
+        example = sorted(absent or extra)[0]
+        raise UsageError(f"not a fine-tune of this base: {example} is only on one side", hint="check --from")
+    for name, ref in main.base.items():
+        new = weights[name]
+        if new.shape != ref.shape:
+            raise UsageError(f"not a fine-tune of this base: {name} is {new.shape}, there {ref.shape}")
+        if TensorRef.of(new[:0]).dtype != ref.dtype:
+            raise UsageError(f"{name} is not {ref.dtype} like the base", hint="save the model in the base's dtype")
+
+
+def with_sketch(
+    delta: Delta, tensors: Tensors, groups: Mapping[str, tuple[Array, Array, int]], inputs: Mapping[str, str]
+) -> tuple[Delta, Tensors]:
+    """The delta with the sketches its merge will ask for: group -> (factor (k, n), diag (n,), tokens)."""
+    bag = _Bag()
+    wanted = {name: inputs[name] for name in delta.parts if name in inputs}
+    grams = {
+        group: Gram(factor=bag.add(factor), diag=bag.add(diag), tokens=tokens)
+        for group, (factor, diag, tokens) in groups.items()
+        if group in wanted.values()
+    }
+    return Delta(delta.base, delta.parts, grams, wanted), tensors | bag.tensors
+
+
+def write_delta(path: Path, delta: Delta, tensors: Tensors) -> None:
+    """One file to hand to somebody."""
+    named = {ref.digest.removeprefix("b3:"): tensors[ref.digest] for ref in delta.refs()}
+    write_tensors(path, named, {"souq": format_delta(delta)})
+
+
+def read_delta(path: Path) -> tuple[Delta, Tensors]:
+    """A `.delta` from outside, strictly; its tensors stay on disk until asked for.
+
+    Raises:
+        NotFound: no such file.
+        Hostile: not a `.delta`, or a tensor that is not what its name says.
+    """
+    if not path.is_file():
+        raise NotFound(f"no file {path}", hint="make one with `souq delta make --from FOLDER --out FILE.delta`")
+    try:
+        held = open_tensors(path)
+    except Hostile as error:
+        raise Hostile(f"{path.name} is not a .delta: {error}", hint="make one with `souq delta make`") from error
+    text = held.metadata.get("souq")
+    if text is None:
+        raise Hostile(f"{path.name} is safetensors but not a .delta", hint="give its folder to `souq delta make`")
+    delta = parse_delta(text)
+    wanted = {ref.digest.removeprefix("b3:"): ref for ref in delta.refs()}
+    if held.keys() != wanted.keys():
+        raise Hostile(f"{path.name} does not hold exactly the tensors its delta.lock names")
+    tensors = {ref.digest: held[name] for name, ref in wanted.items()}
+    for ref in wanted.values():
+        if TensorRef.of(tensors[ref.digest]) != ref:
+            raise Hostile(f"{path.name}: tensor {ref.digest[:15]}… is not what its name says")
+    return delta, tensors
+
+
+def keep(delta: Delta, tensors: Tensors, main: Snapshot, progress: Progress = quiet) -> None:
+    """Write a delta's tensors into the store in our own form; whole tensors as differences from the base."""
+    store: Store = main.repo.store
+    bases = {
+        part.value.digest: main.base[name].digest
+        for name, part in delta.parts.items()
+        if isinstance(part, Dense) and name in main.base
+    }
+    for done, (name, array) in enumerate(tensors.items()):
+        progress("store", done, len(tensors))
+        store.put(array, base=bases.get(name))
+    progress("store", len(tensors), len(tensors))

@@ -1,0 +1,370 @@
+"""The life of a pull request: offered, checked, voted on, merged or closed; every step a signed record under refs/souq.
+
+    refs/souq/pr/<n>/head              the commit that adds contributions/<n>-<slug>/
+    refs/souq/pr/<n>/signoff           its author's signature on exactly these bytes
+    refs/souq/pr/<n>/checked/<id>      what somebody's machine found
+    refs/souq/pr/<n>/vote/<id>         a person's yes or no
+    refs/souq/pr/<n>/closed/<id>       withdrawn or turned down
+
+Refs are only ever added. When a pull request lands, its records are copied into main beside the contribution, so
+main alone can be judged by whoever doubts it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from souq import signing
+from souq.build import build
+from souq.checks import Case, run
+from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError
+from souq.governance import Change, Policy, SignedChecked, SignedVote, decide, read_policy
+from souq.progress import Progress, quiet
+from souq.records import Author, Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, format_toml
+from souq.repo import MAIN, Raced, Repo
+from souq.signing import Envelope, Signed
+from souq.snapshot import Offer, Snapshot
+from souq.weights import Delta, format_delta, format_lock
+
+PULLS = "refs/souq/pr/"
+MAX_RECORD = 1 << 20
+TRIES = 5  # for a number nobody else takes meanwhile
+
+State = Literal["open", "merged", "closed"]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is at this keyboard: a name for people, and the private key that speaks for them."""
+
+    name: str
+    email: str
+    key: Path
+    org: str = ""
+
+    @cached_property
+    def public_key(self) -> str:
+        return signing.public_key(self.key)
+
+    @property
+    def author(self) -> Author:
+        return Author(name=self.name, email=self.email, key=self.public_key, org=self.org)
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """One pull request as its refs tell it."""
+
+    repo: Repo
+    number: int
+    refs: Mapping[str, str]  # below refs/souq/pr/<n>/ -> object id
+
+    @property
+    def head(self) -> str:
+        return self.refs["head"]
+
+    @cached_property
+    def offer(self) -> Offer:
+        """What it offers: the one folder its head adds.
+
+        Raises:
+            Hostile: the head is not a commit that adds exactly one contribution folder.
+        """
+        base = self.repo.commit(f"{self.head}^")
+        added = set(self.repo.folders(self.head, "contributions")) - set(self.repo.folders(base, "contributions"))
+        if len(added) != 1:
+            raise Hostile(f"#{self.number} adds {len(added)} contribution folders; it must add one")
+        return Snapshot(self.repo, self.head).offer(added.pop())
+
+    def state(self, main: Snapshot) -> State:
+        if self.landed(main):
+            return "merged"
+        return "closed" if any(name.startswith("closed/") for name in self.refs) else "open"
+
+    def landed(self, main: Snapshot) -> bool:
+        try:
+            return self.offer.slug in main.repo.folders(main.commit, "contributions")
+        except SouqError:
+            return False
+
+    def envelopes(self, kind: str) -> list[bytes]:
+        """The records of one kind, as they were sent."""
+        names = sorted(name for name in self.refs if name == kind or name.startswith(f"{kind}/"))
+        return [self.repo.object(self.refs[name], MAX_RECORD) for name in names]
+
+
+def now() -> str:
+    """The time, as records spell it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def listed(repo: Repo) -> list[PullRequest]:
+    """Every pull request this clone knows, by number."""
+    found: dict[int, dict[str, str]] = {}
+    for ref, oid in repo.refs(PULLS).items():
+        number, _, name = ref.removeprefix(PULLS).partition("/")
+        if re.fullmatch(r"[1-9]\d{0,8}", number):
+            found.setdefault(int(number), {})[name] = oid
+    return [PullRequest(repo, number, found[number]) for number in sorted(found) if "head" in found[number]]
+
+
+def get(repo: Repo, number: int) -> PullRequest:
+    """One pull request.
+
+    Raises:
+        NotFound: there is none of that number.
+    """
+    for pull in listed(repo):
+        if pull.number == number:
+            return pull
+    raise NotFound(f"no pull request #{number}", hint="see `souq pr list`")
+
+
+# -- offering ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What somebody wants to offer, before it has a number."""
+
+    contribution: Contribution
+    delta: Delta | None = None
+    data: Mapping[str, bytes] | None = None
+    evals: Mapping[str, bytes] | None = None  # path below evals/ -> bytes
+
+    def files(self) -> dict[str, bytes]:
+        """The contribution's folder, written canonically."""
+        files = {"contribution.toml": format_toml(self.contribution).encode()}
+        if self.delta is not None:
+            files["delta.lock"] = format_delta(self.delta).encode()
+        files |= {f"data/{name}": data for name, data in (self.data or {}).items()}
+        return files | {f"evals/{path}": data for path, data in (self.evals or {}).items()}
+
+
+def create(
+    repo: Repo, draft: Draft, person: Person, *, checked: bool = True, progress: Progress = quiet
+) -> PullRequest:
+    """Offer a contribution under the next free number, signed off by its author.
+
+    With `checked`, what a machine can refuse at once is refused here, before anything is sent.
+
+    Raises:
+        Refused: a check that needs no model says no.
+    """
+    for _ in range(TRIES):
+        repo.fetch()
+        number = max((pull.number for pull in listed(repo)), default=0) + 1
+        try:
+            return _offer(repo, number, draft, person, checked=checked, progress=progress)
+        except Raced:
+            continue
+    raise Raced("others keep taking the next number", hint="run the command again")
+
+
+def _offer(repo: Repo, number: int, draft: Draft, person: Person, *, checked: bool, progress: Progress) -> PullRequest:
+    main = Snapshot(repo, repo.tip())
+    offer = Offer(f"{number:04d}-{slug(draft.contribution.title)}", draft.files())
+    own = {f"contributions/{offer.slug}/{path}": data for path, data in offer.files.items()}
+    head = repo.write_commit([main.commit], own, f"{offer.slug}: {draft.contribution.title}\n", tree_of=main.commit)
+    if checked:
+        refuse_early(Case(main, head, offer, progress))
+    promise = {"certificate": "DCO-1.1", "signoff": draft.contribution.signoff, "licence": draft.contribution.licence}
+    signed = _signed("signoff", offer, promise | {"at": now()}, person)
+    refs = {"head": head, "signoff": repo.write_blob(signed)}
+    tensors = [ref.digest for ref in draft.delta.refs()] if draft.delta else []
+    repo.publish({f"{PULLS}{number}/{name}": (None, oid) for name, oid in refs.items()}, tensors, progress)
+    return PullRequest(repo, number, refs)
+
+
+def refuse_early(case: Case) -> None:
+    """Raise the first refusal that needs no model."""
+    for verdict in run(case, costly=False):
+        if not verdict:
+            raise Refused(f"check `{verdict.check}`: {verdict.because}", hint="nothing was sent; mend it and try again")
+
+
+def slug(title: str) -> str:
+    """`ISO dates, please!` -> `iso-dates-please`."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:48].rstrip("-") or "contribution"
+
+
+# -- checking and voting -----------------------------------------------------------------------------------------------
+
+
+def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> Checked:
+    """Run every check of main on a pull request, and sign what was found."""
+    pull, main = _open(repo, number)
+    offer = pull.offer
+    bring(repo, offer, progress)
+    verdicts = (_signed_off(pull), *run(Case(main, pull.head, offer, progress)))
+    found = Checked(subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now())
+    _record(pull, "checked", _signed("checked", offer, msgspec.to_builtins(found), person))
+    return found
+
+
+def _signed_off(pull: PullRequest) -> Verdict:
+    """The author's own signature stands on exactly these bytes."""
+    try:
+        author = pull.offer.contribution.author
+        _read_all(pull.envelopes("signoff"), "signoff", [author.key], pull.offer.digest)[0]
+    except (SouqError, IndexError) as error:
+        because = str(error) if isinstance(error, SouqError) else "its author has not signed it off"
+        return Verdict(check="signoff", outcome="refuse", because=because)
+    return Verdict(check="signoff", outcome="pass", because=f"signed by {author.name} <{author.email}>")
+
+
+def bring(repo: Repo, offer: Offer, progress: Progress = quiet) -> None:
+    """Fetch the tensors of one contribution; each is verified as it comes."""
+    remote = repo.remote_store()
+    if remote is not None and offer.delta is not None:
+        remote.copy(repo.store, [ref.digest for ref in offer.delta.refs() if ref.digest in remote], progress)
+
+
+def review(repo: Repo, number: int, choice: Literal["approve", "reject"], reason: str, person: Person) -> Vote:
+    """A signed yes or no to exactly what is offered."""
+    pull, _ = _open(repo, number)
+    if choice == "reject" and not reason.strip():
+        raise UsageError("a no needs a reason", hint='add --reason "…"')
+    vote = Vote(subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now())
+    _record(pull, "vote", _signed("vote", pull.offer, msgspec.to_builtins(vote), person))
+    return vote
+
+
+def close(repo: Repo, number: int, reason: str, person: Person) -> None:
+    """Withdraw a pull request, or turn it down; its records stay."""
+    pull, main = _open(repo, number)
+    policy = read_policy(main.policy_text)
+    if person.public_key != pull.offer.contribution.author.key and policy.person_of(person.public_key) is None:
+        raise Refused(f"#{number} can be closed by its author or by an enrolled person")
+    _record(pull, "closed", _signed("closed", pull.offer, {"reason": reason, "by": person.name, "at": now()}, person))
+
+
+# -- deciding and merging ----------------------------------------------------------------------------------------------
+
+
+def decision(repo: Repo, number: int) -> Decision:
+    """What main's own policy says about a pull request as it stands."""
+    pull, main = _open(repo, number)
+    return _decide(pull, main)
+
+
+def _decide(pull: PullRequest, main: Snapshot) -> Decision:
+    policy = read_policy(main.policy_text)
+    offer = pull.offer
+    checked = [found for found in read_checked(pull, policy) if found.checked.base == main.commit]
+    said = decide(policy, change_of(offer), checked, read_votes(pull, policy), now=now())
+    if not checked and pull.envelopes("checked"):
+        stale = f"checks on main as it is now: main has moved since; run `souq pr checks {pull.number}`"
+        return Decision(missing=(stale, *said.missing), met=said.met)
+    return said
+
+
+def change_of(offer: Offer) -> Change:
+    """A contribution as the policy sees it."""
+    author = offer.contribution.author
+    return Change(digest=offer.digest, author_key=author.key, author_name=author.name, touched=tuple(offer.touches()))
+
+
+def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
+    """Land a pull request on main when the policy says yes: the decision, and the commit where it landed."""
+    pull, main = _open(repo, number)
+    if not (said := _decide(pull, main)):
+        return said, None
+    bring(repo, pull.offer, progress)
+    commit = _landing(pull, main, person, progress)
+    tensors = [ref.digest for ref in pull.offer.delta.refs()] if pull.offer.delta else []
+    repo.publish({MAIN: (main.commit, commit)}, tensors, progress)
+    return said, commit
+
+
+def _landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progress) -> str:
+    """The commit that lands it: what was offered, who agreed, and what main now builds to."""
+    offer = pull.offer
+    files: dict[str, bytes | None] = dict(offer.landing())
+    files |= {f"contributions/{offer.slug}/{path}": data for path, data in records_of(pull).items()}
+    lock = main.model
+    if offer.delta is not None:
+        lock = build(main, offer, progress).lock
+        files["model.lock"] = format_lock(lock).encode()
+    landing = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now()}
+    signed = _signed("merge", offer, landing, person)
+    files[f"contributions/{offer.slug}/records/merge.json"] = signed
+    message = f"Merge #{pull.number}: {offer.contribution.title}\n"
+    return pull.repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
+
+
+def records_of(pull: PullRequest) -> dict[str, bytes]:
+    """The signed records of a pull request, by the path they have on main."""
+    kinds = {name.partition("/")[0] for name in pull.refs} - {"head", "closed"}
+    return {
+        f"records/{name.replace('/', '-')}.json": pull.repo.object(oid, MAX_RECORD)
+        for name, oid in sorted(pull.refs.items())
+        if name.partition("/")[0] in kinds
+    }
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def read_votes(pull: PullRequest, policy: Policy) -> list[SignedVote]:
+    """The votes whose signatures hold; what is forged or unsigned counts for nothing."""
+    signed = _read_all(pull.envelopes("vote"), "vote", policy.keys, pull.offer.digest, strict=False)
+    return [SignedVote(vote=msgspec.convert(s.predicate, Vote), key=s.key) for s in signed]
+
+
+def read_checked(pull: PullRequest, policy: Policy) -> list[SignedChecked]:
+    """What enrolled people's machines found."""
+    signed = _read_all(pull.envelopes("checked"), "checked", policy.keys, pull.offer.digest, strict=False)
+    return [SignedChecked(checked=msgspec.convert(s.predicate, Checked), key=s.key) for s in signed]
+
+
+def _read_all(
+    envelopes: Sequence[bytes], kind: str, keys: Sequence[str], subject: Digest, *, strict: bool = True
+) -> list[Signed]:
+    found = []
+    for data in envelopes:
+        try:
+            signed = signing.verify(data, keys=keys, namespace=f"souq.{kind}.v1")
+            if signed.subject != subject:
+                raise Forged(f"a {kind} for another contribution, {signed.subject[:15]}…")
+            found.append(signed)
+        except SouqError:
+            if strict:
+                raise
+    return found
+
+
+def _signed(kind: str, offer: Offer, predicate: dict[str, Any], person: Person) -> bytes:
+    statement = signing.statement(f"urn:souq:{kind}:1", f"contributions/{offer.slug}", offer.digest, predicate)
+    return canonical(signing.sign(statement, person.key, namespace=f"souq.{kind}.v1"))
+
+
+def _record(pull: PullRequest, kind: str, data: bytes) -> None:
+    oid = pull.repo.write_blob(data)
+    pull.repo.publish({f"{PULLS}{pull.number}/{kind}/{oid[:16]}": (None, oid)}, [])
+
+
+def _open(repo: Repo, number: int) -> tuple[PullRequest, Snapshot]:
+    """A pull request that is still open, with main as everybody sees it now.
+
+    Raises:
+        Refused: it was merged or closed already.
+    """
+    repo.fetch()
+    main, pull = Snapshot(repo, repo.tip()), get(repo, number)
+    if (state := pull.state(main)) != "open":
+        raise Refused(f"#{number} is already {state}", hint=f"see `souq pr view {number}`")
+    return pull, main
+
+
+__all__ = ["Draft", "Envelope", "Person", "PullRequest", "check", "close", "create", "decision", "merge", "review"]

@@ -1,0 +1,209 @@
+"""A model repository as it stands at one commit, read as records; everything in it is somebody's input.
+
+main = Snapshot(repo, repo.tip())
+main.config.merge, main.base, main.offers, main.evals
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from souq.errors import Hostile, NotFound, UsageError
+from souq.evals import Eval, read_eval
+from souq.merge import check_settings
+from souq.records import Contribution, Digest, Recipe, Record, digest, digest_files, parse_toml
+from souq.repo import Repo
+from souq.weights import Delta, Lock, TensorRef, format_lock, lock_digest, parse_delta, parse_lock
+
+RECORDS = "records/"  # inside a landed contribution: who signed what; not part of what was offered
+
+
+class Limits(Record, frozen=True, forbid_unknown_fields=True):
+    """`[checks]` in souq.toml: the bounds a machine holds."""
+
+    max_norm: float = 0.5  # of a change, over the norm of the matrix it changes
+    max_rows: int = 20_000  # of training data in one contribution
+
+
+class Config(Record, frozen=True, forbid_unknown_fields=True):
+    """souq.toml. `merge` holds the method's name and its settings side by side."""
+
+    name: str
+    licence: str
+    base: str
+    origin: str = ""
+    merge: dict[str, Any] = msgspec.field(default_factory=lambda: {"method": "covariance"})
+    checks: Limits = Limits()
+
+    @property
+    def method(self) -> str:
+        return str(self.merge.get("method", "covariance"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {key: value for key, value in self.merge.items() if key != "method"}
+
+
+def read_config(text: str) -> Config:
+    """souq.toml, strictly: a wrong key is answered with the nearest right one, in [merge] too."""
+    config = parse_toml(text, Config, where="souq.toml")
+    check_settings(config.method, config.settings)
+    return config
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A contribution's folder: what contribution.toml says, and the files beside it."""
+
+    slug: str
+    files: Mapping[str, bytes]
+
+    @cached_property
+    def digest(self) -> Digest:
+        """What votes bind to: every byte that was offered, whatever commit carries it."""
+        return digest_files(dict(self.files))
+
+    @cached_property
+    def contribution(self) -> Contribution:
+        return parse_toml(_text(self.files, "contribution.toml"), Contribution, where=f"{self.slug}/contribution.toml")
+
+    @cached_property
+    def delta(self) -> Delta | None:
+        return parse_delta(_text(self.files, "delta.lock")) if "delta.lock" in self.files else None
+
+    @cached_property
+    def evals(self) -> list[Eval]:
+        """The evals it brings, in `evals/<name>/`."""
+        return _evals(
+            {path.removeprefix("evals/"): data for path, data in self.files.items() if path.startswith("evals/")}
+        )
+
+    @property
+    def data(self) -> dict[str, bytes]:
+        """The training rows it brings, by file."""
+        return {path: data for path, data in self.files.items() if path.startswith("data/")}
+
+    def landing(self) -> dict[str, bytes]:
+        """The files main gains when it lands: its own folder, and its evals where evals live."""
+        own = {f"contributions/{self.slug}/{path}": data for path, data in self.files.items()}
+        return own | {path: data for path, data in self.files.items() if path.startswith("evals/")}
+
+    def touches(self) -> list[str]:
+        """Every path and every tensor this changes on main: what the policy's scopes are asked about."""
+        tensors = sorted(self.delta.parts) if self.delta else []
+        return sorted(self.landing()) + tensors
+
+
+class Snapshot:
+    """One commit of a model repository."""
+
+    def __init__(self, repo: Repo, commit: str) -> None:
+        self.repo, self.commit = repo, repo.commit(commit)
+
+    def text(self, path: str) -> str:
+        return _text({path: self.repo.read(self.commit, path)}, path)
+
+    @cached_property
+    def config(self) -> Config:
+        return read_config(self.text("souq.toml"))
+
+    @cached_property
+    def policy_text(self) -> str:
+        return self.text("GOVERNANCE.toml")
+
+    @cached_property
+    def base(self) -> Lock:
+        return parse_lock(self.text("base.lock"))
+
+    @cached_property
+    def base_digest(self) -> Digest:
+        return lock_digest(self.base)
+
+    @cached_property
+    def sketch(self) -> Delta | None:
+        """What flows through the base on general text: its voice in the covariance merge."""
+        try:
+            return parse_delta(self.text("base.sketch"))
+        except NotFound:
+            return None
+
+    @cached_property
+    def model(self) -> Lock:
+        """model.lock: what main says it builds to."""
+        return parse_lock(self.text("model.lock"))
+
+    @cached_property
+    def offers(self) -> dict[str, Offer]:
+        """The contributions that have landed, by slug."""
+        return {slug: self.offer(slug) for slug in self.repo.folders(self.commit, "contributions")}
+
+    def offer(self, slug: str) -> Offer:
+        files = self.repo.files(self.commit, f"contributions/{slug}")
+        if not files:
+            raise NotFound(f"no contribution {slug} in {self.commit[:12]}", hint="see `souq pr list`")
+        return Offer(slug, {path: data for path, data in files.items() if not path.startswith(RECORDS)})
+
+    @cached_property
+    def evals(self) -> dict[str, Eval]:
+        return {found.name: found for found in _evals(self.repo.files(self.commit, "evals"))}
+
+    @cached_property
+    def guarded(self) -> dict[str, Eval]:
+        """What a change may not make worse: the protected suite, and what landed contributions have fixed."""
+        fixed = {name for offer in self.offers.values() for name in offer.contribution.fixes}
+        return {name: found for name, found in self.evals.items() if found.protected or name in fixed}
+
+    def deltas(self, extra: Offer | None = None) -> dict[Digest, Delta]:
+        """Every landed change of weights by its contribution's digest, and one more where asked."""
+        offers = [*self.offers.values(), *([extra] if extra else [])]
+        return {offer.digest: offer.delta for offer in offers if offer.delta is not None}
+
+    def recipe(self, extra: Offer | None = None) -> Recipe:
+        """What the model of this commit is made of, with one more contribution where asked."""
+        settings = self.config.settings | (
+            {"base_sketch": digest(self.text("base.sketch").encode())} if self.sketch else {}
+        )
+        return Recipe(
+            base=self.base_digest,
+            contributions=tuple(sorted(self.deltas(extra))),
+            method=self.config.method,
+            settings=settings,
+        )
+
+    def tensors(self) -> list[TensorRef]:
+        """Every stored tensor this commit points at."""
+        landed = [ref for delta in self.deltas().values() for ref in delta.refs()]
+        return [*self.base.values(), *landed, *(self.sketch.refs() if self.sketch else ())]
+
+
+def _evals(files: Mapping[str, bytes]) -> list[Eval]:
+    folders: dict[str, dict[str, bytes]] = {}
+    for path, data in files.items():
+        name, _, inside = path.partition("/")
+        folders.setdefault(name, {})[inside] = data
+    return [read_eval(name, folder) for name, folder in sorted(folders.items())]
+
+
+def _text(files: Mapping[str, bytes], path: str) -> str:
+    if path not in files:
+        raise Hostile(f"there is no {path}")
+    try:
+        return files[path].decode()
+    except UnicodeDecodeError as error:
+        raise Hostile(f"{path} is not UTF-8 text") from error
+
+
+def model_files(snapshot: Snapshot) -> dict[str, bytes]:
+    """config.json, the tokenizer and its chat template."""
+    files = snapshot.repo.files(snapshot.commit, "model")
+    if "config.json" not in files:
+        raise UsageError("model/config.json is not there", hint="was this made by `souq init`?")
+    return files
+
+
+__all__ = ["Config", "Limits", "Offer", "Snapshot", "format_lock", "model_files", "read_config"]
