@@ -1,0 +1,100 @@
+"""The verbs: the only place that prints. A verb's module is imported when it is typed, so `souq --help` is instant.
+
+stdout is for the next program, stderr for the person, `--json` for both. Exit codes: 0 yes, 1 broken, 2 usage, 3 no.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from souq.errors import SouqError, nearest
+
+VERBS = {
+    "init": ("start", "Start a model repository from a Hugging Face folder, a GGUF file or a hub id"),
+    "clone": ("start", "Copy a model repository, history and tensors"),
+    "push": ("start", "Send history and missing tensors to the shared remote"),
+    "fetch": ("start", "Bring history and missing tensors from the shared remote"),
+    "status": ("look", "Say where things stand, and the next command to type"),
+    "log": ("look", "What landed on main, and who agreed"),
+    "show": ("look", "One tensor, contribution or commit"),
+    "diff": ("look", "Which tensors moved between two commits"),
+    "fsck": ("look", "Read every stored tensor and find damage"),
+    "gc": ("look", "Remove tensors nothing points at, and cached builds"),
+    "governance": ("look", "Explain the policy in words, and warn of what it leaves open"),
+    "train": ("model", "Train a LoRA adapter on main's model"),
+    "delta": ("delta", "Make, show or apply a change of weights"),
+    "pr": ("pr", "Offer, check, review and merge changes to the model"),
+    "build": ("model", "Fold the accepted contributions into a model"),
+    "verify": ("model", "Judge the history again, rebuild, and compare every digest"),
+    "eval": ("model", "Score main's model, or any folder, on main's evals"),
+    "export": ("model", "Write a folder that transformers, vLLM and others load"),
+    "chat": ("model", "Ask main's model something"),
+    "release": ("release", "Create, list or view releases"),
+    "corpus": ("teach", "Let a release write training data, with the provenance of every row"),
+    "distill": ("teach", "Train a smaller student on a corpus"),
+    "demo": ("demo", "Play the whole story on a real model"),
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are typed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        module = import_module(f"souq.cli.{VERBS[name][0]}")
+        command = getattr(module, name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in VERBS:
+            raise click.UsageError(f"no verb {args[0]!r}{nearest(args[0], VERBS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="souq")
+def souq() -> None:
+    """Develop a language model the way the bazaar develops software: pull requests to weights, data and evals."""
+
+
+def main() -> None:
+    """Run a verb; every failure is one line, a hint, and an exit code."""
+    try:
+        code = souq.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _say("Error: stopped by you", "nothing is half done; type the same command again to go on")
+        sys.exit(1)
+    except SouqError as error:
+        _say(f"Error: {error}", error.hint)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        _say(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", None)
+        sys.exit(1)
+
+
+def _say(message: str, hint: str | None) -> None:
+    click.echo(message, err=True)
+    if hint:
+        click.echo(f"Hint: {hint}", err=True)

@@ -1,0 +1,111 @@
+"""What every verb shares: the repository it stands in, who is typing, how answers and progress are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from souq.errors import UsageError
+from souq.pulls import Person
+from souq.repo import Repo
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+key_option = click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    envvar="SOUQ_KEY",
+    help="Your ssh key (or SOUQ_KEY, or git's user.signingkey).",
+)
+
+
+def here() -> Repo:
+    """The model repository this command stands in."""
+    return Repo.find(Path.cwd())
+
+
+def person(repo: Repo, key: Path | None) -> Person:
+    """Who is typing: git's name and e-mail, and the ssh key that signs for them."""
+    name, email = repo.config("user.name"), repo.config("user.email")
+    if not (name and email):
+        raise UsageError(
+            "git does not know who you are", hint='run `git config user.name "…"` and `git config user.email "…"`'
+        )
+    return Person(name=name, email=email, key=_key(repo, key), org=repo.config("souq.org"))
+
+
+def _key(repo: Repo, key: Path | None) -> Path:
+    configured = repo.config("user.signingkey")
+    choices = [key, Path(configured) if configured else None, Path.home() / ".ssh" / "id_ed25519"]
+    for choice in choices:
+        if choice is not None and (found := choice.expanduser()).is_file():
+            return found
+        if choice is not None and choice is key:
+            raise UsageError(f"no key {key}", hint="name your private ssh key with --key")
+    raise UsageError("no ssh key to sign with", hint="make one with `ssh-keygen -t ed25519`, or name yours with --key")
+
+
+def answer(value: Any, as_json: bool, show: Callable[[], None]) -> None:
+    """The answer on stdout: JSON for programs, or what `show` prints."""
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    else:
+        show()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """A plain table; numbers to the right."""
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(str(cell)) for cell in row))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(made)
+
+
+def done(message: str) -> None:
+    """One line on stderr that something was done."""
+    err.print(Text(message))
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s" if speed < 100 else f"{speed:,.0f}/s", style="dim")
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress callback that draws bars with a rate and the time left; where nobody watches, one line a task."""
+    columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"))
+    shown = Progress(*columns, _Rate(), TimeRemainingColumn(compact=True), console=err, transient=True)
+    tasks: dict[str, TaskID] = {}
+
+    def show(label: str, done: int, total: int) -> None:
+        if label not in tasks or done < shown.tasks[tasks[label]].completed:
+            if label in tasks:
+                shown.remove_task(tasks[label])
+            tasks[label] = shown.add_task(label, total=total)
+        shown.update(tasks[label], completed=done, total=total)
+
+    watched = err.is_terminal and not os.environ.get("SOUQ_QUIET")
+    if not watched:
+        yield lambda label, done, total: None
+        return
+    with shown:
+        yield show

@@ -1,0 +1,131 @@
+"""`souq delta`: make a change of weights from what you trained, look at it, or try it on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.text import Text
+
+from souq import deltas, pulls
+from souq.build import Stored, export_weights
+from souq.checks import Case
+from souq.checks.tensors import relative_norms
+from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.errors import NotFound, UsageError
+from souq.merge import Fold
+from souq.snapshot import Offer, Snapshot
+from souq.sources import open_adapter, open_source
+from souq.weights import Delta, format_delta
+
+SHADES = " ░▒▓█"
+
+
+@click.group()
+def delta() -> None:
+    """Make, show or apply a change of weights."""
+
+
+@delta.command()
+@click.option("--from", "source", required=True, type=click.Path(path_type=Path), help="A PEFT LoRA folder, or a full fine-tuned folder.")
+@click.option("--data", type=click.Path(path_type=Path), help="What it was trained on: records a sketch of each layer's inputs, never the data.")
+@click.option("--rank", default=64, show_default=True, help="Of the sketch.")
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path))
+@json_option
+def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool) -> None:
+    """Turn an adapter or a fine-tune of main's base into a .delta file."""
+    if not source.is_dir():
+        raise NotFound(f"no folder {source}", hint="name a folder with adapter_config.json or config.json")
+    if data is not None and not data.is_file():
+        raise NotFound(f"no file {data}", hint="check --data")
+    main = Snapshot(here(), "main")
+    with bars() as progress:
+        if (source / "adapter_config.json").is_file():
+            made, tensors = deltas.from_adapter(open_adapter(source), main)
+        else:
+            made, tensors = deltas.from_checkpoint(open_source(str(source)).weights, main, progress)
+        if data is not None:
+            from souq.lab import sketching
+
+            groups, inputs = sketching.of_change(main, made, tensors, data, rank=rank, progress=progress)
+            made, tensors = deltas.with_sketch(made, tensors, groups, inputs)
+    deltas.write_delta(target, made, tensors)
+    kinds = sorted({part.kind for part in made.parts.values()})
+    value = {"file": str(target), "bytes": target.stat().st_size, "tensors": len(made.parts), "kinds": kinds, "sketches": len(made.grams)}
+
+    def show() -> None:
+        out.print(f"{target}: {len(made.parts)} tensors ({', '.join(kinds)}), {len(made.grams)} sketches, {target.stat().st_size / 1e6:.1f} MB")
+        done(f"next: `souq pr create {target} --title … --licence … --signoff --fixes …`")
+
+    answer(value, as_json, show)
+
+
+@delta.command()
+@click.argument("path", metavar="FILE.delta|NUMBER")
+@click.option("--text", is_flag=True, help="Print its delta.lock.")
+@json_option
+def show(path: str, text: bool, as_json: bool) -> None:
+    """How large the change is, layer by layer: a heat map of its norm over the weight's."""
+    main = Snapshot(here(), "main")
+    made, case = _read(path, main)
+    if text:
+        out.print(format_delta(made), markup=False)
+        return
+    sizes = relative_norms(case, made)
+    answer(sizes, as_json, lambda: heat_map(sizes))
+
+
+def _read(path: str, main: Snapshot) -> tuple[Delta, Case]:
+    """A .delta file, or the weights of a pull request by number."""
+    if path.isdigit():
+        pull = pulls.get(main.repo, int(path))
+        pulls.bring(main.repo, pull.offer)
+        if pull.offer.delta is None:
+            raise UsageError(f"#{path} brings no weights", hint=f"see `souq pr diff {path}`")
+        return pull.offer.delta, Case(main, pull.head, pull.offer)
+    made, tensors = deltas.read_delta(Path(path))
+    deltas.keep(made, tensors, main)
+    return made, Case(main, main.commit, Offer(path, {}))
+
+
+def heat_map(sizes: dict[str, float]) -> None:
+    """Layers down, modules across; darker is larger."""
+    cells: dict[tuple[int, str], float] = {}
+    for name, size in sizes.items():
+        if found := re.search(r"layers\.(\d+)\.(?:.*\.)?(\w+?)(?:_proj)?\.(?:weight|bias)$", name):
+            cells[int(found.group(1)), found.group(2)] = size
+        else:
+            out.print(f"{size:8.4f}  {name}")
+    if not cells:
+        return
+    columns = sorted({column for _, column in cells})
+    top = max(cells.values()) or 1.0
+    out.print("layer " + " ".join(f"{column:>5.5}" for column in columns))
+    for layer in sorted({layer for layer, _ in cells}):
+        line = Text(f"{layer:>5} ")
+        for column in columns:
+            share = cells.get((layer, column), 0.0) / top
+            shade = SHADES[min(int(np.ceil(share * (len(SHADES) - 1))), len(SHADES) - 1)]
+            line.append(f" {shade * 4} ", style=f"rgb({int(255 * share)},{int(80 + 60 * share)},{int(255 - 200 * share)})")
+        out.print(line)
+    out.print(f"largest {top:.4f} of its matrix's norm, mean {float(np.mean(list(cells.values()))):.4f}")
+
+
+@delta.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="FILE.delta")
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path))
+def apply(path: Path, target: Path) -> None:
+    """Write the base with this one change, whole, as a Hugging Face folder."""
+    main = Snapshot(here(), "main")
+    made, tensors = deltas.read_delta(path)
+    deltas.keep(made, tensors, main)
+    base = Stored(main.base, main.repo.store)
+    alone = Fold(base, {"b3:" + "0" * 64: made}, main.repo.store.get, method="mean")
+    with bars() as progress:
+        export_weights(main, alone, target, progress)
+    out.print(f"{target}: the base with {len(made.parts)} tensors changed")
+
+
+__all__ = ["delta", "table"]

@@ -1,0 +1,143 @@
+"""`souq build`, `verify`, `export`, `eval`, `chat`, `train`: the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from souq import build as building
+from souq import checks
+from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.errors import NotFound, UsageError, nearest
+from souq.evals import Score
+from souq.snapshot import Snapshot, model_files
+from souq.verify import verify as check_history
+
+
+@click.command()
+@json_option
+def build(as_json: bool) -> None:
+    """Fold the accepted contributions into a model."""
+    main = Snapshot(here(), "main")
+    with bars() as progress:
+        built = building.build(main, progress=progress)
+    differing = building.differing(main.model, built.lock)
+    value = {"model": built.digest, "recipe": built.recipe, "path": str(built.path), "differs": differing}
+
+    def show() -> None:
+        moved = sum(built.lock[name] != main.base[name] for name in built.lock)
+        out.print(f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions")
+        done("next: `souq verify`, or `souq export ./out`")
+
+    answer(value, as_json, show)
+    if differing:
+        done(f"Error: {len(differing)} tensors are not what model.lock says, first {differing[0]}")
+        raise click.exceptions.Exit(3)
+
+
+@click.command()
+@click.option("--root", help="The first commit, as you pinned it.")
+@json_option
+def verify(root: str | None, as_json: bool) -> None:
+    """Judge the history again, rebuild, and compare every digest; exit 3 when something does not hold."""
+    repo = here()
+    with bars() as progress:
+        report = check_history(repo, repo.tip(), root=root, progress=progress)
+
+    def show() -> None:
+        out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
+        out.print(f"history   {report.landings} landings and {report.releases} releases judged by the policy before each")
+        out.print(f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions")
+        out.print(f"digest    {report.model}")
+        for line in report.findings:
+            out.print(f"  wrong: {line}", markup=False)
+        out.print("verified" if not report.findings else f"NOT verified: {len(report.findings)} findings")
+
+    answer(msgspec.to_builtins(report), as_json, show)
+    if report.findings:
+        raise click.exceptions.Exit(3)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def export(folder: Path) -> None:
+    """Write a folder that transformers, vLLM and others load."""
+    with bars() as progress:
+        built = building.export(Snapshot(here(), "main"), folder, progress=progress)
+    out.print(f"{folder}: {built.digest}")
+
+
+@click.command("eval")
+@click.argument("names", nargs=-1)
+@click.option("--model", "folder", type=click.Path(path_type=Path), help="Score this Hugging Face folder instead of main.")
+@json_option
+def eval_(names: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
+    """Score main's model, or any folder, on main's evals (all, or those NAMED)."""
+    main = Snapshot(here(), "main")
+    for name in names:
+        if name not in main.evals:
+            raise NotFound(f"no eval {name!r}{nearest(name, main.evals)}", hint=f"one of {', '.join(main.evals)}")
+    asked = {name: main.evals[name] for name in names or main.evals}
+    with bars() as progress:
+        if folder is None:
+            found = checks.evals.scores(main, building.build(main, progress=progress), asked, progress)
+        else:
+            found = _score_folder(folder, asked, progress)
+    answer(found, as_json, lambda: show_scores(found))
+
+
+def _score_folder(folder: Path, asked, progress) -> dict[str, Score]:  # type: ignore[no-untyped-def]
+    if not (folder / "config.json").is_file():
+        raise NotFound(f"no model in {folder}", hint="name a Hugging Face folder, such as `souq export` writes")
+    from souq.lab import evals as lab_evals
+    from souq.lab import model as lab_model
+
+    return lab_evals.score(lab_model.load(folder), list(asked.values()), progress)
+
+
+def show_scores(found: dict[str, Score]) -> None:
+    """One line an eval, with its standard error."""
+    rows = [[name, score.n, f"{score.value:.3f}", f"{score.stderr:.3f}"] for name, score in found.items()]
+    table(["eval", "cases", "score", "± s.e."], rows, right=["cases", "score", "± s.e."])
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("--tokens", default=64, show_default=True, help="The most to answer with.")
+def chat(prompt: str, tokens: int) -> None:
+    """Ask main's model something."""
+    from souq.lab import generate
+    from souq.lab import model as lab_model
+
+    main = Snapshot(here(), "main")
+    with bars() as progress:
+        built = building.build(main, progress=progress)
+        lm = lab_model.load(model_files(main), built.weights)
+        told = generate.answers(lm, [prompt], max_tokens=tokens, progress=progress)
+    out.print(told[0], markup=False)
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The PEFT folder to write.")
+@click.option("--epochs", default=1, show_default=True)
+@click.option("--rank", default=8, show_default=True)
+@click.option("--lr", default=1e-3, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def train(data: Path, folder: Path, epochs: int, rank: int, lr: float, seed: int) -> None:
+    """Train a LoRA adapter on main's model from JSONL rows (messages, prompt and completion, or text)."""
+    if not data.is_file():
+        raise NotFound(f"no file {data}", hint="name a JSONL file with training rows")
+    if folder.exists():
+        raise UsageError(f"{folder} is already there", hint="choose another folder")
+    from souq.lab import model as lab_model
+    from souq.lab import train as training
+
+    main = Snapshot(here(), "main")
+    with bars() as progress:
+        lm = lab_model.load(model_files(main), building.Stored(main.base, main.repo.store))
+        training.train_lora(lm, training.read_rows(data), folder, epochs=epochs, rank=rank, lr=lr, seed=seed, progress=progress)
+    out.print(f"{folder}: a LoRA of rank {rank}")
+    done(f"next: `souq delta make --from {folder} --data {data} --out {folder.name}.delta`")

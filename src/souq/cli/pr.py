@@ -1,0 +1,252 @@
+"""`souq pr`: offer, look at, check, review, merge and close pull requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from souq import deltas, pulls
+from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
+from souq.errors import NotFound, SouqError, UsageError
+from souq.pulls import Draft, PullRequest
+from souq.records import Checked, Contribution, Kind, Verdict
+from souq.snapshot import Snapshot
+
+MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
+
+
+@click.group()
+def pr() -> None:
+    """Offer, look at, check, review and merge changes to the model."""
+
+
+@pr.command()
+@click.argument("delta", type=click.Path(path_type=Path), required=False)
+@click.option("--title", required=True, help="What it does, in a few words.")
+@click.option("--licence", "--license", required=True, help="An SPDX expression.")
+@click.option("--signoff", is_flag=True, help="You may give this under that licence (developercertificate.org).")
+@click.option("--provenance", default="", help="Where it comes from.")
+@click.option("--fixes", multiple=True, help="The eval on main that this makes better.")
+@click.option("--data", type=click.Path(path_type=Path), multiple=True, help="JSONL it was trained on, or offers.")
+@click.option(
+    "--evals", type=click.Path(path_type=Path), multiple=True, help="A folder with eval.toml and cases.jsonl."
+)
+@click.option("--unchecked", is_flag=True, help="Do not run the quick checks here; leave them to others.")
+@key_option
+@json_option
+def create(
+    delta: Path | None,
+    title: str,
+    licence: str,
+    signoff: bool,
+    provenance: str,
+    fixes: tuple[str, ...],
+    data: tuple[Path, ...],
+    evals: tuple[Path, ...],
+    unchecked: bool,
+    key: Path | None,
+    as_json: bool,
+) -> None:
+    """Offer a .delta, data or evals to main."""
+    repo = here()
+    who = person(repo, key)
+    if not signoff:
+        raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
+    kind = _kind(delta, data, evals)
+    contribution = Contribution(
+        title=title, kind=kind, author=who.author, licence=licence, signoff=f"{who.name} <{who.email}>",
+        provenance=provenance, fixes=fixes,
+    )  # fmt: skip
+    with bars() as progress:
+        repo.fetch()
+        read = deltas.read_delta(delta) if delta is not None else None
+        if read is not None:
+            deltas.keep(*read, Snapshot(repo, repo.tip()), progress)
+        draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
+        pull = pulls.create(repo, draft, who, checked=not unchecked, progress=progress)
+    value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
+
+    def show() -> None:
+        out.print(f"#{pull.number} {title}")
+        done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
+
+    answer(value, as_json, show)
+
+
+def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...]) -> Kind:
+    if delta is not None:
+        return "weights"
+    if evals:
+        return "evals"
+    if data:
+        return "data"
+    raise UsageError("nothing to offer", hint="name a .delta file, --data FILE.jsonl or --evals FOLDER")
+
+
+def _data(paths: tuple[Path, ...]) -> dict[str, bytes]:
+    for path in paths:
+        if not path.is_file():
+            raise NotFound(f"no file {path}", hint="check --data")
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def _evals(folders: tuple[Path, ...]) -> dict[str, bytes]:
+    found = {}
+    for folder in folders:
+        if not (folder / "eval.toml").is_file():
+            raise NotFound(f"no eval.toml in {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
+        found |= {f"{folder.name}/{path.name}": path.read_bytes() for path in sorted(folder.iterdir())}
+    return found
+
+
+@pr.command("list")
+@click.option("--all", "everything", is_flag=True, help="Merged and closed ones too.")
+@json_option
+def list_(everything: bool, as_json: bool) -> None:
+    """Pull requests, open ones unless --all."""
+    repo = here()
+    repo.fetch()
+    main = Snapshot(repo, repo.tip())
+    rows = [row for pull in pulls.listed(repo) if (row := _row(pull, main))["state"] == "open" or everything]
+
+    def show() -> None:
+        if not rows:
+            done("no open pull requests; `souq pr create` makes one, `souq pr list --all` shows the past")
+        else:
+            table(["#", "state", "kind", "title", "author"], [list(row.values())[:5] for row in rows])
+
+    answer(rows, as_json, show)
+
+
+def _row(pull: PullRequest, main: Snapshot) -> dict[str, Any]:
+    try:
+        c = pull.offer.contribution
+        facts = {"kind": c.kind, "title": c.title, "author": c.author.name, "digest": pull.offer.digest}
+    except SouqError as error:  # one hostile pull request must not hide the others
+        facts = {"kind": "?", "title": f"cannot be read: {error}", "author": "?", "digest": ""}
+    return {"number": pull.number, "state": pull.state(main), **facts}
+
+
+@pr.command()
+@click.argument("number", type=int)
+@json_option
+def view(number: int, as_json: bool) -> None:
+    """What is offered, what the machines found, who voted, and what is missing."""
+    repo = here()
+    repo.fetch()
+    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
+    policy = pulls.read_policy(main.policy_text)
+    checked = [found.checked for found in pulls.read_checked(pull, policy)]
+    votes = [found.vote for found in pulls.read_votes(pull, policy)]
+    state = pull.state(main)
+    decision = pulls.decision(repo, number) if state == "open" else None
+    c = pull.offer.contribution
+    value = {
+        "number": number, "state": state, "digest": pull.offer.digest, "contribution": c,
+        "checked": checked, "votes": votes, "missing": decision.missing if decision else (),
+    }  # fmt: skip
+
+    def show() -> None:
+        out.print(f"#{number} {c.title} ({state})\n{c.kind} by {c.author.name} <{c.author.email}>, {c.licence}")
+        out.print(f"digest {pull.offer.digest}")
+        if c.fixes:
+            out.print(f"claims to fix {', '.join(c.fixes)}")
+        for found in checked[-1:]:
+            show_verdicts(found)
+        for vote in votes:
+            out.print(f"{vote.choice} by {vote.by}: {vote.reason}")
+        for line in decision.missing if decision else ():
+            out.print(f"missing: {line}")
+
+    answer(value, as_json, show)
+
+
+def show_verdicts(found: Checked) -> None:
+    """One line a check."""
+    table(["check", "verdict", "because"], [[v.check, MARKS[v.outcome], v.because] for v in found.verdicts])
+
+
+@pr.command("diff")
+@click.argument("number", type=int)
+def diff_(number: int) -> None:
+    """The text of the change, as git shows it; its tensors by digest."""
+    repo = here()
+    repo.fetch()
+    pull = pulls.get(repo, number)
+    out.print(repo.patch(f"{pull.head}^", pull.head), markup=False)
+
+
+@pr.command()
+@click.argument("number", type=int)
+@key_option
+@json_option
+def checks(number: int, key: Path | None, as_json: bool) -> None:
+    """Run main's checks on a pull request and sign the verdicts; exit 3 when one refuses."""
+    repo = here()
+    with bars() as progress:
+        found = pulls.check(repo, number, person(repo, key), progress)
+    refused = [verdict for verdict in found.verdicts if not verdict]
+    answer(found, as_json, lambda: show_verdicts(found))
+    _next_after_checks(number, refused)
+
+
+def _next_after_checks(number: int, refused: list[Verdict]) -> None:
+    if refused:
+        done(f"refused by {', '.join(v.check for v in refused)}; `souq pr close {number} --reason …` turns it down")
+        raise click.exceptions.Exit(3)
+    done(f"next: `souq pr review {number} --approve --reason …`")
+
+
+@pr.command()
+@click.argument("number", type=int)
+@click.option("--approve", "choice", flag_value="approve", help="Yes.")
+@click.option("--reject", "choice", flag_value="reject", help="No; needs a reason.")
+@click.option("--reason", default="", help="Why, for everybody to read.")
+@key_option
+def review(number: int, choice: Literal["approve", "reject"] | None, reason: str, key: Path | None) -> None:
+    """Sign a yes or no to exactly what is offered."""
+    if choice is None:
+        raise UsageError("yes or no?", hint=f"run `souq pr review {number} --approve` or `--reject --reason …`")
+    repo = here()
+    vote = pulls.review(repo, number, choice, reason, person(repo, key))
+    out.print(f"{vote.choice} #{number} by {vote.by}")
+    show_missing(number, pulls.decision(repo, number))
+
+
+def show_missing(number: int, decision: pulls.Decision) -> None:
+    """What still stands in the way, or the next command."""
+    for line in decision.missing:
+        err.print(f"  missing: {line}", markup=False)
+    if decision:
+        done(f"next: `souq pr merge {number}`")
+
+
+@pr.command()
+@click.argument("number", type=int)
+@key_option
+@json_option
+def merge(number: int, key: Path | None, as_json: bool) -> None:
+    """Land it on main, if main's policy says yes; exit 3 and what is missing if not."""
+    repo = here()
+    with bars() as progress:
+        decision, commit = pulls.merge(repo, number, person(repo, key), progress)
+    value = {"merged": commit, "missing": decision.missing}
+    if commit is None:
+        answer(value, as_json, lambda: None)
+        err.print(f"Error: #{number} cannot merge yet", markup=False)
+        show_missing(number, decision)
+        raise click.exceptions.Exit(3)
+    answer(value, as_json, lambda: out.print(f"merged #{number} as {commit[:12]}"))
+
+
+@pr.command()
+@click.argument("number", type=int)
+@click.option("--reason", required=True)
+@key_option
+def close(number: int, reason: str, key: Path | None) -> None:
+    """Withdraw a pull request, or turn it down; its records stay."""
+    repo = here()
+    pulls.close(repo, number, reason, person(repo, key))
+    out.print(f"closed #{number}")

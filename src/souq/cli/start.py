@@ -1,0 +1,125 @@
+"""`souq init`, `clone`, `push`, `fetch`: where a model repository comes from and how it travels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from souq import governance, pulls
+from souq.build import needed
+from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
+from souq.errors import NotFound, UsageError
+from souq.evals import read_folder
+from souq.pulls import Person
+from souq.repo import Repo
+from souq.snapshot import Snapshot
+from souq.sources import Source, open_source
+from souq.start import Beginning, bring_main, clone_all
+from souq.start import init as start
+from souq.weights import Delta, Lock, lock_digest
+
+TEMPLATES = {"solo": governance.solo}
+
+
+@click.command()
+@click.argument("name", type=click.Path(path_type=Path))
+@click.option("--from", "source", required=True, help="A Hugging Face folder, a .gguf file, or a hub id.")
+@click.option("--licence", "--license", help="SPDX; the source's own where it says one.")
+@click.option("--governance", "policy", default="solo", help="`solo`, or a GOVERNANCE.toml of yours.")
+@click.option("--evals", type=click.Path(path_type=Path), multiple=True, help="Folders with eval.toml and cases.jsonl.")
+@click.option("--suite/--no-suite", default=True, help="Protect a small general suite, and sketch the base's inputs.")
+@key_option
+@json_option
+def init(
+    name: Path, source: str, licence: str | None, policy: str, evals: tuple[Path, ...], suite: bool,
+    key: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Start a model repository NAME from a model."""
+    from souq import suite as general
+
+    who = person(Repo(Path.cwd(), Path.cwd()), key)
+    found = open_source(source)
+    if (licence or found.licence) is None:
+        raise UsageError("the source names no licence", hint="add --licence, for example --licence Apache-2.0")
+    cases = {path: data for folder in evals for path, data in _folder(folder).items()}
+    with bars() as progress:
+        if suite:
+            cases |= general.files()
+        begin = Beginning(
+            name=name.name, licence=str(licence or found.licence), policy=_policy(policy, who), evals=cases,
+            sketch=(lambda source, lock: general.sketch(source, lock_digest(lock), progress)) if suite else None,
+        )  # fmt: skip
+        repo = start(name, found, begin, progress)
+    main = Snapshot(repo, "main")
+    value = {"repo": str(name), "root": main.commit, "base": main.base_digest, "tensors": len(main.base)}
+
+    def show() -> None:
+        out.print(f"{name}: {len(main.base)} tensors, base {main.base_digest}")
+        done(f"root {main.commit} (pin this: `souq verify --root {main.commit[:12]}`)\nnext: cd {name} && souq status")
+
+    answer(value, as_json, show)
+
+
+def _policy(template: str, who: Person) -> str:
+    if template in TEMPLATES:
+        return TEMPLATES[template](who.name, who.org or who.name, who.public_key)
+    path = Path(template)
+    if not path.is_file():
+        raise NotFound(f"no template and no file {template!r}", hint=f"one of {', '.join(TEMPLATES)}, or a path")
+    return path.read_text()
+
+
+def _folder(folder: Path) -> dict[str, bytes]:
+    return {f"{folder.name}/{name}": data for name, data in read_folder(folder).items()}
+
+
+@click.command()
+@click.argument("url")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+def clone(url: str, folder: Path | None) -> None:
+    """Copy a model repository, history and tensors."""
+    folder = folder or Path(Path(url).name.removesuffix(".git"))
+    with bars() as progress:
+        repo = clone_all(url, folder, progress)
+    out.print(f"{folder}: {len(Snapshot(repo, 'main').base)} tensors")
+    done(f"next: cd {folder} && souq status")
+
+
+@click.command()
+@click.argument("remote", required=False)
+def push(remote: str | None) -> None:
+    """Send history and missing tensors to the shared remote; REMOTE names it the first time."""
+    repo = here()
+    if remote is not None:
+        repo.set_remote(remote)
+    commits = {"main": repo.commit("main")} | {
+        str(pull.number): pull.head for pull in pulls.listed(repo) if _readable(repo, pull.head)
+    }
+    with bars() as progress:
+        repo.push_all(needed(repo, commits), progress)
+    out.print(f"pushed to {repo.remote}")
+
+
+def _readable(repo: Repo, head: str) -> bool:
+    from souq.errors import SouqError
+
+    try:
+        return all(ref.digest in repo.store for ref in Snapshot(repo, head).tensors())
+    except SouqError:
+        return False
+
+
+@click.command()
+def fetch() -> None:
+    """Bring history and missing tensors from the shared remote."""
+    repo = here()
+    repo.fetch()
+    with bars() as progress:
+        bring_main(repo, progress)
+    if not repo.forward(repo.tip()):
+        done("main here has changes of its own; `git status` shows them")
+    out.print(f"main is {repo.tip()[:12]}")
+
+
+__all__ = ["Delta", "Lock", "Source", "clone", "fetch", "init", "push"]

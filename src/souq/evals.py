@@ -1,0 +1,223 @@
+"""Evals: cases with a right answer, what a model scored on them, and whether one model is better than another.
+
+Pure: no torch, no git, no disk but `read_folder`. How a model is asked is lab/evals.py.
+
+    >>> before = Score.of("sums", "exact", {"a": 0.0, "b": 0.0, "c": 1.0})
+    >>> compare(before, before, margin=0.05).gain
+    0.0
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from souq.errors import Hostile, NotFound, UsageError
+from souq.records import Digest, Record, digest_files, parse_toml
+
+Kind = Literal["exact", "choice", "loss"]
+MAX_CASES = 20_000
+MAX_BYTES = 16 << 20
+Z = 1.645  # one-sided 95%: the gate asks "worse by more than the margin?" and "better?", each in one direction
+
+
+class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
+    """One line of cases.jsonl. `cluster` names what cases share (a document), so that errors are not counted as independent."""
+
+    id: str
+    prompt: str = ""
+    messages: tuple[dict[str, str], ...] = ()
+    expected: str = ""
+    choices: tuple[str, ...] = ()
+    cluster: str = ""
+
+    @property
+    def turns(self) -> list[dict[str, str]]:
+        """As a conversation."""
+        return list(self.messages) or [{"role": "user", "content": self.prompt}]
+
+    @property
+    def text(self) -> str:
+        """What is asked, as plain text."""
+        return " ".join(turn.get("content", "") for turn in self.turns)
+
+
+class EvalSpec(Record, frozen=True, forbid_unknown_fields=True):
+    """eval.toml.
+
+    kind `exact`: the greedy answer is `expected`; `choice`: `expected` is the likeliest of `choices`; `loss`: mean
+    nats a token of `expected` after `prompt`. `margin` is how much worse a change may make it: a share of cases, or
+    nats. `protected` evals guard every change of weights.
+    """
+
+    title: str
+    kind: Kind
+    source: str
+    licence: str
+    margin: float = 0.05
+    protected: bool = False
+
+
+@dataclass(frozen=True)
+class Eval:
+    """An eval's folder: what it asks, and how it is judged."""
+
+    name: str
+    spec: EvalSpec
+    cases: tuple[EvalCase, ...]
+    digest: Digest
+
+    @property
+    def margin(self) -> float:
+        return self.spec.margin
+
+    @property
+    def protected(self) -> bool:
+        return self.spec.protected
+
+    @cached_property
+    def clusters(self) -> dict[str, str]:
+        return {case.id: case.cluster or case.id for case in self.cases}
+
+
+def read_eval(name: str, files: Mapping[str, bytes]) -> Eval:
+    """An eval from its two files, strictly.
+
+    Raises:
+        UsageError: a wrong key, a missing answer, two cases of one id.
+        Hostile: too large, or not text.
+    """
+    where = f"evals/{name}"
+    if set(files) != {"eval.toml", "cases.jsonl"}:
+        raise UsageError(f"{where} holds {', '.join(sorted(files))}", hint="an eval is eval.toml and cases.jsonl")
+    if sum(map(len, files.values())) > MAX_BYTES:
+        raise Hostile(f"{where} is larger than {MAX_BYTES:,} bytes")
+    try:
+        spec = parse_toml(files["eval.toml"].decode(), EvalSpec, where=f"{where}/eval.toml")
+    except UnicodeDecodeError as error:
+        raise Hostile(f"{where}/eval.toml is not UTF-8 text") from error
+    if not 0 <= spec.margin < math.inf:
+        raise UsageError(f"{where}: margin is a number from 0 up, not {spec.margin}")
+    lines = [line for line in files["cases.jsonl"].splitlines() if line.strip()]
+    if not 0 < len(lines) <= MAX_CASES:
+        raise UsageError(f"{where} has {len(lines):,} cases; between 1 and {MAX_CASES:,} are taken")
+    cases = tuple(_case(line, f"{where}/cases.jsonl, line {n}", spec.kind) for n, line in enumerate(lines, 1))
+    if len({case.id for case in cases}) != len(cases):
+        raise UsageError(f"{where}: two cases have one id")
+    return Eval(name, spec, cases, digest_files(dict(files)))
+
+
+def _case(line: bytes, where: str, kind: Kind) -> EvalCase:
+    try:
+        case = msgspec.json.decode(line, type=EvalCase)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where}: {error}") from error
+    if not case.expected:
+        raise UsageError(f"{where}: no `expected`")
+    if kind == "choice" and not (case.expected in case.choices and len(set(case.choices)) == len(case.choices) > 1):
+        raise UsageError(f"{where}: `expected` is not one of at least two different `choices`")
+    return case
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The files of an eval on disk, read and checked."""
+    if not folder.is_dir():
+        raise NotFound(f"no folder {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    read_eval(folder.name, files)
+    return files
+
+
+def write_cases(cases: Sequence[Mapping[str, Any]]) -> bytes:
+    """cases.jsonl."""
+    return "".join(json.dumps(case, ensure_ascii=False, sort_keys=True) + "\n" for case in cases).encode()
+
+
+class Score(Record, frozen=True):
+    """What a model scored: the mean over cases, and each case, so that two models can be compared in pairs.
+
+    A case is 1 (right) or 0; for `loss` it is nats a token, lower is better.
+    """
+
+    eval: str
+    kind: Kind
+    n: int
+    value: float
+    stderr: float
+    cases: dict[str, float]
+
+    @classmethod
+    def of(cls, name: str, kind: Kind, cases: Mapping[str, float], clusters: Mapping[str, str] | None = None) -> Score:
+        mean, stderr = _mean(dict(cases), clusters)
+        return cls(eval=name, kind=kind, n=len(cases), value=mean, stderr=stderr, cases=dict(cases))
+
+    @property
+    def sign(self) -> int:
+        """What better means: up for right answers, down for loss."""
+        return -1 if self.kind == "loss" else 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model against another on the same cases; `gain` is positive when the second is better."""
+
+    gain: float
+    low: float  # one-sided 95% bounds
+    high: float
+    improved: bool
+    non_inferior: bool
+    margin: float
+    unit: str
+
+    def __str__(self) -> str:
+        if self.unit == "nats":
+            return f"{self.gain:+.3f} nats [{self.low:+.3f}, {self.high:+.3f}], margin {self.margin:.2f}"
+        return f"{100 * self.gain:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}], margin {100 * self.margin:.0f}"
+
+
+def compare(before: Score, after: Score, *, margin: float, clusters: Mapping[str, str] | None = None) -> Comparison:
+    """Paired, case by case (Miller, arXiv 2411.00640): non-inferior when the lower bound is above -margin.
+
+    Improvement of right answers is McNemar's exact test, one-sided at 5%; of losses, the bound above zero.
+
+    Raises:
+        UsageError: the two were not scored on the same cases.
+    """
+    if before.cases.keys() != after.cases.keys():
+        raise UsageError(f"eval {before.eval!r} was scored on other cases before than after")
+    gains = {case: before.sign * (after.cases[case] - value) for case, value in before.cases.items()}
+    gain, stderr = _mean(gains, clusters)
+    low, high = gain - Z * stderr, gain + Z * stderr
+    improved = low > 0 if before.kind == "loss" else gain > 0 and _mcnemar(gains) < 0.05
+    unit = "nats" if before.kind == "loss" else "points"
+    return Comparison(gain, low, high, improved, low > -margin or gain >= 0, margin, unit)
+
+
+def _mcnemar(gains: Mapping[str, float]) -> float:
+    """The chance of so many cases mended, of those that changed, if mending and breaking were alike."""
+    from scipy.stats import binomtest
+
+    mended, broken = sum(g > 0 for g in gains.values()), sum(g < 0 for g in gains.values())
+    return float(binomtest(mended, mended + broken, alternative="greater").pvalue) if mended + broken else 1.0
+
+
+def _mean(values: Mapping[str, float], clusters: Mapping[str, str] | None) -> tuple[float, float]:
+    """Mean and its standard error; cases of one cluster count as one draw."""
+    n = len(values)
+    mean = math.fsum(values.values()) / n
+    sums: dict[str, float] = {}
+    for case, value in values.items():
+        key = clusters[case] if clusters else case
+        sums[key] = sums.get(key, 0.0) + value - mean
+    groups = len(sums)
+    if groups < 2:
+        return mean, math.inf if n > 1 else 0.0
+    variance = math.fsum(s * s for s in sums.values()) / n**2 * groups / (groups - 1)
+    return mean, math.sqrt(variance)

@@ -1,0 +1,74 @@
+"""Let a model answer: batched by length, greedy or sampled, every answer with a seed of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from souq.lab.model import LM, Tokens
+from souq.progress import Progress, quiet
+
+BATCH = 32
+
+
+def answers(
+    lm: LM,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int = 32,
+    temperature: float = 0.0,
+    seeds: Sequence[int] | None = None,
+    progress: Progress = quiet,
+) -> list[str]:
+    """One answer a prompt, in the prompts' order.
+
+    With a temperature, answer i is drawn with a generator seeded by seeds[i]: no answer depends on its neighbours.
+    """
+    asked = [lm.chat([{"role": "user", "content": prompt}]) for prompt in prompts]
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
+    told: dict[int, str] = {}
+    for start in range(0, len(order), BATCH):
+        progress("answers", start, len(order))
+        chosen = order[start : start + BATCH]
+        drawn = _batch(lm, [asked[i] for i in chosen], max_tokens, temperature, [(seeds or range(len(asked)))[i] for i in chosen])
+        told |= {i: lm.tokenizer.decode(tokens, skip_special_tokens=True).strip() for i, tokens in zip(chosen, drawn, strict=True)}
+    progress("answers", len(order), len(order))
+    return [told[i] for i in range(len(prompts))]
+
+
+@torch.inference_mode()
+def _batch(lm: LM, asked: Sequence[Tokens], most: int, temperature: float, seeds: Sequence[int]) -> list[Tokens]:
+    width = max(map(len, asked))
+    pad = [width - len(tokens) for tokens in asked]
+    ids = torch.tensor([[lm.end] * n + tokens for n, tokens in zip(pad, asked, strict=True)], device=lm.device)
+    mask = torch.tensor([[0] * n + [1] * (width - n) for n in pad], device=lm.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    chances = [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds]
+    drawn: list[Tokens] = [[] for _ in asked]
+    open_, cache = set(range(len(asked))), None
+    for _ in range(most):
+        told = lm.net(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        cache = told.past_key_values
+        following = _next(told.logits[:, -1].float().cpu(), temperature, chances)
+        for i in list(open_):
+            if following[i] == lm.end:
+                open_.discard(i)
+            else:
+                drawn[i].append(following[i])
+        if not open_:
+            break
+        ids = torch.tensor([[token] for token in following], device=lm.device)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        positions = positions[:, -1:] + 1
+    return drawn
+
+
+def _next(logits: Any, temperature: float, chances: Sequence[Any]) -> list[int]:
+    if temperature <= 0:
+        return [int(token) for token in logits.argmax(-1)]
+    shares = torch.softmax(logits / temperature, -1)
+    return [int(torch.multinomial(share, 1, generator=chance)) for share, chance in zip(shares, chances, strict=True)]

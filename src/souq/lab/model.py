@@ -1,0 +1,129 @@
+"""A model in memory: a transformers network on our tensors, its tokenizer, and how a conversation becomes tokens."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from souq.errors import Missing, NotFound
+from souq.tensorfile import open_tensors
+from souq.weights import Array, Checkpoint
+
+try:
+    import torch
+    import transformers
+except ImportError as error:  # pragma: no cover
+    raise Missing(f"{error.name} is not installed", hint='run `pip install "souq[lab]"`') from error
+
+transformers.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+Tokens = list[int]
+
+
+@dataclass
+class LM:
+    """A causal language model ready to be asked. `net` is float32 on a CPU without bf16 arithmetic."""
+
+    net: Any
+    tokenizer: Any
+
+    def chat(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
+        """The tokens of a conversation, up to where the assistant begins to speak."""
+        made = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False)
+        return self.encode(made)
+
+    def encode(self, text: str) -> Tokens:
+        """Text as tokens, nothing added."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @property
+    def end(self) -> int:
+        """The token that ends a turn."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def device(self) -> Any:
+        return next(self.net.parameters()).device
+
+
+def best_dtype() -> Any:
+    """bf16 where the hardware computes in it; elsewhere float32, which is ten times faster than emulated bf16."""
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(
+        torch.cpu, "_is_amx_tile_supported", lambda: False
+    )()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load(source: Path | Mapping[str, bytes], weights: Checkpoint | None = None, *, dtype: Any = None) -> LM:
+    """A network from a Hugging Face folder, or from a model's files and a checkpoint; float32 unless `dtype` is given.
+
+    Raises:
+        NotFound: no config.json there.
+    """
+    with _folder(source) as folder:
+        if not (folder / "config.json").is_file():
+            raise NotFound(f"no config.json in {folder}", hint="name a Hugging Face folder")
+        config = transformers.AutoConfig.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    found = weights if weights is not None else open_tensors(Path(str(source)) / "model.safetensors")
+    with torch.device("meta"):
+        net = transformers.AutoModelForCausalLM.from_config(config)
+    state = {name: tensor(found[name]).to(dtype or torch.float32) for name in found}
+    net.load_state_dict(state, strict=False, assign=True)
+    _finish(net, config)
+    net.eval().requires_grad_(False)
+    return LM(net.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+
+
+def _finish(net: Any, config: Any) -> None:
+    """What is not a stored tensor: the tied head, and buffers computed from the config (rotary frequencies)."""
+    if getattr(config, "tie_word_embeddings", False):
+        net.tie_weights()
+    absent = [name for name, value in net.named_parameters() if value.is_meta]
+    if absent:
+        raise NotFound(f"the checkpoint has no {absent[0]}", hint="does model/config.json belong to these weights?")
+    for module in net.modules():
+        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
+            module.__init__(config)  # type: ignore[misc]
+
+
+def tensor(array: Array) -> Any:
+    """A numpy array as a torch tensor, bit for bit; torch has never heard of ml_dtypes."""
+    data = np.ascontiguousarray(array)
+    if data.dtype.name == "bfloat16":
+        return torch.from_numpy(data.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(data.copy())
+
+
+def swap(lm: LM, weights: Mapping[str, Array]) -> None:
+    """Put other tensors into the same network."""
+    own = lm.net.state_dict()
+    with torch.no_grad():
+        for name, array in weights.items():
+            own[name].copy_(tensor(array))
+
+
+@contextmanager
+def _folder(source: Path | Mapping[str, bytes]) -> Iterator[Path]:
+    if isinstance(source, Path):
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as made:
+        for name, data in source.items():
+            (Path(made) / name).write_bytes(data)
+        yield Path(made)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Training rows: JSONL in TRL's formats (`messages`, `prompt` and `completion`, or `text`)."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
