@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = q
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "model.lock").is_file():
-            _write(_Watched(fold(snapshot, extra), progress), folder)
+            _write(_Watched(fold(snapshot, extra), progress), snapshot.base, folder)
     return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder / "model.safetensors")
 
 
@@ -117,36 +118,65 @@ class _Watched(Mapping[str, Array]):
         return len(self._inner)
 
 
-def _write(weights: _Watched, folder: Path) -> None:
+def _write(weights: _Watched, like: Lock, folder: Path) -> None:
     """Weights first, the lock last and whole: a folder with a lock in it is a finished one."""
     folder.mkdir(exist_ok=True)
-    write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
+    write_tensors(folder / "model.safetensors", weights, {"format": "pt"}, layout=_layout(like))
     partial = folder / "model.lock.part"
     partial.write_text(format_lock(weights.lock))
     partial.replace(folder / "model.lock")
 
 
-def export(snapshot: Snapshot, out: Path, extra: Offer | None = None, progress: Progress = quiet) -> Built:
-    """A folder `AutoModelForCausalLM.from_pretrained` loads: weights, config, tokenizer, and model.lock beside them.
+def export(snapshot: Snapshot, out: Path, progress: Progress = quiet) -> Built:
+    """Main's model as a folder `AutoModelForCausalLM.from_pretrained` loads, with model.lock beside the weights.
 
     Raises:
         UsageError: the folder is already there and holds something.
     """
+    refuse_full(out)
+    built = build(snapshot, progress=progress)
+    with _whole_folder(out) as partial:
+        _model_files(snapshot, partial)
+        shutil.copyfile(built.path, partial / "model.safetensors")
+        (partial / "model.lock").write_text(format_lock(built.lock))
+    return built
+
+
+def export_weights(snapshot: Snapshot, weights: Checkpoint, out: Path, progress: Progress = quiet) -> None:
+    """Any checkpoint of this base's shape as such a folder."""
+    refuse_full(out)
+    with _whole_folder(out) as partial:
+        _model_files(snapshot, partial)
+        watched = _Watched(weights, progress)
+        write_tensors(partial / "model.safetensors", watched, {"format": "pt"}, layout=_layout(snapshot.base))
+
+
+def refuse_full(out: Path) -> None:
+    """A folder that holds something is never written into."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is already there and not empty", hint="choose another folder")
-    built = build(snapshot, extra, progress)
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder that appears under its real name only when it is whole."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as partial:
         whole = Path(partial) / "out"
         whole.mkdir()
-        for name, data in model_files(snapshot).items():
-            (whole / name).write_bytes(data)
-        shutil.copyfile(built.path, whole / "model.safetensors")
-        (whole / "model.lock").write_text(format_lock(built.lock))
+        yield whole
         if out.exists():
             out.rmdir()
         whole.replace(out)
-    return built
+
+
+def _model_files(snapshot: Snapshot, folder: Path) -> None:
+    for name, data in model_files(snapshot).items():
+        (folder / name).write_bytes(data)
+
+
+def _layout(lock: Lock) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (ref.dtype, ref.shape) for name, ref in lock.items()}
 
 
 def differing(claimed: Lock, rebuilt: Lock) -> list[str]:

@@ -29,8 +29,18 @@ def delta() -> None:
 
 
 @delta.command()
-@click.option("--from", "source", required=True, type=click.Path(path_type=Path), help="A PEFT LoRA folder, or a full fine-tuned folder.")
-@click.option("--data", type=click.Path(path_type=Path), help="What it was trained on: records a sketch of each layer's inputs, never the data.")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A PEFT LoRA folder, or a full fine-tuned folder.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="What it was trained on: records a sketch of each layer's inputs, never the data.",
+)
 @click.option("--rank", default=64, show_default=True, help="Of the sketch.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @json_option
@@ -53,10 +63,18 @@ def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool
             made, tensors = deltas.with_sketch(made, tensors, groups, inputs)
     deltas.write_delta(target, made, tensors)
     kinds = sorted({part.kind for part in made.parts.values()})
-    value = {"file": str(target), "bytes": target.stat().st_size, "tensors": len(made.parts), "kinds": kinds, "sketches": len(made.grams)}
+    value = {
+        "file": str(target),
+        "bytes": target.stat().st_size,
+        "tensors": len(made.parts),
+        "kinds": kinds,
+        "sketches": len(made.grams),
+    }
 
     def show() -> None:
-        out.print(f"{target}: {len(made.parts)} tensors ({', '.join(kinds)}), {len(made.grams)} sketches, {target.stat().st_size / 1e6:.1f} MB")
+        out.print(
+            f"{target}: {len(made.parts)} tensors ({', '.join(kinds)}), {len(made.grams)} sketches, {target.stat().st_size / 1e6:.1f} MB"
+        )
         done(f"next: `souq pr create {target} --title … --licence … --signoff --fixes …`")
 
     answer(value, as_json, show)
@@ -108,7 +126,9 @@ def heat_map(sizes: dict[str, float]) -> None:
         for column in columns:
             share = cells.get((layer, column), 0.0) / top
             shade = SHADES[min(int(np.ceil(share * (len(SHADES) - 1))), len(SHADES) - 1)]
-            line.append(f" {shade * 4} ", style=f"rgb({int(255 * share)},{int(80 + 60 * share)},{int(255 - 200 * share)})")
+            line.append(
+                f" {shade * 4} ", style=f"rgb({int(255 * share)},{int(80 + 60 * share)},{int(255 - 200 * share)})"
+            )
         out.print(line)
     out.print(f"largest {top:.4f} of its matrix's norm, mean {float(np.mean(list(cells.values()))):.4f}")
 

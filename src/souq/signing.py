@@ -1,0 +1,227 @@
+"""Who said what: in-toto statements in DSSE envelopes, signed with the ssh keys people already have.
+
+`ssh-keygen -Y` does the cryptography; this file decides what is signed and refuses what could be read two ways.
+A signature made for one kind of record (its namespace) is no signature for another.
+
+Sources: in-toto Statement v1 and DSSE v1 (https://github.com/in-toto/attestation, https://github.com/secure-systems-lab/dsse),
+SSHSIG (OpenSSH, PROTOCOL.sshsig).
+
+    sealed = sign(statement("urn:souq:vote:1", "contributions/0001-x", digest, {"choice": "approve"}), key, namespace="souq.vote.v1")
+    verify(sealed, keys=[public], namespace="souq.vote.v1").key == public
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from souq.errors import Forged, Missing, NotFound, UsageError
+from souq.records import Digest, Record, canonical, is_digest
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+MAX_ENVELOPE = 1 << 20
+MAX_SIGNATURES = 16
+MAX_KEY = 8 << 10
+
+
+class Signature(Record, frozen=True):
+    """One signature; `keyid` is the key's fingerprint, a hint that is never trusted."""
+
+    keyid: str
+    sig: str  # an armoured SSH signature, in base64 as DSSE asks
+
+
+class Envelope(Record, frozen=True, rename="camel"):
+    """DSSE: a payload, its type, and signatures over both."""
+
+    payload_type: str
+    payload: str  # base64
+    signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A statement whose signature holds, and the public key that made it."""
+
+    kind: str  # the predicate type
+    subject: Digest
+    predicate: dict[str, Any]
+    key: str
+
+
+def statement(kind: str, name: str, subject: Digest, predicate: dict[str, Any]) -> bytes:
+    """The canonical bytes of an in-toto statement about one contribution, release or model."""
+    return canonical(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": name, "digest": {"blake3": subject.removeprefix("b3:")}}],
+            "predicateType": kind,
+            "predicate": predicate,
+        }
+    )
+
+
+def sign(payload: bytes, key: Path, *, namespace: str) -> Envelope:
+    """Sign a statement with an ssh private key; ssh-keygen asks for a passphrase on the terminal if there is one.
+
+    Raises:
+        NotFound: no such key.
+        UsageError: ssh-keygen could not sign with it.
+    """
+    if not key.is_file():
+        raise NotFound(f"no key {key}", hint="make one with `ssh-keygen -t ed25519`")
+    with tempfile.TemporaryDirectory() as folder:
+        message = Path(folder) / "message"
+        message.write_bytes(_pae(payload))
+        done = _ssh_keygen("-Y", "sign", "-q", "-f", str(key), "-n", namespace, str(message))
+        if done.returncode:
+            raise UsageError(f"cannot sign with {key}: {_last(done.stderr)}", hint="is it your private ssh key?")
+        armour = message.with_suffix(".sig").read_bytes()
+    sealed = Signature(keyid=fingerprint(public_key(key)), sig=base64.b64encode(armour).decode())
+    return Envelope(payload_type=PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=(sealed,))
+
+
+def verify(envelope: bytes, *, keys: Iterable[str], namespace: str) -> Signed:
+    """The statement in an envelope, if one of `keys` (ssh public keys) signed it for this namespace.
+
+    Raises:
+        Forged: no signature by any of them holds, or the envelope is not one souq writes.
+    """
+    sealed, payload = _open(envelope)
+    known = sorted({normal_key(key) for key in keys})
+    for signature in sealed.signatures:
+        if (key := _signer(payload, signature, known, namespace)) is not None:
+            return _read(payload, key)
+    raise Forged("not signed by anybody who is known here", hint="who signed it must stand in GOVERNANCE.toml")
+
+
+def public_key(key: Path) -> str:
+    """The public half of a private key: from the file beside it, or from the key itself."""
+    beside = key.with_name(key.name + ".pub")
+    if beside.is_file():
+        return normal_key(beside.read_text())
+    done = _ssh_keygen("-y", "-P", "", "-f", str(key))
+    if done.returncode:
+        raise NotFound(f"no public key {beside}", hint=f"run `ssh-keygen -y -f {key} > {beside}`")
+    return normal_key(done.stdout.decode())
+
+
+def normal_key(text: str) -> str:
+    """`type base64`, without options or comment: one key, one spelling.
+
+    Raises:
+        UsageError: not an ssh public key.
+    """
+    words = text.split()
+    if len(words) >= 2 and len(text) <= MAX_KEY and words[0].startswith(("ssh-", "ecdsa-", "sk-")):
+        try:
+            raw = base64.b64decode(words[1], validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        if raw[4 : 4 + len(words[0])] == words[0].encode():
+            return f"{words[0]} {base64.b64encode(raw).decode()}"
+    raise UsageError(f"not an ssh public key: {text[:60]!r}", hint="paste the one line of your .pub file")
+
+
+def fingerprint(key: str) -> str:
+    """`SHA256:…`, as ssh-keygen -l prints it."""
+    raw = base64.b64decode(normal_key(key).split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
+
+
+def _pae(payload: bytes) -> bytes:
+    """DSSE's pre-authentication encoding: type and payload, each with its length."""
+    kind = PAYLOAD_TYPE.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def _open(data: bytes) -> tuple[Envelope, bytes]:
+    if len(data) > MAX_ENVELOPE:
+        raise Forged(f"an envelope of {len(data):,} bytes; the most is {MAX_ENVELOPE:,}")
+    try:
+        json.loads(data, object_pairs_hook=_once)
+        sealed = msgspec.json.decode(data, type=Envelope)
+        payload = base64.b64decode(sealed.payload, validate=True)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise Forged(f"not an envelope: {error}") from error
+    if sealed.payload_type != PAYLOAD_TYPE or not 0 < len(sealed.signatures) <= MAX_SIGNATURES:
+        raise Forged("not an envelope of an in-toto statement with signatures")
+    return sealed, payload
+
+
+def _signer(payload: bytes, signature: Signature, keys: list[str], namespace: str) -> str | None:
+    """Which of these keys made the signature."""
+    try:
+        armour = base64.b64decode(signature.sig, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # The fingerprint is only a hint for which key to try first: a wrong one costs time, never truth.
+    likely = sorted(keys, key=lambda key: fingerprint(key) != signature.keyid)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sig").write_bytes(armour)
+        for key in likely:
+            allowed = Path(folder) / "allowed"
+            allowed.write_text(f'signer namespaces="{namespace}" {key}\n')
+            done = _ssh_keygen(
+                "-Y",
+                "verify",
+                "-f",
+                str(allowed),
+                "-I",
+                "signer",
+                "-n",
+                namespace,
+                "-s",
+                f"{folder}/sig",
+                stdin=_pae(payload),
+            )
+            if done.returncode == 0:
+                return key
+    return None
+
+
+def _read(payload: bytes, key: str) -> Signed:
+    try:
+        told = json.loads(payload, object_pairs_hook=_once)
+        (subject,) = told["subject"]
+        found = Signed(
+            kind=str(told["predicateType"]),
+            subject="b3:" + subject["digest"]["blake3"],
+            predicate=dict(told["predicate"]),
+            key=key,
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Forged(f"signed, but not a statement souq knows: {error}") from error
+    if canonical(told) != payload or told["_type"] != STATEMENT_TYPE or not is_digest(found.subject):
+        raise Forged("signed, but not in the one spelling souq writes")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _ssh_keygen(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(["ssh-keygen", *words], input=stdin, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise Missing("ssh-keygen is not installed", hint="for example `apt-get install openssh-client`") from error
+
+
+def _last(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "no reason given"
