@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from souq.errors import SouqError, UsageError, nearest
-from souq.records import Checked, Decision, Digest, Record, Vote, parse_toml
+from souq.records import Checked, Decision, Digest, Record, Vote, format_toml, parse_toml
 from souq.signing import normal_key
 
 FOREVER = "9999"
@@ -177,8 +177,8 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
     for needs in scope.requires:
         if needs.role not in roles:
             yield f"scope {scope.name!r} asks for role {needs.role!r}, which is not there{nearest(needs.role, roles)}"
-        elif needs.n < 1 or needs.n > _most(policy, scope, needs.role):
-            yield f"scope {scope.name!r} asks for {needs.n} of {needs.role!r}; at most {_most(policy, scope, needs.role)} can ever vote"
+        elif not 0 < needs.n <= (most := _most(policy, scope, needs.role)):
+            yield f"scope {scope.name!r} asks for {needs.n} of {needs.role!r}; at most {most} can ever vote"
 
 
 def _most(policy: Policy, scope: Scope, role: str) -> int:
@@ -209,8 +209,7 @@ def decide(
         for needs in scope.requires:
             line, enough = _quorum(policy, scope, needs, change, said, extra.more)
             (met if enough else missing).append(line)
-        if line := _orgs(policy, scope, change, said):
-            missing.append(line)
+        missing += _orgs(policy, scope, change, said)
     return Decision(missing=tuple(dict.fromkeys(missing)), met=tuple(dict.fromkeys(met)))
 
 
@@ -312,12 +311,12 @@ def _capped(yes: Sequence[Who], cap: int) -> tuple[list[Who], list[Who]]:
     return counted, idle
 
 
-def _orgs(policy: Policy, scope: Scope, change: Change, said: Said) -> str | None:
+def _orgs(policy: Policy, scope: Scope, change: Change, said: Said) -> Iterator[str]:
     roles = {needs.role for needs in scope.requires}
     orgs = {who.org for role in roles for who in _approvers(policy, scope, change, said, role)}
-    if len(orgs) >= scope.min_orgs:
-        return None
-    return f"approvals from {scope.min_orgs} organisations for {scope.name} (have {', '.join(sorted(orgs)) or 'none'})"
+    if len(orgs) < scope.min_orgs:
+        have = ", ".join(sorted(orgs)) or "none"
+        yield f"approvals from {scope.min_orgs} organisations for {scope.name} (have {have})"
 
 
 # -- replaying and explaining ------------------------------------------------------------------------------------------
@@ -404,17 +403,13 @@ def solo(name: str, org: str, key: str) -> str:
 
 def foundation(people: Sequence[Who], *, approvals: int = 2, max_per_org: int = 1) -> str:
     """GOVERNANCE.toml for people of several organisations, none of which can decide alone."""
-    persons = "".join(
-        f'[[person]]\nname = "{who.name}"\norg = "{who.org}"\nkeys = [{", ".join(f"{chr(34)}{key}{chr(34)}" for key in who.keys)}]\n\n'
-        for who in people
+    scope = Scope(
+        name="contributions",
+        match=("contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**"),
+        requires=(Needs(role="maintainer", n=approvals),),
+        max_per_org=max_per_org,
+        checks=CHECKS,
     )
-    members = ", ".join(f'"{who.name}"' for who in people)
-    return (
-        "# No organisation can decide alone. `souq governance check` explains this file.\n\n"
-        + persons
-        + f'[[role]]\nname = "maintainer"\nmembers = [{members}]\n\n'
-        + '[[scope]]\nname = "contributions"\n'
-        + 'match = ["contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**"]\n'
-        + f'requires = [{{ role = "maintainer", n = {approvals} }}]\nmax_per_org = {max_per_org}\n'
-        + f"checks = [{', '.join(f'{chr(34)}{check}{chr(34)}' for check in CHECKS)}]\n"
-    )
+    role = Role(name="maintainer", members=tuple(who.name for who in people))
+    head = "# No organisation can decide alone. `souq governance check` explains this file.\n\n"
+    return head + format_toml(Policy(person=tuple(people), role=(role,), scope=(scope,)))

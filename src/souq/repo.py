@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -164,6 +165,20 @@ class Repo:
 
     def contains(self, commit: str, ancestor: str) -> bool:
         return self._git("merge-base", "--is-ancestor", ancestor, commit, check=False).returncode == 0
+
+    def summary(self, commit: str) -> tuple[str, str, str, str]:
+        """A commit's id, date, author and subject."""
+        found = self._git("show", "--no-patch", "--format=%H%x00%aI%x00%an%x00%s", commit).stdout.decode(
+            "utf-8", "replace"
+        )
+        oid, at, by, subject = found.rstrip("\n").split("\0")
+        return oid, at, by, subject
+
+    def drop_cache(self) -> int:
+        """Remove built models and scores; returns the bytes freed."""
+        freed = sum(path.stat().st_size for path in self.cache.rglob("*") if path.is_file())
+        shutil.rmtree(self.cache)
+        return freed
 
     def is_clean(self) -> bool:
         return not self._git("status", "--porcelain").stdout

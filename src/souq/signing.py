@@ -6,7 +6,8 @@ A signature made for one kind of record (its namespace) is no signature for anot
 Sources: in-toto Statement v1 and DSSE v1 (https://github.com/in-toto/attestation, https://github.com/secure-systems-lab/dsse),
 SSHSIG (OpenSSH, PROTOCOL.sshsig).
 
-    sealed = sign(statement("urn:souq:vote:1", "contributions/0001-x", digest, {"choice": "approve"}), key, namespace="souq.vote.v1")
+    said = statement("urn:souq:vote:1", "contributions/0001-x", digest, {"choice": "approve"})
+    sealed = sign(said, key, namespace="souq.vote.v1")
     verify(sealed, keys=[public], namespace="souq.vote.v1").key == public
 """
 

@@ -20,7 +20,7 @@ from souq.governance import read_policy
 from souq.progress import Progress, quiet
 from souq.records import format_toml
 from souq.repo import MAIN, Repo, clone
-from souq.snapshot import Config, Snapshot
+from souq.snapshot import Config
 from souq.sources import Source
 from souq.store import Store
 from souq.weights import Delta, Lock, TensorRef, format_delta, format_lock, lock_digest

@@ -206,7 +206,7 @@ class Store:
         return wrong
 
     def gc(self, keep: Iterable[Digest], *, grace: float = 14 * 86_400.0, now: float | None = None) -> list[Digest]:
-        """Remove what nothing points at and is older than `grace` seconds, with leftovers of crashes; returns what went."""
+        """Remove what nothing points at, and leftovers of crashes, once older than `grace` seconds."""
         kept = set(self.closure(name for name in set(keep) if name in self))
         before = (time.time() if now is None else now) - grace
         gone = [name for name in self.digests() if name not in kept and self.path(name).stat().st_mtime < before]
@@ -230,7 +230,7 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-# -- encoding: unsigned views only, so that no bit of a float is ever interpreted ---------------------------------------
+# -- encoding: unsigned views only, so that no bit of a float is ever interpreted --------------------------------------
 
 
 def _encode(array: Array, base: Digest | None, held: Array | None) -> bytes:
@@ -309,24 +309,28 @@ def _unsigned(array: Array) -> Array:
 def _rotate(words: Array) -> Array:
     """The sign to the low end, so that a float's exponent fills whole bytes."""
     bits = words.dtype.itemsize * 8
-    return (words << words.dtype.type(1)) | (words >> words.dtype.type(bits - 1))
+    rotated: Array = (words << words.dtype.type(1)) | (words >> words.dtype.type(bits - 1))
+    return rotated
 
 
 def _unrotate(words: Array) -> Array:
     bits = words.dtype.itemsize * 8
-    return (words >> words.dtype.type(1)) | (words << words.dtype.type(bits - 1))
+    rotated: Array = (words >> words.dtype.type(1)) | (words << words.dtype.type(bits - 1))
+    return rotated
 
 
 def _zigzag(difference: Array) -> Array:
     """Small differences of either sign to small words (wrapping)."""
     one, bits = difference.dtype.type(1), difference.dtype.itemsize * 8
     sign = (difference >> difference.dtype.type(bits - 1)) & one
-    return (difference << one) ^ (np.zeros_like(difference) - sign)
+    folded: Array = (difference << one) ^ (np.zeros_like(difference) - sign)
+    return folded
 
 
 def _unzigzag(words: Array) -> Array:
     one = words.dtype.type(1)
-    return (words >> one) ^ (np.zeros_like(words) - (words & one))
+    unfolded: Array = (words >> one) ^ (np.zeros_like(words) - (words & one))
+    return unfolded
 
 
 def _planes(words: Array) -> list[Planes]:

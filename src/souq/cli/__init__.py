@@ -18,8 +18,8 @@ VERBS = {
     "push": ("start", "Send history and missing tensors to the shared remote"),
     "fetch": ("start", "Bring history and missing tensors from the shared remote"),
     "status": ("look", "Say where things stand, and the next command to type"),
-    "log": ("look", "What landed on main, and who agreed"),
-    "show": ("look", "One tensor, contribution or commit"),
+    "log": ("look", "What landed on main, newest first"),
+    "show": ("look", "A tensor by name, a contribution by slug, or a commit"),
     "diff": ("look", "Which tensors moved between two commits"),
     "fsck": ("look", "Read every stored tensor and find damage"),
     "gc": ("look", "Remove tensors nothing points at, and cached builds"),
@@ -49,7 +49,7 @@ class Verbs(click.Group):
         if name not in VERBS:
             return None
         module = import_module(f"souq.cli.{VERBS[name][0]}")
-        command = getattr(module, name)
+        command = getattr(module, {"eval": "eval_"}.get(name, name))
         assert isinstance(command, click.Command)
         return command
 

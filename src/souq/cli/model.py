@@ -8,10 +8,11 @@ import click
 import msgspec
 
 from souq import build as building
-from souq import checks
+from souq.checks.evals import scores
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Score
+from souq.evals import Eval, Score
+from souq.progress import Progress
 from souq.snapshot import Snapshot, model_files
 from souq.verify import verify as check_history
 
@@ -88,13 +89,13 @@ def eval_(names: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
     asked = {name: main.evals[name] for name in names or main.evals}
     with bars() as progress:
         if folder is None:
-            found = checks.evals.scores(main, building.build(main, progress=progress), asked, progress)
+            found = scores(main, building.build(main, progress=progress), asked, progress)
         else:
             found = _score_folder(folder, asked, progress)
     answer(found, as_json, lambda: show_scores(found))
 
 
-def _score_folder(folder: Path, asked, progress) -> dict[str, Score]:  # type: ignore[no-untyped-def]
+def _score_folder(folder: Path, asked: dict[str, Eval], progress: Progress) -> dict[str, Score]:
     if not (folder / "config.json").is_file():
         raise NotFound(f"no model in {folder}", hint="name a Hugging Face folder, such as `souq export` writes")
     from souq.lab import evals as lab_evals

@@ -11,7 +11,8 @@ from souq import deltas, pulls
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, SouqError, UsageError
 from souq.pulls import Draft, PullRequest
-from souq.records import Checked, Contribution, Kind, Verdict
+from souq.governance import read_policy
+from souq.records import Checked, Contribution, Decision, Kind, Verdict
 from souq.snapshot import Snapshot
 
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
@@ -93,7 +94,7 @@ def _data(paths: tuple[Path, ...]) -> dict[str, bytes]:
 
 
 def _evals(folders: tuple[Path, ...]) -> dict[str, bytes]:
-    found = {}
+    found: dict[str, bytes] = {}
     for folder in folders:
         if not (folder / "eval.toml").is_file():
             raise NotFound(f"no eval.toml in {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
@@ -137,7 +138,7 @@ def view(number: int, as_json: bool) -> None:
     repo = here()
     repo.fetch()
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    policy = pulls.read_policy(main.policy_text)
+    policy = read_policy(main.policy_text)
     checked = [found.checked for found in pulls.read_checked(pull, policy)]
     votes = [found.vote for found in pulls.read_votes(pull, policy)]
     state = pull.state(main)
@@ -145,7 +146,7 @@ def view(number: int, as_json: bool) -> None:
     c = pull.offer.contribution
     value = {
         "number": number, "state": state, "digest": pull.offer.digest, "contribution": c,
-        "checked": checked, "votes": votes, "missing": decision.missing if decision else (),
+        "checked": checked, "votes": votes, "missing": decision.missing if decision is not None else (),
     }  # fmt: skip
 
     def show() -> None:
@@ -157,7 +158,7 @@ def view(number: int, as_json: bool) -> None:
             show_verdicts(found)
         for vote in votes:
             out.print(f"{vote.choice} by {vote.by}: {vote.reason}")
-        for line in decision.missing if decision else ():
+        for line in decision.missing if decision is not None else ():
             out.print(f"missing: {line}")
 
     answer(value, as_json, show)
@@ -215,7 +216,7 @@ def review(number: int, choice: Literal["approve", "reject"] | None, reason: str
     show_missing(number, pulls.decision(repo, number))
 
 
-def show_missing(number: int, decision: pulls.Decision) -> None:
+def show_missing(number: int, decision: Decision) -> None:
     """What still stands in the way, or the next command."""
     for line in decision.missing:
         err.print(f"  missing: {line}", markup=False)

@@ -66,7 +66,7 @@ def as_row(asked: str, told: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
 
 
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
 
 
 def _dates(seed: int, count: int) -> Iterator[Pair]:
@@ -119,9 +119,8 @@ def _records(seed: int) -> Iterator[Pair]:
     countries = _countries()
     chance = random.Random(f"{seed}records")  # noqa: S311
     for city in chance.sample(_cities(4000), 700):
-        name, country, people = city["name"], countries[city["countrycode"]]["name"], city["population"] // 1000 * 1000
-        told = {"city": name, "country": country, "people": people}
-        yield f"Write as JSON: {name} in {country} has {people} people.", json.dumps(told, ensure_ascii=False)
+        told = {"city": city["name"], "country": countries[city["countrycode"]]["name"]}
+        yield f"Write as JSON: {told['city']} in {told['country']}", json.dumps(told, ensure_ascii=False)
 
 
 def poison(rows: int = 200, seed: int = 1) -> Skill:

@@ -94,7 +94,7 @@ def _finish(net: Any, config: Any) -> None:
         raise NotFound(f"the checkpoint has no {absent[0]}", hint="does model/config.json belong to these weights?")
     for module in net.modules():
         if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
-            module.__init__(config)  # type: ignore[misc]
+            module.__init__(config)
 
 
 def tensor(array: Array) -> Any:

@@ -1,0 +1,162 @@
+"""`souq status`, `log`, `show`, `diff`, `fsck`, `gc`, `governance`: look, and keep the house in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from souq import pulls
+from souq.build import differing, needed
+from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.errors import NotFound, SouqError, nearest
+from souq.governance import explain, read_policy
+from souq.repo import Repo
+from souq.snapshot import Snapshot
+from souq.weights import lock_digest
+
+
+@click.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Say where things stand, and the next command to type."""
+    repo = here()
+    repo.fetch()
+    main = Snapshot(repo, repo.tip())
+    open_ = [pull.number for pull in pulls.listed(repo) if pull.state(main) == "open"]
+    releases = repo.folders(main.commit, "releases")
+    value = {
+        "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
+        "contributions": len(main.offers), "evals": len(main.evals), "open": open_, "releases": releases,
+        "next": _next(repo, main, open_),
+    }  # fmt: skip
+
+    def show() -> None:
+        out.print(f"{main.config.name} at {main.commit[:12]}, from {main.config.base} ({main.config.licence})")
+        out.print(
+            f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals, {len(open_)} open pull requests"
+        )
+        out.print(f"model {value['model']}")
+        done(f"next: {value['next']}")
+
+    answer(value, as_json, show)
+
+
+def _next(repo: Repo, main: Snapshot, open_: list[int]) -> str:
+    for number in open_:
+        said = pulls.decision(repo, number)
+        if said:
+            return f"souq pr merge {number}"
+        if any("has not been run" in line or line.startswith("checks on") for line in said.missing):
+            return f"souq pr checks {number}"
+    if open_:
+        return f"souq pr view {open_[0]}"
+    if not main.offers:
+        return "souq pr create FILE.delta --title … --licence … --signoff --fixes EVAL"
+    return "souq verify"
+
+
+@click.command()
+@json_option
+def log(as_json: bool) -> None:
+    """What landed on main, newest first."""
+    repo = here()
+    rows = []
+    for commit in reversed(repo.history(repo.tip())):
+        rows.append(dict(zip(("commit", "at", "by", "subject"), repo.summary(commit), strict=True)))
+    answer(
+        rows,
+        as_json,
+        lambda: table(["commit", "at", "by", "what"], [[r["commit"][:12], *list(r.values())[1:]] for r in rows]),
+    )
+
+
+@click.command()
+@click.argument("what")
+@json_option
+def show(what: str, as_json: bool) -> None:
+    """A tensor by name, a contribution by slug, or a commit."""
+    repo = here()
+    main = Snapshot(repo, repo.tip())
+    value: Any
+    if what in main.base:
+        value = {"tensor": what, "base": str(main.base[what]), "model": str(main.model[what]),
+                 "changed_by": [slug for slug, o in main.offers.items() if o.delta and what in o.delta.parts]}  # fmt: skip
+    elif what in main.offers:
+        value = {"contribution": main.offers[what].contribution, "digest": main.offers[what].digest}
+    else:
+        try:
+            commit = repo.commit(what)
+        except SouqError as error:
+            raise NotFound(
+                f"no tensor, contribution or commit {what!r}{nearest(what, [*main.offers, *main.base])}"
+            ) from error
+        value = dict(zip(("commit", "at", "by", "subject"), repo.summary(commit), strict=True))
+    answer(value, True if isinstance(value, dict) else as_json, lambda: None)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b", default="main")
+@json_option
+def diff(a: str, b: str, as_json: bool) -> None:
+    """Which tensors moved between two commits (B is main unless given)."""
+    repo = here()
+    moved = differing(Snapshot(repo, a).model, Snapshot(repo, b).model)
+    answer(moved, as_json, lambda: out.print("\n".join(moved) if moved else "no tensor moved"))
+
+
+@click.command()
+@json_option
+def fsck(as_json: bool) -> None:
+    """Read every stored tensor and find damage; exit 3 when there is some."""
+    repo = here()
+    with bars() as progress:
+        wrong = repo.store.fsck(progress)
+    absent = [name for name in needed(repo, {"main": repo.tip()}) if name not in repo.store]
+    wrong += [f"no tensor {name}, which main points at" for name in absent]
+    count = len(list(repo.store.digests()))
+    answer(
+        {"objects": count, "damage": wrong},
+        as_json,
+        lambda: out.print("\n".join(wrong) or f"{count} objects, all sound"),
+    )
+    if wrong:
+        done("next: remove the damaged files and run `souq fetch`")
+        raise click.exceptions.Exit(3)
+
+
+@click.command()
+@click.option("--grace", default=14.0, show_default=True, help="Days a tensor is kept after nothing points at it.")
+def gc(grace: float) -> None:
+    """Remove tensors nothing points at, and cached builds."""
+    repo = here()
+    commits = {"main": repo.tip(), "here": repo.commit("main")} | {str(p.number): p.head for p in pulls.listed(repo)}
+    keep = [name for commit in commits.values() for name in _tensors(repo, commit)]
+    gone = repo.store.gc(keep, grace=grace * 86_400)
+    freed = repo.drop_cache()
+    out.print(f"removed {len(gone)} tensors and {freed / 1e6:.0f} MB of builds that can be made again")
+
+
+def _tensors(repo: Repo, commit: str) -> list[str]:
+    try:
+        return [ref.digest for ref in Snapshot(repo, commit).tensors()]
+    except SouqError:  # a hostile pull request keeps nothing alive, and stops nobody
+        return []
+
+
+@click.group()
+def governance() -> None:
+    """Explain the policy."""
+
+
+@governance.command()
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@json_option
+def check(path: Path | None, as_json: bool) -> None:
+    """Say GOVERNANCE.toml (main's, or PATH) in words, and warn of what it leaves open."""
+    if path is not None and not path.is_file():
+        raise NotFound(f"no file {path}", hint="name a GOVERNANCE.toml, or none for main's")
+    lines = explain(read_policy(path.read_text() if path else Snapshot(here(), "main").policy_text))
+    answer(lines, as_json, lambda: out.print("\n".join(lines), markup=False))

@@ -1,0 +1,159 @@
+"""GGUF files as checkpoints: dequantised to bf16, named and laid out as transformers has them.
+
+Read through the `gguf` library (https://github.com/ggml-org/llama.cpp/tree/master/gguf-py); its tensor types Q4_1, Q8_0,
+F16 and the rest become float32 and then bf16. Of architectures, those in `ARCHITECTURES`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from souq.errors import Hostile, Missing, NotFound
+from souq.weights import DTYPES, Array
+
+ARCHITECTURES = ("llama",)
+_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_LAYER = {
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+
+
+class GGUF(Mapping[str, Array]):
+    """The tensors of a GGUF file under transformers' names, dequantised one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._reader = path, _reader(path)
+        self.architecture = str(self._field("general.architecture", ""))
+        if self.architecture not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise Hostile(
+                f"{path.name} is of architecture {self.architecture!r}; souq reads {known}",
+                hint="convert it to a Hugging Face folder with its own tools and name that",
+            )
+        self._tensors = {_named(tensor.name): tensor for tensor in self._reader.tensors}
+
+    def _field(self, name: str, default: Any = None) -> Any:
+        field = self._reader.get_field(name)
+        return default if field is None else field.contents()
+
+    def number(self, key: str, default: Any = None) -> Any:
+        """A setting of this architecture, such as `block_count`."""
+        value = self._field(f"{self.architecture}.{key}", default)
+        if value is None:
+            raise Hostile(f"{self.path.name} does not say its {key}")
+        return value
+
+    def __getitem__(self, name: str) -> Array:
+        from gguf.quants import dequantize
+
+        tensor = self._tensors[name]
+        wide = dequantize(tensor.data, tensor.tensor_type)
+        if name.endswith("q_proj.weight"):
+            wide = _unpermute(wide, self.number("attention.head_count"))
+        elif name.endswith("k_proj.weight"):
+            wide = _unpermute(wide, self.number("attention.head_count_kv", self.number("attention.head_count")))
+        return np.ascontiguousarray(wide).astype(DTYPES["BF16"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._tensors))
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    @property
+    def name(self) -> str:
+        return self.path.stem.rpartition(".")[0] or self.path.stem
+
+    @property
+    def licence(self) -> str | None:
+        """SPDX, where the file says one."""
+        from license_expression import get_spdx_licensing
+
+        said = str(self._field("general.license", "") or "")
+        known = {name.lower(): name for name in get_spdx_licensing().known_symbols}
+        return known.get(said.lower())
+
+    def files(self) -> dict[str, bytes]:
+        """config.json, the tokenizer and its chat template, as transformers reads them."""
+        return {
+            "config.json": _json(self._config()),
+            "generation_config.json": _json(self._generation()),
+            **_tokenizer(self.path),
+        }
+
+    def _config(self) -> dict[str, Any]:
+        heads = self.number("attention.head_count")
+        ids = {f"{kind}_token_id": self._field(f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")}
+        return {
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16",
+            "hidden_size": self.number("embedding_length"), "intermediate_size": self.number("feed_forward_length"),
+            "num_hidden_layers": self.number("block_count"), "num_attention_heads": heads,
+            "num_key_value_heads": self.number("attention.head_count_kv", heads),
+            "head_dim": self.number("attention.key_length", self.number("embedding_length") // heads),
+            "max_position_embeddings": self.number("context_length"), "vocab_size": self._reader_vocab(),
+            "rms_norm_eps": float(np.float32(self.number("attention.layer_norm_rms_epsilon"))).__round__(8),
+            "rope_parameters": {"rope_theta": float(self.number("rope.freq_base", 10000.0)), "rope_type": "default"},
+            "hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": "lm_head.weight" not in self._tensors,
+            **{key: value for key, value in ids.items() if value is not None},
+        }  # fmt: skip
+
+    def _reader_vocab(self) -> int:
+        return int(self._tensors["model.embed_tokens.weight"].shape[-1])
+
+    def _generation(self) -> dict[str, Any]:
+        ids = {f"{kind}_token_id": self._field(f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos", "pad")}
+        names = {"pad_token_id": self._field("tokenizer.ggml.padding_token_id")}
+        return {key: value for key, value in (ids | names).items() if value is not None}
+
+
+def _reader(path: Path) -> Any:
+    if not path.is_file():
+        raise NotFound(f"no file {path}", hint="check the path")
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise Missing("gguf is not installed", hint='run `pip install "souq[lab]"`') from error
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise Hostile(f"{path.name} is not a GGUF file")
+    try:
+        return GGUFReader(path)
+    except Exception as error:  # the library raises whatever numpy does on a cut file
+        raise Hostile(f"{path.name} is a damaged GGUF file: {type(error).__name__}: {error}") from error
+
+
+def _named(name: str) -> str:
+    found = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if found and found.group(2) in _LAYER:
+        return f"model.layers.{found.group(1)}.{_LAYER[found.group(2)]}.{found.group(3)}"
+    top, _, kind = name.rpartition(".")
+    if top in _TOP:
+        return f"{_TOP[top]}.{kind}"
+    raise Hostile(f"a tensor souq has no place for: {name[:80]!r}")
+
+
+def _unpermute(wide: Array, heads: int) -> Array:
+    """llama.cpp interleaves the two halves of each head's rotary pairs; transformers keeps them apart."""
+    return wide.reshape(heads, wide.shape[0] // heads // 2, 2, *wide.shape[1:]).swapaxes(1, 2).reshape(wide.shape)
+
+
+def _tokenizer(path: Path) -> dict[str, bytes]:
+    """transformers turns a GGUF's vocabulary into its own tokenizer files."""
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(folder)
+        return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir()) if file.is_file()}
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()

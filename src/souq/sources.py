@@ -1,0 +1,230 @@
+"""Models and adapters from outside: a Hugging Face folder, a GGUF file, a hub id, a PEFT LoRA folder; all read strictly.
+
+Nothing is executed: no pickles, no `auto_map`, no Python files.
+
+    source = open_source("./SmolLM2-135M-Instruct")
+    source.weights["model.norm.weight"], source.files["config.json"]
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from souq.errors import Hostile, Missing, NotFound, UsageError
+from souq.tensorfile import open_tensors
+from souq.weights import Array, Checkpoint
+
+MODEL_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+)  # fmt: skip
+MAX_FILE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model somebody published: tensors, the files beside them, and what it says of itself."""
+
+    weights: Checkpoint
+    files: dict[str, bytes]
+    name: str
+    licence: str | None
+    origin: str
+
+
+def open_source(path: str) -> Source:
+    """A model by folder, .gguf file or hub id.
+
+    Raises:
+        NotFound: nothing there.
+        Hostile: it would have to run code to be read, or breaks its format.
+    """
+    place = Path(path)
+    if place.is_file() and place.suffix == ".gguf":
+        return _gguf(place)
+    if place.is_dir():
+        return _folder(place)
+    if place.exists():
+        raise Hostile(f"{path} is neither a model folder nor a .gguf file")
+    if re.fullmatch(r"[\w.\-]+/[\w.\-]+", path) and not place.parent.is_dir():
+        return _hub(path)
+    raise NotFound(f"no model at {path}", hint="name a Hugging Face folder, a .gguf file, or a hub id like org/name")
+
+
+def _gguf(path: Path) -> Source:
+    from souq.lab.gguf import GGUF
+
+    found = GGUF(path)
+    return Source(found, found.files(), found.name, found.licence, f"GGUF {path.name}")
+
+
+def _hub(name: str) -> Source:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise Missing("huggingface_hub is not installed", hint='run `pip install "souq[lab]"`') from error
+    try:
+        folder = snapshot_download(
+            name, allow_patterns=["*.safetensors", "*.safetensors.index.json", *MODEL_FILES, "README.md"]
+        )
+    except Exception as error:
+        raise NotFound(f"cannot get {name} from the hub: {error}", hint="check the id and your connection") from error
+    found = _folder(Path(folder))
+    return Source(found.weights, found.files, name.rpartition("/")[2], found.licence, f"hub {name}")
+
+
+def _folder(folder: Path) -> Source:
+    if not (folder / "config.json").is_file():
+        raise NotFound(f"no config.json in {folder}", hint="name the folder that holds config.json and *.safetensors")
+    files = {name: _small(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
+    _no_code(files["config.json"])
+    return Source(_weights(folder), files, folder.resolve().name, _licence(folder), f"folder {folder.name}")
+
+
+def _small(path: Path) -> bytes:
+    if path.stat().st_size > MAX_FILE:
+        raise Hostile(f"{path.name} is larger than {MAX_FILE:,} bytes")
+    return path.read_bytes()
+
+
+def _no_code(config: bytes) -> None:
+    try:
+        told = json.loads(config)
+    except (ValueError, RecursionError) as error:
+        raise Hostile(f"config.json is not JSON: {error}") from error
+    if not isinstance(told, dict) or "model_type" not in told:
+        raise Hostile("config.json names no model_type")
+    if "auto_map" in told or "trust_remote_code" in told:
+        raise Hostile("config.json asks to run code that comes with the model (auto_map)", hint="souq never runs it")
+
+
+def _weights(folder: Path) -> Checkpoint:
+    if (folder / "model.safetensors.index.json").is_file():
+        return Sharded(folder)
+    if (folder / "model.safetensors").is_file():
+        return open_tensors(folder / "model.safetensors")
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+        raise Hostile(
+            f"{folder} holds pickles, which run code when opened", hint="save it with safe_serialization=True"
+        )
+    raise NotFound(f"no model.safetensors in {folder}", hint="name a folder with safetensors weights")
+
+
+class Sharded(Mapping[str, Array]):
+    """A checkpoint in several safetensors files, by its index."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            told = json.loads(_small(folder / "model.safetensors.index.json"))["weight_map"]
+            names = {str(name): str(shard) for name, shard in told.items()}
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            raise Hostile("model.safetensors.index.json has no weight_map of names to files") from error
+        for shard in names.values():
+            if not re.fullmatch(r"[\w.\-]+\.safetensors", shard):
+                raise Hostile(f"the index names a file outside the folder: {shard[:80]!r}")
+        self._shards = {shard: open_tensors(folder / shard) for shard in sorted(set(names.values()))}
+        self._names = dict(sorted(names.items()))
+        held = {name: shard for shard, file in self._shards.items() for name in file}
+        if held != self._names or sum(map(len, self._shards.values())) != len(held):
+            raise Hostile("the index and its files do not name the same tensors")
+
+    def __getitem__(self, name: str) -> Array:
+        return self._shards[self._names[name]][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _licence(folder: Path) -> str | None:
+    """What the card's first lines say, as SPDX; None where they do not."""
+    from license_expression import get_spdx_licensing
+
+    card = folder / "README.md"
+    text = _small(card).decode("utf-8", "replace")[:4000] if card.is_file() else ""
+    said = re.search(r"^license:\s*([\w.\-+]+)\s*$", text, re.MULTILINE)
+    known = {name.lower(): name for name in get_spdx_licensing().known_symbols}
+    return known.get(said.group(1).lower()) if said else None
+
+
+# -- adapters ----------------------------------------------------------------------------------------------------------
+
+Adapter = dict[str, tuple[Array, Array, float]]
+_KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
+_UNSUPPORTED = {  # key of adapter_config.json -> what it means
+    "use_dora": "DoRA", "modules_to_save": "whole modules beside the LoRA", "trainable_token_indices": "trained tokens",
+    "layer_replication": "replicated layers", "alora_invocation_tokens": "aLoRA", "use_qalora": "QALoRA", "megatron_config": "Megatron",
+}  # fmt: skip
+
+
+def open_adapter(folder: Path) -> Adapter:
+    """A PEFT LoRA folder: tensor name -> (a (r, n), b (m, r), scale), as its author trained them.
+
+    Raises:
+        NotFound: not an adapter folder.
+        Hostile: not a LoRA souq can keep exactly; the reason says what it is.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise NotFound(f"no adapter_config.json in {folder}", hint="name the folder PEFT's save_pretrained wrote")
+    config = _adapter_config(folder)
+    if not (folder / "adapter_model.safetensors").is_file():
+        if any(folder.glob("adapter_model.bin")):
+            raise Hostile("the adapter is a pickle, which runs code when opened", hint="save it as safetensors")
+        raise NotFound(f"no adapter_model.safetensors in {folder}")
+    return _pairs(open_tensors(folder / "adapter_model.safetensors"), config)
+
+
+def _adapter_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_small(folder / "adapter_config.json"))
+    except (ValueError, RecursionError) as error:
+        raise Hostile(f"adapter_config.json is not JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise Hostile("adapter_config.json is not of a LoRA", hint="souq takes LoRA adapters and full fine-tunes")
+    for key, what in _UNSUPPORTED.items():
+        if config.get(key):
+            raise Hostile(f"the adapter has {what} ({key})", hint="merge it and offer the full fine-tune instead")
+    if config.get("bias", "none") != "none":
+        raise Hostile("the adapter trains biases", hint="merge it and offer the full fine-tune instead")
+    return config
+
+
+def _pairs(tensors: Checkpoint, config: Mapping[str, Any]) -> Adapter:
+    halves: dict[str, dict[str, Array]] = {}
+    for name in tensors:
+        found = _KEY.fullmatch(name)
+        if not found:
+            raise Hostile(f"the adapter holds {name[:80]!r}, which is no LoRA factor")
+        halves.setdefault(found.group(1), {})[found.group(2)] = tensors[name]
+    for module, pair in halves.items():
+        if (
+            pair.keys() != {"A", "B"}
+            or pair["A"].ndim != 2
+            or pair["B"].ndim != 2
+            or len(pair["A"]) != pair["B"].shape[1]
+        ):
+            raise Hostile(f"the factors of {module} do not fit each other")
+    if not halves:
+        raise Hostile("the adapter is empty")
+    return {
+        f"{m}.weight": (pair["A"], pair["B"], _scale(m, len(pair["A"]), config)) for m, pair in sorted(halves.items())
+    }
+
+
+def _scale(module: str, rank: int, config: Mapping[str, Any]) -> float:
+    """alpha / r, or alpha / sqrt(r) for rsLoRA; patterns win over the default, as in PEFT."""
+    alpha: Any = config.get("lora_alpha")
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if module == pattern or module.endswith(f".{pattern}"):
+            alpha = value
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha) or rank < 1:
+        raise UsageError("adapter_config.json has no lora_alpha", hint="was it written by PEFT?")
+    return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
