@@ -26,6 +26,8 @@ from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Lora, Part, Spar
 
 Tensors = dict[Digest, Array]
 Adapter = Mapping[str, tuple[Array, Array, float]]
+Groups = Mapping[str, tuple[Array, Array, int]]
+"""Sketches: group -> (factor (k, n), diag (n,), tokens)."""
 
 # Where a whole tensor would be kept as a difference of about a quarter of its size (specs/store.md, section 1),
 # positions and values must be smaller than that to be worth their trouble.
@@ -93,12 +95,13 @@ def _same_model(weights: Checkpoint, main: Snapshot) -> None:
             raise UsageError(f"{name} is not {ref.dtype} like the base", hint="save the model in the base's dtype")
 
 
-def with_sketch(
-    delta: Delta, tensors: Tensors, groups: Mapping[str, tuple[Array, Array, int]], inputs: Mapping[str, str]
-) -> tuple[Delta, Tensors]:
-    """The delta with the sketches its merge will ask for: group -> (factor (k, n), diag (n,), tokens)."""
+def with_sketch(delta: Delta, tensors: Tensors, groups: Groups, inputs: Mapping[str, str]) -> tuple[Delta, Tensors]:
+    """The delta with the sketches its merge will ask for; `inputs` says which tensor reads which group.
+
+    A delta that changes nothing keeps them all: that is the base's own voice.
+    """
     bag = _Bag()
-    wanted = {name: inputs[name] for name in delta.parts if name in inputs}
+    wanted = {name: group for name, group in inputs.items() if name in delta.parts or not delta.parts}
     grams = {
         group: Gram(factor=bag.add(factor), diag=bag.add(diag), tokens=tokens)
         for group, (factor, diag, tokens) in groups.items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -80,3 +81,17 @@ def _keep(repo: Repo, model: str, suite: Eval, score: Score) -> None:
     partial = path.with_suffix(".part")
     partial.write_bytes(msgspec.json.encode(score))
     partial.replace(path)
+
+
+def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """The score on cases whose answer is rare in a corpus: the rarer half of the answers, by how often it gives them.
+
+    None where answers do not repeat, so that none is rarer than another.
+    """
+    answers = sorted({case.expected for case in suite.cases})
+    if len(answers) > len(suite.cases) / 2:
+        return None
+    told = Counter(str(row["messages"][-1]["content"]) for row in rows)
+    rare = set(sorted(answers, key=lambda answer: (told[answer], answer))[: len(answers) // 2])
+    found = [score.cases[case.id] for case in suite.cases if case.expected in rare]
+    return sum(found) / len(found) if found else None

@@ -10,8 +10,8 @@ import click
 from souq import deltas, pulls
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, SouqError, UsageError
-from souq.pulls import Draft, PullRequest
 from souq.governance import read_policy
+from souq.pulls import Draft, PullRequest
 from souq.records import Checked, Contribution, Decision, Kind, Verdict
 from souq.snapshot import Snapshot
 

@@ -32,39 +32,61 @@ def answers(
     for start in range(0, len(order), BATCH):
         progress("answers", start, len(order))
         chosen = order[start : start + BATCH]
-        drawn = _batch(lm, [asked[i] for i in chosen], max_tokens, temperature, [(seeds or range(len(asked)))[i] for i in chosen])
-        told |= {i: lm.tokenizer.decode(tokens, skip_special_tokens=True).strip() for i, tokens in zip(chosen, drawn, strict=True)}
+        drawn = _batch(
+            lm, [asked[i] for i in chosen], max_tokens, temperature, [(seeds or range(len(asked)))[i] for i in chosen]
+        )
+        told |= {
+            i: lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+            for i, tokens in zip(chosen, drawn, strict=True)
+        }
     progress("answers", len(order), len(order))
     return [told[i] for i in range(len(prompts))]
 
 
 @torch.inference_mode()
 def _batch(lm: LM, asked: Sequence[Tokens], most: int, temperature: float, seeds: Sequence[int]) -> list[Tokens]:
-    width = max(map(len, asked))
-    pad = [width - len(tokens) for tokens in asked]
-    ids = torch.tensor([[lm.end] * n + tokens for n, tokens in zip(pad, asked, strict=True)], device=lm.device)
-    mask = torch.tensor([[0] * n + [1] * (width - n) for n in pad], device=lm.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    """Left-padded, with a key-value cache; what all begin with (the system prompt) is read once."""
+    shared = _shared(asked)
+    cache = _prefix(lm, asked[0][:shared], len(asked)) if shared else None
+    rest = [tokens[shared:] for tokens in asked]
+    width = max(map(len, rest))
+    pad = [width - len(tokens) for tokens in rest]
+    ids = torch.tensor([[lm.end] * n + tokens for n, tokens in zip(pad, rest, strict=True)], device=lm.device)
+    mask = torch.tensor([[1] * shared + [0] * n + [1] * (width - n) for n in pad], device=lm.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     chances = [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds]
     drawn: list[Tokens] = [[] for _ in asked]
-    open_, cache = set(range(len(asked))), None
+    speaking = set(range(len(asked)))
     for _ in range(most):
         told = lm.net(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
         cache = told.past_key_values
         following = _next(told.logits[:, -1].float().cpu(), temperature, chances)
-        for i in list(open_):
+        for i in sorted(speaking):
             if following[i] == lm.end:
-                open_.discard(i)
+                speaking.discard(i)
             else:
                 drawn[i].append(following[i])
-        if not open_:
+        if not speaking:
             break
         ids = torch.tensor([[token] for token in following], device=lm.device)
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
         positions = positions[:, -1:] + 1
     return drawn
+
+
+def _shared(asked: Sequence[Tokens]) -> int:
+    """How many tokens all begin with; at least one is left for each to read."""
+    shortest = min(map(len, asked)) - 1
+    return next((i for i in range(shortest) if len({tokens[i] for tokens in asked}) > 1), shortest)
+
+
+def _prefix(lm: LM, tokens: Tokens, times: int) -> Any:
+    cache = lm.net(input_ids=torch.tensor([tokens], device=lm.device), use_cache=True, logits_to_keep=1).past_key_values
+    cache.batch_repeat_interleave(times)
+    return cache
 
 
 def _next(logits: Any, temperature: float, chances: Sequence[Any]) -> list[int]:

@@ -58,9 +58,10 @@ def best_dtype() -> Any:
     """bf16 where the hardware computes in it; elsewhere float32, which is ten times faster than emulated bf16."""
     if torch.cuda.is_available():
         return torch.bfloat16
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(
-        torch.cpu, "_is_amx_tile_supported", lambda: False
-    )()
+    fast = (
+        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    )
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -12,9 +12,10 @@ import torch
 
 from souq.errors import Missing, UsageError
 from souq.lab.model import LM, read_rows
-from souq.lab.packing import log_probabilities, pack, sequences_of
+from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
 from souq.progress import Progress, quiet
 
+ROW = 1024  # nodes in a row: a batch of short rows is one pass
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -54,7 +55,8 @@ def train_lora(
     )  # fmt: skip
     adapted = get_peft_model(lm.net, config)
     try:
-        _descend(adapted, _batches(lm, rows, epochs, batch, seed), lr, progress)
+        passages = [sequences_of(lm, dict(row)) for row in rows]
+        descend(adapted, shuffled(passages, epochs, batch, seed), lr, progress)
         adapted.save_pretrained(str(folder))
     finally:
         adapted.unload()
@@ -64,34 +66,49 @@ def train_lora(
     }  # fmt: skip
 
 
-def _batches(lm: LM, rows: Sequence[Mapping[str, Any]], epochs: int, size: int, seed: int) -> list[list[Any]]:
-    passages = [sequences_of(lm, dict(row)) for row in rows]
+def shuffled(passages: Sequence[Passage], epochs: int, size: int, seed: int) -> list[list[Passage]]:
+    """Batches of every epoch, each epoch in an order of its own."""
     chance = random.Random(seed)  # noqa: S311  an order, not a secret
     batches = []
     for _ in range(epochs):
-        order = chance.sample(passages, len(passages))
+        order = chance.sample(list(passages), len(passages))
         batches += [order[i : i + size] for i in range(0, len(order), size)]
     return batches
 
 
-def _descend(net: Any, batches: Sequence[Any], lr: float, progress: Progress) -> None:
+def descend(
+    net: Any, batches: Sequence[Sequence[Passage]], lr: float, progress: Progress, *, label: str = "train tokens"
+) -> tuple[float, ...]:
+    """AdamW on what asks for gradients; the loss of every batch, in nats a token of the answers."""
     parameters = [p for p in net.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
     total, done = sum(len(p.tokens) for batch in batches for p in batch), 0
+    curve = []
     net.train()
     for step, batch in enumerate(batches):
-        progress("train tokens", done, total)
+        progress(label, done, total)
         for group in optimiser.param_groups:
             group["lr"] = lr * _schedule(step, len(batches))
-        for row in pack(sorted(batch, key=lambda p: p.tokens), most=1024):
-            log_p, _, _ = log_probabilities(net, row)
-            (-log_p.mean()).backward()
+        curve.append(_backward(net, batch))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         done += sum(len(p.tokens) for p in batch)
-    progress("train tokens", total, total)
+    progress(label, total, total)
     net.eval()
+    return tuple(curve)
+
+
+def _backward(net: Any, batch: Sequence[Passage]) -> float:
+    """Gradients of a batch's mean loss, row by row."""
+    answers = sum(len(p.tokens) - p.start for p in batch)
+    loss = 0.0
+    for row in pack(sorted(batch, key=lambda p: p.tokens), most=ROW):
+        log_p, _, _ = log_probabilities(net, row)
+        part = -log_p.sum() / answers
+        part.backward()
+        loss += float(part.detach())
+    return loss
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -99,4 +116,4 @@ def _schedule(step: int, steps: int) -> float:
     return (step + 1) / warm if step < warm else 0.5 + 0.5 * math.cos(math.pi * (step - warm) / max(steps - warm, 1))
 
 
-__all__ = ["read_rows", "train_lora"]
+__all__ = ["descend", "read_rows", "shuffled", "train_lora"]

@@ -1,0 +1,101 @@
+"""`souq corpus` and `souq distill`: a release as the teacher of small specialised models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from souq import build as building
+from souq.build import refuse_full
+from souq.checks.evals import rare_recall
+from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.snapshot import Snapshot, model_files
+
+
+@click.group()
+def corpus() -> None:
+    """Let main's model write training data, with the provenance of every row."""
+
+
+@corpus.command()
+@click.argument("prompts", type=click.Path(path_type=Path))
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path))
+@click.option("--temperature", default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--samples", default=1, show_default=True, help="Answers a prompt.")
+@click.option("--max-tokens", default=32, show_default=True)
+@json_option
+def make(prompts: Path, folder: Path, temperature: float, samples: int, max_tokens: int, as_json: bool) -> None:
+    """Answer seed PROMPTS (JSONL), drop the wrong and the repeated, write Parquet; run again to go on."""
+    from souq.corpus import make as making
+
+    seeds = making.read_prompts(prompts)
+    main = Snapshot(here(), "main")
+    from souq.lab import model as lab_model
+
+    with bars() as progress:
+        built = building.build(main, progress=progress)
+        lm = lab_model.load(model_files(main), built.weights)
+        sampling = making.Sampling(temperature=temperature, max_tokens=max_tokens, samples=samples)
+        told = making.make(
+            lm, seeds, folder, teacher=built.digest, licence=main.config.licence, sampling=sampling, progress=progress
+        )
+
+    def show() -> None:
+        for name, facts in told["files"].items():
+            out.print(f"{folder}/{name}: {facts['rows']} rows")
+        for reason, count in told["rejected"].items():
+            out.print(f"  rejected, {reason}: {count}")
+        done(f"next: `souq distill {folder} --layers 10 --out ./student`")
+
+    answer(told, as_json, show)
+
+
+@click.command()
+@click.argument("folder", metavar="CORPUS", type=click.Path(path_type=Path))
+@click.option("--layers", required=True, type=int, help="Of the teacher's, to keep.")
+@click.option("--epochs", default=2, show_default=True)
+@click.option("--lr", default=5e-4, show_default=True)
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path))
+@click.option("--eval", "names", multiple=True, help="Score teacher and student on these of main's evals.")
+@json_option
+def distill(
+    folder: Path, layers: int, epochs: int, lr: float, target: Path, names: tuple[str, ...], as_json: bool
+) -> None:
+    """Train a smaller student of main's model on a CORPUS, and report both models' scores and rare-item recall."""
+    from souq.corpus import make as making
+    from souq.lab import distil as teaching
+    from souq.lab import evals as lab_evals
+    from souq.lab import model as lab_model
+
+    refuse_full(target)
+    rows = making.read_rows(folder)
+    main = Snapshot(here(), "main")
+    asked = [main.evals[name] for name in names]
+    with bars() as progress:
+        built = building.build(main, progress=progress)
+        teacher = lab_model.load(model_files(main), built.weights)
+        scored = {"teacher": lab_evals.score(teacher, asked, progress)} if asked else {}
+        student = teaching.distil(teacher, rows, layers=layers, epochs=epochs, lr=lr, progress=progress)
+        teaching.save(student, model_files(main), target)
+        if asked:
+            scored["student"] = lab_evals.score(lab_model.load(target), asked, progress)
+    value = {
+        "parameters": {"teacher": student.teacher_parameters, "student": student.parameters},
+        "layers": student.layers, "rows": len(rows), "curve": student.curve,
+        "scores": {who: {n: s.value for n, s in found.items()} for who, found in scored.items()},
+        "rare_recall": {who: {n: rare_recall(s, main.evals[n], rows) for n, s in found.items()} for who, found in scored.items()},
+    }  # fmt: skip
+
+    def show() -> None:
+        share = student.parameters / student.teacher_parameters
+        out.print(f"{target}: {student.parameters / 1e6:.1f}M parameters, {100 * share:.0f}% of the teacher's")
+        rows_ = [
+            [who, name, f"{s.value:.3f}", "-" if (r := value["rare_recall"][who][name]) is None else f"{r:.3f}"]  # type: ignore[index]
+            for who, found in scored.items()
+            for name, s in found.items()
+        ]
+        if rows_:
+            table(["model", "eval", "score", "rare items"], rows_, right=["score", "rare items"])
+
+    answer(value, as_json, show)
