@@ -216,7 +216,8 @@ class Repo:
             self._git("update-index", "-z", "--index-info", stdin=rows.encode(), env=index)
             tree = self._git("write-tree", env=index).stdout.decode().strip()
         links = [word for parent in parents for word in ("-p", parent)]
-        made = self._git("commit-tree", tree, *links, stdin=message.encode(), env=self._identity())
+        self.identity()
+        made = self._git("commit-tree", tree, *links, stdin=message.encode())
         return made.stdout.decode().strip()
 
     def write_blob(self, data: bytes) -> str:
@@ -227,12 +228,19 @@ class Repo:
             return f"0 {'0' * 40}\t{path}\0"
         return f"100644 {self.write_blob(data)}\t{path}\0"
 
-    def _identity(self) -> dict[str, str]:
-        if self.config("user.email") or "GIT_COMMITTER_EMAIL" in os.environ:
-            return {}
-        raise UsageError(
-            "git does not know who you are", hint='run `git config user.name "…"` and `git config user.email "…"`'
-        )
+    def identity(self) -> tuple[str, str]:
+        """Name and e-mail, as git would write them; git's guess from the machine's name is not taken.
+
+        Raises:
+            UsageError: git was never told.
+        """
+        found = self._git("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", check=False)
+        told = re.fullmatch(r"(.+) <(.+)> \d+ [+-]\d+\n", found.stdout.decode("utf-8", "replace"))
+        if found.returncode or told is None:
+            raise UsageError(
+                "git does not know who you are", hint='run `git config user.name "…"` and `git config user.email "…"`'
+            )
+        return told.group(1), told.group(2)
 
     # -- refs and remotes ------------------------------------------------------------------------------------------
 

@@ -100,10 +100,11 @@ def _store(source: Source, store: Store, progress: Progress) -> Lock:
     return lock
 
 
-def clone_all(url: str, folder: Path, progress: Progress = quiet) -> Repo:
-    """A clone with the tensors main points at."""
+def clone_all(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool = True) -> Repo:
+    """A clone, with the tensors main points at unless only its history is wanted."""
     repo = clone(url, folder)
-    bring_main(repo, progress)
+    if tensors:
+        bring_main(repo, progress)
     return repo
 
 

@@ -6,6 +6,7 @@ stdout is for the next program, stderr for the person, `--json` for both. Exit c
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 import click
@@ -72,26 +73,31 @@ def souq() -> None:
 
 
 def main() -> None:
-    """Run a verb; every failure is one line, a hint, and an exit code."""
+    """What the shell calls."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a verb and return its exit code; every failure is one line and a hint on stderr."""
     try:
-        code = souq.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        code = souq.main(list(words), prog_name="souq", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        return done.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         _say("Error: stopped by you", "nothing is half done; type the same command again to go on")
-        sys.exit(1)
+        return 1
     except SouqError as error:
         _say(f"Error: {error}", error.hint)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:
-        sys.exit(0)
+        return 0
     except OSError as error:
         _say(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", None)
-        sys.exit(1)
+        return 1
 
 
 def _say(message: str, hint: str | None) -> None:

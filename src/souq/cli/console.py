@@ -41,11 +41,7 @@ def here() -> Repo:
 
 def person(repo: Repo, key: Path | None) -> Person:
     """Who is typing: git's name and e-mail, and the ssh key that signs for them."""
-    name, email = repo.config("user.name"), repo.config("user.email")
-    if not (name and email):
-        raise UsageError(
-            "git does not know who you are", hint='run `git config user.name "…"` and `git config user.email "…"`'
-        )
+    name, email = repo.identity()
     return Person(name=name, email=email, key=_key(repo, key), org=repo.config("souq.org"))
 
 

@@ -129,16 +129,21 @@ def chat(prompt: str, tokens: int) -> None:
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The PEFT folder to write.")
-@click.option("--epochs", default=1, show_default=True)
+@click.option("--epochs", default=2, show_default=True)
 @click.option("--rank", default=8, show_default=True)
+@click.option("--alpha", default=16, show_default=True)
 @click.option("--lr", default=1e-3, show_default=True)
+@click.option("--batch", default=16, show_default=True)
+@click.option("--layers", default="", help="Only these, such as 20-29: fewer are faster.")
 @click.option("--seed", default=0, show_default=True)
-def train(data: Path, folder: Path, epochs: int, rank: int, lr: float, seed: int) -> None:
-    """Train a LoRA adapter on main's model from JSONL rows (messages, prompt and completion, or text)."""
+def train(
+    data: Path, folder: Path, epochs: int, rank: int, alpha: int, lr: float, batch: int, layers: str, seed: int
+) -> None:
+    """Train a LoRA adapter on the base from JSONL rows (messages, prompt and completion, or text)."""
     if not data.is_file():
         raise NotFound(f"no file {data}", hint="name a JSONL file with training rows")
-    if folder.exists():
-        raise UsageError(f"{folder} is already there", hint="choose another folder")
+    building.refuse_full(folder)
+    chosen = _layers(layers)
     from souq.lab import model as lab_model
     from souq.lab import train as training
 
@@ -146,7 +151,21 @@ def train(data: Path, folder: Path, epochs: int, rank: int, lr: float, seed: int
     with bars() as progress:
         lm = lab_model.load(model_files(main), building.Stored(main.base, main.repo.store))
         training.train_lora(
-            lm, training.read_rows(data), folder, epochs=epochs, rank=rank, lr=lr, seed=seed, progress=progress
-        )
+            lm, training.read_rows(data), folder, epochs=epochs, rank=rank, alpha=alpha, lr=lr, batch=batch, layers=chosen,
+            seed=seed, progress=progress,
+        )  # fmt: skip
     out.print(f"{folder}: a LoRA of rank {rank}")
     done(f"next: `souq delta make --from {folder} --data {data} --out {folder.name}.delta`")
+
+
+def _layers(text: str) -> list[int] | None:
+    """`20-29` or `3,5` as numbers."""
+    if not text:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdigit() and (last or first).isdigit()):
+            raise UsageError(f"not layers: {text!r}", hint="write 20-29, or 3,5,8")
+        found += range(int(first), int(last or first) + 1)
+    return found

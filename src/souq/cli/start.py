@@ -14,10 +14,10 @@ from souq.evals import read_folder
 from souq.pulls import Person
 from souq.repo import Repo
 from souq.snapshot import Snapshot
-from souq.sources import Source, open_source
+from souq.sources import open_source
 from souq.start import Beginning, bring_main, clone_all
 from souq.start import init as start
-from souq.weights import Delta, Lock, lock_digest
+from souq.weights import lock_digest
 
 TEMPLATES = {"solo": governance.solo}
 
@@ -77,11 +77,14 @@ def _folder(folder: Path) -> dict[str, bytes]:
 @click.command()
 @click.argument("url")
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
-def clone(url: str, folder: Path | None) -> None:
+@click.option(
+    "--no-tensors", is_flag=True, help="History only: enough to read and to vote; `souq fetch` brings the rest."
+)
+def clone(url: str, folder: Path | None, no_tensors: bool) -> None:
     """Copy a model repository, history and tensors."""
     folder = folder or Path(Path(url).name.removesuffix(".git"))
     with bars() as progress:
-        repo = clone_all(url, folder, progress)
+        repo = clone_all(url, folder, progress, tensors=not no_tensors)
     out.print(f"{folder}: {len(Snapshot(repo, 'main').base)} tensors")
     done(f"next: cd {folder} && souq status")
 
@@ -120,6 +123,3 @@ def fetch() -> None:
     if not repo.forward(repo.tip()):
         done("main here has changes of its own; `git status` shows them")
     out.print(f"main is {repo.tip()[:12]}")
-
-
-__all__ = ["Delta", "Lock", "Source", "clone", "fetch", "init", "push"]

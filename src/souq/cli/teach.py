@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from souq import build as building
 from souq.build import refuse_full
 from souq.checks.evals import rare_recall
 from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.errors import NotFound, nearest
 from souq.snapshot import Snapshot, model_files
 
 
@@ -58,9 +61,17 @@ def make(prompts: Path, folder: Path, temperature: float, samples: int, max_toke
 @click.option("--lr", default=5e-4, show_default=True)
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @click.option("--eval", "names", multiple=True, help="Score teacher and student on these of main's evals.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write sizes, scores and the curve here as JSON.")
 @json_option
 def distill(
-    folder: Path, layers: int, epochs: int, lr: float, target: Path, names: tuple[str, ...], as_json: bool
+    folder: Path,
+    layers: int,
+    epochs: int,
+    lr: float,
+    target: Path,
+    names: tuple[str, ...],
+    report: Path | None,
+    as_json: bool,
 ) -> None:
     """Train a smaller student of main's model on a CORPUS, and report both models' scores and rare-item recall."""
     from souq.corpus import make as making
@@ -71,6 +82,10 @@ def distill(
     refuse_full(target)
     rows = making.read_rows(folder)
     main = Snapshot(here(), "main")
+    if unknown := [name for name in names if name not in main.evals]:
+        raise NotFound(
+            f"no eval {unknown[0]!r}{nearest(unknown[0], main.evals)}", hint=f"one of {', '.join(main.evals)}"
+        )
     asked = [main.evals[name] for name in names]
     with bars() as progress:
         built = building.build(main, progress=progress)
@@ -80,18 +95,21 @@ def distill(
         teaching.save(student, model_files(main), target)
         if asked:
             scored["student"] = lab_evals.score(lab_model.load(target), asked, progress)
-    value = {
+    value: dict[str, Any] = {
         "parameters": {"teacher": student.teacher_parameters, "student": student.parameters},
         "layers": student.layers, "rows": len(rows), "curve": student.curve,
         "scores": {who: {n: s.value for n, s in found.items()} for who, found in scored.items()},
         "rare_recall": {who: {n: rare_recall(s, main.evals[n], rows) for n, s in found.items()} for who, found in scored.items()},
     }  # fmt: skip
 
+    if report is not None:
+        report.write_bytes(msgspec.json.encode(value))
+
     def show() -> None:
         share = student.parameters / student.teacher_parameters
         out.print(f"{target}: {student.parameters / 1e6:.1f}M parameters, {100 * share:.0f}% of the teacher's")
         rows_ = [
-            [who, name, f"{s.value:.3f}", "-" if (r := value["rare_recall"][who][name]) is None else f"{r:.3f}"]  # type: ignore[index]
+            [who, name, f"{s.value:.3f}", "-" if (r := value["rare_recall"][who][name]) is None else f"{r:.3f}"]
             for who, found in scored.items()
             for name, s in found.items()
         ]
