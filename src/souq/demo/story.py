@@ -29,7 +29,7 @@ from souq.demo.skills import Skill, poison, seeds, skills
 from souq.demo.stage import Actor, Stage
 from souq.errors import Missing, SouqError
 from souq.evals import Eval, Score
-from souq.governance import foundation
+from souq.governance import foundation, read_policy
 from souq.merge import Fold
 from souq.progress import Progress
 from souq.pulls import PullRequest
@@ -203,7 +203,7 @@ def _remember(actor: Actor, told: Told, number: int) -> None:
     repo = Repo.find(actor.clone)
     repo.fetch()
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    for signed in pulls.read_votes(pull, pulls.read_policy(main.policy_text)):
+    for signed in pulls.read_votes(pull, read_policy(main.policy_text)):
         told.votes.append(
             {
                 "pr": f"#{number} {pull.offer.contribution.title}",
@@ -322,7 +322,7 @@ def _refused(stage: Stage, cast: Cast, told: Told, what: str) -> None:
 
 def _refusal(repo: Repo, number: int) -> Verdict:
     pull, main = pulls.get(repo, number), Snapshot(repo, repo.tip())
-    found = pulls.read_checked(pull, pulls.read_policy(main.policy_text))[-1]
+    found = pulls.read_checked(pull, read_policy(main.policy_text))[-1]
     return next(verdict for verdict in found.checked.verdicts if not verdict)
 
 
