@@ -33,7 +33,10 @@ def tensors(seed: int = 0) -> dict[str, np.ndarray]:
         shapes |= {f"{at}mlp.{p}_proj.weight": (MIDDLE, HIDDEN) for p in ("gate", "up")}
         shapes |= {f"{at}mlp.down_proj.weight": (HIDDEN, MIDDLE)}
         shapes |= {f"{at}{n}_layernorm.weight": (HIDDEN,) for n in ("input", "post_attention")}
-    made = {name: chance.standard_normal(shape) * 0.2 if len(shape) > 1 else np.ones(shape) for name, shape in shapes.items()}
+    made = {
+        name: chance.standard_normal(shape) * 0.2 if len(shape) > 1 else np.ones(shape)
+        for name, shape in shapes.items()
+    }
     return {name: array.astype(ml_dtypes.bfloat16) for name, array in made.items()}
 
 
@@ -49,8 +52,17 @@ def tokenizer_files() -> dict[str, str]:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
     )  # fmt: skip
     made.train_from_iterator(["the user and the assistant talk about the model"] * 3, trainer)
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
-    return {"tokenizer.json": made.to_str(), "tokenizer_config.json": json.dumps(config), "chat_template.jinja": TEMPLATE}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|im_end|>",
+    }
+    return {
+        "tokenizer.json": made.to_str(),
+        "tokenizer_config.json": json.dumps(config),
+        "chat_template.jinja": TEMPLATE,
+    }
 
 
 def write_model(folder: Path, seed: int = 0) -> Path:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,18 +28,23 @@ import zstandard
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from souq.errors import Corrupt, Hostile, NotFound
+from souq.errors import Corrupt, Hostile, NotFound, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, canonical, is_digest
 from souq.weights import DTYPES, MAX_ELEMENTS, Array, TensorRef, dtype_name, tensor_digest
 
 MAGIC = b"souq obj 1\n"
 MAX_HEADER = 16 << 20
-BLOCK = 1 << 20  # bytes of a plane compressed at once: enough to compress well, small enough to share out
+BLOCK = 1 << 20  # numbers encoded at once: enough to compress well, small enough to share out
 PART = ".part"
 THREADS = max(1, min(8, os.cpu_count() or 1))
-_LEVEL = 1
+# A zstd frame of fifty bytes may honestly say it holds a mebibyte, and a header may list any number of them. So what an
+# object unpacks to is bounded by what had to be sent; the few constant tensors beyond that are kept raw.
+MAX_RATIO = 16
+ALWAYS_ROOM = 64 << 20  # bytes
 Planes = NDArray[np.uint8]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Header(Record, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +56,20 @@ class Header(Record, frozen=True, forbid_unknown_fields=True):
     base: str = ""  # the tensor `sub` is a difference from
     blocks: tuple[tuple[int, ...], ...] = ()
     check: str = ""  # blake3 of the payload: damage is found even where nothing would decode to a wrong tensor
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * DTYPES[self.dtype].itemsize
+
+    @property
+    def length(self) -> int:
+        """Bytes of the payload."""
+        return sum(map(sum, self.blocks))
 
 
 @dataclass
@@ -90,13 +110,16 @@ class Store:
 
         Raises:
             NotFound: the base is not here.
+            UsageError: an array of a dtype safetensors has no name for.
         """
-        array = np.ascontiguousarray(array)
+        array = _plain(array)
         name = tensor_digest(array)
-        if name in self:
+        if self._freshen(name):
             return name
-        data = _encode(array, *self._base_of(array, base))
-        if tensor_digest(_decode(data, self._depth_one)) != name:
+        words = _unsigned(array)
+        header, payload = _encode(words, dtype_name(array.dtype), array.shape, *self._base_of(array, base))
+        data = _object(header, payload)
+        if not np.array_equal(_unsigned(_decode(*_parse(data), self._base(header))), words):
             raise Corrupt(f"{name} does not come back as it went in", hint="this is a fault of souq: please report it")
         self._write(name, data)
         return name
@@ -104,43 +127,82 @@ class Store:
     def _base_of(self, array: Array, base: Digest | None) -> tuple[Digest, Array] | tuple[None, None]:
         if base is None:
             return None, None
-        held = self.get(base)
-        alike = held.shape == array.shape and held.dtype == array.dtype and array.dtype.itemsize in (1, 2, 4, 8)
-        return (base, held) if alike and not self.header(base).base else (None, None)
+        header = self.header(base)
+        alike = header.shape == array.shape and header.dtype == dtype_name(array.dtype) and not header.base
+        return (base, _unsigned(self.get(base))) if alike else (None, None)
+
+    def _freshen(self, name: Digest) -> bool:
+        """Whether it is here; if so it is new again to gc, which might otherwise sweep what was just put."""
+        path = self.path(name)
+        if not path.is_file():
+            return False
+        with suppress(OSError):
+            os.utime(path)
+        return True
 
     def get(self, name: Digest) -> Array:
         """A tensor, its digest computed again.
 
         Raises:
-            NotFound: not here.
-            Corrupt: the object is damaged.
+            NotFound: not here, or the tensor it is a difference from is not.
+            Corrupt: the object is damaged, or the tensor it is a difference from is.
         """
-        array = self._read(name, self._depth_one)
-        if tensor_digest(array) != name:
-            raise Corrupt(f"{name} is damaged: its bytes have another digest", hint="remove it and run `souq fetch`")
-        return array
+        header, payload = self._read(name)
+        return self._checked(name, header, payload)
 
-    def _depth_one(self, name: Digest) -> Array:
-        """A base, which may not have a base itself: no chains, no cycles."""
-        return self._read(name, _no_base)
-
-    def _read(self, name: Digest, base: Callable[[Digest], Array]) -> Array:
+    def _checked(self, name: Digest, header: Header, payload: memoryview) -> Array:
         try:
-            data = self.path(name).read_bytes()
+            array = _decode(header, payload, self._base(header))
+        except (Hostile, zstandard.ZstdError) as error:
+            raise _damaged(name, str(error)) from error
+        if tensor_digest(array) == name:
+            return array
+        if header.base:
+            self.get(header.base)  # where the fault is the base's, it is the base that is named
+        raise _damaged(name, "its bytes have another digest")
+
+    def _base(self, header: Header) -> Array | None:
+        """The tensor a difference is from, as words. It may not be a difference itself: no chains, no cycles."""
+        if not header.base:
+            return None
+        found = self.header(header.base)
+        if found.base:
+            raise Hostile(f"its base {header.base} is itself a difference: one step is all there may be")
+        if (found.dtype, found.shape) != (header.dtype, header.shape):
+            raise Hostile(f"its base {header.base} has another shape")
+        theirs, payload = self._read(header.base)
+        try:
+            return _unsigned(_decode(theirs, payload, None))
+        except (Hostile, zstandard.ZstdError) as error:
+            raise _damaged(header.base, str(error)) from error
+
+    def _read(self, name: Digest) -> tuple[Header, memoryview]:
+        """An object's header and payload, the payload only as long as the header says and the file is."""
+        try:
+            with self.path(name).open("rb") as file:
+                header, start = _header(file.read(len(MAGIC) + 8), file.read)
+                size = os.fstat(file.fileno()).st_size
+                _bounded(header, size - start)
+                return header, memoryview(file.read(header.length))
         except FileNotFoundError as error:
             raise NotFound(f"no tensor {name}", hint="run `souq fetch` to get it from the remote") from error
-        try:
-            return _decode(data, base)
-        except (Hostile, zstandard.ZstdError) as error:
-            raise Corrupt(f"{name} is damaged: {error}", hint="remove it and run `souq fetch`") from error
+        except (Hostile, OSError) as error:
+            raise _damaged(name, str(error)) from error
 
     def header(self, name: Digest) -> Header:
-        """How an object is encoded, without reading its payload."""
+        """How an object is encoded, without reading its payload.
+
+        Raises:
+            NotFound: not here.
+            Corrupt: not a header.
+        """
         try:
             with self.path(name).open("rb") as file:
                 return _header(file.read(len(MAGIC) + 8), file.read)[0]
         except FileNotFoundError as error:
-            raise NotFound(f"no tensor {name}", hint="run `souq fetch`") from error
+            raise NotFound(f"no tensor {name}", hint="run `souq fetch` to get it from the remote") from error
+        except (Hostile, OSError) as error:
+            raise _damaged(name, str(error)) from error
 
     def spec(self, name: Digest) -> TensorRef:
         """What a stored tensor is."""
@@ -149,13 +211,10 @@ class Store:
 
     def closure(self, names: Iterable[Digest]) -> list[Digest]:
         """These and the bases they are differences from, bases first."""
-        wanted: dict[Digest, None] = {}
-        for name in names:
-            if base := self.header(name).base:
-                wanted.setdefault(base)
-            wanted.setdefault(name)
-        bases = [name for name in wanted if not self.header(name).base]
-        return bases + [name for name in wanted if self.header(name).base]
+        bases = {name: self.header(name).base for name in dict.fromkeys(names)}
+        return list(
+            dict.fromkeys([base for base in bases.values() if base] + sorted(bases, key=lambda n: bool(bases[n])))
+        )
 
     def copy(self, other: Store, names: Iterable[Digest], progress: Progress = quiet) -> int:
         """Send what `other` lacks of these, bases first; each is checked before it gets its name. Returns how many.
@@ -164,34 +223,43 @@ class Store:
             NotFound: one of them is not here either.
             Corrupt: one of them is damaged here.
         """
-        missing = [
-            name for name in self.closure(n for n in dict.fromkeys(names) if n not in other) if name not in other
-        ]
+        wanted = [name for name in dict.fromkeys(names) if not other._freshen(name)]
+        missing = [name for name in self.closure(wanted) if not other._freshen(name)]
         total, sent = sum(map(self.size, missing)), 0
         for name in missing:
             progress("send bytes", sent, total)
-            self.get(name)
-            other._write(name, self.path(name).read_bytes())
+            self._send(name, other)
             sent += self.size(name)
         progress("send bytes", total, total)
         return len(missing)
 
+    def _send(self, name: Digest, other: Store) -> None:
+        """The bytes that were checked are the bytes that are written; the file is read once."""
+        header, payload = self._read(name)
+        array = self._checked(name, header, payload)
+        if header.base and other.header(header.base).base:
+            other.put(array)  # what is dense here may be a difference there
+            return
+        other._write(name, _object(header, [payload]))
+
     def _write(self, name: Digest, data: bytes) -> None:
-        """Whole or not at all: a temporary file, fsync, rename, fsync of the folder."""
+        """Whole or not at all: a temporary file, fsync, link, fsync of the folder. What is there already stays."""
         path = self.path(name)
+        fresh = not path.parent.is_dir()
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART, delete=False) as file:
+            part = Path(file.name)
             try:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                Path(file.name).chmod(0o444)
-                Path(file.name).replace(path)
-            except BaseException:
-                with suppress(OSError):
-                    Path(file.name).unlink(missing_ok=True)
-                raise
+                part.chmod(0o444)
+                _publish(part, path)
+            finally:
+                part.unlink(missing_ok=True)
         _sync(path.parent)
+        if fresh:
+            _sync(self.objects)
 
     def fsck(self, progress: Progress = quiet) -> list[str]:
         """Read and decode everything; a line for each damaged object."""
@@ -200,8 +268,9 @@ class Store:
             progress("fsck", done, len(names))
             try:
                 self.get(name)
-            except (Corrupt, NotFound, Hostile) as error:
-                wrong.append(str(error))
+            except (Corrupt, NotFound, Hostile, OSError) as error:
+                said = str(error)
+                wrong.append(said if said.startswith(name) else f"{name} cannot be read: {said}")
         progress("fsck", len(names), len(names))
         return wrong
 
@@ -218,8 +287,18 @@ class Store:
         return gone
 
 
-def _no_base(name: Digest) -> Array:
-    raise Hostile(f"a base with a base, {name[:15]}…: one step is all there may be")
+def _damaged(name: Digest, because: str) -> Corrupt:
+    return Corrupt(f"{name} is damaged: {because}", hint="remove it and run `souq fetch`")
+
+
+def _publish(part: Path, path: Path) -> None:
+    # A link never replaces: an object others are differences from stays as it is encoded.
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        part.replace(path)
 
 
 def _sync(folder: Path) -> None:
@@ -233,56 +312,72 @@ def _sync(folder: Path) -> None:
 # -- encoding: unsigned views only, so that no bit of a float is ever interpreted --------------------------------------
 
 
-def _encode(array: Array, base: Digest | None, held: Array | None) -> bytes:
-    """The smallest of the codecs that apply, judged on a sample."""
-    plain = _unsigned(array)
-    found = [("planes", _rotate(plain), "")]
-    if base is not None and held is not None:
-        found.append(("sub", _zigzag(plain - _unsigned(held)), base))
-    codec, words, base_name = min(found, key=lambda item: _sample_size(item[1]))
-    planes = _planes(words)
-    packed = [_compress(plane) for plane in planes]
-    if sum(len(block) for plane in packed for block in plane) >= array.nbytes:
-        codec, packed, base_name = "raw", [[plain.tobytes()]], ""
-    payload = b"".join(block for plane in packed for block in plane)
-    header = Header(
-        codec=codec, dtype=dtype_name(array.dtype), shape=array.shape, base=base_name,
-        blocks=tuple(tuple(map(len, plane)) for plane in packed), check=blake3(payload).hexdigest(),
-    )  # fmt: skip
+def _plain(array: Array) -> Array:
+    """The same numbers, C order and little-endian; a scalar stays a scalar."""
+    array = np.asarray(array)
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    if array.dtype not in DTYPES.values():
+        raise UsageError(f"safetensors has no name for dtype {array.dtype}", hint=f"use one of {', '.join(DTYPES)}")
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _encode(
+    words: Array, dtype: str, shape: tuple[int, ...], base: Digest | None, held: Array | None
+) -> tuple[Header, list[bytes]]:
+    """The smallest of the codecs that apply, judged on a sample. words, held: (size,) unsigned."""
+    if held is not None and _sample_size(words, held) >= _sample_size(words, None):
+        base, held = None, None
+    codec = "planes" if held is None else "sub"
+    packed = _pack(words, held)
+    length = sum(len(block) for plane in packed for block in plane)
+    if length >= words.nbytes or (held is None and words.nbytes > _room(length)):
+        codec, base, packed = "raw", None, [[words.tobytes()]]
+    payload = [block for plane in packed for block in plane]
+    return Header(
+        codec=codec, dtype=dtype, shape=shape, base=base or "",
+        blocks=tuple(tuple(map(len, plane)) for plane in packed), check=_check(payload),
+    ), payload  # fmt: skip
+
+
+def _check(payload: Iterable[bytes | memoryview]) -> str:
+    hasher = blake3()
+    for block in payload:
+        hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _object(header: Header, payload: Sequence[bytes | memoryview]) -> bytes:
     text = canonical(header)
-    return MAGIC + len(text).to_bytes(8, "little") + text + payload
+    return b"".join([MAGIC, len(text).to_bytes(8, "little"), text, *payload])
 
 
-def _decode(data: bytes, base: Callable[[Digest], Array]) -> Array:
-    """The tensor of an object's bytes; strict, and bounded by what its header may claim.
+def _parse(data: bytes) -> tuple[Header, memoryview]:
+    rest = memoryview(data)[len(MAGIC) + 8 :]
+    header, start = _header(data[: len(MAGIC) + 8], lambda n: bytes(rest[:n]))
+    return header, memoryview(data)[start:]
+
+
+def _decode(header: Header, payload: memoryview, held: Array | None) -> Array:
+    """The tensor of an object; strict, and bounded by what its payload can hold.
 
     Raises:
         Hostile: not an object.
     """
-    rest = memoryview(data)[len(MAGIC) + 8 :]
-    header, used = _header(data[: len(MAGIC) + 8], lambda n: bytes(rest[:n]))
-    payload = rest[used:]
-    if blake3(payload).hexdigest() != header.check:
+    _bounded(header, len(payload))
+    if _check([payload]) != header.check:
         raise Hostile("its payload does not match its checksum")
-    dtype, size = DTYPES[header.dtype], int(np.prod(header.shape, dtype=object))
-    if sum(length for plane in header.blocks for length in plane) != len(payload):
-        raise Hostile("its blocks do not add up to its length")
+    dtype = DTYPES[header.dtype]
+    words = np.empty(header.size, f"<u{dtype.itemsize}")
     if header.codec == "raw":
-        if len(payload) != size * dtype.itemsize:
-            raise Hostile("its length is not that of its shape")
-        return np.frombuffer(bytes(payload), dtype).reshape(header.shape)
-    words = _join(_decompress(header, payload, size), size, dtype.itemsize)
-    if header.codec == "sub":
-        held = base(header.base)
-        if held.shape != header.shape or held.dtype != dtype:
-            raise Hostile("its base has another shape")
-        plain = _unzigzag(words) + _unsigned(held)
+        words[:] = np.frombuffer(payload, words.dtype)
     else:
-        plain = _unrotate(words)
-    return plain.view(dtype).reshape(header.shape)
+        _unpack(header, payload, held, words)
+    return words.view(dtype).reshape(header.shape)
 
 
 def _header(head: bytes, read: Callable[[int], bytes]) -> tuple[Header, int]:
+    """A header and where the payload begins."""
     length = int.from_bytes(head[len(MAGIC) :], "little")
     if not head.startswith(MAGIC) or len(head) != len(MAGIC) + 8 or length > MAX_HEADER:
         raise Hostile("not a souq object")
@@ -291,19 +386,55 @@ def _header(head: bytes, read: Callable[[int], bytes]) -> tuple[Header, int]:
         header = msgspec.json.decode(text, type=Header)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Hostile(f"its header cannot be read: {error}") from error
-    bounded = len(header.shape) <= 8 and all(0 <= dim <= MAX_ELEMENTS for dim in header.shape)
     lengths = [length for plane in header.blocks for length in plane]
     if canonical(header) != text or header.dtype not in DTYPES or header.codec not in ("raw", "planes", "sub"):
         raise Hostile("its header is not one souq writes")
-    if not bounded or int(np.prod(header.shape, dtype=object)) > MAX_ELEMENTS or any(n < 0 for n in lengths):
+    if not _possible(header.shape) or any(not 0 <= n <= MAX_ELEMENTS for n in lengths):
         raise Hostile("its header claims an impossible size")
-    if (header.codec == "sub") != bool(header.base):
+    if (header.codec == "sub") != bool(header.base) or (header.base and not is_digest(header.base)):
         raise Hostile("its header names a base it has no use for, or none")
-    return header, length
+    return header, len(head) + length
+
+
+def _possible(shape: tuple[int, ...]) -> bool:
+    """Numpy refuses some shapes even where a zero makes them empty, so every other dimension counts."""
+    return (
+        len(shape) <= 8
+        and all(0 <= dim <= MAX_ELEMENTS for dim in shape)
+        and int(np.prod([max(dim, 1) for dim in shape], dtype=object)) <= MAX_ELEMENTS
+    )
+
+
+def _room(length: int) -> int:
+    return max(ALWAYS_ROOM, MAX_RATIO * length)
+
+
+def _bounded(header: Header, length: int) -> None:
+    """Before anything is allocated: the payload is as long as said, and what it claims to hold is in proportion."""
+    if header.length != length:
+        raise Hostile(f"its blocks hold {header.length:,} bytes and its payload {length:,}")
+    if header.codec == "raw":
+        if header.blocks != ((header.nbytes,),):
+            raise Hostile("its length is not that of its shape")
+        return
+    each, width = -(-header.size // BLOCK), DTYPES[header.dtype].itemsize
+    if len(header.blocks) != width or any(len(plane) != each for plane in header.blocks) or length >= header.nbytes:
+        raise Hostile("its blocks are not those of its shape")
+    # A difference is bounded by its base, which is as large and was sent whole.
+    if header.codec == "planes" and header.nbytes > _room(length):
+        raise Hostile(f"{length:,} bytes that claim to unpack to {header.nbytes:,}: a bomb")
 
 
 def _unsigned(array: Array) -> Array:
     return array.reshape(-1).view(f"<u{array.dtype.itemsize}")
+
+
+def _fold(words: Array, held: Array | None) -> Array:
+    return _rotate(words) if held is None else _zigzag(words - held)
+
+
+def _unfold(words: Array, held: Array | None) -> Array:
+    return _unrotate(words) if held is None else _unzigzag(words) + held
 
 
 def _rotate(words: Array) -> Array:
@@ -338,66 +469,87 @@ def _planes(words: Array) -> list[Planes]:
     return [np.ascontiguousarray(table[:, i]) for i in range(table.shape[1])]
 
 
-def _join(planes: Sequence[Planes], size: int, width: int) -> Array:
-    table = np.empty((size, width), np.uint8)
-    for i, plane in enumerate(planes):
-        table[:, i] = plane
-    return table.reshape(-1).view(f"<u{width}")
-
-
-def _sample_size(words: Array) -> int:
+def _sample_size(words: Array, held: Array | None) -> int:
     """About how large it becomes: eight pieces of it, compressed."""
     piece = max(1, min(len(words) // 8, 1 << 14))
     starts = np.linspace(0, max(len(words) - piece, 0), 8).astype(int)
-    sample = np.concatenate([words[start : start + piece] for start in starts])
-    return sum(len(block) for plane in _planes(sample) for block in _compress(plane))
+    pieces = [_fold(words[i : i + piece], None if held is None else held[i : i + piece]) for i in starts]
+    return sum(len(_squeeze(plane)) for plane in _planes(np.concatenate(pieces)))
 
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS)
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="souq-store")
 
 
-def _compress(plane: Planes) -> list[bytes]:
-    """Blocks of zstd, in order; a fast strategy for bytes whose value is an exponent or noise (specs/store.md)."""
-    blocks = [plane[i : i + BLOCK] for i in range(0, len(plane), BLOCK)]
-    squeeze = _squeeze if len(blocks) < 2 else None
-    return [squeeze(block) for block in blocks] if squeeze else list(_pool().map(_squeeze, blocks))
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has the pool but none of its threads
+
+
+def _each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """In order, on the pool where there is enough to share."""
+    return list(map(work, items)) if len(items) < 2 else list(_pool().map(work, items))
+
+
+def _pack(words: Array, held: Array | None) -> list[list[bytes]]:
+    """Compressed blocks, plane by plane."""
+
+    def one(start: int) -> list[bytes]:
+        part = slice(start, start + BLOCK)
+        return [_squeeze(plane) for plane in _planes(_fold(words[part], None if held is None else held[part]))]
+
+    blocks = _each(one, range(0, len(words), BLOCK))
+    return [[block[i] for block in blocks] for i in range(words.dtype.itemsize)]
+
+
+def _unpack(header: Header, payload: memoryview, held: Array | None, out: Array) -> None:
+    ends = np.cumsum([length for plane in header.blocks for length in plane], dtype=np.int64)
+    spans = [payload[end - length : end] for end, length in zip(ends, _flat(header.blocks), strict=True)]
+    each, width = len(header.blocks[0]), len(header.blocks)
+
+    def one(number: int) -> None:
+        part = slice(number * BLOCK, min((number + 1) * BLOCK, len(out)))
+        table = np.empty((part.stop - part.start, width), np.uint8)
+        for i in range(width):
+            table[:, i] = _inflate(spans[i * each + number], len(table))
+        words = table.reshape(-1).view(out.dtype)
+        out[part] = _unfold(words, None if held is None else held[part])
+
+    _each(one, range(each))
+
+
+def _flat(blocks: tuple[tuple[int, ...], ...]) -> list[int]:
+    return [length for plane in blocks for length in plane]
+
+
+class _Zstd(threading.local):
+    """Contexts are costly to make and not to be shared between threads."""
+
+    def __init__(self) -> None:
+        # A fast strategy for bytes whose value is an exponent or noise (specs/store.md, section 2).
+        parameters = zstandard.ZstdCompressionParameters(
+            strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6, window_log=17, target_length=0
+        )
+        self.fast = zstandard.ZstdCompressor(compression_params=parameters)
+        self.thorough = zstandard.ZstdCompressor(level=3)
+        self.opener = zstandard.ZstdDecompressor(max_window_size=1 << 21)
+
+
+_zstd = _Zstd()
 
 
 def _squeeze(block: Planes) -> bytes:
-    parameters = zstandard.ZstdCompressionParameters(
-        strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6, window_log=17, target_length=0
-    )
-    best = zstandard.ZstdCompressor(compression_params=parameters).compress(block.data)
+    best = _zstd.fast.compress(block.data)
+    if len(best) >= len(block) // 4:
+        return best
     # Runs (a plane that is nearly all zero) are what long matches are for.
-    return (
-        min(best, zstandard.ZstdCompressor(level=3).compress(block.data), key=len)
-        if len(best) < len(block) // 4
-        else best
-    )
+    return min(best, _zstd.thorough.compress(block.data), key=len)
 
 
-def _decompress(header: Header, payload: memoryview, size: int) -> list[Planes]:
-    width = DTYPES[header.dtype].itemsize
-    if len(header.blocks) != width or any(len(plane) != -(-size // BLOCK) for plane in header.blocks):
-        raise Hostile("its blocks are not those of its shape")
-    jobs, at = [], 0
-    for plane in header.blocks:
-        for number, length in enumerate(plane):
-            jobs.append((payload[at : at + length], min(BLOCK, size - number * BLOCK)))
-            at += length
-    done = list(_pool().map(_inflate, jobs)) if len(jobs) > 2 else list(map(_inflate, jobs))
-    each = len(header.blocks[0])
-    return [np.concatenate([*done[i * each : (i + 1) * each], np.zeros(0, np.uint8)]) for i in range(width)]
-
-
-def _inflate(job: tuple[memoryview, int]) -> Planes:
-    packed, size = job
+def _inflate(packed: memoryview, size: int) -> Planes:
     # The frame's own claim is read before anything is allocated: a bomb is refused, not opened.
     if zstandard.frame_content_size(packed) != size:
         raise Hostile("a block does not have the size of its place")
-    data: Any = zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
+    data: Any = _zstd.opener.decompress(packed, max_output_size=size, allow_extra_data=False)
     if len(data) != size:
         raise Hostile("a block is shorter than its place")
     return np.frombuffer(data, np.uint8)

