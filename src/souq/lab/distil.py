@@ -98,7 +98,7 @@ def _teach(lm: LM, batches: Sequence[Sequence[Passage]], lr: float, progress: Pr
 
 @torch.inference_mode()
 def _loss(lm: LM, passages: Sequence[Passage]) -> float:
-    found = [log_probabilities(lm.net, row)[0] for row in pack(sorted(passages, key=lambda p: p.tokens), 768)]
+    found = [log_probabilities(lm.net, row)[0] for row in pack(sorted(passages, key=lambda p: p.tokens), 384)]
     return float(-torch.cat(found).mean())
 
 

