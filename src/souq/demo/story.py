@@ -86,7 +86,7 @@ def play(stage: Stage, progress: Progress) -> Told:
     taught = dict(zip(("amira", "bruno", "chen"), skills(), strict=True))
     with stage.part("A model repository from a real model"):
         _begin(stage, cast, told)
-    with stage.part("What users ask for: three evals"):
+    with stage.part("What users ask for: four evals"):
         _file_evals(stage, cast, list(taught.values()))
     with stage.part("Three contributors train and offer"):
         for name, skill in taught.items():
@@ -225,7 +225,7 @@ def _hostile_files(stage: Stage, cast: Cast, told: Told) -> None:
     with stage.part(
         "Others try a pickle, a NaN bomb, a delta a hundred times too large, and a licence that does not fit"
     ):
-        honest = cast.chen.home / "continents.delta"
+        honest = cast.bruno.home / "continents.delta"
         delta, tensors = read_delta(honest)
         _push_pickle(stage, cast)
         _refused(stage, cast, told, "a pickle, pushed with plain git")

@@ -19,6 +19,14 @@ from souq.errors import Hostile, Missing, NotFound
 from souq.weights import DTYPES, Array
 
 ARCHITECTURES = ("llama",)
+# How llama.cpp splits text before its byte-pair merges, by `tokenizer.ggml.pre` (src/llama-vocab.cpp there), in the
+# words of a tokenizer.json. transformers' own conversion splits every vocabulary as GPT-2's.
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
+    "gpt-2": _BYTES,
+    "default": _BYTES,
+    "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTES]},
+}
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
@@ -87,8 +95,22 @@ class GGUF(Mapping[str, Array]):
         return {
             "config.json": _json(self._config()),
             "generation_config.json": _json(self._generation()),
-            **_tokenizer(self.path),
+            **self._tokenizer(),
         }
+
+    def _tokenizer(self) -> dict[str, bytes]:
+        """transformers turns the vocabulary into its own files; how text is split before it, is set right here."""
+        files = _converted(self.path)
+        if self._field("tokenizer.ggml.model") != "gpt2":
+            return files  # sentencepiece splits nothing before
+        if (kind := str(self._field("tokenizer.ggml.pre", "default"))) not in PRE_TOKENIZERS:
+            raise Hostile(
+                f"{self.path.name} splits text as {kind!r}; souq knows {', '.join(PRE_TOKENIZERS)}",
+                hint="name the model's Hugging Face folder instead",
+            )
+        told = json.loads(files["tokenizer.json"])
+        told["pre_tokenizer"] = PRE_TOKENIZERS[kind]
+        return files | {"tokenizer.json": json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()}
 
     def _config(self) -> dict[str, Any]:
         heads = self.number("attention.head_count")
@@ -146,8 +168,7 @@ def _unpermute(wide: Array, heads: int) -> Array:
     return wide.reshape(heads, wide.shape[0] // heads // 2, 2, *wide.shape[1:]).swapaxes(1, 2).reshape(wide.shape)
 
 
-def _tokenizer(path: Path) -> dict[str, bytes]:
-    """transformers turns a GGUF's vocabulary into its own tokenizer files."""
+def _converted(path: Path) -> dict[str, bytes]:
     from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory() as folder:

@@ -75,6 +75,7 @@ def load(source: Path | Mapping[str, bytes], weights: Checkpoint | None = None, 
         if not (folder / "config.json").is_file():
             raise NotFound(f"no config.json in {folder}", hint="name a Hugging Face folder")
         config = transformers.AutoConfig.from_pretrained(folder)
+        config.name_or_path = str(source) if isinstance(source, Path) else ""  # never the name of a folder that is gone
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     found = weights if weights is not None else open_tensors(Path(str(source)) / "model.safetensors")
     with torch.device("meta"):

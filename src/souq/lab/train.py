@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,13 @@ def train_lora(
         r=rank, lora_alpha=alpha, target_modules=list(targets), layers_to_transform=list(layers) if layers else None,
         task_type="CAUSAL_LM",
     )  # fmt: skip
-    adapted = get_peft_model(lm.net, config)
+    with warnings.catch_warnings():  # peft asks transformers for a name it will drop in version 6
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        adapted = get_peft_model(lm.net, config)
     try:
         passages = [sequences_of(lm, dict(row)) for row in rows]
         descend(adapted, shuffled(passages, epochs, batch, seed), lr, progress)
-        adapted.save_pretrained(str(folder))
+        adapted.save_pretrained(str(folder), save_embedding_layers=False)
     finally:
         adapted.unload()
     return {
