@@ -178,8 +178,9 @@ class Store:
 
     def _read(self, name: Digest) -> tuple[Header, memoryview]:
         """An object's header and payload, the payload only as long as the header says and the file is."""
+        path = self.path(name)
         try:
-            with self.path(name).open("rb") as file:
+            with path.open("rb") as file:
                 header, start = _header(file.read(len(MAGIC) + 8), file.read)
                 size = os.fstat(file.fileno()).st_size
                 _bounded(header, size - start)
@@ -196,8 +197,9 @@ class Store:
             NotFound: not here.
             Corrupt: not a header.
         """
+        path = self.path(name)
         try:
-            with self.path(name).open("rb") as file:
+            with path.open("rb") as file:
                 return _header(file.read(len(MAGIC) + 8), file.read)[0]
         except FileNotFoundError as error:
             raise NotFound(f"no tensor {name}", hint="run `souq fetch` to get it from the remote") from error

@@ -187,7 +187,7 @@ def write_tensors(
         try:
             whole.write(_header_bytes({name: shapes[name] for name in names}, metadata or {}))
             for name in names:
-                array = np.ascontiguousarray(tensors[name])
+                array = np.asarray(tensors[name], order="C")
                 if (dtype_name(array.dtype), array.shape) != tuple(shapes[name]):
                     raise Hostile(f"{name} is not the {shapes[name][0]} of shape {shapes[name][1]} it was said to be")
                 whole.write(array.reshape(-1).view(np.uint8).data)

@@ -1,0 +1,96 @@
+"""What the house promises about itself: arrows point one way, heavy things stay outside, the facade is what it says."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import souq
+
+SOURCE = Path(souq.__file__).parent
+HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors"}
+# Lower may not import higher. A file's floor is its own, or its folder's.
+FLOORS = [
+    {"errors", "progress"},
+    {"records"},
+    {"weights", "signing"},
+    {"store", "tensorfile", "governance", "evals"},
+    {"merge", "repo", "sources"},
+    {"snapshot"},
+    {"build"},
+    {"deltas"},
+    {"lab"},
+    {"suite", "checks", "corpus", "start"},
+    {"pulls"},
+    {"releases"},
+    {"verify"},
+    {"demo"},
+    {"cli"},
+]
+FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
+# Imports inside functions of what is optional: the lab behind a GGUF, behind an eval, behind a sketch.
+DEFERRED = {("sources", "lab"), ("demo", "cli")}
+
+
+def modules():
+    return sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def part_of(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ([f"souq.{alias.name}" for alias in node.names] if node.module == "souq" else [node.module])
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_arrows_point_one_way(path):
+    """No file imports from a floor above its own."""
+    mine = part_of(path)
+    for name in imports(path):
+        if name.startswith("souq."):
+            theirs = name.split(".")[1]
+            assert FLOOR[theirs] <= FLOOR[mine] or (mine, theirs) in DEFERRED, f"{mine} imports {theirs}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_only_the_lab_imports_torch(path):
+    """Outside lab/, torch and transformers are never imported, and no heavy library at a file's top."""
+    if part_of(path) == "lab":
+        return
+    tree = ast.parse(path.read_text())
+    top = {name.split(".")[0] for node in tree.body for name in imports_of(node)}
+    assert not top & HEAVY
+    assert "torch" not in {name.split(".")[0] for name in imports(path)}
+
+
+def imports_of(node):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
+@pytest.mark.parametrize("what", ["import souq", "import souq.verify", "import souq.cli; souq.cli.run(['--help'])"])
+def test_nothing_heavy_is_loaded(what):
+    """`import souq`, the verifier and `souq --help` load neither torch nor transformers nor numba."""
+    code = f"{what}\nimport sys\nsys.exit(sorted(sys.modules.keys() & {HEAVY!r}) != [])"
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_the_facade_is_about_twenty_names():
+    """Every name of the facade is there, and no more than a person can hold."""
+    assert 15 <= len(souq.__all__) <= 25
+    for name in souq.__all__:
+        assert getattr(souq, name).__doc__, name
+    with pytest.raises(AttributeError):
+        souq.nothing_of_this_name  # noqa: B018
