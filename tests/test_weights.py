@@ -60,7 +60,7 @@ def deltas(draw):
             grams[name] = Gram(
                 factor=draw(refs(fix(k), fix(n))), diag=draw(refs(fix(n))), tokens=draw(st.integers(1, 10**9))
             )
-            inputs[name] = name
+            inputs |= dict.fromkeys({name, *draw(st.lists(names, max_size=2))} - inputs.keys(), name)
     return Delta(draw(digests), parts, grams, inputs)  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def test_parts_that_do_not_fit_are_refused():
     for stanza in (
         f"lora w\na {ref}\nb {ref}\nscale 1.0\n",
         f"lora w\na {ref}\nb F32 4x2 b3:{'1' * 64}\nscale nan\n",
-        f"lora w\ninput g\na {ref}\nb F32 4x2 b3:{'1' * 64}\nscale 1.0\n",
+        f"gram g\nfeeds ../w\nfactor {ref}\ndiag F32 3 b3:{'1' * 64}\ntokens 4\n",
         f"gram g\nfactor {ref}\ndiag {ref}\ntokens 4\n",
         f"sparse w\nindex F32 2 b3:{'1' * 64}\nvalue F32 2 b3:{'1' * 64}\n",
         f"dense w\nvalue {ref}\n\nlora w\na {ref}\nb F32 4x2 b3:{'1' * 64}\nscale 1.0\n",

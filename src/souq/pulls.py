@@ -276,8 +276,14 @@ def change_of(offer: Offer) -> Change:
 
 
 def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
-    """Land a pull request on main when the policy says yes: the decision, and the commit where it landed."""
+    """Land a pull request on main when the policy says yes: the decision, and the commit where it landed.
+
+    Raises:
+        Refused: it is not open, or a person who is not enrolled asks; their merge record would be worth nothing.
+    """
     pull, main = _open(repo, number)
+    if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
+        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to merge it")
     if not (said := _decide(pull, main)):
         return said, None
     bring(repo, pull.offer, progress)

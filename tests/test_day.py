@@ -1,0 +1,265 @@
+"""Whole days at the bazaar, on a tiny model: real git, real keys, real training."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations
+
+import numpy as np
+
+from souq import pulls
+from souq.build import model_lock
+from souq.checks.evals import scores
+from souq.snapshot import Snapshot
+from souq.weights import lock_digest
+from tests.bazaar import rows
+
+
+def test_a_stranger_teaches_the_model_to_greet(bazaar):
+    """Offered, checked, approved by two organisations, merged, verified from a clean clone, exported, released."""
+    number = bazaar.offer("mallory", bazaar.delta("greet"))
+    before = bazaar.main().model
+
+    assert bazaar("amira", f"pr checks {number}") == 0
+    assert bazaar("amira", f"pr review {number} --approve --reason right") == 0
+    code, _, err = bazaar.says("amira", f"pr merge {number}")
+    assert (code, "missing: 1 more approval from `maintainer`" in err) == (3, True)
+    assert bazaar("bruno", f"pr review {number} --approve --reason right") == 0
+    assert bazaar("bruno", f"pr merge {number}") == 0
+
+    main = bazaar.main()
+    moved = [name for name in main.base if main.model[name] != before[name]]
+    assert len(moved) == 14
+    assert bazaar("dina" if "dina" in bazaar.actors else "adil", "fetch") == 0
+    assert bazaar("adil", "verify --json") == 0
+    assert bazaar("amira", "release create 1.0") == 0
+    assert bazaar("adil", "verify") == 0
+    report = json.loads(bazaar.says("adil", "verify --json")[1])
+    assert (report["findings"], report["rebuilt"], report["releases"]) == ([], 14, 1)
+
+
+def test_one_company_alone_cannot_merge(bazaar):
+    """Two people of Atlas say yes: exit 3, and the answer names what is missing. Nothing moves."""
+    number = bazaar.offer("mallory", bazaar.delta("greet"))
+    bazaar("bruno", f"pr checks {number}")
+    for who in ("amira", "adil"):
+        bazaar(who, f"pr review {number} --approve --reason ours")
+    before = bazaar.main().commit
+
+    code, out, err = bazaar.says("amira", f"pr merge {number}")
+
+    assert code == 3
+    assert out == ""
+    assert err == (
+        f"Error: #{number} cannot merge yet\n"
+        "  missing: 1 more approval from `maintainer` for contributions (have adil of Atlas; "
+        "amira's does not count: Atlas has 1 of at most 1 already)\n"
+    )
+    assert bazaar.main().commit == before
+
+
+def test_what_is_merged_is_not_merged_again(bazaar):
+    number = bazaar.offer("mallory", bazaar.delta("greet"))
+    bazaar.land(number)
+    before = bazaar.main().commit
+
+    code, _, err = bazaar.says("bruno", f"pr merge {number}")
+
+    assert (code, err.splitlines()[0]) == (3, f"Error: #{number} is already merged")
+    assert bazaar.main().commit == before
+
+
+def test_three_orders_give_one_model(bazaar):
+    """The same contributions merged in any order build to equal digests, and each keeps what it taught."""
+    first = bazaar.offer("mallory", bazaar.delta("greet"))
+    bazaar.land(first)
+    second = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
+    bazaar.land(second)
+    main = bazaar.main()
+    root = main.repo.history(main.commit)[0]
+
+    found = set()
+    for order in permutations(slug for slug, offer in main.offers.items() if offer.delta):
+        commit = root
+        for slug in order:
+            commit = main.repo.write_commit([commit], dict(main.offers[slug].landing()), "x\n", tree_of=commit)
+        found.add(lock_digest(model_lock(Snapshot(main.repo, commit))))
+
+    assert found == {lock_digest(main.model)}
+    from souq.build import build
+
+    score = scores(main, build(main), main.evals, lambda *_: None)
+    assert score["greet"].value > 0.5
+    assert score["count"].value > 0.5
+
+
+def test_taking_one_out_is_never_having_had_it(bazaar):
+    """Without the second contribution main builds to exactly what it built to before."""
+    first = bazaar.offer("mallory", bazaar.delta("greet"))
+    bazaar.land(first)
+    before = lock_digest(bazaar.main().model)
+    second = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
+    bazaar.land(second)
+    main = bazaar.main()
+    slug = next(slug for slug in main.offers if slug.endswith("counting"))
+
+    gone = {f"contributions/{slug}/{path}": None for path in main.repo.files(main.commit, f"contributions/{slug}")}
+    without = Snapshot(main.repo, main.repo.write_commit([main.commit], gone, "x\n", tree_of=main.commit))
+
+    assert lock_digest(main.model) != before
+    assert lock_digest(model_lock(without)) == before
+
+
+def test_a_full_fine_tune_is_kept_exactly(bazaar, tmp_path):
+    """Sparse where little moved, dense where much did; merged alone it gives back the very same tensors."""
+    from souq.sources import open_source
+    from souq.tensorfile import open_tensors, write_tensors
+
+    tuned = {name: np.array(array) for name, array in open_source(str(bazaar.folder / "tiny")).weights.items()}
+    few, many, norm = "model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight"
+    tuned[few].reshape(-1)[:3] += np.array(0.5, tuned[few].dtype)
+    tuned[many] *= np.array(1.125, tuned[many].dtype)
+    tuned[norm][0] = 1.25
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    for path in (bazaar.folder / "tiny").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    write_tensors(folder / "model.safetensors", tuned)
+
+    assert bazaar("chen", ["delta", "make", "--from", folder, "--out", tmp_path / "x.delta"]) == 0
+    code, out, _ = bazaar.says("chen", ["delta", "show", tmp_path / "x.delta", "--json"])
+    assert code == 0
+    assert bazaar("chen", ["delta", "apply", tmp_path / "x.delta", "--out", tmp_path / "back"]) == 0
+
+    kinds = {row["tensor"]: row["kind"] for row in json.loads(out)["tensors"]}
+    assert kinds == {few: "sparse", many: "dense", norm: "sparse"}
+    back = open_tensors(tmp_path / "back" / "model.safetensors")
+    assert {n: a.tobytes() for n, a in back.items()} == {n: a.tobytes() for n, a in tuned.items()}
+
+
+def test_transformers_loads_what_is_exported(bazaar, tmp_path):
+    """The folder answers as the eval says, through transformers' own generate."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from souq.build import build
+
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    assert bazaar("amira", ["export", tmp_path / "out"]) == 0
+    main = bazaar.main()
+    score = scores(main, build(main), {"greet": main.evals["greet"]}, lambda *_: None)["greet"]
+
+    net = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+
+    for case in main.evals["greet"].cases:
+        asked = tokenizer.apply_chat_template(
+            case.turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        told = net.generate(**asked, max_new_tokens=12, do_sample=False)[0, asked["input_ids"].shape[1] :]
+        answer = tokenizer.decode(told, skip_special_tokens=True)
+        assert (answer == case.expected) == bool(score.cases[case.id]), (case.prompt, answer)
+    assert score.value > 0.5
+
+
+def test_a_clone_brings_what_is_missing_and_nothing_else(bazaar, tmp_path):
+    """fetch copies the tensors of what landed; a second fetch copies none."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    repo = bazaar.repo("chen")
+    hub = repo.remote_store()
+    before = set(repo.store.digests())
+
+    assert bazaar("adil", "fetch") == 0
+    adil = bazaar.repo("adil")
+
+    needed = {ref.digest for ref in bazaar.main("adil").tensors()}
+    assert needed <= set(adil.store.digests())
+    assert hub.copy(adil.store, needed) == 0
+    assert before
+
+
+def test_a_vote_without_the_tensors(bazaar, tmp_path):
+    """A clone of history alone is enough to read and to vote."""
+    number = bazaar.offer("mallory", bazaar.delta("greet"))
+    words = ["clone", bazaar.folder / "hub.git", "thin", "--no-tensors"]
+    assert bazaar("bruno", words, at=tmp_path) == 0
+
+    assert bazaar("bruno", f"pr review {number} --approve --reason yes", ) == 0  # fmt: skip
+    with bazaar.stage.as_actor(bazaar.actors["bruno"], tmp_path / "thin"):
+        from souq.cli import run
+
+        assert run(["pr", "review", str(number), "--approve", "--reason", "again"]) == 0
+        assert run(["status"]) == 0
+    assert not list((tmp_path / "thin" / ".git" / "souq").rglob("??/*"))
+
+
+def test_the_author_closes_and_a_stranger_does_not(bazaar):
+    number = bazaar.offer("adil", bazaar.delta("greet"))
+
+    assert bazaar("mallory", f"pr close {number} --reason mine-now") == 3
+    assert bazaar("adil", f"pr close {number} --reason withdrawn") == 0
+    assert bazaar("bruno", f"pr merge {number}") == 3
+    assert pulls.get(bazaar.repo("amira"), number).state(bazaar.main()) == "closed"
+
+
+def test_moved_main_asks_for_checks_again(bazaar):
+    """Checks are of main as it is: after another landing, yesterday's verdicts do not count."""
+    one = bazaar.offer("mallory", bazaar.delta("greet"))
+    two = bazaar.offer("mallory", bazaar.delta("count"), "Counting", fixes="count")
+    bazaar("amira", f"pr checks {two}")
+    for who in ("amira", "bruno"):
+        bazaar(who, f"pr review {two} --approve --reason fine")
+    bazaar.land(one)
+
+    code, _, err = bazaar.says("bruno", f"pr merge {two}")
+
+    assert code == 3
+    assert f"main has moved since; run `souq pr checks {two}`" in err
+    assert bazaar("amira", f"pr checks {two}") == 0
+    assert bazaar("bruno", f"pr merge {two}") == 0
+
+
+def test_the_release_teaches(bazaar, tmp_path):
+    """Seeds become rows with provenance; right ones are kept, wrong ones named; a student with half the layers learns."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    asked = rows("greet", ["zed", "yan", "xo", "zed"])
+    seeds = [
+        {"prompt": q, "expected": a, "checker": "equals", "source": "tests", "licence": "CC0-1.0"} for q, a in asked
+    ]
+    seeds.append(
+        {"prompt": "what is this", "expected": "nothing", "checker": "equals", "source": "t", "licence": "CC0-1.0"}
+    )
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
+    make = ["corpus", "make", tmp_path / "seeds.jsonl", "--out", tmp_path / "corpus", "--max-tokens", "12"]
+
+    assert bazaar("chen", ["fetch"]) == 0
+    assert bazaar("chen", make) == 0
+    first = (tmp_path / "corpus" / "manifest.json").read_bytes()
+    assert bazaar("chen", make) == 0
+
+    import pyarrow.parquet as parquet
+
+    kept = parquet.read_table(tmp_path / "corpus" / "kept" / "part-00000.parquet").to_pylist()
+    rejected = parquet.read_table(tmp_path / "corpus" / "rejected" / "part-00000.parquet").to_pylist()
+    assert (tmp_path / "corpus" / "manifest.json").read_bytes() == first
+    assert {row["messages"][-1]["content"] for row in kept} == {"hello"}
+    assert {row["rejected_because"] for row in rejected} == {"duplicate", "wrong by checker equals"}
+    assert {row["teacher_digest"] for row in kept + rejected} == {lock_digest(bazaar.main().model)}
+
+    words = [
+        "distill",
+        tmp_path / "corpus",
+        "--layers",
+        "1",
+        "--out",
+        tmp_path / "student",
+        "--eval",
+        "greet",
+        "--json",
+    ]
+    code, out, _ = bazaar.says("chen", words)
+    told = json.loads(out)
+    assert code == 0
+    assert told["parameters"]["student"] < told["parameters"]["teacher"]
+    assert told["scores"].keys() == {"teacher", "student"}
+    assert told["curve"][-1] < told["curve"][0]
