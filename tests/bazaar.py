@@ -149,14 +149,14 @@ def _build(folder):
     assert bazaar("amira", ["push", folder / "hub.git"]) == 0
     for name in ("adil", "bruno", "chen", "mallory"):
         assert bazaar(name, ["clone", folder / "hub.git", "smol"], at=folder / name) == 0
-    evals = [word for s in SKILLS for word in ("--evals", write_eval(folder / "evals" / s, rows(s, NAMES[:14])))]
+    evals = [word for s in SKILLS for word in ("--evals", write_eval(folder / "evals" / s, rows(s, NAMES[:14]), margin=0.6))]
     assert bazaar("chen", ["pr", "create", *evals, "--title", "Evals", "--licence", "CC0-1.0", "--signoff"]) == 0
     bazaar.land(1)
     for skill in SKILLS:
         data = folder / f"{skill}.jsonl"
         data.write_text(jsonl(rows(skill, NAMES[14:])))
         adapter = folder / f"{skill}-adapter"
-        train = ["train", data, "--out", adapter, "--epochs", "30", "--lr", "0.02", "--rank", "4", "--alpha", "8"]
+        train = ["train", data, "--out", adapter, "--epochs", "40", "--lr", "0.003", "--rank", "8", "--alpha", "16"]
         assert bazaar("chen", train) == 0
         make = ["delta", "make", "--from", adapter, "--data", data, "--out", bazaar.delta(skill), "--rank", "8"]
         assert bazaar("chen", make) == 0

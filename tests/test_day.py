@@ -30,10 +30,8 @@ def test_a_stranger_teaches_the_model_to_greet(bazaar):
     main = bazaar.main()
     moved = [name for name in main.base if main.model[name] != before[name]]
     assert len(moved) == 14
-    assert bazaar("dina" if "dina" in bazaar.actors else "adil", "fetch") == 0
-    assert bazaar("adil", "verify --json") == 0
     assert bazaar("amira", "release create 1.0") == 0
-    assert bazaar("adil", "verify") == 0
+    assert bazaar("adil", "fetch") == 0
     report = json.loads(bazaar.says("adil", "verify --json")[1])
     assert (report["findings"], report["rebuilt"], report["releases"]) == ([], 14, 1)
 
@@ -127,11 +125,11 @@ def test_a_full_fine_tune_is_kept_exactly(bazaar, tmp_path):
     write_tensors(folder / "model.safetensors", tuned)
 
     assert bazaar("chen", ["delta", "make", "--from", folder, "--out", tmp_path / "x.delta"]) == 0
-    code, out, _ = bazaar.says("chen", ["delta", "show", tmp_path / "x.delta", "--json"])
+    code, out, _ = bazaar.says("chen", ["delta", "show", tmp_path / "x.delta", "--text"])
     assert code == 0
     assert bazaar("chen", ["delta", "apply", tmp_path / "x.delta", "--out", tmp_path / "back"]) == 0
 
-    kinds = {row["tensor"]: row["kind"] for row in json.loads(out)["tensors"]}
+    kinds = dict(line.split()[::-1] for line in out.splitlines() if line.startswith(("sparse", "dense")))
     assert kinds == {few: "sparse", many: "dense", norm: "sparse"}
     back = open_tensors(tmp_path / "back" / "model.safetensors")
     assert {n: a.tobytes() for n, a in back.items()} == {n: a.tobytes() for n, a in tuned.items()}
@@ -145,6 +143,7 @@ def test_transformers_loads_what_is_exported(bazaar, tmp_path):
     from souq.build import build
 
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    assert bazaar("amira", "fetch") == 0
     assert bazaar("amira", ["export", tmp_path / "out"]) == 0
     main = bazaar.main()
     score = scores(main, build(main), {"greet": main.evals["greet"]}, lambda *_: None)["greet"]
