@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,21 +88,43 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress callback that draws bars with a rate and the time left; where nobody watches, one line a task."""
-    columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"))
-    shown = Progress(*columns, _Rate(), TimeRemainingColumn(compact=True), console=err, transient=True)
-    tasks: dict[str, TaskID] = {}
+    """A progress callback: bars with a rate and the time left, or a line for each long task where nobody watches."""
+    if not err.is_terminal or os.environ.get("SOUQ_QUIET"):
+        yield _Lines()
+        return
+    columns: tuple[ProgressColumn, ...] = (
+        TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        _Rate(), TimeRemainingColumn(compact=True),
+    )  # fmt: skip
+    # a stdout that goes to a file must still get its lines
+    shown = Progress(*columns, console=err, transient=True, redirect_stdout=sys.stdout.isatty())
+    tasks: dict[str, tuple[TaskID, int]] = {}  # label -> its bar, and how far it was
 
     def show(label: str, done: int, total: int) -> None:
-        if label not in tasks or done < shown.tasks[tasks[label]].completed:
-            if label in tasks:
-                shown.remove_task(tasks[label])
-            tasks[label] = shown.add_task(label, total=total)
-        shown.update(tasks[label], completed=done, total=total)
+        bar, before = tasks.get(label, (None, 0))
+        if bar is None or done < before:  # the same work begins anew, with a rate of its own
+            if bar is not None:
+                shown.remove_task(bar)
+            bar = shown.add_task(label, total=total)
+        tasks[label] = bar, done
+        shown.update(bar, completed=done, total=total)
 
-    watched = err.is_terminal and not os.environ.get("SOUQ_QUIET")
-    if not watched:
-        yield lambda label, done, total: None
-        return
     with shown:
         yield show
+
+
+class _Lines:
+    """For a log: what was done, how much of it and how fast, once it is done and if it took long."""
+
+    LONG = 2.0  # seconds
+
+    def __init__(self) -> None:
+        self.begun: dict[str, float] = {}
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        begun = self.begun.setdefault(label, time.monotonic())
+        if done < total:
+            return
+        took = time.monotonic() - self.begun.pop(label, begun)
+        if took >= self.LONG and not os.environ.get("SOUQ_QUIET"):
+            err.print(Text(f"  {label}: {total:,} in {took:.0f} s, {total / took:,.1f}/s", style="dim"))
