@@ -66,13 +66,17 @@ def answer(value: Any, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """A plain table; numbers to the right."""
+    """A plain table; numbers to the right, no blanks at the ends of lines."""
     made = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(Text(str(cell)) for cell in row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(made)
+    shown = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    with shown.capture() as text:
+        shown.print(made)
+    for line in text.get().splitlines():
+        out.out(line.rstrip(), highlight=False)
 
 
 def done(message: str) -> None:

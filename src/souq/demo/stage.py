@@ -66,19 +66,24 @@ class Stage:
         made.make_key()
         return made
 
-    def types(self, actor: Actor, *words: str, at: Path | None = None, expect: int = 0) -> None:
-        """What an actor types, shown and run; another exit code than expected ends the demo.
+    def types(self, actor: Actor, *words: str | Path, at: Path | None = None, expect: int = 0) -> None:
+        """What an actor types, shown and run; paths of the stage are typed as seen from where the actor stands.
 
         Raises:
-            SouqError: the verb answered otherwise than the story says.
+            SouqError: the verb answered with another exit code than the story says.
         """
-        self.say(f"{actor.name}@{actor.org.lower()}$ souq {' '.join(map(_quoted, words))}")
-        with self.as_actor(actor, at or actor.clone):
-            code = self.verb(list(words))
+        at = at or actor.clone
+        typed = [word if isinstance(word, str) else self._seen(word, at) for word in words]
+        self.say(f"{actor.name}@{actor.org.lower()}$ souq {' '.join(map(_quoted, typed))}")
+        with self.as_actor(actor, at):
+            code = self.verb(typed)
         if code:
             self.say(f"  (exit {code})")
         if code != expect:
-            raise SouqError(f"the story expected exit {expect} from `souq {' '.join(words)}`, and it was {code}")
+            raise SouqError(f"the story expected exit {expect} from `souq {' '.join(typed)}`, and it was {code}")
+
+    def _seen(self, path: Path, at: Path) -> str:
+        return os.path.relpath(path, at) if path.is_relative_to(self.folder) else str(path)
 
     @contextmanager
     def as_actor(self, actor: Actor, at: Path) -> Iterator[None]:

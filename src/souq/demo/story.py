@@ -122,25 +122,25 @@ def _begin(stage: Stage, cast: Cast, told: Told) -> None:
     policy = stage.folder / "GOVERNANCE.toml"
     policy.write_text(foundation([actor.who() for actor in (cast.amira, cast.adil, cast.bruno, cast.chen)]))
     hub = stage.folder / "hub.git"
-    words = ("init", "smol", "--from", str(real_model()), "--governance", str(policy))
+    words = ("init", "smol", "--from", real_model(), "--governance", policy)
     stage.types(cast.amira, *words, at=cast.amira.home)
-    stage.types(cast.amira, "push", str(hub))
+    stage.types(cast.amira, "push", hub)
     stage.types(cast.amira, "governance", "check")
     for actor in (cast.bruno, cast.chen, cast.mallory):
-        stage.types(actor, "clone", str(hub), "smol", at=actor.home)
-    stage.types(cast.adil, "clone", str(hub), "smol", "--no-tensors", at=cast.adil.home)
+        stage.types(actor, "clone", hub, "smol", at=actor.home)
+    stage.types(cast.adil, "clone", hub, "smol", "--no-tensors", at=cast.adil.home)
     main = Snapshot(Repo.find(cast.amira.clone), "main")
     told.base, told.root = main.base_digest, main.commit
 
 
 def _file_evals(stage: Stage, cast: Cast, taught: Sequence[Skill]) -> None:
-    words = []
+    words: list[str | Path] = []
     for skill in (*taught, poison()):
         folder = cast.chen.home / "evals" / skill.name
         folder.mkdir(parents=True)
         for name, data in skill.files().items():
             (folder / name).write_bytes(data)
-        words += ["--evals", str(folder)]
+        words += ["--evals", folder]
     stage.types(
         cast.chen, "pr", "create", *words, "--title", "Evals users ask for", "--licence", "CC-BY-4.0", "--signoff"
     )
@@ -155,12 +155,12 @@ def _train(stage: Stage, actor: Actor, skill: Skill) -> None:
     data = actor.home / "train.jsonl"
     data.write_bytes(skill.jsonl())
     words = [word for pair in skill.training.items() for word in (f"--{pair[0]}", str(pair[1]))]
-    stage.types(actor, "train", str(data), "--out", str(actor.home / "adapter"), *words)
+    stage.types(actor, "train", data, "--out", actor.home / "adapter", *words)
     delta = actor.home / f"{skill.name}.delta"
-    stage.types(actor, "delta", "make", "--from", str(actor.home / "adapter"), "--data", str(data), "--out", str(delta))
+    stage.types(actor, "delta", "make", "--from", actor.home / "adapter", "--data", data, "--out", delta)
     stage.types(
-        actor, "pr", "create", str(delta), "--title", skill.spec.title, "--licence", skill.spec.licence, "--signoff",
-        "--fixes", skill.name, "--data", str(data), "--provenance", f"trained on {skill.spec.source}",
+        actor, "pr", "create", delta, "--title", skill.spec.title, "--licence", skill.spec.licence, "--signoff",
+        "--fixes", skill.name, "--data", data, "--provenance", f"trained on {skill.spec.source}",
     )  # fmt: skip
 
 
@@ -273,19 +273,8 @@ def _changed(path: Path, delta: Delta, tensors: Mapping[Digest, Array], change: 
 def _offer(stage: Stage, actor: Actor, delta: Path, title: str, licence: str, fixes: str) -> None:
     """Offered past the courtesy of a local check: a hostile client would not run one."""
     stage.types(
-        actor,
-        "pr",
-        "create",
-        str(delta),
-        "--title",
-        title,
-        "--licence",
-        licence,
-        "--signoff",
-        "--fixes",
-        fixes,
-        "--unchecked",
-    )
+        actor, "pr", "create", delta, "--title", title, "--licence", licence, "--signoff", "--fixes", fixes, "--unchecked"
+    )  # fmt: skip
 
 
 def _push_pickle(stage: Stage, cast: Cast) -> None:
@@ -330,7 +319,7 @@ def _refusal(repo: Repo, number: int) -> Verdict:
 
 
 def _verify(stage: Stage, cast: Cast, told: Told, progress: Progress) -> None:
-    stage.types(cast.doubter, "clone", str(stage.folder / "hub.git"), "smol", at=cast.doubter.home)
+    stage.types(cast.doubter, "clone", stage.folder / "hub.git", "smol", at=cast.doubter.home)
     stage.types(cast.doubter, "verify", "--root", told.root)
     repo = Repo.find(cast.doubter.clone)
     main = Snapshot(repo, "main")
@@ -430,15 +419,15 @@ def _teach(stage: Stage, cast: Cast, told: Told) -> None:
     prompts, corpus, student = home / "prompts.jsonl", home / "corpus", home / "student"
     prompts.write_bytes(seeds())
     stage.types(cast.chen, "fetch")
-    stage.types(cast.chen, "corpus", "make", str(prompts), "--out", str(corpus), "--max-tokens", "12")
+    stage.types(cast.chen, "corpus", "make", prompts, "--out", corpus, "--max-tokens", "12")
     told.corpus = json.loads((corpus / "manifest.json").read_bytes())
     report = home / "student.json"
     stage.types(
-        cast.chen, "distill", str(corpus), "--layers", str(STUDENT_LAYERS), "--out", str(student), "--eval", "iso-dates",
-        "--eval", "continents", "--report", str(report),
+        cast.chen, "distill", corpus, "--layers", str(STUDENT_LAYERS), "--out", student, "--eval", "iso-dates",
+        "--eval", "continents", "--report", report,
     )  # fmt: skip
     told.student = json.loads(report.read_bytes())
-    stage.types(cast.chen, "export", str(home / "release"))
+    stage.types(cast.chen, "export", home / "release")
 
 
 def write(told: Told, folder: Path) -> None:
