@@ -47,7 +47,7 @@ def test_a_stranger_says_they_are_bruno(bazaar, offered):
 def test_a_vote_for_another_contribution(bazaar, offered):
     """Bruno's real yes to another pull request, copied here."""
     number, _ = offered
-    other = bazaar.offer("chen", bazaar.delta("count"), "Counting", fixes=None)
+    other = bazaar.offer("chen", bazaar.delta("count"), "Counting", fixes="count")
     bazaar("bruno", f"pr review {other} --approve --reason fine")
     (real,) = pulls.get(bazaar.repo("mallory"), other).envelopes("vote")
     post(bazaar, number, "vote", real)

@@ -11,9 +11,7 @@ PATHS = ["GOVERNANCE.toml", "souq.toml", "evals/greet/cases.jsonl", "model/confi
 def test_it_is_refused(bazaar, path):
     number = push(bazaar, {path: b"x", "HOME/delta.lock": b"souq delta 1\n"})
 
-    check, _because = bazaar.refusal(number)
+    check, because = bazaar.refusal(number)
 
-    assert check in ("signoff", "files")
-    found = [v for v in __import__("souq.pulls").pulls.check(bazaar.repo("amira"), number, bazaar.person("amira")).verdicts if v.check == "files"]  # fmt: skip
-    assert not found[0]
-    assert "outside its own folder" in found[0].because
+    assert check == "files"
+    assert "outside its own folder" in because

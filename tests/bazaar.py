@@ -137,9 +137,9 @@ def _build(folder):
     assert bazaar("amira", ["push", folder / "hub.git"]) == 0
     for name in ("adil", "bruno", "chen", "mallory"):
         assert bazaar(name, ["clone", folder / "hub.git", "smol"], at=folder / name) == 0
-    evals = [
-        word for s in SKILLS for word in ("--evals", write_eval(folder / "evals" / s, rows(s, NAMES[:14]), margin=0.6))
-    ]
+    greet = write_eval(folder / "evals" / "greet", rows("greet", NAMES[:14]), margin=0.6)
+    count = write_eval(folder / "evals" / "count", rows("count", NAMES[:14]), kind="loss", margin=9.0)
+    evals = ["--evals", greet, "--evals", count]
     assert bazaar("chen", ["pr", "create", *evals, "--title", "Evals", "--licence", "CC0-1.0", "--signoff"]) == 0
     bazaar.land(1)
     for skill in SKILLS:

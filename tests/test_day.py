@@ -71,7 +71,7 @@ def test_three_orders_give_one_model(bazaar):
     """The same contributions merged in any order build to equal digests."""
     first = bazaar.offer("mallory", bazaar.delta("greet"))
     bazaar.land(first)
-    second = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes=None)
+    second = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
     bazaar.land(second)
     main = bazaar.main()
     root = main.repo.history(main.commit)[0]
@@ -91,7 +91,7 @@ def test_taking_one_out_is_never_having_had_it(bazaar):
     first = bazaar.offer("mallory", bazaar.delta("greet"))
     bazaar.land(first)
     before = lock_digest(bazaar.main().model)
-    second = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes=None)
+    second = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
     bazaar.land(second)
     main = bazaar.main()
     slug = next(slug for slug in main.offers if slug.endswith("counting"))
@@ -199,7 +199,7 @@ def test_the_author_closes_and_a_stranger_does_not(bazaar):
 def test_moved_main_asks_for_checks_again(bazaar):
     """Checks are of main as it is: after another landing, yesterday's verdicts do not count."""
     one = bazaar.offer("mallory", bazaar.delta("greet"))
-    two = bazaar.offer("mallory", bazaar.delta("count"), "Counting", fixes=None)
+    two = bazaar.offer("mallory", bazaar.delta("count"), "Counting", fixes="count")
     bazaar("amira", f"pr checks {two}")
     for who in ("amira", "bruno"):
         bazaar(who, f"pr review {two} --approve --reason fine")

@@ -312,12 +312,16 @@ class Repo:
         return self.contains(commit, old) and not self._git("update-ref", MAIN, commit, old, check=False).returncode
 
     def fetch(self) -> None:
-        """Bring main and every pull request's refs; records are never taken away by a remote that lost them."""
+        """Bring main and every pull request's refs.
+
+        A head that moved is followed: votes and checks name a digest, so they stay behind with what they were for.
+        A record the remote lost stays here.
+        """
         if self.remote:
             self.remote_store()
             self._git(
                 "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin",
-                "+refs/heads/main:refs/remotes/origin/main", "refs/souq/*:refs/souq/*", "refs/tags/*:refs/tags/*",
+                "+refs/heads/main:refs/remotes/origin/main", "+refs/souq/*:refs/souq/*", "refs/tags/*:refs/tags/*",
             )  # fmt: skip
 
     def tip(self) -> str:

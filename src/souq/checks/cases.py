@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,9 @@ class Case:
 Answer = tuple[Outcome, str, dict[str, Any]]
 Check = Callable[[Case], Answer]
 CHECKS: dict[str, Check] = {}
-ORDER = ("files", "licence", "fits-base", "tensors", "norms", "contamination", "evals")
-COSTLY = {"evals"}  # never run on what an earlier check refused
+ORDER = ("files", "signoff", "licence", "fits-base", "tensors", "norms", "contamination", "evals")
+NEEDS = {"norms": {"fits-base", "tensors"}, "evals": set(ORDER) - {"evals"}}  # not asked where one of these refused
+COSTLY = {"evals"}
 
 
 def check(name: str) -> Callable[[Check], Check]:
@@ -44,14 +45,17 @@ def check(name: str) -> Callable[[Check], Check]:
     return register
 
 
-def run(case: Case, *, costly: bool = True) -> tuple[Verdict, ...]:
-    """Every check's verdict, in order; what cannot even be read is refused by the check that tried."""
-    verdicts: list[Verdict] = []
+def run(case: Case, *, given: Sequence[Verdict] = (), costly: bool = True) -> tuple[Verdict, ...]:
+    """Every check's verdict, in order, those already given among them.
+
+    What cannot even be read is refused by the check that tried.
+    """
+    found = {verdict.check: verdict for verdict in given}
     for name in sorted(CHECKS, key=ORDER.index):
-        if name in COSTLY and not (costly and all(verdicts)):
-            continue
-        verdicts.append(_one(name, case))
-    return tuple(verdicts)
+        refused = {before for before, verdict in found.items() if not verdict}
+        if not refused & NEEDS.get(name, set()) and (costly or name not in COSTLY):
+            found[name] = _one(name, case)
+    return tuple(found[name] for name in ORDER if name in found)
 
 
 def _one(name: str, case: Case) -> Verdict:

@@ -84,7 +84,12 @@ def _table(told: Told) -> str:
         for who, found in told.table.items()
     ]
     note = "<p class=soft><code>prose</code> is nats a token, lower is better; the others are shares of cases, ± one standard error.</p>"
-    return f"<h2>Base, each alone, the merge</h2>{note}{_rows(['', *names], rows, len(names))}"
+    held = [[name, found["said"], "held" if found["held"] else "NOT HELD"] for name, found in told.guarded.items()]
+    return (
+        f"<h2>Base, each alone, the merge</h2>{note}{_rows(['', *names], rows, len(names))}"
+        f"<p class=soft>What main protects, the merge against the base, case by case, with one-sided 95% bounds:</p>"
+        f"{_rows(['eval', 'difference', ''], held)}"
+    )
 
 
 def _heat(heat: Mapping[str, Mapping[str, float]]) -> str:

@@ -28,7 +28,7 @@ from souq.deltas import read_delta, write_delta
 from souq.demo.skills import Skill, poison, seeds, skills
 from souq.demo.stage import Actor, Stage
 from souq.errors import Missing, SouqError
-from souq.evals import Eval, Score
+from souq.evals import Eval, Score, compare
 from souq.governance import foundation, read_policy
 from souq.merge import Fold
 from souq.progress import Progress
@@ -56,6 +56,7 @@ class Told:
     gains: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, str]] = field(default_factory=list)
     votes: list[dict[str, str]] = field(default_factory=list)
+    guarded: dict[str, dict[str, Any]] = field(default_factory=dict)  # protected eval -> the merge against the base
     heat: dict[str, dict[str, float]] = field(default_factory=dict)  # contribution -> tensor -> relative norm
     orders: dict[str, str] = field(default_factory=dict)
     verified: dict[str, Any] = field(default_factory=dict)
@@ -304,15 +305,17 @@ def _refused(stage: Stage, cast: Cast, told: Told, what: str) -> None:
     repo.fetch()
     number = max(pull.number for pull in pulls.listed(repo))
     stage.types(cast.amira, "pr", "checks", str(number), expect=3)
-    verdict = _refusal(repo, number)
-    told.refusals.append({"who": "mallory", "what": what, "because": f"check `{verdict.check}`: {verdict.because}"})
-    stage.types(cast.amira, "pr", "close", str(number), "--reason", f"refused by {verdict.check}")
+    refused = _refusals(repo, number)
+    because = "; ".join(f"check `{verdict.check}`: {verdict.because}" for verdict in refused)
+    told.refusals.append({"who": "mallory", "what": what, "because": because})
+    reason = f"refused by {', '.join(verdict.check for verdict in refused)}"
+    stage.types(cast.amira, "pr", "close", str(number), "--reason", reason)
 
 
-def _refusal(repo: Repo, number: int) -> Verdict:
+def _refusals(repo: Repo, number: int) -> list[Verdict]:
     pull, main = pulls.get(repo, number), Snapshot(repo, repo.tip())
     found = pulls.read_checked(pull, read_policy(main.policy_text))[-1]
-    return next(verdict for verdict in found.checked.verdicts if not verdict)
+    return [verdict for verdict in found.checked.verdicts if not verdict]
 
 
 # -- trusting nobody ---------------------------------------------------------------------------------------------------
@@ -379,6 +382,10 @@ def _measure(stage: Stage, cast: Cast, told: Told, taught: Mapping[str, Skill], 
         )
         own, merged = own + gain * counted, merged + kept * counted
     told.retention = merged / own if own else 0.0
+    for name in main.guarded:
+        if name in rows["base"] and name not in {skill.name for skill in taught.values()}:
+            found = compare(rows["base"][name], rows["merge"][name], margin=main.evals[name].margin)
+            told.guarded[name] = {"said": str(found), "held": bool(found.non_inferior)}
     _show_table(stage, told, main)
 
 
@@ -409,6 +416,8 @@ def _show_table(stage: Stage, told: Told, main: Snapshot) -> None:
             f"{row['eval']} by {row['who']}: {row['base']:.2f} -> {row['own']:.2f} alone, {row['merged']:.2f} merged: {100 * row['kept']:.0f}% kept{note}"
         )
     stage.say(f"pooled retention {told.retention:.2f}")
+    for name, found in told.guarded.items():
+        stage.say(f"protected {name}: {found['said']}: {'held' if found['held'] else 'NOT HELD'}")
 
 
 # -- teaching ----------------------------------------------------------------------------------------------------------
