@@ -99,28 +99,18 @@ def make(
     """Generate, filter and publish; returns the manifest. Run again, it goes on or has nothing left to do."""
     sampling = sampling or Sampling()
     out.mkdir(parents=True, exist_ok=True)
-    jobs = [_job(seed, n, teacher, sampling) for seed in prompts for n in range(sampling.samples)]
+    from souq.lab import generate
+
+    jobs = [_job(seed, n, teacher, sampling, generate.ENGINE) for seed in prompts for n in range(sampling.samples)]
     told = _answer(lm, jobs, out / "journal.jsonl", sampling, progress)
     rows = list(_judge([_row(job, told[job["key"]], teacher, licence, sampling) for job in jobs]))
     return _publish(rows, out, teacher, licence)
 
 
-def _job(seed: Prompt, sample: int, teacher: Digest, sampling: Sampling) -> dict[str, Any]:
-    facts = {
-        "teacher": teacher,
-        "prompt": seed.prompt,
-        "sample": sample,
-        "sampling": vars(sampling),
-        "engine": _engine(),
-    }
+def _job(seed: Prompt, sample: int, teacher: Digest, sampling: Sampling, engine: str) -> dict[str, Any]:
+    facts = {"teacher": teacher, "prompt": seed.prompt, "sample": sample, "sampling": vars(sampling), "engine": engine}
     key = digest_of(facts)
-    return {"seed": seed, "sample": sample, "key": key, "chance": int(key[3:18], 16)}
-
-
-def _engine() -> str:
-    import transformers
-
-    return f"transformers {transformers.__version__}"
+    return {"seed": seed, "sample": sample, "key": key, "chance": int(key[3:18], 16), "engine": engine}
 
 
 def _answer(
@@ -170,7 +160,7 @@ def _row(job: dict[str, Any], answer: str, teacher: Digest, licence: str, sampli
         "id": digest_of(messages), "messages": messages, "teacher_digest": teacher,
         "prompt_digest": digest(seed.prompt.encode()), "seed_source": seed.source, "seed_licence": seed.licence,
         "temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "sample": job["sample"],
-        "seed": str(job["chance"]), "engine": _engine(), "checker": seed.checker,
+        "seed": str(job["chance"]), "engine": job["engine"], "checker": seed.checker,
         "checked": CHECKERS[seed.checker](answer, seed.expected) if seed.checker else None,
         "licence": licence, "origin": "synthetic", "ancestry_depth": 1, "rejected_because": "",
     }  # fmt: skip

@@ -40,7 +40,7 @@ class Student:
 
 
 def distil(
-    teacher: LM, rows: Sequence[Mapping[str, Any]], *, layers: int, epochs: int = 2, lr: float = 5e-4, batch: int = 16,
+    teacher: LM, rows: Sequence[Mapping[str, Any]], *, layers: int, epochs: int = 3, lr: float = 1e-3, batch: int = 16,
     seed: int = 0, progress: Progress = quiet,
 ) -> Student:  # fmt: skip
     """A student of `layers` of the teacher's layers, trained on a corpus's rows.

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import transformers
 
 from souq.lab.model import LM, Tokens
 from souq.progress import Progress, quiet
 
 BATCH = 32
+ENGINE = f"transformers {transformers.__version__}"  # what records of provenance call this
 
 
 def answers(
