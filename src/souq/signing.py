@@ -107,6 +107,17 @@ def verify(envelope: bytes, *, keys: Iterable[str], namespace: str) -> Signed:
     raise Forged("not signed by anybody who is known here", hint="who signed it must stand in GOVERNANCE.toml")
 
 
+def make_key(key: Path, comment: str) -> None:
+    """A new ed25519 key without a passphrase, its public half beside it.
+
+    Raises:
+        UsageError: ssh-keygen would not make it, for example because one is there already.
+    """
+    done = _ssh_keygen("-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key), stdin=b"n\n")
+    if done.returncode:
+        raise UsageError(f"cannot make {key}: {_last(done.stderr)}", hint="name another file")
+
+
 def public_key(key: Path) -> str:
     """The public half of a private key: from the file beside it, or from the key itself."""
     beside = key.with_name(key.name + ".pub")
@@ -174,19 +185,8 @@ def _signer(payload: bytes, signature: Signature, keys: list[str], namespace: st
         for key in likely:
             allowed = Path(folder) / "allowed"
             allowed.write_text(f'signer namespaces="{namespace}" {key}\n')
-            done = _ssh_keygen(
-                "-Y",
-                "verify",
-                "-f",
-                str(allowed),
-                "-I",
-                "signer",
-                "-n",
-                namespace,
-                "-s",
-                f"{folder}/sig",
-                stdin=_pae(payload),
-            )
+            words = ("-Y", "verify", "-f", str(allowed), "-I", "signer", "-n", namespace, "-s", f"{folder}/sig")
+            done = _ssh_keygen(*words, stdin=_pae(payload))
             if done.returncode == 0:
                 return key
     return None

@@ -6,7 +6,6 @@ Every line a person types is a souq verb run in this process, in that person's c
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from souq.errors import SouqError
 from souq.governance import Who
-from souq.signing import public_key
+from souq.signing import make_key, public_key
 
 Say = Callable[[str], None]
 Verb = Callable[[list[str]], int]
@@ -48,8 +47,7 @@ class Actor:
     def make_key(self) -> None:
         """A real ssh key."""
         self.home.mkdir(parents=True)
-        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.email, "-f", str(self.key)]
-        subprocess.run(words, check=True)
+        make_key(self.key, self.email)
 
 
 @dataclass
