@@ -107,7 +107,7 @@ def check_settings(method: str, settings: Mapping[str, Any]) -> None:
     known = settings_of(method)
     for key, value in settings.items():
         if key not in known:
-            raise UsageError(f"merge method {method!r} has no setting {key!r}{nearest(key, known)}")
+            raise UsageError(f"merge method {method!r} has no setting {key!r}{nearest(key, [*known, 'method'])}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
             raise UsageError(f"merge setting {key} is a number from 0 up, not {value!r}")
 
