@@ -127,9 +127,8 @@ def _begin(stage: Stage, cast: Cast, told: Told) -> None:
     stage.types(cast.amira, *words, at=cast.amira.home)
     stage.types(cast.amira, "push", hub)
     stage.types(cast.amira, "governance", "check")
-    for actor in (cast.bruno, cast.chen, cast.mallory):
+    for actor in (cast.adil, cast.bruno, cast.chen, cast.mallory):
         stage.types(actor, "clone", hub, "smol", at=actor.home)
-    stage.types(cast.adil, "clone", hub, "smol", "--no-tensors", at=cast.adil.home)
     main = Snapshot(Repo.find(cast.amira.clone), "main")
     told.base, told.root = main.base_digest, main.commit
 
@@ -171,10 +170,11 @@ APPROVERS = {"amira": ("bruno", "chen"), "bruno": ("amira", "chen"), "chen": ("a
 
 
 def _land(stage: Stage, cast: Cast, told: Told, taught: Mapping[str, Skill]) -> None:
+    """Adil's machine does the checks, so what it scored once it need not score again."""
     for name, skill in taught.items():
         pull = _pull_of(cast.amira, skill.spec.title)
         first, second = (getattr(cast, approver) for approver in APPROVERS[name])
-        stage.types(first, "pr", "checks", str(pull.number))
+        stage.types(cast.adil, "pr", "checks", str(pull.number))
         stage.types(first, "pr", "review", str(pull.number), "--approve", "--reason", f"{skill.name} is now right")
         if name == "chen":
             _one_company_alone(stage, cast, told, pull.number)
@@ -229,7 +229,7 @@ def _hostile_files(stage: Stage, cast: Cast, told: Told) -> None:
         honest = cast.bruno.home / "continents.delta"
         delta, tensors = read_delta(honest)
         _push_pickle(stage, cast)
-        _refused(stage, cast, told, "a pickle, pushed with plain git")
+        _refused(stage, cast.amira, told, "a pickle, pushed with plain git")
         bomb = _changed(
             cast.mallory.home / "nan.delta",
             delta,
@@ -237,12 +237,12 @@ def _hostile_files(stage: Stage, cast: Cast, told: Told) -> None:
             lambda a: np.where(np.arange(a.size).reshape(a.shape) == 7, np.nan, a).astype(a.dtype),
         )
         _offer(stage, cast.mallory, bomb, "Better continents", "Apache-2.0", "continents")
-        _refused(stage, cast, told, "a NaN bomb")
+        _refused(stage, cast.amira, told, "a NaN bomb")
         huge = _changed(cast.mallory.home / "huge.delta", delta, tensors, lambda a: a, scale=100.0)
         _offer(stage, cast.mallory, huge, "Continents, stronger", "Apache-2.0", "continents")
-        _refused(stage, cast, told, "a delta a hundred times too large")
+        _refused(stage, cast.amira, told, "a delta a hundred times too large")
         _offer(stage, cast.mallory, honest, "Continents, again", "CC-BY-NC-4.0", "continents")
-        _refused(stage, cast, told, "a licence that does not fit")
+        _refused(stage, cast.amira, told, "a licence that does not fit")
 
 
 def _hostile_weights(stage: Stage, cast: Cast, told: Told) -> None:
@@ -250,7 +250,7 @@ def _hostile_weights(stage: Stage, cast: Cast, told: Told) -> None:
     with stage.part("One more: it fixes its eval and ruins the rest"):
         skill = poison()
         _train(stage, cast.mallory, skill)
-        _refused(stage, cast, told, "fixes its eval, ruins the rest")
+        _refused(stage, cast.adil, told, "fixes its eval, ruins the rest")
 
 
 def _changed(path: Path, delta: Delta, tensors: Mapping[Digest, Array], change: Any, scale: float = 1.0) -> Path:
@@ -299,17 +299,17 @@ def _push_pickle(stage: Stage, cast: Cast) -> None:
         subprocess.run(["git", "push", "-q", "origin", f"{head}:refs/souq/pr/{number}/head"], check=True)
 
 
-def _refused(stage: Stage, cast: Cast, told: Told, what: str) -> None:
-    """Amira checks the newest pull request; it must be refused, and it is closed with the reason."""
-    repo = Repo.find(cast.amira.clone)
+def _refused(stage: Stage, by: Actor, told: Told, what: str) -> None:
+    """The newest pull request is checked; it must be refused, and it is closed with the reason."""
+    repo = Repo.find(by.clone)
     repo.fetch()
     number = max(pull.number for pull in pulls.listed(repo))
-    stage.types(cast.amira, "pr", "checks", str(number), expect=3)
+    stage.types(by, "pr", "checks", str(number), expect=3)
     refused = _refusals(repo, number)
     because = "; ".join(f"check `{verdict.check}`: {verdict.because}" for verdict in refused)
     told.refusals.append({"who": "mallory", "what": what, "because": because})
     reason = f"refused by {', '.join(verdict.check for verdict in refused)}"
-    stage.types(cast.amira, "pr", "close", str(number), "--reason", reason)
+    stage.types(by, "pr", "close", str(number), "--reason", reason)
 
 
 def _refusals(repo: Repo, number: int) -> list[Verdict]:
@@ -352,8 +352,8 @@ def _in_order(repo: Repo, root: str, main: Snapshot, order: Sequence[str]) -> Sn
 
 def _measure(stage: Stage, cast: Cast, told: Told, taught: Mapping[str, Skill], progress: Progress) -> None:
     """Base, each contributor alone, the merge; and the share of its own gain each kept."""
-    repo = Repo.find(cast.amira.clone)
-    with stage.as_actor(cast.amira, cast.amira.clone):
+    repo = Repo.find(cast.adil.clone)
+    with stage.as_actor(cast.adil, cast.adil.clone):
         repo.fetch()
         main, root = Snapshot(repo, repo.tip()), Snapshot(repo, told.root)
         asked = {name: found for name, found in main.evals.items() if name != poison().name}
