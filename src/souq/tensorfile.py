@@ -74,7 +74,10 @@ def open_tensors(path: Path) -> TensorFile:
     """
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="check the path")
-    return TensorFile(path)
+    try:
+        return TensorFile(path)
+    except Hostile as error:
+        raise Hostile(f"{path}: {error}", hint="if a download broke off, get the file again") from error
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Spec], int]:

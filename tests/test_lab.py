@@ -1,0 +1,133 @@
+"""What the lab promises: packed is as one by one, a sketch is the inputs it saw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from souq.lab import generate, packing, sketching, train
+from souq.lab import model as lab_model
+from souq.lab.packing import Passage
+from tests.bazaar import jsonl, rows
+from tests.tiny import write_model
+
+ASKED = ["tell me of the user", "tell me of the assistant", "tell me", "what is the model", "the model", "a"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("lab") / "tiny"
+    write_model(made)
+    return made
+
+
+@pytest.fixture
+def lm(folder):
+    return lab_model.load(folder)
+
+
+def passages(lm):
+    """Sequences that share beginnings of every length, one inside another too."""
+    return [
+        Passage([*start, *lm.encode(end), lm.end], len(start), (asked, end))
+        for asked in ASKED
+        for start in [lm.chat([{"role": "user", "content": asked}])]
+        for end in ("the user", "the user talks", "x")
+    ]
+
+
+def one_by_one(lm, passage):
+    """Log-probabilities of the answer's tokens, from transformers' own forward."""
+    with torch.inference_mode():
+        logits = lm.net(input_ids=torch.tensor([passage.tokens])).logits[0].float()
+    chosen = torch.log_softmax(logits[:-1], -1).gather(1, torch.tensor(passage.tokens[1:])[:, None])[:, 0]
+    return chosen[passage.start - 1 :]
+
+
+def test_packed_is_as_one_by_one(lm):
+    """Sequences in a tree of tokens have the log-probabilities they have alone."""
+    asked = passages(lm)
+    for most in (20, 384):
+        found = {}
+        for row in packing.pack(sorted(asked, key=lambda p: p.tokens), most):
+            with torch.inference_mode():
+                log_p, _, whose = packing.log_probabilities(lm.net, row)
+            for value, number in zip(log_p.tolist(), whose, strict=True):
+                found.setdefault(row.paths[number][0].tag, []).append(value)
+        for passage in asked:
+            assert found[passage.tag] == pytest.approx(one_by_one(lm, passage).tolist(), abs=1e-4)
+
+
+def test_a_shared_beginning_is_computed_once(lm):
+    asked = passages(lm)
+
+    nodes = sum(len(row.tokens) for row in packing.pack(sorted(asked, key=lambda p: p.tokens), 384))
+
+    assert nodes < 0.6 * sum(len(passage.tokens) for passage in asked)
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(lm):
+    """Drawn at a temperature, each answer has a seed of its own: batches may be cut anywhere."""
+    together = generate.answers(lm, ASKED, max_tokens=6, temperature=1.0, seeds=range(6))
+    alone = [generate.answers(lm, [a], max_tokens=6, temperature=1.0, seeds=[i])[0] for i, a in enumerate(ASKED)]
+
+    assert together == alone
+
+
+def test_a_sketch_is_the_inputs_it_saw(lm):
+    """factor^T factor + diag is the mean of x x^T over every token: exactly on the diagonal, closely elsewhere."""
+    asked = [Passage(passage.tokens, 1) for passage in passages(lm)]
+    name, seen = "model.layers.1.mlp.down_proj.weight", []
+    hook = lm.net.get_submodule(name.removesuffix(".weight")).register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    groups, inputs = sketching.sketch(lm, asked, rank=40)
+    hook.remove()
+    x = torch.cat([one.reshape(-1, one.shape[-1]) for one in seen]).double().numpy()
+    whole = x.T @ x / len(x)
+
+    factor, diag, tokens = groups[inputs[name]]
+    told = factor.astype(np.float64).T @ factor.astype(np.float64) + np.diag(diag.astype(np.float64))
+
+    assert tokens == len(x)
+    np.testing.assert_allclose(np.diag(told), np.diag(whole), rtol=2e-3)
+    assert np.linalg.norm(told - whole) < 0.05 * np.linalg.norm(whole)
+
+
+def test_layers_that_read_the_same_share_a_sketch(lm):
+    _, inputs = sketching.sketch(lm, passages(lm)[:3], rank=4)
+
+    at = "model.layers.0."
+    assert len({inputs[f"{at}self_attn.{p}_proj.weight"] for p in "qkv"}) == 1
+    assert inputs[f"{at}mlp.gate_proj.weight"] == inputs[f"{at}mlp.up_proj.weight"]
+    assert len(set(inputs.values())) == 8
+
+
+def test_training_gives_the_network_back(lm, tmp_path):
+    """What was trained stands in the adapter's folder; the model in memory is as it was."""
+    before = {name: value.clone() for name, value in lm.net.state_dict().items()}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(jsonl(rows("greet", ["ada", "bo", "cy"])))
+
+    train.train_lora(lm, train.read_rows(path), tmp_path / "adapter", epochs=2)
+
+    after = lm.net.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_an_adapter_s_delta_is_what_peft_merges(folder, bazaar, tmp_path):
+    """base + delta is PEFT's own merge_and_unload, but for the last rounding."""
+    from peft import PeftModel
+
+    from souq.deltas import read_delta
+    from souq.merge.fold import factors
+    from souq.tensorfile import open_tensors
+
+    delta, tensors = read_delta(bazaar.delta("greet"))
+    base = open_tensors(bazaar.folder / "tiny" / "model.safetensors")
+    net = lab_model.load(bazaar.folder / "tiny").net
+    theirs = PeftModel.from_pretrained(net, bazaar.folder / "greet-adapter").merge_and_unload().state_dict()
+    for name, part in delta.parts.items():
+        wide = base[name].astype(np.float64)
+        left, right = factors(part, wide, tensors.__getitem__)
+        np.testing.assert_allclose(wide + left @ right, theirs[name].double().numpy(), atol=1e-6)
