@@ -86,6 +86,15 @@ def test_three_orders_give_one_model(bazaar):
     assert found == {lock_digest(main.model)}
 
 
+def test_whoever_merges_need_not_have_followed(bazaar):
+    """Chen checks and merges the second one without ever having fetched the first."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("count"), "Counting", fixes="count"), "bruno", "chen")
+
+    assert len([slug for slug, offer in bazaar.main("chen").offers.items() if offer.delta]) == 2
+
+
 def test_taking_one_out_is_never_having_had_it(bazaar):
     """Without the second contribution main builds to exactly what it built to before."""
     first = bazaar.offer("mallory", bazaar.delta("greet"))

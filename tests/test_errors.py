@@ -141,7 +141,7 @@ def typed(bazaar, who, words, *, at=None):
     role = {"NAME": who, "EMAIL": actor.email}
     env = os.environ | {"SOUQ_KEY": str(actor.key)}
     env |= {f"GIT_{r}_{k}": v for r in ("AUTHOR", "COMMITTER") for k, v in role.items()}
-    words = [sys.executable, "-m", "souq.cli", *map(str, words)]
+    words = [sys.executable, "-m", "souq", *map(str, words)]
     return subprocess.Popen(words, cwd=at or actor.clone, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

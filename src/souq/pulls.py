@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,7 +25,7 @@ from typing import Any, Literal
 import msgspec
 
 from souq import signing
-from souq.build import build
+from souq.build import build, needed
 from souq.checks import Case, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError
 from souq.governance import Change, Policy, SignedChecked, SignedVote, decide, read_policy
@@ -205,7 +206,7 @@ def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     """Run every check of main on a pull request, and sign what was found."""
     pull, main = _open(repo, number)
     offer = pull.offer
-    bring(repo, offer, progress)
+    bring(repo, main, offer, progress)
     verdicts = run(Case(main, pull.head, offer, progress), given=[_signed_off(pull)])
     found = Checked(subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now())
     _record(pull, "checked", _signed("checked", offer, msgspec.to_builtins(found), person))
@@ -223,15 +224,17 @@ def _signed_off(pull: PullRequest) -> Verdict:
     return Verdict(check="signoff", outcome="pass", because=f"signed by {author.name} <{author.email}>")
 
 
-def bring(repo: Repo, offer: Offer, progress: Progress = quiet) -> None:
-    """Fetch the tensors of one contribution; each is verified as it comes. A delta.lock that cannot be read has none."""
-    remote = repo.remote_store()
-    try:
-        refs = offer.delta.refs() if offer.delta else ()
-    except Hostile:  # the check `fits-base` says why
+def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) -> None:
+    """Fetch the tensors of main and of one contribution, each verified as it comes; what the remote lacks stays away.
+
+    A delta.lock that cannot be read has no tensors: the check `fits-base` says why.
+    """
+    if (remote := repo.remote_store()) is None:
         return
-    if remote is not None:
-        remote.copy(repo.store, [ref.digest for ref in refs if ref.digest in remote], progress)
+    wanted = needed(repo, {"main": main.commit})
+    with suppress(Hostile):
+        wanted += [ref.digest for ref in offer.delta.refs()] if offer.delta else []
+    remote.copy(repo.store, [digest for digest in wanted if digest in remote], progress)
 
 
 def review(repo: Repo, number: int, choice: Literal["approve", "reject"], reason: str, person: Person) -> Vote:
@@ -290,7 +293,7 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to merge it")
     if not (said := _decide(pull, main)):
         return said, None
-    bring(repo, pull.offer, progress)
+    bring(repo, main, pull.offer, progress)
     commit = _landing(pull, main, person, progress)
     tensors = [ref.digest for ref in pull.offer.delta.refs()] if pull.offer.delta else []
     repo.publish({MAIN: (main.commit, commit)}, tensors, progress)

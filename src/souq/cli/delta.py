@@ -99,7 +99,7 @@ def _read(path: str, main: Snapshot) -> tuple[Delta, Case]:
     """A .delta file, or the weights of a pull request by number."""
     if path.isdigit():
         pull = pulls.get(main.repo, int(path))
-        pulls.bring(main.repo, pull.offer)
+        pulls.bring(main.repo, main, pull.offer)
         if pull.offer.delta is None:
             raise UsageError(f"#{path} brings no weights", hint=f"see `souq pr diff {path}`")
         return pull.offer.delta, Case(main, pull.head, pull.offer)

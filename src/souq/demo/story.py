@@ -214,7 +214,7 @@ def _remember(actor: Actor, told: Told, number: int) -> None:
             }
         )
     if pull.offer.delta is not None:
-        pulls.bring(repo, pull.offer)
+        pulls.bring(repo, main, pull.offer)
         told.heat[pull.offer.contribution.title] = relative_norms(Case(main, pull.head, pull.offer), pull.offer.delta)
 
 

@@ -1,0 +1,5 @@
+"""`python -m souq`: the same as `souq`."""
+
+from souq.cli import main
+
+main()

@@ -1,0 +1,115 @@
+"""The README is true: its commands run, word for word and on the real model; its recording was recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from souq.cli import VERBS, souq
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DAY = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.S) if "souq init" in block)
+
+
+def lines():
+    """Every souq command the README shows, in blocks and in tables."""
+    shown = [line.split("#")[0].strip() for line in DAY.splitlines()] + re.findall(r"`(souq [^`]+)`", README)
+    return sorted({line for line in shown if line.startswith("souq ")})
+
+
+@pytest.mark.parametrize("line", lines())
+def test_every_command_in_the_readme_exists(line):
+    """Each verb, and each option, is one that souq knows."""
+    words, command = line.split()[1:], souq
+    while isinstance(command, click.Group):
+        word = words.pop(0)
+        assert word in command.list_commands(click.Context(command)), word
+        command = command.get_command(click.Context(command), word)
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_every_verb_answers_help():
+    for verb in VERBS:
+        found = subprocess.run([sys.executable, "-m", "souq", verb, "--help"], capture_output=True, text=True)
+        assert found.returncode == 0, verb
+        assert "Usage:" in found.stdout
+
+
+def test_the_recording_was_recorded():
+    """Each line of the README's recording stands in the recording of the whole run, in that order."""
+    shown = re.search(r"<!-- recording -->\n```text\n(.*?)```", README, re.S).group(1).splitlines()
+    recorded = iter((ROOT / "docs" / "demo.txt").read_text().splitlines())
+
+    assert len(shown) > 20
+    for line in shown:
+        assert line in ("", "…") or any(line == found for found in recorded), line
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """What the README's reader has: the real model as a Hugging Face folder, rows, an eval, git and a key."""
+    from souq.demo.skills import skills
+    from souq.demo.story import real_model
+    from souq.signing import make_key
+
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / ".ssh").mkdir()
+    make_key(folder / ".ssh" / "id_ed25519", "you@example.org")
+    (folder / ".gitconfig").write_text("[user]\nname = You\nemail = you@example.org\n")
+    run(folder, f"souq init seed --from {real_model()} --no-suite\ncd seed\nsouq export ../SmolLM2-135M-Instruct")
+    dates = skills()[0]
+    (folder / "dates.jsonl").write_bytes(dates.jsonl())
+    (folder / "iso-dates").mkdir()
+    for name, data in dates.files().items():
+        (folder / "iso-dates" / name).write_bytes(data)
+    return folder
+
+
+def run(folder, script):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "SOUQ_"))}
+    env = kept | {"HOME": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    words = ["bash", "-euo", "pipefail", "-c", script]
+    found = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, f"{found.stdout}\n{found.stderr}"
+    return found.stdout
+
+
+def test_a_day_at_the_bazaar(place):
+    """The README's commands on the real model, one after another, in a shell; what they leave is what they say."""
+    said = run(place, DAY)
+    assert "fixes `iso-dates`: +" in said
+    assert "merged #1" in said
+    assert "\nverified\n" in said
+
+    # A doubter's clone verifies with neither torch nor transformers on the machine.
+    code = "import sys; sys.modules.update(torch=None, transformers=None); from souq.cli import run; sys.exit(run(['verify']))"
+    told = run(place, f'souq clone hub.git doubt >&2\ncd doubt\nsouq fetch >&2\n"{sys.executable}" -c "{code}"')
+    assert "verified" in told
+
+    # transformers itself, on the exported folder, answers as the eval says.
+    scored = json.loads(run(place, "cd smol; souq eval iso-dates --json"))
+    assert scored["iso-dates"]["value"] > 0.9
+    transformers_agrees(place / "out", place / "iso-dates" / "cases.jsonl", scored["iso-dates"]["cases"])
+
+
+def transformers_agrees(folder, path, scored, most=16):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    net = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    cases = [json.loads(line) for line in path.read_text().splitlines()][:most]
+    for case in cases:
+        turns = [{"role": "user", "content": case["prompt"]}]
+        asked = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        told = net.generate(**asked, max_new_tokens=16, do_sample=False)[0, asked["input_ids"].shape[1] :]
+        assert (tokenizer.decode(told, skip_special_tokens=True) == case["expected"]) == bool(scored[case["id"]])
