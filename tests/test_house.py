@@ -21,6 +21,7 @@ FLOORS = [
     {"store", "tensorfile", "governance", "evals"},
     {"merge", "repo", "sources"},
     {"snapshot"},
+    {"card"},
     {"build"},
     {"deltas"},
     {"lab"},
@@ -30,6 +31,7 @@ FLOORS = [
     {"verify"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
 # Imports inside functions of what is optional: the lab behind a GGUF, behind an eval, behind a sketch.

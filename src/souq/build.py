@@ -19,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from souq.card import card
 from souq.errors import UsageError
 from souq.merge import Fold
 from souq.progress import Progress, quiet
@@ -128,7 +129,7 @@ def _write(weights: _Watched, like: Lock, folder: Path) -> None:
 
 
 def export(snapshot: Snapshot, out: Path, progress: Progress = quiet) -> Built:
-    """Main's model as a folder `AutoModelForCausalLM.from_pretrained` loads, with model.lock beside the weights.
+    """Main's model as a folder `AutoModelForCausalLM.from_pretrained` loads, with model.lock and a model card beside the weights.
 
     Raises:
         UsageError: the folder is already there and holds something.
@@ -139,6 +140,7 @@ def export(snapshot: Snapshot, out: Path, progress: Progress = quiet) -> Built:
         _model_files(snapshot, partial)
         shutil.copyfile(built.path, partial / "model.safetensors")
         (partial / "model.lock").write_text(format_lock(built.lock))
+        (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe))
     return built
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from souq import signing
 from souq.build import build
+from souq.card import card
 from souq.errors import Forged, NotFound, Refused, UsageError
 from souq.governance import read_policy
 from souq.progress import Progress, quiet
@@ -58,7 +59,7 @@ def create(
     folder = f"releases/{version}"
     files: dict[str, bytes | None] = {
         f"{folder}/release.json": _sign(release, person),
-        f"{folder}/README.md": card(main, release).encode(),
+        f"{folder}/README.md": card(main, built.digest, built.recipe, version=version, scores=scores).encode(),
     }
     commit = repo.write_commit([main.commit], files, f"Release {version}\n", tree_of=main.commit)
     repo.publish({MAIN: (main.commit, commit)}, [ref.digest for ref in main.tensors()], progress)
@@ -91,25 +92,6 @@ def read(main: Snapshot, version: str) -> Signed:
     if signed.subject != release.model or release.version != version:
         raise Forged(f"the record of release {version} is about something else")
     return Signed(release, signed.key)
-
-
-def card(main: Snapshot, release: Release) -> str:
-    """The model card: what it is, who brought what, how it scores, how to rebuild it."""
-    config = main.config
-    rows = [
-        f"| {o.contribution.title} | {o.contribution.author.name} | {o.contribution.kind} | {o.contribution.licence} |"
-        for o in main.offers.values()
-    ]
-    scores = [f"| {name} | {value:.3f} |" for name, value in sorted(release.scores.items())]
-    return "\n".join([
-        "---", f"license: {config.licence.lower()}", "library_name: transformers", "---", "",
-        f"# {config.name} {release.version}", "",
-        f"Built from {config.base} ({config.origin or 'origin not given'}) and {len(release.recipe.contributions)} "
-        f"contributions of weights, merged with `{release.recipe.method}`. Licence: {config.licence}.", "",
-        f"`souq verify` rebuilds it; model digest `{release.model}`.", "",
-        "| contribution | by | kind | licence |", "|---|---|---|---|", *rows, "",
-        "| eval | score |", "|---|---|", *scores, "",
-    ])  # fmt: skip
 
 
 def model_of(main: Snapshot) -> str:

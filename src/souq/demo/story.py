@@ -97,7 +97,7 @@ def play(stage: Stage, progress: Progress) -> Told:
         _land(stage, cast, told, taught)
     _hostile_weights(stage, cast, told)
     with stage.part(f"Release {VERSION}"):
-        stage.types(cast.amira, "release", "create", VERSION)
+        stage.types(cast.adil, "release", "create", VERSION)
     with stage.part("A doubter verifies from a clean clone"):
         _verify(stage, cast, told, progress)
     with stage.part("What each contributor brought, and what was kept"):
