@@ -1,11 +1,10 @@
-"""Recipe to model: fold, write down what came out, export it, and let anybody rebuild and compare.
+"""Recipe to model: fold, write down what came out, and export it.
 
 Building needs no torch and no network. A built model is a cache entry named by its recipe: delete it and the same
 bytes come again.
 
     built = build(main)            # cached by recipe
     export(main, Path("out"))      # a Hugging Face folder
-    verify(repo)                   # history judged again, every digest compared
 """
 
 from __future__ import annotations
