@@ -10,6 +10,7 @@ A record has never heard of git, disks or keys: signing is signing.py, keeping i
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from typing import Any, Literal, TypeVar
@@ -18,7 +19,7 @@ import msgspec
 import tomli_w
 from blake3 import blake3
 
-from souq.errors import UsageError, nearest
+from souq.errors import Hostile, UsageError, nearest
 
 T = TypeVar("T")
 
@@ -40,6 +41,31 @@ def is_digest(text: str) -> bool:
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: one value, one spelling, so that it can be signed."""
     return msgspec.json.encode(value, order="sorted")
+
+
+def read_json(data: bytes) -> Any:
+    """JSON that no two readers read differently.
+
+    Raises:
+        Hostile: not UTF-8, not JSON, a key twice in one object, NaN or infinity, or nested beyond reason.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise Hostile("not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise Hostile(f"not JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Hostile("a key stands twice: readers disagree on which one counts")
+    return found
+
+
+def _no_constant(word: str) -> Any:
+    raise Hostile(f"{word} is not JSON")
 
 
 def digest_of(value: Any) -> Digest:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -26,8 +25,8 @@ from typing import Any
 
 import msgspec
 
-from souq.errors import Forged, Missing, NotFound, UsageError
-from souq.records import Digest, Record, canonical, is_digest
+from souq.errors import Forged, Hostile, Missing, NotFound, UsageError
+from souq.records import Digest, Record, canonical, is_digest, read_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -162,10 +161,10 @@ def _open(data: bytes) -> tuple[Envelope, bytes]:
     if len(data) > MAX_ENVELOPE:
         raise Forged(f"an envelope of {len(data):,} bytes; the most is {MAX_ENVELOPE:,}")
     try:
-        json.loads(data, object_pairs_hook=_once)
+        read_json(data)
         sealed = msgspec.json.decode(data, type=Envelope)
         payload = base64.b64decode(sealed.payload, validate=True)
-    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+    except (Hostile, ValueError, msgspec.MsgspecError) as error:
         raise Forged(f"not an envelope: {error}") from error
     if sealed.payload_type != PAYLOAD_TYPE or not 0 < len(sealed.signatures) <= MAX_SIGNATURES:
         raise Forged("not an envelope of an in-toto statement with signatures")
@@ -194,7 +193,7 @@ def _signer(payload: bytes, signature: Signature, keys: list[str], namespace: st
 
 def _read(payload: bytes, key: str) -> Signed:
     try:
-        told = json.loads(payload, object_pairs_hook=_once)
+        told = read_json(payload)
         (subject,) = told["subject"]
         found = Signed(
             kind=str(told["predicateType"]),
@@ -202,17 +201,10 @@ def _read(payload: bytes, key: str) -> Signed:
             predicate=dict(told["predicate"]),
             key=key,
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (Hostile, ValueError, KeyError, TypeError) as error:
         raise Forged(f"signed, but not a statement souq knows: {error}") from error
     if canonical(told) != payload or told["_type"] != STATEMENT_TYPE or not is_digest(found.subject):
         raise Forged("signed, but not in the one spelling souq writes")
-    return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
     return found
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from souq.errors import Hostile, NotFound
+from souq.records import read_json
 from souq.weights import DTYPES, Array, dtype_name, is_tensor_name
 
 MAX_HEADER = 32 << 20
@@ -102,25 +103,14 @@ def _json(data: bytes) -> dict[str, Any]:
     if not data.startswith(b"{"):
         raise Hostile("not safetensors: the header does not begin with {")
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise Hostile("the header is not UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise Hostile(f"the header is not JSON: {error}") from error
+        found = read_json(data)
+    except Hostile as error:
+        raise Hostile(
+            f"the header is {error}" if str(error).startswith("not ") else f"in the header, {error}"
+        ) from error
     if not isinstance(found, dict):
         raise Hostile("the header is not a JSON object")
     return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Hostile("a key stands twice in the header: readers disagree on which one counts")
-    return found
-
-
-def _no_constant(word: str) -> Any:
-    raise Hostile(f"{word} is not JSON")
 
 
 def _metadata(value: Any) -> dict[str, str]:

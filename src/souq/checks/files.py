@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Hostile
+from souq.records import read_json
 
 ALLOWED = (
     (re.compile(r"contribution\.toml"), 64 << 10),
@@ -63,19 +63,12 @@ def _kind(path: str, data: bytes) -> str:
 def _rows_refused(path: str, data: bytes) -> str | None:
     for number, line in enumerate(data.splitlines(), 1):
         try:
-            row = json.loads(line, object_pairs_hook=_once)
-        except (ValueError, RecursionError, Hostile) as error:
-            return f"{path}, line {number}: not a JSON object: {error}"
+            row = read_json(line)
+        except Hostile as error:
+            return f"{path}, line {number}: {error}"
         if not isinstance(row, dict) or _depth(row) > MAX_NESTING:
             return f"{path}, line {number}: not a plain JSON object"
     return None
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Hostile("a key stands twice")
-    return found
 
 
 def _depth(value: object) -> int:
