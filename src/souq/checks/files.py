@@ -6,6 +6,7 @@ import re
 
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Hostile
+from souq.evals import Eval
 from souq.records import read_json
 
 ALLOWED = (
@@ -38,7 +39,16 @@ def files(case: Case) -> Answer:
         return "refuse", f"a contribution of {contribution.kind} without {wanted}", {}
     if contribution.kind != "evals" and offer.evals:
         return "refuse", "evals come in a pull request of their own, so that nobody edits the exam they sit", {}
+    for found in offer.evals:
+        if (old := case.main.evals.get(found.name)) is not None and not _only_grows(old, found):
+            because = f"evals/{found.name} is there already: cases may be added, none changed or taken away"
+            return "refuse", because, {"eval": found.name}
     return "pass", f"{len(offer.files)} files, all of allowed kinds", {"files": sorted(offer.files)}
+
+
+def _only_grows(old: Eval, new: Eval) -> bool:
+    cases = {case.id: case for case in new.cases}
+    return new.spec == old.spec and all(cases.get(case.id) == case for case in old.cases)
 
 
 def _refused(path: str, data: bytes) -> str | None:
