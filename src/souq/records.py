@@ -181,13 +181,32 @@ def parse_toml(text: str, kind: type[T], *, where: str) -> T:
 
     Raises:
         UsageError: not TOML, an unknown key, a missing key, or a value of the wrong type.
+        Hostile: a text that would steer the terminal it is shown on.
     """
     try:
-        return msgspec.convert(tomllib.loads(text), kind)
+        told = tomllib.loads(text)
+        refuse_control(told, where=where)
+        return msgspec.convert(told, kind)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where}: not TOML: {error}", hint=f"correct {where} and try again") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {_plainly(str(error), kind)}", hint=f"correct {where} and try again") from error
+
+
+_CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ufeff]")
+
+
+def refuse_control(value: Any, *, where: str) -> None:
+    """Texts of outsiders are shown on terminals and pages: no escape sequences, no turning of the writing's direction.
+
+    Raises:
+        Hostile: a control character anywhere in it, keys included.
+    """
+    if isinstance(value, str) and (found := _CONTROL.search(value)):
+        raise Hostile(f"{where}: a control character (U+{ord(found.group()):04X}) in a text")
+    inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inside:
+        refuse_control(item, where=where)
 
 
 def format_toml(value: Any) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from souq.errors import Forged, Hostile, Missing, NotFound, UsageError
-from souq.records import Digest, Record, canonical, is_digest, read_json
+from souq.records import Digest, Record, canonical, is_digest, read_json, refuse_control
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -194,6 +194,7 @@ def _signer(payload: bytes, signature: Signature, keys: list[str], namespace: st
 def _read(payload: bytes, key: str) -> Signed:
     try:
         told = read_json(payload)
+        refuse_control(told, where="a statement")
         (subject,) = told["subject"]
         found = Signed(
             kind=str(told["predicateType"]),
