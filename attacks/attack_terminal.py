@@ -43,3 +43,23 @@ def test_a_vote_with_a_steering_reason_counts_for_nothing(bazaar):
     assert "\x1b" not in out + err
     assert code == 0
     assert "bruno" not in str(pulls.decision(bazaar.repo("amira"), number).met)
+
+
+def test_a_hostile_pull_request_can_be_closed(bazaar):
+    """What cannot be read is refused, and whoever is enrolled turns it down."""
+    number = push(bazaar, {"HOME/delta.lock": b"souq delta 1\n"}, title=STEERING[0])
+
+    assert bazaar("amira", f"pr checks {number}") == 3
+    assert bazaar("mallory", f"pr close {number} --reason mine") != 0
+    assert bazaar("amira", f"pr close {number} --reason hostile") == 0
+    assert bazaar.says("amira", "pr list --json")[1].strip() == "[]"
+
+
+@pytest.mark.parametrize("title", ["[/nothing]", "[bold red]x", "[link=file:///etc/passwd]y[/link]"])
+def test_markup_is_only_words(bazaar, title):
+    number = push(bazaar, {"HOME/delta.lock": b"souq delta 1\n"}, title=title)
+
+    for line in ("pr list", f"pr view {number}"):
+        code, out, err = bazaar.says("amira", line)
+        assert code == 0, err
+        assert title in out

@@ -251,7 +251,7 @@ def close(repo: Repo, number: int, reason: str, person: Person) -> None:
     """Withdraw a pull request, or turn it down; its records stay."""
     pull, main = _open(repo, number)
     policy = read_policy(main.policy_text)
-    if person.public_key != pull.offer.contribution.author.key and policy.person_of(person.public_key) is None:
+    if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
         raise Refused(f"#{number} can be closed by its author or by an enrolled person")
     _record(pull, "closed", _signed("closed", pull.offer, {"reason": reason, "by": person.name, "at": now()}, person))
 
@@ -267,9 +267,12 @@ def decision(repo: Repo, number: int) -> Decision:
 
 def _decide(pull: PullRequest, main: Snapshot) -> Decision:
     policy = read_policy(main.policy_text)
-    offer = pull.offer
+    try:
+        offer, change = pull.offer, change_of(pull.offer)
+    except SouqError as error:  # one hostile pull request must not stop who asks about all of them
+        return Decision(missing=(f"it cannot be read: {error}",))
     checked = [found for found in read_checked(pull, policy) if found.checked.base == main.commit]
-    said = decide(policy, change_of(offer), checked, read_votes(pull, policy), now=now())
+    said = decide(policy, change, checked, read_votes(pull, policy), now=now())
     if not checked and pull.envelopes("checked"):
         stale = f"checks on main as it is now: main has moved since; run `souq pr checks {pull.number}`"
         return Decision(missing=(stale, *said.missing), met=said.met)

@@ -23,8 +23,9 @@ from souq.repo import Repo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No markup: what is shown are other people's words, and `[/b]` is one of them.
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 key_option = click.option(

@@ -89,7 +89,7 @@ def show(path: str, text: bool, as_json: bool) -> None:
     main = Snapshot(here(), "main")
     made, case = _read(path, main)
     if text:
-        out.print(format_delta(made), markup=False)
+        out.print(format_delta(made))
         return
     sizes = relative_norms(case, made)
     answer(sizes, as_json, lambda: heat_map(sizes))

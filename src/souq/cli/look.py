@@ -159,4 +159,4 @@ def check(path: Path | None, as_json: bool) -> None:
     if path is not None and not path.is_file():
         raise NotFound(f"no file {path}", hint="name a GOVERNANCE.toml, or none for main's")
     lines = explain(read_policy(path.read_text() if path else Snapshot(here(), "main").policy_text))
-    answer(lines, as_json, lambda: out.print("\n".join(lines), markup=False))
+    answer(lines, as_json, lambda: out.print("\n".join(lines)))

@@ -57,7 +57,7 @@ def verify(root: str | None, as_json: bool) -> None:
         out.print(f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions")
         out.print(f"digest    {report.model}")
         for line in report.findings:
-            out.print(f"  wrong: {line}", markup=False)
+            out.print(f"  wrong: {line}")
         out.print("verified" if not report.findings else f"NOT verified: {len(report.findings)} findings")
 
     answer(msgspec.to_builtins(report), as_json, show)
@@ -123,7 +123,7 @@ def chat(prompt: str, tokens: int) -> None:
         built = building.build(main, progress=progress)
         lm = lab_model.load(model_files(main), built.weights)
         told = generate.answers(lm, [prompt], max_tokens=tokens, progress=progress)
-    out.print(told[0], markup=False)
+    out.print(told[0])
 
 
 @click.command()

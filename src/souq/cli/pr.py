@@ -176,7 +176,7 @@ def diff_(number: int) -> None:
     repo = here()
     repo.fetch()
     pull = pulls.get(repo, number)
-    out.print(repo.patch(f"{pull.head}^", pull.head), markup=False)
+    out.print(repo.patch(f"{pull.head}^", pull.head))
 
 
 @pr.command()
@@ -219,7 +219,7 @@ def review(number: int, choice: Literal["approve", "reject"] | None, reason: str
 def show_missing(number: int, decision: Decision) -> None:
     """What still stands in the way, or the next command."""
     for line in decision.missing:
-        err.print(f"  missing: {line}", markup=False)
+        err.print(f"  missing: {line}")
     if decision:
         done(f"next: `souq pr merge {number}`")
 
@@ -236,7 +236,7 @@ def merge(number: int, key: Path | None, as_json: bool) -> None:
     value = {"merged": commit, "missing": decision.missing}
     if commit is None:
         answer(value, as_json, lambda: None)
-        err.print(f"Error: #{number} cannot merge yet", markup=False)
+        err.print(f"Error: #{number} cannot merge yet")
         show_missing(number, decision)
         raise click.exceptions.Exit(3)
     answer(value, as_json, lambda: out.print(f"merged #{number} as {commit[:12]}"))

@@ -61,8 +61,4 @@ def view(version: str, as_json: bool) -> None:
     """One release: its recipe, digest and scores, if its signature holds."""
     repo = here()
     found = releases.read(Snapshot(repo, repo.tip()), version)
-    answer(
-        found.release,
-        as_json,
-        lambda: out.print(msgspec.json.format(msgspec.json.encode(found.release)).decode(), markup=False),
-    )
+    answer(found.release, as_json, lambda: out.print(msgspec.json.format(msgspec.json.encode(found.release)).decode()))
