@@ -30,7 +30,7 @@ from souq.checks import Case, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError
 from souq.governance import Change, Policy, SignedChecked, SignedVote, decide, read_policy
 from souq.progress import Progress, quiet
-from souq.records import Author, Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, format_toml
+from souq.records import Author, Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
 from souq.repo import MAIN, Raced, Repo
 from souq.signing import Envelope, Signed
 from souq.snapshot import Offer, Snapshot
@@ -89,7 +89,24 @@ class PullRequest:
     def state(self, main: Snapshot) -> State:
         if self.landed(main):
             return "merged"
-        return "closed" if any(name.startswith("closed/") for name in self.refs) else "open"
+        return "closed" if self._closed(main) else "open"
+
+    @property
+    def subject(self) -> Digest:
+        """What a record about it is about: the offer, or, where none can be read, the head itself."""
+        try:
+            return self.offer.digest
+        except SouqError:
+            return digest(self.head.encode())
+
+    def _closed(self, main: Snapshot) -> bool:
+        """Its author or an enrolled person has signed that it is; a ref alone says nothing."""
+        if not (envelopes := self.envelopes("closed")):
+            return False
+        keys = read_policy(main.policy_text).keys
+        with suppress(SouqError):
+            keys = [*keys, signing.normal_key(self.offer.contribution.author.key)]
+        return bool(_read_all(envelopes, "closed", keys, self.subject, strict=False))
 
     def landed(self, main: Snapshot) -> bool:
         try:
@@ -179,7 +196,7 @@ def _offer(repo: Repo, number: int, draft: Draft, person: Person, *, checked: bo
     if checked:
         refuse_early(Case(main, head, offer, progress))
     promise = {"certificate": "DCO-1.1", "signoff": draft.contribution.signoff, "licence": draft.contribution.licence}
-    signed = _signed("signoff", offer, promise | {"at": now()}, person)
+    signed = _signed("signoff", offer.slug, offer.digest, promise | {"at": now()}, person)
     refs = {"head": head, "signoff": repo.write_blob(signed)}
     tensors = [ref.digest for ref in draft.delta.refs()] if draft.delta else []
     repo.publish({f"{PULLS}{number}/{name}": (None, oid) for name, oid in refs.items()}, tensors, progress)
@@ -209,7 +226,7 @@ def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     bring(repo, main, offer, progress)
     verdicts = run(Case(main, pull.head, offer, progress), given=[_signed_off(pull)])
     found = Checked(subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now())
-    _record(pull, "checked", _signed("checked", offer, msgspec.to_builtins(found), person))
+    _record(pull, "checked", _signed("checked", offer.slug, offer.digest, msgspec.to_builtins(found), person))
     return found
 
 
@@ -243,7 +260,7 @@ def review(repo: Repo, number: int, choice: Literal["approve", "reject"], reason
     if choice == "reject" and not reason.strip():
         raise UsageError("a no needs a reason", hint='add --reason "…"')
     vote = Vote(subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now())
-    _record(pull, "vote", _signed("vote", pull.offer, msgspec.to_builtins(vote), person))
+    _record(pull, "vote", _signed("vote", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(vote), person))
     return vote
 
 
@@ -253,7 +270,8 @@ def close(repo: Repo, number: int, reason: str, person: Person) -> None:
     policy = read_policy(main.policy_text)
     if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
         raise Refused(f"#{number} can be closed by its author or by an enrolled person")
-    _record(pull, "closed", _signed("closed", pull.offer, {"reason": reason, "by": person.name, "at": now()}, person))
+    said = {"reason": reason, "by": person.name, "at": now()}
+    _record(pull, "closed", _signed("closed", f"pr-{number}", pull.subject, said, person))
 
 
 # -- deciding and merging ----------------------------------------------------------------------------------------------
@@ -268,7 +286,7 @@ def decision(repo: Repo, number: int) -> Decision:
 def _decide(pull: PullRequest, main: Snapshot) -> Decision:
     policy = read_policy(main.policy_text)
     try:
-        offer, change = pull.offer, change_of(pull.offer)
+        change = change_of(pull.offer)
     except SouqError as error:  # one hostile pull request must not stop who asks about all of them
         return Decision(missing=(f"it cannot be read: {error}",))
     checked = [found for found in read_checked(pull, policy) if found.checked.base == main.commit]
@@ -313,7 +331,7 @@ def _landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progre
         lock = build(main, offer, progress).lock
         files["model.lock"] = format_lock(lock).encode()
     landing = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now()}
-    signed = _signed("merge", offer, landing, person)
+    signed = _signed("merge", offer.slug, offer.digest, landing, person)
     files[f"contributions/{offer.slug}/records/merge.json"] = signed
     message = f"Merge #{pull.number}: {offer.contribution.title}\n"
     return pull.repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
@@ -360,8 +378,8 @@ def _read_all(
     return found
 
 
-def _signed(kind: str, offer: Offer, predicate: dict[str, Any], person: Person) -> bytes:
-    statement = signing.statement(f"urn:souq:{kind}:1", f"contributions/{offer.slug}", offer.digest, predicate)
+def _signed(kind: str, slug: str, subject: Digest, predicate: dict[str, Any], person: Person) -> bytes:
+    statement = signing.statement(f"urn:souq:{kind}:1", f"contributions/{slug}", subject, predicate)
     return canonical(signing.sign(statement, person.key, namespace=f"souq.{kind}.v1"))
 
 
