@@ -98,5 +98,5 @@ def _unsound(case: Case, ref: TensorRef) -> str | None:
         return f"{ref.digest[:15]}… is not the {ref.dtype} {ref.shape} that delta.lock says"
     if array.dtype.kind not in "iu" and not np.isfinite(array.astype(np.float32)).all():
         wrong = int(np.sum(~np.isfinite(array.astype(np.float32))))
-        return f"{wrong:,} numbers that are not finite (NaN or infinity) in a tensor of shape {ref.shape}"
+        return f"{wrong:,} of {array.size:,} numbers are not finite (NaN or infinity) in a tensor of shape {ref.shape}"
     return None

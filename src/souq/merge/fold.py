@@ -19,7 +19,7 @@ from souq.errors import Hostile
 from souq.merge.exact import Float, matmul, round_once
 from souq.merge.methods import METHODS, Change, Sketch, check_settings
 from souq.records import Digest
-from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Load, Lora, Part, Sparse, dtype_name
+from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Load, Lora, Part, Sparse, dtype_name, format_delta
 
 
 class Fold(Mapping[str, Array]):
@@ -37,7 +37,8 @@ class Fold(Mapping[str, Array]):
     ) -> None:
         check_settings(method, settings or {})
         self._base, self._load, self._sketch = base, load, base_sketch
-        self._deltas = [deltas[name] for name in sorted(deltas)]
+        # By what they say, not by who signed them: the model is a function of base and deltas alone.
+        self._deltas = sorted(deltas.values(), key=format_delta)
         self._method, self._settings = METHODS[method], dict(settings or {})
         self.changed = tuple(sorted({name for delta in self._deltas for name in delta.parts}))
         self._gram = lru_cache(maxsize=4 * (len(self._deltas) + 1))(self._read_gram)
