@@ -1,4 +1,4 @@
-"""refs/souq/pr/N/head that points at no contribution: a blob, a tree, a commit without a parent, two folders, a gigabyte of names."""
+"""refs/souq/pr/N/head that points at no contribution: a blob, a tree, a commit without a parent, two folders, none."""
 
 import subprocess
 

@@ -41,14 +41,6 @@ def broken(bazaar, name):
             path.write_bytes(bazaar.delta("greet").read_bytes()[:-100])
         case "words.gguf":
             path.write_bytes(b"not a gguf at all" * 10)
-        case "alien.gguf":
-            import gguf
-
-            writer = gguf.GGUFWriter(path, "mamba")
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-            writer.close()
         case "nothing":
             path.mkdir(exist_ok=True)
         case "rows.jsonl":
@@ -71,7 +63,6 @@ CASES = [
     ("amira", "delta show {cut.delta}", 1, "cut.delta", ""),
     ("amira", "delta show /no/x.delta", 1, "/no/x.delta", ""),
     ("amira", "init new --from {words.gguf}", 1, "words.gguf", ""),
-    ("amira", "init new --from {alien.gguf}", 1, "mamba", ""),
     ("amira", "init new --from {cut} --no-suite", 1, "model.safetensors", ""),
     ("amira", "init new --from /no/where", 1, "/no/where", ""),
     ("amira", "init new --from {tiny} --no-suite --governance oligarchy", 1, "oligarchy", ""),
@@ -90,7 +81,7 @@ CASES = [
 @pytest.mark.parametrize(("who", "line", "code", "said", "hint"), CASES, ids=[case[1] for case in CASES])
 def test_bad_input_is_one_line_and_changes_nothing(bazaar, who, line, code, said, hint):
     line = line.replace("{tiny}", str(bazaar.folder / "tiny"))
-    for name in ("empty.delta", "cut.delta", "words.gguf", "alien.gguf", "nothing", "rows.jsonl", "cut"):
+    for name in ("empty.delta", "cut.delta", "words.gguf", "nothing", "rows.jsonl", "cut"):
         if "{" + name + "}" in line:
             line = line.replace("{" + name + "}", str(broken(bazaar, name)))
     before = state(bazaar, who)

@@ -14,7 +14,7 @@ from souq.errors import UsageError
 from souq.merge import METHODS, Fold
 from souq.merge.exact import cholesky, matmul, round_once, solve_cholesky
 from souq.merge.methods import Change, Sketch, check_settings
-from souq.weights import Delta, Gram, Lora, TensorRef, tensor_digest
+from souq.weights import Delta, Gram, Lora, TensorRef, format_delta, parse_delta, tensor_digest
 
 BASE = "b3:" + "0" * 64
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40))
@@ -114,6 +114,21 @@ def test_strangers_in_any_order_give_the_same_bytes(numbers, method):
     }
 
     assert len(digests) == 1
+
+
+@given(seeds)
+def test_the_base_is_heard(seed):
+    """The base's sketch, read back from its text, holds the model nearer to where it was."""
+    bag, base = Bag(), {"w.weight": random(seed, 12, 20).astype("f4")}
+    change, told = lora_delta(bag, seed + 1), lora_delta(bag, seed + 5)
+    sketch = parse_delta(format_delta(Delta(BASE, {}, told.grams, told.inputs)))
+
+    moved = [
+        float(np.linalg.norm(Fold(base, {"b3:1": change}, bag.load, base_sketch=heard)["w.weight"] - base["w.weight"]))
+        for heard in (None, sketch)
+    ]
+
+    assert moved[1] < moved[0]
 
 
 @given(seeds)

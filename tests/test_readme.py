@@ -13,6 +13,8 @@ import click
 import pytest
 
 from souq.cli import VERBS, souq
+from souq.repo import Repo
+from souq.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -89,6 +91,9 @@ def test_a_day_at_the_bazaar(place):
     assert "fixes `iso-dates`: +" in said
     assert "merged #1" in said
     assert "\nverified\n" in said
+    sketch = Snapshot(Repo.find(place / "smol"), "main").sketch
+    assert sketch is not None
+    assert sketch.gram_of("model.layers.20.mlp.up_proj.weight") is not None
 
     # A doubter's clone verifies with neither torch nor transformers on the machine.
     code = "import sys; sys.modules.update(torch=None, transformers=None); from souq.cli import run; sys.exit(run(['verify']))"

@@ -251,7 +251,7 @@ def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) 
     wanted = needed(repo, {"main": main.commit})
     with suppress(Hostile):
         wanted += [ref.digest for ref in offer.delta.refs()] if offer.delta else []
-    remote.copy(repo.store, [digest for digest in wanted if digest in remote], progress)
+    remote.copy(repo.store, [name for name in wanted if name in remote], progress)
 
 
 def review(repo: Repo, number: int, choice: Literal["approve", "reject"], reason: str, person: Person) -> Vote:
