@@ -14,14 +14,14 @@ import pytest
 
 from souq import pulls
 from souq.cli import run
-from souq.deltas import read_delta, write_delta
+from souq.deltas import read_delta
 from souq.demo.stage import Actor, Stage
+from souq.demo.story import changed
 from souq.evals import EvalSpec, write_cases
 from souq.governance import foundation
 from souq.records import format_toml
 from souq.repo import Repo
 from souq.snapshot import Snapshot
-from souq.weights import Delta, Lora, TensorRef
 from tests.tiny import write_model
 
 PEOPLE = {"amira": "Atlas", "adil": "Atlas", "bruno": "Borealis", "chen": "University", "mallory": "Nowhere"}
@@ -106,21 +106,9 @@ class Bazaar:
         found = pulls.check(self.repo(who), number, self.person(who))
         return next(((v.check, v.because) for v in found.verdicts if not v), None)
 
-    def changed(self, path, change, *, scale=1.0, base=None, skill="greet"):
+    def changed(self, path, change, *, scale=1.0, base="", skill="greet"):
         """The skill's delta with other numbers in it."""
-        delta, tensors = read_delta(self.delta(skill))
-        made, parts = {}, {}
-
-        def other(array):
-            ref = TensorRef.of(array)
-            made[ref.digest] = array
-            return ref
-
-        for name, part in delta.parts.items():
-            a, b = tensors[part.a.digest], tensors[part.b.digest]
-            parts[name] = Lora(a=other(change(a)), b=other(b), scale=part.scale * scale)
-        write_delta(path, Delta(base or delta.base, parts), made)
-        return path
+        return changed(path, *read_delta(self.delta(skill)), change, scale=scale, base=base)
 
 
 def _build(folder):

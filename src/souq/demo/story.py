@@ -230,7 +230,7 @@ def _hostile_files(stage: Stage, cast: Cast, told: Told) -> None:
         delta, tensors = read_delta(honest)
         _push_pickle(stage, cast)
         _refused(stage, cast.amira, told, "a pickle, pushed with plain git")
-        bomb = _changed(
+        bomb = changed(
             cast.mallory.home / "nan.delta",
             delta,
             tensors,
@@ -238,7 +238,7 @@ def _hostile_files(stage: Stage, cast: Cast, told: Told) -> None:
         )
         _offer(stage, cast.mallory, bomb, "Better continents", "Apache-2.0", "continents")
         _refused(stage, cast.amira, told, "a NaN bomb")
-        huge = _changed(cast.mallory.home / "huge.delta", delta, tensors, lambda a: a, scale=100.0)
+        huge = changed(cast.mallory.home / "huge.delta", delta, tensors, lambda a: a, scale=100.0)
         _offer(stage, cast.mallory, huge, "Continents, stronger", "Apache-2.0", "continents")
         _refused(stage, cast.amira, told, "a delta a hundred times too large")
         _offer(stage, cast.mallory, honest, "Continents, again", "CC-BY-NC-4.0", "continents")
@@ -253,8 +253,10 @@ def _hostile_weights(stage: Stage, cast: Cast, told: Told) -> None:
         _refused(stage, cast.adil, told, "fixes its eval, ruins the rest")
 
 
-def _changed(path: Path, delta: Delta, tensors: Mapping[Digest, Array], change: Any, scale: float = 1.0) -> Path:
-    """The same delta with other numbers in it."""
+def changed(
+    path: Path, delta: Delta, tensors: Mapping[Digest, Array], change: Any, *, scale: float = 1.0, base: Digest = ""
+) -> Path:
+    """The same delta with other numbers in it, or said to be made on another base."""
     made: dict[Digest, Array] = {}
 
     def other(ref: TensorRef, array: Array) -> TensorRef:
@@ -267,7 +269,7 @@ def _changed(path: Path, delta: Delta, tensors: Mapping[Digest, Array], change: 
         assert isinstance(part, Lora)
         a, b = tensors[part.a.digest], tensors[part.b.digest]
         parts[name] = Lora(a=other(part.a, change(a)), b=other(part.b, b), scale=part.scale * scale)
-    write_delta(path, Delta(delta.base, dict(parts)), made)
+    write_delta(path, Delta(base or delta.base, dict(parts)), made)
     return path
 
 
