@@ -18,13 +18,13 @@ from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
 from safetensors.torch import save_file
 
-SIZES = dict(hidden_size=4, intermediate_size=8, num_attention_heads=2, num_key_value_heads=1, vocab_size=16)
+SIZES = {"hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
 def llama(name, layers, tied):
     folder = Path(name)
     folder.mkdir(exist_ok=True)
-    config = transformers.LlamaConfig(**SIZES, num_hidden_layers=layers, tie_word_embeddings=tied)
+    config = transformers.LlamaConfig(**SIZES, vocab_size=16, num_hidden_layers=layers, tie_word_embeddings=tied)
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     weights = {k: v.clone() for k, v in transformers.LlamaForCausalLM(config).state_dict().items()}
@@ -46,7 +46,7 @@ def planned(text):
 def task_of(task):
     loads = task.gather_tensors.arguments().values()
     names = {load.model: load._resolve_name(LoaderCache().get(load.model)) for load in loads}
-    inputs = {model: {k: v for k, v in own.items()} for model, own in task.input_parameters.items()}
+    inputs = {model: dict(own.items()) for model, own in task.input_parameters.items()}
     return {
         "shared": dict(task.parameters.items()),
         "inputs": [[str(m), names[m], inputs[m]] for m in task.model_order if m in names],
@@ -71,8 +71,9 @@ def method(spec):
         ]
         for p in spec.parameters
     }
-    limits = [[c.min_inputs, c.max_inputs, c.min_non_base, c.max_non_base] for c in [spec.contract]][0]
-    return [parameters, spec.contract.base.value, limits, spec.optional_tensor_policy.value]
+    asks = spec.contract
+    limits = [asks.min_inputs, asks.max_inputs, asks.min_non_base, asks.max_non_base]
+    return [parameters, asks.base.value, limits, spec.optional_tensor_policy.value]
 
 
 def loose(architecture):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ slices:
 """)
     told = {output.name: (str(output.inputs[0].model), output.inputs[0].tensor) for output in made.outputs}
 
-    assert list(told)[0] == "model.embed_tokens.weight"
+    assert next(iter(told)) == "model.embed_tokens.weight"
     assert told["model.embed_tokens.weight"] == ("a", "model.embed_tokens.weight")
     assert told["model.layers.2.mlp.up_proj.weight"] == ("b", "model.layers.1.mlp.up_proj.weight")
     assert told["lm_head.weight"] == ("b", "lm_head.weight")
@@ -259,7 +260,6 @@ def test_truths_step_and_whole_numbers_stay_whole():
     assert found == [True, True, False]
     assert outputs(planned(karcher % '"7.0"'))["model.norm.weight"].parameters == {"max_iter": 7, "tol": 1e-5}
     assert planned(karcher % "[1, 3, 5]").outputs[-1].parameters["max_iter"] == 1
-    assert "whole number" in str(refused(karcher % "[1, 2]", layers=4) or "") or True
     with pytest.raises(UsageError, match="at one of the layers"):
         planned(karcher % "[1, 2]", layers=4)
 
@@ -269,10 +269,10 @@ def test_truths_step_and_whole_numbers_stay_whole():
 LINEAR = "merge_method: linear, parameters: {weight: 1}"
 TWO = "slices: [{sources: [{model: a, layer_range: %s}, {model: b, layer_range: %s}]}]"
 WRONG = {
-    "{merge_metod: linear, models: [{model: a}]}": "document 1: unknown key 'merge_metod' (did you mean 'merge_method'?)",
-    "{merge_method: lnear, models: [{model: a}]}": "document 1: merge_method: unknown 'lnear' (did you mean 'linear'?)",
-    "{models: [{model: a}]}": "document 1: merge_method: expected a text, found nothing",
-    f"{{{LINEAR}, models: [{{modl: a}}]}}": "document 1: models[0]: unknown key 'modl' (did you mean 'model'?)",
+    "{merge_metod: linear, models: [{model: a}]}": "config: unknown key 'merge_metod' (did you mean 'merge_method'?)",
+    "{merge_method: lnear, models: [{model: a}]}": "config.merge_method: unknown 'lnear' (did you mean 'linear'?)",
+    "{models: [{model: a}]}": "config.merge_method: expected a text, found nothing",
+    f"{{{LINEAR}, models: [{{modl: a}}]}}": "config.models[0]: unknown key 'modl' (did you mean 'model'?)",
     f"{{{LINEAR}, models: [{{model: a, layer_range: [0, 1]}}]}}": "models[0]: unknown key 'layer_range'",
     f"{{{LINEAR}, models: [{{model: 3}}]}}": "models[0].model: expected a text, found a whole number",
     f"{{{LINEAR}, models: [{{model: ''}}]}}": "models[0].model: an empty text",
@@ -287,14 +287,14 @@ WRONG = {
     f"{{{LINEAR}, slices: [{{sorces: []}}]}}": "slices[0]: unknown key 'sorces' (did you mean 'sources'?)",
     f"{{{LINEAR}, slices: [{{residual_weight: x}}]}}": "slices[0].sources: expected a list, found nothing",
     f"{{{LINEAR}, slices: [{{sources: [{{model: a}}]}}]}}": "slices[0].sources[0].layer_range: expected a list",
-    f"{{{LINEAR}, {TWO % ('[0, 1.5]', '[0, 1]')}}}": "layer_range: expected a whole number, found a number",
-    f"{{{LINEAR}, {TWO % ('[0, true]', '[0, 1]')}}}": "layer_range: expected a whole number, found true or false",
+    f"{{{LINEAR}, {TWO % ('[0, 1.5]', '[0, 1]')}}}": "layer_range[1]: expected a whole number, found a number",
+    f"{{{LINEAR}, {TWO % ('[0, true]', '[0, 1]')}}}": "layer_range[1]: expected a whole number, found true or false",
     f"{{{LINEAR}, {TWO % ('[2, 1]', '[0, 1]')}}}": "layer_range: not [first, last + 1]",
     f"{{{LINEAR}, {TWO % ('[0, 1, 2]', '[0, 1]')}}}": "layer_range: not [first, last + 1]",
     f"{{{LINEAR}, {TWO % ('[0, 1]', '[0, 2]')}}}": "sources of one slice have 1 and 2 layers",
     f"{{{LINEAR}, {TWO % ('[0, 9]', '[0, 9]')}}}": "a has 3 layers, not 9",
-    f"{{{LINEAR}, modules: {{x: {{}}, y: {{}}}}}}": "modules: 2 modules; we merge models of one",
-    f"{{{LINEAR}, modules: {{x: {{}}}}, models: [{{model: a}}]}}": "`modules` stands beside",
+    f"{{{LINEAR}, modules: {{x: {{}}, y: {{}}}}}}": "config.modules: 2 of them; we merge models of one",
+    f"{{{LINEAR}, modules: {{x: {{}}}}, models: [{{model: a}}]}}": "config.modules: they stand beside",
     f"{{{LINEAR}, modules: {{x: {{slice: []}}}}}}": "modules.x: unknown key 'slice' (did you mean 'slices'?)",
     f"{{{LINEAR}, dtype: bfloat, models: [{{model: a}}]}}": "dtype: unknown 'bfloat' (did you mean 'bfloat16'?)",
     f"{{{LINEAR}, chat_template: 3, models: [{{model: a}}]}}": "chat_template: expected a text",
@@ -304,8 +304,8 @@ WRONG = {
     f"{{{LINEAR}, tokenizer: {{tokens: {{t: {{source: {{kind: model_token, model: a}}}}}}}}, models: [{{model: a}}]}}": (
         "tokenizer.tokens.t.source: one of `token` and `token_id`"
     ),
-    f"{{{LINEAR}, tokenizer: {{pad_to_multiple_of: 0}}, models: [{{model: a}}]}}": "pad_to_multiple_of: below 1",
-    f"{{{LINEAR}, tokenizer: {{source: base}}, tokenizer_source: base, models: [{{model: a}}]}}": "both `tokenizer` and",
+    f"{{{LINEAR}, tokenizer: {{pad_to_multiple_of: -1}}, models: [{{model: a}}]}}": "pad_to_multiple_of: out of bounds",
+    f"{{{LINEAR}, tokenizer: {{source: base}}, tokenizer_source: base, models: [{{model: a}}]}}": "tokenizer: it stands beside",
     "{merge_method: linear, models: [{model: a, parameters: {wieght: 1}}]}": "'wieght' (did you mean 'weight'?)",
     "{merge_method: linear, models: [{model: a, parameters: {weight: lots}}]}": "parameters.weight: not a number",
     "{merge_method: linear, models: [{model: a, parameters: {weight: .nan}}]}": "parameters.weight: not a number",
@@ -324,7 +324,11 @@ WRONG = {
     "{merge_method: model_stock, base_model: a, models: [{model: b}]}": "model_stock takes 3 or more models, not 2",
     "{merge_method: nuslerp, base_model: a, models: [{model: b}]}": "nuslerp takes 2 models besides the base, not 1",
     f"{{{LINEAR}, models: [{{model: a}}, {{model: a}}]}}": "slices[0]: the same model twice",
-    "[]": "document 1: expected a table of keys, found a list",
+    f"{{{LINEAR}, models: [{{model: a, 3: b}}]}}": "config.models[0], a key: expected a text, found a whole number",
+    f"{{{LINEAR}, {TWO % ('[0, 1]', '[0, 0x' + 'f' * 9999 + ']')}}}": "layer_range[1]: out of bounds",
+    "{merge_method: 0x" + "f" * 9999 + "}": "expected a text, found a whole number",
+    "{merge_method: linear, models: [{model: a, parameters: {weight: 0x" + "f" * 9999 + "}}]}": "weight: not a number",
+    "[]": "config: expected a table of keys, found a list",
     "": "no merge in this file",
     "{": "not YAML",
     "!!int ''": "not YAML",
@@ -360,7 +364,7 @@ def test_bounds():
     part = "{sources: [{model: a, layer_range: [0, 1000]}]}"
 
     assert "more than 1000 models" in refused(f"{{{LINEAR}, models: [{many}]}}")
-    assert "more than 10000 slices" in refused(f"{{{LINEAR}, slices: [{slices}]}}")
+    assert "slices: more than 10000" in refused(f"{{{LINEAR}, slices: [{slices}]}}")
     assert "layers to read" in refused(f"{{{LINEAR}, slices: [{', '.join([part] * 201)}]}}", layers=1000)
 
 
@@ -395,17 +399,15 @@ def test_a_model_that_lacks_a_tensor_is_named():
     assert "b has no tensor model.layers.1.mlp.up_proj.weight" in refused(text, models={"b": short})
     assert "a has no tensor model.layers.1.mlp.up_proj.weight" in refused(text, models={"a": short})
     [config] = parse_config(text)
-    with pytest.raises(UsageError, match="more than one stack of layers: model.layers., vision.blocks."):
+    with pytest.raises(UsageError, match=r"more than one stack of layers: model\.layers\., vision\.blocks\."):
         plan(config, lambda model: two, lambda model: 3)
 
 
 @given(st.text(alphabet="{}[]:,&*!<->|'\"\n a1.", max_size=80))
 def test_no_text_breaks_the_reader(text):
     """Whatever is written is read or refused in our own words."""
-    try:
+    with suppress(SouqError):
         parse_config(text)
-    except SouqError:
-        pass
 
 
 # --- mergekit itself

@@ -34,6 +34,7 @@ MAX_TEXT = 1 << 20  # characters of YAML
 MAX_NODES = 1 << 18  # after aliases: a kilobyte of them can stand for a terabyte
 MAX_MODELS = 1000
 MAX_SLICES = 10_000
+ALL = -1  # a `layer_range` ends with its model
 MAX_READS = 200_000  # layers read, over all slices and their sources
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 
@@ -60,23 +61,26 @@ class Contract:
     absent: Literal["merge the rest", "copy the only one", "base or nothing"] = "merge the rest"
 
 
+_WEIGHT = Parameter("weight", "float", scope="non-base", required=True)
+_MASK = Parameter("int8_mask", "bool", False)
+_GAMMA = Parameter("gamma", "float", 0.01, "non-base")
+_EPSILON = Parameter("epsilon", "float", 0.15, "non-base")
+
+
 def _arithmetic(*more: Parameter, normalize: bool = False, rescale: bool = False) -> Contract:
     return Contract(
         (
-            Parameter("int8_mask", "bool", False),
+            _MASK,
             Parameter("normalize", "bool", normalize),
             Parameter("rescale", "bool", rescale),
             Parameter("lambda", "float", 1.0),
-            Parameter("weight", "float", scope="non-base", required=True),
+            _WEIGHT,
             Parameter("density", "float", 1.0, "non-base"),
             *more,
         ),
         "required",
     )
 
-
-_GAMMA = Parameter("gamma", "float", 0.01, "non-base")
-_EPSILON = Parameter("epsilon", "float", 0.15, "non-base")
 
 KNOWN: dict[str, Contract] = {
     "linear": Contract(
@@ -90,24 +94,16 @@ KNOWN: dict[str, Contract] = {
     "della_linear": _arithmetic(_EPSILON, rescale=True),
     "breadcrumbs": _arithmetic(_GAMMA),
     "breadcrumbs_ties": _arithmetic(_GAMMA),
-    "sce": Contract((Parameter("int8_mask", "bool", False), Parameter("select_topk", "float", 1.0)), "required"),
+    "sce": Contract((_MASK, Parameter("select_topk", "float", 1.0)), "required"),
     "slerp": Contract((Parameter("t", "float", required=True),), "required", inputs=(2, 2), absent="copy the only one"),
     "nuslerp": Contract(
-        (
-            Parameter("weight", "float", scope="non-base", required=True),
-            Parameter("nuslerp_row_wise", "bool", False),
-            Parameter("nuslerp_flatten", "bool", True),
-        ),
+        (_WEIGHT, Parameter("nuslerp_row_wise", "bool", False), Parameter("nuslerp_flatten", "bool", True)),
         "optional",
         others=(2, 2),
         absent="copy the only one",
     ),
     "multislerp": Contract(
-        (
-            Parameter("weight", "float", scope="non-base", required=True),
-            Parameter("normalize_weights", "bool", True),
-            Parameter("eps", "float", 1e-8),
-        ),
+        (_WEIGHT, Parameter("normalize_weights", "bool", True), Parameter("eps", "float", 1e-8)),
         "optional",
         others=(1, math.inf),
     ),
@@ -146,11 +142,11 @@ Settings = Mapping[str, tuple[Rule, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Layers [start, stop) of a model, or all of them."""
+    """A run of a model's layers: from the first of `layer_range` up to, and without, the second."""
 
     model: ModelRef
-    layer_range: tuple[int, int] | None
     parameters: Settings
+    layer_range: tuple[int, int] = (0, ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +199,12 @@ class MergeConfig:
         listed = [source.model for part in self.slices for source in part.sources]
         return tuple(dict.fromkeys([*listed, *([self.base_model] if self.base_model else [])]))
 
+    def paths(self) -> set[str]:
+        """Everything named as a model, were it only for its tokens."""
+        asked = self.tokenizer or Tokenizer()
+        tokens = [asked.source, *(token.source for token in asked.tokens.values())]
+        return {model.path for model in [*self.models, *tokens] if isinstance(model, ModelRef)}
+
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -211,13 +213,15 @@ def parse_config(text: str) -> list[MergeConfig]:
     """The merges of a file, each after those whose results it uses by name.
 
     Raises:
-        UsageError: not YAML, out of bounds, or a key, method, parameter or type mergekit would not know.
+        UsageError: not YAML, out of bounds, or a key, method, parameter or type that mergekit does not have.
         Hostile: a text that would steer the terminal it is shown on.
     """
-    found = [_config(document, f"document {i}") for i, document in enumerate(_documents(text), 1)]
-    if not found:
+    documents = _documents(text)
+    if not documents:
         raise UsageError("no merge in this file", hint="it starts with `merge_method:`")
-    return _in_order(found) if len(found) > 1 else found
+    if len(documents) == 1:
+        return [_config(_At("config", documents[0]))]
+    return _in_order([_config(_At(f"config {i}", document)) for i, document in enumerate(documents, 1)])
 
 
 def _documents(text: str) -> list[Any]:
@@ -230,10 +234,10 @@ def _documents(text: str) -> list[Any]:
             node = loader.get_node()
             _refuse_bomb(node)
             documents.append(loader.construct_document(node))
+        refuse_control(documents, where="config")
     # Explicit tags (`!!int ""`) make PyYAML's constructors fail in ways of their own.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UsageError(f"not YAML: {error}") from error
-    refuse_control(documents, where="merge config")
     return documents
 
 
@@ -253,194 +257,241 @@ def _refuse_bomb(document: yaml.Node) -> None:
 def _in_order(configs: list[MergeConfig]) -> list[MergeConfig]:
     named = {config.name: config for config in configs}
     if len(named) < len(configs):
-        raise UsageError("two documents have the same name, or two have none", hint="give each its own `name:`")
-    uses = {name: [model.path for model in config.models if model.path in named] for name, config in named.items()}
+        raise UsageError("two merges have the same name, or two have none", hint="give each its own `name:`")
+    uses = {name: [path for path in config.paths() if path in named] for name, config in named.items()}
     try:
         return [named[name] for name in TopologicalSorter(uses).static_order()]
     except CycleError as error:
         raise UsageError(f"merges wait for each other: {' -> '.join(map(str, error.args[1]))}") from error
 
 
-_TOP = {"merge_method", "base_model", "dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template", "name"}
-_BODY = {"models", "slices", "parameters"}
-_SLICE = {"sources", "base_model", "residual_weight", "residual_scale", "parameters"}
+_CALLED = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
+_CALLED |= {dict: "a table of keys", type(None): "nothing"}
 
 
-def _config(document: Any, where: str) -> MergeConfig:
-    top = _table(document, _TOP | _BODY | {"modules"}, where)
-    method = _word(top.get("merge_method"), KNOWN, f"{where}: merge_method")
-    body, module = top, {}
-    if top.get("modules"):
-        if top.get("models") or top.get("slices"):
-            raise UsageError(f"{where}: `modules` stands beside `models` or `slices`", hint="keep one of them")
-        body = module = _only_module(top["modules"], f"{where}: modules")
-    base = _maybe(top, "base_model", _model, f"{where}: ")
+@dataclass(frozen=True, slots=True)
+class _At:
+    """A value of the file and where it stands, so that one line can say what is wrong with it."""
+
+    where: str
+    value: Any
+
+    def wrong(self, message: str, *, hint: str | None = None) -> UsageError:
+        return UsageError(f"{self.where}: {message}", hint=hint)
+
+    def be(self, kind: type[T]) -> T:
+        if type(self.value) is not kind:
+            found = _CALLED.get(type(self.value), type(self.value).__name__)
+            raise self.wrong(f"expected {_CALLED[kind]}, found {found}")
+        return self.value
+
+    def items(self) -> list[_At]:
+        return [_At(f"{self.where}[{i}]", item) for i, item in enumerate(self.be(list))]
+
+    def entries(self) -> dict[str, _At]:
+        said = self.be(dict)
+        return {_At(f"{self.where}, a key", key).be(str): _At(f"{self.where}.{key}", said[key]) for key in said}
+
+    def table(self, known: Iterable[str]) -> dict[str, _At]:
+        """Every known key; nothing stands at those that were not written."""
+        said = self.entries()
+        for key in said:
+            if key not in known:
+                raise self.wrong(f"unknown key {key!r}{nearest(key, known)}", hint=f"known: {_listed(known)}")
+        return {key: said.get(key, _At(f"{self.where}.{key}", None)) for key in known}
+
+    def text(self) -> str:
+        if not (found := self.be(str)):
+            raise self.wrong("an empty text")
+        return found
+
+    def word(self, known: Iterable[str]) -> str:
+        if (found := self.text()) not in known:
+            raise self.wrong(f"unknown {found!r}{nearest(found, known)}", hint=f"known: {_listed(known)}")
+        return found
+
+    def count(self) -> int:
+        if not 0 <= (found := self.be(int)) < 1 << 31:
+            raise self.wrong("out of bounds")
+        return found
+
+    def maybe(self, read: Callable[[_At], T]) -> T | None:
+        return None if self.value is None else read(self)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words))
+
+
+_BODY = ("models", "slices", "parameters")
+_TOP = ("name", "merge_method", "modules", *_BODY, "base_model", "dtype", "out_dtype")
+_WORDS = ("tokenizer", "tokenizer_source", "chat_template")
+
+
+def _config(at: _At) -> MergeConfig:
+    top = at.table(_TOP + _WORDS)
+    method = top["merge_method"].word(KNOWN)
+    base = top["base_model"].maybe(_model)
+    body = _only_module(top) if top["modules"].value else top
     config = MergeConfig(
         method=method,
-        slices=_slices(body, base, method, f"{where}: "),
-        module_parameters=_settings(module.get("parameters"), method, f"{where}: modules.parameters"),
-        parameters=_settings(top.get("parameters"), method, f"{where}: parameters"),
+        slices=_slices(at, body, base, method),
+        module_parameters={} if body is top else _settings(body["parameters"], method),
+        parameters=_settings(top["parameters"], method),
         base_model=base,
-        dtype=_maybe(top, "dtype", _dtype, f"{where}: "),
-        out_dtype=_maybe(top, "out_dtype", _dtype, f"{where}: "),
-        tokenizer=_tokenizer(top, f"{where}: "),
-        chat_template=_maybe(top, "chat_template", _text, f"{where}: "),
-        name=_maybe(top, "name", _text, f"{where}: "),
+        dtype=top["dtype"].maybe(_dtype),
+        out_dtype=top["out_dtype"].maybe(_dtype),
+        tokenizer=_tokenizer(top),
+        chat_template=top["chat_template"].maybe(_At.text),
+        name=top["name"].maybe(_At.text),
     )
     if len(config.models) > MAX_MODELS:
-        raise UsageError(f"{where}: more than {MAX_MODELS} models")
+        raise at.wrong(f"more than {MAX_MODELS} models")
     return config
 
 
-def _only_module(value: Any, where: str) -> dict[str, Any]:
-    modules = _is(dict, value, where)
+def _only_module(top: dict[str, _At]) -> dict[str, _At]:
+    if top["models"].value or top["slices"].value:
+        raise top["modules"].wrong("they stand beside `models` or `slices`", hint="keep one of them")
+    modules = top["modules"].entries()
     if len(modules) != 1:
-        raise UsageError(f"{where}: {len(modules)} modules; we merge models of one", hint="merge them one by one")
-    [(name, body)] = modules.items()
-    return _table(body, _BODY, f"{where}.{name}")
+        raise top["modules"].wrong(f"{len(modules)} of them; we merge models of one", hint="merge them one by one")
+    return modules.popitem()[1].table(_BODY)
 
 
-def _slices(body: dict[str, Any], base: ModelRef | None, method: str, where: str) -> tuple[Slice, ...]:
-    if bool(body.get("models")) == bool(body.get("slices")):
-        raise UsageError(f"{where}one of `models` and `slices` is needed, and only one")
-    if body.get("slices"):
-        slices = _is(list, body["slices"], f"{where}slices")
-        if len(slices) > MAX_SLICES:
-            raise UsageError(f"{where}more than {MAX_SLICES} slices")
-        return tuple(_slice(part, method, f"{where}slices[{i}]") for i, part in enumerate(slices))
-    sources = _sources(body["models"], {"model", "parameters"}, method, f"{where}models")
+def _slices(at: _At, body: dict[str, _At], base: ModelRef | None, method: str) -> tuple[Slice, ...]:
+    if bool(body["models"].value) == bool(body["slices"].value):
+        raise at.wrong("one of `models` and `slices` is needed, and only one")
+    if body["slices"].value:
+        if len(body["slices"].be(list)) > MAX_SLICES:
+            raise body["slices"].wrong(f"more than {MAX_SLICES}")
+        return tuple(_slice(item, method) for item in body["slices"].items())
+    sources = tuple(_source(item.table(("model", "parameters")), method) for item in body["models"].items())
     if base and all(source.model != base for source in sources):
-        sources += (Source(base, None, {}),)
+        sources += (Source(base, {}),)
     return (Slice(sources),)
 
 
-def _slice(value: Any, method: str, where: str) -> Slice:
-    table = _table(value, _SLICE, where)
+def _slice(at: _At, method: str) -> Slice:
+    said = at.table(("sources", "base_model", "residual_weight", "residual_scale", "parameters"))
+    if not (sources := said["sources"].items()):
+        raise said["sources"].wrong("no model in it")
     return Slice(
-        sources=_sources(table.get("sources"), {"model", "layer_range", "parameters"}, method, f"{where}.sources"),
-        base_model=_maybe(table, "base_model", _model, f"{where}."),
-        residual_weight=_maybe(table, "residual_weight", _number, f"{where}."),
-        residual_scale=_maybe(table, "residual_scale", _number, f"{where}."),
-        parameters=_settings(table.get("parameters"), method, f"{where}.parameters"),
+        tuple(_source(item.table(("model", "layer_range", "parameters")), method) for item in sources),
+        base_model=said["base_model"].maybe(_model),
+        residual_weight=said["residual_weight"].maybe(lambda at: float(_scalar(at, "float"))),
+        residual_scale=said["residual_scale"].maybe(lambda at: float(_scalar(at, "float"))),
+        parameters=_settings(said["parameters"], method),
     )
 
 
-def _sources(value: Any, keys: set[str], method: str, where: str) -> tuple[Source, ...]:
-    if not _is(list, value, where):
-        raise UsageError(f"{where}: no model in it")
-    return tuple(
-        _source(_table(item, keys, f"{where}[{i}]"), keys, method, f"{where}[{i}]") for i, item in enumerate(value)
-    )
+def _source(said: dict[str, _At], method: str) -> Source:
+    layers = _range(said["layer_range"]) if "layer_range" in said else (0, ALL)
+    return Source(_model(said["model"]), _settings(said["parameters"], method), layers)
 
 
-def _source(table: dict[str, Any], keys: set[str], method: str, where: str) -> Source:
-    return Source(
-        model=_model(table.get("model"), f"{where}.model"),
-        layer_range=_range(table.get("layer_range"), f"{where}.layer_range") if "layer_range" in keys else None,
-        parameters=_settings(table.get("parameters"), method, f"{where}.parameters"),
-    )
-
-
-def _range(value: Any, where: str) -> tuple[int, int]:
-    ends = [_is(int, end, where) for end in _is(list, value, where)]
-    if len(ends) != 2 or not 0 <= ends[0] <= ends[1]:
-        raise UsageError(f"{where}: not [first, last + 1]", hint="`layer_range: [0, 8]` takes layers 0 to 7")
+def _range(at: _At) -> tuple[int, int]:
+    ends = [end.count() for end in at.items()]
+    if len(ends) != 2 or ends[0] > ends[1]:
+        raise at.wrong("not [first, last + 1]", hint="`layer_range: [0, 8]` takes layers 0 to 7")
     return ends[0], ends[1]
 
 
-def _model(value: Any, where: str) -> ModelRef:
-    if isinstance(value, dict):
-        table = _table(value, {"model", "lora", "override_architecture"}, where)
-        return replace(
-            _path(table.get("model"), f"{where}.model"),
-            lora=_maybe(table, "lora", _path, f"{where}."),
-            override_architecture=_maybe(table, "override_architecture", _text, f"{where}."),
-        )
-    model, *lora = _text(value, where).split("+")
-    if len(lora) > 1:
-        raise UsageError(f"{where}: {value!r} names more than one adapter", hint="write `model+lora`")
-    return replace(_path(model, where), lora=_path(lora[0], where) if lora else None)
+def _model(at: _At) -> ModelRef:
+    if isinstance(at.value, dict):
+        said = at.table(("model", "lora", "override_architecture"))
+        lora, other = said["lora"].maybe(_path), said["override_architecture"].maybe(_At.text)
+        return replace(_path(said["model"]), lora=lora, override_architecture=other)
+    model, *adapters = at.text().split("+")
+    if len(adapters) > 1:
+        raise at.wrong(f"{at.value!r} names more than one adapter", hint="write `model+lora`")
+    return replace(_path(_At(at.where, model)), lora=_path(_At(at.where, adapters[0])) if adapters else None)
 
 
-def _path(value: Any, where: str) -> ModelRef:
-    if isinstance(value, dict):
-        table = _table(value, {"path", "revision"}, where)
-        return ModelRef(_text(table.get("path"), f"{where}.path"), _maybe(table, "revision", _text, f"{where}."))
-    path, *revision = _text(value, where).split("@")
+def _path(at: _At) -> ModelRef:
+    if isinstance(at.value, dict):
+        said = at.table(("path", "revision"))
+        return ModelRef(said["path"].text(), said["revision"].maybe(_At.text))
+    path, *revision = at.text().split("@")
     if len(revision) > 1 or not path:
-        raise UsageError(f"{where}: {value!r} is not a model", hint="write `path` or `path@revision`")
+        raise at.wrong(f"{at.value!r} is not a model", hint="write `path` or `path@revision`")
     return ModelRef(path, revision[0] or None if revision else None)
 
 
-def _tokenizer(top: dict[str, Any], where: str) -> Tokenizer | None:
-    if top.get("tokenizer_source") and top.get("tokenizer"):
-        raise UsageError(f"{where}both `tokenizer` and `tokenizer_source`", hint="keep `tokenizer`")
-    if top.get("tokenizer_source") is not None:
-        return Tokenizer(_vocabulary(top["tokenizer_source"], f"{where}tokenizer_source"))
-    if top.get("tokenizer") is None:
-        return None
-    where += "tokenizer"
-    table = _table(top["tokenizer"], {"source", "tokens", "pad_to_multiple_of"}, where)
-    tokens = _is(dict, table.get("tokens") or {}, f"{where}.tokens")
+def _dtype(at: _At) -> str:
+    return _At(at.where, at.text().removeprefix("torch.")).word(DTYPES)
+
+
+def _tokenizer(top: dict[str, _At]) -> Tokenizer | None:
+    old, new = top["tokenizer_source"], top["tokenizer"]
+    if old.value and new.value:
+        raise new.wrong("it stands beside `tokenizer_source`", hint="keep `tokenizer`")
+    if new.value is None:
+        return old.maybe(lambda at: Tokenizer(_vocabulary(at)))
+    said = new.table(("source", "tokens", "pad_to_multiple_of"))
+    tokens = said["tokens"].maybe(_At.entries) or {}
     return Tokenizer(
-        _vocabulary(table.get("source", "union"), f"{where}.source"),
-        {_text(token, f"{where}.tokens"): _token(said, f"{where}.tokens.{token}") for token, said in tokens.items()},
-        _maybe(table, "pad_to_multiple_of", _count, f"{where}."),
+        said["source"].maybe(_vocabulary) or "union",
+        {token: _token(at) for token, at in tokens.items()},
+        said["pad_to_multiple_of"].maybe(_At.count),
     )
 
 
-def _vocabulary(value: Any, where: str) -> ModelRef | Literal["union", "base"]:
-    return value if value in ("union", "base") else _model(value, where)
+def _vocabulary(at: _At) -> ModelRef | Literal["union", "base"]:
+    return at.value if at.value in ("union", "base") else _model(at)
 
 
-def _token(value: Any, where: str) -> Token:
-    table = _table(value, {"source", "force"}, where)
-    force, source = _is(bool, table.get("force", False), f"{where}.force"), table.get("source")
-    if not isinstance(source, dict) or "kind" not in source:
-        return Token(_maybe(table, "source", _model, f"{where}."), force=force)
-    source = _table(source, {"kind", "model", "token", "token_id"}, f"{where}.source")
-    if _word(source["kind"], ("zero", "model_token"), f"{where}.source.kind") == "zero":
+def _token(at: _At) -> Token:
+    said = at.table(("source", "force"))
+    force, source = said["force"].maybe(lambda at: at.be(bool)) or False, said["source"]
+    if not isinstance(source.value, dict) or "kind" not in source.value:
+        return Token(source.maybe(_model), force=force)
+    found = source.table(("kind", "model", "token", "token_id"))
+    if found["kind"].word(("zero", "model_token")) == "zero":
         return Token("zero", force=force)
-    token, number = (source.get(key) for key in ("token", "token_id"))
+    token, number = found["token"].maybe(_At.text), found["token_id"].maybe(_At.count)
     if (token is None) == (number is None):
-        raise UsageError(f"{where}.source: one of `token` and `token_id` is needed, and only one")
-    chosen = _text(token, f"{where}.source.token") if number is None else _is(int, number, f"{where}.source.token_id")
-    return Token(_model(source.get("model"), f"{where}.source.model"), chosen, force)
+        raise source.wrong("one of `token` and `token_id` is needed, and only one")
+    return Token(_model(found["model"]), number if token is None else token, force)
 
 
-def _settings(value: Any, method: str, where: str) -> Settings:
+def _settings(at: _At, method: str) -> Settings:
     kinds = {parameter.name: parameter.kind for parameter in KNOWN[method].parameters}
+    said = at.maybe(_At.entries) or {}
     # Another method's parameter is no mistake: files keep them when their method changes, and mergekit lets them be.
-    table = {} if value is None else _table(value, _PARAMETERS, where, hint=f"{method} takes {_listed(kinds)}")
-    return {name: _rules(said, kinds.get(name), f"{where}.{name}") for name, said in table.items()}
+    for name in said.keys() - _PARAMETERS:
+        raise at.wrong(f"unknown parameter {name!r}{nearest(name, kinds)}", hint=f"{method} takes {_listed(kinds)}")
+    return {name: _rules(value, kinds.get(name)) for name, value in said.items()}
 
 
-def _rules(value: Any, kind: Kind | None, where: str) -> tuple[Rule, ...]:
-    said = [value] if isinstance(value, dict) else value
-    if isinstance(said, list) and any(isinstance(item, dict) for item in said):
-        return tuple(_rule(item, kind, f"{where}[{i}]") for i, item in enumerate(said))
-    return (Rule("*", _gradient(said, kind, where)),)
+def _rules(at: _At, kind: Kind | None) -> tuple[Rule, ...]:
+    if isinstance(at.value, dict):
+        return (_rule(at, kind),)
+    if isinstance(at.value, list) and any(isinstance(item, dict) for item in at.value):
+        return tuple(_rule(item, kind) for item in at.items())
+    return (Rule("*", _gradient(at, kind)),)
 
 
-def _rule(value: Any, kind: Kind | None, where: str) -> Rule:
-    table = _table(value, {"filter", "value"}, where)
-    chosen = _maybe(table, "filter", lambda said, where: _is(str, said, where), f"{where}.")
-    return Rule("*" if chosen is None else chosen, _gradient(table.get("value"), kind, f"{where}.value"))
+def _rule(at: _At, kind: Kind | None) -> Rule:
+    said = at.table(("filter", "value"))
+    chosen = said["filter"].maybe(lambda at: at.be(str))
+    return Rule("*" if chosen is None else chosen, _gradient(said["value"], kind))
 
 
-def _gradient(value: Any, kind: Kind | None, where: str) -> tuple[Scalar, ...]:
-    return tuple(_scalar(item, kind, where) for item in (value if isinstance(value, list) else [value]))
+def _gradient(at: _At, kind: Kind | None) -> tuple[Scalar, ...]:
+    return tuple(_scalar(item, kind) for item in (at.items() if isinstance(at.value, list) else [at]))
 
 
-def _scalar(value: Any, kind: Kind | None, where: str) -> Scalar:
-    if type(value) not in (bool, int, float, str):
-        raise UsageError(f"{where}: expected a value, found {_called(type(value))}")
+def _scalar(at: _At, kind: Kind | None) -> Scalar:
+    if type(at.value) not in (bool, int, float, str):
+        raise at.wrong(f"expected a value, found {_CALLED.get(type(at.value), type(at.value).__name__)}")
     try:
-        return value if kind is None else _COERCE[kind](value)
+        return at.value if kind is None else _READ[kind](at.value)
     except (ValueError, LookupError, OverflowError) as error:
-        raise UsageError(f"{where}: not {_KINDS[kind]}") from error
+        raise at.wrong(f"not {_CALLED[_KINDS[kind or 'float']]}") from error
 
 
+# What mergekit takes for a number or a truth is wide, and YAML reads `1e-5` as a text.
 def _float(value: Scalar) -> float:
     if not math.isfinite(found := float(value)):
         raise ValueError(value)
@@ -459,63 +510,8 @@ def _bool(value: Scalar) -> bool:
 
 _BOOLS = dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True)
 _BOOLS |= dict.fromkeys(("false", "f", "no", "n", "off", "0"), False)
-_COERCE: dict[Kind, Callable[[Scalar], bool | int | float]] = {"bool": _bool, "int": _int, "float": _float}
-_KINDS: dict[Kind | None, str] = {"bool": "true or false", "int": "a whole number", "float": "a number"}
-
-
-def _table(value: Any, keys: set[str], where: str, *, hint: str | None = None) -> dict[str, Any]:
-    for key in _is(dict, value, where):
-        if key not in keys:
-            told = hint or f"known here: {_listed(keys)}"
-            raise UsageError(f"{where}: unknown key {str(key)!r}{nearest(str(key), keys)}", hint=told)
-    found: dict[str, Any] = value
-    return found
-
-
-def _maybe(table: dict[str, Any], key: str, read: Callable[[Any, str], T], where: str) -> T | None:
-    return None if table.get(key) is None else read(table[key], f"{where}{key}")
-
-
-def _is(kind: type[T], value: Any, where: str) -> T:
-    if type(value) is not kind:
-        raise UsageError(f"{where}: expected {_called(kind)}, found {_called(type(value))}")
-    return value
-
-
-def _called(kind: type[Any]) -> str:
-    words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
-    return words.get(kind, {dict: "a table of keys", type(None): "nothing"}.get(kind, kind.__name__))
-
-
-def _text(value: Any, where: str) -> str:
-    if not (found := _is(str, value, where)):
-        raise UsageError(f"{where}: an empty text")
-    return found
-
-
-def _number(value: Any, where: str) -> float:
-    return float(_scalar(value, "float", where))
-
-
-def _count(value: Any, where: str) -> int:
-    if (found := _is(int, value, where)) < 1:
-        raise UsageError(f"{where}: below 1")
-    return found
-
-
-def _dtype(value: Any, where: str) -> str:
-    return _word(_text(value, where).removeprefix("torch."), DTYPES, where)
-
-
-def _word(value: Any, known: Iterable[str], where: str) -> str:
-    word = _text(value, where)
-    if word not in known:
-        raise UsageError(f"{where}: unknown {word!r}{nearest(word, known)}", hint=f"known: {_listed(known)}")
-    return word
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(sorted(words))
+_READ: dict[Kind, Callable[[Scalar], bool | int | float]] = {"bool": _bool, "int": _int, "float": _float}
+_KINDS: dict[Kind, type[Any]] = {"bool": bool, "int": int, "float": float}
 
 
 # --- planning ----------------------------------------------------------------------------------------------------
@@ -569,9 +565,10 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
         UsageError: a method's contract is broken, a required parameter has no value for some tensor, or a tensor is
             absent from a model or of another shape there. Vocabularies may differ in size: aligning them is not ours.
     """
-    parts = tuple(_filled(part, layers) for part in config.slices)
-    for i, part in enumerate(parts):
+    parts = []
+    for i, part in enumerate(config.slices):
         _check_inputs(config, [source.model for source in part.sources], _base(config, part), f"slices[{i}]")
+        parts.append(replace(part, sources=tuple(_within(source, layers(source.model)) for source in part.sources)))
     if sum(_length(part) * len(part.sources) for part in parts) > MAX_READS:
         raise UsageError(f"more than {MAX_READS} layers to read")
     outputs = tuple(_outputs(config, parts, cache(lambda model: _anatomy(model, tensors(model)))))
@@ -596,23 +593,15 @@ def _unused(config: MergeConfig) -> tuple[str, ...]:
     return tuple(sorted({name for settings in said for name in settings} - taken))
 
 
-def _filled(part: Slice, layers: Callable[[ModelRef], int]) -> Slice:
-    return replace(part, sources=tuple(_with_range(source, layers(source.model)) for source in part.sources))
-
-
-def _with_range(source: Source, depth: int) -> Source:
-    start, stop = source.layer_range or (0, depth)
+def _within(source: Source, depth: int) -> Source:
+    start, stop = source.layer_range
     if stop > depth:
         raise UsageError(f"{source.model} has {depth} layers, not {stop}", hint="shorten its `layer_range`")
-    return replace(source, layer_range=(start, stop))
-
-
-def _start(source: Source) -> int:
-    return source.layer_range[0] if source.layer_range else 0
+    return replace(source, layer_range=(start, depth if stop == ALL else stop))
 
 
 def _length(part: Slice) -> int:
-    lengths = {source.layer_range[1] - source.layer_range[0] for source in part.sources if source.layer_range}
+    lengths = {stop - start for start, stop in (source.layer_range for source in part.sources)}
     if len(lengths) > 1:
         raise UsageError(f"sources of one slice have {' and '.join(map(str, sorted(lengths)))} layers")
     return lengths.pop()
@@ -678,13 +667,14 @@ def _anatomy(model: ModelRef, shapes: Shapes) -> _Anatomy:
     if len(stems) > 1:
         raise UsageError(f"{model} has more than one stack of layers: {_listed(stems)}")
     before = tuple(name for name in loose if _BEFORE.search(name))
-    return _Anatomy(shapes, "".join(stems), before, inside, tuple(name for name in loose if name not in before))
+    after = tuple(name for name in loose if not _BEFORE.search(name))
+    return _Anatomy(shapes, "".join(stems), before, inside, after)
 
 
 Anatomies = Callable[[ModelRef], _Anatomy]
 
 
-def _outputs(config: MergeConfig, parts: tuple[Slice, ...], of: Anatomies) -> Iterable[Output]:
+def _outputs(config: MergeConfig, parts: list[Slice], of: Anatomies) -> Iterable[Output]:
     first, last = parts[0], parts[-1]
     yield from _loose(config, first, [of(source.model).before for source in first.sources], of)
     depth = 0
@@ -705,9 +695,9 @@ def _loose(config: MergeConfig, part: Slice, names: list[tuple[str, ...]], of: A
 
 def _layer(config: MergeConfig, part: Slice, i: int, stem: str, of: Anatomies) -> Iterable[Output]:
     t = i / (_length(part) - 1) if _length(part) > 1 else 1.0
-    stems = [f"{of(source.model).stem}{_start(source) + i}." for source in part.sources]
-    for rest in _union(of(source.model).inside.get(_start(source) + i, []) for source in part.sources):
-        yield from _output(config, part, stem + rest, [theirs + rest for theirs in stems], t, of)
+    read = [(of(source.model), source.layer_range[0] + i) for source in part.sources]
+    for rest in _union(model.inside.get(layer, []) for model, layer in read):
+        yield from _output(config, part, stem + rest, [f"{model.stem}{layer}.{rest}" for model, layer in read], t, of)
 
 
 def _union(names: Iterable[Iterable[str]]) -> Iterable[str]:
