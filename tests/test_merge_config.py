@@ -267,6 +267,8 @@ def test_truths_step_and_whole_numbers_stay_whole():
 # --- what is refused
 
 LINEAR = "merge_method: linear, parameters: {weight: 1}"
+OF_A = f"{LINEAR}, models: [{{model: a}}]"
+WEIGHT = "{merge_method: linear, models: [{model: a, parameters: {weight: %s}}]}"
 TWO = "slices: [{sources: [{model: a, layer_range: %s}, {model: b, layer_range: %s}]}]"
 WRONG = {
     "{merge_metod: linear, models: [{model: a}]}": "config: unknown key 'merge_metod' (did you mean 'merge_method'?)",
@@ -300,26 +302,26 @@ WRONG = {
     f"{{{LINEAR}, chat_template: 3, models: [{{model: a}}]}}": "chat_template: expected a text",
     f"{{{LINEAR}, tokenizer: union, models: [{{model: a}}]}}": "tokenizer: expected a table of keys, found a text",
     f"{{{LINEAR}, tokenizer: {{src: a}}, models: [{{model: a}}]}}": "tokenizer: unknown key 'src'",
-    f"{{{LINEAR}, tokenizer: {{tokens: {{t: {{source: {{kind: zro}}}}}}}}, models: [{{model: a}}]}}": "unknown 'zro'",
-    f"{{{LINEAR}, tokenizer: {{tokens: {{t: {{source: {{kind: model_token, model: a}}}}}}}}, models: [{{model: a}}]}}": (
+    f"{{{OF_A}, tokenizer: {{tokens: {{t: {{source: {{kind: zro}}}}}}}}}}": "unknown 'zro'",
+    f"{{{OF_A}, tokenizer: {{tokens: {{t: {{source: {{kind: model_token, model: a}}}}}}}}}}": (
         "tokenizer.tokens.t.source: one of `token` and `token_id`"
     ),
     f"{{{LINEAR}, tokenizer: {{pad_to_multiple_of: -1}}, models: [{{model: a}}]}}": "pad_to_multiple_of: out of bounds",
-    f"{{{LINEAR}, tokenizer: {{source: base}}, tokenizer_source: base, models: [{{model: a}}]}}": "tokenizer: it stands beside",
+    f"{{{OF_A}, tokenizer: {{source: base}}, tokenizer_source: base}}": "tokenizer: it stands beside",
     "{merge_method: linear, models: [{model: a, parameters: {wieght: 1}}]}": "'wieght' (did you mean 'weight'?)",
-    "{merge_method: linear, models: [{model: a, parameters: {weight: lots}}]}": "parameters.weight: not a number",
-    "{merge_method: linear, models: [{model: a, parameters: {weight: .nan}}]}": "parameters.weight: not a number",
+    WEIGHT % "lots": "parameters.weight: not a number",
+    WEIGHT % ".nan": "parameters.weight: not a number",
     "{merge_method: linear, models: [{model: a, parameters: {weight: }}]}": "expected a value, found nothing",
-    "{merge_method: linear, models: [{model: a, parameters: {weight: [{value: {}}]}}]}": "weight[0].value: expected",
-    "{merge_method: linear, models: [{model: a, parameters: {weight: [{valu: 1}]}}]}": "(did you mean 'value'?)",
-    "{merge_method: linear, models: [{model: a, parameters: {weight: [1, {value: 1}]}}]}": "weight[0]: expected a table",
-    "{merge_method: linear, models: [{model: a, parameters: {weight: {filter: 3, value: 1}}}]}": "filter: expected a text",
+    WEIGHT % "[{value: {}}]": "weight[0].value: expected",
+    WEIGHT % "[{valu: 1}]": "(did you mean 'value'?)",
+    WEIGHT % "[1, {value: 1}]": "weight[0]: expected a table",
+    WEIGHT % "{filter: 3, value: 1}": "filter: expected a text",
     f"{{{LINEAR.replace('1', '1, normalize: 2')}, models: [{{model: a}}]}}": "normalize: not true or false",
     "{merge_method: karcher, parameters: {max_iter: 1.5}, models: [{model: a}]}": "max_iter: not a whole number",
     "{merge_method: linear, models: [{model: a}]}": "no `weight` for model.embed_tokens.weight of a",
     "{merge_method: slerp, base_model: a, models: [{model: b}]}": "no `t` for model.embed_tokens.weight",
     "{merge_method: ties, models: [{model: a}]}": "ties needs a base model",
-    "{merge_method: ties, base_model: c, slices: [{sources: [{model: a, layer_range: [0, 1]}]}]}": "base model c is not",
+    "{merge_method: ties, base_model: c, slices: [{sources: [{model: a, layer_range: [0, 1]}]}]}": "model c is not",
     "{merge_method: slerp, base_model: a, models: [{model: b}, {model: c}]}": "slerp takes 2 models, not 3",
     "{merge_method: model_stock, base_model: a, models: [{model: b}]}": "model_stock takes 3 or more models, not 2",
     "{merge_method: nuslerp, base_model: a, models: [{model: b}]}": "nuslerp takes 2 models besides the base, not 1",
@@ -327,7 +329,7 @@ WRONG = {
     f"{{{LINEAR}, models: [{{model: a, 3: b}}]}}": "config.models[0], a key: expected a text, found a whole number",
     f"{{{LINEAR}, {TWO % ('[0, 1]', '[0, 0x' + 'f' * 9999 + ']')}}}": "layer_range[1]: out of bounds",
     "{merge_method: 0x" + "f" * 9999 + "}": "expected a text, found a whole number",
-    "{merge_method: linear, models: [{model: a, parameters: {weight: 0x" + "f" * 9999 + "}}]}": "weight: not a number",
+    WEIGHT % "0x" + "f" * 9999 + "": "weight: not a number",
     "[]": "config: expected a table of keys, found a list",
     "": "no merge in this file",
     "{": "not YAML",
@@ -396,6 +398,10 @@ def test_a_model_that_lacks_a_tensor_is_named():
     short = {n: told for n, told in llama(3).items() if n != "model.layers.1.mlp.up_proj.weight"}
     two = llama(3) | {"vision.blocks.0.up.weight": ("F32", (2,))}
 
+    bias = llama(3) | {"lm_head.bias": ("BF16", (16,))}
+    assert "b has no tensor lm_head.bias" in refused(text, models={"a": bias})
+    with pytest.raises(UsageError, match="a has no tensor of layer 3"):
+        plan(parse_config(text)[0], lambda model: llama(3), lambda model: 4)
     assert "b has no tensor model.layers.1.mlp.up_proj.weight" in refused(text, models={"b": short})
     assert "a has no tensor model.layers.1.mlp.up_proj.weight" in refused(text, models={"a": short})
     [config] = parse_config(text)
@@ -460,9 +466,9 @@ slices:
     parameters: {density: [], weight: 1, lambda: [{filter: layers.2.mlp, value: 3}]}
 parameters: {density: 0.6, epsilon: 0.05}
 """,
-    "{merge_method: nuslerp, models: [{model: a, parameters: {weight: 1}}, {model: c, parameters: {weight: [0.1, 0.7]}}]}",
-    "{merge_method: breadcrumbs, base_model: b, modules: {default: {models: [{model: a}], parameters: {weight: [1, 0.2],"
-    " gamma: [{filter: norm, value: 0}]}}}, parameters: {weight: 9, gamma: 0.02, density: 0.9}}",
+    "{merge_method: nuslerp, parameters: {weight: 1}, models: [{model: a}, {model: c, parameters: {weight: [0.1, 0.7]}}]}",
+    "{merge_method: breadcrumbs, base_model: b, modules: {default: {models: [{model: a}], parameters: {weight:"
+    " [1, 0.2], gamma: [{filter: norm, value: 0}]}}}, parameters: {weight: 9, gamma: 0.02, density: 0.9}}",
     "{merge_method: karcher, base_model: a, models: [{model: b}, {model: c}], parameters: {max_iter: [2, 5, 8, 11],"
     " tol: '1e-7'}}",
     "{merge_method: multislerp, models: [{model: a}, {model: b}, {model: c}], parameters: {weight: [1, 3, 2, 9, 4]}}",
@@ -482,7 +488,7 @@ parameters: {weight: 1}
     "{merge_method: passthrough, base_model: a, models: [{model: b}]}",
     "{merge_method: linear, parameters: {weight: [{filter: mlp, value: 1}]}, models: [{model: a}]}",
     "{merge_method: karcher, models: [{model: a}], parameters: {max_iter: [1, 2]}}",
-    "{merge_method: ties, base_model: a, parameters: {weight: 1}, slices: [{sources: [{model: b, layer_range: [0, 1]}]}]}",
+    "{merge_method: sce, base_model: a, slices: [{sources: [{model: b, layer_range: [0, 1]}]}]}",
 ]
 
 
@@ -544,6 +550,7 @@ def test_mergekit_has_the_same_methods(mergekit):
 
 def test_mergekit_puts_the_same_tensors_before_and_after_the_layers(mergekit):
     """Of decoders with one stack of layers, names alone tell which is which, and which index the vocabulary."""
+    vocabulary = (module._TOKENS, module._HEAD, module._BIAS)
     told = {name: kinds for name, kinds in mergekit["architectures"].items() if "Causal" in name or "GPT" in name}
     # phi-1 counts its embedding and its head as layers; two of the oldest name theirs like nobody else.
     for name in told.keys() - {"MixFormerSequentialForCausalLM", "PhiForCausalLM"}:
@@ -551,5 +558,5 @@ def test_mergekit_puts_the_same_tensors_before_and_after_the_layers(mergekit):
         assert all(module._BEFORE.search(tensor) for tensor, _, _ in before), name
         assert not any(module._BEFORE.search(tensor) for tensor, _, _ in after), name
         for tensor, axis, _ in [*before, *after]:
-            assert bool(module._TOKENS.search(tensor) or module._HEAD.search(tensor)) == (axis == 0), tensor
+            assert any(kind.search(tensor) for kind in vocabulary) == (axis == 0), tensor
         assert all(module._LAYER.fullmatch(tensor.replace("${layer_index}", "3")) for tensor in inside), name

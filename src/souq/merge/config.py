@@ -571,10 +571,10 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
         parts.append(replace(part, sources=tuple(_within(source, layers(source.model)) for source in part.sources)))
     if sum(_length(part) * len(part.sources) for part in parts) > MAX_READS:
         raise UsageError(f"more than {MAX_READS} layers to read")
-    outputs = tuple(_outputs(config, parts, cache(lambda model: _anatomy(model, tensors(model)))))
+    draft = _Draft(config, KNOWN[config.method], cache(lambda model: _anatomy(model, tensors(model))))
     return Plan(
         method=config.method,
-        outputs=outputs,
+        outputs=tuple(draft.outputs(parts)),
         layers=sum(map(_length, parts)),
         dtype=config.dtype,
         out_dtype=config.out_dtype,
@@ -632,7 +632,8 @@ _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 _LAYER = re.compile(r"((?:.*?\.)??(?:layers|h|blocks)\.)(\d{1,6})\.(.+)", re.ASCII)
 _BEFORE = re.compile(r"embed(?!_out)|\bwte\b|\bwpe\b|relative_pe|rotary_pos_emb")
 _TOKENS = re.compile(r"(?:^|\.)(?:embed_tokens|tok_embeddings|word_embeddings|embeddings|embed_in|embed|wte)\.weight$")
-_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.(weight|bias)$")
+_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.weight$")
+_BIAS = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.bias$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -649,8 +650,7 @@ class _Anatomy:
         """The tensor itself; for an output head that is not there, the embedding it is tied to."""
         if name in self.shapes:
             return name
-        head = _HEAD.search(name)
-        return next(filter(_TOKENS.search, self.before), None) if head and head[1] == "weight" else None
+        return next(filter(_TOKENS.search, self.before), None) if _HEAD.search(name) else None
 
 
 def _anatomy(model: ModelRef, shapes: Shapes) -> _Anatomy:
@@ -671,82 +671,82 @@ def _anatomy(model: ModelRef, shapes: Shapes) -> _Anatomy:
     return _Anatomy(shapes, "".join(stems), before, inside, after)
 
 
-Anatomies = Callable[[ModelRef], _Anatomy]
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A plan in the making: every step needs the config, its method's contract and the anatomy of models."""
+
+    config: MergeConfig
+    contract: Contract
+    of: Callable[[ModelRef], _Anatomy]
+
+    def outputs(self, parts: list[Slice]) -> Iterable[Output]:
+        first, last = parts[0], parts[-1]
+        yield from self.loose(first, [self.of(source.model).before for source in first.sources])
+        depth = 0
+        for part in parts:
+            stem = self.of(part.sources[0].model).stem
+            for i in range(_length(part)):
+                yield from self.layer(part, i, f"{stem}{depth + i}.")
+            depth += _length(part)
+        # mergekit pairs the last slice's sources with as many names as the first has sources; the rest is not heard.
+        last = replace(last, sources=last.sources[: len(first.sources)])
+        yield from self.loose(last, [self.of(source.model).after for source in last.sources])
+
+    def loose(self, part: Slice, names: list[tuple[str, ...]]) -> Iterable[Output]:
+        for name in _union(names):
+            yield from self.output(part, name, [name] * len(part.sources), 0.0)
+
+    def layer(self, part: Slice, i: int, stem: str) -> Iterable[Output]:
+        t = i / (_length(part) - 1) if _length(part) > 1 else 1.0
+        read = [(self.of(source.model), source.layer_range[0] + i) for source in part.sources]
+        rests = _union(model.inside.get(layer, []) for model, layer in read)
+        if not rests:
+            raise UsageError(f"{part.sources[0].model} has no tensor of layer {read[0][1]}")
+        for rest in rests:
+            yield from self.output(part, stem + rest, [f"{model.stem}{layer}.{rest}" for model, layer in read], t)
+
+    def output(self, part: Slice, name: str, wanted: list[str], t: float) -> Iterable[Output]:
+        """One output; or none, where the method leaves out what too few models have."""
+        wide = (part.parameters, self.config.module_parameters, self.config.parameters)
+        shared = {p.name: _resolve(p, wide, name, t) for p in self.contract.parameters if p.scope == "shared"}
+        base = _base(self.config, part)
+        sought = [self.input(*pair, base, wide, t) for pair in zip(part.sources, wanted, strict=True)]
+        found = [item for item in sought if item]
+        self.check_shapes(name, found)
+        if len(found) < len(wanted):
+            if len(found) == 1 and self.contract.absent == "copy the only one":
+                return [_copy(name, found[0])]
+            if len(found) < self.contract.inputs[0] and self.contract.absent == "base or nothing":
+                return [_copy(name, item) for item in found if found == [item] and item.model == base]
+        _check_inputs(self.config, [item.model for item in found], base, name)
+        others = tuple(item for item in found if item.model != base)
+        return [Output(name, self.config.method, others, next((i for i in found if i.model == base), None), shared)]
+
+    def input(
+        self, source: Source, wanted: str, base: ModelRef | None, wide: tuple[Settings, ...], t: float
+    ) -> Input | None:
+        tensor = self.of(source.model).find(wanted)
+        if tensor is None and not _HEAD.search(wanted):
+            raise UsageError(f"{source.model} has no tensor {wanted}", hint="merge models of one architecture")
+        scopes = ("input",) if source.model == base else ("input", "non-base")
+        mine = [parameter for parameter in self.contract.parameters if parameter.scope in scopes]
+        own = {p.name: _resolve(p, (source.parameters, *wide), wanted, t, source.model) for p in mine}
+        return Input(source.model, tensor, own) if tensor is not None else None
+
+    def check_shapes(self, name: str, found: list[Input]) -> None:
+        rows = 1 if any(kind.search(name) for kind in (_TOKENS, _HEAD, _BIAS)) else 0
+        shapes = [self.of(item.model).shapes[item.tensor][1] for item in found]
+        for item, shape in zip(found, shapes, strict=True):
+            if len(shape) != len(shapes[0]) or shape[rows:] != shapes[0][rows:]:
+                raise UsageError(f"{item.tensor} is {shape} in {item.model} and {shapes[0]} in {found[0].model}")
 
 
-def _outputs(config: MergeConfig, parts: list[Slice], of: Anatomies) -> Iterable[Output]:
-    first, last = parts[0], parts[-1]
-    yield from _loose(config, first, [of(source.model).before for source in first.sources], of)
-    depth = 0
-    for part in parts:
-        length = _length(part)
-        for i in range(length):
-            yield from _layer(config, part, i, f"{of(part.sources[0].model).stem}{depth + i}.", of)
-        depth += length
-    # mergekit pairs the last slice's sources with as many names as the first slice has sources: the rest is not heard.
-    last = replace(last, sources=last.sources[: len(first.sources)])
-    yield from _loose(config, last, [of(source.model).after for source in last.sources], of)
-
-
-def _loose(config: MergeConfig, part: Slice, names: list[tuple[str, ...]], of: Anatomies) -> Iterable[Output]:
-    for name in _union(names):
-        yield from _output(config, part, name, [name] * len(part.sources), 0.0, of)
-
-
-def _layer(config: MergeConfig, part: Slice, i: int, stem: str, of: Anatomies) -> Iterable[Output]:
-    t = i / (_length(part) - 1) if _length(part) > 1 else 1.0
-    read = [(of(source.model), source.layer_range[0] + i) for source in part.sources]
-    for rest in _union(model.inside.get(layer, []) for model, layer in read):
-        yield from _output(config, part, stem + rest, [f"{model.stem}{layer}.{rest}" for model, layer in read], t, of)
-
-
-def _union(names: Iterable[Iterable[str]]) -> Iterable[str]:
+def _union(names: Iterable[Iterable[str]]) -> dict[str, None]:
     return dict.fromkeys(name for some in names for name in some)
-
-
-def _output(
-    config: MergeConfig, part: Slice, name: str, wanted: list[str], t: float, of: Anatomies
-) -> Iterable[Output]:
-    contract, base = KNOWN[config.method], _base(config, part)
-    wide = (part.parameters, config.module_parameters, config.parameters)
-    shared = {p.name: _resolve(p, wide, name, t) for p in contract.parameters if p.scope == "shared"}
-    found = []
-    for source, theirs in zip(part.sources, wanted, strict=True):
-        tensor = of(source.model).find(theirs)
-        if tensor is None and not _HEAD.search(theirs):
-            raise UsageError(f"{source.model} has no tensor {theirs}", hint="merge models of one architecture")
-        own = _own(contract, source, source.model == base, wide, theirs, t)
-        if tensor is not None:
-            found.append(Input(source.model, tensor, own))
-    _check_shapes(name, [(item, of(item.model).shapes[item.tensor][1]) for item in found])
-    if len(found) < len(wanted):
-        if len(found) == 1 and contract.absent == "copy the only one":
-            return [_copy(name, found[0])]
-        if contract.absent == "base or nothing" and len(found) < contract.inputs[0]:
-            return [_copy(name, found[0])] if [item.model for item in found] == [base] else []
-    _check_inputs(config, [item.model for item in found], base, name)
-    others = tuple(item for item in found if item.model != base)
-    return [Output(name, config.method, others, next((i for i in found if i.model == base), None), shared)]
 
 
 def _copy(name: str, found: Input) -> Output:
     return Output(name, "passthrough", (replace(found, parameters={"scale": None}),), None, {})
-
-
-def _check_shapes(name: str, found: list[tuple[Input, tuple[int, ...]]]) -> None:
-    rows = 1 if _TOKENS.search(name) or _HEAD.search(name) else 0
-    for item, shape in found[1:]:
-        first, theirs = found[0][0], found[0][1]
-        if len(shape) != len(theirs) or shape[rows:] != theirs[rows:]:
-            raise UsageError(f"{item.tensor} is {shape} in {item.model} and {theirs} in {first.model}")
-
-
-def _own(
-    contract: Contract, source: Source, is_base: bool, wide: tuple[Settings, ...], tensor: str, t: float
-) -> dict[str, Value]:
-    scopes = ("input",) if is_base else ("input", "non-base")
-    mine = [parameter for parameter in contract.parameters if parameter.scope in scopes]
-    return {p.name: _resolve(p, (source.parameters, *wide), tensor, t, source.model) for p in mine}
 
 
 def _resolve(
