@@ -183,6 +183,8 @@ def test_stages_come_after_what_they_use():
     half = "name: half\nmerge_method: passthrough\nmodels: [{model: a}]"
 
     assert [config.name for config in parse_config(f"{final}\n---\n{half}\n")] == ["half", None]
+    tokens = "merge_method: passthrough\nmodels: [{model: b}]\ntokenizer_source: half"
+    assert [config.name for config in parse_config(f"{tokens}\n---\n{half}\n")] == ["half", None]
     [alone] = parse_config("{name: a, merge_method: passthrough, models: [{model: a}]}")
     assert alone.name == "a"
 
@@ -329,10 +331,11 @@ WRONG = {
     f"{{{LINEAR}, models: [{{model: a, 3: b}}]}}": "config.models[0], a key: expected a text, found a whole number",
     f"{{{LINEAR}, {TWO % ('[0, 1]', '[0, 0x' + 'f' * 9999 + ']')}}}": "layer_range[1]: out of bounds",
     "{merge_method: 0x" + "f" * 9999 + "}": "expected a text, found a whole number",
-    WEIGHT % "0x" + "f" * 9999 + "": "weight: not a number",
+    WEIGHT % ("0x" + "f" * 9999): "weight: not a number",
     "[]": "config: expected a table of keys, found a list",
     "": "no merge in this file",
-    "{": "not YAML",
+    "{": "not YAML: line 1: expected the node content, but found '<stream end>'",
+    "a: *\u202eb": "not YAML: line 1: ",
     "!!int ''": "not YAML",
     "!!timestamp x": "not YAML",
     "{merge_method: !!python/object:os.system x}": "not YAML",
@@ -344,7 +347,9 @@ WRONG = {
 @pytest.mark.parametrize(("text", "message"), WRONG.items(), ids=range(len(WRONG)))
 def test_what_is_off_is_named(text, message):
     """Every error says where it is, and a wrong word is answered with the nearest right one."""
-    assert message in refused(text)
+    said = refused(text)
+    assert message in said
+    assert "\u202e" not in said
 
 
 def test_aliases_that_multiply_are_refused_before_they_are_followed():
@@ -466,7 +471,7 @@ slices:
     parameters: {density: [], weight: 1, lambda: [{filter: layers.2.mlp, value: 3}]}
 parameters: {density: 0.6, epsilon: 0.05}
 """,
-    "{merge_method: nuslerp, parameters: {weight: 1}, models: [{model: a}, {model: c, parameters: {weight: [0.1, 0.7]}}]}",
+    "{merge_method: nuslerp, parameters: {weight: 1}, models: [{model: a}, {model: c, parameters: {weight: [0.1, 9]}}]}",
     "{merge_method: breadcrumbs, base_model: b, modules: {default: {models: [{model: a}], parameters: {weight:"
     " [1, 0.2], gamma: [{filter: norm, value: 0}]}}}, parameters: {weight: 9, gamma: 0.02, density: 0.9}}",
     "{merge_method: karcher, base_model: a, models: [{model: b}, {model: c}], parameters: {max_iter: [2, 5, 8, 11],"

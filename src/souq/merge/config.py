@@ -237,8 +237,14 @@ def _documents(text: str) -> list[Any]:
         refuse_control(documents, where="config")
     # Explicit tags (`!!int ""`) make PyYAML's constructors fail in ways of their own.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise UsageError(f"not YAML: {error}") from error
+        raise UsageError(f"not YAML: {_plainly(error)}") from error
     return documents
+
+
+def _plainly(error: Exception) -> str:
+    """Without the snippet PyYAML adds: that is the file's own text, unread, on its way to a terminal."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else str(error).partition("\n")[0]
 
 
 def _refuse_bomb(document: yaml.Node) -> None:
