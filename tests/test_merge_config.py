@@ -339,7 +339,7 @@ WRONG = {
     "!!int ''": "not YAML",
     "!!timestamp x": "not YAML",
     "{merge_method: !!python/object:os.system x}": "not YAML",
-    "[" * 5000: "not YAML",
+    "[" * 5000: "not YAML: nested too deeply",
     " " * (module.MAX_TEXT + 1): "characters of YAML",
 }
 
@@ -471,7 +471,7 @@ slices:
     parameters: {density: [], weight: 1, lambda: [{filter: layers.2.mlp, value: 3}]}
 parameters: {density: 0.6, epsilon: 0.05}
 """,
-    "{merge_method: nuslerp, parameters: {weight: 1}, models: [{model: a}, {model: c, parameters: {weight: [0.1, 9]}}]}",
+    "{merge_method: nuslerp, parameters: {weight: 1}, models: [{model: a}, {model: c, parameters: {weight: [0, 9]}}]}",
     "{merge_method: breadcrumbs, base_model: b, modules: {default: {models: [{model: a}], parameters: {weight:"
     " [1, 0.2], gamma: [{filter: norm, value: 0}]}}}, parameters: {weight: 9, gamma: 0.02, density: 0.9}}",
     "{merge_method: karcher, base_model: a, models: [{model: b}, {model: c}], parameters: {max_iter: [2, 5, 8, 11],"

@@ -243,6 +243,8 @@ def _documents(text: str) -> list[Any]:
 
 def _plainly(error: Exception) -> str:
     """Without the snippet PyYAML adds: that is the file's own text, unread, on its way to a terminal."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     return f"line {mark.line + 1}: {problem}" if mark and problem else str(error).partition("\n")[0]
 
