@@ -38,8 +38,7 @@ def eigh(s: Float) -> tuple[Float, Float]:
     Raises:
         ValueError: s has an infinity or a NaN.
     """
-    if not np.isfinite(s).all():
-        raise ValueError("the matrix is not finite")
+    _refuse_unfinite(s)
     unit = np.ldexp(1.0, int(np.frexp(np.max(np.abs(s), initial=0.0))[1]) - 1)
     diagonal, beside, basis = _tridiagonal(s / unit)
     rows = np.ascontiguousarray(basis.T)
@@ -114,8 +113,14 @@ def signs(x: Float) -> Float:
     return np.where(x[largest, np.arange(x.shape[1])] < 0, -1.0, 1.0)
 
 
+def _refuse_unfinite(x: Float) -> None:
+    if not np.isfinite(x).all():
+        raise ValueError("the matrix is not finite")
+
+
 def _layers(x: Float, drop: float) -> tuple[Float, Float, Float]:
     """u, sigma, v of x (m, n), m >= n, layer by layer; each layer is made orthogonal to the larger ones."""
+    _refuse_unfinite(x)
     u, sigma, v = np.zeros((len(x), 0)), np.zeros(0), np.zeros((x.shape[1], 0))
     rest, floor = x, drop * drop * total(x * x)
     while v.shape[1] < x.shape[1] and total(rest * rest) > floor:
