@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from souq.errors import UsageError
-from souq.merge import spectral_methods  # noqa: F401 - registers the methods
+from souq.merge import spectral_methods
 from souq.merge.methods import METHODS, Change
 from souq.merge.spectral import eigh, polar, span, svd, thin_svd
 
@@ -223,6 +223,14 @@ def published_knots(changes, density):
     return u[:, :k] @ ((z * agree).sum(0) / np.maximum(agree.sum(0), 1))
 
 
+@given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0]), max_size=12), st.floats(0, 1.5))
+def test_trimming_keeps_the_first_of_equals(values, density):
+    x = np.array([values])
+    kept = np.argsort(-np.abs(x[0]), kind="stable")[: int(density * len(values))]
+
+    assert (spectral_methods._trimmed(x, density)[0] == np.where(np.isin(range(len(values)), kept), x[0], 0)).all()
+
+
 @given(seeds, ranks, st.floats(1e-3, 1.0), st.floats(0.0, 1.0))
 @law
 def test_wudi_minimises_its_loss(seed, sizes, ridge, pull):
@@ -256,6 +264,24 @@ def test_few_and_many(name):
     assert merged(name, [one]).shape == (6, 9)
     assert np.isfinite(merged(name, [one, one])).all()
     assert np.isfinite(merged(name, loras(2, [1] * 1000, m=6, n=9))).all()
+
+
+@given(seeds, ranks, st.sampled_from(NAMES), st.integers(-60, 60))
+@law
+def test_how_a_lora_splits_its_size_does_not_show(seed, sizes, name, exponent):
+    """Large left and small right, or the other way: the same answer, so nobody crowds out the others' digits."""
+    first, *others = changes = loras(seed, sizes)
+    split = [Change(first.left * 2.0**exponent, first.right * 2.0**-exponent, None), *others]
+
+    assert near(merged(name, split), merged(name, changes), 1e-13)
+
+
+def test_a_tiny_change_does_not_blur_the_others():
+    """WUDI weighs by direction, not by size, so 1e-13 of a change must not cost the others digits."""
+    large, tiny = loras(1, [3, 3])
+    others = [large, Change(tiny.left, tiny.right * 1e-13, None)]
+
+    assert near(merged("wudi", others), merged("wudi", dense(others)), 1e-8)
 
 
 @pytest.mark.parametrize("name", ["tsv", "wudi"])

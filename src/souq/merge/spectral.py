@@ -68,6 +68,7 @@ def svd(x: Float, *, drop: float = DROP) -> tuple[Float, Float, Float]:
 
 def thin_svd(left: Float, right: Float, *, drop: float = DROP) -> tuple[Float, Float, Float]:
     """The svd of left (m, r) @ right (r, n), which is never built: u (m, k), sigma (k,), v (n, k)."""
+    left, right = balanced(left, right)
     over, under = span(left), span(np.ascontiguousarray(right.T))
     u, sigma, v = svd(matmul(matmul(over.T, left), matmul(right, under)), drop=drop)
     u, v = matmul(over, u), matmul(under, v)
@@ -76,8 +77,17 @@ def thin_svd(left: Float, right: Float, *, drop: float = DROP) -> tuple[Float, F
 
 
 def span(x: Float) -> Float:
-    """An orthonormal basis (m, k) of the columns of x (m, n): its left singular vectors, k the numerical rank."""
-    return svd(x)[0]
+    """An orthonormal basis (m, k) of the columns of x (m, n), k the numerical rank; short columns count like long ones.
+
+    It is the left singular vectors of x with its columns brought to one size.
+    """
+    return svd(np.ldexp(x, -_level(x)))[0]
+
+
+def balanced(left: Float, right: Float) -> tuple[Float, Float]:
+    """The same product with the columns of left (m, r) brought to one size, by powers of two: the bits are kept."""
+    level = _level(left)
+    return np.ldexp(left, -level), np.ldexp(right, level[:, None])
 
 
 def polar(x: Float, *, drop: float = DROP) -> Float:
@@ -111,6 +121,12 @@ def signs(x: Float) -> Float:
         return np.ones(x.shape[1])
     largest = np.argmax(np.abs(x), axis=0)
     return np.where(x[largest, np.arange(x.shape[1])] < 0, -1.0, 1.0)
+
+
+def _level(x: Float) -> NDArray[np.intc]:
+    """The exponent of each column's largest entry."""
+    exponent: NDArray[np.intc] = np.frexp(np.max(np.abs(x), axis=0, initial=0.0))[1]
+    return exponent
 
 
 def _refuse_unfinite(x: Float) -> None:

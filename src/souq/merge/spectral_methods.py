@@ -24,7 +24,7 @@ import numpy as np
 from souq.errors import UsageError, nearest
 from souq.merge.exact import Float, cholesky, matmul, solve_cholesky
 from souq.merge.methods import Change, Sketch, merge_method
-from souq.merge.spectral import polar, span, sums, svd, thin_svd, total
+from souq.merge.spectral import balanced, polar, span, svd, thin_svd, total
 
 _RANK = 1e-5  # KnOTS's cut, here relative to the largest singular value
 _INNER = ("tsv", "iso-c", "ties", "mean")
@@ -114,19 +114,20 @@ def wudi(changes: Sequence[Change], base: Sketch | None, *, ridge: float = 0.01,
     """
     factors = _low_rank(changes)
     under = span(np.concatenate([right for _, right in factors]).T) if factors else None
-    rows = [change.right if under is None else matmul(change.right, under) for change in changes]
-    weighed = [_weighed(change.left, row) for change, row in zip(changes, rows, strict=True)]
-    s = matmul(np.concatenate(rows).T, np.concatenate(weighed))
+    products = [(change.left, change.right) for change in changes] if factors is None else factors
+    rows = [right if under is None else matmul(right, under) for _, right in products]
+    unit = [_unit(left, row) for (left, _), row in zip(products, rows, strict=True)]
+    s = matmul(np.concatenate([row for row, _ in unit]).T, np.concatenate([heavy for _, heavy in unit]))
     trace = total(np.diag(s))
     if not trace > 0:  # nobody changed anything
-        return [Change(change.left, change.right, None) for change in changes]
+        return list(changes)
     eps = max(ridge, 1e-9) * total(s * s) / trace
     s[np.diag_indices(len(s))] += eps
-    tops = [matmul(matmul(row, row.T), heavy) + eps * pull * row for row, heavy in zip(rows, weighed, strict=True)]
+    tops = [matmul(matmul(row, one.T), heavy) + eps * pull * row for row, (one, heavy) in zip(rows, unit, strict=True)]
     solved = solve_cholesky(cholesky(s), np.ascontiguousarray(np.concatenate(tops).T)).T
     solved = solved if under is None else matmul(solved, under.T)
-    ends = np.cumsum([len(top) for top in tops])[:-1]
-    return [Change(c.left, right, None) for c, right in zip(changes, np.split(solved, ends), strict=True)]
+    rights = np.split(solved, np.cumsum([len(top) for top in tops])[:-1])
+    return [Change(left, right, None) for (left, _), right in zip(products, rights, strict=True)]
 
 
 Triple = tuple[Float, Float, Float]  # u (m, k), sigma (k,), v (n, k)
@@ -137,8 +138,11 @@ def _shape(change: Change) -> tuple[int, int]:
 
 
 def _low_rank(changes: Sequence[Change]) -> list[tuple[Float, Float]] | None:
-    """The factors of all the changes, unless one of them has none."""
-    factors = [(change.left, change.right) for change in changes if change.left is not None]
+    """The factors of all the changes, unless one of them has none.
+
+    Balanced: how a LoRA splits its size between its factors must not crowd out the others' digits.
+    """
+    factors = [balanced(change.left, change.right) for change in changes if change.left is not None]
     return factors if len(factors) == len(changes) else None
 
 
@@ -218,10 +222,14 @@ def _ties(parts: Iterable[Float], density: float) -> Float:
 
 def _trimmed(x: Float, density: float) -> Float:
     """x with all but the share `density` of largest entries at zero; of equals the first stay."""
-    kept = np.zeros(x.size)
-    where = np.argsort(-np.abs(x), axis=None, kind="stable")[: int(density * x.size)]
-    kept[where] = x.reshape(-1)[where]
-    return kept.reshape(x.shape)
+    count = min(int(density * x.size), x.size)
+    if not count:
+        return np.zeros_like(x)
+    size = np.abs(x).reshape(-1)
+    least = np.partition(size, -count)[-count]
+    kept = size > least
+    kept[np.flatnonzero(size == least)[: count - np.count_nonzero(kept)]] = True
+    return np.where(kept.reshape(x.shape), x, 0.0)
 
 
 def _merge_core(cores: Sequence[Change], inner: str, scale: float, density: float) -> list[Change]:
@@ -241,8 +249,9 @@ def _lift(core: Change, over: Float, under: Float) -> Change:
     return Change(over if core.left is None else matmul(over, core.left), matmul(core.right, under.T), None)
 
 
-def _weighed(left: Float | None, rows: Float) -> Float:
-    """left^T left rows / |left rows|^2: what rows^T has to meet to be G_i."""
-    product = rows if left is None else matmul(matmul(left.T, left), rows)
-    square = total(sums(rows * product))
-    return product / square if square > 0 else np.zeros_like(product)
+def _unit(left: Float | None, rows: Float) -> tuple[Float, Float]:
+    """one and heavy with one.T @ heavy = G_i: rows and left.T @ left @ rows, each over |left rows|."""
+    heavy = rows if left is None else matmul(matmul(left.T, left), rows)
+    square = total(rows * heavy)
+    size = np.sqrt(square) if square > 0 else np.inf  # no change: G_i is zero
+    return rows / size, heavy / size
