@@ -22,9 +22,8 @@ for layer in range(LAYERS):
     for m, n in shapes:
         base = rng.standard_normal((m, n)) * 0.05
         changes = [Change(rng.standard_normal((m, 8)) * 0.01, rng.standard_normal((8, n)), sketch(n)) for _ in range(3)]
-        rights = METHODS["covariance"](changes, sketch(n))
-        for change, right in zip(changes, rights):
-            base += matmul(change.left, right)
+        for change in METHODS["covariance"](changes, sketch(n)):
+            base += matmul(change.left, change.right)
         hashed.update(round_once(base, "BF16").tobytes())
 print(time.perf_counter() - begun, hashed.hexdigest()[:16])
 """

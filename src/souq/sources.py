@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from souq.errors import Hostile, Missing, NotFound, UsageError
-from souq.tensorfile import open_tensors
+from souq.tensorfile import TensorFile, open_tensors
 from souq.weights import Array, Checkpoint
 
 MODEL_FILES = (
@@ -133,6 +133,11 @@ class Sharded(Mapping[str, Array]):
         held = {name: shard for shard, file in self._shards.items() for name in file}
         if held != self._names or sum(map(len, self._shards.values())) != len(held):
             raise Hostile("the index and its files do not name the same tensors")
+
+    @property
+    def files(self) -> list[TensorFile]:
+        """The files, in the order of their names."""
+        return list(self._shards.values())
 
     def __getitem__(self, name: str) -> Array:
         return self._shards[self._names[name]][name]

@@ -48,7 +48,7 @@ class TensorFile(Mapping[str, Array]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.metadata, self.specs, self._start = _read_header(path)
+        self.metadata, self.specs, self.start = _read_header(path)  # start: where the tensors' bytes begin
 
     @cached_property
     def _bytes(self) -> Any:
@@ -56,7 +56,7 @@ class TensorFile(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         spec = self.specs[name]
-        part = self._bytes[self._start + spec.begin : self._start + spec.end]
+        part = self._bytes[self.start + spec.begin : self.start + spec.end]
         return np.frombuffer(part.tobytes(), DTYPES[spec.dtype]).reshape(spec.shape)
 
     def __iter__(self) -> Iterator[str]:
@@ -191,6 +191,18 @@ def write_tensors(
         except BaseException:
             Path(whole.name).unlink(missing_ok=True)
             raise
+
+
+def layout_bytes(
+    layout: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, int]]:
+    """A file's header, and where each tensor's bytes begin after it: for those who write in any order."""
+    ordered = {name: layout[name] for name in sorted(layout)}
+    begins, at = {}, 0
+    for name, (dtype, shape) in ordered.items():
+        begins[name] = at
+        at += math.prod(shape) * DTYPES[dtype].itemsize
+    return _header_bytes(ordered, metadata), begins
 
 
 def _header_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:

@@ -67,8 +67,7 @@ class Fold(Mapping[str, Array]):
     def _merge_matrix(self, name: str, changes: list[Change]) -> list[Change]:
         sketch = self._sketch.gram_of(name) if self._sketch else None
         base = self._gram(sketch) if sketch else None
-        rights = self._method(changes, base, **self._settings)
-        return [Change(change.left, right, None) for change, right in zip(changes, rights, strict=True)]
+        return self._method(changes, base, **self._settings)
 
     def _change(self, name: str, delta: Delta, wide: Float) -> Change:
         part, gram = delta.parts[name], delta.gram_of(name)

@@ -1,11 +1,11 @@
 """Merge methods as pure functions of the changes to one linear layer.
 
 A change is a product left @ right: a LoRA keeps its b (m, r) and a (r, n), a full change has no left. Every method
-leaves the lefts alone and answers with new rights, so a LoRA is never expanded and the merged change is
-sum_i left_i @ right_i. Nothing here knows names, files or people; a new method is a new function.
+answers with changes whose sum is the merged change; those that can leave the lefts alone, so a LoRA is never expanded.
+Nothing here knows names, files or people; a new method is a new function.
 
     >>> c = Change(left=None, right=np.ones((1, 2)), gram=None)
-    >>> [r.tolist() for r in METHODS["mean"]([c, c], None)]
+    >>> [c.right.tolist() for c in METHODS["mean"]([c, c], None)]
     [[[0.5, 0.5]], [[0.5, 0.5]]]
 """
 
@@ -43,13 +43,17 @@ class Change:
     right: Float
     gram: Sketch | None
 
+    def to(self, right: Float) -> Change:
+        """The same left with another right."""
+        return Change(self.left, right, None)
 
-Method = Callable[..., list[Float]]
+
+Method = Callable[..., list[Change]]
 METHODS: dict[str, Method] = {}
 
 
 def merge_method(name: str) -> Callable[[Method], Method]:
-    """Register a function (changes, base sketch, **settings) -> the new right of each change."""
+    """Register a function (changes, base sketch, **settings) -> changes that add up to the merged one."""
 
     def register(method: Method) -> Method:
         METHODS[name] = method
@@ -59,21 +63,21 @@ def merge_method(name: str) -> Callable[[Method], Method]:
 
 
 @merge_method("mean")
-def mean(changes: Sequence[Change], base: Sketch | None) -> list[Float]:
+def mean(changes: Sequence[Change], base: Sketch | None) -> list[Change]:
     """The plain mean of the changes (model soups, arXiv 2203.05482)."""
-    return [change.right / len(changes) for change in changes]
+    return [change.to(change.right / len(changes)) for change in changes]
 
 
 @merge_method("task-arithmetic")
-def task_arithmetic(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0) -> list[Float]:
+def task_arithmetic(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0) -> list[Change]:
     """`scale` times the sum of the changes (Editing Models with Task Arithmetic, arXiv 2212.04089)."""
-    return [change.right * scale for change in changes]
+    return [change.to(change.right * scale) for change in changes]
 
 
 @merge_method("covariance")
 def covariance(
     changes: Sequence[Change], base: Sketch | None, *, base_weight: float = 0.5, ridge: float = 1e-4
-) -> list[Float]:
+) -> list[Change]:
     """Each change where its own inputs live: D = (sum_i d_i G_i) (sum_i G_i + base_weight G_0 + eps I)^-1.
 
     RegMean's least squares (arXiv 2212.09849) on changes, with contributed sketches for G_i. The base takes part as a
@@ -89,7 +93,8 @@ def covariance(
     everyone = [*grams, *([_scaled(base, base_weight)] if base is not None and base_weight > 0 else [])]
     tops = [_times(change.right, gram) for change, gram in zip(changes, grams, strict=True)]
     solved = _divide(np.concatenate(tops), everyone, ridge)
-    return list(np.split(solved, np.cumsum([len(top) for top in tops])[:-1]))
+    rights = np.split(solved, np.cumsum([len(top) for top in tops])[:-1])
+    return [change.to(right) for change, right in zip(changes, rights, strict=True)]
 
 
 def settings_of(method: str) -> dict[str, Any]:
@@ -108,6 +113,8 @@ def check_settings(method: str, settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         if key not in known:
             raise UsageError(f"merge method {method!r} has no setting {key!r}{nearest(key, [*known, 'method'])}")
+        if isinstance(value, str) and isinstance(known[key], str):
+            continue  # the method itself says which words it takes
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
             raise UsageError(f"merge setting {key} is a number from 0 up, not {value!r}")
 

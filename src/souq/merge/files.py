@@ -1,0 +1,298 @@
+"""Merge whole checkpoints from files to files, a block at a time: memory does not grow with the models.
+
+Blocks are read with pread into buffers that are used again (mapped pages would count as memory), one tensor a thread,
+the largest first; every result is rounded once, as it is written. The sum of a tensor is taken in the order of its
+models' fingerprints, so the order in which a configuration lists them cannot show. Knows files and plans; has never
+heard of git.
+
+    merge_files(parse_config(text), text, Path("out"))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from souq.errors import Hostile, UsageError
+from souq.merge import kernels
+from souq.merge.config import MergeConfig, ModelRef, Output, Plan, plan
+from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys
+from souq.progress import Progress, quiet
+from souq.sources import Sharded, Source, open_source
+from souq.tensorfile import TensorFile, layout_bytes
+from souq.weights import DTYPES, Array
+
+BLOCK = 1 << 18  # elements of one tensor read at a time
+_PEEK = 4096  # bytes of each tensor that a model is known by
+_FLOATS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+
+
+def merge_files(configs: Sequence[MergeConfig], text: str, out: Path, progress: Progress = quiet) -> dict[str, Any]:
+    """A mergekit configuration as a Hugging Face folder, which appears under its name only when it is whole.
+
+    Returns the method, the number of tensors, and the digest of their bytes.
+
+    Raises:
+        UsageError: the folder is not empty, or the plan asks for what cannot be made.
+        Hostile: a model's files break their format, or hold NaN or Inf.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is already there and not empty", hint="choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        made: dict[str, Path] = {}
+        for number, config in enumerate(configs):
+            folder = made[config.name or ""] = Path(scratch) / str(number)
+            folder.mkdir()
+            told = _one(config, made, folder, progress)
+        (folder / "mergekit_config.yml").write_text(text)
+        if out.exists():
+            out.rmdir()
+        folder.replace(out)
+    return told
+
+
+def _one(config: MergeConfig, made: Mapping[str, Path], folder: Path, progress: Progress) -> dict[str, Any]:
+    models = {ref: Model(ref, made.get(ref.path)) for ref in config.models}
+    planned = plan(config, lambda ref: models[ref].shapes, lambda ref: models[ref].layers)
+    _write_files(planned, models, folder)
+    digest = _write_weights(planned, models, folder / "model.safetensors", progress)
+    return {"method": planned.method, "tensors": len(planned.outputs), "digest": digest, "unused": planned.unused}
+
+
+class Model:
+    """A checkpoint's files, opened for reading at any place."""
+
+    def __init__(self, ref: ModelRef, folder: Path | None = None) -> None:
+        if ref.lora is not None:
+            raise UsageError(f"{ref}: adapters are not merged from files yet", hint="save the merged model first")
+        self.source: Source = open_source(str(folder or ref.path))
+        self.config: dict[str, Any] = json.loads(self.source.files["config.json"])
+        weights = self.source.weights
+        if not isinstance(weights, TensorFile | Sharded):
+            raise UsageError(f"{ref} is not a folder of safetensors", hint="`souq export` writes one")
+        files = weights.files if isinstance(weights, Sharded) else [weights]
+        self._open = [(file, os.open(file.path, os.O_RDONLY)) for file in files]
+        self._where = {name: (file, handle) for file, handle in self._open for name in file}
+
+    def __del__(self) -> None:
+        for _, handle in getattr(self, "_open", ()):
+            os.close(handle)
+
+    @property
+    def layers(self) -> int:
+        return int(self.config.get("num_hidden_layers") or self.config.get("n_layer") or 0)
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {name: (file.specs[name].dtype, file.specs[name].shape) for name, (file, _) in self._where.items()}
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """A short name for what the model holds: every tensor's name, dtype, shape and first bytes."""
+        hasher = blake3()
+        for name in sorted(self._where):
+            dtype, shape = self.shapes[name]
+            hasher.update(f"{name} {dtype} {shape}\n".encode())
+            hasher.update(self.read(name, 0, min(_PEEK, self._bytes(name))))
+        return hasher.digest()
+
+    def _bytes(self, name: str) -> int:
+        file, _ = self._where[name]
+        return file.specs[name].end - file.specs[name].begin
+
+    def read(self, name: str, begin: int, size: int) -> bytes:
+        """Some of a tensor's bytes."""
+        into = np.empty(size, np.uint8)
+        self.read_into(name, begin, into)
+        return into.tobytes()
+
+    def read_into(self, name: str, begin: int, into: Array) -> None:
+        """Fill a contiguous array with a tensor's bytes from `begin` on."""
+        file, handle = self._where[name]
+        data = memoryview(into.view(np.uint8).reshape(-1).data)
+        at = file.start + file.specs[name].begin + begin
+        while data:
+            got = os.preadv(handle, [data], at)
+            if got <= 0:
+                raise Hostile(f"{file.path} ends before {name} does", hint="if a download broke off, get it again")
+            data, at = data[got:], at + got
+
+
+@dataclass
+class _FileBlocks:
+    """The tensors of one output, and their base, as blocks from files."""
+
+    parts: Sequence[tuple[Model, str]]
+    base: tuple[Model, str] | None
+    keys: Keys
+    raw: Array = field(init=False)
+    under: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        dtypes = {model.shapes[name][0] for model, name in self._all}
+        self._kind = np.uint16 if dtypes == {"BF16"} else np.float32
+        shape = self._all[0][0].shapes[self._all[0][1]][1]
+        self.size, self.row = int(np.prod(shape, dtype=np.int64)), (shape[-1] if shape else 1)
+        self._length = max(BLOCK // max(self.row, 1), 1) * self.row if self.row else 1
+        held = min(self._length, max(self.size, 1))
+        self.raw, self.under = np.empty((len(self.parts), held), self._kind), np.zeros(held, self._kind)
+
+    @property
+    def _all(self) -> list[tuple[Model, str]]:
+        return [*self.parts, *([self.base] if self.base else [])]
+
+    @property
+    def count(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Block]:
+        for at in range(0, self.size, self._length):
+            n = min(self._length, self.size - at)
+            whole = self.raw if n == self.raw.shape[1] else np.empty((self.count, n), self._kind)
+            for (model, name), row in zip(self.parts, whole, strict=True):
+                self._fill(model, name, at, row)
+            if self.base:
+                self._fill(*self.base, at, self.under[:n])
+            yield at, whole, self.under[:n]
+
+    def _fill(self, model: Model, name: str, at: int, into: Array) -> None:
+        dtype = DTYPES[model.shapes[name][0]]
+        if dtype.itemsize == into.dtype.itemsize:
+            model.read_into(name, at * dtype.itemsize, into)
+        else:
+            narrow = np.empty(len(into), dtype)
+            model.read_into(name, at * dtype.itemsize, narrow)
+            into[:] = narrow.astype(np.float32)
+
+
+def _write_weights(planned: Plan, models: Mapping[ModelRef, Model], path: Path, progress: Progress) -> str:
+    layout = {output.name: (_dtype(planned, output, models), _shape(output, models)) for output in planned.outputs}
+    head, begins = layout_bytes(layout, {"format": "pt"})
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        size = {name: int(np.prod(shape, dtype=np.int64)) for name, (_, shape) in layout.items()}
+        total = sum(size[name] * DTYPES[dtype].itemsize for name, (dtype, _) in layout.items())
+        os.posix_fallocate(handle, 0, len(head) + total)  # a full disk says so here, before any work
+        os.pwrite(handle, head, 0)
+        work = sorted(planned.outputs, key=lambda output: (-size[output.name], output.name))
+        named, done = {}, 0
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            jobs = {
+                pool.submit(_merge, output, models, layout[output.name][0], handle, len(head) + begins[output.name]): output
+                for output in work
+            }
+            try:
+                for job in as_completed(jobs):
+                    progress("merge numbers", done, sum(size.values()))
+                    named[jobs[job].name] = job.result()
+                    done += size[jobs[job].name]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        progress("merge numbers", done, done)
+    finally:
+        os.close(handle)
+    return "b3:" + blake3("".join(f"{name} {named[name]}\n" for name in sorted(named)).encode()).hexdigest()
+
+
+def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle: int, at: int) -> str:
+    """One tensor, merged and written from byte `at` on; returns the digest of its bytes."""
+    inputs = sorted(
+        output.inputs, key=lambda i: (models[i.model].fingerprint, i.tensor, json.dumps(i.parameters, sort_keys=True))
+    )
+    shared: dict[str, Any] = dict(output.parameters) | {"based": output.base is not None}
+    parts, each = [(models[i.model], i.tensor) for i in inputs], [i.parameters for i in inputs]
+    base = (models[output.base.model], output.base.tensor) if output.base else None
+    if output.method == "slerp" and base:  # its base is where the way begins
+        parts, each, base = [base, *parts], [{}, *each], None
+    blocks = _FileBlocks(parts, base, _keys(output, parts))
+    hasher = blake3()
+
+    def write(block: F32) -> None:
+        nonlocal at
+        data = _rounded(block, dtype, output.name).view(np.uint8)
+        hasher.update(data.data)
+        at += os.pwrite(handle, data.data, at)
+
+    if not parts:
+        raise UsageError(f"nothing is merged into {output.name}", hint="name a model besides the base")
+    ELEMENTWISE[output.method](blocks, each, shared, write)
+    return hasher.hexdigest()
+
+
+def _keys(output: Output, parts: Sequence[tuple[Model, str]]) -> Keys:
+    """Two words a tensor, from what its model is and the output's name: chance that is the same for everybody."""
+    seen: dict[bytes, int] = {}
+    told = []
+    for model, name in parts:
+        again = seen[model.fingerprint] = seen.get(model.fingerprint, -1) + 1
+        text = f"souq chance 1\n{output.name}\n{name}\n{again}\n".encode()
+        told.append(np.frombuffer(blake3(model.fingerprint + text).digest(8), "<u4"))
+    return np.array(told, np.uint32).reshape(-1, 2)
+
+
+def _rounded(block: F32, dtype: str, name: str) -> Array:
+    if dtype == "BF16":
+        told = np.empty(len(block), np.uint16)
+        finite = bool(kernels.to_bf16(block, told))
+        return _finite(told, finite, name)
+    narrow = block.astype(DTYPES[dtype])
+    return _finite(narrow, bool(np.isfinite(narrow).all()), name)
+
+
+def _finite(array: Array, finite: bool, name: str) -> Array:
+    if not finite:
+        raise Hostile(f"{name}: the merge is NaN or infinite", hint="one of the models holds NaN, Inf or huge numbers")
+    return array
+
+
+def _dtype(planned: Plan, output: Output, models: Mapping[ModelRef, Model]) -> str:
+    if asked := planned.out_dtype or planned.dtype:
+        if asked not in _FLOATS:
+            raise UsageError(f"out_dtype {asked} is not written", hint=f"one of: {', '.join(_FLOATS)}")
+        return _FLOATS[asked]
+    found = {models[i.model].shapes[i.tensor][0] for i in (*output.inputs, *([output.base] if output.base else []))}
+    if not found <= set(_FLOATS.values()):
+        raise UsageError(f"{output.name} is {', '.join(sorted(found))}, which is no float to merge")
+    return found.pop() if len(found) == 1 else "F32"
+
+
+def _shape(output: Output, models: Mapping[ModelRef, Model]) -> tuple[int, ...]:
+    every = [*output.inputs, *([output.base] if output.base else [])]
+    shapes = {models[i.model].shapes[i.tensor][1] for i in every}
+    if len(shapes) > 1:
+        raise UsageError(
+            f"{output.name} has {' and '.join(map(str, sorted(shapes)))}: the vocabularies differ",
+            hint="give the models one tokenizer first; souq does not align vocabularies yet",
+        )
+    return shapes.pop()
+
+
+def _write_files(planned: Plan, models: Mapping[ModelRef, Model], folder: Path) -> None:
+    """Config and tokenizer of the base, or of the first model, where all agree on the tokens."""
+    tokens = {bytes(model.source.files.get("tokenizer.json", b"")) for model in models.values()}
+    if len(tokens) > 1:
+        raise UsageError("the models have different tokenizers", hint="souq does not merge tokenizers from files yet")
+    first = models[planned.base_model] if planned.base_model else models[planned.models[0]]
+    for name, data in first.source.files.items():
+        (folder / name).write_bytes(data)
+    config = dict(first.config)
+    key = "num_hidden_layers" if "num_hidden_layers" in config else "n_layer"
+    config[key] = planned.layers or config.get(key)
+    if asked := planned.out_dtype or planned.dtype:
+        config["dtype" if "dtype" in config else "torch_dtype"] = asked
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+__all__ = ["Model", "merge_files"]
