@@ -36,6 +36,7 @@ VERBS = {
     "release": ("release", "Create, list or view releases"),
     "corpus": ("teach", "Let a release write training data, with the provenance of every row"),
     "distill": ("teach", "Train a smaller student on a corpus"),
+    "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
     "demo": ("demo", "Play the whole story on a real model"),
 }
 

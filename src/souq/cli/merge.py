@@ -1,0 +1,38 @@
+"""`souq merge`: whole checkpoints by a mergekit configuration, without a repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from souq.cli.console import answer, bars, done, json_option, out
+from souq.errors import NotFound, UsageError
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
+@json_option
+def merge(config: Path, folder: Path, as_json: bool) -> None:
+    """Merge the models a mergekit CONFIG names into the folder OUT."""
+    from souq.merge.config import MAX_TEXT, parse_config
+    from souq.merge.files import merge_files
+
+    if not config.is_file():
+        raise NotFound(f"no file {config}", hint="name a mergekit configuration, a .yml file")
+    if config.stat().st_size > 4 * MAX_TEXT:
+        raise UsageError(f"{config} is larger than {4 * MAX_TEXT:,} bytes")
+    try:
+        text = config.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{config} is not UTF-8 text") from error
+    with bars() as progress:
+        told = merge_files(parse_config(text), text, folder, progress)
+
+    def show() -> None:
+        out.print(f"{told['digest']}\n{told['tensors']} tensors by {told['method']}")
+        for name in told["unused"]:
+            done(f"{name} is set, and {told['method']} does not use it")
+
+    answer(told, as_json, show)
