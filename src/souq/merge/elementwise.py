@@ -38,10 +38,17 @@ Block = tuple[int, Array, Array]
 class Blocks(Protocol):
     """T tensors of one shape and their base, read from the front as often as needed."""
 
-    count: int  # T
-    size: int  # elements
-    row: int  # the length of the last axis; blocks are whole rows, or parts of one
-    keys: Keys  # (T, 2): what each tensor's chance is drawn from
+    @property
+    def count(self) -> int: ...  # T
+
+    @property
+    def size(self) -> int: ...  # elements
+
+    @property
+    def row(self) -> int: ...  # the length of the last axis; blocks are whole rows, or parts of one
+
+    @property
+    def keys(self) -> Keys: ...  # (T, 2): what each tensor's chance is drawn from
 
     def __iter__(self) -> Iterator[Block]: ...
 
@@ -239,7 +246,9 @@ def task_arithmetic(blocks: Blocks, each: Each, shared: Shared, write: Write) ->
 
 def ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """The largest `density` of each difference, those of the elected sign, their weighted mean (arXiv 2306.01708)."""
-    _agree(blocks, each, {"normalize": True, **shared}, write, _Band.largest(blocks, _of(each, "density", 1.0)), elect=True)
+    _agree(
+        blocks, each, {"normalize": True, **shared}, write, _Band.largest(blocks, _of(each, "density", 1.0)), elect=True
+    )
 
 
 def dare_linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:

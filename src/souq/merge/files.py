@@ -189,7 +189,9 @@ def _write_weights(planned: Plan, models: Mapping[ModelRef, Model], path: Path, 
         named, done = {}, 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             jobs = {
-                pool.submit(_merge, output, models, layout[output.name][0], handle, len(head) + begins[output.name]): output
+                pool.submit(
+                    _merge, output, models, layout[output.name][0], handle, len(head) + begins[output.name]
+                ): output
                 for output in work
             }
             try:

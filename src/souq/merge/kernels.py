@@ -29,7 +29,7 @@ _inline: Any = njit(nogil=True, cache=True, inline="always")
 
 
 @_inline
-def _load(raw, start, n, tile, bits):  # type: ignore[no-untyped-def]
+def _load(raw, start, n, tile, bits):
     """Widen elements start..start+n to float32 (tile); bits is the same memory as uint32."""
     if raw.itemsize == 2:
         for i in range(n):
@@ -40,7 +40,7 @@ def _load(raw, start, n, tile, bits):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _difference(raw, base, start, n, tile, bits):  # type: ignore[no-untyped-def]
+def _difference(raw, base, start, n, tile, bits):
     """tile = raw - base, exact for bf16 unless the exponents differ by more than 16."""
     _load(raw, start, n, tile, bits)
     for i in range(n):
@@ -48,7 +48,7 @@ def _difference(raw, base, start, n, tile, bits):  # type: ignore[no-untyped-def
 
 
 @_compile
-def combine(raw, base, based, weights, row, skipped, out):  # type: ignore[no-untyped-def]
+def combine(raw, base, based, weights, row, skipped, out):
     """out (n,) = [base +] sum_t weights[r, t] * (raw[t] [- base]), added in the order of t, r the element's row.
 
     The block begins at a row's first element or lies within one row; r counts from row `skipped` of the tensor.
@@ -75,7 +75,7 @@ def combine(raw, base, based, weights, row, skipped, out):  # type: ignore[no-un
 
 
 @_compile
-def inner_products(raw, base, based, row, skipped, lanes):  # type: ignore[no-untyped-def]
+def inner_products(raw, base, based, row, skipped, lanes):
     """Add to lanes (R, T, T, LANES) the products of the tensors [minus base], rows as in `combine`."""
     count, n = raw.shape
     tiles = np.empty((count, TILE), np.float32)
@@ -96,7 +96,7 @@ def inner_products(raw, base, based, row, skipped, lanes):  # type: ignore[no-un
 
 
 @_inline
-def _add_products(a, b, n, lanes):  # type: ignore[no-untyped-def]
+def _add_products(a, b, n, lanes):
     whole = n - n % LANES
     for i in range(0, whole, LANES):
         for j in range(LANES):
@@ -106,7 +106,7 @@ def _add_products(a, b, n, lanes):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def histogram(raw, base, high, counts):  # type: ignore[no-untyped-def]
+def histogram(raw, base, high, counts):
     """Count magnitudes of raw[t] - base. high[t] < 0: by their upper 15 bits; else, of those in bin high[t], by the rest.
 
     The bits of a float without its sign are ordered as the float is, so bins are exact (spec, section 12).
@@ -123,7 +123,7 @@ def histogram(raw, base, high, counts):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _count(bits, n, high, counts):  # type: ignore[no-untyped-def]
+def _count(bits, n, high, counts):
     if high < 0:
         for i in range(n):
             counts[(bits[i] & _SIGNLESS) >> np.uint32(16)] += 1
@@ -134,7 +134,7 @@ def _count(bits, n, high, counts):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _mix(x):  # type: ignore[no-untyped-def]
+def _mix(x):
     """MurmurHash3's 32-bit finaliser (Appleby, public domain): every input bit moves every output bit."""
     x = np.uint32((x ^ (x >> 16)) * 0x85EBCA6B)  # numba widens to 64 bits; the cast wraps
     x = np.uint32((x ^ (x >> 13)) * 0xC2B2AE35)
@@ -142,14 +142,14 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _uniform(position, key):  # type: ignore[no-untyped-def]
+def _uniform(position, key):
     """A uint32 that is a function of a key (two uint32) and a position alone."""
     first = _mix(np.uint32(position) ^ key[0])
     return _mix(np.uint32(first ^ np.uint32(key[1] + (position >> 32) * 0x9E3779B1)))
 
 
 @_inline
-def _keep_between(tile, bits, n, low, low_left, high, high_left):  # type: ignore[no-untyped-def]
+def _keep_between(tile, bits, n, low, low_left, high, high_left):
     """Zero what is not in the band. Equals of `low` stay until low_left are used up; equals of `high` go until high_left are.
 
     Returns how many are left of each.
@@ -180,13 +180,13 @@ def _keep_between(tile, bits, n, low, low_left, high, high_left):  # type: ignor
 
 
 @_inline
-def _keep_random(bits, n, position, key, chance):  # type: ignore[no-untyped-def]
+def _keep_random(bits, n, position, key, chance):
     for i in range(n):
         bits[i] = bits[i] if _uniform(position + i, key) < chance else np.uint32(0)
 
 
 @_inline
-def _keep_by_rank(tile, bits, start, n, row, position, key, density, epsilon, whole, ranks):  # type: ignore[no-untyped-def]
+def _keep_by_rank(tile, bits, start, n, row, position, key, density, epsilon, whole, ranks):
     """DELLA: the chance to stay rises with an element's rank in its row, from density - epsilon to density + epsilon."""
     for i in range(n):
         at = start + i
@@ -197,7 +197,9 @@ def _keep_by_rank(tile, bits, start, n, row, position, key, density, epsilon, wh
 
 
 @_compile
-def sparsify(raw, base, position, row, mode, low, low_left, high, high_left, keys, chance, epsilon, measured, kept, lanes):  # type: ignore[no-untyped-def]
+def sparsify(
+    raw, base, position, row, mode, low, low_left, high, high_left, keys, chance, epsilon, measured, kept, lanes
+):
     """kept (T, n) = the differences that stay, the others zero; where `measured`, |d| before and after go to lanes (T, 2, LANES).
 
     mode 0: all; 1: magnitudes in a band; 2: at random; 3: at random by rank in the row. low_left and high_left (T,)
@@ -230,7 +232,7 @@ def sparsify(raw, base, position, row, mode, low, low_left, high, high_left, key
 
 
 @_inline
-def _add_sizes(tile, n, lanes):  # type: ignore[no-untyped-def]
+def _add_sizes(tile, n, lanes):
     whole = n - n % LANES
     for i in range(0, whole, LANES):
         for j in range(LANES):
@@ -240,7 +242,7 @@ def _add_sizes(tile, n, lanes):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _rank_rows(raw, base, row, whole, ranks):  # type: ignore[no-untyped-def]
+def _rank_rows(raw, base, row, whole, ranks):
     n = len(ranks)
     zero = np.empty(n, np.float32)
     _load(base, 0, n, zero, zero.view(np.uint32))
@@ -252,7 +254,7 @@ def _rank_rows(raw, base, row, whole, ranks):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def agree(kept, base, weights, scales, votes, elect, normalise, scale, out):  # type: ignore[no-untyped-def]
+def agree(kept, base, weights, scales, votes, elect, normalise, scale, out):
     """out (n,) = base + scale * sum_t w_t d_t, over those of the elected sign where `elect`; kept (T, n) is d before weights.
 
     The elected sign is that of sum_t votes_t d_t, zero counting as plus. `normalise` divides by the weights that took part.
@@ -287,7 +289,7 @@ def agree(kept, base, weights, scales, votes, elect, normalise, scale, out):  # 
 
 
 @_inline
-def _elect(kept, start, n, weights, scales, total, mixed, parts):  # type: ignore[no-untyped-def]
+def _elect(kept, start, n, weights, scales, total, mixed, parts):
     mixed[:] = np.float32(0)
     parts[:] = np.float32(0)
     for t in range(kept.shape[0]):
@@ -299,7 +301,7 @@ def _elect(kept, start, n, weights, scales, total, mixed, parts):  # type: ignor
 
 
 @_compile
-def variance(raw, base, out):  # type: ignore[no-untyped-def]
+def variance(raw, base, out):
     """out (n,) = the variance over t of raw[t] - base (divided by T)."""
     count, n = raw.shape
     tiles = np.empty((count, TILE), np.float32)
@@ -323,7 +325,7 @@ def variance(raw, base, out):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def to_bf16(x, out):  # type: ignore[no-untyped-def]
+def to_bf16(x, out):
     """float32 (n,) to bf16 bits (n,), to nearest even. False where an element is NaN or infinite."""
     bits = x.view(np.uint32)
     worst = np.uint32(0)
