@@ -1,12 +1,13 @@
 """Loops over blocks of numbers, compiled by numba: the same float32 arithmetic in the same order on every machine.
 
 One output element is computed by one thread in a written order, nothing is reassociated or contracted (no fastmath),
-and what is random is a function of a key and the element's position. A block is raw (T, n): T tensors' next n elements
-as bf16 bits (uint16) or float32, beside base (n,) of the same kind; `tile` elements at a time stay in the nearest cache.
-Knows arrays; has never heard of names, files or methods.
+and what is random is a function of a key and the element's position. A block is words (T, n): T tensors' next n elements
+as the bits of bf16 (uint16) or of float32 (uint32), beside base (n,) of the same kind, all contiguous; TILE elements at a
+time stay in the nearest cache. Slices are taken before a loop and indices are unsigned: only so does LLVM see that a
+loop may use the processor's vectors. Knows arrays; has never heard of names, files or methods.
 
     >>> out = np.empty(2, np.float32)
-    >>> ones = np.ones((2, 2), np.float32)
+    >>> ones = np.ones((2, 2), np.float32).view(np.uint32)
     >>> combine(ones, ones[0], False, np.array([[1.0, 2.0]], np.float32), 2, 0, out)
     >>> out.tolist()
     [3.0, 3.0]
@@ -19,121 +20,164 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-TILE = 2048
-LANES = 16  # sums run in so many lanes side by side, by position, whatever the size of a block
+TILE = 1024
+LANES = 16  # a sum runs in so many lanes side by side, by position: the same whatever the size of a block
 HIGH, LOW = 1 << 15, 1 << 16  # bins: the upper 15 bits of a magnitude, then its lower 16
+EVERY, BAND, CHANCE, BY_RANK = range(4)  # which elements stay
+_GROUP = 32  # elements that are looked at together
 _SIGNLESS = np.uint32(0x7FFFFFFF)
 
 _compile: Any = njit(nogil=True, cache=True)
-_inline: Any = njit(nogil=True, cache=True, inline="always")
-
-
-@_inline
-def _load(raw, start, n, tile, bits):
-    """Widen elements start..start+n to float32 (tile); bits is the same memory as uint32."""
-    if raw.itemsize == 2:
-        for i in range(n):
-            bits[i] = np.uint32(raw[start + i]) << np.uint32(16)
-    else:
-        for i in range(n):
-            tile[i] = raw[start + i]
-
-
-@_inline
-def _difference(raw, base, start, n, tile, bits):
-    """tile = raw - base, exact for bf16 unless the exponents differ by more than 16."""
-    _load(raw, start, n, tile, bits)
-    for i in range(n):
-        tile[i] -= base[i]
 
 
 @_compile
-def combine(raw, base, based, weights, row, skipped, out):
-    """out (n,) = [base +] sum_t weights[r, t] * (raw[t] [- base]), added in the order of t, r the element's row.
+def _wide(word, shift):
+    """A float32 from its own bits (shift 0), or from those of a bf16 (shift 16)."""
+    return np.uint32(np.uint32(word) << shift).view(np.float32)
+
+
+@_compile
+def _widen(words, tile):
+    shift = np.uint32(32 - 8 * words.itemsize)
+    for i in range(len(tile)):
+        tile[i] = _wide(words[i], shift)
+
+
+@_compile
+def _subtract(words, base, tile):
+    """tile = words - base, exact for bf16 unless the exponents differ by more than 16."""
+    shift = np.uint32(32 - 8 * words.itemsize)
+    for i in range(len(tile)):
+        tile[i] = _wide(words[i], shift) - _wide(base[i], shift)
+
+
+# -- linear combinations -----------------------------------------------------------------------------------------------
+
+
+@_compile
+def combine(words, base, based, weights, row, skipped, out):
+    """out (n,) = [base +] sum_t weights[r, t] * (words[t] [- base]), added in the order of t, r the element's row.
 
     The block begins at a row's first element or lies within one row; r counts from row `skipped` of the tensor.
     """
-    count, n = raw.shape
-    tile, zero = np.empty(TILE, np.float32), np.zeros(TILE, np.float32)
-    bits, zero_bits = tile.view(np.uint32), zero.view(np.uint32)
+    count, n = words.shape
+    shift = np.uint32(32 - 8 * words.itemsize)
+    unders = np.zeros(TILE, np.float32)
     for first in range(0, n, row):
-        last = min(first + row, n)
         factors = weights[first // row + skipped]
-        for start in range(first, last, TILE):
-            m = min(TILE, last - start)
-            total = out[start : start + m]
+        for start in range(first, min(first + row, n), TILE):
+            stop = min(start + TILE, first + row, n)
+            total, under = out[start:stop], unders[: stop - start]
             if based:
-                _load(base, start, m, zero, zero_bits)
+                _widen(base[start:stop], under)
             total[:] = np.float32(0)
             for t in range(count):
-                _difference(raw[t], zero, start, m, tile, bits)
-                for i in range(m):
-                    total[i] += factors[t] * tile[i]
+                factor, part = factors[t], words[t, start:stop]
+                for i in range(len(total)):
+                    total[i] += factor * (_wide(part[i], shift) - under[i])
             if based:
-                for i in range(m):
-                    total[i] += zero[i]
+                for i in range(len(total)):
+                    total[i] += under[i]
 
 
 @_compile
-def inner_products(raw, base, based, row, skipped, lanes):
-    """Add to lanes (R, T, T, LANES) the products of the tensors [minus base], rows as in `combine`."""
-    count, n = raw.shape
+def inner_products(words, base, based, row, position, lanes):
+    """Add to lanes (R, T, T, LANES) the products of the tensors [minus base], rows as in `combine`.
+
+    The block begins at `position` of the tensor.
+    """
+    count, n = words.shape
     tiles = np.empty((count, TILE), np.float32)
-    zero = np.zeros(TILE, np.float32)
-    bits, zero_bits = tiles.view(np.uint32), zero.view(np.uint32)
-    for first in range(0, n, row):
-        last = min(first + row, n)
-        into = lanes[first // row + skipped]
+    first, skipped = 0, position // row
+    while first < n:
+        last = min(n, first + row - (position + first) % row)
+        into = lanes[(position + first) // row]
         for start in range(first, last, TILE):
-            m = min(TILE, last - start)
-            if based:
-                _load(base, start, m, zero, zero_bits)
+            stop = min(start + TILE, last)
             for t in range(count):
-                _difference(raw[t], zero, start, m, tiles[t], bits[t])
+                if based:
+                    _subtract(words[t, start:stop], base[start:stop], tiles[t, : stop - start])
+                else:
+                    _widen(words[t, start:stop], tiles[t, : stop - start])
             for s in range(count):
                 for t in range(s + 1):
-                    _add_products(tiles[s], tiles[t], m, into[s, t])
+                    _add_products(
+                        tiles[s, : stop - start], tiles[t, : stop - start], (position + start) % row, into[s, t]
+                    )
+        first = last
 
 
-@_inline
-def _add_products(a, b, n, lanes):
-    whole = n - n % LANES
-    for i in range(0, whole, LANES):
+@_compile
+def _add_products(a, b, position, lanes):
+    head = min(-position % LANES, len(a))
+    whole = len(a) - (len(a) - head) % LANES
+    for i in range(head):
+        lanes[(position + i) % LANES] += np.float64(a[i]) * np.float64(b[i])
+    for i in range(head, whole, LANES):
+        x, y = a[i : i + LANES], b[i : i + LANES]
         for j in range(LANES):
-            lanes[j] += np.float64(a[i + j]) * np.float64(b[i + j])
-    for i in range(whole, n):
+            lanes[j] += np.float64(x[j]) * np.float64(y[j])
+    for i in range(whole, len(a)):
         lanes[i - whole] += np.float64(a[i]) * np.float64(b[i])
 
 
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
 @_compile
-def histogram(raw, base, high, counts):
-    """Count magnitudes of raw[t] - base. high[t] < 0: by their upper 15 bits; else, of those in bin high[t], by the rest.
+def histogram(words, base, high, counts):
+    """Count magnitudes of words[t] - base. high[t] < 0: by their upper 15 bits; else, of those in bin high[t], by the rest.
 
     The bits of a float without its sign are ordered as the float is, so bins are exact (spec, section 12).
     """
-    count, n = raw.shape
-    tile, zero = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    bits, zero_bits = tile.view(np.uint32), zero.view(np.uint32)
+    count, n = words.shape
+    tile = np.empty(TILE, np.float32)
     for start in range(0, n, TILE):
-        m = min(TILE, n - start)
-        _load(base, start, m, zero, zero_bits)
+        stop = min(start + TILE, n)
+        bits = tile[: stop - start].view(np.uint32)
         for t in range(count):
-            _difference(raw[t], zero, start, m, tile, bits)
-            _count(bits, m, high[t], counts[t])
+            _subtract(words[t, start:stop], base[start:stop], tile[: stop - start])
+            if high[t] < 0:
+                _count(bits, counts[t])
+            else:
+                _count_within(bits, np.uint32(high[t]), counts[t])
 
 
-@_inline
-def _count(bits, n, high, counts):
-    if high < 0:
-        for i in range(n):
-            counts[(bits[i] & _SIGNLESS) >> np.uint32(16)] += 1
-    else:
-        for i in range(n):
-            if (bits[i] & _SIGNLESS) >> np.uint32(16) == high:
-                counts[bits[i] & np.uint32(0xFFFF)] += 1
+@_compile
+def _count(bits, counts):
+    for i in range(len(bits)):
+        counts[np.uint32((bits[i] & _SIGNLESS) >> np.uint32(16))] += 1
 
 
-@_inline
+@_compile
+def _count_within(bits, high, counts):
+    """Few are in one bin: a group that holds none of them is passed over at once."""
+    for start in range(0, len(bits), _GROUP):
+        group = bits[start : start + _GROUP]
+        found = np.uint32(0)
+        for i in range(len(group)):
+            found += np.uint32(np.uint32((group[i] & _SIGNLESS) >> np.uint32(16)) == high)
+        if found:
+            for i in range(len(group)):
+                if np.uint32((group[i] & _SIGNLESS) >> np.uint32(16)) == high:
+                    counts[np.uint32(group[i] & np.uint32(0xFFFF))] += 1
+
+
+@_compile
+def cut(counts, wanted, bins):
+    """bins (T,): the bin of counts[t], from the top, in which the wanted[t]-th lies; wanted becomes how many are left there."""
+    for t in range(len(wanted)):
+        at = counts.shape[1] - 1
+        while at > 0 and counts[t, at] < max(wanted[t], 1):
+            wanted[t] -= counts[t, at]
+            at -= 1
+        bins[t] = at
+
+
+# -- differences, made sparse and made to agree ------------------------------------------------------------------------
+
+
+@_compile
 def _mix(x):
     """MurmurHash3's 32-bit finaliser (Appleby, public domain): every input bit moves every output bit."""
     x = np.uint32((x ^ (x >> 16)) * 0x85EBCA6B)  # numba widens to 64 bits; the cast wraps
@@ -141,187 +185,193 @@ def _mix(x):
     return np.uint32(x ^ (x >> 16))
 
 
-@_inline
-def _uniform(position, key):
+@_compile
+def _uniform(position, first, second):
     """A uint32 that is a function of a key (two uint32) and a position alone."""
-    first = _mix(np.uint32(position) ^ key[0])
-    return _mix(np.uint32(first ^ np.uint32(key[1] + (position >> 32) * 0x9E3779B1)))
+    inner = _mix(np.uint32(position) ^ first)
+    return _mix(np.uint32(inner ^ np.uint32(second + (position >> 32) * 0x9E3779B1)))
 
 
-@_inline
-def _keep_between(tile, bits, n, low, low_left, high, high_left):
-    """Zero what is not in the band. Equals of `low` stay until low_left are used up; equals of `high` go until high_left are.
-
-    Returns how many are left of each.
-    """
-    lows, highs = 0, 0
-    for i in range(n):
-        size = bits[i] & _SIGNLESS
-        lows += size == low
-        highs += size == high
-    if (lows <= low_left or low_left == 0) and (highs <= high_left or high_left == 0):
-        least = low if low_left else low + np.uint32(1)  # inclusive
-        most = high if high_left == 0 else high - np.uint32(1)
-        for i in range(n):
-            size = bits[i] & _SIGNLESS
-            bits[i] = bits[i] if least <= size <= most else np.uint32(0)
-        return max(low_left - lows, 0), max(high_left - highs, 0)
-    for i in range(n):  # the one tile in which a share of equals runs out
-        size = bits[i] & _SIGNLESS
-        kept = low < size < high
-        if size == high:
-            kept = high_left == 0
-            high_left -= high_left > 0
-        if size == low and (kept or low != high):
-            kept = low_left > 0
-            low_left -= low_left > 0
-        bits[i] = bits[i] if kept else np.uint32(0)
-    return low_left, high_left
-
-
-@_inline
-def _keep_random(bits, n, position, key, chance):
-    for i in range(n):
-        bits[i] = bits[i] if _uniform(position + i, key) < chance else np.uint32(0)
-
-
-@_inline
-def _keep_by_rank(tile, bits, start, n, row, position, key, density, epsilon, whole, ranks):
-    """DELLA: the chance to stay rises with an element's rank in its row, from density - epsilon to density + epsilon."""
-    for i in range(n):
-        at = start + i
-        share = np.float32(ranks[at]) / np.float32(max(row - 1, 1))
-        chance = (density - epsilon) + share * 2 * epsilon
-        kept = _uniform(position + i, key) < np.uint32(min(chance, whole) * np.float64(4294967295.0))
+@_compile
+def _keep_between(bits, t, low, low_left, high, high_left):
+    """Zero what is not in the band of t. Equals of low stay until low_left is used up; equals of high go until high_left is."""
+    least, most = low[t], high[t]
+    lows, highs = np.uint32(0), np.uint32(0)
+    for i in range(len(bits)):
+        size = np.uint32(bits[i] & _SIGNLESS)
+        lows += np.uint32(size == least)
+        highs += np.uint32(size == most)
+    if (lows <= low_left[t] or low_left[t] == 0) and (highs <= high_left[t] or high_left[t] == 0):
+        least = least if low_left[t] else np.uint32(least + 1)  # inclusive
+        most = most if high_left[t] == 0 else np.uint32(most - 1)
+        for i in range(len(bits)):
+            size = np.uint32(bits[i] & _SIGNLESS)
+            bits[i] = bits[i] if (size >= least) & (size <= most) else np.uint32(0)
+        low_left[t] = max(low_left[t] - np.int64(lows), 0)
+        high_left[t] = max(high_left[t] - np.int64(highs), 0)
+        return
+    for i in range(len(bits)):  # the one tile in which a share of equals runs out
+        size = np.uint32(bits[i] & _SIGNLESS)
+        kept = least < size < most
+        if size == most:
+            kept = high_left[t] == 0
+            high_left[t] -= high_left[t] > 0
+        if size == least and (kept or least != most):
+            kept = low_left[t] > 0
+            low_left[t] -= low_left[t] > 0
         bits[i] = bits[i] if kept else np.uint32(0)
 
 
 @_compile
-def sparsify(
-    raw, base, position, row, mode, low, low_left, high, high_left, keys, chance, epsilon, measured, kept, lanes
-):
-    """kept (T, n) = the differences that stay, the others zero; where `measured`, |d| before and after go to lanes (T, 2, LANES).
-
-    mode 0: all; 1: magnitudes in a band; 2: at random; 3: at random by rank in the row. low_left and high_left (T,)
-    are used up from call to call. n is a whole number of rows where mode is 3.
-    """
-    count, n = raw.shape
-    tile, zero = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    bits, zero_bits = tile.view(np.uint32), zero.view(np.uint32)
-    ranks = np.empty(n if mode == 3 else 0, np.int32)
-    whole = np.zeros(n if mode == 3 else 0, np.float32)
-    for t in range(count):
-        if mode == 3:
-            _rank_rows(raw[t], base, row, whole, ranks)
-        for start in range(0, n, TILE):
-            m = min(TILE, n - start)
-            _load(base, start, m, zero, zero_bits)
-            _difference(raw[t], zero, start, m, tile, bits)
-            if measured:
-                _add_sizes(tile, m, lanes[t, 0])
-            if mode == 1:
-                low_left[t], high_left[t] = _keep_between(tile, bits, m, low[t], low_left[t], high[t], high_left[t])
-            elif mode == 2:
-                _keep_random(bits, m, position + start, keys[t], np.uint32(min(chance[t] * 4294967296.0, 4294967295.0)))
-            elif mode == 3:
-                _keep_by_rank(tile, bits, start, m, row, position + start, keys[t], chance[t], epsilon[t], 1.0, ranks)
-            if measured:
-                _add_sizes(tile, m, lanes[t, 1])
-            for i in range(m):
-                kept[t, start + i] = tile[i]
+def _keep_random(bits, position, key, chance):
+    first, second = key[0], key[1]
+    least = np.uint32(min(chance * 4294967296.0, 4294967295.0))
+    for i in range(len(bits)):
+        bits[i] = bits[i] if _uniform(position + i, first, second) < least else np.uint32(0)
 
 
-@_inline
-def _add_sizes(tile, n, lanes):
-    whole = n - n % LANES
-    for i in range(0, whole, LANES):
+@_compile
+def _keep_by_rank(bits, position, ranks, row, key, density, epsilon):
+    """DELLA: the chance to stay rises with an element's rank in its row, from density - epsilon to density + epsilon."""
+    first, second = key[0], key[1]
+    for i in range(len(bits)):
+        share = np.float32(ranks[i]) / np.float32(max(row - 1, 1))
+        chance = (density - epsilon) + share * 2 * epsilon
+        least = np.uint32(min(chance, 1.0) * np.float64(4294967295.0))
+        bits[i] = bits[i] if _uniform(position + i, first, second) < least else np.uint32(0)
+
+
+@_compile
+def _thin(tile, mode, position, t, low, low_left, high, high_left, keys, chance, epsilon, row, ranks):
+    """Zero the elements of tensor t's tile that do not stay; the tile begins at `position` of the tensor."""
+    bits = tile.view(np.uint32)
+    if mode == BAND:
+        _keep_between(bits, t, low, low_left, high, high_left)
+    elif mode == CHANCE:
+        _keep_random(bits, position, keys[t], chance[t])
+    elif mode == BY_RANK:
+        _keep_by_rank(bits, position, ranks, row, keys[t], chance[t], epsilon[t])
+
+
+@_compile
+def sizes(words, base, position, mode, low, low_left, high, high_left, keys, chance, epsilon, row, ranks, lanes):
+    """Add to lanes (T, 2, LANES) the magnitudes of the differences, and of those that stay; as `agree` keeps them."""
+    count, n = words.shape
+    whole = np.empty(TILE, np.float32)
+    for start in range(0, n, TILE):
+        stop = min(start + TILE, n)
+        tile, at = whole[: stop - start], position + start
+        for t in range(count):
+            _subtract(words[t, start:stop], base[start:stop], tile)
+            _add_sizes(tile, at, lanes[t, 0])
+            _thin(tile, mode, at, t, low, low_left, high, high_left, keys, chance, epsilon, row, ranks[t, start:stop])
+            _add_sizes(tile, at, lanes[t, 1])
+
+
+@_compile
+def _add_sizes(tile, position, lanes):
+    head = min(-position % LANES, len(tile))
+    whole = len(tile) - (len(tile) - head) % LANES
+    for i in range(head):
+        lanes[(position + i) % LANES] += np.float64(abs(tile[i]))
+    for i in range(head, whole, LANES):
+        x = tile[i : i + LANES]
         for j in range(LANES):
-            lanes[j] += np.float64(abs(tile[i + j]))
-    for i in range(whole, n):
+            lanes[j] += np.float64(abs(x[j]))
+    for i in range(whole, len(tile)):
         lanes[i - whole] += np.float64(abs(tile[i]))
 
 
-@_inline
-def _rank_rows(raw, base, row, whole, ranks):
-    n = len(ranks)
-    zero = np.empty(n, np.float32)
-    _load(base, 0, n, zero, zero.view(np.uint32))
-    _difference(raw, zero, 0, n, whole, whole.view(np.uint32))
-    for start in range(0, n, row):
-        order = np.argsort(np.abs(whole[start : start + row]), kind="mergesort")  # equals in the order of their places
-        for rank in range(len(order)):
-            ranks[start + order[rank]] = rank
-
-
 @_compile
-def agree(kept, base, weights, scales, votes, elect, normalise, scale, out):
-    """out (n,) = base + scale * sum_t w_t d_t, over those of the elected sign where `elect`; kept (T, n) is d before weights.
+def agree(
+    words, base, position, mode, low, low_left, high, high_left, keys, chance, epsilon, row, ranks,
+    scales, weights, votes, elect, normalise, scale, out,
+):  # fmt: skip
+    """out (n,) = base + scale * sum_t w_t s_t d_t over the differences that stay, where `elect` those of the elected sign.
 
-    The elected sign is that of sum_t votes_t d_t, zero counting as plus. `normalise` divides by the weights that took part.
+    Which stay: all; magnitudes in a band, whose low_left and high_left (T,) are used up from call to call; at random; or
+    at random by `ranks` (T, n) in the row (else (T, 0)). The elected sign is that of sum_t v_t s_t d_t, zero counting as
+    plus. `normalise` divides by the weights that took part: where nothing is elected, by all.
     """
-    count, n = kept.shape
-    total, mixed, parts = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    zero = np.empty(TILE, np.float32)
-    zero_bits = zero.view(np.uint32)
+    count, n = words.shape
+    tiles = np.empty((count, TILE), np.float32)
+    totals, unders = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    mixes, shares = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     everyone = np.float32(0)
     for t in range(count):
         everyone += weights[t]
-    if abs(everyone) < 1e-8:
-        everyone = np.float32(1)
+    everyone = everyone if abs(everyone) >= 1e-8 else np.float32(1)
     for start in range(0, n, TILE):
-        m = min(TILE, n - start)
-        _load(base, start, m, zero, zero_bits)
+        stop = min(start + TILE, n)
+        m = stop - start
+        under, total, mixed, parts = unders[:m], totals[:m], mixes[:m], shares[:m]
+        _widen(base[start:stop], under)
         total[:] = np.float32(0)
         for t in range(count):
-            factor = votes[t] if elect else weights[t]
+            tile = tiles[t, :m]
+            _subtract(words[t, start:stop], base[start:stop], tile)
+            _thin(
+                tile, mode, position + start, t, low, low_left, high, high_left, keys, chance, epsilon, row,
+                ranks[t, start:stop],
+            )  # fmt: skip
+            factor, own = (votes[t] if elect else weights[t]), scales[t]
             for i in range(m):
-                total[i] += kept[t, start + i] * scales[t] * factor
+                told = tile[i] * own
+                tile[i] = told
+                total[i] += told * factor
         if elect:
-            _elect(kept, start, m, weights, scales, total, mixed, parts)
-            for i in range(m):
-                total[i] = mixed[i]
-                parts[i] = np.float32(1) if parts[i] == 0 else parts[i]
+            _elect(tiles, weights, total, mixed, parts)
         else:
+            mixed[:] = total
             parts[:] = everyone
+        into = out[start:stop]
+        if normalise:
+            for i in range(m):
+                mixed[i] /= parts[i]
         for i in range(m):
-            told = total[i] / parts[i] if normalise else total[i]
-            out[start + i] = zero[i] + scale * told
-
-
-@_inline
-def _elect(kept, start, n, weights, scales, total, mixed, parts):
-    mixed[:] = np.float32(0)
-    parts[:] = np.float32(0)
-    for t in range(kept.shape[0]):
-        for i in range(n):
-            told = kept[t, start + i] * scales[t] * weights[t]
-            same = (told > 0) == (total[i] >= 0) and told != 0
-            mixed[i] += told if same else np.float32(0)
-            parts[i] += weights[t] if same else np.float32(0)
+            into[i] = under[i] + scale * mixed[i]
 
 
 @_compile
-def variance(raw, base, out):
-    """out (n,) = the variance over t of raw[t] - base (divided by T)."""
-    count, n = raw.shape
+def _elect(tiles, weights, total, mixed, parts):
+    mixed[:] = np.float32(0)
+    parts[:] = np.float32(0)
+    for t in range(len(tiles)):
+        tile, weight = tiles[t, : len(total)], weights[t]
+        for i in range(len(total)):
+            told = tile[i] * weight
+            same = ((told > 0) == (total[i] >= 0)) & (told != 0)
+            mixed[i] += told if same else np.float32(0)
+            parts[i] += weight if same else np.float32(0)
+    for i in range(len(total)):
+        parts[i] = np.float32(1) if parts[i] == 0 else parts[i]
+
+
+@_compile
+def variance(words, base, out):
+    """out (n,) = the variance over t of words[t] - base (divided by T)."""
+    count, n = words.shape
     tiles = np.empty((count, TILE), np.float32)
-    zero = np.empty(TILE, np.float32)
-    bits, zero_bits = tiles.view(np.uint32), zero.view(np.uint32)
+    means = np.empty(TILE, np.float32)
     share = np.float32(1) / np.float32(count)
     for start in range(0, n, TILE):
-        m = min(TILE, n - start)
-        _load(base, start, m, zero, zero_bits)
+        stop = min(start + TILE, n)
+        mean, spread = means[: stop - start], out[start:stop]
+        mean[:] = np.float32(0)
+        spread[:] = np.float32(0)
         for t in range(count):
-            _difference(raw[t], zero, start, m, tiles[t], bits[t])
-        for i in range(m):
-            mean = np.float32(0)
-            for t in range(count):
-                mean += tiles[t, i]
-            mean *= share
-            spread = np.float32(0)
-            for t in range(count):
-                spread += (tiles[t, i] - mean) * (tiles[t, i] - mean)
-            out[start + i] = spread * share
+            tile = tiles[t, : stop - start]
+            _subtract(words[t, start:stop], base[start:stop], tile)
+            for i in range(len(mean)):
+                mean[i] += tile[i]
+        for i in range(len(mean)):
+            mean[i] *= share
+        for t in range(count):
+            tile = tiles[t, : stop - start]
+            for i in range(len(mean)):
+                spread[i] += (tile[i] - mean[i]) * (tile[i] - mean[i])
+        for i in range(len(mean)):
+            spread[i] *= share
 
 
 @_compile
