@@ -28,11 +28,12 @@ from souq.weights import Array
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Keys = NDArray[np.uint32]
+Counts = NDArray[np.int64]
 Write = Callable[[F32], None]
 Each = Sequence[Mapping[str, Any]]  # the parameters of each tensor
 Shared = Mapping[str, Any]
 Block = tuple[int, Array, Array]
-"""Where it begins; the tensors' elements (T, n); the base's (n,). All bf16 bits (uint16), or all float32."""
+"""Where it begins; the tensors' elements (T, n); the base's (n,). All the bits of bf16 (uint16), or of float32 (uint32)."""
 
 
 class Blocks(Protocol):
@@ -50,7 +51,16 @@ class Blocks(Protocol):
     @property
     def keys(self) -> Keys: ...  # (T, 2): what each tensor's chance is drawn from
 
+    def sample(self, count: int) -> tuple[Array, Array]: ...  # about so many elements from all over; all, if there are fewer
+
     def __iter__(self) -> Iterator[Block]: ...
+
+
+def spread(size: int, count: int, run: int) -> NDArray[np.int64]:
+    """Where runs of `run` elements, `count` in all, begin in a tensor: evenly, and never always in the same columns."""
+    step = size * run // count
+    number = np.arange(count // run)
+    return number * step + number * 2654435761 % (step - run + 1)
 
 
 @dataclass(frozen=True)
@@ -73,9 +83,24 @@ class Held:
     def row(self) -> int:
         return self.base.shape[-1] if self.base.ndim else 1
 
-    def __iter__(self) -> Iterator[Block]:
-        yield 0, self.tensors.reshape(self.count, -1), self.base.reshape(-1)
+    def sample(self, count: int) -> tuple[Array, Array]:
+        return sampled(*next(iter(self))[1:], count)
 
+    def __iter__(self) -> Iterator[Block]:
+        yield 0, self.tensors.reshape(self.count, self.size).view(np.uint32), self.base.reshape(-1).view(np.uint32)
+
+
+def sampled(words: Array, base: Array, count: int, run: int = 16) -> tuple[Array, Array]:
+    """Some elements of a block that is in memory."""
+    if len(base) <= max(count, run):
+        return words, base
+    places = (spread(len(base), max(count, run), run)[:, None] + np.arange(run)).reshape(-1)
+    return words[:, places], base[places]
+
+
+_SAMPLE = 1 << 14  # elements of a tensor that are looked at before it is gone over
+_BEYOND = np.uint32(0x7FFFFFFF)  # a magnitude that no other exceeds, NaN or not
+_ENDLESS = np.iinfo(np.int64).max
 
 Elementwise = Callable[[Blocks, Each, Shared, Write], None]
 
@@ -209,9 +234,9 @@ def model_stock(blocks: Blocks, each: Each, shared: Shared, write: Write) -> Non
 def _combine(blocks: Blocks, weights: F64, write: Write, *, based: bool) -> None:
     """weights (R, T): one row of them for the whole tensor, or one for each of its rows."""
     factors, row = weights.astype(np.float32), blocks.row if len(weights) > 1 else max(blocks.size, 1)
-    for at, raw, base in blocks:
-        out = np.empty(raw.shape[1], np.float32)
-        kernels.combine(raw, base, based, factors, row, at // row, out)
+    for at, words, base in blocks:
+        out = np.empty(len(base), np.float32)
+        kernels.combine(words, base, based, factors, row, at // row, out)
         write(out)
 
 
@@ -219,8 +244,8 @@ def _inner_products(blocks: Blocks, *, based: bool, by_row: bool = False) -> F64
     """(R, T, T): of the whole tensors (R = 1), or of each of their rows."""
     row = blocks.row if by_row else max(blocks.size, 1)
     lanes = np.zeros((max(-(-blocks.size // row), 1), blocks.count, blocks.count, kernels.LANES))
-    for at, raw, base in blocks:
-        kernels.inner_products(raw, base, based, row, at // row, lanes)
+    for at, words, base in blocks:
+        kernels.inner_products(words, base, based, row, at, lanes)
     lower = np.add.accumulate(lanes, axis=-1)[..., -1]
     return np.where(np.tri(blocks.count, dtype=bool), lower, lower.swapaxes(1, 2))
 
@@ -246,207 +271,144 @@ def task_arithmetic(blocks: Blocks, each: Each, shared: Shared, write: Write) ->
 
 def ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """The largest `density` of each difference, those of the elected sign, their weighted mean (arXiv 2306.01708)."""
-    _agree(
-        blocks, each, {"normalize": True, **shared}, write, _Band.largest(blocks, _of(each, "density", 1.0)), elect=True
-    )
+    _agree(blocks, each, {"normalize": True, **shared}, write, _largest, elect=True)
 
 
 def dare_linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """A random `density` of each difference, scaled to its old L1 norm; their weighted sum (arXiv 2311.03099)."""
-    _agree(blocks, each, {"rescale": True, **shared}, write, _Chance(_of(each, "density", 1.0)), elect=False)
+    _agree(blocks, each, {"rescale": True, **shared}, write, _random, elect=False)
 
 
 def dare_ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """DARE, those of the elected sign alone."""
-    _agree(blocks, each, {"rescale": True, **shared}, write, _Chance(_of(each, "density", 1.0)), elect=True)
+    _agree(blocks, each, {"rescale": True, **shared}, write, _random, elect=True)
 
 
 def della(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """DARE with a chance that rises with the rank of the magnitude in its row; elected signs; mean (arXiv 2406.11617)."""
-    _agree(blocks, each, {"rescale": True, "normalize": True, **shared}, write, _ByRank.of(each), elect=True)
+    _agree(blocks, each, {"rescale": True, "normalize": True, **shared}, write, _by_rank, elect=True)
 
 
 def della_linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """DELLA without the election."""
-    _agree(blocks, each, {"rescale": True, **shared}, write, _ByRank.of(each), elect=False)
+    _agree(blocks, each, {"rescale": True, **shared}, write, _by_rank, elect=False)
 
 
 def breadcrumbs(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """Neither the largest `gamma` of each difference nor the smallest (arXiv 2312.06795)."""
-    _agree(blocks, each, shared, write, _Band.middle(blocks, each), elect=False)
+    _agree(blocks, each, shared, write, _middle, elect=False)
 
 
 def breadcrumbs_ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """Breadcrumbs, those of the elected sign alone."""
-    _agree(blocks, each, shared, write, _Band.middle(blocks, each), elect=True)
+    _agree(blocks, each, shared, write, _middle, elect=True)
 
 
 @dataclass(frozen=True)
-class _Band:
-    """Keep what lies between two magnitudes; of those equal to an edge, the first ones by position."""
+class _Stay:
+    """Which elements of T differences stay.
 
+    By mode: all; those between two magnitudes, and of the equals of an edge the first ones by position; each with a
+    chance, drawn from the tensor's key and the element's position; with a chance that rises with the rank in the row.
+    """
+
+    mode: int
     low: Keys
-    low_left: NDArray[np.int64]  # equals of low that stay
+    low_left: Counts  # equals of low that stay
     high: Keys
-    high_left: NDArray[np.int64]  # equals of high that go
-    mode: int = 1
-
-    @classmethod
-    def largest(cls, blocks: Blocks, density: F64) -> _Band:
-        kept = [blocks.size if d >= 1 else max(int(d * blocks.size), 1 if d > 0 else 0) for d in density.tolist()]
-        return cls._ranked(blocks, np.zeros(blocks.count, np.int64), np.array(kept, np.int64))
-
-    @classmethod
-    def middle(cls, blocks: Blocks, each: Each) -> _Band:
-        size, first, last = blocks.size, [], []
-        for density, gamma in zip(_of(each, "density", 1.0).tolist(), _of(each, "gamma", 0.01).tolist(), strict=True):
-            kept = size if density >= 1 else int(density * size)
-            least = max(0, size - kept - int(gamma * size))
-            first.append(size - kept - least)
-            last.append(size - least)
-        return cls._ranked(blocks, np.array(first, np.int64), np.array(last, np.int64))
-
-    @classmethod
-    def exactly(cls, blocks: Blocks, kept: int, count: int = 1) -> _Band:
-        """The `kept` largest."""
-        return cls._ranked(blocks, np.zeros(count, np.int64), np.full(count, kept, np.int64))
-
-    @classmethod
-    def _ranked(cls, blocks: Blocks, first: NDArray[np.int64], last: NDArray[np.int64]) -> _Band:
-        """Ranks from the largest down: first <= rank < last stay."""
-        count = len(first)
-        everything = np.full(count, 0x7F800000, np.uint32)
-        high, skipped = (everything, np.zeros_like(first)) if not first.any() else _ranks(blocks, first)
-        low, below = (np.zeros(count, np.uint32), last) if (last == blocks.size).all() else _ranks(blocks, last)
-        stays = np.where(last == blocks.size, np.iinfo(np.int64).max, below)
-        return cls(np.where(last == blocks.size, 0, low).astype(np.uint32), stays, high, skipped)
-
-
-def _ranks(blocks: Blocks, wanted: NDArray[np.int64]) -> tuple[Keys, NDArray[np.int64]]:
-    """Of each tensor the magnitude (bits) at which the `wanted` largest end, and how many equal to it are among them."""
-    whole = np.zeros((blocks.count, kernels.HIGH), np.int64)
-    _histogram(blocks, np.full(blocks.count, -1, np.int64), whole)
-    high, left = _cut(whole, wanted)
-    fine = np.zeros((blocks.count, kernels.LOW), np.int64)
-    _histogram(blocks, high, fine)
-    low, left = _cut(fine, left)
-    return (high << 16 | low).astype(np.uint32), left
-
-
-def _histogram(blocks: Blocks, high: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-    for _, raw, base in blocks:
-        kernels.histogram(raw, base, high, counts)
-
-
-def _cut(counts: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The bin, counted from the top, in which the wanted-th lies, and how many are still wanted there."""
-    above = np.add.accumulate(counts[:, ::-1], axis=1)
-    index = np.argmax(above >= np.maximum(wanted, 1)[:, None], axis=1)
-    bins = counts.shape[1] - 1 - index
-    each = np.arange(len(counts))
-    return bins, wanted - (above[each, index] - counts[each, bins])
-
-
-@dataclass(frozen=True)
-class _Chance:
-    """Keep each element with a chance, drawn from the tensor's key and the element's position."""
-
-    density: F64
-    mode: int = 2
-
-
-@dataclass(frozen=True)
-class _ByRank:
-    """Keep each element with a chance that rises with its rank in the row, by epsilon up and down."""
-
-    density: F64
+    high_left: Counts  # equals of high that go
+    chance: F64
     epsilon: F64
-    mode: int = 3
 
     @classmethod
-    def of(cls, each: Each) -> _ByRank | _Chance:
-        density, epsilon = _of(each, "density", 1.0), _of(each, "epsilon", 0.15)
-        inside = (density + epsilon < 1) & (density - epsilon > 0)
-        if not (inside | (density >= 1) | (density <= 0)).all():
-            raise UsageError("density ± epsilon must lie between 0 and 1", hint="lower epsilon")
-        return cls(density, np.where(inside, epsilon, 0.0))
+    def between(cls, low: tuple[Keys, Counts], high: tuple[Keys, Counts]) -> _Stay:
+        none = np.zeros(len(low[0]))
+        return cls(kernels.BAND, *low, *high, none, none)
+
+    @classmethod
+    def by_chance(cls, mode: int, chance: F64, epsilon: F64) -> _Stay:
+        none, left = np.zeros(len(chance), np.uint32), np.zeros(len(chance), np.int64)
+        return cls(mode, none, left, none, left, chance, epsilon)
+
+    def over(self, blocks: Blocks) -> Iterator[tuple[Array, Array, tuple[Any, ...]]]:
+        """Every block's elements, its base, and what the kernels want to know besides; the equals are counted on."""
+        low_left, high_left = self.low_left.copy(), self.high_left.copy()
+        for at, words, base in blocks:
+            ranks = np.empty((blocks.count, 0), np.int32)
+            if self.mode == kernels.BY_RANK:
+                ranks = _ranks_in_rows(words, base, blocks.row)
+            yield words, base, (
+                at, self.mode, self.low, low_left, self.high, high_left, blocks.keys, self.chance, self.epsilon,
+                blocks.row, ranks,
+            )  # fmt: skip
+
+
+def _largest(blocks: Blocks, each: Each) -> _Stay:
+    """Of each difference its share `density`, one element at least."""
+    size, densities = blocks.size, _of(each, "density", 1.0).tolist()
+    kept = [size if d >= 1 else max(int(d * size), 1 if d > 0 else 0) for d in densities]
+    return _ranked(blocks, [0] * len(kept), kept)
+
+
+def _middle(blocks: Blocks, each: Each) -> _Stay:
+    """Of each difference its share `density`, after its share `gamma` of the largest."""
+    size, first, last = blocks.size, [], []
+    for density, gamma in zip(_of(each, "density", 1.0).tolist(), _of(each, "gamma", 0.01).tolist(), strict=True):
+        kept = size if density >= 1 else int(density * size)
+        least = max(0, size - kept - int(gamma * size))
+        first.append(size - kept - least)
+        last.append(size - least)
+    return _ranked(blocks, first, last)
+
+
+def _random(blocks: Blocks, each: Each) -> _Stay:
+    return _Stay.by_chance(kernels.CHANCE, _of(each, "density", 1.0), np.zeros(len(each)))
+
+
+def _by_rank(blocks: Blocks, each: Each) -> _Stay:
+    density, epsilon = _of(each, "density", 1.0), _of(each, "epsilon", 0.15)
+    inside = (density + epsilon < 1) & (density - epsilon > 0)
+    if not (inside | (density >= 1) | (density <= 0)).all():
+        raise UsageError("density ± epsilon must lie between 0 and 1", hint="lower epsilon")
+    return _Stay.by_chance(kernels.BY_RANK, density, np.where(inside, epsilon, 0.0))
 
 
 def _agree(
-    blocks: Blocks, each: Each, shared: Shared, write: Write, rule: _Band | _Chance | _ByRank, *, elect: bool
+    blocks: Blocks,
+    each: Each,
+    shared: Shared,
+    write: Write,
+    rule: Callable[[Blocks, Each], _Stay],
+    *,
+    elect: bool,
 ) -> None:
     weights = _of(each, "weight").astype(np.float32)
-    scales = np.ones(blocks.count, np.float32)
+    everyone = np.float32(_added(weights))
+    changed = _changed(blocks)
+    if not changed.all():  # zeros add nothing, and the rest is quicker without them
+        blocks, weights = _Some(blocks, changed), weights[changed]
+        each = [told for told, any_ in zip(each, changed, strict=True) if any_]
+    stay, scales = rule(blocks, each), np.ones(blocks.count, np.float32)
     if shared.get("rescale", False):
-        before, after = _sizes(blocks, rule)
+        before, after = _sizes(blocks, stay)
         small = (before < 1e-7) | (after < 1e-7)
         scales = np.where(small, 1.0, before / np.where(small, 1.0, after)).astype(np.float32)
     scale, normalise = np.float32(shared.get("lambda", 1.0)), bool(shared.get("normalize", False))
-    for _, base, kept in _sparse(blocks, rule, None):
-        out = np.empty(kept.shape[1], np.float32)
-        kernels.agree(kept, base, weights, scales, weights, elect, normalise, scale, out)
-        write(out)
-
-
-def _sizes(blocks: Blocks, rule: _Band | _Chance | _ByRank) -> tuple[F64, F64]:
-    """The L1 norms (T,) of the differences, and of what the rule keeps of them."""
-    lanes = np.zeros((blocks.count, 2, kernels.LANES))
-    for _ in _sparse(blocks, rule, lanes):
-        pass
-    told = np.add.accumulate(lanes, axis=-1)[..., -1]
-    return told[:, 0], told[:, 1]
-
-
-def _sparse(blocks: Blocks, rule: _Band | _Chance | _ByRank, lanes: F64 | None) -> Iterator[tuple[int, Array, F32]]:
-    """Every block's position, base, and kept differences (T, n); `lanes` (T, 2, LANES) gathers the norms."""
-    count = blocks.count
-    band = rule if isinstance(rule, _Band) else None
-    low, high = (band.low, band.high) if band else (np.zeros(count, np.uint32),) * 2
-    low_left, high_left = (band.low_left.copy(), band.high_left.copy()) if band else (np.zeros(count, np.int64),) * 2
-    chance = np.zeros(count) if isinstance(rule, _Band) else rule.density
-    epsilon = rule.epsilon if isinstance(rule, _ByRank) else np.zeros(count)
-    into = np.zeros((count, 2, kernels.LANES)) if lanes is None else lanes
-    held = np.empty((count, 0), np.float32)
-    for at, raw, base in blocks:
-        if held.shape[1] < raw.shape[1]:
-            held = np.empty(raw.shape, np.float32)
-        kept = held[:, : raw.shape[1]]
-        kernels.sparsify(
-            raw, base, at, blocks.row, rule.mode, low, low_left, high, high_left, blocks.keys, chance, epsilon,
-            lanes is not None, kept, into,
-        )  # fmt: skip
-        yield at, base, kept
-
-
-# -- a choice by variance ----------------------------------------------------------------------------------------------
-
-
-def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """Positions of the largest variance; weights from the squares there; elected signs (arXiv 2408.07990)."""
-    squares = np.zeros((1, blocks.count, blocks.count, kernels.LANES))
-    topk = float(shared.get("select_topk", 1.0))
-    varied = _Variance(blocks)
-    nonzero = 0 if topk >= 1 else sum(int(np.count_nonzero(raw)) for _, raw, _ in varied)
-    band = _Band.exactly(varied, blocks.size if topk >= 1 else int(nonzero * topk))
-    for kept, _ in _chosen(blocks, varied, band):
-        kernels.inner_products(kept, kept[0], False, max(kept.shape[1], 1), 0, squares)
-    sizes = np.diag(np.add.accumulate(squares, axis=-1)[0, ..., -1]) / max(blocks.size, 1)
-    total = _added(sizes)
-    weights = (np.full(blocks.count, 1 / blocks.count) if abs(total) < 1e-6 else sizes / total).astype(np.float32)
-    ones = np.ones(blocks.count, np.float32)
-    for kept, base in _chosen(blocks, varied, band):
-        out = np.empty(kept.shape[1], np.float32)
-        kernels.agree(kept, base, weights, ones, ones, True, True, np.float32(1), out)
+    for words, base, told in stay.over(blocks):
+        out = np.empty(len(base), np.float32)
+        kernels.agree(words, base, *told, scales, weights, weights, everyone, elect, normalise, scale, out)
         write(out)
 
 
 @dataclass(frozen=True)
-class _Variance:
-    """Blocks of one tensor: the variance of the differences at each position."""
+class _View:
+    """Blocks made of others' blocks."""
 
     of: Blocks
-    count: int = 1
-    keys: Keys = field(default_factory=lambda: np.zeros((1, 2), np.uint32))
+
+    @property
+    def count(self) -> int:
+        return self.of.count
 
     @property
     def size(self) -> int:
@@ -456,20 +418,208 @@ class _Variance:
     def row(self) -> int:
         return self.of.row
 
+    @property
+    def keys(self) -> Keys:
+        return self.of.keys
+
+    def sample(self, count: int) -> tuple[Array, Array]:
+        return self.of.sample(count)
+
     def __iter__(self) -> Iterator[Block]:
-        for at, raw, base in self.of:
-            told = np.empty((1, raw.shape[1]), np.float32)
-            kernels.variance(raw, base, told[0])
-            yield at, told, np.zeros(raw.shape[1], np.float32)
+        return iter(self.of)
 
 
-def _chosen(blocks: Blocks, varied: _Variance, band: _Band) -> Iterator[tuple[F32, Array]]:
-    """The differences (T, n) where the variance is in the band, zero elsewhere, and the base (n,)."""
-    everything = _Band.exactly(varied, blocks.size, blocks.count)
-    for (_, base, kept), (_, _, spread) in zip(
-        _sparse(blocks, everything, None), _sparse(varied, band, None), strict=True
-    ):
-        yield kept * (spread != 0) if band.low_left[0] < blocks.size else kept, base
+@dataclass(frozen=True)
+class _Some(_View):
+    """Without some of the tensors."""
+
+    those: NDArray[np.bool_]
+
+    @property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.those))
+
+    @property
+    def keys(self) -> Keys:
+        return self.of.keys[self.those] if len(self.of.keys) else self.of.keys
+
+    def sample(self, count: int) -> tuple[Array, Array]:
+        words, base = self.of.sample(count)
+        return words[self.those], base
+
+    def __iter__(self) -> Iterator[Block]:
+        for at, words, base in self.of:
+            yield at, words[self.those], base
+
+
+def _changed(blocks: Blocks) -> NDArray[np.bool_]:
+    """Which tensors (T,) differ from the base at all; the first block tells, unless a layer was frozen."""
+    found = np.zeros(blocks.count, np.bool_)
+    for _, words, base in blocks:
+        found |= (words != base).any(axis=1)
+        if found.all():
+            break
+    return found
+
+
+def _sizes(blocks: Blocks, stay: _Stay) -> tuple[F64, F64]:
+    """The L1 norms (T,) of the differences, and of what stays of them."""
+    lanes = np.zeros((blocks.count, 2, kernels.LANES))
+    for words, base, told in stay.over(blocks):
+        kernels.sizes(words, base, *told, lanes)
+    sums = np.add.accumulate(lanes, axis=-1)[..., -1]
+    return sums[:, 0], sums[:, 1]
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+def _ranked(blocks: Blocks, first: Sequence[int], last: Sequence[int]) -> _Stay:
+    """Of each difference the ranks first <= rank < last, from the largest down."""
+    high = _ranks(blocks, np.array(first, np.int64))
+    low, below = _ranks(blocks, np.array([n if n < blocks.size else 0 for n in last], np.int64))
+    whole = np.array(last, np.int64) == blocks.size
+    return _Stay.between((np.where(whole, 0, low).astype(np.uint32), np.where(whole, _ENDLESS, below)), high)
+
+
+def _ranks(blocks: Blocks, wanted: Counts) -> tuple[Keys, Counts]:
+    """Of each tensor the magnitude (bits) at which the `wanted` largest end, and how many equal to it are among them.
+
+    A sample says about where that is, one pass what is so; where the sample was misleading, two passes of counting.
+    """
+    value, left = np.full(len(wanted), _BEYOND, np.uint32), np.zeros(len(wanted), np.int64)
+    if not wanted.any():
+        return value, left
+    low, high, room = _guess(blocks, wanted)
+    counts, found = np.zeros((blocks.count, 4), np.int64), np.empty((blocks.count, room), np.uint32)
+    for _, words, base in blocks:
+        kernels.bracket(words, base, low, high, counts, found)
+    missed = np.zeros(len(wanted), np.bool_)
+    for t, (above, highs, between, lows) in enumerate(counts.tolist()):
+        rank = int(wanted[t]) - above
+        if wanted[t] == 0:
+            continue
+        if 0 < rank <= highs:
+            value[t], left[t] = high[t], rank
+        elif between <= room and highs < rank <= highs + between:
+            some = found[t, :between]
+            value[t] = np.partition(some, between - (rank - highs))[between - (rank - highs)]
+            left[t] = rank - highs - np.count_nonzero(some > value[t])
+        elif between <= room and highs + between < rank <= highs + between + lows:
+            value[t], left[t] = low[t], rank - highs - between
+        else:
+            missed[t] = True
+    if missed.any():
+        counted = _ranks_by_counting(blocks, wanted)
+        value, left = np.where(missed, counted[0], value), np.where(missed, counted[1], left)
+    return value, left
+
+
+def _guess(blocks: Blocks, wanted: Counts) -> tuple[Keys, Keys, int]:
+    """Of each tensor two magnitudes, the first less than the second, between which the wanted-th should lie.
+
+    And how many elements lie between them, at most, if all goes well.
+    """
+    words, base = blocks.sample(min(max(_SAMPLE, blocks.size >> 8), 1 << 18))
+    sizes = np.empty(words.shape, np.uint32)
+    kernels.differences(words, base, sizes)
+    n = len(base)
+    low, high, widest = np.zeros(len(wanted), np.uint32), np.full(len(wanted), _BEYOND, np.uint32), 0.0
+    for t, share in enumerate((wanted / blocks.size).tolist()):
+        margin = 0.0 if n == blocks.size else 4 * math.sqrt(n * share * (1 - share)) + 2
+        first, last = int((1 - share) * n - margin) - 1, int((1 - share) * n + margin) + 1
+        edges = np.partition(sizes[t], [max(first, 0), min(last, n - 1)])
+        high[t] = _BEYOND if last >= n else max(edges[last], 1)
+        low[t] = 0 if first < 0 else min(edges[first], high[t] - 1)
+        widest = max(widest, (last - first) / n)
+    return low, high, min(int(1.5 * widest * blocks.size) + _SAMPLE, blocks.size)
+
+
+def _ranks_by_counting(blocks: Blocks, wanted: Counts) -> tuple[Keys, Counts]:
+    """`_ranks`, exact for all numbers there are: count by the upper bits, then within one bin by the lower."""
+    high, low, left = np.full(blocks.count, -1, np.int64), np.zeros(blocks.count, np.int64), wanted.copy()
+    whole, fine = (np.zeros((blocks.count, bins), np.int64) for bins in (kernels.HIGH, kernels.LOW))
+    for _, words, base in blocks:
+        kernels.histogram(words, base, high, whole)
+    kernels.cut(whole, left, high)
+    for _, words, base in blocks:
+        kernels.histogram(words, base, high, fine)
+    kernels.cut(fine, left, low)
+    return (high << 16 | low).astype(np.uint32), left
+
+
+def _ranks_in_rows(words: Array, base: Array, row: int) -> NDArray[np.int32]:
+    """(T, n): the rank of each element's difference in its row, from the smallest up, equals in the order of their places."""
+    sizes = np.empty(words.shape, np.uint32)
+    kernels.differences(words, base, sizes)
+    keys = sizes.reshape(len(words), -1, row).astype(np.uint64) << np.uint64(32) | np.arange(row, dtype=np.uint64)
+    keys.sort(axis=-1)
+    ranks = np.empty(keys.shape, np.int32)
+    order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    np.put_along_axis(ranks, order, np.arange(row, dtype=np.int32)[None, None], axis=-1)
+    return ranks.reshape(words.shape)
+
+
+# -- a choice by variance ----------------------------------------------------------------------------------------------
+
+
+def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
+    """Positions of the largest variance; weights from the squares there; elected signs (arXiv 2408.07990)."""
+    topk, varied, kept = float(shared.get("select_topk", 1.0)), _Variance(blocks), blocks.size
+    if topk < 1:
+        kept = int(sum(int(np.count_nonzero(words)) for _, words, _ in varied) * topk)
+    chosen = _Chosen(blocks, _ranked(varied, [0], [kept]))
+    squares = np.zeros((1, blocks.count, blocks.count, kernels.LANES))
+    for at, words, base in chosen:
+        kernels.inner_products(words, base, True, max(blocks.size, 1), at, squares)
+    sizes = np.diag(np.add.accumulate(squares, axis=-1)[0, ..., -1]) / max(blocks.size, 1)
+    total = _added(sizes)
+    weights = (np.full(blocks.count, 1 / blocks.count) if abs(total) < 1e-6 else sizes / total).astype(np.float32)
+    ones, one = np.ones(blocks.count, np.float32), np.float32(1)
+    for words, base, told in _Stay.by_chance(kernels.EVERY, sizes, sizes).over(chosen):
+        out = np.empty(len(base), np.float32)
+        kernels.agree(words, base, *told, ones, weights, ones, one, True, True, one, out)
+        write(out)
+
+
+class _Variance(_View):
+    """One tensor: the variance of the differences at each position."""
+
+    @property
+    def count(self) -> int:
+        return 1
+
+    def sample(self, count: int) -> tuple[Array, Array]:
+        return _variance(*self.of.sample(count))
+
+    def __iter__(self) -> Iterator[Block]:
+        for at, words, base in self.of:
+            yield at, *_variance(words, base)
+
+
+@dataclass(frozen=True)
+class _Chosen(_View):
+    """The tensors where their variance is in a band, the base elsewhere."""
+
+    band: _Stay
+
+    def __iter__(self) -> Iterator[Block]:
+        low, left = self.band.low[0], int(self.band.low_left[0])
+        for at, words, base in self.of:
+            if left < self.size:
+                sizes = _variance(words, base)[0][0]
+                equals = sizes == low
+                stays = (sizes > low) | (equals & (np.cumsum(equals) <= left))
+                left = max(left - int(np.count_nonzero(equals)), 0)
+                words = np.where(stays & (sizes != 0), words, base)
+            yield at, words, base
+
+
+def _variance(words: Array, base: Array) -> tuple[Array, Array]:
+    """As a block of one tensor, and zeros for its base."""
+    told = np.empty((1, len(base)), np.float32)
+    kernels.variance(words, base, told[0])
+    return told.view(np.uint32), np.zeros(len(base), np.uint32)
 
 
 def _of(each: Each, key: str, default: float = 1.0) -> F64:

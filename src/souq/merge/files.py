@@ -26,13 +26,15 @@ from blake3 import blake3
 from souq.errors import Hostile, UsageError
 from souq.merge import kernels
 from souq.merge.config import MergeConfig, ModelRef, Output, Plan, plan
-from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys
+from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys, sampled, spread
 from souq.progress import Progress, quiet
 from souq.sources import Sharded, Source, open_source
 from souq.tensorfile import TensorFile, layout_bytes
 from souq.weights import DTYPES, Array
 
-BLOCK = 1 << 18  # elements of one tensor read at a time
+BLOCK = 1 << 17  # elements of one tensor read at a time
+_HELD = 128 << 20  # bytes of inputs kept between passes, all threads together
+_RUN = 128  # elements of a sample that are read together
 _PEEK = 4096  # bytes of each tensor that a model is known by
 _FLOATS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
@@ -131,22 +133,22 @@ class Model:
 
 @dataclass
 class _FileBlocks:
-    """The tensors of one output, and their base, as blocks from files."""
+    """The tensors of one output, and their base, as blocks from files: read once where they are small enough to hold."""
 
     parts: Sequence[tuple[Model, str]]
     base: tuple[Model, str] | None
     keys: Keys
-    raw: Array = field(init=False)
-    under: Array = field(init=False)
+    room: int  # bytes
+    _held: list[Block] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         dtypes = {model.shapes[name][0] for model, name in self._all}
-        self._kind = np.uint16 if dtypes == {"BF16"} else np.float32
+        self._kind: np.dtype[Any] = np.dtype(np.uint16 if dtypes == {"BF16"} else np.uint32)
         shape = self._all[0][0].shapes[self._all[0][1]][1]
         self.size, self.row = int(np.prod(shape, dtype=np.int64)), (shape[-1] if shape else 1)
         self._length = max(BLOCK // max(self.row, 1), 1) * self.row if self.row else 1
-        held = min(self._length, max(self.size, 1))
-        self.raw, self.under = np.empty((len(self.parts), held), self._kind), np.zeros(held, self._kind)
+        self._fits = self.size * self._kind.itemsize * (self.count + 1) <= self.room
+        self._space = self._new(min(self._length, self.size))
 
     @property
     def _all(self) -> list[tuple[Model, str]]:
@@ -156,24 +158,44 @@ class _FileBlocks:
     def count(self) -> int:
         return len(self.parts)
 
-    def __iter__(self) -> Iterator[Block]:
-        for at in range(0, self.size, self._length):
-            n = min(self._length, self.size - at)
-            whole = self.raw if n == self.raw.shape[1] else np.empty((self.count, n), self._kind)
-            for (model, name), row in zip(self.parts, whole, strict=True):
-                self._fill(model, name, at, row)
-            if self.base:
-                self._fill(*self.base, at, self.under[:n])
-            yield at, whole, self.under[:n]
+    def sample(self, count: int) -> tuple[Array, Array]:
+        if self._fits:
+            some = [sampled(words, base, -(-count * len(base) // self.size)) for _, words, base in self]
+            return np.concatenate([words for words, _ in some], axis=1), np.concatenate([base for _, base in some])
+        places = spread(self.size, count, _RUN)
+        words, base = self._new(len(places) * _RUN)
+        for number, at in enumerate(places.tolist()):
+            there = slice(number * _RUN, (number + 1) * _RUN)
+            self._fill(at, words[:, there], base[there])
+        return words, base
 
-    def _fill(self, model: Model, name: str, at: int, into: Array) -> None:
+    def __iter__(self) -> Iterator[Block]:
+        for number, at in enumerate(range(0, self.size, self._length)):
+            if number < len(self._held):
+                yield self._held[number]
+                continue
+            n = min(self._length, self.size - at)
+            words, base = self._new(n) if self._fits or n < self._length else self._space
+            self._fill(at, words, base)
+            if self._fits:
+                self._held.append((at, words, base))
+            yield at, words, base
+
+    def _new(self, n: int) -> tuple[Array, Array]:
+        return np.empty((self.count, n), self._kind), np.zeros(n, self._kind)
+
+    def _fill(self, at: int, words: Array, base: Array) -> None:
+        for (model, name), row in zip(self._all, [*words, base], strict=False):
+            self._read(model, name, at, row)
+
+    def _read(self, model: Model, name: str, at: int, into: Array) -> None:
         dtype = DTYPES[model.shapes[name][0]]
         if dtype.itemsize == into.dtype.itemsize:
             model.read_into(name, at * dtype.itemsize, into)
         else:
             narrow = np.empty(len(into), dtype)
             model.read_into(name, at * dtype.itemsize, narrow)
-            into[:] = narrow.astype(np.float32)
+            into[:] = narrow.astype(np.float32).view(np.uint32)
 
 
 def _write_weights(planned: Plan, models: Mapping[ModelRef, Model], path: Path, progress: Progress) -> str:
@@ -187,10 +209,12 @@ def _write_weights(planned: Plan, models: Mapping[ModelRef, Model], path: Path, 
         os.pwrite(handle, head, 0)
         work = sorted(planned.outputs, key=lambda output: (-size[output.name], output.name))
         named, done = {}, 0
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        threads = os.cpu_count() or 1
+        room = min(_HELD // threads, 32 << 20)
+        with ThreadPoolExecutor(threads) as pool:
             jobs = {
                 pool.submit(
-                    _merge, output, models, layout[output.name][0], handle, len(head) + begins[output.name]
+                    _merge, output, models, layout[output.name][0], handle, len(head) + begins[output.name], room
                 ): output
                 for output in work
             }
@@ -208,7 +232,7 @@ def _write_weights(planned: Plan, models: Mapping[ModelRef, Model], path: Path, 
     return "b3:" + blake3("".join(f"{name} {named[name]}\n" for name in sorted(named)).encode()).hexdigest()
 
 
-def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle: int, at: int) -> str:
+def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle: int, at: int, room: int) -> str:
     """One tensor, merged and written from byte `at` on; returns the digest of its bytes."""
     inputs = sorted(
         output.inputs, key=lambda i: (models[i.model].fingerprint, i.tensor, json.dumps(i.parameters, sort_keys=True))
@@ -218,7 +242,7 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle:
     base = (models[output.base.model], output.base.tensor) if output.base else None
     if output.method == "slerp" and base:  # its base is where the way begins
         parts, each, base = [base, *parts], [{}, *each], None
-    blocks = _FileBlocks(parts, base, _keys(output, parts))
+    blocks = _FileBlocks(parts, base, _keys(output, parts), room)
     hasher = blake3()
 
     def write(block: F32) -> None:

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-TILE = 1024
+TILE = 2048
 LANES = 16  # a sum runs in so many lanes side by side, by position: the same whatever the size of a block
 HIGH, LOW = 1 << 15, 1 << 16  # bins: the upper 15 bits of a magnitude, then its lower 16
 EVERY, BAND, CHANCE, BY_RANK = range(4)  # which elements stay
-_GROUP = 32  # elements that are looked at together
+_GROUP = 16  # elements that are looked at together
 _SIGNLESS = np.uint32(0x7FFFFFFF)
 
-_compile: Any = njit(nogil=True, cache=True)
+_compile: Any = njit(nogil=True, cache=True, error_model="numpy")  # no check before a division, which would keep it scalar
 
 
 @_compile
@@ -122,6 +122,62 @@ def _add_products(a, b, position, lanes):
 
 
 # -- order -------------------------------------------------------------------------------------------------------------
+
+
+@_compile
+def differences(words, base, out):
+    """out (T, n) = the magnitudes of words - base, as bits: they are ordered as the floats are."""
+    for t in range(len(words)):
+        _subtract(words[t], base, out[t].view(np.float32))
+        for i in range(len(base)):
+            out[t, i] &= _SIGNLESS
+
+
+@_compile
+def bracket(words, base, low, high, counts, found):
+    """Add to counts (T, 4) how many magnitudes of words[t] - base lie above high[t], at it, between, and at low[t].
+
+    Those between are kept in found (T, room), as long as there is room.
+    """
+    count, n = words.shape
+    whole = np.empty(TILE, np.float32)
+    for start in range(0, n, TILE):
+        stop = min(start + TILE, n)
+        bits = whole[: stop - start].view(np.uint32)
+        for t in range(count):
+            _subtract(words[t, start:stop], base[start:stop], whole[: stop - start])
+            least, most = low[t], high[t]
+            above, highs, lows = np.uint32(0), np.uint32(0), np.uint32(0)
+            for i in range(len(bits)):
+                size = np.uint32(bits[i] & _SIGNLESS)
+                bits[i] = size
+                above += np.uint32(size > most)
+                highs += np.uint32(size == most)
+                lows += np.uint32(size == least)
+            counts[t, 0] += above
+            counts[t, 1] += highs
+            counts[t, 3] += lows
+            if most - least > 1:
+                counts[t, 2] = _find(bits, least, most, found[t], np.uint64(counts[t, 2]))
+
+
+@_compile
+def _find(bits, low, high, found, at):
+    """Few lie between: a group that holds none of them is passed over at once. Returns how many were found until now."""
+    first, width, room = np.uint32(low + 1), np.uint32(high - low - 1), np.uint64(len(found))
+    for start in range(0, len(bits), _GROUP):
+        group = bits[start : start + _GROUP]
+        some = np.uint32(0)
+        for i in range(len(group)):
+            some += np.uint32(np.uint32(group[i] - first) < width)
+        if some and at + some <= room:
+            for i in range(len(group)):
+                if np.uint32(group[i] - first) < width:
+                    found[at] = group[i]
+                    at += np.uint64(1)
+        elif some:
+            at = max(at, room) + np.uint64(some)
+    return at
 
 
 @_compile
@@ -285,28 +341,26 @@ def _add_sizes(tile, position, lanes):
 @_compile
 def agree(
     words, base, position, mode, low, low_left, high, high_left, keys, chance, epsilon, row, ranks,
-    scales, weights, votes, elect, normalise, scale, out,
+    scales, weights, votes, everyone, elect, normalise, scale, out,
 ):  # fmt: skip
     """out (n,) = base + scale * sum_t w_t s_t d_t over the differences that stay, where `elect` those of the elected sign.
 
     Which stay: all; magnitudes in a band, whose low_left and high_left (T,) are used up from call to call; at random; or
     at random by `ranks` (T, n) in the row (else (T, 0)). The elected sign is that of sum_t v_t s_t d_t, zero counting as
-    plus. `normalise` divides by the weights that took part: where nothing is elected, by all.
+    plus. `normalise` divides by the weights that took part: where nothing is elected, by `everyone`.
     """
     count, n = words.shape
     tiles = np.empty((count, TILE), np.float32)
     totals, unders = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     mixes, shares = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    everyone = np.float32(0)
-    for t in range(count):
-        everyone += weights[t]
     everyone = everyone if abs(everyone) >= 1e-8 else np.float32(1)
     for start in range(0, n, TILE):
         stop = min(start + TILE, n)
         m = stop - start
         under, total, mixed, parts = unders[:m], totals[:m], mixes[:m], shares[:m]
         _widen(base[start:stop], under)
-        total[:] = np.float32(0)
+        for i in range(m):
+            total[i] = np.float32(0)
         for t in range(count):
             tile = tiles[t, :m]
             _subtract(words[t, start:stop], base[start:stop], tile)
@@ -322,8 +376,8 @@ def agree(
         if elect:
             _elect(tiles, weights, total, mixed, parts)
         else:
-            mixed[:] = total
-            parts[:] = everyone
+            for i in range(m):
+                mixed[i], parts[i] = total[i], everyone
         into = out[start:stop]
         if normalise:
             for i in range(m):
@@ -334,8 +388,8 @@ def agree(
 
 @_compile
 def _elect(tiles, weights, total, mixed, parts):
-    mixed[:] = np.float32(0)
-    parts[:] = np.float32(0)
+    for i in range(len(total)):
+        mixed[i] = parts[i] = np.float32(0)
     for t in range(len(tiles)):
         tile, weight = tiles[t, : len(total)], weights[t]
         for i in range(len(total)):
