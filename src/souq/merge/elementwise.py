@@ -552,7 +552,7 @@ def _ranks_in_rows(words: Array, base: Array, row: int) -> NDArray[np.int32]:
     """(T, n): the rank of each element's difference in its row, from the smallest up, equals in the order of their places."""
     sizes = np.empty(words.shape, np.uint32)
     kernels.differences(words, base, sizes)
-    keys = sizes.reshape(len(words), -1, row).astype(np.uint64) << np.uint64(32) | np.arange(row, dtype=np.uint64)
+    keys = sizes.reshape(len(words), len(base) // row, row).astype(np.uint64) << np.uint64(32) | np.arange(row, dtype=np.uint64)
     keys.sort(axis=-1)
     ranks = np.empty(keys.shape, np.int32)
     order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
