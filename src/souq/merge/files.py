@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,12 @@ from souq.errors import Hostile, UsageError
 from souq.merge import kernels
 from souq.merge.config import MergeConfig, ModelRef, Output, Plan, plan
 from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys
+from souq.merge.model import Model
 from souq.progress import Progress, quiet
-from souq.sources import Sharded, Source, open_source
-from souq.tensorfile import TensorFile, layout_bytes
+from souq.tensorfile import layout_bytes
 from souq.weights import DTYPES, Array
 
 BLOCK = 1 << 18  # elements of one tensor read at a time
-_PEEK = 4096  # bytes of each tensor that a model is known by
 _FLOATS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
@@ -68,65 +66,6 @@ def _one(config: MergeConfig, made: Mapping[str, Path], folder: Path, progress: 
     _write_files(planned, models, folder)
     digest = _write_weights(planned, models, folder / "model.safetensors", progress)
     return {"method": planned.method, "tensors": len(planned.outputs), "digest": digest, "unused": planned.unused}
-
-
-class Model:
-    """A checkpoint's files, opened for reading at any place."""
-
-    def __init__(self, ref: ModelRef, folder: Path | None = None) -> None:
-        if ref.lora is not None:
-            raise UsageError(f"{ref}: adapters are not merged from files yet", hint="save the merged model first")
-        self.source: Source = open_source(str(folder or ref.path))
-        self.config: dict[str, Any] = json.loads(self.source.files["config.json"])
-        weights = self.source.weights
-        if not isinstance(weights, TensorFile | Sharded):
-            raise UsageError(f"{ref} is not a folder of safetensors", hint="`souq export` writes one")
-        files = weights.files if isinstance(weights, Sharded) else [weights]
-        self._open = [(file, os.open(file.path, os.O_RDONLY)) for file in files]
-        self._where = {name: (file, handle) for file, handle in self._open for name in file}
-
-    def __del__(self) -> None:
-        for _, handle in getattr(self, "_open", ()):
-            os.close(handle)
-
-    @property
-    def layers(self) -> int:
-        return int(self.config.get("num_hidden_layers") or self.config.get("n_layer") or 0)
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        return {name: (file.specs[name].dtype, file.specs[name].shape) for name, (file, _) in self._where.items()}
-
-    @cached_property
-    def fingerprint(self) -> bytes:
-        """A short name for what the model holds: every tensor's name, dtype, shape and first bytes."""
-        hasher = blake3()
-        for name in sorted(self._where):
-            dtype, shape = self.shapes[name]
-            hasher.update(f"{name} {dtype} {shape}\n".encode())
-            hasher.update(self.read(name, 0, min(_PEEK, self._bytes(name))))
-        return hasher.digest()
-
-    def _bytes(self, name: str) -> int:
-        file, _ = self._where[name]
-        return file.specs[name].end - file.specs[name].begin
-
-    def read(self, name: str, begin: int, size: int) -> bytes:
-        """Some of a tensor's bytes."""
-        into = np.empty(size, np.uint8)
-        self.read_into(name, begin, into)
-        return into.tobytes()
-
-    def read_into(self, name: str, begin: int, into: Array) -> None:
-        """Fill a contiguous array with a tensor's bytes from `begin` on."""
-        file, handle = self._where[name]
-        data = memoryview(into.view(np.uint8).reshape(-1).data)
-        at = file.start + file.specs[name].begin + begin
-        while data:
-            got = os.preadv(handle, [data], at)
-            if got <= 0:
-                raise Hostile(f"{file.path} ends before {name} does", hint="if a download broke off, get it again")
-            data, at = data[got:], at + got
 
 
 @dataclass
@@ -260,14 +199,14 @@ def _finite(array: Array, finite: bool, name: str) -> Array:
 
 
 def _dtype(planned: Plan, output: Output, models: Mapping[ModelRef, Model]) -> str:
+    found = {models[i.model].stored(i.tensor) for i in (*output.inputs, *([output.base] if output.base else []))}
+    if not found <= {*_FLOATS.values(), "F64"}:
+        raise UsageError(f"{output.name} is {', '.join(sorted(found))}, which is no float to merge")
     if asked := planned.out_dtype or planned.dtype:
         if asked not in _FLOATS:
             raise UsageError(f"out_dtype {asked} is not written", hint=f"one of: {', '.join(_FLOATS)}")
         return _FLOATS[asked]
-    found = {models[i.model].shapes[i.tensor][0] for i in (*output.inputs, *([output.base] if output.base else []))}
-    if not found <= set(_FLOATS.values()):
-        raise UsageError(f"{output.name} is {', '.join(sorted(found))}, which is no float to merge")
-    return found.pop() if len(found) == 1 else "F32"
+    return found.pop() if len(found) == 1 and "F64" not in found else "F32"
 
 
 def _shape(output: Output, models: Mapping[ModelRef, Model]) -> tuple[int, ...]:
