@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from souq.errors import UsageError
+from souq.errors import Hostile, UsageError
 from souq.merge import kernels
 from souq.weights import Array
 
@@ -110,7 +110,7 @@ def slerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     (((aa, ab), (_, bb)),) = _inner_products(blocks, based=False)
     t, (a, b) = float(shared["t"]), (norm if norm > 1e-8 else 1.0 for norm in (math.sqrt(aa), math.sqrt(bb)))
     cosine = min(max(ab / (a * b), -1.0), 1.0)
-    _combine(blocks, np.array([_arc(t, cosine, abs(cosine) > 0.9995)]), write, based=False)
+    _combine(blocks, np.array([arc(t, cosine, abs(cosine) > 0.9995)]), write, based=False)
 
 
 def nuslerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
@@ -121,15 +121,22 @@ def nuslerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     factors = []
     for (aa, ab), (_, bb) in _inner_products(blocks, based=based, by_row=not whole):
         cosine = min(max(ab / (max(math.sqrt(aa), 1e-7) * max(math.sqrt(bb), 1e-7)), -1.0), 1.0)
-        factors.append(_arc(t, cosine, 1 - cosine * cosine <= 1e-16))
+        factors.append(arc(t, cosine, straight(cosine)))
     _combine(blocks, np.array(factors), write, based=based)
 
 
-def _arc(t: float, cosine: float, straight: bool) -> tuple[float, float]:
-    if straight:
+def arc(t: float, cosine: float, flat: bool) -> tuple[float, float]:
+    """How much of either end there is `t` of the way along a great circle, or along a line where `flat`."""
+    if flat:
         return 1 - t, t
     angle = math.acos(cosine)
     return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+def straight(cosine: float) -> bool:
+    """Whether two directions are one, or opposite, as far as float32 can tell: there a great circle is not defined."""
+    told = np.float32(cosine)
+    return bool(np.float32(1) - told * told <= np.float32(1e-16))
 
 
 def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
@@ -326,6 +333,8 @@ def _ranks(blocks: Blocks, wanted: NDArray[np.int64]) -> tuple[Keys, NDArray[np.
     """Of each tensor the magnitude (bits) at which the `wanted` largest end, and how many equal to it are among them."""
     whole = np.zeros((blocks.count, kernels.HIGH), np.int64)
     _histogram(blocks, np.full(blocks.count, -1, np.int64), whole)
+    if whole[:, 0x7F80:].any():  # where the exponents of Inf and NaN lie
+        raise Hostile("a model holds NaN or Inf", hint="leave it out, or get it again")
     high, left = _cut(whole, wanted)
     fine = np.zeros((blocks.count, kernels.LOW), np.int64)
     _histogram(blocks, high, fine)
@@ -427,7 +436,8 @@ def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     topk = float(shared.get("select_topk", 1.0))
     varied = _Variance(blocks)
     nonzero = 0 if topk >= 1 else sum(int(np.count_nonzero(raw)) for _, raw, _ in varied)
-    band = _Band.exactly(varied, blocks.size if topk >= 1 else int(nonzero * topk))
+    # In float32, as mergekit counts: 10 * 0.7 are 7 there, and 6 in float64.
+    band = _Band.exactly(varied, blocks.size if topk >= 1 else int(np.float32(nonzero) * np.float32(max(topk, 0))))
     for kept, _ in _chosen(blocks, varied, band):
         kernels.inner_products(kept, kept[0], False, max(kept.shape[1], 1), 0, squares)
     sizes = np.diag(np.add.accumulate(squares, axis=-1)[0, ..., -1]) / max(blocks.size, 1)

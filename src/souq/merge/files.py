@@ -27,6 +27,7 @@ from souq.merge import kernels
 from souq.merge.config import MergeConfig, ModelRef, Output, Plan, plan
 from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys
 from souq.merge.model import Model
+from souq.merge.positional import POSITIONAL
 from souq.progress import Progress, quiet
 from souq.tensorfile import layout_bytes
 from souq.weights import DTYPES, Array
@@ -152,10 +153,15 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle:
     inputs = sorted(
         output.inputs, key=lambda i: (models[i.model].fingerprint, i.tensor, json.dumps(i.parameters, sort_keys=True))
     )
-    shared: dict[str, Any] = dict(output.parameters) | {"based": output.base is not None}
+    shared: dict[str, Any] = dict(output.parameters) | {
+        "based": output.base is not None,
+        "shape": _shape(output, models),
+    }
     parts, each = [(models[i.model], i.tensor) for i in inputs], [i.parameters for i in inputs]
     base = (models[output.base.model], output.base.tensor) if output.base else None
-    if output.method == "slerp" and base:  # its base is where the way begins
+    method = output.method
+    if base and (method == "slerp" or not parts):  # slerp's way begins at its base; into nothing else a base is copied
+        method = method if parts else "passthrough"
         parts, each, base = [base, *parts], [{}, *each], None
     blocks = _FileBlocks(parts, base, _keys(output, parts))
     hasher = blake3()
@@ -166,9 +172,7 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle:
         hasher.update(data.data)
         at += os.pwrite(handle, data.data, at)
 
-    if not parts:
-        raise UsageError(f"nothing is merged into {output.name}", hint="name a model besides the base")
-    ELEMENTWISE[output.method](blocks, each, shared, write)
+    {**ELEMENTWISE, **POSITIONAL}[method](blocks, each, shared, write)
     return hasher.hexdigest()
 
 
