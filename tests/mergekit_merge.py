@@ -9,9 +9,7 @@ import yaml
 from mergekit.config import MergeConfiguration
 from mergekit.io.tasks import LoaderCache
 from mergekit.merge import run_merge
-from mergekit.multigpu_executor import MultiGPUExecutor as MultiGPUExecutor
 from mergekit.options import MergeOptions
-from mergekit.scripts.multimerge import main as multimerge
 
 
 def merged(name, text):
@@ -19,12 +17,12 @@ def merged(name, text):
         lora_merge_cache=f"{name}.cache", lora_merge_dtype="float32", quiet=True, random_seed=0, write_model_card=False
     )
     LoaderCache().loaders.clear()
-    if "\n---" in text:
-        (stages := __import__("pathlib").Path(f"{name}.yml")).write_text(text)
-        multimerge([str(stages), "--intermediate-dir", f"{name}.stages", "--out-path", name], standalone_mode=False)
-        return None
+    *stages, last = yaml.safe_load_all(text)
     try:
-        run_merge(MergeConfiguration.model_validate(yaml.safe_load(text)), name, options)
+        for stage in stages:  # as its multimerge does: each into a folder of its name, which the next ones read
+            folder = stage.pop("name")
+            run_merge(MergeConfiguration.model_validate(stage), folder, options)
+        run_merge(MergeConfiguration.model_validate(last), name, options)
     except Exception as error:  # whatever mergekit raises is its refusal
         return f"{type(error).__name__}: {error}"
     return None
