@@ -81,7 +81,9 @@ def words(extra, *, shift=0):
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     order = alphabet[shift:] + alphabet[:shift]
-    made = Tokenizer(models.BPE({letter: i for i, letter in enumerate([*order, "th", "the"])}, [("t", "h"), ("th", "e")]))
+    made = Tokenizer(
+        models.BPE({letter: i for i, letter in enumerate([*order, "th", "the"])}, [("t", "h"), ("th", "e")])
+    )
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     made.add_special_tokens(["<s>", "</s>", *extra])
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}

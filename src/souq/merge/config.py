@@ -660,6 +660,11 @@ _HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.weight$"
 _BIAS = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.bias$")
 
 
+def indexes_tokens(name: str) -> bool:
+    """Whether a tensor has a row for every token: an embedding, an output head, its bias."""
+    return any(kind.search(name) for kind in (_TOKENS, _HEAD, _BIAS))
+
+
 @dataclass(frozen=True, slots=True)
 class _Anatomy:
     """A model's tensor names: before the layers, in them (without `model.layers.7.`), after them."""
@@ -760,7 +765,7 @@ class _Draft:
         return Input(source.model, tensor, own) if tensor is not None else None
 
     def check_shapes(self, name: str, found: list[Input]) -> None:
-        rows = 1 if any(kind.search(name) for kind in (_TOKENS, _HEAD, _BIAS)) else 0
+        rows = int(indexes_tokens(name))
         shapes = [self.of(item.model).shapes[item.tensor][1] for item in found]
         for item, shape in zip(found, shapes, strict=True):
             if len(shape) != len(shapes[0]) or shape[rows:] != shapes[0][rows:]:

@@ -28,11 +28,17 @@ from souq.merge.config import MergeConfig, ModelRef, Output, Plan, plan
 from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys
 from souq.merge.model import Model
 from souq.merge.positional import POSITIONAL
+from souq.merge.vocabulary import STALE, align, check_same
 from souq.progress import Progress, quiet
+from souq.records import read_json
 from souq.tensorfile import layout_bytes
 from souq.weights import DTYPES, Array
 
 BLOCK = 1 << 18  # elements of one tensor read at a time
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 _FLOATS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
@@ -64,9 +70,15 @@ def merge_files(configs: Sequence[MergeConfig], text: str, out: Path, progress: 
 def _one(config: MergeConfig, made: Mapping[str, Path], folder: Path, progress: Progress) -> dict[str, Any]:
     models = {ref: Model(ref, made.get(ref.path)) for ref in config.models}
     planned = plan(config, lambda ref: models[ref].shapes, lambda ref: models[ref].layers)
-    _write_files(planned, models, folder)
+    planned, notes = _write_files(planned, models, made, folder)
     digest = _write_weights(planned, models, folder / "model.safetensors", progress)
-    return {"method": planned.method, "tensors": len(planned.outputs), "digest": digest, "unused": planned.unused}
+    return {
+        "method": planned.method,
+        "tensors": len(planned.outputs),
+        "digest": digest,
+        "unused": planned.unused,
+        "notes": notes,
+    }
 
 
 @dataclass
@@ -219,25 +231,57 @@ def _shape(output: Output, models: Mapping[ModelRef, Model]) -> tuple[int, ...]:
     if len(shapes) > 1:
         raise UsageError(
             f"{output.name} has {' and '.join(map(str, sorted(shapes)))}: the vocabularies differ",
-            hint="give the models one tokenizer first; souq does not align vocabularies yet",
+            hint="write `tokenizer: {source: base}` (or `union`), and rows are matched by their tokens",
         )
     return shapes.pop()
 
 
-def _write_files(planned: Plan, models: Mapping[ModelRef, Model], folder: Path) -> None:
-    """Config and tokenizer of the base, or of the first model, where all agree on the tokens."""
-    tokens = {bytes(model.source.files.get("tokenizer.json", b"")) for model in models.values()}
-    if len(tokens) > 1:
-        raise UsageError("the models have different tokenizers", hint="souq does not merge tokenizers from files yet")
-    first = models[planned.base_model] if planned.base_model else models[planned.models[0]]
-    for name, data in first.source.files.items():
-        (folder / name).write_bytes(data)
-    config = dict(first.config)
+def _write_files(
+    planned: Plan, models: Mapping[ModelRef, Model], made: Mapping[str, Path], folder: Path
+) -> tuple[Plan, list[str]]:
+    """Config and tokenizer; the plan in the tokenizer's vocabulary, and what a person should know of it."""
+    first = planned.base_model or planned.models[0]
+    files, notes = dict(models[first].source.files), []
+    config = dict(models[first].config)
+    if planned.tokenizer:
+        asked = planned.tokenizer.source
+        alone = (
+            {asked: Model(asked, made.get(asked.path))} if isinstance(asked, ModelRef) and asked not in models else {}
+        )
+        planned, tokens, config["vocab_size"] = align(planned, models, alone)
+        files = {name: data for name, data in files.items() if name not in STALE} | tokens
+    else:
+        notes = check_same(models, first)
+    if planned.chat_template and (template := _template(planned.chat_template, models)):
+        files["chat_template.jinja"] = template.encode()
     key = "num_hidden_layers" if "num_hidden_layers" in config else "n_layer"
     config[key] = planned.layers or config.get(key)
-    if asked := planned.out_dtype or planned.dtype:
-        config["dtype" if "dtype" in config else "torch_dtype"] = asked
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if asked_dtype := planned.out_dtype or planned.dtype:
+        config["dtype" if "dtype" in config else "torch_dtype"] = asked_dtype
+    files["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return planned, notes
+
+
+def _template(asked: str, models: Mapping[ModelRef, Model]) -> str | None:
+    """A chat template by its text; `auto`: the one most models have; `chatml` by its name."""
+    if asked == "auto":
+        found = [text.strip() for model in models.values() if (text := _own_template(model.source.files))]
+        return max(found, key=lambda text: (found.count(text), text), default=None)
+    if asked == "chatml":
+        return CHATML
+    if len(asked) < 20 or "{" not in asked:
+        raise UsageError(f"no chat template {asked!r}", hint="write `auto`, `chatml`, or the template's own text")
+    return asked
+
+
+def _own_template(files: Mapping[str, bytes]) -> str | None:
+    if "chat_template.jinja" in files:
+        return files["chat_template.jinja"].decode("utf-8", "replace")
+    told = read_json(files.get("tokenizer_config.json", b"{}"))
+    found = told.get("chat_template") if isinstance(told, dict) else None
+    return found if isinstance(found, str) else None
 
 
 __all__ = ["Model", "merge_files"]

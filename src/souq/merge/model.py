@@ -61,6 +61,7 @@ class Model:
         files = weights.files if isinstance(weights, Sharded) else [weights]
         self._where: dict[str, TensorFile] = {name: file for file in files for name in file}
         self._computed: dict[str, Computed] = {}
+        self._like: dict[str, str] = {}
         self._adapter = b""
         if ref.lora:
             self._lay_over(ref.lora)
@@ -77,6 +78,7 @@ class Model:
 
     def stored(self, name: str) -> str:
         """The dtype its author keeps a tensor in: what a merge is written in when nothing else is asked."""
+        name = self._like.get(name, name)
         return self._where[name].specs[name].dtype if name in self._where else "F32"
 
     @cached_property
@@ -92,9 +94,9 @@ class Model:
         hasher.update(self._adapter)
         return hasher.digest()
 
-    def compute(self, name: str, tensor: Computed) -> None:
-        """From now on the model has this tensor too."""
-        self._computed[name] = tensor
+    def compute(self, name: str, tensor: Computed, *, like: str) -> None:
+        """From now on the model has this tensor too, made of the one called `like`."""
+        self._computed[name], self._like[name] = tensor, like
 
     def numbers(self, name: str, begin: int, count: int) -> F32:
         """Elements begin .. begin + count of a tensor, flat, as float32."""
