@@ -333,8 +333,8 @@ def _ranks(blocks: Blocks, wanted: NDArray[np.int64]) -> tuple[Keys, NDArray[np.
     """Of each tensor the magnitude (bits) at which the `wanted` largest end, and how many equal to it are among them."""
     whole = np.zeros((blocks.count, kernels.HIGH), np.int64)
     _histogram(blocks, np.full(blocks.count, -1, np.int64), whole)
-    if whole[:, 0x7F80:].any():  # where the exponents of Inf and NaN lie
-        raise Hostile("a model holds NaN or Inf", hint="leave it out, or get it again")
+    if whole[:, 0x7F80:].any():  # where the exponent of Inf and NaN lies
+        raise _infinite()
     high, left = _cut(whole, wanted)
     fine = np.zeros((blocks.count, kernels.LOW), np.int64)
     _histogram(blocks, high, fine)
@@ -391,10 +391,15 @@ def _agree(
         small = (before < 1e-7) | (after < 1e-7)
         scales = np.where(small, 1.0, before / np.where(small, 1.0, after)).astype(np.float32)
     scale, normalise = np.float32(shared.get("lambda", 1.0)), bool(shared.get("normalize", False))
-    for _, base, kept in _sparse(blocks, rule, None):
+    # Chance could drop a NaN unseen; nothing else measures what it leaves out.
+    unseen = isinstance(rule, _Chance | _ByRank) and not shared.get("rescale", False)
+    lanes = np.zeros((blocks.count, 2, kernels.LANES)) if unseen else None
+    for _, base, kept in _sparse(blocks, rule, lanes):
         out = np.empty(kept.shape[1], np.float32)
         kernels.agree(kept, base, weights, scales, weights, elect, normalise, scale, out)
         write(out)
+    if lanes is not None:
+        _refuse_infinite(lanes)
 
 
 def _sizes(blocks: Blocks, rule: _Band | _Chance | _ByRank) -> tuple[F64, F64]:
@@ -402,8 +407,18 @@ def _sizes(blocks: Blocks, rule: _Band | _Chance | _ByRank) -> tuple[F64, F64]:
     lanes = np.zeros((blocks.count, 2, kernels.LANES))
     for _ in _sparse(blocks, rule, lanes):
         pass
+    _refuse_infinite(lanes)
     told = np.add.accumulate(lanes, axis=-1)[..., -1]
     return told[:, 0], told[:, 1]
+
+
+def _refuse_infinite(lanes: F64) -> None:
+    if not np.isfinite(lanes).all():
+        raise _infinite()
+
+
+def _infinite() -> Hostile:
+    return Hostile("a model holds NaN or Inf", hint="leave it out, or get it again")
 
 
 def _sparse(blocks: Blocks, rule: _Band | _Chance | _ByRank, lanes: F64 | None) -> Iterator[tuple[int, Array, F32]]:

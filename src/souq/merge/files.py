@@ -184,7 +184,10 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle:
         hasher.update(data.data)
         at += os.pwrite(handle, data.data, at)
 
-    {**ELEMENTWISE, **POSITIONAL}[method](blocks, each, shared, write)
+    try:
+        {**ELEMENTWISE, **POSITIONAL}[method](blocks, each, shared, write)
+    except (Hostile, UsageError) as error:
+        raise type(error)(f"{output.name}: {str(error).removeprefix(f'{output.name}: ')}", hint=error.hint) from error
     return hasher.hexdigest()
 
 

@@ -47,7 +47,6 @@ def read_words(files: Mapping[str, bytes], name: str) -> Words | None:
 
     Raises:
         Hostile: not a tokenizer.json, or two readers could take its numbers differently.
-        UsageError: tokens that its tokenizer_config.json names are not in it.
     """
     if "tokenizer.json" not in files:
         return None
@@ -70,22 +69,25 @@ def read_words(files: Mapping[str, bytes], name: str) -> Words | None:
         raise Hostile(f"tokenizer.json of {name} has numbers out of bounds")
     if len(set(ids.values())) < len(ids):
         raise Hostile(f"tokenizer.json of {name} gives one number to two tokens")
-    _check_named(files, ids, name)
     return Words(ids, added, document)
 
 
-def _check_named(files: Mapping[str, bytes], ids: Ids, name: str) -> None:
+def _read_whole(files: Mapping[str, bytes], name: str) -> Words | None:
+    """A tokenizer to be merged: whatever transformers would add to it as it loads, from other files, must be in it."""
+    found = read_words(files, name)
+    ids = found.ids if found else {}
     config = read_json(files.get("tokenizer_config.json", b"{}"))
     said = [config.get(f"{kind}_token") for kind in ("bos", "eos", "unk", "pad")]
     listed = config.get("added_tokens_decoder")
     said += listed.values() if isinstance(listed, dict) else []
     for token in said:
         text = token.get("content") if isinstance(token, dict) else token
-        if isinstance(text, str) and text not in ids:
+        if found and isinstance(text, str) and text not in ids:
             raise UsageError(
                 f"tokenizer_config.json of {name} names {text!r}, which its tokenizer.json does not have",
                 hint="load the tokenizer with transformers and save it again",
             )
+    return found
 
 
 def check_same(models: Models, first: ModelRef) -> list[str]:
@@ -119,7 +121,7 @@ def align(planned: Plan, models: Models, others: Models) -> tuple[Plan, dict[str
     """
     asked = planned.tokenizer or Tokenizer()
     first = planned.base_model or planned.models[0]
-    words = {ref: read_words(model.source.files, str(ref)) for ref, model in {**models, **others}.items()}
+    words = {ref: _read_whole(model.source.files, str(ref)) for ref, model in {**models, **others}.items()}
     base = words[first]
     if base is None:
         raise UsageError(f"{first} has no tokenizer.json", hint="save its tokenizer with transformers")
@@ -250,7 +252,8 @@ class _Table:
                 int(number): tuple((models[of], tensors[of], row) for of, row in given.get(int(number), ()))
                 for number in np.flatnonzero(own < 0)
             }
-            models[ref].compute(name, Rows(models[ref], tensor, own, places, rows), like=tensor)
+            shape = (rows, *models[ref].shapes[tensor][1][1:])
+            models[ref].compute(name, Rows(models[ref], tensor, own, places, shape), like=tensor)
 
         def renamed(item: Input) -> Input:
             return replace(item, tensor=name)
@@ -295,11 +298,7 @@ class Rows:
     tensor: str
     own: NDArray[np.int64]  # (V,), -1 where a row is given
     given: Mapping[int, tuple[tuple[Model, str, int], ...]]
-    rows: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.rows, *self.model.shapes[self.tensor][1][1:]
+    shape: tuple[int, ...]
 
     @property
     def width(self) -> int:
