@@ -150,7 +150,7 @@ def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None
     length = _length(mean, gram)
     if blocks.count == 1:
         factors = np.ones(1)
-    elif length < eps and blocks.count == 2:
+    elif length < eps and (blocks.count == 2 or (based and not gram.any())):  # a layer nobody changed stays the base's
         factors = weights
     elif length < eps:
         raise UsageError("the weighted directions cancel out, so they have no mean", hint="choose other weights")
