@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from itertools import pairwise
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
-from souq.merge.config import parse_config
+from souq.merge.config import ModelRef, parse_config
 from souq.merge.files import merge_files
+from souq.merge.model import Model
+from souq.merge.vocabulary import Rows
 from souq.tensorfile import open_tensors, write_tensors
 from tests import tiny
 
@@ -140,6 +147,23 @@ def test_an_adapter_is_laid_over_its_base(tmp_path):
     assert np.array_equal(told, (base.astype("f8") + 2.0 * (b.astype("f8") @ a.astype("f8"))).astype("f4"))
     merge((LINEAR % f"{{model: {tmp_path}/base+{tmp_path}/low}}").replace("dtype: float32, ", ""), tmp_path / "own")
     assert next(iter(tensors(tmp_path / "own").values())).dtype == ml_dtypes.bfloat16
+
+
+@given(st.lists(st.integers(0, 30), max_size=5))
+def test_how_a_computed_tensor_is_cut_does_not_show(cuts):
+    """A LoRA's rows, and rows in another vocabulary, are the same numbers in one read and in many."""
+    with tempfile.TemporaryDirectory() as home:
+        folder = small(Path(home) / "base", layer(chance(0, 6, 5)) | {"embed.weight": chance(1, 6, 5)})
+        lora(Path(home) / "low", 3)
+        model = Model(ModelRef(str(folder), lora=ModelRef(str(Path(home) / "low"))))
+        own = np.array([3, 4, -1, 0, -1])
+        given = {2: ((model, "embed.weight", 1), (model, "embed.weight", 5)), 4: ()}
+        model.compute("moved", Rows(model, "embed.weight", own, given, (6, 5)), like="embed.weight")
+        ends = [0, *sorted(cuts), 30]
+
+        for name in ("model.layers.0.mlp.up_proj.weight", "moved"):
+            parts = [model.numbers(name, a, b - a) for a, b in pairwise(ends)]
+            assert np.concatenate(parts).tobytes() == model.numbers(name, 0, 30).tobytes()
 
 
 def test_the_adapter_is_part_of_what_a_model_is(tmp_path):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from souq.errors import Hostile, UsageError
 from souq.merge.config import ModelRef
-from souq.merge.exact import Float, matmul
+from souq.merge.exact import matmul
 from souq.sources import Sharded, Source, open_source, read_adapter
 from souq.tensorfile import TensorFile
 from souq.weights import DTYPES, Array
@@ -143,7 +143,7 @@ class Model:
             made: Computed
             if name in low:
                 a, b, scale = low[name]
-                made = LowRank(self, name, b.astype(np.float64), a.astype(np.float64) * scale)
+                made = LowRank(self, name, b, a, scale)
                 hasher.update(f"{name} {a.dtype} {a.shape} {b.dtype} {scale.hex()}\n".encode())
                 hasher.update(np.ascontiguousarray(a).view(np.uint8).data)
                 hasher.update(np.ascontiguousarray(b).view(np.uint8).data)
@@ -159,22 +159,24 @@ class Model:
 
 @dataclass(frozen=True)
 class LowRank:
-    """A stored matrix W (m, n) plus left (m, r) @ right (r, n), row by row with fixed bits, rounded once to float32."""
+    """A stored matrix W (m, n) plus scale b (m, r) @ a (r, n), row by row with fixed bits, rounded once to float32."""
 
     model: Model
     name: str
-    left: Float
-    right: Float
+    b: Array
+    a: Array
+    scale: float
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return len(self.left), self.right.shape[1]
+        return len(self.b), self.a.shape[1]
 
     def numbers(self, begin: int, count: int) -> F32:
         width = max(self.shape[1], 1)
         first, last = begin // width, -(-(begin + count) // width)
         # Each row of a product is scaled by itself (exact.py), so which rows are asked for together cannot show.
-        change = matmul(self.left[first:last], self.right).reshape(-1)[begin - first * width :][:count]
+        rows = matmul(self.b[first:last].astype(np.float64), self.a.astype(np.float64) * self.scale)
+        change = rows.reshape(-1)[begin - first * width :][:count]
         change += self._stored(begin, count)
         return change.astype(np.float32)
 
