@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 $(MERGEKIT)/.ready:
 	$(PYTHON) -m venv $(MERGEKIT)
 	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5
+	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 transformers==5.23.0 peft==0.21.2
 	touch $(MERGEKIT)/.ready
 
 clean:
