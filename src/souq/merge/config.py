@@ -58,13 +58,14 @@ class Contract:
     base: Literal["required", "optional", "ignored"] = "ignored"
     inputs: tuple[int, float] = (1, math.inf)
     others: tuple[int, float] = (0, math.inf)
-    absent: Literal["merge the rest", "copy the only one", "base or nothing"] = "merge the rest"
+    absent: Literal["merge the rest", "copy the only one", "copy the base", "base or nothing"] = "merge the rest"
 
 
 _WEIGHT = Parameter("weight", "float", scope="non-base", required=True)
 _MASK = Parameter("int8_mask", "bool", False)
 _GAMMA = Parameter("gamma", "float", 0.01, "non-base")
 _EPSILON = Parameter("epsilon", "float", 0.15, "non-base")
+_LEAST = Parameter("epsilon", "float", 1e-5)
 
 
 def _arithmetic(*more: Parameter, normalize: bool = False, rescale: bool = False) -> Contract:
@@ -111,7 +112,17 @@ KNOWN: dict[str, Contract] = {
     "model_stock": Contract(
         (Parameter("filter_wise", "bool", False),), "required", inputs=(3, math.inf), absent="base or nothing"
     ),
+    "nearswap": Contract((Parameter("t", "float", required=True),), "required", inputs=(2, 2), absent="copy the base"),
+    "ram": Contract((_LEAST,), "required"),
+    "ramplus_tl": Contract((Parameter("r", "float", 0.1), Parameter("alpha", "float", 0.2), _LEAST), "required"),
     "passthrough": Contract((Parameter("scale", "float", scope="input"),), inputs=(1, 1)),
+}
+NOT_MERGED = {  # mergekit's other methods: why not, and what comes nearest
+    "arcee_fusion": (
+        "its threshold comes from a random sample and its scores from exp and log, whose last bits differ from machine"
+        " to machine: it is not the same model twice",
+        "`nearswap` and `breadcrumbs` choose by the size of the change",
+    )
 }
 _PARAMETERS = {parameter.name for contract in KNOWN.values() for parameter in contract.parameters}
 
@@ -338,6 +349,9 @@ _WORDS = ("tokenizer", "tokenizer_source", "chat_template")
 
 def _config(at: _At) -> MergeConfig:
     top = at.table(_TOP + _WORDS)
+    if top["merge_method"].value in (*NOT_MERGED,):
+        why, instead = NOT_MERGED[top["merge_method"].value]
+        raise top["merge_method"].wrong(why, hint=instead)
     method = top["merge_method"].word(KNOWN)
     base = top["base_model"].maybe(_model)
     body = _only_module(top) if top["modules"].value else top
@@ -597,7 +611,9 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
 def _unused(config: MergeConfig) -> tuple[str, ...]:
     said = [config.parameters, config.module_parameters, *(part.parameters for part in config.slices)]
     said += [source.parameters for part in config.slices for source in part.sources]
-    taken = {parameter.name for parameter in KNOWN[config.method].parameters}
+    taken = {parameter.name for parameter in KNOWN[config.method].parameters} - {"int8_mask"}
+    if config.method == "task_arithmetic":  # nothing is left out there, so there is nothing to scale back
+        taken -= {"density", "rescale"}
     return tuple(sorted({name for settings in said for name in settings} - taken))
 
 
@@ -642,6 +658,11 @@ _BEFORE = re.compile(r"embed(?!_out)|\bwte\b|\bwpe\b|relative_pe|rotary_pos_emb"
 _TOKENS = re.compile(r"(?:^|\.)(?:embed_tokens|tok_embeddings|word_embeddings|embeddings|embed_in|embed|wte)\.weight$")
 _HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.weight$")
 _BIAS = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.bias$")
+
+
+def indexes_tokens(name: str) -> bool:
+    """Whether a tensor has a row for every token: an embedding, an output head, its bias."""
+    return any(kind.search(name) for kind in (_TOKENS, _HEAD, _BIAS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -724,6 +745,8 @@ class _Draft:
         if len(found) < len(wanted):
             if len(found) == 1 and self.contract.absent == "copy the only one":
                 return [_copy(name, found[0])]
+            if len(found) == 1 and self.contract.absent == "copy the base" and found[0].model == base:
+                return [_copy(name, found[0])]
             if len(found) < self.contract.inputs[0] and self.contract.absent == "base or nothing":
                 return [_copy(name, item) for item in found if found == [item] and item.model == base]
         _check_inputs(self.config, [item.model for item in found], base, name)
@@ -742,7 +765,7 @@ class _Draft:
         return Input(source.model, tensor, own) if tensor is not None else None
 
     def check_shapes(self, name: str, found: list[Input]) -> None:
-        rows = 1 if any(kind.search(name) for kind in (_TOKENS, _HEAD, _BIAS)) else 0
+        rows = int(indexes_tokens(name))
         shapes = [self.of(item.model).shapes[item.tensor][1] for item in found]
         for item, shape in zip(found, shapes, strict=True):
             if len(shape) != len(shapes[0]) or shape[rows:] != shapes[0][rows:]:

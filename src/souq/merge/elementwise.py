@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from souq.errors import UsageError
+from souq.errors import Hostile, UsageError
 from souq.merge import kernels
 from souq.weights import Array
 
@@ -99,6 +99,7 @@ def sampled(words: Array, base: Array, count: int, run: int = 16) -> tuple[Array
 
 
 _SAMPLE = 1 << 14  # elements of a tensor that are looked at before it is gone over
+_INFINITE = np.uint32(0x7F800000)
 _BEYOND = np.uint32(0x7FFFFFFF)  # a magnitude that no other exceeds, NaN or not
 _ENDLESS = np.iinfo(np.int64).max
 
@@ -135,7 +136,7 @@ def slerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     (((aa, ab), (_, bb)),) = _inner_products(blocks, based=False)
     t, (a, b) = float(shared["t"]), (norm if norm > 1e-8 else 1.0 for norm in (math.sqrt(aa), math.sqrt(bb)))
     cosine = min(max(ab / (a * b), -1.0), 1.0)
-    _combine(blocks, np.array([_arc(t, cosine, abs(cosine) > 0.9995)]), write, based=False)
+    _combine(blocks, np.array([arc(t, cosine, abs(cosine) > 0.9995)]), write, based=False)
 
 
 def nuslerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
@@ -146,15 +147,22 @@ def nuslerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     factors = []
     for (aa, ab), (_, bb) in _inner_products(blocks, based=based, by_row=not whole):
         cosine = min(max(ab / (max(math.sqrt(aa), 1e-7) * max(math.sqrt(bb), 1e-7)), -1.0), 1.0)
-        factors.append(_arc(t, cosine, 1 - cosine * cosine <= 1e-16))
+        factors.append(arc(t, cosine, straight(cosine)))
     _combine(blocks, np.array(factors), write, based=based)
 
 
-def _arc(t: float, cosine: float, straight: bool) -> tuple[float, float]:
-    if straight:
+def arc(t: float, cosine: float, flat: bool) -> tuple[float, float]:
+    """How much of either end there is `t` of the way along a great circle, or along a line where `flat`."""
+    if flat:
         return 1 - t, t
     angle = math.acos(cosine)
     return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+def straight(cosine: float) -> bool:
+    """Whether two directions are one, or opposite, as far as float32 can tell: there a great circle is not defined."""
+    told = np.float32(cosine)
+    return bool(np.float32(1) - told * told <= np.float32(1e-16))
 
 
 def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
@@ -168,7 +176,7 @@ def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None
     length = _length(mean, gram)
     if blocks.count == 1:
         factors = np.ones(1)
-    elif length < eps and blocks.count == 2:
+    elif length < eps and (blocks.count == 2 or (based and not gram.any())):  # a layer nobody changed stays the base's
         factors = weights
     elif length < eps:
         raise UsageError("the weighted directions cancel out, so they have no mean", hint="choose other weights")
@@ -396,7 +404,8 @@ def _agree(
     scale, normalise = np.float32(shared.get("lambda", 1.0)), bool(shared.get("normalize", False))
     for words, base, told in stay.over(blocks):
         out = np.empty(len(base), np.float32)
-        kernels.agree(words, base, *told, scales, weights, weights, everyone, elect, normalise, scale, out)
+        if not kernels.agree(words, base, *told, scales, weights, weights, everyone, elect, normalise, scale, out):
+            raise _infinite()
         write(out)
 
 
@@ -467,8 +476,14 @@ def _sizes(blocks: Blocks, stay: _Stay) -> tuple[F64, F64]:
     lanes = np.zeros((blocks.count, 2, kernels.LANES))
     for words, base, told in stay.over(blocks):
         kernels.sizes(words, base, *told, lanes)
+    if not np.isfinite(lanes).all():
+        raise _infinite()
     sums = np.add.accumulate(lanes, axis=-1)[..., -1]
     return sums[:, 0], sums[:, 1]
+
+
+def _infinite() -> Hostile:
+    return Hostile("a model holds NaN or Inf", hint="leave it out, or get it again")
 
 
 # -- order -------------------------------------------------------------------------------------------------------------
@@ -567,7 +582,8 @@ def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """Positions of the largest variance; weights from the squares there; elected signs (arXiv 2408.07990)."""
     topk, varied, kept = float(shared.get("select_topk", 1.0)), _Variance(blocks), blocks.size
     if topk < 1:
-        kept = int(sum(int(np.count_nonzero(words)) for _, words, _ in varied) * topk)
+        nonzero = sum(int(np.count_nonzero(words)) for _, words, _ in varied)
+        kept = int(np.float32(nonzero) * np.float32(max(topk, 0)))  # as mergekit counts: 10 * 0.7 are 7, in float64 6
     chosen = _Chosen(blocks, _ranked(varied, [0], [kept]))
     squares = np.zeros((1, blocks.count, blocks.count, kernels.LANES))
     for at, words, base in chosen:
@@ -578,7 +594,8 @@ def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     ones, one = np.ones(blocks.count, np.float32), np.float32(1)
     for words, base, told in _Stay.by_chance(kernels.EVERY, sizes, sizes).over(chosen):
         out = np.empty(len(base), np.float32)
-        kernels.agree(words, base, *told, ones, weights, ones, one, True, True, one, out)
+        if not kernels.agree(words, base, *told, ones, weights, ones, one, True, True, one, out):
+            raise _infinite()
         write(out)
 
 
@@ -608,6 +625,8 @@ class _Chosen(_View):
         for at, words, base in self.of:
             if left < self.size:
                 sizes = _variance(words, base)[0][0]
+                if (sizes >= _INFINITE).any():  # also where it would not be chosen
+                    raise _infinite()
                 equals = sizes == low
                 stays = (sizes > low) | (equals & (np.cumsum(equals) <= left))
                 left = max(left - int(np.count_nonzero(equals)), 0)

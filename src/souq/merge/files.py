@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,21 @@ from souq.errors import Hostile, UsageError
 from souq.merge import kernels
 from souq.merge.config import MergeConfig, ModelRef, Output, Plan, plan
 from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys, sampled, spread
+from souq.merge.model import Model
+from souq.merge.positional import POSITIONAL
+from souq.merge.vocabulary import STALE, align, check_same
 from souq.progress import Progress, quiet
-from souq.sources import Sharded, Source, open_source
-from souq.tensorfile import TensorFile, layout_bytes
+from souq.records import read_json
+from souq.tensorfile import layout_bytes
 from souq.weights import DTYPES, Array
 
 BLOCK = 1 << 17  # elements of one tensor read at a time
 _HELD = 128 << 20  # bytes of inputs kept between passes, all threads together
 _RUN = 128  # elements of a sample that are read together
-_PEEK = 4096  # bytes of each tensor that a model is known by
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 _FLOATS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
@@ -67,68 +72,15 @@ def merge_files(configs: Sequence[MergeConfig], text: str, out: Path, progress: 
 def _one(config: MergeConfig, made: Mapping[str, Path], folder: Path, progress: Progress) -> dict[str, Any]:
     models = {ref: Model(ref, made.get(ref.path)) for ref in config.models}
     planned = plan(config, lambda ref: models[ref].shapes, lambda ref: models[ref].layers)
-    _write_files(planned, models, folder)
+    planned, notes = _write_files(planned, models, made, folder)
     digest = _write_weights(planned, models, folder / "model.safetensors", progress)
-    return {"method": planned.method, "tensors": len(planned.outputs), "digest": digest, "unused": planned.unused}
-
-
-class Model:
-    """A checkpoint's files, opened for reading at any place."""
-
-    def __init__(self, ref: ModelRef, folder: Path | None = None) -> None:
-        if ref.lora is not None:
-            raise UsageError(f"{ref}: adapters are not merged from files yet", hint="save the merged model first")
-        self.source: Source = open_source(str(folder or ref.path))
-        self.config: dict[str, Any] = json.loads(self.source.files["config.json"])
-        weights = self.source.weights
-        if not isinstance(weights, TensorFile | Sharded):
-            raise UsageError(f"{ref} is not a folder of safetensors", hint="`souq export` writes one")
-        files = weights.files if isinstance(weights, Sharded) else [weights]
-        self._open = [(file, os.open(file.path, os.O_RDONLY)) for file in files]
-        self._where = {name: (file, handle) for file, handle in self._open for name in file}
-
-    def __del__(self) -> None:
-        for _, handle in getattr(self, "_open", ()):
-            os.close(handle)
-
-    @property
-    def layers(self) -> int:
-        return int(self.config.get("num_hidden_layers") or self.config.get("n_layer") or 0)
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        return {name: (file.specs[name].dtype, file.specs[name].shape) for name, (file, _) in self._where.items()}
-
-    @cached_property
-    def fingerprint(self) -> bytes:
-        """A short name for what the model holds: every tensor's name, dtype, shape and first bytes."""
-        hasher = blake3()
-        for name in sorted(self._where):
-            dtype, shape = self.shapes[name]
-            hasher.update(f"{name} {dtype} {shape}\n".encode())
-            hasher.update(self.read(name, 0, min(_PEEK, self._bytes(name))))
-        return hasher.digest()
-
-    def _bytes(self, name: str) -> int:
-        file, _ = self._where[name]
-        return file.specs[name].end - file.specs[name].begin
-
-    def read(self, name: str, begin: int, size: int) -> bytes:
-        """Some of a tensor's bytes."""
-        into = np.empty(size, np.uint8)
-        self.read_into(name, begin, into)
-        return into.tobytes()
-
-    def read_into(self, name: str, begin: int, into: Array) -> None:
-        """Fill a contiguous array with a tensor's bytes from `begin` on."""
-        file, handle = self._where[name]
-        data = memoryview(into.view(np.uint8).reshape(-1).data)
-        at = file.start + file.specs[name].begin + begin
-        while data:
-            got = os.preadv(handle, [data], at)
-            if got <= 0:
-                raise Hostile(f"{file.path} ends before {name} does", hint="if a download broke off, get it again")
-            data, at = data[got:], at + got
+    return {
+        "method": planned.method,
+        "tensors": len(planned.outputs),
+        "digest": digest,
+        "unused": planned.unused,
+        "notes": notes,
+    }
 
 
 @dataclass
@@ -237,10 +189,15 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle:
     inputs = sorted(
         output.inputs, key=lambda i: (models[i.model].fingerprint, i.tensor, json.dumps(i.parameters, sort_keys=True))
     )
-    shared: dict[str, Any] = dict(output.parameters) | {"based": output.base is not None}
+    shared: dict[str, Any] = dict(output.parameters) | {
+        "based": output.base is not None,
+        "shape": _shape(output, models),
+    }
     parts, each = [(models[i.model], i.tensor) for i in inputs], [i.parameters for i in inputs]
     base = (models[output.base.model], output.base.tensor) if output.base else None
-    if output.method == "slerp" and base:  # its base is where the way begins
+    method = output.method
+    if base and (method == "slerp" or not parts):  # slerp's way begins at its base; into nothing else a base is copied
+        method = method if parts else "passthrough"
         parts, each, base = [base, *parts], [{}, *each], None
     blocks = _FileBlocks(parts, base, _keys(output, parts), room)
     hasher = blake3()
@@ -251,9 +208,10 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle:
         hasher.update(data.data)
         at += os.pwrite(handle, data.data, at)
 
-    if not parts:
-        raise UsageError(f"nothing is merged into {output.name}", hint="name a model besides the base")
-    ELEMENTWISE[output.method](blocks, each, shared, write)
+    try:
+        {**ELEMENTWISE, **POSITIONAL}[method](blocks, each, shared, write)
+    except (Hostile, UsageError) as error:
+        raise type(error)(f"{output.name}: {str(error).removeprefix(f'{output.name}: ')}", hint=error.hint) from error
     return hasher.hexdigest()
 
 
@@ -284,14 +242,14 @@ def _finite(array: Array, finite: bool, name: str) -> Array:
 
 
 def _dtype(planned: Plan, output: Output, models: Mapping[ModelRef, Model]) -> str:
+    found = {models[i.model].stored(i.tensor) for i in (*output.inputs, *([output.base] if output.base else []))}
+    if not found <= {*_FLOATS.values(), "F64"}:
+        raise UsageError(f"{output.name} is {', '.join(sorted(found))}, which is no float to merge")
     if asked := planned.out_dtype or planned.dtype:
         if asked not in _FLOATS:
             raise UsageError(f"out_dtype {asked} is not written", hint=f"one of: {', '.join(_FLOATS)}")
         return _FLOATS[asked]
-    found = {models[i.model].shapes[i.tensor][0] for i in (*output.inputs, *([output.base] if output.base else []))}
-    if not found <= set(_FLOATS.values()):
-        raise UsageError(f"{output.name} is {', '.join(sorted(found))}, which is no float to merge")
-    return found.pop() if len(found) == 1 else "F32"
+    return found.pop() if len(found) == 1 and "F64" not in found else "F32"
 
 
 def _shape(output: Output, models: Mapping[ModelRef, Model]) -> tuple[int, ...]:
@@ -300,25 +258,57 @@ def _shape(output: Output, models: Mapping[ModelRef, Model]) -> tuple[int, ...]:
     if len(shapes) > 1:
         raise UsageError(
             f"{output.name} has {' and '.join(map(str, sorted(shapes)))}: the vocabularies differ",
-            hint="give the models one tokenizer first; souq does not align vocabularies yet",
+            hint="write `tokenizer: {source: base}` (or `union`), and rows are matched by their tokens",
         )
     return shapes.pop()
 
 
-def _write_files(planned: Plan, models: Mapping[ModelRef, Model], folder: Path) -> None:
-    """Config and tokenizer of the base, or of the first model, where all agree on the tokens."""
-    tokens = {bytes(model.source.files.get("tokenizer.json", b"")) for model in models.values()}
-    if len(tokens) > 1:
-        raise UsageError("the models have different tokenizers", hint="souq does not merge tokenizers from files yet")
-    first = models[planned.base_model] if planned.base_model else models[planned.models[0]]
-    for name, data in first.source.files.items():
-        (folder / name).write_bytes(data)
-    config = dict(first.config)
+def _write_files(
+    planned: Plan, models: Mapping[ModelRef, Model], made: Mapping[str, Path], folder: Path
+) -> tuple[Plan, list[str]]:
+    """Config and tokenizer; the plan in the tokenizer's vocabulary, and what a person should know of it."""
+    first = planned.base_model or planned.models[0]
+    files, notes = dict(models[first].source.files), []
+    config = dict(models[first].config)
+    if planned.tokenizer:
+        asked = planned.tokenizer.source
+        alone = (
+            {asked: Model(asked, made.get(asked.path))} if isinstance(asked, ModelRef) and asked not in models else {}
+        )
+        planned, tokens, config["vocab_size"] = align(planned, models, alone)
+        files = {name: data for name, data in files.items() if name not in STALE} | tokens
+    else:
+        notes = check_same(models, first)
+    if planned.chat_template and (template := _template(planned.chat_template, models)):
+        files["chat_template.jinja"] = template.encode()
     key = "num_hidden_layers" if "num_hidden_layers" in config else "n_layer"
     config[key] = planned.layers or config.get(key)
-    if asked := planned.out_dtype or planned.dtype:
-        config["dtype" if "dtype" in config else "torch_dtype"] = asked
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if asked_dtype := planned.out_dtype or planned.dtype:
+        config["dtype" if "dtype" in config else "torch_dtype"] = asked_dtype
+    files["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return planned, notes
+
+
+def _template(asked: str, models: Mapping[ModelRef, Model]) -> str | None:
+    """A chat template by its text; `auto`: the one most models have; `chatml` by its name."""
+    if asked == "auto":
+        found = [text.strip() for model in models.values() if (text := _own_template(model.source.files))]
+        return max(found, key=lambda text: (found.count(text), text), default=None)
+    if asked == "chatml":
+        return CHATML
+    if len(asked) < 20 or "{" not in asked:
+        raise UsageError(f"no chat template {asked!r}", hint="write `auto`, `chatml`, or the template's own text")
+    return asked
+
+
+def _own_template(files: Mapping[str, bytes]) -> str | None:
+    if "chat_template.jinja" in files:
+        return files["chat_template.jinja"].decode("utf-8", "replace")
+    told = read_json(files.get("tokenizer_config.json", b"{}"))
+    found = told.get("chat_template") if isinstance(told, dict) else None
+    return found if isinstance(found, str) else None
 
 
 __all__ = ["Model", "merge_files"]

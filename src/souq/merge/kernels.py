@@ -25,7 +25,7 @@ LANES = 16  # a sum runs in so many lanes side by side, by position: the same wh
 HIGH, LOW = 1 << 15, 1 << 16  # bins: the upper 15 bits of a magnitude, then its lower 16
 EVERY, BAND, CHANCE, BY_RANK = range(4)  # which elements stay
 _GROUP = 16  # elements that are looked at together
-_SIGNLESS = np.uint32(0x7FFFFFFF)
+_SIGNLESS, _INFINITE = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 
 _compile: Any = njit(nogil=True, cache=True, error_model="numpy")  # no check before a division, which would keep it scalar
 
@@ -348,11 +348,13 @@ def agree(
     Which stay: all; magnitudes in a band, whose low_left and high_left (T,) are used up from call to call; at random; or
     at random by `ranks` (T, n) in the row (else (T, 0)). The elected sign is that of sum_t v_t s_t d_t, zero counting as
     plus. `normalise` divides by the weights that took part: where nothing is elected, by `everyone`.
+    False where a difference is NaN or infinite, be it one that goes.
     """
     count, n = words.shape
     tiles = np.empty((count, TILE), np.float32)
     totals, unders = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     mixes, shares = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    worst = np.uint32(0)
     everyone = everyone if abs(everyone) >= 1e-8 else np.float32(1)
     for start in range(0, n, TILE):
         stop = min(start + TILE, n)
@@ -364,6 +366,7 @@ def agree(
         for t in range(count):
             tile = tiles[t, :m]
             _subtract(words[t, start:stop], base[start:stop], tile)
+            worst = max(worst, _exponent(tile.view(np.uint32)))
             _thin(
                 tile, mode, position + start, t, low, low_left, high, high_left, keys, chance, epsilon, row,
                 ranks[t, start:stop],
@@ -384,6 +387,16 @@ def agree(
                 mixed[i] /= parts[i]
         for i in range(m):
             into[i] = under[i] + scale * mixed[i]
+    return worst != _INFINITE
+
+
+@_compile
+def _exponent(bits):
+    """The largest exponent, where it stands in the bits."""
+    worst = np.uint32(0)
+    for i in range(len(bits)):
+        worst = max(worst, np.uint32(bits[i] & _INFINITE))
+    return worst
 
 
 @_compile
@@ -435,6 +448,6 @@ def to_bf16(x, out):
     worst = np.uint32(0)
     for i in range(len(x)):
         told = bits[i]
-        worst = max(worst, told & np.uint32(0x7F800000))
+        worst = max(worst, told & _INFINITE)
         out[i] = np.uint16((told + np.uint32(0x7FFF) + ((told >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
-    return worst != np.uint32(0x7F800000)
+    return worst != _INFINITE
