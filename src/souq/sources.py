@@ -159,13 +159,14 @@ class Sharded(Mapping[str, Array]):
 
 def _licence(folder: Path) -> str | None:
     """What the card's first lines say, as SPDX; None where they do not."""
-    from license_expression import get_spdx_licensing
-
     card = folder / "README.md"
     text = _small(card).decode("utf-8", "replace")[:4000] if card.is_file() else ""
-    said = re.search(r"^license:\s*([\w.\-+]+)\s*$", text, re.MULTILINE)
+    if not (said := re.search(r"^license:\s*([\w.\-+]+)\s*$", text, re.MULTILINE)):
+        return None
+    from license_expression import get_spdx_licensing  # slow to load its list
+
     known = {name.lower(): name for name in get_spdx_licensing().known_symbols}
-    return known.get(said.group(1).lower()) if said else None
+    return known.get(said.group(1).lower())
 
 
 # -- adapters ----------------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def sampled(words: Array, base: Array, count: int, run: int = 16) -> tuple[Array
     return words[:, places], base[places]
 
 
-_SAMPLE = 1 << 14  # elements of a tensor that are looked at before it is gone over
+_SAMPLE = 1 << 13  # elements of a tensor that are looked at before it is gone over
 _INFINITE = np.uint32(0x7F800000)
 _BEYOND = np.uint32(0x7FFFFFFF)  # a magnitude that no other exceeds, NaN or not
 _ENDLESS = np.iinfo(np.int64).max

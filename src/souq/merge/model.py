@@ -61,6 +61,7 @@ class Model:
         files = weights.files if isinstance(weights, Sharded) else [weights]
         self._where: dict[str, TensorFile] = {name: file for file in files for name in file}
         self._computed: dict[str, Computed] = {}
+        self._shapes = {name: (file.specs[name].dtype, file.specs[name].shape) for name, file in self._where.items()}
         self._like: dict[str, str] = {}
         self._adapter = b""
         if ref.lora:
@@ -73,8 +74,7 @@ class Model:
     @property
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """dtype and shape of every tensor, as it is read."""
-        told = {name: (file.specs[name].dtype, file.specs[name].shape) for name, file in self._where.items()}
-        return told | {name: ("F32", made.shape) for name, made in self._computed.items()}
+        return self._shapes
 
     def stored(self, name: str) -> str:
         """The dtype its author keeps a tensor in: what a merge is written in when nothing else is asked."""
@@ -97,6 +97,7 @@ class Model:
     def compute(self, name: str, tensor: Computed, *, like: str) -> None:
         """From now on the model has this tensor too, made of the one called `like`."""
         self._computed[name], self._like[name] = tensor, like
+        self._shapes[name] = ("F32", tensor.shape)
 
     def numbers(self, name: str, begin: int, count: int) -> F32:
         """Elements begin .. begin + count of a tensor, flat, as float32."""
@@ -154,6 +155,7 @@ class Model:
             if made.shape != shape:
                 raise UsageError(f"{lora} changes {name} as if it were {made.shape}; it is {shape}")
             self._computed[name] = made
+            self._shapes[name] = ("F32", made.shape)
         self._adapter = hasher.digest()
 
 
