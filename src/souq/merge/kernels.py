@@ -15,10 +15,18 @@ loop may use the processor's vectors. Knows arrays; has never heard of names, fi
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 from numba import njit
+
+if "scipy.linalg" not in sys.modules:  # numba looks for its BLAS as it starts: 0.15 s, and nothing here may call any BLAS
+    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
+    try:
+        import numba.np.arraymath
+    finally:
+        del sys.modules["scipy.linalg"]
 
 TILE = 2048
 LANES = 16  # a sum runs in so many lanes side by side, by position: the same whatever the size of a block
