@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from souq.weights import DTYPES, Array
 
 BLOCK = 1 << 17  # elements of one tensor read at a time
 _HELD = 128 << 20  # bytes of inputs kept between passes, all threads together
+_ALIGN = 64
 _RUN = 128  # elements of a sample that are read together
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -83,6 +85,13 @@ def _one(config: MergeConfig, made: Mapping[str, Path], folder: Path, progress: 
     }
 
 
+class _Rooms(threading.local):
+    """Memory for inputs, so much for each thread, that is used again for tensor after tensor: new memory is slow."""
+
+    def __init__(self, size: int) -> None:
+        self.own: Array = np.empty(size, np.uint8)
+
+
 @dataclass
 class _FileBlocks:
     """The tensors of one output, and their base, as blocks from files: read once where they are small enough to hold."""
@@ -90,8 +99,9 @@ class _FileBlocks:
     parts: Sequence[tuple[Model, str]]
     base: tuple[Model, str] | None
     keys: Keys
-    room: int  # bytes
+    room: Array  # (bytes,) uint8: a thread's own, used again for tensor after tensor
     _held: list[Block] = field(default_factory=list)
+    _used: int = 0
 
     def __post_init__(self) -> None:
         dtypes = {model.shapes[name][0] for model, name in self._all}
@@ -99,8 +109,8 @@ class _FileBlocks:
         shape = self._all[0][0].shapes[self._all[0][1]][1]
         self.size, self.row = int(np.prod(shape, dtype=np.int64)), (shape[-1] if shape else 1)
         self._length = max(BLOCK // max(self.row, 1), 1) * self.row if self.row else 1
-        self._fits = self.size * self._kind.itemsize * (self.count + 1) <= self.room
-        self._space = self._new(min(self._length, self.size))
+        self._fits = self._bytes(self.size) + _ALIGN * (self.size // self._length + 2) <= len(self.room)
+        self._space = self._new(0 if self._fits else min(self._length, self.size))
 
     @property
     def _all(self) -> list[tuple[Model, str]]:
@@ -133,8 +143,17 @@ class _FileBlocks:
                 self._held.append((at, words, base))
             yield at, words, base
 
+    def _bytes(self, n: int) -> int:
+        return self._kind.itemsize * (self.count + 1) * n
+
     def _new(self, n: int) -> tuple[Array, Array]:
-        return np.empty((self.count, n), self._kind), np.zeros(n, self._kind)
+        """Space for n elements of every tensor and of the base, whose are zero where there is none."""
+        begin, self._used = self._used, self._used + self._bytes(n) + _ALIGN - self._bytes(n) % _ALIGN
+        fits = self._used <= len(self.room)
+        space = self.room[begin : begin + self._bytes(n)] if fits else np.empty(self._bytes(n), np.uint8)
+        words = space.view(self._kind).reshape(self.count + 1, n)
+        words[-1] = 0
+        return words[:-1], words[-1]
 
     def _fill(self, at: int, words: Array, base: Array) -> None:
         for (model, name), row in zip(self._all, [*words, base], strict=False):
@@ -162,11 +181,11 @@ def _write_weights(planned: Plan, models: Mapping[ModelRef, Model], path: Path, 
         work = sorted(planned.outputs, key=lambda output: (-size[output.name], output.name))
         named, done = {}, 0
         threads = os.cpu_count() or 1
-        room = min(_HELD // threads, 32 << 20)
+        rooms = _Rooms(min(_HELD // threads, 32 << 20))
         with ThreadPoolExecutor(threads) as pool:
             jobs = {
                 pool.submit(
-                    _merge, output, models, layout[output.name][0], handle, len(head) + begins[output.name], room
+                    _merge, output, models, layout[output.name][0], handle, len(head) + begins[output.name], rooms
                 ): output
                 for output in work
             }
@@ -184,7 +203,7 @@ def _write_weights(planned: Plan, models: Mapping[ModelRef, Model], path: Path, 
     return "b3:" + blake3("".join(f"{name} {named[name]}\n" for name in sorted(named)).encode()).hexdigest()
 
 
-def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle: int, at: int, room: int) -> str:
+def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle: int, at: int, rooms: _Rooms) -> str:
     """One tensor, merged and written from byte `at` on; returns the digest of its bytes."""
     inputs = sorted(
         output.inputs, key=lambda i: (models[i.model].fingerprint, i.tensor, json.dumps(i.parameters, sort_keys=True))
@@ -199,7 +218,7 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle:
     if base and (method == "slerp" or not parts):  # slerp's way begins at its base; into nothing else a base is copied
         method = method if parts else "passthrough"
         parts, each, base = [base, *parts], [{}, *each], None
-    blocks = _FileBlocks(parts, base, _keys(output, parts), room)
+    blocks = _FileBlocks(parts, base, _keys(output, parts), rooms.own)
     hasher = blake3()
 
     def write(block: F32) -> None:
