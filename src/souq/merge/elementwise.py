@@ -541,7 +541,7 @@ def _guess(blocks: Blocks, wanted: Counts) -> tuple[Keys, Keys, int]:
     n = len(base)
     low, high, widest = np.zeros(len(wanted), np.uint32), np.full(len(wanted), _BEYOND, np.uint32), 0.0
     for t, share in enumerate((wanted / blocks.size).tolist()):
-        margin = 0.0 if n == blocks.size else 4 * math.sqrt(n * share * (1 - share)) + 2
+        margin = 0.0 if n == blocks.size else 3 * math.sqrt(n * share * (1 - share)) + 2
         first, last = int((1 - share) * n - margin) - 1, int((1 - share) * n + margin) + 1
         edges = np.partition(sizes[t], [max(first, 0), min(last, n - 1)])
         high[t] = _BEYOND if last >= n else max(edges[last], 1)
