@@ -125,3 +125,132 @@ def _rows(change: Change) -> Iterator[Float]:
     for start in range(0, len(rows), _ROWS):
         block = rows[start : start + _ROWS]
         yield block if change.left is None else block @ change.right
+
+
+# -- one contribution in a merge ---------------------------------------------------------------------------------------
+
+
+def lost(merged: Sequence[Change], change: Change) -> Share:
+    """How far the merged D is from a contribution's own d, where its inputs live: |(D - d) G^1/2|^2 of |d G^1/2|^2."""
+    sketch = own_sketch(change)
+    error = _gathered([*merged, replace(change, right=-change.right)])
+    return Share(_energy(error, sketch), _energy(change, sketch))
+
+
+def _gathered(changes: Sequence[Change]) -> Change:
+    """Their sum as one change: low rank side by side, or written out where one of them is whole."""
+    if all(change.left is not None for change in changes):
+        lefts = [change.left for change in changes if change.left is not None]
+        return Change(np.concatenate(lefts, axis=1), np.concatenate([change.right for change in changes]), None)
+    return Change(None, sum((_whole(change) for change in changes[1:]), _whole(changes[0])), None)
+
+
+def _energy(change: Change, sketch: Sketch) -> float:
+    """tr(d G d^T) without building G."""
+    right = change.right if change.left is None else _root(change.left) @ change.right
+    return float(((right @ sketch.factor.T) ** 2).sum()) + float((right**2 @ sketch.diag).sum())
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a contribution's own rows cost it, in nats a token of the answers: with the base, and with its change."""
+
+    before: float
+    after: float
+
+    @property
+    def frailty(self) -> float:
+        """What stayed uncertain, of what was learned: an answer known by heart bears more than one half known."""
+        return self.after / (self.before - self.after)
+
+
+FRAIL = 0.1  # where nobody measured: the median of ten contributions to a real model was 0.12
+
+
+def kept(loss: float, frailty: float = FRAIL) -> float:
+    """The share of what a contribution learned that the merge is expected to keep; below 0 it does harm.
+
+    1 - q (h + q^4): while the merged change is near (q small) the loss of nats grows with q and with how uncertain the
+    answers were; far away everything learned is gone. Fitted and checked in decisions/conflicts.md.
+    """
+    return 1.0 - loss * (frailty + loss**4)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """What one contribution has to do with another, over every tensor that both change."""
+
+    tensors: int
+    signs: float
+    inputs: float
+    outputs: float
+    cosine: float
+
+
+def meeting(pairs: Sequence[tuple[Change, Change]]) -> Meeting:
+    """Of the changes of two contributions to the same matrices: overlaps are the mean over matrices."""
+    if not pairs:
+        return Meeting(0, 0.0, 0.0, 0.0, 0.0)
+    signs = total(sign_conflict(a, b) for a, b in pairs).ratio
+    inputs = [input_overlap(own_sketch(a), own_sketch(b)) for a, b in pairs]
+    outputs = [output_overlap(a, b) for a, b in pairs]
+    angle = _over_norms(*(sum(inner(*both) for both in kind) for kind in _kinds(pairs)))
+    return Meeting(len(pairs), signs, float(np.mean(inputs)), float(np.mean(outputs)), angle)
+
+
+def _kinds(pairs: Sequence[tuple[Change, Change]]) -> Iterator[list[tuple[Change, Change]]]:
+    yield list(pairs)
+    yield [(a, a) for a, _ in pairs]
+    yield [(b, b) for _, b in pairs]
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a merge is expected to do to the contributions in it."""
+
+    lost: Mapping[Digest, Mapping[str, Share]]  # contribution -> tensor -> what is lost of its change there
+
+    def loss(self, who: Digest) -> float:
+        """Over all tensors."""
+        return total(self.lost[who].values()).ratio
+
+    def worst(self, who: Digest, most: int = WORST) -> list[str]:
+        """The tensors on which most is lost, those that cost most first."""
+        found = self.lost[who]
+        return sorted(found, key=lambda name: (-found[name].part, name))[:most]
+
+
+def foresee(fold: Fold, without: Iterable[Digest] = (), only: Sequence[str] = (), progress: Progress = quiet) -> Foreseen:
+    """Every contribution's loss on every matrix it changes, as the fold will have it; some left out where asked.
+
+    Norms and biases are passed over. `only` keeps to some tensors.
+    """
+    names, absent = only or fold.changed, set(without)
+    found: dict[Digest, dict[str, Share]] = {who: {} for who in fold.deltas if who not in absent}
+    for done, name in enumerate(names):
+        progress("foresee tensors", done, len(names))
+        changes = {who: change for who, change in fold.changes(name).items() if who not in absent}
+        if not changes or next(iter(changes.values())).right.ndim != 2:
+            continue
+        merged = fold.merged(name, list(changes.values()))
+        for who, change in changes.items():
+            found[who][name] = lost(merged, change)
+    progress("foresee tensors", len(names), len(names))
+    return Foreseen(found)
+
+
+def causes(fold: Fold, who: Digest, foreseen: Foreseen, progress: Progress = quiet) -> dict[Digest, float]:
+    """How much less of a contribution's change would be lost without each other one, on the tensors that cost it most.
+
+    The fold itself is asked again with one fewer, so the answer is exact for every method.
+    """
+    names = foreseen.worst(who)
+    now = total(foreseen.lost[who][name] for name in names).ratio
+    others = [other for other, found in foreseen.lost.items() if other != who and found.keys() & set(names)]
+    answers = {}
+    for done, other in enumerate(others):
+        progress("leave out one by one", done, len(others))
+        then = foresee(fold, [other], names)
+        answers[other] = now - then.loss(who)
+    progress("leave out one by one", len(others), len(others))
+    return answers

@@ -9,7 +9,7 @@ A tensor nobody changed is the base's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -38,10 +38,10 @@ class Fold(Mapping[str, Array]):
         check_settings(method, settings or {})
         self._base, self._load, self._sketch = base, load, base_sketch
         # By what they say, not by who signed them: the model is a function of base and deltas alone.
-        self._deltas = sorted(deltas.values(), key=format_delta)
+        self.deltas = dict(sorted(deltas.items(), key=lambda item: format_delta(item[1])))
         self._method, self._settings = METHODS[method], dict(settings or {})
-        self.changed = tuple(sorted({name for delta in self._deltas for name in delta.parts}))
-        self._gram = lru_cache(maxsize=4 * (len(self._deltas) + 1))(self._read_gram)
+        self.changed = tuple(sorted({name for delta in self.deltas.values() for name in delta.parts}))
+        self._gram = lru_cache(maxsize=4 * (len(self.deltas) + 1))(self._read_gram)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._base)
@@ -51,20 +51,25 @@ class Fold(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         base = self._base[name]
-        deltas = [delta for delta in self._deltas if name in delta.parts]
-        if not deltas:
-            return base
         wide = base.astype(np.float64)
-        changes = [self._change(name, delta, wide) for delta in deltas]
-        if base.ndim == 2:
-            changes = self._merge_matrix(name, changes)
-        else:  # norms and biases: the mean over those who changed them (specs/merge_methods.md, section 9)
-            changes = [Change(c.left, c.right / len(changes), None) for c in changes]
-        for change in changes:
+        changes = self._changes(name, wide)
+        if not changes:
+            return base
+        for change in self.merged(name, list(changes.values())):
             wide += change.right if change.left is None else matmul(change.left, change.right)
         return round_once(wide, dtype_name(base.dtype))
 
-    def _merge_matrix(self, name: str, changes: list[Change]) -> list[Change]:
+    def changes(self, name: str) -> dict[Digest, Change]:
+        """What each contribution that changes a tensor does to it."""
+        return self._changes(name, self._base[name].astype(np.float64))
+
+    def _changes(self, name: str, wide: Float) -> dict[Digest, Change]:
+        return {who: self._change(name, delta, wide) for who, delta in self.deltas.items() if name in delta.parts}
+
+    def merged(self, name: str, changes: Sequence[Change]) -> list[Change]:
+        """What the method makes of some changes to a tensor; the answers add up to the merged change."""
+        if changes[0].right.ndim != 2:  # norms and biases: the mean over those who changed them (the spec's section 9)
+            return [Change(None, c.right / len(changes), None) for c in changes]
         sketch = self._sketch.gram_of(name) if self._sketch else None
         base = self._gram(sketch) if sketch else None
         return self._method(changes, base, **self._settings)
