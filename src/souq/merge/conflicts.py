@@ -220,7 +220,9 @@ class Foreseen:
         return sorted(found, key=lambda name: (-found[name].part, name))[:most]
 
 
-def foresee(fold: Fold, without: Iterable[Digest] = (), only: Sequence[str] = (), progress: Progress = quiet) -> Foreseen:
+def foresee(
+    fold: Fold, without: Iterable[Digest] = (), only: Sequence[str] = (), progress: Progress = quiet
+) -> Foreseen:
     """Every contribution's loss on every matrix it changes, as the fold will have it; some left out where asked.
 
     Norms and biases are passed over. `only` keeps to some tensors.
