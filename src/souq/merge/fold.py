@@ -36,7 +36,7 @@ class Fold(Mapping[str, Array]):
         base_sketch: Delta | None = None,
     ) -> None:
         check_settings(method, settings or {})
-        self._base, self._load, self._sketch = base, load, base_sketch
+        self.load, self._base, self._sketch = load, base, base_sketch
         # By what they say, not by who signed them: the model is a function of base and deltas alone.
         self.deltas = dict(sorted(deltas.items(), key=lambda item: format_delta(item[1])))
         self._method, self._settings = METHODS[method], dict(settings or {})
@@ -59,9 +59,13 @@ class Fold(Mapping[str, Array]):
             wide += change.right if change.left is None else matmul(change.left, change.right)
         return round_once(wide, dtype_name(base.dtype))
 
+    def base(self, name: str) -> Float:
+        """The tensor before any change, in float64."""
+        return self._base[name].astype(np.float64)
+
     def changes(self, name: str) -> dict[Digest, Change]:
         """What each contribution that changes a tensor does to it."""
-        return self._changes(name, self._base[name].astype(np.float64))
+        return self._changes(name, self.base(name))
 
     def _changes(self, name: str, wide: Float) -> dict[Digest, Change]:
         return {who: self._change(name, delta, wide) for who, delta in self.deltas.items() if name in delta.parts}
@@ -76,7 +80,7 @@ class Fold(Mapping[str, Array]):
 
     def _change(self, name: str, delta: Delta, wide: Float) -> Change:
         part, gram = delta.parts[name], delta.gram_of(name)
-        left, right = factors(part, wide, self._load)
+        left, right = factors(part, wide, self.load)
         fits = right.shape[-1:] == wide.shape[-1:] and (right if left is None else left).shape[:1] == wide.shape[:1]
         if not fits or (gram is not None and gram.diag.shape != wide.shape[-1:]):
             raise Hostile(f"the change to {name} does not have the shape of the base, {wide.shape}")
@@ -84,7 +88,7 @@ class Fold(Mapping[str, Array]):
 
     def _read_gram(self, gram: Gram) -> Sketch:
         return Sketch(
-            self._load(gram.factor.digest).astype(np.float64), self._load(gram.diag.digest).astype(np.float64)
+            self.load(gram.factor.digest).astype(np.float64), self.load(gram.diag.digest).astype(np.float64)
         )
 
 
