@@ -1,7 +1,7 @@
 """Making deltas from what people have (a PEFT adapter, a fine-tuned folder), and the `.delta` file they travel in.
 
-A `.delta` is a safetensors file: its tensors are named by digest, and its one metadata key `souq` is delta.lock. It
-comes from outside, so reading it is strict, and what it holds is written again in our own form before anybody else
+A `.delta` is a safetensors file: its tensors are named by digest, its metadata key `souq` is delta.lock, and `recipe`,
+where it is there, is how it was made, in TOML. It comes from outside, so reading it is strict, and what it holds is written again in our own form before anybody else
 sees it.
 
     delta, tensors = from_adapter(open_adapter(path), main)
@@ -10,10 +10,13 @@ sees it.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tomli_w
 
 from souq.build import Stored
 from souq.errors import Hostile, NotFound, UsageError
@@ -32,6 +35,8 @@ Groups = Mapping[str, tuple[Array, Array, int]]
 # Where a whole tensor would be kept as a difference of about a quarter of its size (specs/store.md, section 1),
 # positions and values must be smaller than that to be worth their trouble.
 DENSE_SHARE = 0.25
+RECIPE = "recipe.toml"  # beside an adapter: how `souq train` made it
+MAX_RECIPE = 1 << 16  # characters
 
 
 class _Bag:
@@ -110,10 +115,35 @@ def with_sketch(delta: Delta, tensors: Tensors, groups: Groups, inputs: Mapping[
     return Delta(delta.base, delta.parts, grams, wanted), tensors | bag.tensors
 
 
-def write_delta(path: Path, delta: Delta, tensors: Tensors) -> None:
+def write_delta(path: Path, delta: Delta, tensors: Tensors, recipe: Mapping[str, Any] | None = None) -> None:
     """One file to hand to somebody."""
     named = {ref.digest.removeprefix("b3:"): tensors[ref.digest] for ref in delta.refs()}
-    write_tensors(path, named, {"souq": format_delta(delta)})
+    told = {"recipe": tomli_w.dumps(dict(recipe))} if recipe else {}
+    write_tensors(path, named, {"souq": format_delta(delta)} | told)
+
+
+def recipe_beside(folder: Path) -> dict[str, Any]:
+    """The recipe that `souq train` left beside an adapter, or nothing."""
+    path = folder / RECIPE
+    return _recipe(path.read_text()[: MAX_RECIPE + 1], path.name) if path.is_file() else {}
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """How a `.delta` was made, as its author says; empty where they said nothing.
+
+    Raises:
+        Hostile: too long, or not TOML.
+    """
+    return _recipe(open_tensors(path).metadata.get("recipe", ""), path.name)
+
+
+def _recipe(text: str, where: str) -> dict[str, Any]:
+    if len(text) > MAX_RECIPE:
+        raise Hostile(f"{where}: a recipe of more than {MAX_RECIPE:,} characters")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Hostile(f"{where}: its recipe is not TOML: {error}") from error
 
 
 def read_delta(path: Path) -> tuple[Delta, Tensors]:

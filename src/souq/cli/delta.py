@@ -50,7 +50,7 @@ def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool
         raise NotFound(f"no folder {source}", hint="name a folder with adapter_config.json or config.json")
     if data is not None and not data.is_file():
         raise NotFound(f"no file {data}", hint="check --data")
-    main = Snapshot(here(), "main")
+    main, recipe = Snapshot(here(), "main"), deltas.recipe_beside(source)
     with bars() as progress:
         if (source / "adapter_config.json").is_file():
             made, tensors = deltas.from_adapter(open_adapter(source), main)
@@ -60,8 +60,9 @@ def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool
             from souq.lab import sketching
 
             groups, inputs = sketching.of_change(main, made, tensors, data, rank=rank, progress=progress)
+            recipe["learned"] = sketching.learned(main, made, tensors, data, progress)
             made, tensors = deltas.with_sketch(made, tensors, groups, inputs)
-    deltas.write_delta(target, made, tensors)
+    deltas.write_delta(target, made, tensors, recipe)
     kinds = sorted({part.kind for part in made.parts.values()})
     value = {
         "file": str(target),

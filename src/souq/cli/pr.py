@@ -58,7 +58,7 @@ def create(
     kind = _kind(delta, data, evals)
     contribution = Contribution(
         title=title, kind=kind, author=who.author, licence=licence, signoff=f"{who.name} <{who.email}>",
-        provenance=provenance, fixes=fixes,
+        provenance=provenance, fixes=fixes, recipe=deltas.read_recipe(delta) if delta is not None else {},
     )  # fmt: skip
     with bars() as progress:
         repo.fetch()

@@ -16,7 +16,7 @@ from souq.build import Stored
 from souq.errors import UsageError
 from souq.lab import model as lab_model
 from souq.lab.model import LM
-from souq.lab.packing import Passage, hidden, pack, sequences_of
+from souq.lab.packing import Passage, hidden, log_probabilities, pack, sequences_of
 from souq.merge import Fold
 from souq.progress import Progress, quiet
 from souq.snapshot import Snapshot, model_files
@@ -101,9 +101,46 @@ def of_change(
     main: Snapshot, delta: Delta, tensors: Mapping[str, Array], data: Path, *, rank: int, progress: Progress = quiet
 ) -> tuple[Groups, dict[str, str]]:
     """The sketch of a contribution: its own data through the base with its own change."""
+    lm = _with(main, delta, tensors)
+    return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
+
+
+def learned(
+    main: Snapshot, delta: Delta, tensors: Mapping[str, Array], data: Path, progress: Progress = quiet
+) -> dict[str, float]:
+    """Nats a token of the answers in its own data, `before` (the base) and `after` (with the change): how sure it is.
+
+    What a merge will cost a contribution depends on it (merge/conflicts.py).
+    """
+    lm = _with(main, delta, tensors)
+    passages = _some(lm, data)
+    after = nats(lm, passages, "read with the change", progress)
+    base = Stored(main.base, main.repo.store)
+    lab_model.swap(lm, {name: base[name] for name in delta.parts})
+    return {"before": round(nats(lm, passages, "read without", progress), 6), "after": round(after, 6)}
+
+
+def nats(lm: LM, passages: Sequence[Passage], label: str = "read tokens", progress: Progress = quiet) -> float:
+    """The mean loss of the answers, a token."""
+    rows = pack(sorted(passages, key=lambda p: p.tokens), most=384)
+    loss, count, done, total = 0.0, 0, 0, sum(len(row.tokens) for row in rows)
+    with torch.inference_mode():
+        for row in rows:
+            progress(label, done, total)
+            log_p, _, _ = log_probabilities(lm.net, row)
+            loss, count, done = loss - float(log_p.sum()), count + len(log_p), done + len(row.tokens)
+    progress(label, total, total)
+    return loss / max(count, 1)
+
+
+def _with(main: Snapshot, delta: Delta, tensors: Mapping[str, Array]) -> LM:
+    """The base with one change."""
     base = Stored(main.base, main.repo.store)
     weights = Fold(base, {"b3:" + "0" * 64: delta}, lambda digest: tensors[digest], method="mean")
-    lm = lab_model.load(model_files(main), weights)
+    return lab_model.load(model_files(main), weights)
+
+
+def _some(lm: LM, data: Path) -> list[Passage]:
     rows = lab_model.read_rows(data)
     chosen = rows[:: max(1, len(rows) // MOST_ROWS)][:MOST_ROWS]
-    return sketch(lm, [sequences_of(lm, row) for row in chosen], rank=rank, only=list(delta.parts), progress=progress)
+    return [sequences_of(lm, row) for row in chosen]

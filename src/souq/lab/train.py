@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 
+from souq.deltas import RECIPE
 from souq.errors import Missing, UsageError
 from souq.lab.model import LM, read_rows
 from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
@@ -35,7 +37,7 @@ def train_lora(
     seed: int = 0,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
-    """Train, save a PEFT folder, and return the recipe; the network is given back as it came.
+    """Train, save a PEFT folder with its recipe, and return the recipe; the network is given back as it came.
 
     The loss is the mean over the answers' tokens; AdamW with a linear warm-up and a cosine end. `layers` restricts
     the adapter to some layers: nothing is computed backwards below the lowest.
@@ -63,10 +65,12 @@ def train_lora(
         adapted.save_pretrained(str(folder), save_embedding_layers=False)
     finally:
         adapted.unload()
-    return {
+    recipe = {
         "method": "lora", "rank": rank, "alpha": alpha, "lr": lr, "epochs": epochs, "batch": batch, "seed": seed,
         "targets": list(targets), "layers": list(layers) if layers else "all", "rows": len(rows), "torch": torch.__version__,
     }  # fmt: skip
+    (folder / RECIPE).write_text(tomli_w.dumps(recipe))
+    return recipe
 
 
 def shuffled(passages: Sequence[Passage], epochs: int, size: int, seed: int) -> list[list[Passage]]:

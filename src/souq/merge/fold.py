@@ -9,7 +9,7 @@ A tensor nobody changed is the base's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -36,12 +36,12 @@ class Fold(Mapping[str, Array]):
         base_sketch: Delta | None = None,
     ) -> None:
         check_settings(method, settings or {})
-        self._base, self._load, self._sketch = base, load, base_sketch
+        self.load, self._base, self._sketch = load, base, base_sketch
         # By what they say, not by who signed them: the model is a function of base and deltas alone.
-        self._deltas = sorted(deltas.values(), key=format_delta)
+        self.deltas = dict(sorted(deltas.items(), key=lambda item: format_delta(item[1])))
         self._method, self._settings = METHODS[method], dict(settings or {})
-        self.changed = tuple(sorted({name for delta in self._deltas for name in delta.parts}))
-        self._gram = lru_cache(maxsize=4 * (len(self._deltas) + 1))(self._read_gram)
+        self.changed = tuple(sorted({name for delta in self.deltas.values() for name in delta.parts}))
+        self._gram = lru_cache(maxsize=4 * (len(self.deltas) + 1))(self._read_gram)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._base)
@@ -51,27 +51,36 @@ class Fold(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         base = self._base[name]
-        deltas = [delta for delta in self._deltas if name in delta.parts]
-        if not deltas:
-            return base
         wide = base.astype(np.float64)
-        changes = [self._change(name, delta, wide) for delta in deltas]
-        if base.ndim == 2:
-            changes = self._merge_matrix(name, changes)
-        else:  # norms and biases: the mean over those who changed them (specs/merge_methods.md, section 9)
-            changes = [Change(c.left, c.right / len(changes), None) for c in changes]
-        for change in changes:
+        changes = self._changes(name, wide)
+        if not changes:
+            return base
+        for change in self.merged(name, list(changes.values())):
             wide += change.right if change.left is None else matmul(change.left, change.right)
         return round_once(wide, dtype_name(base.dtype))
 
-    def _merge_matrix(self, name: str, changes: list[Change]) -> list[Change]:
+    def base(self, name: str) -> Float:
+        """The tensor before any change, in float64."""
+        return self._base[name].astype(np.float64)
+
+    def changes(self, name: str) -> dict[Digest, Change]:
+        """What each contribution that changes a tensor does to it."""
+        return self._changes(name, self.base(name))
+
+    def _changes(self, name: str, wide: Float) -> dict[Digest, Change]:
+        return {who: self._change(name, delta, wide) for who, delta in self.deltas.items() if name in delta.parts}
+
+    def merged(self, name: str, changes: Sequence[Change]) -> list[Change]:
+        """What the method makes of some changes to a tensor; the answers add up to the merged change."""
+        if changes[0].right.ndim != 2:  # norms and biases: the mean over those who changed them (the spec's section 9)
+            return [Change(None, c.right / len(changes), None) for c in changes]
         sketch = self._sketch.gram_of(name) if self._sketch else None
         base = self._gram(sketch) if sketch else None
         return self._method(changes, base, **self._settings)
 
     def _change(self, name: str, delta: Delta, wide: Float) -> Change:
         part, gram = delta.parts[name], delta.gram_of(name)
-        left, right = factors(part, wide, self._load)
+        left, right = factors(part, wide, self.load)
         fits = right.shape[-1:] == wide.shape[-1:] and (right if left is None else left).shape[:1] == wide.shape[:1]
         if not fits or (gram is not None and gram.diag.shape != wide.shape[-1:]):
             raise Hostile(f"the change to {name} does not have the shape of the base, {wide.shape}")
@@ -79,7 +88,7 @@ class Fold(Mapping[str, Array]):
 
     def _read_gram(self, gram: Gram) -> Sketch:
         return Sketch(
-            self._load(gram.factor.digest).astype(np.float64), self._load(gram.diag.digest).astype(np.float64)
+            self.load(gram.factor.digest).astype(np.float64), self.load(gram.diag.digest).astype(np.float64)
         )
 
 

@@ -1,0 +1,144 @@
+"""Train a contribution again where it will live: in the merged model, through the merge itself.
+
+Under a method that is linear in each change, the merged matrix is R + b a P: R is what everybody else brings, P what
+the merge makes of this contribution's inputs. Here a and b learn with R and P held still, so what the fold later
+builds is what was trained, to the rounding of the weights (decisions/rebase.md).
+
+    lm = graft(files, fold, who, "covariance")
+    train(lm, passages, epochs=1, lr=1e-3, batch=16)
+    factors_of(lm)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from souq.errors import UsageError
+from souq.lab import model as lab_model
+from souq.lab.model import LM
+from souq.lab.packing import Passage
+from souq.lab.train import descend, shuffled
+from souq.merge import Fold
+from souq.merge.exact import Float
+from souq.merge.methods import Change
+from souq.progress import Progress, quiet
+from souq.records import Digest
+from souq.weights import Array, Load, Lora
+
+LINEAR = ("covariance", "mean", "task-arithmetic")
+Factors = dict[str, tuple[Array, Array, float]]
+"""Tensor name -> (a (r, n), b (m, r), scale), as deltas.from_adapter takes them."""
+
+
+class Through(torch.nn.Module):
+    """A linear layer of the merged model; its own share of the change, scale * b @ a @ through, is what learns."""
+
+    def __init__(self, rest: Any, bias: Any, a: Any, b: Any, scale: float, through: Any) -> None:
+        super().__init__()
+        self.register_buffer("rest", rest)
+        self.register_buffer("through", through)
+        self.bias, self.scale = bias, scale
+        self.a, self.b = torch.nn.Parameter(a), torch.nn.Parameter(b)
+
+    def forward(self, x_TN: Any) -> Any:
+        linear = torch.nn.functional.linear
+        right_RN = self.a @ self.through  # R x N x N once a step: less than T x N x N
+        return linear(x_TN, self.rest, self.bias) + self.scale * linear(linear(x_TN, right_RN), self.b)
+
+
+def graft(files: Mapping[str, bytes], fold: Fold, who: Digest, method: str, progress: Progress = quiet) -> LM:
+    """The merged model, with one contribution's layers able to learn.
+
+    Raises:
+        UsageError: the method is not linear in a change, or the contribution is not a LoRA of linear layers.
+    """
+    if method not in LINEAR:
+        raise UsageError(
+            f"`{method}` does not add up: what one brings depends on the others", hint=f"rebase knows {', '.join(LINEAR)}"
+        )
+    mine = fold.deltas[who].parts
+    if odd := [name for name, part in mine.items() if not isinstance(part, Lora)]:
+        raise UsageError(f"{odd[0]} is changed as a whole", hint="rebase knows LoRAs: `souq train`, or any PEFT folder")
+    shares, rest = _Shares(fold, who), dict[str, Array]()
+    for done, name in enumerate(mine):
+        progress("merge under it", done, len(mine))
+        rest[name] = shares.rest(name)
+    progress("merge under it", len(mine), len(mine))
+    lm = lab_model.load(files, {name: rest[name] if name in rest else fold[name] for name in fold})
+    for name in mine:
+        part = mine[name]
+        assert isinstance(part, Lora)
+        _replace(lm, name, part, fold.load, shares.through(name))
+    return lm
+
+
+class _Shares:
+    """A merge taken apart: what the others bring to a tensor, and what becomes of one contribution's inputs."""
+
+    def __init__(self, fold: Fold, who: Digest) -> None:
+        self._fold, self._who = fold, who
+        self._known: dict[tuple[int, ...], tuple[list[Change], Float]] = {}
+
+    def rest(self, name: str) -> Array:
+        """(m, n) float32: the base and the others' share of the merged change."""
+        changes = self._fold.changes(name)
+        own = changes[self._who]
+        changes[self._who] = replace(own, right=np.zeros_like(own.right))
+        total = self._fold.base(name)
+        for change in self._fold.merged(name, list(changes.values())):
+            total += change.right if change.left is None else change.left @ change.right
+        return total.astype(np.float32)
+
+    def through(self, name: str) -> Float:
+        """P (n, n), by asking the method what it makes of an identity; the same for layers that read the same input."""
+        changes = self._fold.changes(name)
+        n = changes[self._who].right.shape[1]
+        key = (n, *(id(change.gram) for change in changes.values()))
+        if key not in self._known:
+            empty = Change(np.zeros((1, 0)), np.zeros((0, n)), None)
+            asked = {who: replace(empty, gram=change.gram) for who, change in changes.items()}
+            asked[self._who] = Change(None, np.eye(n), changes[self._who].gram)
+            answer = self._fold.merged(name, list(asked.values()))
+            # the changes are kept, so that no other sketch can come to have the same id
+            self._known[key] = list(changes.values()), answer[list(asked).index(self._who)].right
+        return self._known[key][1]
+
+
+def _replace(lm: LM, name: str, part: Lora, load: Load, through: Float) -> None:
+    """Put a layer that learns where a linear layer was."""
+    path, _, leaf = name.removesuffix(".weight").rpartition(".")
+    parent = lm.net.get_submodule(path)
+    old = getattr(parent, leaf)
+    if not name.endswith(".weight") or not isinstance(old, torch.nn.Linear):
+        raise UsageError(f"{name} is not the weight of a linear layer", hint="rebase knows LoRAs of linear layers")
+    a, b = (lab_model.tensor(load(ref.digest)).float().to(lm.device) for ref in (part.a, part.b))
+    held = torch.from_numpy(through.astype(np.float32)).to(lm.device)
+    setattr(parent, leaf, Through(old.weight.data, old.bias, a, b, part.scale, held))
+
+
+def train(
+    lm: LM, passages: Sequence[Passage], *, epochs: int, lr: float, batch: int, seed: int = 0, progress: Progress = quiet
+) -> tuple[float, ...]:
+    """Teach the layers that can learn; the loss of every batch.
+
+    They start from where the contribution was, so a short way is enough.
+    """
+    if not passages:
+        raise UsageError("no rows to train on", hint="name a JSONL file with --data")
+    curve = descend(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
+    lm.net.requires_grad_(False)
+    return curve
+
+
+def factors_of(lm: LM) -> Factors:
+    """What the layers have learned, float32."""
+    return {
+        f"{name}.weight": (layer.a.detach().cpu().numpy(), layer.b.detach().cpu().numpy(), layer.scale)
+        for name, layer in lm.net.named_modules()
+        if isinstance(layer, Through)
+    }

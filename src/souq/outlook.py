@@ -1,0 +1,137 @@
+"""What a merge is expected to do to one contribution and to those it meets, from their changes and sketches alone.
+
+It knows a fold and what people call its contributions; nothing is built, nothing is run. `rehearse` is the other way:
+the merged model reads the contributions' own rows.
+
+    found = outlook(fold(main, offer), offer.digest, offers)
+    found.kept, found.met[0].slug, found.met[0].blame
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from souq.merge import Fold
+from souq.merge.conflicts import FRAIL, Foreseen, Learned, causes, foresee, kept, meeting, total
+from souq.merge.methods import Change
+from souq.progress import Progress, quiet
+from souq.records import Contribution, Digest, Record
+from souq.snapshot import Offer
+
+LOW = 0.9  # less kept than this is worth a rebase
+CLOSE = 0.85  # overlap of inputs above which two contributions answer the same questions, and a forecast is too kind
+
+
+class Met(Record, frozen=True):
+    """Another contribution: how it meets this one, and what this one does to it."""
+
+    slug: str
+    tensors: int  # that both change
+    signs: float
+    inputs: float
+    outputs: float
+    cosine: float
+    blame: float  # how much less this one would lose without it, on the tensors that cost it most
+    kept: float  # forecast for it, with this one in
+    before: float  # and without
+
+
+class Outlook(Record, frozen=True):
+    """The forecast for one contribution; `lost` is q of specs/merge_methods.md, section 13."""
+
+    slug: str
+    kept: float
+    lost: float
+    worst: dict[str, float]  # tensor -> share of this contribution's loss that falls there
+    met: tuple[Met, ...]
+    layers: dict[str, dict[str, float]]  # contribution -> layer -> lost share there
+
+    @property
+    def warning(self) -> str:
+        """Why it may be worth a rebase, or nothing."""
+        if self.kept < LOW:
+            return f"the merge is expected to keep {self.kept:.0%} of it"
+        close = [other.slug for other in self.met if other.inputs > CLOSE]
+        return f"it reads the same inputs as {', '.join(close)}: the forecast may be too kind" if close else ""
+
+
+def outlook(fold: Fold, who: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Outlook:
+    """The forecast for one contribution in a fold; `offers` says what each digest is."""
+    found, without = foresee(fold, progress=progress), foresee(fold, [who], progress=progress)
+    blame = causes(fold, who, found, progress)
+    pairs = _pairs(fold, who, progress)
+    met = [
+        _met(offers[other], meeting(pairs[other]), blame.get(other, 0.0), found.loss(other), without.loss(other))
+        for other in fold.deltas
+        if other != who
+    ]
+    whole = total(found.lost[who].values()).part
+    worst = {name: found.lost[who][name].part / whole for name in found.worst(who)} if whole > 0 else {}
+    return Outlook(
+        slug=offers[who].slug,
+        kept=kept(found.loss(who), frailty(offers[who].contribution)),
+        lost=found.loss(who),
+        worst=worst,
+        met=tuple(sorted(met, key=lambda other: (-other.blame, other.slug))),
+        layers={offers[other].slug: _layers(found, other) for other in fold.deltas},
+    )
+
+
+def _met(offer: Offer, how: Any, blame: float, loss: float, before: float) -> Met:
+    frail = frailty(offer.contribution)
+    return Met(
+        slug=offer.slug, tensors=how.tensors, signs=how.signs, inputs=how.inputs, outputs=how.outputs, cosine=how.cosine,
+        blame=blame, kept=kept(loss, frail), before=kept(before, frail),
+    )  # fmt: skip
+
+
+def _pairs(fold: Fold, who: Digest, progress: Progress) -> dict[Digest, list[tuple[Change, Change]]]:
+    """The matrices that this one and each other both change."""
+    pairs: dict[Digest, list[tuple[Change, Change]]] = {other: [] for other in fold.deltas}
+    names = list(fold.deltas[who].parts)
+    for done, name in enumerate(names):
+        progress("compare tensors", done, len(names))
+        changes = fold.changes(name)
+        mine = changes.pop(who)
+        for other, theirs in changes.items():
+            if mine.right.ndim == 2:
+                pairs[other].append((mine, theirs))
+    progress("compare tensors", len(names), len(names))
+    return pairs
+
+
+def learned(contribution: Contribution) -> Learned | None:
+    """What its author measured at `souq delta make --data`; None where nobody did or nothing was learned."""
+    told = contribution.recipe.get("learned")
+    values = [told.get(key) for key in ("before", "after")] if isinstance(told, dict) else []
+    if len(values) != 2 or not all(type(value) in (int, float) for value in values):
+        return None
+    before, after = values
+    return Learned(float(before), float(after)) if 0 <= after < before < float("inf") else None
+
+
+def frailty(contribution: Contribution) -> float:
+    """How much it minds being moved: measured, or as is usual."""
+    found = learned(contribution)
+    return found.frailty if found else FRAIL
+
+
+def layer_of(name: str) -> str:
+    """`model.layers.20.mlp.up_proj.weight` -> `20`; what stands in no layer is itself."""
+    found = re.search(r"layers?\.(\d+)\.", name)
+    return found.group(1) if found else name
+
+
+def _layers(found: Foreseen, who: Digest) -> dict[str, float]:
+    shares = found.lost[who]
+    names = sorted({layer_of(name) for name in shares}, key=lambda layer: (not layer.isdigit(), layer.zfill(9)))
+    return {
+        layer: total(share for name, share in shares.items() if layer_of(name) == layer).ratio for layer in names
+    }
+
+
+def picture(found: Outlook, rows: Sequence[str] = ()) -> str:
+    """Layers down, contributions across, as an SVG: darker where the merge loses more of what each wanted."""
+    return found.slug
