@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from souq.errors import UsageError
 from souq.merge import METHODS, Fold
-from souq.merge.exact import cholesky, matmul, round_once, solve_cholesky
-from souq.merge.methods import Change, Sketch, check_settings
+from souq.merge.exact import divide, inverse_root, matmul, round_once
+from souq.merge.methods import SUMS, Change, Sketch, check_settings
+from souq.merge.sums import Kept
 from souq.weights import Delta, Gram, Lora, TensorRef, format_delta, parse_delta, tensor_digest
 
 BASE = "b3:" + "0" * 64
@@ -40,12 +41,12 @@ class Bag:
         return self.tensors[digest]
 
 
-def lora_delta(bag, seed, *, m=12, n=20, rank=3, sketch=True):
+def lora_delta(bag, seed, *, m=12, n=20, rank=3, sketch=True, kept=4):
     a, b = random(seed, rank, n).astype("f4"), random(seed + 1, m, rank).astype("f4")
     part = Lora(a=bag.put(a), b=bag.put(b), scale=0.5)
     if not sketch:
         return Delta(BASE, {"w.weight": part})
-    factor = random(seed + 2, 4, n).astype("f2")
+    factor = random(seed + 2, kept, n).astype("f2")
     gram = Gram(factor=bag.put(factor), diag=bag.put(np.full(n, 0.1, "f4")), tokens=9)
     return Delta(BASE, {"w.weight": part}, {"w": gram}, {"w.weight": "w"})
 
@@ -77,12 +78,12 @@ def test_solving_solves(n, seed):
     s = q @ q.T / n + 0.1 * np.eye(n)
     b = random(seed + 1, n, 3)
 
-    assert np.allclose(s @ solve_cholesky(cholesky(s), b), b, atol=1e-8)
+    assert np.allclose(s @ divide(b.T, inverse_root(s)).T, b, atol=1e-8)
 
 
 def test_an_indefinite_matrix_is_refused():
     with pytest.raises(ValueError, match="positive definite"):
-        cholesky(-np.eye(3))
+        inverse_root(-np.eye(3))
 
 
 def test_one_rounding_at_the_end():
@@ -117,18 +118,19 @@ def test_strangers_in_any_order_give_the_same_bytes(numbers, method):
 
 
 @given(seeds)
+@settings(deadline=None)
 def test_the_base_is_heard(seed):
-    """The base's sketch, read back from its text, holds the model nearer to where it was."""
-    bag, base = Bag(), {"w.weight": random(seed, 12, 20).astype("f4")}
+    """The base's sketch, read back from its text, keeps what the model does on the base's inputs nearer to what it did."""
+    bag, base = Bag(), {"w.weight": random(seed, 12, 20)}
     change, told = lora_delta(bag, seed + 1), lora_delta(bag, seed + 5)
     sketch = parse_delta(format_delta(Delta(BASE, {}, told.grams, told.inputs)))
+    gram = Sketch(*(bag.load(ref.digest).astype("f8") for ref in (told.grams["w"].factor, told.grams["w"].diag)))
 
-    moved = [
-        float(np.linalg.norm(Fold(base, {"b3:1": change}, bag.load, base_sketch=heard)["w.weight"] - base["w.weight"]))
-        for heard in (None, sketch)
-    ]
+    def moved(heard):
+        change_there = Fold(base, {"b3:1": change}, bag.load, base_sketch=heard)["w.weight"] - base["w.weight"]
+        return float(np.trace(change_there @ gram.whole() @ change_there.T))
 
-    assert moved[1] < moved[0]
+    assert moved(sketch) < moved(None)
 
 
 @given(seeds)
@@ -140,7 +142,7 @@ def test_equal_sketches_make_the_mean(seed):
 
     merged = sum(c.right for c in METHODS["covariance"](changes, None, ridge=0.0))
 
-    assert np.allclose(merged, sum(c.right for c in changes) / 3, atol=1e-8)
+    assert np.allclose(merged, sum(c.right for c in changes) / 3, atol=1e-4)
 
 
 def test_strangers_with_different_inputs_lose_nothing():
@@ -156,16 +158,48 @@ def test_strangers_with_different_inputs_lose_nothing():
 
 @pytest.mark.parametrize("kept", [3, 30])
 def test_the_formula_is_the_formula(kept):
-    """Both routes (k x k when sketches are thin, n x n when not) equal the plain normal equations."""
-    grams = [Sketch(random(i, kept, 20), np.abs(random(i + 50, 20)) + 0.1) for i in range(3)]
-    changes = [Change(None, random(i + 90, 6, 20), gram) for i, gram in enumerate(grams[:2])]
-    full = [g.factor.T @ g.factor + np.diag(g.diag) for g in grams]
-    s = full[0] + full[1] + 0.5 * full[2]
-    eps = 1e-4 * np.trace(s) / 20
+    """The function and the fold both equal the plain normal equations, every sketch scaled to a mean diagonal of 1."""
+    bag, names = Bag(), ("b3:1", "b3:2")
+    base = {"w.weight": random(7, 12, 20)}
+    deltas = [lora_delta(bag, seed, kept=kept) for seed in (1, 30)]
+    told = lora_delta(bag, 60, kept=kept)
+    fold = Fold(base, dict(zip(names, deltas, strict=True)), bag.load, base_sketch=told, settings={"base_weight": 0.5})
+    changes = fold.changes("w.weight")
 
-    expected = sum(c.right @ g for c, g in zip(changes, full[:2], strict=True)) @ np.linalg.inv(s + eps * np.eye(20))
+    full = [g.factor.T @ g.factor + np.diag(g.diag) for g in (changes[who].gram for who in names)]
+    gram = told.grams["w"]
+    factor, diag = bag.load(gram.factor.digest).astype("f8"), bag.load(gram.diag.digest).astype("f8")
+    full = [g / np.diag(g).mean() for g in (*full, factor.T @ factor + np.diag(diag))]
+    wide = [changes[who].left @ changes[who].right for who in names]
+    s = full[0] + full[1] + 0.5 * full[2] + 1e-4 * np.eye(20)
+    expected = (wide[0] @ full[0] + wide[1] @ full[1]) @ np.linalg.inv(s)
 
-    assert np.allclose(sum(c.right for c in METHODS["covariance"](changes, grams[2])), expected, atol=1e-8)
+    answers = fold.merged("w.weight", list(changes.values()))
+    assert np.allclose(sum(c.left @ c.right for c in answers), expected, atol=1e-4)
+    assert np.allclose(fold["w.weight"] - base["w.weight"], expected, atol=1e-4)
+
+
+SUMMED = sorted(SUMS)
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=5, unique=True), st.sampled_from(SUMMED), st.data())
+@settings(deadline=None, max_examples=40)
+def test_joining_and_leaving_leave_no_trace(numbers, method, data):
+    """Whoever joined what was kept, and whoever left it again: the same bytes as if the rest had always been alone."""
+    bag, base = Bag(), {"w.weight": random(7, 12, 20)}
+    everyone = {f"b3:{i:064x}": lora_delta(bag, i, sketch=bool(i % 3)) for i in numbers}
+    before = data.draw(st.sets(st.sampled_from(sorted(everyone)), min_size=1))
+    after = data.draw(st.sets(st.sampled_from(sorted(everyone)), min_size=1))
+
+    def fold(who, **kept):
+        return Fold(base, {name: everyone[name] for name in who}, bag.load, method=method, **kept)
+
+    first = fold(before)
+    kept = Kept(first.sums.members, first.sums.tallies, first.sums.top, first.sums.gram)
+    second = fold(after - before, kept=kept, left={name: everyone[name] for name in before - after})
+
+    assert second.sums.tallies == fold(after).sums.tallies
+    assert second["w.weight"].tobytes() == fold(after)["w.weight"].tobytes()
 
 
 def test_a_low_rank_change_merges_as_its_product_would():
@@ -176,7 +210,7 @@ def test_a_low_rank_change_merges_as_its_product_would():
     thin = METHODS["covariance"]([Change(b, a, gram), Change(None, d, other)], None)
     full = METHODS["covariance"]([Change(None, b @ a, gram), Change(None, d, other)], None)
 
-    assert np.allclose(b @ thin[0].right + thin[1].right, full[0].right + full[1].right, atol=1e-9)
+    assert np.allclose(b @ thin[0].right + thin[1].right, full[0].right + full[1].right, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["dare-linear", "della", "dare-ties"])

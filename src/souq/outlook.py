@@ -127,9 +127,7 @@ def layer_of(name: str) -> str:
 def _layers(found: Foreseen, who: Digest) -> dict[str, float]:
     shares = found.lost[who]
     names = sorted({layer_of(name) for name in shares}, key=lambda layer: (not layer.isdigit(), layer.zfill(9)))
-    return {
-        layer: total(share for name, share in shares.items() if layer_of(name) == layer).ratio for layer in names
-    }
+    return {layer: total(share for name, share in shares.items() if layer_of(name) == layer).ratio for layer in names}
 
 
 def picture(found: Outlook, rows: Sequence[str] = ()) -> str:

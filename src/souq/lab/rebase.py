@@ -59,7 +59,8 @@ def graft(files: Mapping[str, bytes], fold: Fold, who: Digest, method: str, prog
     """
     if method not in LINEAR:
         raise UsageError(
-            f"`{method}` does not add up: what one brings depends on the others", hint=f"rebase knows {', '.join(LINEAR)}"
+            f"`{method}` does not add up: what one brings depends on the others",
+            hint=f"rebase knows {', '.join(LINEAR)}",
         )
     mine = fold.deltas[who].parts
     if odd := [name for name, part in mine.items() if not isinstance(part, Lora)]:
@@ -122,7 +123,14 @@ def _replace(lm: LM, name: str, part: Lora, load: Load, through: Float) -> None:
 
 
 def train(
-    lm: LM, passages: Sequence[Passage], *, epochs: int, lr: float, batch: int, seed: int = 0, progress: Progress = quiet
+    lm: LM,
+    passages: Sequence[Passage],
+    *,
+    epochs: int,
+    lr: float,
+    batch: int,
+    seed: int = 0,
+    progress: Progress = quiet,
 ) -> tuple[float, ...]:
     """Teach the layers that can learn; the loss of every batch.
 

@@ -51,7 +51,9 @@ class Blocks(Protocol):
     @property
     def keys(self) -> Keys: ...  # (T, 2): what each tensor's chance is drawn from
 
-    def sample(self, count: int) -> tuple[Array, Array]: ...  # about so many elements from all over; all, if there are fewer
+    def sample(
+        self, count: int
+    ) -> tuple[Array, Array]: ...  # about so many elements from all over; all, if there are fewer
 
     def __iter__(self) -> Iterator[Block]: ...
 
@@ -382,13 +384,7 @@ def _by_rank(blocks: Blocks, each: Each) -> _Stay:
 
 
 def _agree(
-    blocks: Blocks,
-    each: Each,
-    shared: Shared,
-    write: Write,
-    rule: Callable[[Blocks, Each], _Stay],
-    *,
-    elect: bool,
+    blocks: Blocks, each: Each, shared: Shared, write: Write, rule: Callable[[Blocks, Each], _Stay], *, elect: bool
 ) -> None:
     weights = _of(each, "weight").astype(np.float32)
     everyone = np.float32(_added(weights))
@@ -567,7 +563,9 @@ def _ranks_in_rows(words: Array, base: Array, row: int) -> NDArray[np.int32]:
     """(T, n): the rank of each element's difference in its row, from the smallest up, equals in the order of their places."""
     sizes = np.empty(words.shape, np.uint32)
     kernels.differences(words, base, sizes)
-    keys = sizes.reshape(len(words), len(base) // row, row).astype(np.uint64) << np.uint64(32) | np.arange(row, dtype=np.uint64)
+    keys = sizes.reshape(len(words), len(base) // row, row).astype(np.uint64) << np.uint64(32) | np.arange(
+        row, dtype=np.uint64
+    )
     keys.sort(axis=-1)
     ranks = np.empty(keys.shape, np.int32)
     order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)

@@ -17,13 +17,18 @@ import numpy as np
 
 from souq.errors import Hostile
 from souq.merge.exact import Float, matmul, round_once
-from souq.merge.methods import METHODS, Change, Sketch, check_settings
+from souq.merge.methods import METHODS, SUMS, Balanced, Change, Sketch, balance, check_settings, divided, settings_of
+from souq.merge.sums import Kept, Sums, Whole, gram_numbers, numbers
 from souq.records import Digest
 from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Load, Lora, Part, Sparse, dtype_name, format_delta
 
 
 class Fold(Mapping[str, Array]):
-    """The merged checkpoint, lazy: each tensor is computed when it is asked for."""
+    """The merged checkpoint, lazy: each tensor is computed when it is asked for.
+
+    `deltas` join what was `kept` of an earlier fold, and those who `left` it are taken out again: the same bytes as
+    all of them folded anew (merge/sums.py). `changed` names the tensors that are not the base's own.
+    """
 
     def __init__(
         self,
@@ -34,14 +39,23 @@ class Fold(Mapping[str, Array]):
         method: str = "covariance",
         settings: Mapping[str, Any] | None = None,
         base_sketch: Delta | None = None,
+        kept: Kept | None = None,
+        left: Mapping[Digest, Delta] | None = None,
     ) -> None:
+        self._settings = settings_of(method) | dict(settings or {})
         check_settings(method, settings or {})
         self.load, self._base, self._sketch = load, base, base_sketch
         # By what they say, not by who signed them: the model is a function of base and deltas alone.
         self.deltas = dict(sorted(deltas.items(), key=lambda item: format_delta(item[1])))
-        self._method, self._settings = METHODS[method], dict(settings or {})
-        self.changed = tuple(sorted({name for delta in self.deltas.values() for name in delta.parts}))
+        self.method, self._merge = method, METHODS[method]
         self._gram = lru_cache(maxsize=4 * (len(self.deltas) + 1))(self._read_gram)
+        self.sums = None
+        if method in SUMS:
+            hears = self._gram if SUMS[method] else None
+            self.sums = Sums(kept or Kept(), self.deltas, left or {}, self._change_of, hears)
+        self._known = lru_cache(maxsize=2)(self._balanced)
+        changed = self.sums.tallies if self.sums else {name for delta in self.deltas.values() for name in delta.parts}
+        self.changed = tuple(sorted(changed))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._base)
@@ -50,14 +64,55 @@ class Fold(Mapping[str, Array]):
         return len(self._base)
 
     def __getitem__(self, name: str) -> Array:
-        base = self._base[name]
-        wide = base.astype(np.float64)
-        changes = self._changes(name, wide)
-        if not changes:
-            return base
-        for change in self.merged(name, list(changes.values())):
+        if name not in self.changed:
+            return self._base[name]
+        if self.sums is not None:
+            group = self.group(name)
+            return self.settled(name, self.sums.top(name), self._known(group, name) if group else None)
+        wide = self.base(name)
+        for change in self.merged(name, list(self._changes(name, wide).values())):
             wide += change.right if change.left is None else matmul(change.left, change.right)
-        return round_once(wide, dtype_name(base.dtype))
+        return round_once(wide, dtype_name(self._base[name].dtype))
+
+    # -- sums --------------------------------------------------------------------------------------------------------
+
+    def group(self, name: str) -> tuple[int, ...] | str | None:
+        """What the tensors that share one system of sketches have in common; None where a tensor needs none."""
+        assert self.sums is not None
+        found = self.sums.tallies[name]
+        if not found.known:
+            return None
+        return (found.heard, found.count - found.known, *(self._voice(name) or "").encode())
+
+    def _balanced(self, group: object, name: str) -> Balanced:
+        assert self.sums is not None
+        return self.balanced(name, self.sums.gram(name))
+
+    def balanced(self, name: str, gram: Whole) -> Balanced:
+        """The system of sketches of a tensor (and of all of its group), ready to divide by."""
+        assert self.sums is not None
+        found, n = self.sums.tallies[name], round((2 * gram.size) ** 0.5 - 0.5)
+        voice = self._voice(name)
+        base = self._gram(self._sketch.grams[voice]) if self._sketch and voice else None
+        return balance(gram_numbers(gram, n), found.count - found.known, base, **self._settings)
+
+    def settled(self, name: str, top: Whole, balanced: Balanced | None) -> Array:
+        """The merged tensor from its sums."""
+        assert self.sums is not None
+        base, change = self._base[name], numbers(top)
+        if balanced is not None:
+            change = divided(change, balanced)
+        elif self.method == "task-arithmetic" and top.ndim == 2:
+            change *= self._settings["scale"]
+        else:
+            change /= self.sums.tallies[name].count
+        change += base.astype(np.float64)
+        return round_once(change, dtype_name(base.dtype))
+
+    def _voice(self, name: str) -> str | None:
+        return self._sketch.inputs.get(name) if self._sketch else None
+
+    # -- contributions -----------------------------------------------------------------------------------------------
 
     def base(self, name: str) -> Float:
         """The tensor before any change, in float64."""
@@ -74,9 +129,13 @@ class Fold(Mapping[str, Array]):
         """What the method makes of some changes to a tensor; the answers add up to the merged change."""
         if changes[0].right.ndim != 2:  # norms and biases: the mean over those who changed them (the spec's section 9)
             return [Change(None, c.right / len(changes), None) for c in changes]
-        sketch = self._sketch.gram_of(name) if self._sketch else None
-        base = self._gram(sketch) if sketch else None
-        return self._method(changes, base, **self._settings)
+        voice = self._voice(name)
+        base = self._gram(self._sketch.grams[voice]) if self._sketch and voice else None
+        return self._merge(changes, base, **self._settings)
+
+    def _change_of(self, name: str, delta: Delta) -> Change:
+        found = self._change(name, delta, self.base(name))
+        return found if SUMS[self.method] else found.to(found.right)
 
     def _change(self, name: str, delta: Delta, wide: Float) -> Change:
         part, gram = delta.parts[name], delta.gram_of(name)
@@ -87,9 +146,7 @@ class Fold(Mapping[str, Array]):
         return Change(left, right, self._gram(gram) if gram else None)
 
     def _read_gram(self, gram: Gram) -> Sketch:
-        return Sketch(
-            self.load(gram.factor.digest).astype(np.float64), self.load(gram.diag.digest).astype(np.float64)
-        )
+        return Sketch(self.load(gram.factor.digest).astype(np.float64), self.load(gram.diag.digest).astype(np.float64))
 
 
 def factors(part: Part, base: Float, load: Load) -> tuple[Float | None, Float]:

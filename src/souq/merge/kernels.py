@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-if "scipy.linalg" not in sys.modules:  # numba looks for its BLAS as it starts: 0.15 s, and nothing here may call any BLAS
+if (
+    "scipy.linalg" not in sys.modules
+):  # numba looks for its BLAS as it starts: 0.15 s, and nothing here may call any BLAS
     sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
     try:
-        import numba.np.arraymath
+        pass
     finally:
         del sys.modules["scipy.linalg"]
 
@@ -35,7 +37,9 @@ EVERY, BAND, CHANCE, BY_RANK = range(4)  # which elements stay
 _GROUP = 16  # elements that are looked at together
 _SIGNLESS, _INFINITE = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 
-_compile: Any = njit(nogil=True, cache=True, error_model="numpy")  # no check before a division, which would keep it scalar
+_compile: Any = njit(
+    nogil=True, cache=True, error_model="numpy"
+)  # no check before a division, which would keep it scalar
 
 
 @_compile

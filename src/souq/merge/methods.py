@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from souq.errors import UsageError, nearest
-from souq.merge.exact import Float, cholesky, matmul, solve_cholesky
+from souq.merge.exact import Float, divide, inverse_root, matmul
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,24 @@ class Sketch:
     def trace(self) -> float:
         squares = matmul((self.factor * self.factor), np.ones((self.factor.shape[1], 1)))
         return _total(squares[:, 0]) + _total(self.diag)
+
+    def unit(self) -> Sketch:
+        """The same with a mean diagonal of 1."""
+        level = self.trace / len(self.diag)
+        return Sketch(self.factor / np.sqrt(level), self.diag / level)
+
+    def whole(self) -> Float:
+        """G (n, n) itself, symmetric to the last bit."""
+        gram = matmul(self.factor.T, self.factor, slices=1) if len(self.factor) else np.zeros((len(self.diag),) * 2)
+        gram[np.diag_indices(len(gram))] += self.diag
+        return gram
+
+    def under(self, right: Float) -> Float:
+        """right (r, n) @ G, without building G."""
+        product = right * self.diag
+        if len(self.factor):
+            product += matmul(matmul(right, self.factor.T), self.factor)
+        return product
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +68,10 @@ class Change:
 
 Method = Callable[..., list[Change]]
 METHODS: dict[str, Method] = {}
+SUMS = {"covariance": True, "mean": False, "task-arithmetic": False}
+"""The methods that need of a contribution only its part of two sums, and whether sketches are in them (merge/sums.py)."""
+Balanced = tuple[Float, Float]
+"""An inverse root (n, n) of everybody's sketches, and the scale (n,) it is for."""
 
 
 def merge_method(name: str) -> Callable[[Method], Method]:
@@ -78,23 +100,59 @@ def task_arithmetic(changes: Sequence[Change], base: Sketch | None, *, scale: fl
 def covariance(
     changes: Sequence[Change], base: Sketch | None, *, base_weight: float = 0.5, ridge: float = 1e-4
 ) -> list[Change]:
-    """Each change where its own inputs live: D = (sum_i d_i G_i) (sum_i G_i + base_weight G_0 + eps I)^-1.
+    """Each change where its own inputs live: D = (sum_i d_i G_i) (sum_i G_i + base_weight G_0 + ridge I)^-1.
 
-    RegMean's least squares (arXiv 2212.09849) on changes, with contributed sketches for G_i. The base takes part as a
-    contributor that changed nothing. eps = ridge times the mean of the diagonal. A change without a sketch is taken to
-    care for every direction alike; where nobody has one the answer is the plain mean.
+    RegMean's least squares (arXiv 2212.09849) on changes, with contributed sketches for G_i, each scaled to a mean
+    diagonal of 1, so that nobody is louder for having larger inputs. The base takes part as a contributor that changed
+    nothing. A change without a sketch cares for every direction alike (G_i = I); where nobody has one the answer is
+    the plain mean.
     """
-    sketches = [change.gram for change in changes]
-    known = [sketch for sketch in sketches if sketch is not None]
-    if not known:
+    voices = [change.gram.unit() for change in changes if change.gram is not None]
+    if not voices:
         return mean(changes, None)
-    alike = _alike(known)
-    grams = [alike if sketch is None else sketch for sketch in sketches]
-    everyone = [*grams, *([_scaled(base, base_weight)] if base is not None and base_weight > 0 else [])]
-    tops = [_times(change.right, gram) for change, gram in zip(changes, grams, strict=True)]
-    solved = _divide(np.concatenate(tops), everyone, ridge)
-    rights = np.split(solved, np.cumsum([len(top) for top in tops])[:-1])
+    s = np.zeros((changes[0].right.shape[1],) * 2)
+    for voice in voices:
+        s += voice.whole()
+    root = balance(s, len(changes) - len(voices), base, base_weight=base_weight, ridge=ridge)
+    solved = divided(np.concatenate([heard(change) for change in changes]), root)
+    rights = np.split(solved, np.cumsum([len(change.right) for change in changes])[:-1])
     return [change.to(right) for change, right in zip(changes, rights, strict=True)]
+
+
+def heard(change: Change) -> Float:
+    """right (r, n) @ G: what a change says where its inputs live."""
+    return change.right if change.gram is None else change.gram.unit().under(change.right)
+
+
+def balance(s: Float, alike: int, base: Sketch | None, *, base_weight: float, ridge: float) -> Balanced:
+    """The system everybody's sketches make, ready to divide by: its inverse root (n, n), and the scale (n,) it is for.
+
+    s (n, n) is the sum of the unit sketches; `alike` changes have none.
+
+    Raises:
+        UsageError: the ridge is too small to solve it.
+    """
+    s = s + base_weight * base.unit().whole() if base is not None and base_weight > 0 else s.copy()
+    s[np.diag_indices(len(s))] += alike + ridge
+    # Powers of two bring every diagonal entry near 1: nothing is rounded, and small directions keep their digits.
+    _, exponent = np.frexp(np.diagonal(s))
+    scale = np.ldexp(1.0, -(exponent // 2))
+    s *= scale[:, None]
+    s *= scale
+    try:
+        return inverse_root(s, slices=1), scale
+    except ValueError as error:
+        raise UsageError(
+            "the sketches make a system that cannot be solved", hint="raise `ridge` in souq.toml"
+        ) from error
+
+
+def divided(top: Float, balanced: Balanced) -> Float:
+    """top (m, n) @ S^-1, S as `balance` left it."""
+    root, scale = balanced
+    solved = divide(top * scale, root, slices=1)
+    solved *= scale
+    return solved
 
 
 def settings_of(method: str) -> dict[str, Any]:
@@ -117,49 +175,6 @@ def check_settings(method: str, settings: Mapping[str, Any]) -> None:
             continue  # the method itself says which words it takes
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
             raise UsageError(f"merge setting {key} is a number from 0 up, not {value!r}")
-
-
-def _alike(known: Sequence[Sketch]) -> Sketch:
-    n = len(known[0].diag)
-    level = _total(np.array([sketch.trace for sketch in known])) / (len(known) * n)
-    return Sketch(np.zeros((0, n)), np.full(n, level))
-
-
-def _scaled(sketch: Sketch, weight: float) -> Sketch:
-    return Sketch(sketch.factor * np.sqrt(weight), sketch.diag * weight)
-
-
-def _times(right: Float, gram: Sketch) -> Float:
-    """right (r, n) @ G, without building G."""
-    product = right * gram.diag
-    if len(gram.factor):
-        product += matmul(matmul(right, gram.factor.T), gram.factor)
-    return product
-
-
-def _divide(top: Float, grams: Sequence[Sketch], ridge: float) -> Float:
-    """top (r, n) @ (sum of grams + eps I)^-1, by the smaller of two exact routes."""
-    factor = np.concatenate([gram.factor for gram in grams])
-    diag = grams[0].diag.copy()
-    for gram in grams[1:]:
-        diag += gram.diag
-    diag += ridge * _total(np.array([gram.trace for gram in grams])) / len(diag)
-    if len(factor) < len(diag):
-        return _divide_low_rank(top, factor, diag)
-    s = matmul(np.ascontiguousarray(factor.T), factor)
-    s[np.diag_indices(len(diag))] += diag
-    return solve_cholesky(cholesky(s), np.ascontiguousarray(top.T)).T
-
-
-def _divide_low_rank(top: Float, factor: Float, diag: Float) -> Float:
-    """Woodbury: (P + V^T V)^-1 = P^-1 - P^-1 V^T (I + V P^-1 V^T)^-1 V P^-1, work on k x k instead of n x n."""
-    root = factor / np.sqrt(diag)
-    core = matmul(root, root.T)
-    core[np.diag_indices(len(core))] += 1.0
-    rest = top / np.sqrt(diag)
-    inside = solve_cholesky(cholesky(core), matmul(root, rest.T))
-    rest = rest - matmul(inside.T, root)
-    return rest / np.sqrt(diag)
 
 
 def _total(x: Float) -> float:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from souq.errors import UsageError, nearest
-from souq.merge.exact import Float, cholesky, matmul, solve_cholesky
+from souq.merge.exact import Float, divide, inverse_root, matmul
 from souq.merge.methods import Change, Sketch, merge_method
 from souq.merge.spectral import balanced, polar, span, svd, thin_svd, total
 
@@ -124,7 +124,7 @@ def wudi(changes: Sequence[Change], base: Sketch | None, *, ridge: float = 0.01,
     eps = max(ridge, 1e-9) * total(s * s) / trace
     s[np.diag_indices(len(s))] += eps
     tops = [matmul(matmul(row, one.T), heavy) + eps * pull * row for row, (one, heavy) in zip(rows, unit, strict=True)]
-    solved = solve_cholesky(cholesky(s), np.ascontiguousarray(np.concatenate(tops).T)).T
+    solved = divide(np.concatenate(tops), inverse_root(s))
     solved = solved if under is None else matmul(solved, under.T)
     rights = np.split(solved, np.cumsum([len(top) for top in tops])[:-1])
     return [Change(left, right, None) for (left, _), right in zip(products, rights, strict=True)]
