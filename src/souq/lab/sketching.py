@@ -1,11 +1,15 @@
-"""Sketch what flows into each linear layer: the mean of x x^T, kept as a thin factor and a diagonal.
+"""Sketch what flows into each linear layer: a mean of x x^T, kept as a thin factor and a diagonal.
 
-This is what the covariance merge asks of a contributor instead of data (specs/merge_methods.md, sections 0 and 6).
+This is what the covariance merge asks of a contributor instead of data (specs/merge_methods.md, sections 0 and 6). Not
+every token matters alike: half of the mean is over the positions that say the answer, and half over all positions by
+how much the answer's loss depends on this layer there, the squared norm of its output's gradient (the diagonal of a
+Kronecker-factored Fisher matrix, Martens and Grosse, arXiv 1503.05671). decisions/merge.md has what else was tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from souq.build import Stored
 from souq.errors import UsageError
 from souq.lab import model as lab_model
 from souq.lab.model import LM
-from souq.lab.packing import Passage, hidden, log_probabilities, pack, sequences_of
+from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
 from souq.merge import Fold
 from souq.progress import Progress, quiet
 from souq.snapshot import Snapshot, model_files
@@ -40,47 +44,74 @@ def sketch(
 
     Layers that read the same tensor (q, k, v; gate, up) share one. `only` keeps the tensors named.
     """
-    grams: dict[str, Any] = {}
-    inputs: dict[str, str] = {}
-    seen: dict[int, tuple[str, Any]] = {}  # within one pass: the input's id -> its group; held, so no id comes twice
+    if not passages:
+        raise UsageError("nothing to sketch", hint="name a JSONL file with at least one row")
+    watch = _Watch()
     hooks = [
-        module.register_forward_pre_hook(_watch(f"{name}.weight", grams, inputs, seen))
+        module.register_forward_hook(partial(watch.passed, f"{name}.weight"))
         for name, module in lm.net.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "lm_head" and (only is None or f"{name}.weight" in only)
     ]
-    if not passages:
-        raise UsageError("nothing to sketch", hint="name a JSONL file with at least one row")
     rows = pack(sorted(passages, key=lambda p: p.tokens), most=384)
     tokens, total = 0, sum(len(row.tokens) for row in rows)
+    lm.net.requires_grad_(False)
     try:
-        with torch.inference_mode():
-            for row in rows:
-                progress("sketch tokens", tokens, total)
-                seen.clear()
-                hidden(lm.net, row)
-                tokens += len(row.tokens)
+        for row in rows:
+            progress("sketch tokens", tokens, total)
+            watch.begin(len(row.tokens))
+            log_p, _, _ = log_probabilities(lm.net, row)
+            if log_p.requires_grad:  # not where the last layers alone are frozen out of what is watched
+                log_p.sum().backward()
+            watch.end(row.targets()[0])
+            tokens += len(row.tokens)
     finally:
         for hook in hooks:
             hook.remove()
     progress("sketch tokens", total, total)
-    return {group: _compress(gram / tokens, rank, tokens) for group, gram in grams.items()}, inputs
+    return {group: _compress(gram, rank, tokens) for group, gram in watch.grams()}, watch.inputs
 
 
-def _watch(name: str, grams: dict[str, Any], inputs: dict[str, str], seen: dict[int, tuple[str, Any]]) -> Any:
-    group = name.removesuffix(".weight")
+class _Watch:
+    """What passes the linear layers in one pass, and the sums over all passes."""
 
-    def before(module: Any, args: tuple[Any, ...]) -> None:
+    def __init__(self) -> None:
+        self.inputs: dict[str, str] = {}
+        self._sums: dict[str, list[Any]] = {}  # group -> the two Gram matrices (n, n), each a sum
+
+    def begin(self, length: int) -> None:
+        self._length = length
+        self._now: dict[int, tuple[str, Any, Any]] = {}  # an input's id -> group, the input itself (n, d), weights (n,)
+
+    def passed(self, name: str, module: Any, args: tuple[Any, ...], out: Any) -> Any:
+        """A forward hook: layers that read the same tensor (q, k, v; gate, up) are one group."""
         (x,) = args
-        if id(x) in seen:
-            inputs[name] = seen[id(x)][0]
-            return
-        seen[id(x)] = (group, x)
-        inputs[name] = group
-        flat = x.reshape(-1, x.shape[-1]).float()
-        product = flat.T @ flat
-        grams[group] = grams[group] + product if group in grams else product
+        if id(x) not in self._now:  # the input is held, so no id comes twice
+            self._now[id(x)] = (name.removesuffix(".weight"), x, torch.zeros(self._length, device=x.device))
+        group, _, weights = self._now[id(x)]
+        self.inputs[name] = group
+        if not out.requires_grad:  # the first that is watched: no gradient is needed before it
+            out = out.detach().requires_grad_(True)
+        out.register_hook(partial(self._felt, weights))
+        return out
 
-    return before
+    def _felt(self, weights: Any, grad: Any) -> None:
+        weights += grad.reshape(self._length, -1).float().square().sum(1)
+
+    def end(self, answers: list[int]) -> None:
+        spoken = torch.bincount(torch.tensor(answers), minlength=self._length).float()
+        for group, x, weights in self._now.values():
+            rows = x.detach().reshape(self._length, -1).float()
+            found = [(rows * by[:, None]).T @ rows for by in (spoken.to(rows.device), weights)]
+            held = self._sums.get(group)
+            self._sums[group] = found if held is None else [a + b for a, b in zip(held, found, strict=True)]
+        self._now = {}
+
+    def grams(self) -> Iterator[tuple[str, Any]]:
+        """Each group's two halves (n, n), each with a mean diagonal of 1; a half that nothing reached is left out."""
+        for group, halves in self._sums.items():
+            levels = [float(half.diagonal().mean()) for half in halves]
+            told = [half / level for half, level in zip(halves, levels, strict=True) if level > 0]
+            yield group, sum(told) / max(len(told), 1) if told else halves[0]
 
 
 def _compress(gram: Any, rank: int, tokens: int) -> tuple[Array, Array, int]:

@@ -98,7 +98,7 @@ def task_arithmetic(changes: Sequence[Change], base: Sketch | None, *, scale: fl
 
 @merge_method("covariance")
 def covariance(
-    changes: Sequence[Change], base: Sketch | None, *, base_weight: float = 0.5, ridge: float = 1e-4
+    changes: Sequence[Change], base: Sketch | None, *, base_weight: float = 1.0, ridge: float = 1e-4
 ) -> list[Change]:
     """Each change where its own inputs live: D = (sum_i d_i G_i) (sum_i G_i + base_weight G_0 + ridge I)^-1.
 
