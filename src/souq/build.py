@@ -16,14 +16,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from filelock import FileLock
 
 from souq.card import card
 from souq.errors import UsageError
+from souq.making import Making, folded, sums_of
 from souq.merge import Fold
+from souq.merge.sums import Kept
 from souq.progress import Progress, quiet
 from souq.records import Recipe, digest
 from souq.repo import Repo
+from souq.shelf import Made, Shelf
 from souq.snapshot import Offer, Snapshot, model_files
 from souq.store import Store
 from souq.tensorfile import open_tensors, write_tensors
@@ -48,11 +52,20 @@ class Stored(Mapping[str, Array]):
 
 @dataclass(frozen=True)
 class Built:
-    """A model on this disk: its recipe, its lock, and the safetensors file that holds it."""
+    """A model on this disk: its recipe, its lock, and the folder that holds it."""
 
     recipe: Recipe
     lock: Lock
-    path: Path
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def made(self) -> Made:
+        """How it came to be: what was read, copied and computed."""
+        return msgspec.json.decode((self.folder / "made.json").read_bytes(), type=Made)
 
     @property
     def weights(self) -> Checkpoint:
@@ -66,15 +79,7 @@ class Built:
 
 def fold(snapshot: Snapshot, extra: Offer | None = None) -> Fold:
     """The merged checkpoint of a commit, lazy, with one more contribution where asked."""
-    store = snapshot.repo.store
-    return Fold(
-        Stored(snapshot.base, store),
-        snapshot.deltas(extra),
-        store.get,
-        method=snapshot.config.method,
-        settings=snapshot.config.settings,
-        base_sketch=snapshot.sketch,
-    )
+    return folded(snapshot, Stored(snapshot.base, snapshot.repo.store), snapshot.deltas(extra))
 
 
 def model_lock(snapshot: Snapshot, progress: Progress = quiet) -> Lock:
@@ -88,14 +93,33 @@ def model_lock(snapshot: Snapshot, progress: Progress = quiet) -> Lock:
 
 
 def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet) -> Built:
-    """The model of a commit as a safetensors file; a second build of the same recipe only reads its name."""
+    """The model of a commit as a safetensors file; a second build of the same recipe only reads its name.
+
+    What an earlier build left is used: the sums of the contributions both have, and every tensor that stays as it was.
+    Accepting one more contribution reads that one and no other.
+    """
     recipe = snapshot.recipe(extra)
-    folder = snapshot.repo.cache / "built" / recipe.digest.removeprefix("b3:")[:32]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    shelf = Shelf(snapshot.repo.cache)
+    folder = shelf.builds / recipe.digest.removeprefix("b3:")[:32]
+    with FileLock(shelf.builds / "lock"):
         if not (folder / "model.lock").is_file():
-            _write(_Watched(fold(snapshot, extra), progress), snapshot.base, folder)
-    return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder / "model.safetensors")
+            _make(snapshot, extra, shelf, folder, progress)
+    return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder)
+
+
+def _make(snapshot: Snapshot, extra: Offer | None, shelf: Shelf, folder: Path, progress: Progress) -> None:
+    base = Stored(snapshot.base, snapshot.repo.store)
+    kept, left = shelf.nearest(sums_of(snapshot), frozenset(snapshot.changing(extra)))
+    try:
+        lock = Making(snapshot, base, extra, shelf, kept, left).write(folder, progress)
+        damaged = bool(kept.members) and extra is None and lock != snapshot.model
+    except (OSError, ValueError):
+        damaged = bool(kept.members)
+        if not damaged:
+            raise
+    if damaged:  # what was kept cannot be trusted: a cache may be damaged, a model may not
+        Making(snapshot, base, extra, shelf, Kept(), {}).write(folder, progress)
+    shelf.tidy()
 
 
 class _Watched(Mapping[str, Array]):
@@ -116,15 +140,6 @@ class _Watched(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._inner)
-
-
-def _write(weights: _Watched, like: Lock, folder: Path) -> None:
-    """Weights first, the lock last and whole: a folder with a lock in it is a finished one."""
-    folder.mkdir(exist_ok=True)
-    write_tensors(folder / "model.safetensors", weights, {"format": "pt"}, layout=_layout(like))
-    partial = folder / "model.lock.part"
-    partial.write_text(format_lock(weights.lock))
-    partial.replace(folder / "model.lock")
 
 
 def export(snapshot: Snapshot, out: Path, progress: Progress = quiet) -> Built:

@@ -137,22 +137,41 @@ class Repo:
         return self.blob(found[0])
 
     def blob(self, entry: Entry) -> bytes:
-        if entry.mode != "100644":
-            raise Hostile(f"{entry.path} is not a plain file (mode {entry.mode})")
-        if entry.size > MAX_BLOB:
-            raise Hostile(f"{entry.path} has {entry.size:,} bytes; the most is {MAX_BLOB:,}")
-        return self._git("cat-file", "blob", entry.oid).stdout
+        return self._blobs([entry])[0]
+
+    def _blobs(self, entries: list[Entry]) -> list[bytes]:
+        """The bytes of some files, by one git."""
+        for entry in entries:
+            if entry.mode != "100644":
+                raise Hostile(f"{entry.path} is not a plain file (mode {entry.mode})")
+            if entry.size > MAX_BLOB:
+                raise Hostile(f"{entry.path} has {entry.size:,} bytes; the most is {MAX_BLOB:,}")
+        if not entries:
+            return []
+        told = self._git("cat-file", "--batch", stdin="".join(f"{entry.oid}\n" for entry in entries).encode()).stdout
+        found, at = [], 0
+        for _ in entries:  # a line "oid type size", the bytes, a line feed
+            end = told.index(b"\n", at)
+            size = int(told[at:end].split()[2])
+            found.append(told[end + 1 : end + 1 + size])
+            at = end + size + 2
+        return found
 
     def files(self, commit: str, folder: str) -> dict[str, bytes]:
         """Every plain file below a folder, by its path inside that folder."""
         below = folder.rstrip("/") + "/"
         entries = [entry for entry in self.entries(commit, folder) if entry.path.startswith(below)]
-        return {entry.path.removeprefix(below): self.blob(entry) for entry in entries}
+        return {entry.path.removeprefix(below): data for entry, data in zip(entries, self._blobs(entries), strict=True)}
 
     def folders(self, commit: str, folder: str) -> list[str]:
         """The names of the folders directly inside a folder of a commit."""
-        listed = self._git("ls-tree", "-d", "-z", "--name-only", "--full-tree", commit, folder.rstrip("/") + "/").stdout
-        return sorted(path.rpartition("/")[2] for path in listed.decode().split("\0") if path)
+        return sorted(self.trees(commit, folder))
+
+    def trees(self, commit: str, folder: str) -> dict[str, str]:
+        """The folders directly inside a folder of a commit, and git's name of all that is in each."""
+        listed = self._git("ls-tree", "-d", "-z", "--full-tree", commit, folder.rstrip("/") + "/").stdout
+        rows = [row.partition("\t")[::2] for row in listed.decode().split("\0") if row]
+        return {path.rpartition("/")[2]: facts.split()[2] for facts, path in sorted(rows)}
 
     def changed(self, old: str, new: str) -> list[str]:
         """The paths that differ between two commits."""

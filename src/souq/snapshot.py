@@ -6,7 +6,7 @@ main.config.merge, main.base, main.offers, main.evals
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -102,8 +102,8 @@ class Offer:
 class Snapshot:
     """One commit of a model repository."""
 
-    def __init__(self, repo: Repo, commit: str) -> None:
-        self.repo, self.commit = repo, repo.commit(commit)
+    def __init__(self, repo: Repo, commit: str, *, fresh: bool = False) -> None:
+        self.repo, self.commit, self.fresh = repo, repo.commit(commit), fresh
 
     def text(self, path: str) -> str:
         return _text({path: self.repo.read(self.commit, path)}, path)
@@ -138,9 +138,9 @@ class Snapshot:
         return parse_lock(self.text("model.lock"))
 
     @cached_property
-    def offers(self) -> dict[str, Offer]:
-        """The contributions that have landed, by slug."""
-        return {slug: self.offer(slug) for slug in self.repo.folders(self.commit, "contributions")}
+    def offers(self) -> Mapping[str, Offer]:
+        """The contributions that have landed, by slug, each read when it is asked for."""
+        return _Offers(self)
 
     def offer(self, slug: str) -> Offer:
         files = self.repo.files(self.commit, f"contributions/{slug}")
@@ -158,9 +158,36 @@ class Snapshot:
         fixed = {name for offer in self.offers.values() for name in offer.contribution.fixes}
         return {name: found for name, found in self.evals.items() if found.protected or name in fixed}
 
-    def deltas(self, extra: Offer | None = None) -> dict[Digest, Delta]:
-        """Every landed change of weights by its contribution's digest, and one more where asked."""
-        offers = [*self.offers.values(), *([extra] if extra else [])]
+    @cached_property
+    def landed(self) -> dict[str, tuple[Digest, bool]]:
+        """Each landed contribution's digest, and whether it changes weights.
+
+        Reading a contribution to name it takes longer the more have landed, so what was read once is remembered by
+        git's own name of the folder; `fresh` believes no memory.
+        """
+        found = {}
+        for slug, tree in self.repo.trees(self.commit, "contributions").items():
+            note = self.repo.cache / "landed" / tree
+            if self.fresh or not note.is_file():
+                offer = self.offer(slug)
+                note.parent.mkdir(exist_ok=True)
+                partial = note.with_suffix(".part")
+                partial.write_text(f"{offer.digest} {'weights' if 'delta.lock' in offer.files else '-'}")
+                partial.replace(note)
+            name, _, kind = note.read_text().partition(" ")
+            found[slug] = (name, kind == "weights")
+        return found
+
+    def changing(self, extra: Offer | None = None) -> list[Digest]:
+        """The landed contributions that change weights, by digest, sorted, and one more where asked."""
+        more = [extra.digest] if extra is not None and extra.delta is not None else []
+        return sorted({*(name for name, weights in self.landed.values() if weights), *more})
+
+    def deltas(self, extra: Offer | None = None, only: Collection[Digest] | None = None) -> dict[Digest, Delta]:
+        """Every landed change of weights by its contribution's digest, and one more where asked; no other is read."""
+        wanted = self.changing(extra) if only is None else only
+        offers = [self.offers[slug] for slug, (name, _) in self.landed.items() if name in wanted]
+        offers += [extra] if extra is not None and extra.digest in wanted else []
         return {offer.digest: offer.delta for offer in offers if offer.delta is not None}
 
     def recipe(self, extra: Offer | None = None) -> Recipe:
@@ -170,7 +197,7 @@ class Snapshot:
         )
         return Recipe(
             base=self.base_digest,
-            contributions=tuple(sorted(self.deltas(extra))),
+            contributions=tuple(self.changing(extra)),
             method=self.config.method,
             settings=settings,
         )
@@ -179,6 +206,25 @@ class Snapshot:
         """Every stored tensor this commit points at."""
         landed = [ref for delta in self.deltas().values() for ref in delta.refs()]
         return [*self.base.values(), *landed, *(self.sketch.refs() if self.sketch else ())]
+
+
+class _Offers(Mapping[str, Offer]):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._read = snapshot, dict[str, Offer]()
+        self._slugs = snapshot.repo.folders(snapshot.commit, "contributions")
+
+    def __getitem__(self, slug: str) -> Offer:
+        if slug not in self._read:
+            if slug not in self._slugs:
+                raise KeyError(slug)
+            self._read[slug] = self._snapshot.offer(slug)
+        return self._read[slug]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slugs)
+
+    def __len__(self) -> int:
+        return len(self._slugs)
 
 
 def _evals(files: Mapping[str, bytes]) -> list[Eval]:

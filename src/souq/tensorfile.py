@@ -31,6 +31,8 @@ MAX_TENSORS = 100_000
 MAX_RANK = 8
 MAX_METADATA = 32 << 20
 _ALIGN = 8
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+"""What a file will hold: name -> dtype, shape."""
 
 
 @dataclass(frozen=True)
@@ -162,40 +164,74 @@ def _gapless(specs: Mapping[str, Spec], size: int) -> None:
 
 
 def write_tensors(
-    path: Path,
-    tensors: Mapping[str, Array],
-    metadata: Mapping[str, str] | None = None,
-    *,
-    layout: Mapping[str, tuple[str, tuple[int, ...]]] | None = None,
+    path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None, *, layout: Layout | None = None
 ) -> None:
     """A safetensors file with sorted names and one spelling, under its real name only when it is whole.
 
-    `layout` (name -> dtype, shape) lets a lazy mapping be written tensor by tensor, each computed once.
+    `layout` lets a lazy mapping be written tensor by tensor, each computed once.
     """
-    names = sorted(tensors)
-    if wrong := [name for name in names if not is_tensor_name(name)]:
-        raise Hostile(f"{wrong[0][:80]!r} is not a tensor's name")
-    shapes = layout or {name: (dtype_name(tensors[name].dtype), tensors[name].shape) for name in names}
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as whole:
+    shapes = layout or {name: (dtype_name(tensors[name].dtype), tensors[name].shape) for name in tensors}
+    with TensorWriter(path, {name: shapes[name] for name in tensors}, metadata) as writer:
+        for name in sorted(tensors):
+            writer.put(name, tensors[name])
+
+
+class TensorWriter:
+    """Such a file, its tensors put in any order and from any thread; on disk only if every one of them came."""
+
+    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str] | None = None) -> None:
+        if wrong := [name for name in sorted(layout) if not is_tensor_name(name)]:
+            raise Hostile(f"{wrong[0][:80]!r} is not a tensor's name")
+        self._path, self._layout, self._missing = path, layout, set(layout)
+        head, begins = layout_bytes(layout, metadata or {})
+        self._at = {name: len(head) + begin for name, begin in begins.items()}
+        self._file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False)  # noqa: SIM115
+        self._file.write(head)
+        self._file.flush()
+
+    def put(self, name: str, array: Array) -> None:
+        """Write one tensor where it belongs."""
+        dtype, shape = self._layout[name]
+        if (dtype_name(array.dtype), array.shape) != (dtype, tuple(shape)):
+            raise Hostile(f"{name} is not the {dtype} of shape {shape} it was said to be")
+        data, at = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, self._at[name]
+        while len(data):
+            written = os.pwrite(self._file.fileno(), data, at)
+            data, at = data[written:], at + written
+        self._missing.discard(name)
+
+    def copy(self, name: str, file: TensorFile) -> None:
+        """A tensor as it stands in another file, its bytes moved by the kernel."""
+        spec, at = file.specs[name], self._at[name]
+        if (spec.dtype, spec.shape) != (self._layout[name][0], tuple(self._layout[name][1])):
+            raise Hostile(f"{name} in {file.path} is not the tensor it was said to be")
+        with file.path.open("rb") as source:
+            begin, left = file.start + spec.begin, spec.end - spec.begin
+            while left:
+                moved = os.copy_file_range(source.fileno(), self._file.fileno(), left, begin, at)
+                if not moved:
+                    raise Hostile(f"{file.path} ends before its last tensor")
+                begin, at, left = begin + moved, at + moved, left - moved
+        self._missing.discard(name)
+
+    def __enter__(self) -> TensorWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        part = Path(self._file.name)
         try:
-            whole.write(_header_bytes({name: shapes[name] for name in names}, metadata or {}))
-            for name in names:
-                array = np.asarray(tensors[name], order="C")
-                if (dtype_name(array.dtype), array.shape) != tuple(shapes[name]):
-                    raise Hostile(f"{name} is not the {shapes[name][0]} of shape {shapes[name][1]} it was said to be")
-                whole.write(array.reshape(-1).view(np.uint8).data)
-            whole.flush()
-            os.fsync(whole.fileno())
-            Path(whole.name).chmod(0o644)
-            Path(whole.name).replace(path)
-        except BaseException:
-            Path(whole.name).unlink(missing_ok=True)
-            raise
+            if kind is None:
+                if self._missing:
+                    raise ValueError(f"nobody wrote {min(self._missing)}")
+                os.fsync(self._file.fileno())
+                part.chmod(0o644)
+                part.replace(self._path)
+        finally:
+            self._file.close()
+            part.unlink(missing_ok=True)
 
 
-def layout_bytes(
-    layout: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
-) -> tuple[bytes, dict[str, int]]:
+def layout_bytes(layout: Layout, metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
     """A file's header, and where each tensor's bytes begin after it: for those who write in any order."""
     ordered = {name: layout[name] for name in sorted(layout)}
     begins, at = {}, 0
@@ -205,7 +241,7 @@ def layout_bytes(
     return _header_bytes(ordered, metadata), begins
 
 
-def _header_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+def _header_bytes(shapes: Layout, metadata: Mapping[str, str]) -> bytes:
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     at = 0
     for name, (dtype, shape) in shapes.items():

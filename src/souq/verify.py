@@ -55,7 +55,7 @@ def verify(
         progress("replay", done, len(history) - 1)
         report.findings += [f"{after[:12]}: {line}" for line in _step(repo, before, after, report)]
     if rebuild:
-        _rebuild(Snapshot(repo, commit), report, progress)
+        _rebuild(Snapshot(repo, commit, fresh=True), report, progress)
     return report
 
 
@@ -63,7 +63,7 @@ def _step(repo: Repo, before: str, after: str, report: Report) -> list[str]:
     """What is wrong with one step of main: it must be one judged landing, or one signed release, and nothing else."""
     try:
         changed = repo.changed(before, after)
-        base, main = Snapshot(repo, before), Snapshot(repo, after)
+        base, main = Snapshot(repo, before, fresh=True), Snapshot(repo, after, fresh=True)
         new = sorted(set(releases.listed(main)) - set(releases.listed(base)))
         if new and all(path.startswith(f"releases/{new[0]}/") for path in changed):
             report.releases += 1

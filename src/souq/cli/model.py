@@ -18,26 +18,49 @@ from souq.verify import verify as check_history
 
 
 @click.command()
+@click.option("--explain", is_flag=True, help="Say what was computed, and what an earlier build left to use again.")
 @json_option
-def build(as_json: bool) -> None:
+def build(explain: bool, as_json: bool) -> None:
     """Fold the accepted contributions into a model."""
     main = Snapshot(here(), "main")
     with bars() as progress:
         built = building.build(main, progress=progress)
     differing = building.differing(main.model, built.lock)
     value = {"model": built.digest, "recipe": built.recipe, "path": str(built.path), "differs": differing}
+    if explain:
+        value["made"] = built.made
 
     def show() -> None:
         moved = sum(built.lock[name] != main.base[name] for name in built.lock)
         out.print(
             f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions"
         )
+        if explain:
+            _explain(built, {digest: slug for slug, (digest, _) in main.landed.items()})
         done("next: `souq verify`, or `souq export ./out`")
 
     answer(value, as_json, show)
     if differing:
         done(f"Error: {len(differing)} tensors are not what model.lock says, first {differing[0]}")
         raise click.exceptions.Exit(3)
+
+
+def _explain(built: building.Built, slugs: dict[str, str]) -> None:
+    made = built.made
+
+    def named(digests: tuple[str, ...]) -> str:
+        shown = ", ".join(slugs.get(digest, digest[:14]) for digest in digests[:8])
+        return shown + (f" and {len(digests) - 8} more" if len(digests) > 8 else "") or "none"
+
+    out.print("When this model was built,")
+    out.print(f"  contributions already in the sums that were kept   {made.kept:>5}  (none of them was read)")
+    out.print(f"  contributions read, to join                        {len(made.joined):>5}  {named(made.joined)}")
+    out.print(f"  contributions read, to take out again              {len(made.left):>5}  {named(made.left)}")
+    out.print(f"  tensors computed                                   {len(made.computed):>5}")
+    out.print(f"  tensors copied from an earlier build               {made.copied:>5}")
+    out.print(f"  tensors of the base, read from the store           {made.base:>5}")
+    if not made.sums:
+        out.print(f"The method {built.recipe.method} is not a sum over contributions, so it reads them all.")
 
 
 @click.command()

@@ -1,0 +1,186 @@
+"""One build: the tensors that stay as they were are copied, the others computed, each sum kept for the next build.
+
+lock = Making(snapshot, extra, shelf, kept, left).write(folder, progress)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from souq.merge import Fold
+from souq.merge.methods import SUMS
+from souq.merge.sums import Kept, Tally, Whole
+from souq.progress import Progress
+from souq.records import Digest, digest_of
+from souq.shelf import Former, Made, Shelf, as_made
+from souq.snapshot import Offer, Snapshot
+from souq.tensorfile import TensorFile, TensorWriter
+from souq.weights import Checkpoint, Delta, Lock, TensorRef, format_lock
+
+FORMERS = 3  # earlier builds that are looked through for tensors that stay as they were
+
+
+def sums_of(snapshot: Snapshot) -> str:
+    """What this repository's sums are sums of; empty where its merge method is no function of sums."""
+    method = snapshot.config.method
+    return f"{snapshot.base_digest} {'heard' if SUMS[method] else 'plain'}" if method in SUMS else ""
+
+
+def folded(
+    snapshot: Snapshot,
+    base: Checkpoint,
+    deltas: Mapping[Digest, Delta],
+    kept: Kept | None = None,
+    left: Mapping[Digest, Delta] | None = None,
+) -> Fold:
+    """Some contributions merged as a commit says they are merged, and what was kept of others."""
+    return Fold(
+        base,
+        deltas,
+        snapshot.repo.store.get,
+        method=snapshot.config.method,
+        settings=snapshot.config.settings,
+        base_sketch=snapshot.sketch,
+        kept=kept,
+        left=left,
+    )
+
+
+class Making:
+    """The model of a commit, from sums that were `kept`, those who joined since, and those who `left`."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        base: Checkpoint,
+        extra: Offer | None,
+        shelf: Shelf,
+        kept: Kept,
+        left: Mapping[Digest, Delta],
+    ) -> None:
+        self._base, self._shelf, self._lock = base, shelf, snapshot.base
+        self.recipe = snapshot.recipe(extra)
+        self._sums, self._kept, self._left = sums_of(snapshot), kept, left
+        self._joined = snapshot.deltas(extra, only=frozenset(self.recipe.contributions) - kept.members)
+        self.fold = folded(snapshot, base, self._joined, kept, left)
+
+    def write(self, folder: Path, progress: Progress) -> Lock:
+        """Weights first, the lock last and whole: a folder with a lock in it is a finished one."""
+        folder.mkdir(exist_ok=True)
+        lock: Lock = {}
+        layout = {name: (ref.dtype, ref.shape) for name, ref in self._lock.items()}
+        method = digest_of(msgspec.structs.replace(self.recipe, contributions=()))
+        formers = [_Found(former, former.made.method == method) for former in islice(self._shelf.former(), FORMERS)]
+        with TensorWriter(folder / "model.safetensors", layout, {"format": "pt"}) as writer:
+            copied = self._copy(formers, writer, lock, progress)
+            fresh = [name for name in layout if name not in lock and name not in self.fold.changed]
+            for name in fresh:
+                writer.put(name, self._base[name])
+                lock[name] = self._lock[name]
+                progress("build", len(lock), len(layout))
+            computed = [name for name in layout if name not in lock]
+            self._compute(computed, writer, lock, progress, len(layout))
+        progress("build", len(layout), len(layout))
+        if self._sums:
+            self._shelf.remember(self._joined)
+        made = Made(
+            sums=self._sums,
+            method=method,
+            members=self.recipe.contributions,
+            tallies=as_made(self.fold.sums.tallies) if self.fold.sums else {},
+            kept=len(self._kept.members - self._left.keys()),
+            joined=tuple(sorted(self._joined)),
+            left=tuple(sorted(self._left)),
+            computed=tuple(sorted(computed)),
+            copied=copied,
+            base=len(fresh),
+        )
+        for name, text in (("made.json", msgspec.json.encode(made)), ("model.lock", format_lock(lock).encode())):
+            partial = folder / f"{name}.part"
+            partial.write_bytes(text)
+            partial.replace(folder / name)
+        return lock
+
+    def _copy(self, formers: Sequence[_Found], writer: TensorWriter, lock: Lock, progress: Progress) -> int:
+        """Every tensor that an earlier build holds just as it will be."""
+        for name, ref in self._lock.items():
+            tally = self.fold.sums.tallies.get(name) if self.fold.sums else None
+            same = ref if name not in self.fold.changed else None
+            found = next((former for former in formers if former.has(name, same, tally)), None)
+            if found is not None:
+                writer.copy(name, found.file)
+                lock[name] = found.lock[name]
+                progress("build", len(lock), len(self._lock))
+        return len(lock)
+
+    def _compute(self, names: Sequence[str], writer: TensorWriter, lock: Lock, progress: Progress, total: int) -> None:
+        """The others, those that share a system of sketches together, on all cores."""
+        groups: dict[object, list[str]] = {}
+        for name in names:
+            group = self.fold.group(name) if self.fold.sums else None
+            groups.setdefault(name if group is None else group, []).append(name)
+        sizes = [self._lock[name].size for name in names]
+        keeps = bool(self._sums) and self._shelf.room(8 * sum(sizes))
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            jobs = [pool.submit(self._together, found, writer, keeps) for found in groups.values()]
+            try:
+                for job in as_completed(jobs):
+                    lock.update(job.result())
+                    progress("build", len(lock), total)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _together(self, names: Sequence[str], writer: TensorWriter, keeps: bool) -> Lock:
+        sums, made, balanced = self.fold.sums, Lock(), None
+        if sums is not None and self.fold.group(names[0]) is not None:
+            gram = sums.gram(names[0])
+            self._keep(self._shelf.gram(sums.tallies[names[0]]), gram, keeps)
+            balanced = self.fold.balanced(names[0], gram)
+        for name in names:
+            if sums is None:
+                array = self.fold[name]
+            else:
+                top = sums.top(name)
+                self._keep(self._shelf.top(self._sums, name, sums.tallies[name]), top, keeps)
+                array = self.fold.settled(name, top, balanced)
+            writer.put(name, array)
+            made[name] = TensorRef.of(array)
+        return made
+
+    def _keep(self, path: Path, array: Whole, keeps: bool) -> None:
+        if keeps:
+            try:
+                self._shelf.keep(path, array)
+            except OSError:
+                return  # a full disk: the next build computes it again
+
+
+class _Found:
+    """An earlier build, and whether its merged tensors are made by the same method and settings."""
+
+    def __init__(self, former: Former, alike: bool) -> None:
+        self._former, self._alike = former, alike
+
+    @cached_property
+    def lock(self) -> Lock:
+        return self._former.lock
+
+    @cached_property
+    def file(self) -> TensorFile:
+        return self._former.file
+
+    def has(self, name: str, same: TensorRef | None, tally: Tally | None) -> bool:
+        """Whether it holds this base tensor (`same`), or this tensor merged of the very same contributions."""
+        if same is not None:
+            return self.lock.get(name) == same
+        return bool(
+            self._alike and tally and name in self._former.made.tallies and self._former.made.tally(name) == tally
+        )
