@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
+from threadpoolctl import threadpool_limits
 
 from souq.merge import Fold
 from souq.merge.methods import SUMS
@@ -128,7 +129,8 @@ class Making:
             groups.setdefault(name if group is None else group, []).append(name)
         sizes = [self._lock[name].size for name in names]
         keeps = bool(self._sums) and self._shelf.room(8 * sum(sizes))
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        # One thread a group: more inside each product would only wait for each other.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             jobs = [pool.submit(self._together, found, writer, keeps) for found in groups.values()]
             try:
                 for job in as_completed(jobs):

@@ -25,7 +25,6 @@ Float = NDArray[np.float64]
 _DEPTH = 2048  # the longest sum of products of slices that stays exact
 _BITS = 21  # of each slice: 2 * 21 + log2(2048) = 53 bits, what a float64 holds exactly
 _SMALL = 48  # a matrix this small is factored element by element
-_PANELS = 6  # a triangle is multiplied in so many strips, its zeros left out
 
 
 def matmul(a: Float, b: Float, *, slices: int = 2) -> Float:
@@ -33,10 +32,12 @@ def matmul(a: Float, b: Float, *, slices: int = 2) -> Float:
 
     To about 41 bits of each row's and column's largest entry with two slices; to about 21 with one, in a third of the time.
     """
-    product = _product if slices == 2 else _coarse
-    total = product(a[:, :_DEPTH], b[:_DEPTH])
+    if slices == 1:
+        (high, unit), (other, its) = _whole(a, 1), _whole(b, 0)
+        return _scaled(_summed(high, other), unit, its)
+    total = _product(a[:, :_DEPTH], b[:_DEPTH])
     for start in range(_DEPTH, a.shape[1], _DEPTH):
-        total += product(a[:, start : start + _DEPTH], b[start : start + _DEPTH])
+        total += _product(a[:, start : start + _DEPTH], b[start : start + _DEPTH])
     return total
 
 
@@ -47,18 +48,25 @@ def _unit(x: Float, axis: int) -> tuple[Float, Float]:
     return np.ldexp(1.0, _BITS - exponent), np.ldexp(1.0, exponent - _BITS)
 
 
-def _coarse(a: Float, b: Float) -> Float:
-    a_scale, a_unit = _unit(a, 1)
-    b_scale, b_unit = _unit(b, 0)
-    total: Float = _rounded(a, a_scale) @ _rounded(b, b_scale)
-    total *= a_unit
-    total *= b_unit
+def _whole(x: Float, axis: int) -> tuple[Float, Float]:
+    """x as integers, and the power of two each row (axis 1) or column (axis 0) counts in."""
+    scale, unit = _unit(x, axis)
+    x = x * scale  # by powers of two: exact
+    return np.rint(x, out=x), unit
+
+
+def _summed(a: Float, b: Float) -> Float:
+    """The product of integers, exact in stretches of _DEPTH, which are added in order."""
+    total: Float = a[:, :_DEPTH] @ b[:_DEPTH]
+    for start in range(_DEPTH, a.shape[1], _DEPTH):
+        total += a[:, start : start + _DEPTH] @ b[start : start + _DEPTH]
     return total
 
 
-def _rounded(x: Float, scale: Float) -> Float:
-    scaled = x * scale  # by powers of two: exact
-    return np.rint(scaled, out=scaled)
+def _scaled(total: Float, unit: Float, its: Float) -> Float:
+    total *= unit
+    total *= its
+    return total
 
 
 def _product(a: Float, b: Float) -> Float:
@@ -68,9 +76,7 @@ def _product(a: Float, b: Float) -> Float:
     total += a_low @ b_high  # each below 2^52, so their sum is exact too
     total *= 2.0**-_BITS
     total += a_high @ b_high
-    total *= a_unit
-    total *= b_unit
-    return total
+    return _scaled(total, a_unit, b_unit)
 
 
 def _cut(x: Float, axis: int) -> tuple[tuple[Float, Float], Float]:
@@ -97,38 +103,56 @@ def inverse_root(s: Float, *, slices: int = 2) -> Float:
     k = n // 2
     m = np.zeros((n, n))
     first = m[:k, :k] = inverse_root(s[:k, :k], slices=slices)
-    side = matmul(s[k:, :k], first.T, slices=slices)
+    side = _by_transposed(s[k:, :k], first, slices)
     rest = matmul(side, side.T, slices=slices)
     np.subtract(s[k:, k:], rest, out=rest)
     second = m[k:, k:] = inverse_root(rest, slices=slices)
-    m[k:, :k] = matmul(second, -matmul(side, first, slices=slices), slices=slices)
+    np.negative(_by_transposed(_by(side, first, slices).T, second, slices).T, out=m[k:, :k])
     return m
 
 
 def _small_inverse_root(s: Float) -> Float:
-    left, inverse = s.copy(), np.eye(len(s))
-    for j in range(len(s)):
-        if not left[j, j] > 0:
+    n = len(s)
+    both = np.concatenate([s, np.eye(n)], axis=1)  # elimination turns the left half into L^T and the right into L^-1
+    for j in range(n):
+        if not both[j, j] > 0:
             raise ValueError("the matrix is not positive definite")
-        pivot = 1.0 / np.sqrt(left[j, j])
-        column = left[j:, j] * pivot
-        inverse[j] *= pivot
-        if j + 1 < len(s):
-            left[j + 1 :, j + 1 :] -= column[1:, None] * column[None, 1:]
-            inverse[j + 1 :] -= column[1:, None] * inverse[None, j]
-    return inverse
+        row = both[j, j:]
+        row /= np.sqrt(row[0])
+        if j + 1 < n:
+            both[j + 1 :, j:] -= row[1 : n - j, None] * row
+    return both[:, n:].copy()
 
 
 def divide(top: Float, root: Float, *, slices: int = 2) -> Float:
     """top (m, n) @ s^-1, where root = inverse_root(s)."""
-    edges = [len(root) * i // _PANELS for i in range(_PANELS + 1)]
-    strips = [slice(start, stop) for start, stop in pairwise(edges) if start < stop]
-    half, x = np.empty_like(top), np.empty_like(top)
-    for strip in strips:  # column j of a product with the triangle needs the entries up to j, or from j on
-        half[:, strip] = matmul(top[:, : strip.stop], root[strip, : strip.stop].T, slices=slices)
-    for strip in strips:
-        x[:, strip] = matmul(half[:, strip.start :], root[strip.start :, strip], slices=slices)
-    return x
+    return _by(_by_transposed(top, root, slices), root, slices)
+
+
+def _by_transposed(a: Float, lower: Float, slices: int) -> Float:
+    """a (m, n) @ lower^T: column j needs the entries up to j, so strips of columns leave the zeros out."""
+    if slices == 2:
+        return matmul(a, lower.T)
+    (x, unit), (y, its), out = _whole(a, 1), _whole(lower, 1), np.empty(a.shape)
+    for strip in _strips(len(lower)):
+        out[:, strip] = _summed(x[:, : strip.stop], y[strip, : strip.stop].T)
+    return _scaled(out, unit, its.T)
+
+
+def _by(a: Float, lower: Float, slices: int) -> Float:
+    """a (m, n) @ lower: column j needs the entries from j on."""
+    if slices == 2:
+        return matmul(a, lower)
+    (x, unit), (y, its), out = _whole(a, 1), _whole(lower, 0), np.empty(a.shape)
+    for strip in _strips(len(lower)):
+        out[:, strip] = _summed(x[:, strip.start :], y[strip.start :, strip])
+    return _scaled(out, unit, its)
+
+
+def _strips(n: int) -> list[slice]:
+    count = max(1, min(8, n // 96))
+    edges = [n * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def round_once(x: Float, dtype: str) -> NDArray[Any]:

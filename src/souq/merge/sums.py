@@ -107,12 +107,14 @@ def triangle(square: NDArray[Any]) -> NDArray[Any]:
 
 def square(packed: NDArray[Any], n: int) -> Float:
     """(n, n) float64 of a packed lower triangle."""
-    out, at = np.empty((n, n)), 0
+    lower, at = np.zeros((n, n)), 0
     for i in range(n):
-        out[i, : i + 1] = packed[at : at + i + 1]
-        out[: i + 1, i] = out[i, : i + 1]
+        lower[i, : i + 1] = packed[at : at + i + 1]
         at += i + 1
-    return out
+    diagonal = lower.diagonal().copy()
+    whole = lower + lower.T
+    whole[np.diag_indices(n)] = diagonal
+    return whole
 
 
 class Sums:
