@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from contributors import real_model
 from machine import describe
-
 from souq import governance
 from souq.build import build
 from souq.records import Author, Contribution, format_toml

@@ -105,11 +105,11 @@ def _pairs(fold: Fold, who: Digest, progress: Progress) -> dict[Digest, list[tup
 def learned(contribution: Contribution) -> Learned | None:
     """What its author measured at `souq delta make --data`; None where nobody did or nothing was learned."""
     told = contribution.recipe.get("learned")
-    values = [told.get(key) for key in ("before", "after")] if isinstance(told, dict) else []
-    if len(values) != 2 or not all(type(value) in (int, float) for value in values):
+    found = [told.get(key) for key in ("before", "after")] if isinstance(told, dict) else []
+    values = [float(value) for value in found if isinstance(value, int | float)]
+    if len(values) != 2 or not 0 <= values[1] < values[0] < float("inf"):
         return None
-    before, after = values
-    return Learned(float(before), float(after)) if 0 <= after < before < float("inf") else None
+    return Learned(*values)
 
 
 def frailty(contribution: Contribution) -> float:

@@ -38,6 +38,9 @@ Factors = dict[str, tuple[Array, Array, float]]
 class Through(torch.nn.Module):
     """A linear layer of the merged model; its own share of the change, scale * b @ a @ through, is what learns."""
 
+    rest: torch.Tensor
+    through: torch.Tensor
+
     def __init__(self, rest: Any, bias: Any, a: Any, b: Any, scale: float, through: Any) -> None:
         super().__init__()
         self.register_buffer("rest", rest)

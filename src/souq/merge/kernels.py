@@ -100,7 +100,7 @@ def inner_products(words, base, based, row, position, lanes):
     """
     count, n = words.shape
     tiles = np.empty((count, TILE), np.float32)
-    first, skipped = 0, position // row
+    first = 0
     while first < n:
         last = min(n, first + row - (position + first) % row)
         into = lanes[(position + first) // row]
