@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
+import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.merge.config import ModelRef, parse_config
@@ -381,3 +385,47 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path):
         merge(LINEAR % f"{{model: {made}}}", tmp_path / "out")
     with pytest.raises(NotFound):
         merge(LINEAR % "{model: ./nowhere}", tmp_path / "new")
+
+
+# --- disks
+
+
+def test_large_models_are_written_in_shards(tmp_path):
+    """The same tensors in files of at most that size, under transformers' names; it loads them."""
+    made = tiny.write_model(tmp_path / "a")
+    text = LINEAR % f"{{model: {made}}}"
+    whole = merge(text, tmp_path / "whole")
+    cut = merge_files(parse_config(text), text, tmp_path / "cut", shard=20_000)
+
+    files = sorted((tmp_path / "cut").glob("model-*.safetensors"))
+    index = json.loads((tmp_path / "cut" / "model.safetensors.index.json").read_text())
+    found = {name: (file.name, open_tensors(file)[name]) for file in files for name in open_tensors(file)}
+    assert len(files) > 2
+    assert [file.name for file in files] == [
+        f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))
+    ]
+    assert index["weight_map"] == {name: file for name, (file, _) in sorted(found.items())}
+    assert all(
+        sum(a.nbytes for _, a in found.values() if _ == file.name) <= 20_000 or len(open_tensors(file)) == 1
+        for file in files
+    )
+    assert cut["digest"] == whole["digest"]
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "cut", dtype="float32").state_dict()
+    for name, (_, array) in found.items():
+        assert np.array_equal(loaded[name].numpy(), array.astype(np.float32)), name
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    """No room for the result: said in one line, and nothing half-written stays."""
+    made = tiny.write_model(tmp_path / "a")
+    (tmp_path / "merge.yml").write_text(LINEAR % f"{{model: {made}}}")
+    told = subprocess.run(
+        [sys.executable, "-m", "souq", "merge", "merge.yml", "out"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
+    )  # fmt: skip
+
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr
+    assert "File too large" in told.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "merge.yml"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -13,8 +14,9 @@ from souq.errors import NotFound, UsageError
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--shard-size", default="5GB", show_default=True, help="The most a file of weights may hold.")
 @json_option
-def merge(config: Path, folder: Path, as_json: bool) -> None:
+def merge(config: Path, folder: Path, shard_size: str, as_json: bool) -> None:
     """Merge the models a mergekit CONFIG names into the folder OUT."""
     from souq.merge.config import MAX_TEXT, parse_config
     from souq.merge.files import merge_files
@@ -27,8 +29,9 @@ def merge(config: Path, folder: Path, as_json: bool) -> None:
         text = config.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{config} is not UTF-8 text") from error
+    shard = _bytes(shard_size)
     with bars() as progress:
-        told = merge_files(parse_config(text), text, folder, progress)
+        told = merge_files(parse_config(text), text, folder, progress, shard=shard)
 
     def show() -> None:
         out.print(f"{told['digest']}\n{told['tensors']} tensors by {told['method']}")
@@ -39,3 +42,12 @@ def merge(config: Path, folder: Path, as_json: bool) -> None:
             done(note)
 
     answer(told, as_json, show)
+
+
+def _bytes(text: str) -> int:
+    """`5GB`, `500MB` or a number of bytes."""
+    found = re.fullmatch(r"(\d{1,12})(?:\s*([KMGT])B)?", text.strip(), re.IGNORECASE)
+    size = int(found.group(1)) * 1000 ** " KMGT".index((found.group(2) or " ").upper()) if found else 0
+    if size < 1:
+        raise UsageError(f"--shard-size {text[:40]!r} is no size", hint="write 5GB or 500MB")
+    return size

@@ -643,7 +643,7 @@ def _of(each: Each, key: str, default: float = 1.0) -> F64:
     return np.array([float(default if (value := told.get(key)) is None else value) for told in each])
 
 
-def _added(x: F64) -> float:
+def _added(x: F32 | F64) -> float:
     """A sum in the order of the elements: np.sum's order depends on the processor."""
     return float(np.add.accumulate(x)[-1]) if len(x) else 0.0
 

@@ -11,11 +11,13 @@ heard of git.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,10 @@ from souq.merge.positional import POSITIONAL
 from souq.merge.vocabulary import STALE, align, check_same
 from souq.progress import Progress, quiet
 from souq.records import read_json
-from souq.tensorfile import layout_bytes
+from souq.tensorfile import Layout, layout_bytes
 from souq.weights import DTYPES, Array
 
+SHARD = 5 * 10**9  # bytes of one file of weights, mergekit's and transformers' long-time default
 BLOCK = 1 << 17  # elements of one tensor read at a time
 _HELD = 128 << 20  # bytes of inputs kept between passes, all threads together
 _ALIGN = 64
@@ -46,8 +49,12 @@ CHATML = (
 _FLOATS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
-def merge_files(configs: Sequence[MergeConfig], text: str, out: Path, progress: Progress = quiet) -> dict[str, Any]:
+def merge_files(
+    configs: Sequence[MergeConfig], text: str, out: Path, progress: Progress = quiet, *, shard: int = SHARD
+) -> dict[str, Any]:
     """A mergekit configuration as a Hugging Face folder, which appears under its name only when it is whole.
+
+    Weights of more than `shard` bytes are cut into files of at most that, with an index.
 
     Returns the method, the number of tensors, and the digest of their bytes.
 
@@ -63,7 +70,7 @@ def merge_files(configs: Sequence[MergeConfig], text: str, out: Path, progress: 
         for number, config in enumerate(configs):
             folder = made[config.name or ""] = Path(scratch) / str(number)
             folder.mkdir()
-            told = _one(config, made, folder, progress)
+            told = _one(config, made, folder, shard, progress)
         (folder / "mergekit_config.yml").write_text(text)
         if out.exists():
             out.rmdir()
@@ -71,11 +78,11 @@ def merge_files(configs: Sequence[MergeConfig], text: str, out: Path, progress: 
     return told
 
 
-def _one(config: MergeConfig, made: Mapping[str, Path], folder: Path, progress: Progress) -> dict[str, Any]:
+def _one(config: MergeConfig, made: Mapping[str, Path], folder: Path, shard: int, progress: Progress) -> dict[str, Any]:
     models = {ref: Model(ref, made.get(ref.path)) for ref in config.models}
     planned = plan(config, lambda ref: models[ref].shapes, lambda ref: models[ref].layers)
     planned, notes = _write_files(planned, models, made, folder)
-    digest = _write_weights(planned, models, folder / "model.safetensors", progress)
+    digest = _write_weights(planned, models, folder, shard, progress)
     return {
         "method": planned.method,
         "tensors": len(planned.outputs),
@@ -169,42 +176,85 @@ class _FileBlocks:
             into[:] = narrow.astype(np.float32).view(np.uint32)
 
 
-def _write_weights(planned: Plan, models: Mapping[ModelRef, Model], path: Path, progress: Progress) -> str:
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor is written: an open file and the byte it begins at."""
+
+    handle: int
+    at: int
+
+
+def _write_weights(
+    planned: Plan, models: Mapping[ModelRef, Model], folder: Path, shard: int, progress: Progress
+) -> str:
+    """model.safetensors, or files of at most `shard` bytes with an index beside them, named as transformers names them."""
     layout = {output.name: (_dtype(planned, output, models), _shape(output, models)) for output in planned.outputs}
-    head, begins = layout_bytes(layout, {"format": "pt"})
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        size = {name: int(np.prod(shape, dtype=np.int64)) for name, (_, shape) in layout.items()}
-        total = sum(size[name] * DTYPES[dtype].itemsize for name, (dtype, _) in layout.items())
-        os.posix_fallocate(handle, 0, len(head) + total)  # a full disk says so here, before any work
-        os.pwrite(handle, head, 0)
-        work = sorted(planned.outputs, key=lambda output: (-size[output.name], output.name))
-        named, done = {}, 0
-        threads = os.cpu_count() or 1
-        rooms = _Rooms(min(_HELD // threads, 32 << 20))
-        with ThreadPoolExecutor(threads) as pool:
-            jobs = {
-                pool.submit(
-                    _merge, output, models, layout[output.name][0], handle, len(head) + begins[output.name], rooms
-                ): output
-                for output in work
-            }
-            try:
-                for job in as_completed(jobs):
-                    progress("merge numbers", done, sum(size.values()))
-                    named[jobs[job].name] = job.result()
-                    done += size[jobs[job].name]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        progress("merge numbers", done, done)
-    finally:
-        os.close(handle)
+    size = {name: int(np.prod(shape, dtype=np.int64)) for name, (_, shape) in layout.items()}
+    work = sorted(planned.outputs, key=lambda output: (-size[output.name], output.name))
+    named, done = {}, 0
+    threads = os.cpu_count() or 1
+    rooms = _Rooms(min(_HELD // threads, 32 << 20))
+    with ExitStack() as files, ThreadPoolExecutor(threads) as pool:
+        places = _places(layout, folder, shard, files)
+        jobs = {
+            pool.submit(_merge, output, models, layout[output.name][0], places[output.name], rooms): output
+            for output in work
+        }
+        try:
+            for job in as_completed(jobs):
+                progress("merge numbers", done, sum(size.values()))
+                named[jobs[job].name] = job.result()
+                done += size[jobs[job].name]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    progress("merge numbers", done, done)
     return "b3:" + blake3("".join(f"{name} {named[name]}\n" for name in sorted(named)).encode()).hexdigest()
 
 
-def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle: int, at: int, rooms: _Rooms) -> str:
-    """One tensor, merged and written from byte `at` on; returns the digest of its bytes."""
+def _places(layout: Layout, folder: Path, shard: int, files: ExitStack) -> dict[str, _Place]:
+    """Every file made and its room taken: a full disk says so here, before any work."""
+    shards = _shards(layout, shard)
+    names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+    names = names if len(shards) > 1 else ["model.safetensors"]
+    places: dict[str, _Place] = {}
+    total = 0
+    for file, held in zip(names, shards, strict=True):
+        head, begins = layout_bytes({name: layout[name] for name in held}, {"format": "pt"})
+        handle = os.open(folder / file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        files.callback(os.close, handle)
+        length = sum(_nbytes(*layout[name]) for name in held)
+        os.posix_fallocate(handle, 0, len(head) + length)
+        os.pwrite(handle, head, 0)
+        places |= {name: _Place(handle, len(head) + begins[name]) for name in held}
+        total += length
+    if len(shards) > 1:
+        where = {name: file for file, held in zip(names, shards, strict=True) for name in held}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    return places
+
+
+def _shards(layout: Layout, most: int) -> list[list[str]]:
+    """Names in order, as many in a file as fit; a tensor larger than that has a file of its own."""
+    shards: list[list[str]] = [[]]
+    length = 0
+    for name in sorted(layout):
+        more = _nbytes(*layout[name])
+        if shards[-1] and length + more > most:
+            shards.append([])
+            length = 0
+        shards[-1].append(name)
+        length += more
+    return shards
+
+
+def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * DTYPES[dtype].itemsize
+
+
+def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, place: _Place, rooms: _Rooms) -> str:
+    """One tensor, merged and written; returns the digest of its bytes."""
     inputs = sorted(
         output.inputs, key=lambda i: (models[i.model].fingerprint, i.tensor, json.dumps(i.parameters, sort_keys=True))
     )
@@ -219,13 +269,13 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, handle:
         method = method if parts else "passthrough"
         parts, each, base = [base, *parts], [{}, *each], None
     blocks = _FileBlocks(parts, base, _keys(output, parts), rooms.own)
-    hasher = blake3()
+    hasher, at = blake3(), place.at
 
     def write(block: F32) -> None:
         nonlocal at
         data = _rounded(block, dtype, output.name).view(np.uint8)
         hasher.update(data.data)
-        at += os.pwrite(handle, data.data, at)
+        at += os.pwrite(place.handle, data.data, at)
 
     try:
         {**ELEMENTWISE, **POSITIONAL}[method](blocks, each, shared, write)
