@@ -23,9 +23,9 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+
 from contributors import real_model
 from machine import describe
-
 from souq.sources import open_source
 from souq.tensorfile import write_tensors
 
