@@ -22,15 +22,17 @@ ROW = 384  # nodes: long enough to fill the processor, short enough that attenti
 
 def score(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[str, Score]:
     """Every eval's score, name -> Score."""
+    told = read(lm, evals, progress)
+    return {found.name: judge(found, told) for found in evals}
+
+
+Told = dict[tuple[str, str, str], tuple[float, int, bool]]
+"""What one pass found: (eval, case, option) -> log p, tokens, whether each was the first choice."""
+
+
+def read(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> Told:
+    """Every case's options through the model; `judge` makes scores of it."""
     sequences = [s for found in evals for s in sorted(_sequences(lm, found), key=lambda s: (s.start, s.tokens))]
-    told = _read(lm, sequences, progress)
-    return {found.name: _judge(found, told) for found in evals}
-
-
-Told = dict[tuple[str, str, str], tuple[float, int, bool]]  # eval, case, option -> log p, tokens, all greedy
-
-
-def _read(lm: LM, sequences: Sequence[Passage], progress: Progress) -> Told:
     told: Told = {}
     rows = pack(sequences, ROW)
     total, done = sum(len(row.tokens) for row in rows), 0
@@ -57,7 +59,8 @@ def _sequences(lm: LM, found: Eval) -> Iterator[Passage]:
             yield Passage([*asked, *lm.encode(option), lm.end], len(asked), (found.name, case.id, option))
 
 
-def _judge(found: Eval, told: Told) -> Score:
+def judge(found: Eval, told: Told) -> Score:
+    """One eval's score, from what `read` found."""
     cases = {case.id: _value(found, case, told) for case in found.cases}
     return Score.of(found.name, found.spec.kind, cases, found.clusters)
 

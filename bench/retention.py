@@ -1,0 +1,84 @@
+"""What a merge keeps of ten real contributions, by every method: the table of decisions/merge.md.
+
+Every merged model is scored on each contributor's held-out cases, the protected suite, and speeches nobody trained on.
+Each method but the default is tried at several settings and shown at the one that keeps most, which is generous to it.
+
+    python bench/retention.py FOLDER [METHOD …]      # FOLDER holds what was made and measured before
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from bazaar import SUITE, Bazaar, Found, open_bazaar
+from machine import describe
+
+GRID: dict[str, list[dict[str, Any]]] = {
+    "covariance": [{}],
+    "mean": [{}],
+    "task-arithmetic": [{"scale": s} for s in (0.2, 0.3, 0.5, 1.0)],
+    "ties": [{"density": d, "scale": s} for d, s in ((0.2, 1.0), (0.2, 2.0), (0.5, 1.0), (0.5, 2.0), (0.2, 3.0))],
+    "dare-linear": [{"density": 0.9, "scale": s} for s in (0.2, 0.3, 0.5)],
+    "dare-ties": [{"density": d, "scale": s} for d, s in ((0.5, 1.0), (0.9, 1.0), (0.9, 2.0))],
+    "della": [{"density": 0.9, "epsilon": 0.05, "scale": s} for s in (0.5, 1.0, 2.0)],
+    "breadcrumbs": [{"density": 0.9, "gamma": 0.01, "scale": s} for s in (0.2, 0.3, 0.5)],
+    "breadcrumbs-ties": [{"density": 0.9, "gamma": 0.01, "scale": s} for s in (1.0, 2.0)],
+    "sce": [{"topk": 1.0}, {"topk": 0.3}],
+    "model-stock": [{}],
+    "multislerp": [{}],
+    "karcher": [{}],
+    "ram": [{}],
+    "tsv": [{"scale": s} for s in (0.7, 1.0, 1.5)],
+    "iso-c": [{"scale": s} for s in (0.7, 1.0, 1.5)],
+    "iso-cts": [{"scale": 1.0}],
+    "knots-ties": [{"density": 0.2, "scale": s} for s in (0.5, 1.0)],
+    "core-space": [{"inner": "tsv", "scale": s} for s in (0.7, 1.0)],
+    "wudi": [{"pull": p} for p in (0.5, 1.0)],
+}
+
+
+def tag_of(method: str, settings: dict[str, Any]) -> str:
+    return "-".join([method, *(f"{key}={value}" for key, value in sorted(settings.items()))])
+
+
+def line(bazaar: Bazaar, name: str, found: Found) -> str:
+    pooled, each = bazaar.kept(found)
+    worst = min(each, key=lambda who: each[who])
+    moved = {k: found.values[k] - bazaar.base.values[k] for k in (*SUITE, "prose", "unseen")}
+    return (
+        f"{name:44} {pooled:6.3f} {each[worst]:6.2f} ({worst:10}) {moved['capitals']:+.3f} {moved['arithmetic']:+.3f} "
+        f"{moved['prose']:+.3f} {moved['unseen']:+.3f}"
+    )
+
+
+def main() -> None:
+    folder, methods = Path(sys.argv[1]), sys.argv[2:] or list(GRID)
+    print(describe())
+    bazaar = open_bazaar(folder)
+    base, alone = bazaar.base, bazaar.alone
+    for name in bazaar.deltas:
+        shown = "" if name in bazaar.counted else "  (not counted: it taught too little to measure)"
+        print(f"  {name:12} base {base.values[name]:.3f}, alone {alone[name].values[name]:.3f}{shown}")
+    errors = ", ".join(f"{name} {base.errors[name]:.3f}" for name in SUITE)
+    print(
+        f"one standard error of the suite: {errors}; nats: prose {base.values['prose']:.3f}, unseen {base.values['unseen']:.3f}"
+    )
+    print(
+        f"{'method at its best setting':44} {'pooled':>6} {'worst':>6} {'':12} {'capit':>6} {'arith':>6} {'prose':>6} {'unseen':>6}"
+    )
+    for method in methods:
+        best: tuple[float, str, Found] | None = None
+        for settings in GRID[method]:
+            tag = tag_of(method, settings)
+            fold = bazaar.fold(method, **settings)
+            found = bazaar.score(tag, fold, fold.changed)
+            if best is None or bazaar.kept(found)[0] > best[0]:
+                best = bazaar.kept(found)[0], tag, found
+        assert best is not None
+        print(line(bazaar, *best[1:]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
