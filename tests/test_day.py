@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from itertools import permutations
+from xml.etree import ElementTree
 
 import numpy as np
 
 from souq import pulls
-from souq.build import model_lock
+from souq.build import build, model_lock
 from souq.checks.evals import scores
-from souq.snapshot import Snapshot
+from souq.governance import read_policy
+from souq.lab import model as lab_model
+from souq.lab.packing import sequences_of
+from souq.lab.sketching import nats
+from souq.snapshot import Snapshot, model_files
 from souq.weights import lock_digest
 from tests.bazaar import rows
 
@@ -266,3 +271,53 @@ def test_the_release_teaches(bazaar, tmp_path):
     assert told["parameters"]["student"] < told["parameters"]["teacher"]
     assert told["scores"].keys() == {"teacher", "student"}
     assert told["curve"][-1] < told["curve"][0]
+
+
+def test_what_a_merge_will_do_is_said_before(bazaar, tmp_path):
+    """`pr view` names whom it meets and what is lost, in text, JSON and a picture; and after the merge too."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
+
+    code, out, _ = bazaar.says("bruno", f"pr view {number} --picture {tmp_path / 'ahead.svg'}")
+    assert code == 0
+    assert "forecast: the merge keeps about" in out
+    assert "0002-greetings" in out
+    ahead = json.loads(bazaar.says("bruno", f"pr view {number} --json")[1])["forecast"]
+    (met,) = ahead["met"]
+    assert met["tensors"] == 14
+    assert 0 < met["inputs"] <= 1
+    assert 0 < met["signs"] < 1
+    assert ahead["worst"].keys() <= set(bazaar.main().base)
+    drawn = ElementTree.parse(tmp_path / "ahead.svg")
+    assert len(drawn.findall("{*}rect/{*}title")) == 2 * 2  # two contributions, two layers
+
+    bazaar.land(number)
+    after = json.loads(bazaar.says("bruno", f"pr view {number} --json")[1])["forecast"]
+    assert after["lost"] == ahead["lost"]
+
+
+def test_a_rebase_teaches_it_to_live_with_the_others(bazaar):
+    """Its author trains it again within the merge: another offer of the same number, better in the merge as it is built."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
+    assert bazaar("bruno", f"pr review {number} --approve --reason fine") == 0
+    before = pulls.get(bazaar.repo("adil"), number).offer
+    data = bazaar.folder / "count.jsonl"
+
+    assert bazaar.says("adil", f"pr rebase {number}")[0] == 2  # it brought no data
+    assert bazaar.says("bruno", f"pr rebase {number} --data {data}")[0] == 3  # somebody else's
+    code, out, _ = bazaar.says("adil", f"pr rebase {number} --data {data} --epochs 2 --json")
+    told = json.loads(out)
+
+    assert code == 0
+    after = pulls.get(bazaar.repo("adil"), number).offer
+    assert told["after"] < told["before"]
+    assert after.digest == told["digest"] != before.digest
+    assert (after.slug, after.delta.grams) == (before.slug, before.delta.grams)
+    main, repo = bazaar.main("adil"), bazaar.repo("adil")
+    lm = lab_model.load(model_files(main), build(main, after).weights)
+    read = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
+    assert abs(nats(lm, read) - told["after"]) < 0.02 * told["before"] + 0.01
+    assert not pulls.read_votes(pulls.get(repo, number), read_policy(main.policy_text))
+    assert bazaar.refusal(number) is None
+    bazaar.land(number)

@@ -6,7 +6,7 @@
     refs/souq/pr/<n>/vote/<id>         a person's yes or no
     refs/souq/pr/<n>/closed/<id>       withdrawn or turned down
 
-Refs are only ever added. When a pull request lands, its records are copied into main beside the contribution, so
+Refs are only added, but for a head that its author rebases, with a new signature. When a pull request lands, its records are copied into main beside the contribution, so
 main alone can be judged by whoever doubts it.
 """
 
@@ -188,9 +188,31 @@ def create(
     raise Raced("others keep taking the next number", hint="run the command again")
 
 
-def _offer(repo: Repo, number: int, draft: Draft, person: Person, *, checked: bool, progress: Progress) -> PullRequest:
+def amend(repo: Repo, number: int, draft: Draft, person: Person, progress: Progress = quiet) -> PullRequest:
+    """Offer something else under the same number, on top of main as it is now; votes and checks named the old bytes.
+
+    Raises:
+        Refused: it is not open, or somebody else's.
+    """
+    pull, _ = _open(repo, number)
+    if person.public_key != signing.normal_key(pull.offer.contribution.author.key):
+        raise Refused(f"#{number} is {pull.offer.contribution.author.name}'s: only its author can offer it anew")
+    return _offer(repo, number, draft, person, checked=True, progress=progress, old=pull)
+
+
+def _offer(
+    repo: Repo,
+    number: int,
+    draft: Draft,
+    person: Person,
+    *,
+    checked: bool,
+    progress: Progress,
+    old: PullRequest | None = None,
+) -> PullRequest:
     main = Snapshot(repo, repo.tip())
-    offer = Offer(f"{number:04d}-{slug(draft.contribution.title)}", draft.files())
+    name = old.offer.slug if old is not None else f"{number:04d}-{slug(draft.contribution.title)}"
+    offer = Offer(name, draft.files())
     own = {f"contributions/{offer.slug}/{path}": data for path, data in offer.files.items()}
     head = repo.write_commit([main.commit], own, f"{offer.slug}: {draft.contribution.title}\n", tree_of=main.commit)
     if checked:
@@ -199,8 +221,9 @@ def _offer(repo: Repo, number: int, draft: Draft, person: Person, *, checked: bo
     signed = _signed("signoff", offer.slug, offer.digest, promise | {"at": now()}, person)
     refs = {"head": head, "signoff": repo.write_blob(signed)}
     tensors = [ref.digest for ref in draft.delta.refs()] if draft.delta else []
-    repo.publish({f"{PULLS}{number}/{name}": (None, oid) for name, oid in refs.items()}, tensors, progress)
-    return PullRequest(repo, number, refs)
+    held = old.refs if old is not None else {}
+    repo.publish({f"{PULLS}{number}/{name}": (held.get(name), oid) for name, oid in refs.items()}, tensors, progress)
+    return PullRequest(repo, number, {**held, **refs})
 
 
 def refuse_early(case: Case) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+import msgspec
 
 from souq import deltas, pulls
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
@@ -14,6 +15,9 @@ from souq.governance import read_policy
 from souq.pulls import Draft, PullRequest
 from souq.records import Checked, Contribution, Decision, Kind, Verdict
 from souq.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from souq.outlook import Outlook
 
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
 
@@ -132,9 +136,13 @@ def _row(pull: PullRequest, main: Snapshot) -> dict[str, Any]:
 
 @pr.command()
 @click.argument("number", type=int)
+@click.option(
+    "--forecast/--no-forecast", default=True, help="What the merge is expected to do to it and to the others."
+)
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw the forecast, layer by layer: an SVG.")
 @json_option
-def view(number: int, as_json: bool) -> None:
-    """What is offered, what the machines found, who voted, and what is missing."""
+def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> None:
+    """What is offered, what the machines found, who voted, what is missing, and what the merge would cost."""
     repo = here()
     repo.fetch()
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
@@ -144,10 +152,17 @@ def view(number: int, as_json: bool) -> None:
     state = pull.state(main)
     decision = pulls.decision(repo, number) if state == "open" else None
     c = pull.offer.contribution
+    ahead = _forecast(main, pull, state) if forecast and c.kind == "weights" and state != "closed" else None
     value = {
-        "number": number, "state": state, "digest": pull.offer.digest, "contribution": c,
+        "number": number, "state": state, "digest": pull.offer.digest, "contribution": c, "forecast": ahead,
         "checked": checked, "votes": votes, "missing": decision.missing if decision is not None else (),
     }  # fmt: skip
+    if picture is not None:
+        if ahead is None:
+            raise UsageError(f"#{number} changes no weights here, so there is nothing to draw")
+        from souq.outlook import picture as drawn
+
+        picture.write_text(drawn(ahead))
 
     def show() -> None:
         out.print(f"#{number} {c.title} ({state})\n{c.kind} by {c.author.name} <{c.author.email}>, {c.licence}")
@@ -158,10 +173,100 @@ def view(number: int, as_json: bool) -> None:
             show_verdicts(found)
         for vote in votes:
             out.print(f"{vote.choice} by {vote.by}: {vote.reason}")
+        if ahead is not None:
+            _show_forecast(number, ahead)
         for line in decision.missing if decision is not None else ():
             out.print(f"missing: {line}")
+        if picture is not None:
+            done(f"picture: {picture}")
 
     answer(value, as_json, show)
+
+
+def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Outlook | None:
+    """The forecast for a pull request among those on main, from memory where it was made before."""
+    from souq.build import fold
+    from souq.outlook import Outlook, outlook
+
+    if pull.offer.delta is None:
+        return None
+    extra = None if state == "merged" else pull.offer
+    note = main.repo.cache / "outlook" / f"{main.recipe(extra).digest[3:35]}-{pull.offer.digest[3:35]}.json"
+    if not note.is_file():
+        with bars() as progress:
+            pulls.bring(main.repo, main, pull.offer, progress)
+            offers = {offer.digest: offer for offer in [*main.offers.values(), pull.offer]}
+            found = outlook(fold(main, extra), pull.offer.digest, offers, progress)
+        note.parent.mkdir(exist_ok=True)
+        partial = note.with_suffix(".part")
+        partial.write_bytes(msgspec.json.encode(found))
+        partial.replace(note)
+    return msgspec.json.decode(note.read_bytes(), type=Outlook)
+
+
+def _show_forecast(number: int, found: Outlook) -> None:
+    out.print(f"forecast: the merge keeps about {found.kept:.0%} of what it learned")
+    if found.met:
+        rows = [
+            [m.slug, f"{m.inputs:.2f}", f"{m.outputs:.2f}", f"{m.signs:.2f}", f"{m.blame:+.3f}", f"{m.before:.0%}", f"{m.kept:.0%}"]
+            for m in found.met
+        ]  # fmt: skip
+        table(["meets", "inputs", "outputs", "signs", "costs it", "kept before", "kept with it"], rows)
+    if found.worst:
+        worst = list(found.worst.items())[:3]
+        out.print("most of its loss: " + ", ".join(f"{name} {share:.0%}" for name, share in worst))
+    if found.warning:
+        out.print(f"warning: {found.warning}; its author can run `souq pr rebase {number}`")
+
+
+@pr.command()
+@click.argument("number", type=int)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="What it was trained on, where the pull request has not brought it."
+)
+@click.option("--epochs", default=1, show_default=True)
+@click.option("--lr", default=0.0, help="The learning rate; half of the recipe's own unless told.")
+@key_option
+@json_option
+def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | None, as_json: bool) -> None:
+    """Train your pull request again where it will live: in today's main, through the merge; then offer the result."""
+    repo = here()
+    who = person(repo, key)
+    repo.fetch()
+    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
+    if pull.state(main) != "open":
+        raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
+    rows = data if data is not None else _rows_of(pull)
+    from souq.lab import rebase as lab
+
+    with bars() as progress:
+        pulls.bring(repo, main, pull.offer, progress)
+        made, tensors, recipe = lab.rebased(main, pull.offer, rows, epochs=epochs, lr=lr, progress=progress)
+        deltas.keep(made, tensors, main, progress)
+        c = msgspec.structs.replace(pull.offer.contribution, recipe=recipe)
+        evals = {p.removeprefix("evals/"): d for p, d in pull.offer.files.items() if p.startswith("evals/")}
+        held = {p.removeprefix("data/"): d for p, d in pull.offer.data.items()}
+        again = pulls.amend(repo, number, Draft(c, made, held, evals), who, progress)
+    value = {"number": number, "digest": again.offer.digest, **recipe["rebase"]}
+
+    def show() -> None:
+        told = recipe["rebase"]
+        out.print(
+            f"#{number} rebased onto {told['onto'][:12]}: nats of its own answers in the merge {told['before']:.4f} -> {told['after']:.4f}"
+        )
+        done(f"digest {again.offer.digest}\nnext: `souq pr checks {number}`; votes on the old one no longer count")
+
+    answer(value, as_json, show)
+
+
+def _rows_of(pull: PullRequest) -> Path:
+    """The rows a pull request brought, as a file."""
+    found = [data for path, data in sorted(pull.offer.data.items()) if path.endswith(".jsonl")]
+    if not found:
+        raise UsageError(f"#{pull.number} brought no data to train on", hint="name its rows with --data FILE.jsonl")
+    path = pull.repo.cache / f"rows-{pull.offer.digest[3:19]}.jsonl"
+    path.write_bytes(b"".join(data if data.endswith(b"\n") else data + b"\n" for data in found))
+    return path
 
 
 def show_verdicts(found: Checked) -> None:

@@ -4,33 +4,36 @@ Under a method that is linear in each change, the merged matrix is R + b a P: R 
 the merge makes of this contribution's inputs. Here a and b learn with R and P held still, so what the fold later
 builds is what was trained, to the rounding of the weights (decisions/rebase.md).
 
-    lm = graft(files, fold, who, "covariance")
-    train(lm, passages, epochs=1, lr=1e-3, batch=16)
-    factors_of(lm)
+    delta, tensors, recipe = rebased(main, offer, Path("rows.jsonl"))
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from souq.build import fold
+from souq.deltas import Tensors, from_adapter
 from souq.errors import UsageError
 from souq.lab import model as lab_model
 from souq.lab.model import LM
-from souq.lab.packing import Passage
+from souq.lab.packing import Passage, sequences_of
+from souq.lab.sketching import nats
 from souq.lab.train import descend, shuffled
 from souq.merge import Fold
 from souq.merge.exact import Float
-from souq.merge.methods import Change
+from souq.merge.methods import SUMS, Change
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.weights import Array, Load, Lora
+from souq.snapshot import Offer, Snapshot, model_files
+from souq.weights import Array, Delta, Load, Lora
 
-LINEAR = ("covariance", "mean", "task-arithmetic")
+LINEAR = tuple(SUMS)
 Factors = dict[str, tuple[Array, Array, float]]
 """Tensor name -> (a (r, n), b (m, r), scale), as deltas.from_adapter takes them."""
 
@@ -54,7 +57,7 @@ class Through(torch.nn.Module):
         return linear(x_TN, self.rest, self.bias) + self.scale * linear(linear(x_TN, right_RN), self.b)
 
 
-def graft(files: Mapping[str, bytes], fold: Fold, who: Digest, method: str, progress: Progress = quiet) -> LM:
+def graft(files: Mapping[str, bytes], merged: Fold, who: Digest, method: str, progress: Progress = quiet) -> LM:
     """The merged model, with one contribution's layers able to learn.
 
     Raises:
@@ -65,19 +68,19 @@ def graft(files: Mapping[str, bytes], fold: Fold, who: Digest, method: str, prog
             f"`{method}` does not add up: what one brings depends on the others",
             hint=f"rebase knows {', '.join(LINEAR)}",
         )
-    mine = fold.deltas[who].parts
+    mine = merged.deltas[who].parts
     if odd := [name for name, part in mine.items() if not isinstance(part, Lora)]:
         raise UsageError(f"{odd[0]} is changed as a whole", hint="rebase knows LoRAs: `souq train`, or any PEFT folder")
-    shares, rest = _Shares(fold, who), dict[str, Array]()
+    shares, rest = _Shares(merged, who), dict[str, Array]()
     for done, name in enumerate(mine):
         progress("merge under it", done, len(mine))
         rest[name] = shares.rest(name)
     progress("merge under it", len(mine), len(mine))
-    lm = lab_model.load(files, {name: rest[name] if name in rest else fold[name] for name in fold})
+    lm = lab_model.load(files, {name: rest[name] if name in rest else merged[name] for name in merged})
     for name in mine:
         part = mine[name]
         assert isinstance(part, Lora)
-        _replace(lm, name, part, fold.load, shares.through(name))
+        _replace(lm, name, part, merged.load, shares.through(name))
     return lm
 
 
@@ -153,3 +156,37 @@ def factors_of(lm: LM) -> Factors:
         for name, layer in lm.net.named_modules()
         if isinstance(layer, Through)
     }
+
+
+def rebased(
+    main: Snapshot, offer: Offer, data: Path, *, epochs: int = 1, lr: float = 0.0, progress: Progress = quiet
+) -> tuple[Delta, Tensors, dict[str, Any]]:
+    """An offer trained again within main's merge, with its own rows: the delta, its tensors, and the recipe to record.
+
+    Its sketches stay as they are: the merge then does with the new change exactly what it did in training. `lr` 0
+    means half of the offer's own.
+
+    Raises:
+        UsageError: it is not a LoRA, the merge is not linear in it, or there are no rows.
+    """
+    delta = offer.delta
+    if delta is None:
+        raise UsageError("it changes no weights", hint="only weights can be rebased")
+    told = offer.contribution.recipe
+    lm = graft(model_files(main), fold(main, offer), offer.digest, main.config.method, progress)
+    passages = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
+    before = nats(lm, passages, "read before", progress)
+    rate = lr or 0.5 * _number(told.get("lr"), 2e-3)
+    train(lm, passages, epochs=epochs, lr=rate, batch=int(_number(told.get("batch"), 16)), progress=progress)
+    after = nats(lm, passages, "read after", progress)
+    made, tensors = from_adapter(factors_of(lm), main)
+    made = replace(made, grams=delta.grams, inputs=delta.inputs)
+    tensors |= {
+        ref.digest: main.repo.store.get(ref.digest) for gram in delta.grams.values() for ref in (gram.factor, gram.diag)
+    }
+    note = {"onto": main.commit, "epochs": epochs, "lr": rate, "before": round(before, 6), "after": round(after, 6)}
+    return made, tensors, {**told, "rebase": note}
+
+
+def _number(value: Any, usual: float) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else usual
