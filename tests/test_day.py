@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import permutations
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from souq import pulls
 from souq.build import build, model_lock
 from souq.checks.evals import scores
+from souq.errors import Refused
 from souq.governance import read_policy
 from souq.lab import model as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
 from souq.snapshot import Snapshot, model_files
+from souq.verify import verify
 from souq.weights import lock_digest
 from tests.bazaar import rows
 
@@ -321,3 +325,49 @@ def test_a_rebase_teaches_it_to_live_with_the_others(bazaar):
     assert not pulls.read_votes(pulls.get(repo, number), read_policy(main.policy_text))
     assert bazaar.refusal(number) is None
     bazaar.land(number)
+
+
+def test_a_search_is_voted_on_like_anything_else(bazaar):
+    """What `pr search` finds becomes part of the offer; landing it changes how main merges, and verify agrees."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
+
+    code, out, err = bazaar.says("adil", f"pr search {number} --take --json")
+    told = json.loads(out)
+    assert code == 0
+    assert "merges and" in err
+    assert min(one["score"] for one in told["tried"]) <= told["score"] <= told["now"]
+    repo, main = bazaar.repo("adil"), bazaar.main("adil")
+    offer = pulls.get(repo, number).offer
+    if told["score"] < told["now"]:
+        assert (offer.digest, offer.merge) == (told["digest"], told["merge"])
+        assert "souq.toml" in offer.touches()
+
+    bazaar.land(number)
+    main = bazaar.main("adil")
+    assert main.config.merge == (offer.merge or {"method": "covariance"})
+    assert json.loads(bazaar.says("bruno", "verify --json")[1])["findings"] == []
+
+
+def test_nobody_changes_how_main_merges_alone(bazaar):
+    """A merge.toml lands as it was offered or not at all, and weighs nobody who is not there."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
+    repo, who = bazaar.repo("adil"), bazaar.person("adil")
+    draft = pulls.Draft.of(pulls.get(repo, number).offer)
+
+    with pytest.raises(Refused, match="no contribution here"):
+        pulls.amend(repo, number, replace(draft, merge={"weights": {"9999-stranger": 2.0}}), who)
+    with pytest.raises(Refused, match="no setting"):
+        pulls.amend(repo, number, replace(draft, merge={"method": "covariance", "rigde": 2.0}), who)
+    weighed = {"method": "covariance", "weights": {pulls.get(repo, number).offer.slug: 2.0}}
+    pulls.amend(repo, number, replace(draft, merge=weighed), who)
+    before = build(bazaar.main("adil"), pulls.get(repo, number).offer).lock
+    bazaar.land(number)
+
+    main = bazaar.main("adil")
+    assert main.model == before == model_lock(main)
+    assert main.config.merge == weighed
+    cheat = main.text("souq.toml").replace("2.0", "3.0").encode()
+    bad = repo.write_commit([main.commit], {"souq.toml": cheat}, "cheat\n", tree_of=main.commit)
+    assert verify(repo, bad).findings

@@ -188,11 +188,12 @@ def test_joining_and_leaving_leave_no_trace(numbers, method, data):
     """Whoever joined what was kept, and whoever left it again: the same bytes as if the rest had always been alone."""
     bag, base = Bag(), {"w.weight": random(7, 12, 20)}
     everyone = {f"b3:{i:064x}": lora_delta(bag, i, sketch=bool(i % 3)) for i in numbers}
+    weights = {name: data.draw(st.sampled_from([0.5, 1.0, 1.7])) for name in everyone}
     before = data.draw(st.sets(st.sampled_from(sorted(everyone)), min_size=1))
     after = data.draw(st.sets(st.sampled_from(sorted(everyone)), min_size=1))
 
     def fold(who, **kept):
-        return Fold(base, {name: everyone[name] for name in who}, bag.load, method=method, **kept)
+        return Fold(base, {name: everyone[name] for name in who}, bag.load, method=method, weights=weights, **kept)
 
     first = fold(before)
     kept = Kept(first.sums.members, first.sums.tallies, first.sums.top, first.sums.gram)

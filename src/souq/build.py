@@ -79,7 +79,7 @@ class Built:
 
 def fold(snapshot: Snapshot, extra: Offer | None = None) -> Fold:
     """The merged checkpoint of a commit, lazy, with one more contribution where asked."""
-    return folded(snapshot, Stored(snapshot.base, snapshot.repo.store), snapshot.deltas(extra))
+    return folded(snapshot, Stored(snapshot.base, snapshot.repo.store), snapshot.deltas(extra), extra=extra)
 
 
 def model_lock(snapshot: Snapshot, progress: Progress = quiet) -> Lock:
@@ -109,7 +109,7 @@ def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = q
 
 def _make(snapshot: Snapshot, extra: Offer | None, shelf: Shelf, folder: Path, progress: Progress) -> None:
     base = Stored(snapshot.base, snapshot.repo.store)
-    kept, left = shelf.nearest(sums_of(snapshot), frozenset(snapshot.changing(extra)))
+    kept, left = shelf.nearest(sums_of(snapshot, extra), frozenset(snapshot.changing(extra)))
     try:
         lock = Making(snapshot, base, extra, shelf, kept, left).write(folder, progress)
         damaged = bool(kept.members) and extra is None and lock != snapshot.model

@@ -389,7 +389,7 @@ members = ["{name}"]
 
 [[scope]]
 name = "contributions"
-match = ["contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**"]
+match = ["contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**", "souq.toml"]
 requires = [{{ role = "maintainer", n = 1 }}]
 checks = [{checks}]
 author_may_vote = true  # nobody else is here yet: drop this line when somebody is
@@ -405,7 +405,7 @@ def foundation(people: Sequence[Who], *, approvals: int = 2, max_per_org: int = 
     """GOVERNANCE.toml for people of several organisations, none of which can decide alone."""
     scope = Scope(
         name="contributions",
-        match=("contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**"),
+        match=("contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**", "souq.toml"),
         requires=(Needs(role="maintainer", n=approvals),),
         max_per_org=max_per_org,
         checks=CHECKS,

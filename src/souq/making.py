@@ -28,10 +28,13 @@ from souq.weights import Checkpoint, Delta, Lock, TensorRef, format_lock
 FORMERS = 3  # earlier builds that are looked through for tensors that stay as they were
 
 
-def sums_of(snapshot: Snapshot) -> str:
+def sums_of(snapshot: Snapshot, extra: Offer | None) -> str:
     """What this repository's sums are sums of; empty where its merge method is no function of sums."""
-    method = snapshot.config.method
-    return f"{snapshot.base_digest} {'heard' if SUMS[method] else 'plain'}" if method in SUMS else ""
+    told = snapshot.merging(extra)
+    if told.method not in SUMS:
+        return ""
+    weights = "".join(f" {name} {weight}" for name, weight in told.weights.items())
+    return f"{snapshot.base_digest} {'heard' if SUMS[told.method] else 'plain'}{weights}"
 
 
 def folded(
@@ -40,14 +43,17 @@ def folded(
     deltas: Mapping[Digest, Delta],
     kept: Kept | None = None,
     left: Mapping[Digest, Delta] | None = None,
+    extra: Offer | None = None,
 ) -> Fold:
-    """Some contributions merged as a commit says they are merged, and what was kept of others."""
+    """Some contributions merged as a commit (or one more) says they are merged, and what was kept of others."""
+    told = snapshot.merging(extra)
     return Fold(
         base,
         deltas,
         snapshot.repo.store.get,
-        method=snapshot.config.method,
-        settings=snapshot.config.settings,
+        method=told.method,
+        settings=told.settings,
+        weights=told.weights,
         base_sketch=snapshot.sketch,
         kept=kept,
         left=left,
@@ -68,9 +74,9 @@ class Making:
     ) -> None:
         self._base, self._shelf, self._lock = base, shelf, snapshot.base
         self.recipe = snapshot.recipe(extra)
-        self._sums, self._kept, self._left = sums_of(snapshot), kept, left
+        self._sums, self._kept, self._left = sums_of(snapshot, extra), kept, left
         self._joined = snapshot.deltas(extra, only=frozenset(self.recipe.contributions) - kept.members)
-        self.fold = folded(snapshot, base, self._joined, kept, left)
+        self.fold = folded(snapshot, base, self._joined, kept, left, extra)
 
     def write(self, folder: Path, progress: Progress) -> Lock:
         """Weights first, the lock last and whole: a folder with a lock in it is a finished one."""

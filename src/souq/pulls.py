@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import tomli_w
 
 from souq import signing
 from souq.build import build, needed
@@ -158,12 +159,24 @@ class Draft:
     delta: Delta | None = None
     data: Mapping[str, bytes] | None = None
     evals: Mapping[str, bytes] | None = None  # path below evals/ -> bytes
+    merge: Mapping[str, Any] | None = None  # the [merge] table it asks for
+
+    @classmethod
+    def of(cls, offer: Offer) -> Draft:
+        """What is offered already, to be offered anew."""
+        below = {
+            kind: {p.removeprefix(kind): d for p, d in offer.files.items() if p.startswith(kind)}
+            for kind in ("data/", "evals/")
+        }
+        return cls(offer.contribution, offer.delta, below["data/"], below["evals/"], offer.merge)
 
     def files(self) -> dict[str, bytes]:
         """The contribution's folder, written canonically."""
         files = {"contribution.toml": format_toml(self.contribution).encode()}
         if self.delta is not None:
             files["delta.lock"] = format_delta(self.delta).encode()
+        if self.merge is not None:
+            files["merge.toml"] = tomli_w.dumps(dict(self.merge)).encode()
         files |= {f"data/{name}": data for name, data in (self.data or {}).items()}
         return files | {f"evals/{path}": data for path, data in (self.evals or {}).items()}
 
@@ -350,7 +363,9 @@ def _landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progre
     files: dict[str, bytes | None] = dict(offer.landing())
     files |= {f"contributions/{offer.slug}/{path}": data for path, data in records_of(pull).items()}
     lock = main.model
-    if offer.delta is not None:
+    if offer.merge is not None:
+        files["souq.toml"] = format_toml(main.config_with(offer)).encode()
+    if offer.delta is not None or offer.merge is not None:
         lock = build(main, offer, progress).lock
         files["model.lock"] = format_lock(lock).encode()
     landing = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now()}

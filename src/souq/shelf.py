@@ -35,7 +35,7 @@ class Made(Record, frozen=True):
     sums: str  # what the sums are sums of: base, and whether sketches are heard
     method: str  # method and settings
     members: tuple[Digest, ...]
-    tallies: dict[str, tuple[int, int, str, str]]
+    tallies: dict[str, tuple[int, int, int, int, str, str]]
     kept: int = 0  # contributions that were not read
     joined: tuple[Digest, ...] = ()
     left: tuple[Digest, ...] = ()
@@ -44,12 +44,15 @@ class Made(Record, frozen=True):
     base: int = 0  # tensors read from the store: the base's own
 
     def tally(self, name: str) -> Tally:
-        count, known, who, heard = self.tallies[name]
-        return Tally(count, known, int(who, 16), int(heard, 16))
+        count, known, mass, alike, who, heard = self.tallies[name]
+        return Tally(count, known, mass, alike, int(who, 16), int(heard, 16))
 
 
-def as_made(tallies: Mapping[str, Tally]) -> dict[str, tuple[int, int, str, str]]:
-    return {name: (t.count, t.known, f"{t.who:032x}", f"{t.heard:032x}") for name, t in tallies.items()}
+def as_made(tallies: Mapping[str, Tally]) -> dict[str, tuple[int, int, int, int, str, str]]:
+    """As made.json has them: keys in hexadecimal."""
+    return {
+        name: (t.count, t.known, t.mass, t.alike, f"{t.who:032x}", f"{t.heard:032x}") for name, t in tallies.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ main.config.merge, main.base, main.offers, main.evals
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,13 @@ import msgspec
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import Eval, read_eval
 from souq.merge import check_settings
+from souq.merge.methods import SUMS
 from souq.records import Contribution, Digest, Recipe, Record, digest, digest_files, parse_toml
 from souq.repo import Repo
 from souq.weights import Delta, Lock, TensorRef, format_lock, lock_digest, parse_delta, parse_lock
 
+MERGE = "merge.toml"
+MAX_WEIGHT = 16.0
 RECORDS = "records/"  # inside a landed contribution: who signed what; not part of what was offered
 
 
@@ -40,19 +43,41 @@ class Config(Record, frozen=True, forbid_unknown_fields=True):
     merge: dict[str, Any] = msgspec.field(default_factory=lambda: {"method": "covariance"})
     checks: Limits = Limits()
 
-    @property
-    def method(self) -> str:
-        return str(self.merge.get("method", "covariance"))
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {key: value for key, value in self.merge.items() if key != "method"}
+@dataclass(frozen=True)
+class Merging:
+    """How contributions are merged: the method, its settings, and who counts more or less than 1, by contribution."""
+
+    method: str
+    settings: Mapping[str, Any]
+    weights: Mapping[str, float]
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Merging:
+        """A `[merge]` table.
+
+        Raises:
+            UsageError: a method, a setting or a weight that cannot be.
+        """
+        table = dict(table)
+        method, weights = table.pop("method", "covariance"), table.pop("weights", {})
+        if not isinstance(method, str):
+            raise UsageError("merge method is a word", hint='write method = "covariance"')
+        check_settings(method, table)
+        if not isinstance(weights, dict) or (weights and method not in SUMS):
+            raise UsageError(f"weights belong to {', '.join(SUMS)}, a table of contribution = number")
+        for name, weight in weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= MAX_WEIGHT:
+                raise UsageError(
+                    f"the weight of {name[:80]} is a number above 0 and at most {MAX_WEIGHT}, not {weight!r}"
+                )
+        return cls(method, table, {name: float(weight) for name, weight in weights.items()})
 
 
 def read_config(text: str) -> Config:
     """souq.toml, strictly: a wrong key is answered with the nearest right one, in [merge] too."""
     config = parse_toml(text, Config, where="souq.toml")
-    check_settings(config.method, config.settings)
+    Merging.of(config.merge)
     return config
 
 
@@ -88,6 +113,15 @@ class Offer:
         """The training rows it brings, by file."""
         return {path: data for path, data in self.files.items() if path.startswith("data/")}
 
+    @cached_property
+    def merge(self) -> dict[str, Any] | None:
+        """The `[merge]` table main is to have from its landing on, where it asks for one: merge.toml."""
+        if MERGE not in self.files:
+            return None
+        table = parse_toml(_text(self.files, MERGE), dict[str, Any], where=f"{self.slug}/{MERGE}")
+        Merging.of(table)
+        return table
+
     def landing(self) -> dict[str, bytes]:
         """The files main gains when it lands: its own folder, and its evals where evals live."""
         own = {f"contributions/{self.slug}/{path}": data for path, data in self.files.items()}
@@ -96,7 +130,7 @@ class Offer:
     def touches(self) -> list[str]:
         """Every path and every tensor this changes on main: what the policy's scopes are asked about."""
         tensors = sorted(self.delta.parts) if self.delta else []
-        return sorted(self.landing()) + tensors
+        return sorted([*self.landing(), *(["souq.toml"] if self.merge is not None else [])]) + tensors
 
 
 class Snapshot:
@@ -190,16 +224,28 @@ class Snapshot:
         offers += [extra] if extra is not None and extra.digest in wanted else []
         return {offer.digest: offer.delta for offer in offers if offer.delta is not None}
 
+    def config_with(self, offer: Offer) -> Config:
+        """souq.toml as it is once an offer has landed."""
+        return self.config if offer.merge is None else msgspec.structs.replace(self.config, merge=offer.merge)
+
+    def merging(self, extra: Offer | None = None) -> Merging:
+        """How contributions are merged here, weights by digest; as one more asks for, where it asks."""
+        told = Merging.of((self.config if extra is None else self.config_with(extra)).merge)
+        names = {slug: name for slug, (name, _) in self.landed.items()}
+        names |= {extra.slug: extra.digest} if extra is not None else {}
+        weights = {names[slug]: weight for slug, weight in told.weights.items() if slug in names}
+        return replace(told, weights=dict(sorted(weights.items())))
+
     def recipe(self, extra: Offer | None = None) -> Recipe:
         """What the model of this commit is made of, with one more contribution where asked."""
-        settings = self.config.settings | (
-            {"base_sketch": digest(self.text("base.sketch").encode())} if self.sketch else {}
-        )
+        told = self.merging(extra)
+        settings: dict[str, Any] = dict(told.settings)
+        if told.weights:
+            settings["weights"] = dict(told.weights)
+        if self.sketch:
+            settings["base_sketch"] = digest(self.text("base.sketch").encode())
         return Recipe(
-            base=self.base_digest,
-            contributions=tuple(self.changing(extra)),
-            method=self.config.method,
-            settings=settings,
+            base=self.base_digest, contributions=tuple(self.changing(extra)), method=told.method, settings=settings
         )
 
     def tensors(self) -> list[TensorRef]:

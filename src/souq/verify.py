@@ -20,7 +20,7 @@ from souq.errors import SouqError
 from souq.governance import Landed, Policy, SignedChecked, SignedVote, read_policy, replay
 from souq.progress import Progress, quiet
 from souq.pulls import change_of
-from souq.records import Checked, Vote
+from souq.records import Checked, Vote, format_toml
 from souq.repo import Repo
 from souq.snapshot import RECORDS, Offer, Snapshot
 from souq.weights import lock_digest
@@ -90,18 +90,22 @@ def _landing(base: Snapshot, main: Snapshot, changed: list[str]) -> list[str]:
     if len(new) != 1:
         return [f"changes {changed[0] if changed else 'nothing'} without a pull request"]
     offer = main.offer(new.pop())
-    return [*_only_its_own(offer, main, changed), *replay([_landed(offer, base, main)])]
+    return [*_only_its_own(offer, base, main, changed), *replay([_landed(offer, base, main)])]
 
 
-def _only_its_own(offer: Offer, main: Snapshot, changed: list[str]) -> list[str]:
+def _only_its_own(offer: Offer, base: Snapshot, main: Snapshot, changed: list[str]) -> list[str]:
     """A landing writes what was offered and its records, and moves model.lock; not a byte more."""
     landing, home = offer.landing(), f"contributions/{offer.slug}/{RECORDS}"
-    allowed = {*landing, *(["model.lock"] if offer.delta else [])}
+    allowed = {*landing, *(["model.lock"] if offer.delta or offer.merge is not None else [])}
+    if offer.merge is not None:
+        allowed.add("souq.toml")
     wrong = [
         f"changes {path}, which {offer.slug} did not offer"
         for path in changed
         if path not in allowed and not path.startswith(home)
     ]
+    if offer.merge is not None and main.text("souq.toml") != format_toml(base.config_with(offer)):
+        wrong.append(f"souq.toml is not what {offer.slug} asked for")
     for path, data in landing.items():
         if path.startswith("evals/") and main.repo.read(main.commit, path) != data:
             wrong.append(f"{path} is not what {offer.slug} offered")

@@ -8,10 +8,12 @@ from souq.checks.cases import Answer, Case, check
 from souq.errors import Hostile
 from souq.evals import Eval
 from souq.records import read_json
+from souq.snapshot import Merging
 
 ALLOWED = (
     (re.compile(r"contribution\.toml"), 64 << 10),
     (re.compile(r"delta\.lock"), 32 << 20),
+    (re.compile(r"merge\.toml"), 256 << 10),
     (re.compile(r"data/[A-Za-z0-9_\-]{1,64}\.jsonl"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
 )
@@ -39,11 +41,19 @@ def files(case: Case) -> Answer:
         return "refuse", f"a contribution of {contribution.kind} without {wanted}", {}
     if contribution.kind != "evals" and offer.evals:
         return "refuse", "evals come in a pull request of their own, so that nobody edits the exam they sit", {}
+    if offer.merge is not None and (stranger := _stranger(case)):
+        return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}
     for found in offer.evals:
         if (old := case.main.evals.get(found.name)) is not None and not _only_grows(old, found):
             because = f"evals/{found.name} is there already: cases may be added, none changed or taken away"
             return "refuse", because, {"eval": found.name}
     return "pass", f"{len(offer.files)} files, all of allowed kinds", {"files": sorted(offer.files)}
+
+
+def _stranger(case: Case) -> str | None:
+    """A contribution that is weighed and not there."""
+    weights = Merging.of(case.offer.merge or {}).weights
+    return next((slug for slug in sorted(weights) if slug not in case.main.offers and slug != case.offer.slug), None)
 
 
 def _only_grows(old: Eval, new: Eval) -> bool:

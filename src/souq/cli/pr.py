@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import msgspec
+import tomli_w
 
 from souq import deltas, pulls
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
@@ -244,9 +246,7 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
         made, tensors, recipe = lab.rebased(main, pull.offer, rows, epochs=epochs, lr=lr, progress=progress)
         deltas.keep(made, tensors, main, progress)
         c = msgspec.structs.replace(pull.offer.contribution, recipe=recipe)
-        evals = {p.removeprefix("evals/"): d for p, d in pull.offer.files.items() if p.startswith("evals/")}
-        held = {p.removeprefix("data/"): d for p, d in pull.offer.data.items()}
-        again = pulls.amend(repo, number, Draft(c, made, held, evals), who, progress)
+        again = pulls.amend(repo, number, replace(Draft.of(pull.offer), contribution=c, delta=made), who, progress)
     value = {"number": number, "digest": again.offer.digest, **recipe["rebase"]}
 
     def show() -> None:
@@ -255,6 +255,52 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
             f"#{number} rebased onto {told['onto'][:12]}: nats of its own answers in the merge {told['before']:.4f} -> {told['after']:.4f}"
         )
         done(f"digest {again.offer.digest}\nnext: `souq pr checks {number}`; votes on the old one no longer count")
+
+    answer(value, as_json, show)
+
+
+@pr.command()
+@click.argument("number", type=int)
+@click.option(
+    "--take", is_flag=True, help="Offer your pull request anew with what was found: votes then decide on both."
+)
+@click.option("--out", "target", type=click.Path(path_type=Path), help="Write what was found as a merge.toml.")
+@key_option
+@json_option
+def search(number: int, take: bool, target: Path | None, key: Path | None, as_json: bool) -> None:
+    """Look for the merge method, settings and weights that serve everybody best with this pull request in."""
+    repo = here()
+    repo.fetch()
+    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
+    if pull.state(main) != "open":
+        raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
+    from souq import suite
+    from souq.lab import search as lab
+
+    with bars() as progress:
+        pulls.bring(repo, main, pull.offer, progress)
+        texts = [text for _, text in suite.passages()[suite.PASSAGES + suite.SKETCH_PASSAGES :]]
+        looking = lab.Search(main, pull.offer, texts, progress)
+        done(f"searching {looking.cost()}")
+        found = looking.run()
+    table_found = {"method": found.method, **found.settings} | ({"weights": found.weights} if found.weights else {})
+    value = {"merge": table_found, "score": found.score, "now": found.now, "tried": found.tried}
+    if target is not None:
+        target.write_text(tomli_w.dumps(table_found))
+    if take and found.score < found.now:
+        again = pulls.amend(repo, number, replace(Draft.of(pull.offer), merge=table_found), person(repo, key))
+        value["digest"] = again.offer.digest
+
+    def show() -> None:
+        rows = [[one["name"], one["rows"], f"{one['score']:.4f}"] for one in found.tried]
+        table(["tried", "rows of each", "share of the base's loss left"], rows)
+        out.print(f"best: {found.name}, {found.score:.4f} (as main merges now: {found.now:.4f})")
+        if found.score >= found.now:
+            done("nothing better than what main has; nothing was changed")
+        elif "digest" in value:
+            done(f"offered anew with merge.toml, digest {value['digest']}\nnext: `souq pr checks {number}`")
+        else:
+            done(f"next: its author runs `souq pr search {number} --take`")
 
     answer(value, as_json, show)
 

@@ -173,7 +173,7 @@ def rebased(
     if delta is None:
         raise UsageError("it changes no weights", hint="only weights can be rebased")
     told = offer.contribution.recipe
-    lm = graft(model_files(main), fold(main, offer), offer.digest, main.config.method, progress)
+    lm = graft(model_files(main), fold(main, offer), offer.digest, main.merging(offer).method, progress)
     passages = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
     before = nats(lm, passages, "read before", progress)
     rate = lr or 0.5 * _number(told.get("lr"), 2e-3)

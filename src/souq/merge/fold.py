@@ -10,6 +10,7 @@ A tensor nobody changed is the base's own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +18,20 @@ import numpy as np
 
 from souq.errors import Hostile
 from souq.merge.exact import Float, matmul, round_once
-from souq.merge.methods import METHODS, SUMS, Balanced, Change, Sketch, balance, check_settings, divided, settings_of
-from souq.merge.sums import Kept, Sums, Whole, gram_numbers, numbers
+from souq.merge.methods import (
+    METHODS,
+    SUMS,
+    Balanced,
+    Change,
+    Method,
+    Sketch,
+    balance,
+    check_settings,
+    divided,
+    mean,
+    settings_of,
+)
+from souq.merge.sums import UNIT, Kept, Sums, Whole, gram_numbers, numbers
 from souq.records import Digest
 from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Load, Lora, Part, Sparse, dtype_name, format_delta
 
@@ -41,6 +54,7 @@ class Fold(Mapping[str, Array]):
         base_sketch: Delta | None = None,
         kept: Kept | None = None,
         left: Mapping[Digest, Delta] | None = None,
+        weights: Mapping[Digest, float] | None = None,
     ) -> None:
         self._settings = settings_of(method) | dict(settings or {})
         check_settings(method, settings or {})
@@ -50,9 +64,10 @@ class Fold(Mapping[str, Array]):
         self.method, self._merge = method, METHODS[method]
         self._gram = lru_cache(maxsize=4 * (len(self.deltas) + 1))(self._read_gram)
         self.sums = None
+        self._weights = {who: round(weight * UNIT) / UNIT for who, weight in (weights or {}).items()}
         if method in SUMS:
             hears = self._gram if SUMS[method] else None
-            self.sums = Sums(kept or Kept(), self.deltas, left or {}, self._change_of, hears)
+            self.sums = Sums(kept or Kept(), self.deltas, left or {}, self._change_of, hears, weights)
         self._known = lru_cache(maxsize=2)(self._balanced)
         changed = self.sums.tallies if self.sums else {name for delta in self.deltas.values() for name in delta.parts}
         self.changed = tuple(sorted(changed))
@@ -82,7 +97,7 @@ class Fold(Mapping[str, Array]):
         found = self.sums.tallies[name]
         if not found.known:
             return None
-        return (found.heard, found.count - found.known, *(self._voice(name) or "").encode())
+        return (found.heard, found.alike, *(self._voice(name) or "").encode())
 
     def _balanced(self, group: object, name: str) -> Balanced:
         assert self.sums is not None
@@ -94,7 +109,7 @@ class Fold(Mapping[str, Array]):
         found, n = self.sums.tallies[name], round((2 * gram.size) ** 0.5 - 0.5)
         voice = self._voice(name)
         base = self._gram(self._sketch.grams[voice]) if self._sketch and voice else None
-        return balance(gram_numbers(gram, n), found.count - found.known, base, **self._settings)
+        return balance(gram_numbers(gram, n), found.alike / UNIT, base, **self._settings)
 
     def settled(self, name: str, top: Whole, balanced: Balanced | None) -> Array:
         """The merged tensor from its sums."""
@@ -105,7 +120,7 @@ class Fold(Mapping[str, Array]):
         elif self.method == "task-arithmetic" and top.ndim == 2:
             change *= self._settings["scale"]
         else:
-            change /= self.sums.tallies[name].count
+            change /= self.sums.tallies[name].mass / UNIT
         change += base.astype(np.float64)
         return round_once(change, dtype_name(base.dtype))
 
@@ -123,15 +138,23 @@ class Fold(Mapping[str, Array]):
         return self._changes(name, self.base(name))
 
     def _changes(self, name: str, wide: Float) -> dict[Digest, Change]:
-        return {who: self._change(name, delta, wide) for who, delta in self.deltas.items() if name in delta.parts}
+        return {
+            who: replace(self._change(name, delta, wide), weight=self._weights.get(who, 1.0))
+            for who, delta in self.deltas.items()
+            if name in delta.parts
+        }
 
     def merged(self, name: str, changes: Sequence[Change]) -> list[Change]:
         """What the method makes of some changes to a tensor; the answers add up to the merged change."""
+        return self.asked(name, changes, self._merge, self._settings)
+
+    def asked(self, name: str, changes: Sequence[Change], method: Method, settings: Mapping[str, Any]) -> list[Change]:
+        """The same of any method."""
         if changes[0].right.ndim != 2:  # norms and biases: the mean over those who changed them (the spec's section 9)
-            return [Change(None, c.right / len(changes), None) for c in changes]
+            return mean(changes, None)
         voice = self._voice(name)
         base = self._gram(self._sketch.grams[voice]) if self._sketch and voice else None
-        return self._merge(changes, base, **self._settings)
+        return method(changes, base, **settings)
 
     def _change_of(self, name: str, delta: Delta) -> Change:
         found = self._change(name, delta, self.base(name))

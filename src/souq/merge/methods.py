@@ -60,6 +60,7 @@ class Change:
     left: Float | None
     right: Float
     gram: Sketch | None
+    weight: float = 1.0  # how much it counts beside the others, in the methods that are sums
 
     def to(self, right: Float) -> Change:
         """The same left with another right."""
@@ -86,14 +87,15 @@ def merge_method(name: str) -> Callable[[Method], Method]:
 
 @merge_method("mean")
 def mean(changes: Sequence[Change], base: Sketch | None) -> list[Change]:
-    """The plain mean of the changes (model soups, arXiv 2203.05482)."""
-    return [change.to(change.right / len(changes)) for change in changes]
+    """The mean of the changes by their weights, equal unless told (model soups, arXiv 2203.05482)."""
+    everyone = _total(np.array([change.weight for change in changes]))
+    return [change.to(change.right * (change.weight / everyone)) for change in changes]
 
 
 @merge_method("task-arithmetic")
 def task_arithmetic(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0) -> list[Change]:
     """`scale` times the sum of the changes (Editing Models with Task Arithmetic, arXiv 2212.04089)."""
-    return [change.to(change.right * scale) for change in changes]
+    return [change.to(change.right * (scale * change.weight)) for change in changes]
 
 
 @merge_method("covariance")
@@ -107,27 +109,29 @@ def covariance(
     nothing. A change without a sketch cares for every direction alike (G_i = I); where nobody has one the answer is
     the plain mean.
     """
-    voices = [change.gram.unit() for change in changes if change.gram is not None]
-    if not voices:
+    known = [change for change in changes if change.gram is not None]
+    if not known:
         return mean(changes, None)
     s = np.zeros((changes[0].right.shape[1],) * 2)
-    for voice in voices:
-        s += voice.whole()
-    root = balance(s, len(changes) - len(voices), base, base_weight=base_weight, ridge=ridge)
+    for change in known:
+        assert change.gram is not None
+        s += change.weight * change.gram.unit().whole()
+    alike = _total(np.array([change.weight for change in changes if change.gram is None]))
+    root = balance(s, alike, base, base_weight=base_weight, ridge=ridge)
     solved = divided(np.concatenate([heard(change) for change in changes]), root)
     rights = np.split(solved, np.cumsum([len(change.right) for change in changes])[:-1])
     return [change.to(right) for change, right in zip(changes, rights, strict=True)]
 
 
 def heard(change: Change) -> Float:
-    """right (r, n) @ G: what a change says where its inputs live."""
-    return change.right if change.gram is None else change.gram.unit().under(change.right)
+    """right (r, n) @ G by its weight: what a change says where its inputs live."""
+    return change.weight * (change.right if change.gram is None else change.gram.unit().under(change.right))
 
 
-def balance(s: Float, alike: int, base: Sketch | None, *, base_weight: float, ridge: float) -> Balanced:
+def balance(s: Float, alike: float, base: Sketch | None, *, base_weight: float, ridge: float) -> Balanced:
     """The system everybody's sketches make, ready to divide by: its inverse root (n, n), and the scale (n,) it is for.
 
-    s (n, n) is the sum of the unit sketches; `alike` changes have none.
+    s (n, n) is the sum of the unit sketches by weight; `alike` is the weight of the changes that have none.
 
     Raises:
         UsageError: the ridge is too small to solve it.

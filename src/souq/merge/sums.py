@@ -13,7 +13,7 @@ of joining, and taking a part out again leaves no trace. Knows arrays and tensor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ Whole = NDArray[np.int64]
 
 _TOP, _GRAM = 40, 36  # bits after the point; a float64's 53 bits fall on this grid without losing what a merge can feel
 _MOST = 1 << 10  # of one number in one part of N
+UNIT = 1024  # weights are whole multiples of 1 / UNIT
 MEMBERS = 4096  # at most: 2^12 parts of 2^10 on a grid of 2^-40 fill an int64
 _MASK = (1 << 128) - 1
 
@@ -41,6 +42,8 @@ class Tally:
 
     count: int = 0  # contributions that change it
     known: int = 0  # of them, with a sketch
+    mass: int = 0  # their weights together, in UNIT parts of 1
+    alike: int = 0  # the weights of those without a sketch
     who: int = 0  # names N: these contributions
     heard: int = 0  # names S: these sketches
 
@@ -54,6 +57,8 @@ class Tally:
         return Tally(
             self.count + sign * other.count,
             self.known + sign * other.known,
+            self.mass + sign * other.mass,
+            self.alike + sign * other.alike,
             (self.who + sign * other.who) & _MASK,
             (self.heard + sign * other.heard) & _MASK,
         )
@@ -83,14 +88,14 @@ def part(change: Change) -> Whole:
     Raises:
         Hostile: not finite, or beyond what any honest change comes near.
     """
-    right = heard(change) if change.right.ndim == 2 else change.right
+    right = heard(change) if change.right.ndim == 2 else change.weight * change.right
     wide = right if change.left is None else matmul(change.left, right)
     return _whole(wide * 2.0**_TOP, _MOST * 2.0**_TOP)
 
 
-def gram_part(sketch: Sketch) -> Whole:
-    """The lower triangle of the unit sketch on its grid, row by row."""
-    return _whole(triangle(sketch.unit().whole()) * 2.0**_GRAM, 2.0 ** (62 - 12))
+def gram_part(sketch: Sketch, weight: float = 1.0) -> Whole:
+    """The lower triangle of the unit sketch by its weight, on its grid, row by row."""
+    return _whole(triangle(sketch.unit().whole()) * (weight * 2.0**_GRAM), 2.0 ** (62 - 12))
 
 
 def _whole(x: Float, most: float) -> Whole:
@@ -130,9 +135,11 @@ class Sums:
         left: Mapping[Digest, Delta],
         change: Callable[[str, Delta], Change],
         sketch: Callable[[Gram], Sketch] | None,
+        weights: Mapping[Digest, float] | None = None,
     ) -> None:
-        self.kept, self._change, self._sketch = kept, change, sketch
-        self._moves = [(1, joined[who]) for who in sorted(joined)] + [(-1, left[who]) for who in sorted(left)]
+        self.kept, self._change, self._sketch, self._weights = kept, change, sketch, dict(weights or {})
+        self._moves = [(1, who, joined[who]) for who in sorted(joined)]
+        self._moves += [(-1, who, left[who]) for who in sorted(left)]
         self.members = (kept.members | joined.keys()) - left.keys()
         if len(self.members) > MEMBERS:
             raise Hostile(f"{len(self.members):,} contributions; the most is {MEMBERS:,}")
@@ -147,18 +154,25 @@ class Sums:
 
     def _tally(self, who: Digest, delta: Delta, name: str) -> Tally:
         gram = delta.gram_of(name) if self._sketch else None
-        return Tally(1, int(gram is not None), _hash(who), _hash(f"{gram.factor} {gram.diag}") if gram else 0)
+        weight = self.weight(who)
+        heard = _hash(f"{gram.factor} {gram.diag} {weight}") if gram else 0
+        return Tally(1, int(gram is not None), weight, 0 if gram else weight, _hash(f"{who} {weight}"), heard)
+
+    def weight(self, who: Digest) -> int:
+        """In parts of 1 / UNIT."""
+        return round(self._weights.get(who, 1.0) * UNIT)
 
     def moved(self, name: str) -> int:
         """How many contributions are read for a tensor; the rest comes out of what was kept."""
-        return sum(name in delta.parts for _, delta in self._moves)
+        return sum(name in delta.parts for _, _, delta in self._moves)
 
     def top(self, name: str) -> Whole:
         """N of a tensor, its shape."""
         total = self.kept.top(name) if name in self.kept.tallies else None
-        for sign, delta in self._moves:
+        for sign, who, delta in self._moves:
             if name in delta.parts:
-                total = _added(total, sign, part(self._change(name, delta)))
+                change = replace(self._change(name, delta), weight=self.weight(who) / UNIT)
+                total = _added(total, sign, part(change))
         assert total is not None
         return total
 
@@ -166,10 +180,10 @@ class Sums:
         """S of a tensor's known sketches, its lower triangle row by row."""
         before = self.kept.tallies.get(name)
         total = self.kept.gram(name) if before and before.known else None
-        for sign, delta in self._moves:
+        for sign, who, delta in self._moves:
             gram = delta.gram_of(name) if name in delta.parts else None
             if gram is not None and self._sketch is not None:
-                total = _added(total, sign, gram_part(self._sketch(gram)))
+                total = _added(total, sign, gram_part(self._sketch(gram), self.weight(who) / UNIT))
         assert total is not None
         return total
 
