@@ -361,8 +361,9 @@ def test_nobody_changes_how_main_merges_alone(bazaar):
     with pytest.raises(Refused, match="no setting"):
         pulls.amend(repo, number, replace(draft, merge={"method": "covariance", "rigde": 2.0}), who)
     weighed = {"method": "covariance", "weights": {pulls.get(repo, number).offer.slug: 2.0}}
-    pulls.amend(repo, number, replace(draft, merge=weighed), who)
-    before = build(bazaar.main("adil"), pulls.get(repo, number).offer).lock
+    offer = pulls.amend(repo, number, replace(draft, merge=weighed), who).offer
+    pulls.bring(repo, bazaar.main("adil"), offer)
+    before = build(bazaar.main("adil"), offer).lock
     bazaar.land(number)
 
     main = bazaar.main("adil")
