@@ -4,16 +4,24 @@ Every merged model is scored on each contributor's held-out cases, the protected
 Each method but the default is tried at several settings and shown at the one that keeps most, which is generous to it.
 
     python bench/retention.py FOLDER [METHOD …]      # FOLDER holds what was made and measured before
+    python bench/retention.py FOLDER rebase NAME …   # the default, after these were rebased one after another
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bazaar import SUITE, Bazaar, Found, open_bazaar
+from contributors import contributors
 from machine import describe
+from souq import deltas
+from souq.lab import rebase
+from souq.lab.packing import sequences_of
+from souq.lab.sketching import nats
+from souq.snapshot import model_files
 
 GRID: dict[str, list[dict[str, Any]]] = {
     "covariance": [{}],
@@ -53,6 +61,29 @@ def line(bazaar: Bazaar, name: str, found: Found) -> str:
     )
 
 
+def rebased(bazaar: Bazaar, names: list[str]) -> Found:
+    """The default merge, after `souq pr rebase`'s work for some contributions, with their own rows."""
+    skills = {skill.name: skill for skill in contributors()}
+    for name in names:
+        path = bazaar.folder / f"{'-'.join([name, 'after', *names[: names.index(name)]])}.rebased.delta"
+        if not path.is_file():
+            lm = rebase.graft(model_files(bazaar.main), bazaar.fold(), name, "covariance")
+            passages = [sequences_of(lm, dict(row)) for row in skills[name].rows]
+            before = nats(lm, passages)
+            rate = 0.5 * float(skills[name].training["lr"])
+            rebase.train(lm, passages, epochs=1, lr=rate, batch=16)
+            print(f"  {name}: its rows in the merge, nats {before:.4f} -> {nats(lm, passages):.4f}", flush=True)
+            made, tensors = deltas.from_adapter(rebase.factors_of(lm), bazaar.main)
+            old = bazaar.deltas[name]
+            grams = {r.digest: bazaar.repo.store.get(r.digest) for g in old.grams.values() for r in (g.factor, g.diag)}
+            deltas.write_delta(path, replace(made, grams=old.grams, inputs=old.inputs), tensors | grams)
+        made, tensors = deltas.read_delta(path)
+        deltas.keep(made, tensors, bazaar.main)
+        bazaar.deltas[name] = made
+    fold = bazaar.fold()
+    return bazaar.score("-".join(["rebased", *names]), fold, fold.changed)
+
+
 def main() -> None:
     folder, methods = Path(sys.argv[1]), sys.argv[2:] or list(GRID)
     print(describe())
@@ -68,6 +99,12 @@ def main() -> None:
     print(
         f"{'method at its best setting':44} {'pooled':>6} {'worst':>6} {'':12} {'capit':>6} {'arith':>6} {'prose':>6} {'unseen':>6}"
     )
+    if methods[0] == "rebase":
+        print(line(bazaar, "covariance", bazaar.score("covariance", fold := bazaar.fold(), fold.changed)))
+        found = rebased(bazaar, methods[1:])
+        print(line(bazaar, f"covariance, {' '.join(methods[1:])} rebased", found))
+        print({name: round(share, 3) for name, share in bazaar.kept(found)[1].items()})
+        return
     for method in methods:
         best: tuple[float, str, Found] | None = None
         for settings in GRID[method]:
