@@ -118,6 +118,7 @@ def _make(snapshot: Snapshot, extra: Offer | None, shelf: Shelf, folder: Path, p
         if not damaged:
             raise
     if damaged:  # what was kept cannot be trusted: a cache may be damaged, a model may not
+        shelf.clear()
         Making(snapshot, base, extra, shelf, Kept(), {}).write(folder, progress)
     shelf.tidy()
 

@@ -94,7 +94,7 @@ class Shelf:
         for former in self.former():
             members = frozenset(former.made.members)
             leaving = members - wanted
-            if former.made.sums != sums or len(members ^ wanted) >= cost or not self._whole(former.made):
+            if former.made.sums != sums or len(members ^ wanted) > cost or not self._whole(former.made):
                 continue
             try:
                 deltas = {who: parse_delta((self._delta(who)).read_text()) for who in leaving}
@@ -151,6 +151,11 @@ class Shelf:
         """Write down what joined, so that it can leave when nobody has it any more."""
         for who, delta in joined.items():
             self._delta(who).write_text(format_delta(delta))
+
+    def clear(self) -> None:
+        """Throw away all sums."""
+        for path in self._sums.glob("*.npy"):
+            path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Throw away the sums of all but the newest builds."""
