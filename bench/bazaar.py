@@ -160,8 +160,9 @@ def open_bazaar(folder: Path) -> Bazaar:
             (folder / "rows.jsonl").write_bytes(skill.jsonl())
             made, tensors = deltas.from_adapter(open_adapter(folder / "people" / skill.name), bazaar.main)
             sketched = sketching.of_change(bazaar.main, made, tensors, folder / "rows.jsonl", rank=64)
-            learned = sketching.learned(bazaar.main, made, tensors, folder / "rows.jsonl")
-            deltas.write_delta(path, *deltas.with_sketch(made, tensors, *sketched), {"learned": learned})
+            learned = sketching.learned(bazaar.main, made, tensors, folder / "rows.jsonl") | {"felt": sketched.felt}
+            whole = deltas.with_sketch(made, tensors, sketched.groups, sketched.inputs)
+            deltas.write_delta(path, *whole, {"learned": learned})
             print(f"{skill.name}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
         made, tensors = deltas.read_delta(path)
         deltas.keep(made, tensors, bazaar.main)

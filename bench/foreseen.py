@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from bazaar import Bazaar, open_bazaar
 from machine import describe
 from souq.deltas import read_recipe
-from souq.merge.conflicts import FRAIL, Learned, foresee, kept
+from souq.merge.conflicts import Learned, foresee, kept
 
 MERGES: list[tuple[str, dict[str, Any], int]] = [  # method, settings, every how many contributions
     ("covariance", {}, 1),
@@ -38,9 +38,9 @@ def measure(bazaar: Bazaar, method: str, settings: dict[str, Any], step: int) ->
     found = bazaar.score(told, fold, fold.changed)
     rows = []
     for name in names:
-        told_learned = read_recipe(bazaar.folder / f"{name}.delta").get("learned", {})
-        frailty = Learned(told_learned["before"], told_learned["after"]).frailty if told_learned else FRAIL
-        rows.append((name, ahead.loss(name), kept(ahead.loss(name), frailty), bazaar.kept_nats(found, name)))
+        learned = Learned(**read_recipe(bazaar.folder / f"{name}.delta")["learned"])
+        foreseen = kept(ahead.loss(name), ahead.costs[name], learned)
+        rows.append((name, ahead.loss(name), foreseen, bazaar.kept_nats(found, name)))
     return rows
 
 

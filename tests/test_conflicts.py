@@ -89,9 +89,9 @@ def test_what_is_merged_as_it_came_loses_nothing():
     """One contribution, merged whole, keeps all; one that is dropped keeps none."""
     a = low(0)
 
-    assert c.kept(c.lost([a], a).ratio) == 1.0
+    assert c.kept(c.lost([a], a).ratio, 0.0, None) == 1.0
     assert c.lost([a.to(a.right * 0)], a).ratio == pytest.approx(1.0)
-    assert c.kept(1.0, c.Learned(before=2.0, after=0.0).frailty) == 0.0
+    assert c.kept(1.0, 0.0, c.Learned(before=2.0, after=0.0)) == 0.0
 
 
 def test_the_one_who_causes_the_loss_is_named():
@@ -112,3 +112,12 @@ def test_the_one_who_causes_the_loss_is_named():
     assert causes[against] > 5 * abs(causes[other])
     assert foreseen.worst(me) == ["w.weight"]
     assert set(c.foresee(fold, [against]).lost) == {me, other}
+
+
+def test_the_surer_the_answers_the_less_a_merge_can_cost():
+    """More felt, dearer: the forecast falls with what was moved and with how much the answers depend on it."""
+    told = [c.kept(0.1, cost, c.Learned(2.0, 0.5, felt)) for cost in (0.01, 0.1) for felt in (0.01, 1.0)]
+
+    assert 1 > told[0] > told[1] > 0
+    assert told[0] > told[2] > told[3] > 0
+    assert c.kept(0.0, 0.0, c.Learned(2.0, 0.5, 1.0)) == 1

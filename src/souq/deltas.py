@@ -24,7 +24,7 @@ from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.snapshot import Snapshot
 from souq.store import Store
-from souq.tensorfile import open_tensors, write_tensors
+from souq.tensorfile import TensorFile, open_tensors, write_tensors
 from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, format_delta, parse_delta
 
 Tensors = dict[Digest, Array]
@@ -134,7 +134,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         Hostile: too long, or not TOML.
     """
-    return _recipe(open_tensors(path).metadata.get("recipe", ""), path.name)
+    return _recipe(_open(path).metadata.get("recipe", ""), path.name)
 
 
 def _recipe(text: str, where: str) -> dict[str, Any]:
@@ -153,12 +153,7 @@ def read_delta(path: Path) -> tuple[Delta, Tensors]:
         NotFound: no such file.
         Hostile: not a `.delta`, or a tensor that is not what its name says.
     """
-    if not path.is_file():
-        raise NotFound(f"no file {path}", hint="make one with `souq delta make --from FOLDER --out FILE.delta`")
-    try:
-        held = open_tensors(path)
-    except Hostile as error:
-        raise Hostile(f"{path.name} is not a .delta: {error}", hint="make one with `souq delta make`") from error
+    held = _open(path)
     text = held.metadata.get("souq")
     if text is None:
         raise Hostile(f"{path.name} is safetensors but not a .delta", hint="give its folder to `souq delta make`")
@@ -171,6 +166,15 @@ def read_delta(path: Path) -> tuple[Delta, Tensors]:
         if TensorRef.of(tensors[ref.digest]) != ref:
             raise Hostile(f"{path.name}: tensor {ref.digest[:15]}… is not what its name says")
     return delta, tensors
+
+
+def _open(path: Path) -> TensorFile:
+    if not path.is_file():
+        raise NotFound(f"no file {path}", hint="make one with `souq delta make --from FOLDER --out FILE.delta`")
+    try:
+        return open_tensors(path)
+    except Hostile as error:
+        raise Hostile(f"{path.name} is not a .delta: {error}", hint="make one with `souq delta make`") from error
 
 
 def keep(delta: Delta, tensors: Tensors, main: Snapshot, progress: Progress = quiet) -> None:

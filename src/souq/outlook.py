@@ -12,10 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from html import escape
-from typing import Any
 
 from souq.merge import Fold
-from souq.merge.conflicts import FRAIL, Foreseen, Learned, causes, foresee, kept, meeting, total
+from souq.merge.conflicts import Foreseen, Learned, Meeting, causes, foresee, kept, meeting, total
 from souq.merge.methods import Change
 from souq.progress import Progress, quiet
 from souq.records import Contribution, Digest, Record
@@ -64,7 +63,13 @@ def outlook(fold: Fold, who: Digest, offers: Mapping[Digest, Offer], progress: P
     blame = causes(fold, who, found, progress)
     pairs = _pairs(fold, who, progress)
     met = [
-        _met(offers[other], meeting(pairs[other]), blame.get(other, 0.0), found.loss(other), without.loss(other))
+        _met(
+            offers[other],
+            meeting(pairs[other]),
+            blame.get(other, 0.0),
+            _kept(found, other, offers[other]),
+            _kept(without, other, offers[other]),
+        )
         for other in fold.deltas
         if other != who
     ]
@@ -72,7 +77,7 @@ def outlook(fold: Fold, who: Digest, offers: Mapping[Digest, Offer], progress: P
     worst = {name: found.lost[who][name].part / whole for name in found.worst(who)} if whole > 0 else {}
     return Outlook(
         slug=offers[who].slug,
-        kept=kept(found.loss(who), frailty(offers[who].contribution)),
+        kept=_kept(found, who, offers[who]),
         lost=found.loss(who),
         worst=worst,
         met=tuple(sorted(met, key=lambda other: (-other.blame, other.slug))),
@@ -80,11 +85,14 @@ def outlook(fold: Fold, who: Digest, offers: Mapping[Digest, Offer], progress: P
     )
 
 
-def _met(offer: Offer, how: Any, blame: float, loss: float, before: float) -> Met:
-    frail = frailty(offer.contribution)
+def _kept(found: Foreseen, who: Digest, offer: Offer) -> float:
+    return kept(found.loss(who), found.costs[who], learned(offer.contribution))
+
+
+def _met(offer: Offer, how: Meeting, blame: float, now: float, before: float) -> Met:
     return Met(
         slug=offer.slug, tensors=how.tensors, signs=how.signs, inputs=how.inputs, outputs=how.outputs, cosine=how.cosine,
-        blame=blame, kept=kept(loss, frail), before=kept(before, frail),
+        blame=blame, kept=now, before=before,
     )  # fmt: skip
 
 
@@ -106,17 +114,12 @@ def _pairs(fold: Fold, who: Digest, progress: Progress) -> dict[Digest, list[tup
 def learned(contribution: Contribution) -> Learned | None:
     """What its author measured at `souq delta make --data`; None where nobody did or nothing was learned."""
     told = contribution.recipe.get("learned")
-    found = [told.get(key) for key in ("before", "after")] if isinstance(told, dict) else []
+    found = [told.get(key) for key in ("before", "after", "felt")] if isinstance(told, dict) else []
     values = [float(value) for value in found if isinstance(value, int | float)]
-    if len(values) != 2 or not 0 <= values[1] < values[0] < float("inf"):
+    if len(values) < 2 or not 0 <= values[1] < values[0] < float("inf"):
         return None
-    return Learned(*values)
-
-
-def frailty(contribution: Contribution) -> float:
-    """How much it minds being moved: measured, or as is usual."""
-    found = learned(contribution)
-    return found.frailty if found else FRAIL
+    felt = values[2] if len(values) > 2 and 0 < values[2] < float("inf") else 0.0
+    return Learned(values[0], values[1], felt)
 
 
 def layer_of(name: str) -> str:

@@ -59,9 +59,9 @@ def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool
         if data is not None:
             from souq.lab import sketching
 
-            groups, inputs = sketching.of_change(main, made, tensors, data, rank=rank, progress=progress)
-            recipe["learned"] = sketching.learned(main, made, tensors, data, progress)
-            made, tensors = deltas.with_sketch(made, tensors, groups, inputs)
+            found = sketching.of_change(main, made, tensors, data, rank=rank, progress=progress)
+            recipe["learned"] = sketching.learned(main, made, tensors, data, progress) | {"felt": found.felt}
+            made, tensors = deltas.with_sketch(made, tensors, found.groups, found.inputs)
     deltas.write_delta(target, made, tensors, recipe)
     kinds = sorted({part.kind for part in made.parts.values()})
     value = {

@@ -154,7 +154,12 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     state = pull.state(main)
     decision = pulls.decision(repo, number) if state == "open" else None
     c = pull.offer.contribution
-    ahead = _forecast(main, pull, state) if forecast and c.kind == "weights" and state != "closed" else None
+    ahead = None
+    if forecast and c.kind == "weights" and state != "closed":
+        try:
+            ahead = _forecast(main, pull, state)
+        except SouqError as error:  # what cannot be forecast can still be looked at
+            done(f"no forecast: {error}")
     value = {
         "number": number, "state": state, "digest": pull.offer.digest, "contribution": c, "forecast": ahead,
         "checked": checked, "votes": votes, "missing": decision.missing if decision is not None else (),

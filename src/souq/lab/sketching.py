@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,16 @@ Groups = dict[str, tuple[Array, Array, int]]
 """Group -> (factor (k, n) float16, diag (n,) float32, tokens): G ~ factor.T @ factor + diag."""
 
 _LEAST = 1e-4  # of the layer that matters most: what float16 can still tell
+
+
+class Sketched(NamedTuple):
+    """What a sketch found; `felt` is what the largest of its groups is scaled by, a mean over tokens."""
+
+    groups: Groups
+    inputs: dict[str, str]
+    felt: float
+
+
 MOST_ROWS = 96  # a sketch settles quickly: 96 examples were enough in DESIGN.md's measurement
 
 
@@ -40,8 +50,8 @@ def sketch(
     rank: int = 64,
     only: Sequence[str] | None = None,
     progress: Progress = quiet,
-) -> tuple[Groups, dict[str, str]]:
-    """The sketches of every linear layer's input, and which tensor reads which: tensor name -> group.
+) -> Sketched:
+    """The sketches of every linear layer's input, which tensor reads which (tensor name -> group), and their scale.
 
     Layers that read the same tensor (q, k, v; gate, up) share one. `only` keeps the tensors named.
     """
@@ -69,7 +79,9 @@ def sketch(
         for hook in hooks:
             hook.remove()
     progress("sketch tokens", total, total)
-    return {group: _compress(gram, rank, tokens) for group, gram in watch.grams()}, watch.inputs
+    most = watch.most
+    groups = {group: _compress(gram, rank, tokens) for group, gram in watch.grams(most)}
+    return Sketched(groups, watch.inputs, most / max(tokens, 1))
 
 
 class _Watch:
@@ -107,16 +119,20 @@ class _Watch:
             self._sums[group] = found if held is None else [a + b for a, b in zip(held, found, strict=True)]
         self._now = {}
 
-    def grams(self) -> Iterator[tuple[str, Any]]:
+    @property
+    def most(self) -> float:
+        """The largest group's sum of squared gradient norms by squared inputs, a mean over inputs."""
+        return max((float(felt.diagonal().mean()) for _, felt in self._sums.values()), default=0.0)
+
+    def grams(self, most: float) -> Iterator[tuple[str, Any]]:
         """Each group's two halves (n, n), alike in size, together as large as the loss depends on the group.
 
         A merge looks at shapes alone; a forecast of what it costs must know which layer matters (merge/conflicts.py).
         """
-        levels = {group: [float(half.diagonal().mean()) for half in halves] for group, halves in self._sums.items()}
-        most = max((felt for _, felt in levels.values()), default=0.0) or 1.0
         for group, halves in self._sums.items():
-            told = [half / level for half, level in zip(halves, levels[group], strict=True) if level > 0]
-            weight = max(levels[group][1] / most, _LEAST)
+            levels = [float(half.diagonal().mean()) for half in halves]
+            told = [half / level for half, level in zip(halves, levels, strict=True) if level > 0]
+            weight = max(levels[1] / most, _LEAST) if most > 0 else 1.0
             yield group, weight * sum(told) / len(told) if told else halves[0]
 
 
@@ -136,7 +152,7 @@ def _compress(gram: Any, rank: int, tokens: int) -> tuple[Array, Array, int]:
 
 def of_change(
     main: Snapshot, delta: Delta, tensors: Mapping[str, Array], data: Path, *, rank: int, progress: Progress = quiet
-) -> tuple[Groups, dict[str, str]]:
+) -> Sketched:
     """The sketch of a contribution: its own data through the base with its own change."""
     lm = _with(main, delta, tensors)
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)

@@ -153,10 +153,15 @@ def _energy(change: Change, sketch: Sketch) -> float:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a contribution's own rows cost it, in nats a token of the answers: with the base, and with its change."""
+    """What a contribution's own rows cost it, in nats a token of the answers: with the base, and with its change.
+
+    `felt` is how much that cost depends on the layer it depends on most: the mean of squared gradient norms by squared
+    inputs that its sketches are scaled against (lab/sketching.py), 0 where nobody measured.
+    """
 
     before: float
     after: float
+    felt: float = 0.0
 
     @property
     def frailty(self) -> float:
@@ -165,15 +170,19 @@ class Learned:
 
 
 FRAIL = 0.1  # where nobody measured: the median of ten contributions to a real model was 0.12
+_CALIBRATED = 25.0  # lost share of what was learned, for a small cost: the middle of ten measured ones
 
 
-def kept(loss: float, frailty: float = FRAIL) -> float:
-    """The share of what a contribution learned that the merge is expected to keep; below 0 it does harm.
+def kept(loss: float, cost: float, learned: Learned | None) -> float:
+    """The share of what a contribution learned that the merge is expected to keep.
 
-    1 - q (h + q^4): while the merged change is near (q small) the loss of nats grows with q and with how uncertain the
-    answers were; far away everything learned is gone. Fitted and checked in decisions/conflicts.md.
+    Where its author measured how much its answers depend on its layers: exp(-c felt cost / gain), the second-order rise
+    of its loss (half the Fisher information's quadratic form) over what it gained. Else 1 - q (h + q^4) with q = `loss`
+    and h its frailty: below 0 it does harm. Fitted and checked in decisions/conflicts.md.
     """
-    return 1.0 - loss * (frailty + loss**4)
+    if learned is not None and learned.felt > 0:
+        return float(np.exp(-_CALIBRATED * learned.felt * cost / (learned.before - learned.after)))
+    return 1.0 - loss * ((learned.frailty if learned else FRAIL) + loss**4)
 
 
 @dataclass(frozen=True)
@@ -209,6 +218,7 @@ class Foreseen:
     """What a merge is expected to do to the contributions in it."""
 
     lost: Mapping[Digest, Mapping[str, Share]]  # contribution -> tensor -> what is lost of its change there
+    costs: Mapping[Digest, float]  # contribution -> sum over its matrices of |(D - d) G^1/2|^2 / rows of the matrix
 
     def loss(self, who: Digest) -> float:
         """Over all tensors."""
@@ -229,6 +239,7 @@ def foresee(
     """
     names, absent = only or fold.changed, set(without)
     found: dict[Digest, dict[str, Share]] = {who: {} for who in fold.deltas if who not in absent}
+    costs = dict.fromkeys(found, 0.0)
     for done, name in enumerate(names):
         progress("foresee tensors", done, len(names))
         changes = {who: change for who, change in fold.changes(name).items() if who not in absent}
@@ -237,8 +248,9 @@ def foresee(
         merged = fold.merged(name, list(changes.values()))
         for who, change in changes.items():
             found[who][name] = lost(merged, change)
+            costs[who] += found[who][name].part / len(change.right if change.left is None else change.left)
     progress("foresee tensors", len(names), len(names))
-    return Foreseen(found)
+    return Foreseen(found, costs)
 
 
 def causes(fold: Fold, who: Digest, foreseen: Foreseen, progress: Progress = quiet) -> dict[Digest, float]:

@@ -142,7 +142,5 @@ def sketch(source: Source, base: Digest, progress: Progress = quiet) -> tuple[De
 
     lm = lab_model.load(source.files, source.weights)
     texts = [text for _, text in passages()[PASSAGES : PASSAGES + SKETCH_PASSAGES]]
-    groups, inputs = of_passages(
-        lm, [Passage(lm.encode(text), 1) for text in texts], rank=SKETCH_RANK, progress=progress
-    )
-    return with_sketch(Delta(base, {}), {}, groups, inputs)
+    found = of_passages(lm, [Passage(lm.encode(text), 1) for text in texts], rank=SKETCH_RANK, progress=progress)
+    return with_sketch(Delta(base, {}), {}, found.groups, found.inputs)
