@@ -31,7 +31,7 @@ from souq.lab import sketching
 from souq.merge import Fold
 from souq.records import Record
 from souq.repo import Repo
-from souq.snapshot import Snapshot, model_files
+from souq.snapshot import Snapshot, base_files
 from souq.sources import open_adapter, open_source
 from souq.start import Beginning, init
 from souq.weights import Checkpoint, Delta, lock_digest
@@ -71,7 +71,7 @@ class Bazaar:
 
     @cached_property
     def _lm(self) -> Any:
-        return lab_model.load(model_files(self.main), Stored(self.main.base, self.repo.store))
+        return lab_model.load(base_files(self.main), Stored(self.main.base, self.repo.store))
 
     def fold(
         self, method: str = "covariance", only: Iterable[str] | None = None, *, base: bool = True, **settings: Any

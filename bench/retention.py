@@ -21,7 +21,7 @@ from souq import deltas
 from souq.lab import rebase
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
-from souq.snapshot import model_files
+from souq.snapshot import base_files
 
 GRID: dict[str, list[dict[str, Any]]] = {
     "covariance": [{}],
@@ -67,7 +67,7 @@ def rebased(bazaar: Bazaar, names: list[str]) -> Found:
     for name in names:
         path = bazaar.folder / f"{'-'.join([name, 'after', *names[: names.index(name)]])}.rebased.delta"
         if not path.is_file():
-            lm = rebase.graft(model_files(bazaar.main), bazaar.fold(), name, "covariance")
+            lm = rebase.graft(base_files(bazaar.main), bazaar.fold(), name, "covariance")
             passages = [sequences_of(lm, dict(row)) for row in skills[name].rows]
             before = nats(lm, passages)
             rate = 0.5 * float(skills[name].training["lr"])

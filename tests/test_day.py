@@ -18,7 +18,7 @@ from souq.governance import read_policy
 from souq.lab import model as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
-from souq.snapshot import Snapshot, model_files
+from souq.snapshot import Snapshot
 from souq.verify import verify
 from souq.weights import lock_digest
 from tests.bazaar import rows
@@ -319,7 +319,8 @@ def test_a_rebase_teaches_it_to_live_with_the_others(bazaar):
     assert after.digest == told["digest"] != before.digest
     assert (after.slug, after.delta.grams) == (before.slug, before.delta.grams)
     main, repo = bazaar.main("adil"), bazaar.repo("adil")
-    lm = lab_model.load(model_files(main), build(main, after).weights)
+    built = build(main, after)
+    lm = lab_model.load(built.files, built.weights)
     read = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
     assert abs(nats(lm, read) - told["after"]) < 0.02 * told["before"] + 0.01
     assert not pulls.read_votes(pulls.get(repo, number), read_policy(main.policy_text))

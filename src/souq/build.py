@@ -23,15 +23,16 @@ from souq.card import card
 from souq.errors import UsageError
 from souq.making import Making, folded, sums_of
 from souq.merge import Fold
+from souq.merge.grow import Larger, grow
 from souq.merge.sums import Kept
 from souq.progress import Progress, quiet
 from souq.records import Recipe, digest
 from souq.repo import Repo
 from souq.shelf import Made, Shelf
-from souq.snapshot import Offer, Snapshot, model_files
+from souq.snapshot import Offer, Snapshot, base_files, model_files
 from souq.store import Store
-from souq.tensorfile import open_tensors, write_tensors
-from souq.weights import Array, Checkpoint, Lock, TensorRef, format_lock, parse_lock, tensor_digest
+from souq.tensorfile import Layout, open_tensors, write_tensors
+from souq.weights import Array, Checkpoint, Delta, Load, Lock, TensorRef, format_lock, parse_lock, tensor_digest
 
 
 class Stored(Mapping[str, Array]):
@@ -57,6 +58,8 @@ class Built:
     recipe: Recipe
     lock: Lock
     folder: Path
+    files: Mapping[str, bytes]
+    """config.json, the tokenizer and its chat template."""
 
     @property
     def path(self) -> Path:
@@ -82,14 +85,39 @@ def fold(snapshot: Snapshot, extra: Offer | None = None) -> Fold:
     return folded(snapshot, Stored(snapshot.base, snapshot.repo.store), snapshot.deltas(extra), extra=extra)
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model in pieces: the files beside its weights, its tensors, and their dtypes and shapes."""
+
+    files: Mapping[str, bytes]
+    weights: Checkpoint
+    layout: Layout
+
+
+def applied(main: Snapshot, delta: Delta, load: Load) -> Model:
+    """The base with one change and nothing else."""
+    merged = Fold(Stored(main.base, main.repo.store), {"b3:" + "0" * 64: delta}, load, method="mean")
+    grown = grow(main.base, base_files(main), [delta])
+    return Model(grown.files, Larger(merged, grown, load), grown.layout)
+
+
 def model_lock(snapshot: Snapshot, progress: Progress = quiet) -> Lock:
     """What a commit builds to, computed and not read: every tensor's digest."""
-    merged, lock = fold(snapshot), dict(snapshot.base)
-    for done, name in enumerate(merged.changed):
-        progress("rebuild", done, len(merged.changed))
-        lock[name] = TensorRef.of(merged[name])
-    progress("rebuild", len(merged.changed), len(merged.changed))
+    merged, grown = fold(snapshot), snapshot.grown()
+    whole = Larger(merged, grown, snapshot.repo.store.get)
+    changed, lock = set(merged.changed), Lock()
+    for done, name in enumerate(whole):
+        progress("rebuild", done, len(whole))
+        own = grown.own(name)
+        lock[name] = snapshot.base[own] if own is not None and own not in changed else TensorRef.of(whole[name])
+    progress("rebuild", len(whole), len(whole))
     return lock
+
+
+def moved(snapshot: Snapshot, lock: Lock) -> list[str]:
+    """The tensors of a commit's model that are not the base's own."""
+    grown, base = snapshot.grown(), snapshot.base
+    return [name for name, ref in lock.items() if (own := grown.own(name)) is None or base[own] != ref]
 
 
 def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet) -> Built:
@@ -104,7 +132,7 @@ def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = q
     with FileLock(shelf.builds / "lock"):
         if not (folder / "model.lock").is_file():
             _make(snapshot, extra, shelf, folder, progress)
-    return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder)
+    return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder, model_files(snapshot, extra))
 
 
 def _make(snapshot: Snapshot, extra: Offer | None, shelf: Shelf, folder: Path, progress: Progress) -> None:
@@ -124,17 +152,15 @@ def _make(snapshot: Snapshot, extra: Offer | None, shelf: Shelf, folder: Path, p
 
 
 class _Watched(Mapping[str, Array]):
-    """A checkpoint that writes down each tensor's digest as it passes."""
+    """A checkpoint that says how far its reader is."""
 
     def __init__(self, inner: Checkpoint, progress: Progress) -> None:
-        self._inner, self._progress = inner, progress
-        self.lock: Lock = {}
+        self._inner, self._progress, self._read = inner, progress, 0
 
     def __getitem__(self, name: str) -> Array:
-        self._progress("build", len(self.lock), len(self._inner))
-        array = self._inner[name]
-        self.lock[name] = TensorRef.of(array)
-        return array
+        self._progress("build", self._read, len(self._inner))
+        self._read += 1
+        return self._inner[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._inner)
@@ -152,20 +178,20 @@ def export(snapshot: Snapshot, out: Path, progress: Progress = quiet) -> Built:
     refuse_full(out)
     built = build(snapshot, progress=progress)
     with _whole_folder(out) as partial:
-        _model_files(snapshot, partial)
+        _write_files(built.files, partial)
         shutil.copyfile(built.path, partial / "model.safetensors")
         (partial / "model.lock").write_text(format_lock(built.lock))
         (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe))
     return built
 
 
-def export_weights(snapshot: Snapshot, weights: Checkpoint, out: Path, progress: Progress = quiet) -> None:
-    """Any checkpoint of this base's shape as such a folder."""
+def export_model(model: Model, out: Path, progress: Progress = quiet) -> None:
+    """Any model as such a folder."""
     refuse_full(out)
     with _whole_folder(out) as partial:
-        _model_files(snapshot, partial)
-        watched = _Watched(weights, progress)
-        write_tensors(partial / "model.safetensors", watched, {"format": "pt"}, layout=_layout(snapshot.base))
+        _write_files(model.files, partial)
+        watched = _Watched(model.weights, progress)
+        write_tensors(partial / "model.safetensors", watched, {"format": "pt"}, layout=model.layout)
 
 
 def refuse_full(out: Path) -> None:
@@ -187,13 +213,9 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         whole.replace(out)
 
 
-def _model_files(snapshot: Snapshot, folder: Path) -> None:
-    for name, data in model_files(snapshot).items():
+def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, data in files.items():
         (folder / name).write_bytes(data)
-
-
-def _layout(lock: Lock) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {name: (ref.dtype, ref.shape) for name, ref in lock.items()}
 
 
 def differing(claimed: Lock, rebuilt: Lock) -> list[str]:

@@ -11,21 +11,38 @@ sees it.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
 
+from souq.additions import take
 from souq.build import Stored
 from souq.errors import Hostile, NotFound, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.snapshot import Snapshot
+from souq.sources import Source
 from souq.store import Store
 from souq.tensorfile import TensorFile, open_tensors, write_tensors
-from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, format_delta, parse_delta
+from souq.weights import (
+    Array,
+    Delta,
+    Dense,
+    Expert,
+    Gram,
+    Layer,
+    Lora,
+    Part,
+    Sparse,
+    TensorRef,
+    dtype_name,
+    format_delta,
+    parse_delta,
+)
 
 Tensors = dict[Digest, Array]
 Adapter = Mapping[str, tuple[Array, Array, float]]
@@ -59,23 +76,26 @@ def from_adapter(adapter: Adapter, main: Snapshot) -> tuple[Delta, Tensors]:
     return Delta(main.base_digest, parts), bag.tensors
 
 
-def from_checkpoint(weights: Checkpoint, main: Snapshot, progress: Progress = quiet) -> tuple[Delta, Tensors]:
-    """The exact difference of a full fine-tune: for each tensor that moved, positions and values or the whole.
+def from_model(source: Source, main: Snapshot, progress: Progress = quiet) -> tuple[Delta, Tensors]:
+    """The exact difference of a trained model: for each tensor that moved, positions and values or the whole; and
+    the tokens, layers and experts that the base does not have.
 
     Raises:
         UsageError: the folder is another model: other names, shapes or dtypes.
     """
     base, bag, parts = Stored(main.base, main.repo.store), _Bag(), dict[str, Part]()
-    _same_model(weights, main)
+    taken = take(source, main, bag.add)
+    _same_names(taken.base, main)
     for done, name in enumerate(main.base):
         progress("compare", done, len(main.base))
-        new = np.ascontiguousarray(weights[name])
+        new = np.ascontiguousarray(taken.base[name]())
+        _same_kind(name, new, main.base[name])
         if TensorRef.of(new) != main.base[name]:
             parts[name] = _smaller(bag, base[name], new)
     progress("compare", len(main.base), len(main.base))
-    if not parts:
+    if not parts and not taken.new:
         raise UsageError("nothing differs from the base", hint="did you save the fine-tuned weights?")
-    return Delta(main.base_digest, parts), bag.tensors
+    return Delta(main.base_digest, parts, new=taken.new), bag.tensors
 
 
 def _smaller(bag: _Bag, old: Array, new: Array) -> Part:
@@ -87,17 +107,18 @@ def _smaller(bag: _Bag, old: Array, new: Array) -> Part:
     return Dense(value=bag.add(new))
 
 
-def _same_model(weights: Checkpoint, main: Snapshot) -> None:
-    extra = weights.keys() - main.base.keys() - {"lm_head.weight"}  # a tied head may be written out
-    if (absent := main.base.keys() - weights.keys()) or extra:
+def _same_names(names: Collection[str], main: Snapshot) -> None:
+    extra = set(names) - main.base.keys() - {"lm_head.weight"}  # a tied head may be written out
+    if (absent := main.base.keys() - set(names)) or extra:
         example = sorted(absent or extra)[0]
         raise UsageError(f"not a fine-tune of this base: {example} is only on one side", hint="check --from")
-    for name, ref in main.base.items():
-        new = weights[name]
-        if new.shape != ref.shape:
-            raise UsageError(f"not a fine-tune of this base: {name} is {new.shape}, there {ref.shape}")
-        if TensorRef.of(new[:0]).dtype != ref.dtype:
-            raise UsageError(f"{name} is not {ref.dtype} like the base", hint="save the model in the base's dtype")
+
+
+def _same_kind(name: str, new: Array, ref: TensorRef) -> None:
+    if new.shape != ref.shape:
+        raise UsageError(f"not a fine-tune of this base: {name} is {new.shape}, there {ref.shape}")
+    if dtype_name(new.dtype) != ref.dtype:
+        raise UsageError(f"{name} is not {ref.dtype} like the base", hint="save the model in the base's dtype")
 
 
 def with_sketch(delta: Delta, tensors: Tensors, groups: Groups, inputs: Mapping[str, str]) -> tuple[Delta, Tensors]:
@@ -106,13 +127,14 @@ def with_sketch(delta: Delta, tensors: Tensors, groups: Groups, inputs: Mapping[
     A delta that changes nothing keeps them all: that is the base's own voice.
     """
     bag = _Bag()
-    wanted = {name: group for name, group in inputs.items() if name in delta.parts or not delta.parts}
+    silent = not delta.parts and not delta.new
+    wanted = {name: group for name, group in inputs.items() if name in delta.parts or silent}
     grams = {
         group: Gram(factor=bag.add(factor), diag=bag.add(diag), tokens=tokens)
         for group, (factor, diag, tokens) in groups.items()
         if group in wanted.values()
     }
-    return Delta(delta.base, delta.parts, grams, wanted), tensors | bag.tensors
+    return replace(delta, grams=grams, inputs=wanted), tensors | bag.tensors
 
 
 def write_delta(path: Path, delta: Delta, tensors: Tensors, recipe: Mapping[str, Any] | None = None) -> None:
@@ -185,7 +207,18 @@ def keep(delta: Delta, tensors: Tensors, main: Snapshot, progress: Progress = qu
         for name, part in delta.parts.items()
         if isinstance(part, Dense) and name in main.base
     }
+    for title, new in delta.new.items():
+        if (like := _likest(title, main)) is not None and isinstance(new, Layer | Expert):
+            bases[new.value.digest] = like.digest
     for done, (name, array) in enumerate(tensors.items()):
         progress("store", done, len(tensors))
         store.put(array, base=bases.get(name))
     progress("store", len(tensors), len(tensors))
+
+
+def _likest(title: str, main: Snapshot) -> TensorRef | None:
+    """The base's tensor that a new layer's or an expert's was most likely copied from."""
+    kind, _, name = title.partition(" ")
+    place, _, inside = (*name.split(".", 2), "", "")[:3]
+    layer = int(place) - (kind == "layer" and place != "0") if place.isdigit() else 0
+    return main.base.get(f"model.layers.{layer}.{'mlp.' if kind == 'expert' else ''}{inside}")

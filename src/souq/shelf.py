@@ -34,6 +34,7 @@ class Made(Record, frozen=True):
 
     sums: str  # what the sums are sums of: base, and whether sketches are heard
     method: str  # method and settings
+    shape: Digest  # what is made of what: additions make a model larger
     members: tuple[Digest, ...]
     tallies: dict[str, tuple[int, int, int, int, str, str]]
     kept: int = 0  # contributions that were not read

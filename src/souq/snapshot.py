@@ -16,6 +16,7 @@ import msgspec
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import Eval, read_eval
 from souq.merge import check_settings
+from souq.merge.grow import Grown, grow
 from souq.merge.methods import SUMS
 from souq.records import Contribution, Digest, Recipe, Record, digest, digest_files, parse_toml
 from souq.repo import Repo
@@ -129,7 +130,7 @@ class Offer:
 
     def touches(self) -> list[str]:
         """Every path and every tensor this changes on main: what the policy's scopes are asked about."""
-        tensors = sorted(self.delta.parts) if self.delta else []
+        tensors = [*sorted(self.delta.parts), *sorted(self.delta.new)] if self.delta else []
         return sorted([*self.landing(), *(["souq.toml"] if self.merge is not None else [])]) + tensors
 
 
@@ -193,8 +194,8 @@ class Snapshot:
         return {name: found for name, found in self.evals.items() if found.protected or name in fixed}
 
     @cached_property
-    def landed(self) -> dict[str, tuple[Digest, bool]]:
-        """Each landed contribution's digest, and whether it changes weights.
+    def landed(self) -> dict[str, tuple[Digest, str]]:
+        """Each landed contribution's digest, and what it does to the weights: "weights", "grows", or "" for nothing.
 
         Reading a contribution to name it takes longer the more have landed, so what was read once is remembered by
         git's own name of the folder; `fresh` believes no memory.
@@ -206,16 +207,16 @@ class Snapshot:
                 offer = self.offer(slug)
                 note.parent.mkdir(exist_ok=True)
                 partial = note.with_suffix(".part")
-                partial.write_text(f"{offer.digest} {'weights' if 'delta.lock' in offer.files else '-'}")
+                partial.write_text(f"{offer.digest} {_kind(offer.delta) or '-'}")
                 partial.replace(note)
             name, _, kind = note.read_text().partition(" ")
-            found[slug] = (name, kind == "weights")
+            found[slug] = (name, "" if kind == "-" else kind)
         return found
 
     def changing(self, extra: Offer | None = None) -> list[Digest]:
         """The landed contributions that change weights, by digest, sorted, and one more where asked."""
         more = [extra.digest] if extra is not None and extra.delta is not None else []
-        return sorted({*(name for name, weights in self.landed.values() if weights), *more})
+        return sorted({*(name for name, kind in self.landed.values() if kind), *more})
 
     def deltas(self, extra: Offer | None = None, only: Collection[Digest] | None = None) -> dict[Digest, Delta]:
         """Every landed change of weights by its contribution's digest, and one more where asked; no other is read."""
@@ -223,6 +224,12 @@ class Snapshot:
         offers = [self.offers[slug] for slug, (name, _) in self.landed.items() if name in wanted]
         offers += [extra] if extra is not None and extra.digest in wanted else []
         return {offer.digest: offer.delta for offer in offers if offer.delta is not None}
+
+    def grown(self, extra: Offer | None = None) -> Grown:
+        """The larger model that contributions make of the base by what they add; the base where nobody adds anything."""
+        deltas = [self.offers[slug].delta for slug, (_, kind) in self.landed.items() if kind == "grows"]
+        deltas += [extra.delta] if extra is not None else []
+        return grow(self.base, base_files(self), [delta for delta in deltas if delta is not None and delta.new])
 
     def config_with(self, offer: Offer) -> Config:
         """souq.toml as it is once an offer has landed."""
@@ -290,12 +297,21 @@ def _text(files: Mapping[str, bytes], path: str) -> str:
         raise Hostile(f"{path} is not UTF-8 text") from error
 
 
-def model_files(snapshot: Snapshot) -> dict[str, bytes]:
-    """config.json, the tokenizer and its chat template."""
+def _kind(delta: Delta | None) -> str:
+    return "" if delta is None else "grows" if delta.new else "weights"
+
+
+def model_files(snapshot: Snapshot, extra: Offer | None = None) -> dict[str, bytes]:
+    """config.json, the tokenizer and its chat template, as contributions have made them."""
+    return snapshot.grown(extra).files
+
+
+def base_files(snapshot: Snapshot) -> dict[str, bytes]:
+    """The base's config.json, tokenizer and chat template."""
     files = snapshot.repo.files(snapshot.commit, "model")
     if "config.json" not in files:
         raise UsageError("model/config.json is not there", hint="was this made by `souq init`?")
     return files
 
 
-__all__ = ["Config", "Limits", "Offer", "Snapshot", "format_lock", "model_files", "read_config"]
+__all__ = ["Config", "Limits", "Offer", "Snapshot", "base_files", "format_lock", "model_files", "read_config"]

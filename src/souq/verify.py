@@ -15,7 +15,7 @@ from itertools import pairwise
 import msgspec
 
 from souq import releases, signing
-from souq.build import differing, model_lock
+from souq.build import differing, model_lock, moved
 from souq.errors import SouqError
 from souq.governance import Landed, Policy, SignedChecked, SignedVote, read_policy, replay
 from souq.progress import Progress, quiet
@@ -151,12 +151,12 @@ def _rebuild(main: Snapshot, report: Report, progress: Progress) -> None:
     """Every tensor from base and contributions again, against model.lock."""
     try:
         claimed, rebuilt = main.model, model_lock(main, progress)
-        for name in main.base:  # reading is checking: the store compares every digest
-            if rebuilt[name] == main.base[name]:
-                main.repo.store.get(main.base[name].digest)
+        changed = set(moved(main, rebuilt))
+        for name in rebuilt.keys() - changed:  # reading is checking: the store compares every digest
+            main.repo.store.get(rebuilt[name].digest)
     except SouqError as error:
         report.findings.append(str(error))
         return
     report.tensors, report.model = len(rebuilt), lock_digest(rebuilt)
-    report.rebuilt = sum(rebuilt[name] != main.base[name] for name in rebuilt)
+    report.rebuilt = len(changed)
     report.findings += [f"{name} is not what model.lock says" for name in differing(claimed, rebuilt)]

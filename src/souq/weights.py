@@ -11,6 +11,7 @@ never heard of git, disks or people.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 MAX_LOCK = 32 << 20  # bytes of text; about 150,000 tensors
 MAX_ELEMENTS = 1 << 36
+MAX_TOKENS = 10_000  # new ones in one contribution
+MAX_TOKEN = 256  # bytes of UTF-8
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -144,6 +147,39 @@ class Sparse(Record, frozen=True):
 Part = Lora | Dense | Sparse
 
 
+class Rows(Record, frozen=True):
+    """New tokens: value (tokens, n) stands behind the base's own rows of an embedding or a head; some are `special`."""
+
+    tokens: tuple[str, ...]
+    special: tuple[str, ...]
+    value: TensorRef
+    kind = "rows"
+
+
+class Layer(Record, frozen=True):
+    """A tensor of a new layer; `16.0.mlp.up_proj.weight` is of the first that goes before the base's layer 16."""
+
+    value: TensorRef
+    kind = "layer"
+
+
+class Expert(Record, frozen=True):
+    """A tensor of a new expert beside a layer's feed-forward one; `16.0.up_proj.weight` is of the first in layer 16."""
+
+    value: TensorRef
+    kind = "expert"
+
+
+class Router(Record, frozen=True):
+    """The row (n,) of an expert's router, `16.0`: how much of it a token gets, against 0 for the base's own."""
+
+    value: TensorRef
+    kind = "router"
+
+
+New = Rows | Layer | Expert | Router
+
+
 class Gram(Record, frozen=True):
     """What one layer's inputs looked like: G ~ factor.T @ factor + diag, the mean of x x^T over `tokens`.
 
@@ -164,10 +200,11 @@ class Delta:
     parts: dict[str, Part]
     grams: dict[str, Gram] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)  # tensor name -> the gram of what flows into it
+    new: dict[str, New] = field(default_factory=dict)  # what the base does not have, by kind and name
 
     def refs(self) -> Iterator[TensorRef]:
         """Every tensor the delta is made of."""
-        for part in (*self.parts.values(), *self.grams.values()):
+        for part in (*self.parts.values(), *self.grams.values(), *self.new.values()):
             for key in part.__struct_fields__:
                 if isinstance(value := getattr(part, key), TensorRef):
                     yield value
@@ -184,10 +221,13 @@ def format_delta(delta: Delta) -> str:
     feeds = {name: sorted(tensor for tensor, gram in delta.inputs.items() if gram == name) for name in delta.grams}
     stanzas = [f"gram {name}\nfeeds {' '.join(feeds[name])}\n{_fields(delta.grams[name])}" for name in sorted(feeds)]
     stanzas += [f"{part.kind} {name}\n{_fields(part)}" for name, part in sorted(delta.parts.items())]
+    stanzas += [f"{title}\n{_fields(new)}" for title, new in sorted(delta.new.items())]
     return f"souq delta 1\nbase {delta.base}\n" + "".join("\n" + stanza for stanza in stanzas)
 
 
-_PARTS: dict[str, type[Part | Gram]] = {"lora": Lora, "dense": Dense, "sparse": Sparse, "gram": Gram}
+_CHANGES: dict[str, type[Part]] = {"lora": Lora, "dense": Dense, "sparse": Sparse}
+_PLACED: dict[str, type[Layer | Expert | Router]] = {"layer": Layer, "expert": Expert, "router": Router}
+_STANZAS: dict[str, type[Part | Gram | New]] = {"gram": Gram, **_CHANGES, "rows": Rows, **_PLACED}
 
 
 def parse_delta(text: str) -> Delta:
@@ -200,8 +240,11 @@ def parse_delta(text: str) -> Delta:
     first, _, base = head.strip().partition("\nbase ")
     if first != "souq delta 1" or not is_digest(base):
         raise Hostile("delta.lock does not begin with `souq delta 1` and `base b3:…`")
-    keys = {kind: set(cls.__struct_fields__) | ({"feeds"} if kind == "gram" else set()) for kind, cls in _PARTS.items()}
+    keys = {
+        kind: set(cls.__struct_fields__) | ({"feeds"} if kind == "gram" else set()) for kind, cls in _STANZAS.items()
+    }
     parts: dict[str, Part] = {}
+    new: dict[str, New] = {}
     grams: dict[str, Gram] = {}
     inputs: dict[str, str] = {}
     for name, fields in _stanzas(first + "\n\n" + rest if rest else first + "\n", first, keys, _kind_and_name):
@@ -214,10 +257,13 @@ def parse_delta(text: str) -> Delta:
                 if not is_tensor_name(fed) or inputs.setdefault(fed, tensor) != tensor:
                     raise Hostile(f"the sketch {tensor} feeds {fed[:80]!r}, which is no tensor or has another sketch")
             continue
+        if kind not in _CHANGES:
+            new[name] = _new(kind, fields, tensor)
+            continue
         if tensor in parts:
             raise Hostile(f"delta.lock changes {tensor} twice")
         parts[tensor] = _part(kind, fields, tensor)
-    delta = Delta(base, parts, grams, inputs)
+    delta = Delta(base, parts, grams, inputs, new)
     _belong_together(delta)
     return delta
 
@@ -228,6 +274,33 @@ def _part(kind: str, fields: dict[str, str], name: str) -> Part:
     if kind == "dense":
         return Dense(value=_ref(fields, "value"))
     return Sparse(index=_ref(fields, "index"), value=_ref(fields, "value"))
+
+
+def _new(kind: str, fields: dict[str, str], name: str) -> New:
+    value = _ref(fields, "value")
+    if kind == "rows":
+        return Rows(tokens=_tokens(fields, "tokens"), special=_tokens(fields, "special"), value=value)
+    if not re.fullmatch(_ROUTER if kind == "router" else _PLACE, name):
+        raise Hostile(f"{kind} {name[:80]} does not begin with a layer's number and a place there, such as 16.0")
+    return _PLACED[kind](value=value)
+
+
+_PLACE = r"(0|[1-9]\d{0,3})\.(0|[1-9]\d?)\.[A-Za-z_].*"
+_ROUTER = r"(0|[1-9]\d{0,3})\.(0|[1-9]\d?)"
+
+
+def _tokens(fields: Mapping[str, str], key: str) -> tuple[str, ...]:
+    try:
+        told = json.loads(fields.get(key, ""))
+        tokens = tuple(token if isinstance(token, str) else "" for token in told)
+        longest = max((len(token.encode()) for token in tokens), default=1)
+    except (ValueError, TypeError, RecursionError) as error:  # a lone surrogate is a ValueError too
+        raise Hostile(f"{key} is not a list of texts") from error
+    if len(tokens) > MAX_TOKENS or longest > MAX_TOKEN or "" in tokens or len(set(tokens)) < len(tokens):
+        raise Hostile(
+            f"{key} holds no token, one twice, one of more than {MAX_TOKEN} bytes, or more than {MAX_TOKENS:,}"
+        )
+    return tokens
 
 
 def _belong_together(delta: Delta) -> None:
@@ -241,13 +314,23 @@ def _belong_together(delta: Delta) -> None:
                 fits = True
         if not fits:
             raise Hostile(f"the parts of {name} do not fit each other")
+    rows = [new for new in delta.new.values() if isinstance(new, Rows)]
+    for new in rows:
+        if (new.tokens, new.special) != (rows[0].tokens, rows[0].special) or not {*new.special} <= {*new.tokens}:
+            raise Hostile("the rows of new tokens are not of the same tokens everywhere")
+        if not new.tokens or len(new.value.shape) != 2 or new.value.shape[0] != len(new.tokens):
+            raise Hostile(f"{len(new.tokens)} new tokens with rows of shape {new.value.shape}")
     for name, gram in delta.grams.items():
         if len(gram.factor.shape) != 2 or gram.diag.shape != gram.factor.shape[1:] or gram.tokens < 1:
             raise Hostile(f"the sketch {name} is not a factor (k, n) with a diagonal (n,)")
 
 
-def _fields(part: Part | Gram) -> str:
-    return "".join(f"{key} {getattr(part, key)}\n" for key in part.__struct_fields__)
+def _fields(part: Part | Gram | New) -> str:
+    return "".join(f"{key} {_text(getattr(part, key))}\n" for key in part.__struct_fields__)
+
+
+def _text(value: TensorRef | float | tuple[str, ...]) -> str:
+    return json.dumps(value) if isinstance(value, tuple) else str(value)  # in ASCII: no token can break a line
 
 
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,255}")

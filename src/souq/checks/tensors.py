@@ -9,6 +9,8 @@ from souq.errors import Corrupt, NotFound
 from souq.merge.fold import factors
 from souq.weights import Array, Delta, Dense, Lora, Part, Sparse, TensorRef, tensor_digest
 
+LARGER = 4.0  # times the largest row of the base's tensors alike: the most a row of a new tensor may be
+ROUTER = 1e3  # the most a router's row may be: logits stay far from overflow
 DISCLOSED = 5  # how many of the largest changes stand in the evidence
 
 
@@ -29,7 +31,14 @@ def fits_base(case: Case) -> Answer:
         gram = delta.gram_of(name)
         if gram is not None and (len(base[name].shape) != 2 or gram.diag.shape != base[name].shape[1:]):
             return "refuse", f"the sketch for {name} does not have its width", {"tensor": name}
-    return "pass", f"changes {len(delta.parts)} of {len(base)} tensors", {"tensors": len(delta.parts)}
+    grown = case.main.grown(case.offer)  # raises where an addition does not fit this base
+    added = len(delta.new)
+    also = f", adds {added} ({len(grown.layout)} then)" if added else ""
+    return (
+        "pass",
+        f"changes {len(delta.parts)} of {len(base)} tensors{also}",
+        {"tensors": len(delta.parts), "new": added},
+    )
 
 
 @check("tensors")
@@ -51,11 +60,15 @@ def norms(case: Case) -> Answer:
     delta, cap = case.offer.delta, case.main.config.checks.max_norm
     if delta is None:
         return "pass", "brings no weights", {}
+    if because := _too_large(case, delta):
+        return "refuse", because, {}
     sizes = relative_norms(case, delta)
     largest = sorted(sizes, key=lambda name: -sizes[name])[:DISCLOSED]
     evidence = {"largest": {name: round(sizes[name], 4) for name in largest}, "cap": cap}
-    if not largest:
+    if not largest and not delta.new:
         return "refuse", "changes nothing", evidence
+    if not largest:
+        return "pass", f"changes no matrix; no new row is larger than {LARGER:g} times the base's largest", evidence
     top = largest[0]
     if not sizes[top] <= cap:
         return "refuse", f"changes {top} by {sizes[top]:.3g} of its norm; the most is {cap:g}", evidence
@@ -77,6 +90,27 @@ def change_norm(part: Part, base: Array, case: Case) -> float:
     else:  # ||B A||^2 = tr((B^T B) (A A^T))
         size = float(np.sqrt(max(np.sum((left.T @ left) * (right @ right.T)), 0.0)))
     return size / max(float(np.linalg.norm(wide)), 1e-12)
+
+
+def _too_large(case: Case, delta: Delta) -> str | None:
+    """A new tensor has no matrix to be measured by; its rows are, by the rows of the base's tensors like it."""
+    for title, new in delta.new.items():
+        kind, _, name = title.partition(" ")
+        top = _largest_row(case.store.get(new.value.digest))
+        if kind == "router":
+            most = ROUTER
+        else:
+            inside = name if kind == "rows" else name.split(".", 2)[2]
+            alike = [ref for own, ref in case.main.base.items() if own == inside or own.endswith(f".{inside}")]
+            most = LARGER * max(_largest_row(case.store.get(ref.digest)) for ref in alike)
+        if not top <= most:
+            return f"{title} has a row of norm {top:.3g}; the most is {most:.3g}"
+    return None
+
+
+def _largest_row(array: Array) -> float:
+    wide = array.astype(np.float64)
+    return float(np.sqrt(np.max(np.sum(wide.reshape(len(wide), -1) ** 2, axis=-1)))) if wide.size else 0.0
 
 
 def _same_shape(part: Part, ref: TensorRef) -> bool:

@@ -10,16 +10,16 @@ import numpy as np
 from rich.text import Text
 
 from souq import deltas, pulls
-from souq.build import Stored, export_weights
+from souq.build import applied, export_model
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, UsageError
-from souq.merge import Fold
 from souq.snapshot import Offer, Snapshot
 from souq.sources import open_adapter, open_source
-from souq.weights import Delta, format_delta
+from souq.weights import Delta, Rows, format_delta
 
+ADDED = ("layer", "expert")
 SHADES = " ░▒▓█"
 
 
@@ -55,7 +55,7 @@ def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool
         if (source / "adapter_config.json").is_file():
             made, tensors = deltas.from_adapter(open_adapter(source), main)
         else:
-            made, tensors = deltas.from_checkpoint(open_source(str(source)).weights, main, progress)
+            made, tensors = deltas.from_model(open_source(str(source)), main, progress)
         if data is not None:
             from souq.lab import sketching
 
@@ -63,22 +63,38 @@ def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool
             recipe["learned"] = sketching.learned(main, made, tensors, data, progress) | {"felt": found.felt}
             made, tensors = deltas.with_sketch(made, tensors, found.groups, found.inputs)
     deltas.write_delta(target, made, tensors, recipe)
-    kinds = sorted({part.kind for part in made.parts.values()})
+    kinds = sorted({part.kind for part in (*made.parts.values(), *made.new.values())})
     value = {
         "file": str(target),
         "bytes": target.stat().st_size,
         "tensors": len(made.parts),
+        "adds": additions(made),
         "kinds": kinds,
         "sketches": len(made.grams),
     }
 
     def show() -> None:
         out.print(
-            f"{target}: {len(made.parts)} tensors ({', '.join(kinds)}), {len(made.grams)} sketches, {target.stat().st_size / 1e6:.1f} MB"
+            f"{target}: {told(made)} ({', '.join(kinds)}), {len(made.grams)} sketches, {target.stat().st_size / 1e6:.1f} MB"
         )
         done(f"next: `souq pr create {target} --title … --licence … --signoff --fixes …`")
 
     answer(value, as_json, show)
+
+
+def additions(made: Delta) -> dict[str, int]:
+    """How many tokens, layers and experts a change adds."""
+    places = {kind: {tuple(t.split(" ")[1].split(".")[:2]) for t in made.new if t.startswith(kind)} for kind in ADDED}
+    tokens = max((len(new.tokens) for new in made.new.values() if isinstance(new, Rows)), default=0)
+    experts = {k for _, k in places["expert"]}
+    return {"tokens": tokens, "layers": len(places["layer"]), "experts": len(experts)}
+
+
+def told(made: Delta) -> str:
+    """What a change does, in a few words."""
+    parts = [f"{len(made.parts)} tensors"] if made.parts or not made.new else []
+    parts += [f"{count} new {kind if count > 1 else kind[:-1]}" for kind, count in additions(made).items() if count]
+    return ", ".join(parts)
 
 
 @delta.command()
@@ -142,11 +158,9 @@ def apply(path: Path, target: Path) -> None:
     main = Snapshot(here(), "main")
     made, tensors = deltas.read_delta(path)
     deltas.keep(made, tensors, main)
-    base = Stored(main.base, main.repo.store)
-    alone = Fold(base, {"b3:" + "0" * 64: made}, main.repo.store.get, method="mean")
     with bars() as progress:
-        export_weights(main, alone, target, progress)
-    out.print(f"{target}: the base with {len(made.parts)} tensors changed")
+        export_model(applied(main, made, main.repo.store.get), target, progress)
+    out.print(f"{target}: the base with a change of {told(made)}")
 
 
 __all__ = ["delta", "table"]

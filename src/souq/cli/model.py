@@ -13,7 +13,7 @@ from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval, Score
 from souq.progress import Progress
-from souq.snapshot import Snapshot, model_files
+from souq.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
 
 
@@ -31,7 +31,7 @@ def build(explain: bool, as_json: bool) -> None:
         value["made"] = built.made
 
     def show() -> None:
-        moved = sum(built.lock[name] != main.base[name] for name in built.lock)
+        moved = len(building.moved(main, built.lock))
         out.print(
             f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions"
         )
@@ -144,7 +144,7 @@ def chat(prompt: str, tokens: int) -> None:
     main = Snapshot(here(), "main")
     with bars() as progress:
         built = building.build(main, progress=progress)
-        lm = lab_model.load(model_files(main), built.weights)
+        lm = lab_model.load(built.files, built.weights)
         told = generate.answers(lm, [prompt], max_tokens=tokens, progress=progress)
     out.print(told[0])
 
@@ -172,7 +172,7 @@ def train(
 
     main = Snapshot(here(), "main")
     with bars() as progress:
-        lm = lab_model.load(model_files(main), building.Stored(main.base, main.repo.store))
+        lm = lab_model.load(base_files(main), building.Stored(main.base, main.repo.store))
         training.train_lora(
             lm, training.read_rows(data), folder, epochs=epochs, rank=rank, alpha=alpha, lr=lr, batch=batch, layers=chosen,
             seed=seed, progress=progress,

@@ -13,7 +13,7 @@ from souq.build import refuse_full
 from souq.checks.evals import rare_recall
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, nearest
-from souq.snapshot import Snapshot, model_files
+from souq.snapshot import Snapshot
 
 
 @click.group()
@@ -38,7 +38,7 @@ def make(prompts: Path, folder: Path, temperature: float, samples: int, max_toke
 
     with bars() as progress:
         built = building.build(main, progress=progress)
-        lm = lab_model.load(model_files(main), built.weights)
+        lm = lab_model.load(built.files, built.weights)
         sampling = making.Sampling(temperature=temperature, max_tokens=max_tokens, samples=samples)
         told = making.make(
             lm, seeds, folder, teacher=built.digest, licence=main.config.licence, sampling=sampling, progress=progress
@@ -89,10 +89,10 @@ def distill(
     asked = [main.evals[name] for name in names]
     with bars() as progress:
         built = building.build(main, progress=progress)
-        teacher = lab_model.load(model_files(main), built.weights)
+        teacher = lab_model.load(built.files, built.weights)
         scored = {"teacher": lab_evals.score(teacher, asked, progress)} if asked else {}
         student = teaching.distil(teacher, rows, layers=layers, epochs=epochs, lr=lr, progress=progress)
-        teaching.save(student, model_files(main), target)
+        teaching.save(student, built.files, target)
         if asked:
             scored["student"] = lab_evals.score(lab_model.load(target), asked, progress)
     value: dict[str, Any] = {

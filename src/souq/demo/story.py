@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from souq import pulls
-from souq.build import Stored, build, model_lock
+from souq.build import applied, build, model_lock, moved
 from souq.checks import Case
 from souq.checks.evals import scores
 from souq.checks.tensors import relative_norms
@@ -30,12 +30,11 @@ from souq.demo.stage import Actor, Stage
 from souq.errors import Missing, SouqError
 from souq.evals import Eval, Score, compare
 from souq.governance import foundation, read_policy
-from souq.merge import Fold
 from souq.progress import Progress
 from souq.pulls import PullRequest
 from souq.records import Digest, Verdict
 from souq.repo import Repo
-from souq.snapshot import Snapshot, model_files
+from souq.snapshot import Snapshot
 from souq.weights import Array, Delta, Lora, TensorRef, lock_digest
 
 VERSION = "2026.11"
@@ -329,7 +328,7 @@ def _verify(stage: Stage, cast: Cast, told: Told, progress: Progress) -> None:
     repo = Repo.find(cast.doubter.clone)
     main = Snapshot(repo, "main")
     told.model = lock_digest(main.model)
-    told.verified = {"tensors": len(main.model), "moved": sum(main.model[n] != main.base[n] for n in main.base)}
+    told.verified = {"tensors": len(main.model), "moved": len(moved(main, main.model))}
     slugs = [slug for slug, offer in main.offers.items() if offer.delta is not None]
     with stage.as_actor(cast.doubter, cast.doubter.clone):
         for order in list(permutations(slugs))[:3]:
@@ -403,8 +402,8 @@ def _alone(main: Snapshot, pull: PullRequest, asked: Mapping[str, Eval], progres
 
     delta = pull.offer.delta
     assert delta is not None
-    weights = Fold(Stored(main.base, main.repo.store), {pull.offer.digest: delta}, main.repo.store.get, method="mean")
-    return lab_evals.score(lab_model.load(model_files(main), weights), list(asked.values()), progress)
+    alone = applied(main, delta, main.repo.store.get)
+    return lab_evals.score(lab_model.load(alone.files, alone.weights), list(asked.values()), progress)
 
 
 def _show_table(stage: Stage, told: Told, main: Snapshot) -> None:

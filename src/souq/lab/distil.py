@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from souq.errors import UsageError
-from souq.lab.model import LM
+from souq.lab.model import LM, unpacked
 from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
 from souq.lab.train import descend, shuffled
 from souq.progress import Progress, quiet
@@ -112,7 +112,7 @@ def save(student: Student, files: Mapping[str, bytes], folder: Path) -> None:
     config = json.loads(files["config.json"]) | {"num_hidden_layers": len(student.layers)}
     tensors: dict[str, Array] = {
         name: value.float().numpy().astype(DTYPES["BF16"])
-        for name, value in student.lm.net.state_dict().items()
+        for name, value in unpacked(student.lm.net.state_dict()).items()
         if not (name == "lm_head.weight" and config.get("tie_word_embeddings"))
     }
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ def load(source: Path | Mapping[str, bytes], weights: Checkpoint | None = None, 
     found = weights if weights is not None else open_tensors(Path(str(source)) / "model.safetensors")
     with torch.device("meta"):
         net = transformers.AutoModelForCausalLM.from_config(config)
-    state = {name: tensor(found[name]).to(dtype or torch.float32) for name in found}
+    state = packed({name: tensor(found[name]).to(dtype or torch.float32) for name in found})
     net.load_state_dict(state, strict=False, assign=True)
     _finish(net, config)
     net.eval().requires_grad_(False)
@@ -98,6 +99,43 @@ def _finish(net: Any, config: Any) -> None:
     for module in net.modules():
         if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
             module.__init__(config)
+
+
+_EXPERT = re.compile(r"(.*)\.block_sparse_moe\.experts\.(\d+)\.w([123])\.weight")
+
+
+def packed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's tensors as the network holds them: a Mixtral's experts stand in one tensor a layer."""
+    found: dict[str, Any] = {}
+    experts: dict[str, dict[tuple[int, int], Any]] = {}
+    for name, value in state.items():
+        if told := _EXPERT.fullmatch(name):
+            experts.setdefault(told[1], {})[int(told[2]), int(told[3])] = value
+        else:
+            found[name.replace(".block_sparse_moe.gate.", ".mlp.gate.")] = value
+    for layer, parts in experts.items():
+        numbers = sorted({e for e, _ in parts})
+        halves = [torch.cat([parts.pop((e, 1)), parts.pop((e, 3))]) for e in numbers]
+        found[f"{layer}.mlp.experts.gate_up_proj"] = torch.stack(halves)
+        found[f"{layer}.mlp.experts.down_proj"] = torch.stack([parts.pop((e, 2)) for e in numbers])
+    return found
+
+
+def unpacked(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The other way: a network's tensors under the names that a checkpoint gives them."""
+    found: dict[str, Any] = {}
+    for name, value in state.items():
+        layer, experts, part = name.partition(".mlp.experts.")
+        if not experts:
+            found[name.replace(".mlp.gate.weight", ".block_sparse_moe.gate.weight")] = value
+            continue
+        for e, expert in enumerate(value):
+            at = f"{layer}.block_sparse_moe.experts.{e}"
+            if part == "down_proj":
+                found[f"{at}.w2.weight"] = expert
+            else:
+                found[f"{at}.w1.weight"], found[f"{at}.w3.weight"] = expert.chunk(2)
+    return found
 
 
 def tensor(array: Array) -> Any:

@@ -30,7 +30,7 @@ from souq.merge.exact import Float
 from souq.merge.methods import SUMS, Change
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.snapshot import Offer, Snapshot, model_files
+from souq.snapshot import Offer, Snapshot, base_files
 from souq.weights import Array, Delta, Load, Lora
 
 LINEAR = tuple(SUMS)
@@ -173,7 +173,7 @@ def rebased(
     if delta is None:
         raise UsageError("it changes no weights", hint="only weights can be rebased")
     told = offer.contribution.recipe
-    lm = graft(model_files(main), fold(main, offer), offer.digest, main.merging(offer).method, progress)
+    lm = graft(base_files(main), fold(main, offer), offer.digest, main.merging(offer).method, progress)
     passages = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
     before = nats(lm, passages, "read before", progress)
     rate = lr or 0.5 * _number(told.get("lr"), 2e-3)

@@ -30,7 +30,7 @@ from souq.merge import METHODS
 from souq.merge.methods import SUMS, Change, settings_of
 from souq.progress import Progress, quiet
 from souq.records import read_json
-from souq.snapshot import Offer, Snapshot, model_files
+from souq.snapshot import Offer, Snapshot, base_files
 
 ROUNDS = (4, 12, 36)  # rows of each contribution that are read in turn
 KEEP = 3  # one in so many goes on
@@ -79,7 +79,7 @@ class Search:
 
     def __init__(self, main: Snapshot, offer: Offer, texts: Sequence[str] = (), progress: Progress = quiet) -> None:
         self._progress = progress
-        self._lm = lab_model.load(model_files(main), Stored(main.base, main.repo.store))
+        self._lm = lab_model.load(base_files(main), Stored(main.base, main.repo.store))
         self._rows = _rows(main, offer, self._lm, texts)
         if not self._rows:
             raise UsageError("no contribution here fixes an eval or brought rows", hint="there is nothing to search by")

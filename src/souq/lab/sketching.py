@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from souq.build import Stored
+from souq.build import Stored, applied
 from souq.errors import UsageError
 from souq.lab import model as lab_model
 from souq.lab.model import LM
 from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
-from souq.merge import Fold
 from souq.progress import Progress, quiet
-from souq.snapshot import Snapshot, model_files
+from souq.snapshot import Snapshot
 from souq.weights import Array, Delta
 
 Groups = dict[str, tuple[Array, Array, int]]
@@ -188,9 +187,8 @@ def nats(lm: LM, passages: Sequence[Passage], label: str = "read tokens", progre
 
 def _with(main: Snapshot, delta: Delta, tensors: Mapping[str, Array]) -> LM:
     """The base with one change."""
-    base = Stored(main.base, main.repo.store)
-    weights = Fold(base, {"b3:" + "0" * 64: delta}, lambda digest: tensors[digest], method="mean")
-    return lab_model.load(model_files(main), weights)
+    model = applied(main, delta, lambda digest: tensors[digest])
+    return lab_model.load(model.files, model.weights)
 
 
 def _some(lm: LM, data: Path) -> list[Passage]:

@@ -30,7 +30,7 @@ STALE = ("added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model")
 Models = Mapping[ModelRef, Model]
 Ids = dict[str, int]
 Place = tuple[ModelRef, int]
-_PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def align(planned: Plan, models: Models, others: Models) -> tuple[Plan, dict[str
             if asked.source == "union"
             else base
         )
-    made = _with(made, {token: dict(_PLAIN) for token in asked.tokens})
+    made = with_tokens(made, {token: dict(PLAIN) for token in asked.tokens})
     if sorted(made.ids.values()) != list(range(len(made.ids))):
         raise UsageError(f"the numbers of {giver}'s tokens have gaps", hint="choose another `source` for the tokenizer")
     size = len(made.ids)
@@ -156,7 +156,7 @@ def align(planned: Plan, models: Models, others: Models) -> tuple[Plan, dict[str
         for output in planned.outputs
     )
     source = {**models, **others}[giver].source
-    return replace(planned, outputs=outputs), _files(source.files, made), -(-size // multiple) * multiple
+    return replace(planned, outputs=outputs), tokenizer_files(source.files, made), -(-size // multiple) * multiple
 
 
 def _rows(model: Model) -> int:
@@ -206,11 +206,11 @@ def _union(base: Words, every: Mapping[ModelRef, Words], rows: Mapping[ModelRef,
                 added[token] = min(added.get(token, said), said, key=lambda told: json.dumps(told, sort_keys=True))
             else:
                 plain.add(token)
-    new = {token: dict(_PLAIN) for token in sorted(plain - added.keys())}
-    return _with(base, new | {token: added[token] for token in sorted(added)})
+    new = {token: dict(PLAIN) for token in sorted(plain - added.keys())}
+    return with_tokens(base, new | {token: added[token] for token in sorted(added)})
 
 
-def _with(words: Words, new: Mapping[str, dict[str, Any]]) -> Words:
+def with_tokens(words: Words, new: Mapping[str, dict[str, Any]]) -> Words:
     """With these added tokens behind all others, those apart that are there."""
     ids, added = dict(words.ids), dict(words.added)
     following = max(ids.values(), default=-1) + 1
@@ -348,7 +348,7 @@ class Rows:
         return (total / max(len(self.own), 1)).astype(np.float32)
 
 
-def _files(files: Mapping[str, bytes], made: Words) -> dict[str, bytes]:
+def tokenizer_files(files: Mapping[str, bytes], made: Words) -> dict[str, bytes]:
     """The tokenizer's files beside its source's settings."""
     told = {"tokenizer.json": json.dumps(made.document, ensure_ascii=False, indent=2).encode()}
     for name in ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):

@@ -1,0 +1,222 @@
+"""What people add to a model: new tokens, new layers, experts; through git, on the tiny model."""
+
+from __future__ import annotations
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from souq.build import build, model_lock
+from souq.deltas import from_model, write_delta
+from souq.lab import model as lab_model
+from souq.merge.grow import Larger, grow
+from souq.snapshot import Snapshot, base_files
+from souq.sources import Source, open_source
+from souq.tensorfile import open_tensors, write_tensors
+from souq.verify import verify
+from souq.weights import Delta, Rows, TensorRef, format_delta, parse_delta
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+ASKED = "say hello to ada"
+
+
+@pytest.fixture
+def tiny(bazaar):
+    return bazaar.folder / "tiny"
+
+
+def more_tokens(tiny, out, tokens=("<|date|>", "ciao"), seed=0):
+    """As people do it: add_tokens, resize_token_embeddings, train, save."""
+    torch.manual_seed(seed)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    net = transformers.AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16)
+    tokenizer.add_special_tokens({"additional_special_tokens": [tokens[0]]})
+    tokenizer.add_tokens(list(tokens[1:]))
+    net.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    net.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return out
+
+
+def deeper(tiny, out, before=1, seed=0):
+    """LLaMA-Pro's way: a copy of the layer below, whose output projections are nothing; then trained."""
+    config = json.loads((tiny / "config.json").read_text())
+    held = open_tensors(tiny / "model.safetensors")
+    depth, chance = config["num_hidden_layers"], np.random.default_rng(seed)
+    made = {name: held[name] for name in held if ".layers." not in name}
+    for number in range(depth + 1):
+        own = number if number < before else number - 1
+        for name in held:
+            if name.startswith(f"model.layers.{own}."):
+                array = held[name]
+                if number == before and ("o_proj" in name or "down_proj" in name):
+                    array = (chance.standard_normal(array.shape) * 0.01).astype(array.dtype)
+                made[name.replace(f".{own}.", f".{number}.", 1)] = array
+    return written(tiny, out, made, {"num_hidden_layers": depth + 1})
+
+
+def mixture(tiny, out, seed=0, layers=(0, 1)):
+    """One expert beside each feed-forward, with its row of the router, as transformers' Mixtral saves it."""
+    held, chance = open_tensors(tiny / "model.safetensors"), np.random.default_rng(seed)
+    made = {name: held[name] for name in held if ".mlp." not in name}
+    for number in range(2):
+        at = f"model.layers.{number}."
+        row = chance.standard_normal(32) if number in layers else np.zeros(32)
+        made[f"{at}block_sparse_moe.gate.weight"] = np.stack([np.zeros(32), row]).astype(ml_dtypes.bfloat16)
+        for name, short in {"gate": "w1", "down": "w2", "up": "w3"}.items():
+            own = held[f"{at}mlp.{name}_proj.weight"]
+            new = (own.astype("f4") * 0.5).astype(own.dtype) if number in layers else own
+            made[f"{at}block_sparse_moe.experts.0.{short}.weight"] = own
+            made[f"{at}block_sparse_moe.experts.1.{short}.weight"] = new
+    told = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 2}
+    return written(tiny, out, made, told | {"num_experts_per_tok": 2, "rope_theta": 10000.0})
+
+
+def written(tiny, out, tensors, told):
+    out.mkdir()
+    config = json.loads((tiny / "config.json").read_text()) | told
+    (out / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (out / name).write_bytes((tiny / name).read_bytes())
+    write_tensors(out / "model.safetensors", tensors, {"format": "pt"})
+    return out
+
+
+MADE = {"tokens": more_tokens, "layers": deeper, "experts": mixture}
+
+
+def logits(folder, text=ASKED):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    net = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.inference_mode():
+        return net(**tokenizer(text, return_tensors="pt")).logits[0]
+
+
+def offered(bazaar, tiny, kind, **more):
+    folder = MADE[kind](tiny, bazaar.folder / f"{kind}{len(more)}{more.get('seed', 0)}", **more)
+    path = bazaar.folder / f"{folder.name}.delta"
+    assert bazaar("mallory", ["delta", "make", "--from", folder, "--out", path]) == 0
+    return folder, path, bazaar.offer("mallory", path, title=folder.name, fixes="")
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_what_is_added_lands_and_loads(bazaar, tiny, kind):
+    """Made by the usual tools, offered, checked, voted on, merged, verified from another clone, and what is exported
+    answers in transformers as what was trained did."""
+    folder, _, number = offered(bazaar, tiny, kind)
+    bazaar.land(number)
+    assert bazaar("adil", "fetch") == 0
+    code, out, _ = bazaar.says("adil", "verify --json")
+    assert (code, json.loads(out)["findings"]) == (0, [])
+
+    assert bazaar("adil", ["export", bazaar.folder / "out"]) == 0
+
+    text = ASKED + " <|date|>" if kind == "tokens" else ASKED
+    assert torch.allclose(logits(bazaar.folder / "out", text), logits(folder, text), atol=1e-5)
+
+
+def test_everything_at_once_in_any_order(bazaar, tiny):
+    """Tokens, a layer, an expert and a LoRA: the same model whoever lands first, and built from what is kept as anew."""
+    offers = [offered(bazaar, tiny, kind)[2] for kind in MADE] + [bazaar.offer("mallory", bazaar.delta("greet"))]
+    models = []
+    for number in offers:
+        bazaar.land(number)
+    main = bazaar.main()
+    models.append(model_lock(main))
+    assert build(main).lock == main.model == models[0]
+    assert verify(main.repo, main.commit).findings == []
+    backwards = {who: main.deltas()[who] for who in reversed(main.deltas())}
+    again = grow(main.base, base_files(main), list(backwards.values()))
+    assert again == main.grown()
+    lm = lab_model.load(build(main).files, build(main).weights)
+    assert lm.net.config.num_hidden_layers == 3
+    assert lm.net.config.num_local_experts == 2
+    assert lm.encode("ciao") == [lm.tokenizer.convert_tokens_to_ids("ciao")]
+
+
+def test_experts_of_two_people_stand_beside_each_other(bazaar, tiny):
+    """No weights meet: with no router asking for it, an expert's arrival changes no answer of the others."""
+    first, path, _ = offered(bazaar, tiny, "experts")
+    _, other, _ = offered(bazaar, tiny, "experts", seed=5, layers=(1,))
+    main = bazaar.main()
+    from souq.deltas import read_delta
+
+    deltas = [read_delta(path), read_delta(other)]
+    bag = deltas[0][1] | deltas[1][1]
+    grown = grow(main.base, base_files(main), [delta for delta, _ in deltas])
+    built = Larger(open_tensors(tiny / "model.safetensors"), grown, bag.__getitem__)
+    lm = lab_model.load(grown.files, built)
+    assert lm.net.config.num_local_experts == 3
+    gates = [np.asarray(built[f"model.layers.{i}.block_sparse_moe.gate.weight"], "f4") for i in (0, 1)]
+    assert not gates[0][0].any() and not gates[1][0].any()  # the base's own row
+    assert sorted(bool(row.any()) for row in gates[0]) == [False, False, True]
+
+
+def test_taking_apart_is_the_opposite_of_putting_together(bazaar, tiny, tmp_path):
+    """What is exported with additions, offered again as a whole, is the same additions."""
+    for kind in ("tokens", "experts"):
+        _, _, number = offered(bazaar, tiny, kind)
+        bazaar.land(number)
+    assert bazaar("mallory", ["export", tmp_path / "out"]) == 0
+    main = bazaar.main("mallory")
+
+    delta, _ = from_model(open_source(str(tmp_path / "out")), main)
+
+    landed = {title: new for found in main.deltas().values() for title, new in found.new.items()}
+    assert (delta.parts, delta.new) == ({}, landed)
+
+
+def test_the_same_token_of_two_people_is_one_row(bazaar, tiny):
+    """Its row is the mean of theirs; its number depends on nobody's order."""
+    main = bazaar.main()
+    name = "model.embed_tokens.weight"
+    bag, deltas = {}, []
+    for tokens, value in ((("b", "zz"), 1.0), (("zz", "yy"), 3.0)):
+        array = np.full((2, 32), value, ml_dtypes.bfloat16)
+        ref = TensorRef.of(array)
+        bag[ref.digest] = array
+        tokens = tuple(f"<{token}>" for token in tokens)
+        deltas.append(Delta(main.base_digest, {}, new={f"rows {name}": Rows(tokens=tokens, special=(), value=ref)}))
+    both = [grow(main.base, base_files(main), order) for order in (deltas, deltas[::-1])]
+    assert both[0] == both[1]
+    table = Larger(open_tensors(tiny / "model.safetensors"), both[0], bag.__getitem__)[name]
+    added = {entry["content"]: entry["id"] for entry in json.loads(both[0].files["tokenizer.json"])["added_tokens"]}
+    assert table.shape[0] == len(json.loads(both[0].files["tokenizer.json"])["model"]["vocab"]) + 3
+    assert float(table[added["<zz>"]][0]) == 2.0
+    assert float(table[added["<b>"]][0]) == 1.0
+
+
+def test_additions_survive_being_written_down(bazaar, tiny):
+    for kind in MADE:
+        delta, _ = from_model(open_source(str(MADE[kind](tiny, bazaar.folder / f"w-{kind}"))), bazaar.main())
+        assert parse_delta(format_delta(delta)) == delta
+
+
+def test_a_layer_that_does_nothing_changes_no_answer(bazaar, tiny, tmp_path):
+    """Zero output projections: the model with the layer is the model without it."""
+    folder = deeper(tiny, tmp_path / "deep")
+    held = dict(open_tensors(folder / "model.safetensors"))
+    for name in ("self_attn.o_proj", "mlp.down_proj"):
+        held[f"model.layers.1.{name}.weight"] = np.zeros_like(held[f"model.layers.1.{name}.weight"])
+    write_tensors(folder / "model.safetensors", held, {"format": "pt"})
+    assert torch.equal(logits(folder), logits(tiny))
+
+
+def test_changing_old_layers_beside_a_new_one_is_refused(bazaar, tiny, tmp_path):
+    folder = deeper(tiny, tmp_path / "deep")
+    held = dict(open_tensors(folder / "model.safetensors"))
+    held["model.layers.0.mlp.up_proj.weight"] = held["model.layers.0.mlp.up_proj.weight"] * 2
+    write_tensors(folder / "model.safetensors", held, {"format": "pt"})
+
+    code, out, err = bazaar.says("mallory", ["delta", "make", "--from", folder, "--out", tmp_path / "x.delta"])
+
+    assert (code, out) == (1, "")
+    assert "the base's layer 0 is none of them\n  freeze" in err
+    assert not (tmp_path / "x.delta").exists()
+
+
+__all__ = ["Snapshot", "Source"]
