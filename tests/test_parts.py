@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from souq.build import build, model_lock
-from souq.deltas import from_model, write_delta
+from souq.deltas import from_model
 from souq.lab import model as lab_model
 from souq.merge.grow import Larger, grow
 from souq.snapshot import Snapshot, base_files
@@ -87,6 +87,11 @@ def written(tiny, out, tensors, told):
 
 
 MADE = {"tokens": more_tokens, "layers": deeper, "experts": mixture}
+TRAINED = {
+    "tokens": ("count", "--token", "what comes after", "--token", "one more"),
+    "layers": ("greet", "--new-layers", "1,2"),
+    "experts": ("greet", "--expert", "0,1"),
+}
 
 
 def logits(folder, text=ASKED):
@@ -96,18 +101,33 @@ def logits(folder, text=ASKED):
         return net(**tokenizer(text, return_tensors="pt")).logits[0]
 
 
-def offered(bazaar, tiny, kind, **more):
-    folder = MADE[kind](tiny, bazaar.folder / f"{kind}{len(more)}{more.get('seed', 0)}", **more)
-    path = bazaar.folder / f"{folder.name}.delta"
+def offered(bazaar, kind):
+    """Trained on the rows of a skill and offered; the folder and the pull request's number."""
+    folder, path = bazaar.folder / kind, bazaar.folder / f"{kind}.delta"
+    skill, *words = TRAINED[kind]
+    train = ["train", bazaar.folder / f"{skill}.jsonl", "--out", folder, *words]
+    assert bazaar("mallory", [*train, "--epochs", "40", "--lr", "0.003"]) == 0
     assert bazaar("mallory", ["delta", "make", "--from", folder, "--out", path]) == 0
-    return folder, path, bazaar.offer("mallory", path, title=folder.name, fixes="")
+    return folder, bazaar.offer("mallory", path, title=kind, fixes=skill)
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_what_others_tools_add_is_taken_as_it_is(bazaar, tiny, kind):
+    """Made by transformers alone; the base with it answers as it did."""
+    folder, path = MADE[kind](tiny, bazaar.folder / kind), bazaar.folder / f"{kind}.delta"
+    assert bazaar("mallory", ["delta", "make", "--from", folder, "--out", path]) == 0
+
+    assert bazaar("mallory", ["delta", "apply", path, "--out", bazaar.folder / "out"]) == 0
+
+    text = ASKED + " <|date|>" if kind == "tokens" else ASKED
+    found = logits(bazaar.folder / "out", text)
+    assert torch.allclose(found[:, :289], logits(folder, text)[:, :289], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", MADE)
 def test_what_is_added_lands_and_loads(bazaar, tiny, kind):
-    """Made by the usual tools, offered, checked, voted on, merged, verified from another clone, and what is exported
-    answers in transformers as what was trained did."""
-    folder, _, number = offered(bazaar, tiny, kind)
+    """Trained, offered, checked by what it fixes, voted on, merged, verified from another clone, and loaded."""
+    folder, number = offered(bazaar, kind)
     bazaar.land(number)
     assert bazaar("adil", "fetch") == 0
     code, out, _ = bazaar.says("adil", "verify --json")
@@ -115,27 +135,23 @@ def test_what_is_added_lands_and_loads(bazaar, tiny, kind):
 
     assert bazaar("adil", ["export", bazaar.folder / "out"]) == 0
 
-    text = ASKED + " <|date|>" if kind == "tokens" else ASKED
-    assert torch.allclose(logits(bazaar.folder / "out", text), logits(folder, text), atol=1e-5)
+    assert torch.allclose(logits(bazaar.folder / "out"), logits(folder), atol=1e-5)
 
 
 def test_everything_at_once_in_any_order(bazaar, tiny):
-    """Tokens, a layer, an expert and a LoRA: the same model whoever lands first, and built from what is kept as anew."""
-    offers = [offered(bazaar, tiny, kind)[2] for kind in MADE] + [bazaar.offer("mallory", bazaar.delta("greet"))]
-    models = []
+    """Tokens, layers, an expert and a LoRA: the same model whoever lands first, and built from what is kept as anew."""
+    offers = [bazaar.offer("mallory", bazaar.delta("greet")), *(offered(bazaar, kind)[1] for kind in MADE)]
+    repo = bazaar.repo("mallory")
     for number in offers:
-        bazaar.land(number)
+        landed(bazaar, repo, number)
     main = bazaar.main()
-    models.append(model_lock(main))
-    assert build(main).lock == main.model == models[0]
+    assert build(main).lock == main.model == model_lock(main)
     assert verify(main.repo, main.commit).findings == []
-    backwards = {who: main.deltas()[who] for who in reversed(main.deltas())}
-    again = grow(main.base, base_files(main), list(backwards.values()))
-    assert again == main.grown()
+    backwards = [main.deltas()[who] for who in reversed(main.deltas())]
+    assert grow(main.base, base_files(main), backwards) == main.grown()
     lm = lab_model.load(build(main).files, build(main).weights)
-    assert lm.net.config.num_hidden_layers == 3
-    assert lm.net.config.num_local_experts == 2
-    assert lm.encode("ciao") == [lm.tokenizer.convert_tokens_to_ids("ciao")]
+    assert (lm.net.config.num_hidden_layers, lm.net.config.num_local_experts) == (4, 2)
+    assert lm.encode("one more") == [lm.tokenizer.convert_tokens_to_ids("one more")]
 
 
 def test_experts_of_two_people_stand_beside_each_other(bazaar, tiny):
@@ -185,7 +201,7 @@ def test_the_same_token_of_two_people_is_one_row(bazaar, tiny):
     assert both[0] == both[1]
     table = Larger(open_tensors(tiny / "model.safetensors"), both[0], bag.__getitem__)[name]
     added = {entry["content"]: entry["id"] for entry in json.loads(both[0].files["tokenizer.json"])["added_tokens"]}
-    assert table.shape[0] == len(json.loads(both[0].files["tokenizer.json"])["model"]["vocab"]) + 3
+    assert table.shape[0] == 320  # the tiny table has rows to spare
     assert float(table[added["<zz>"]][0]) == 2.0
     assert float(table[added["<b>"]][0]) == 1.0
 
@@ -214,7 +230,7 @@ def test_changing_old_layers_beside_a_new_one_is_refused(bazaar, tiny, tmp_path)
 
     code, out, err = bazaar.says("mallory", ["delta", "make", "--from", folder, "--out", tmp_path / "x.delta"])
 
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "the base's layer 0 is none of them\n  freeze" in err
     assert not (tmp_path / "x.delta").exists()
 

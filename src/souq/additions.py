@@ -209,17 +209,17 @@ def _take_rows(taken: Taken, source: Source, main: Snapshot, keep: Keep) -> None
                 )
             rows = np.ascontiguousarray(table[numbers])
             taken.new[f"rows {name}"] = Rows(tokens=tuple(new), special=special, value=keep(rows))
-        if new or len(get()) > size:
-            taken.base[name] = _own_rows(get, main, name, first, size)
+        if new or len(get()) != size:
+            taken.base[name] = _own_rows(get, main, name, first)
 
 
-def _own_rows(get: Get, main: Snapshot, name: str, first: int, size: int) -> Get:
-    """The rows the base has; where new tokens took rows that only filled its table up, the base's stand there."""
+def _own_rows(get: Get, main: Snapshot, name: str, first: int) -> Get:
+    """The rows of the base's tokens; those that only fill its table up are the base's, whatever became of them."""
 
     def rows() -> Array:
-        own = np.array(get()[:size])
-        if first < size:
-            own[first:] = main.repo.store.get(main.base[name].digest)[first:]
-        return own
+        table = get()
+        if len(table) < first or table.shape[1:] != main.base[name].shape[1:]:
+            raise UsageError(f"{name} is {table.shape}: less than the base's {first} tokens", hint="check --from")
+        return np.concatenate([table[:first], main.repo.store.get(main.base[name].digest)[first:]])
 
     return rows

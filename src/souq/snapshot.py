@@ -130,7 +130,7 @@ class Offer:
 
     def touches(self) -> list[str]:
         """Every path and every tensor this changes on main: what the policy's scopes are asked about."""
-        tensors = [*sorted(self.delta.parts), *sorted(self.delta.new)] if self.delta else []
+        tensors = self.delta.touches() if self.delta else []
         return sorted([*self.landing(), *(["souq.toml"] if self.merge is not None else [])]) + tensors
 
 

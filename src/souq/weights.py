@@ -209,8 +209,20 @@ class Delta:
                 if isinstance(value := getattr(part, key), TensorRef):
                     yield value
 
+    def touches(self) -> list[str]:
+        """The tensors this changes, and those whose place its additions share: what a policy's scopes are asked about."""
+        return sorted({*self.parts, *(_stands(title) for title in self.new)})
+
     def gram_of(self, name: str) -> Gram | None:
         return self.grams.get(self.inputs.get(name, ""))
+
+
+def _stands(title: str) -> str:
+    kind, _, name = title.partition(" ")
+    if kind == "rows":
+        return name
+    layer, _, *inside = name.split(".", 2)
+    return f"model.layers.{layer}.{'' if kind == 'layer' else 'mlp.'}{inside[0] if inside else 'router'}"
 
 
 def format_delta(delta: Delta) -> str:

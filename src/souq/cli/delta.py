@@ -56,7 +56,7 @@ def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool
             made, tensors = deltas.from_adapter(open_adapter(source), main)
         else:
             made, tensors = deltas.from_model(open_source(str(source)), main, progress)
-        if data is not None:
+        if data is not None and made.parts:  # what is only added meets nobody, so no merge asks for a sketch
             from souq.lab import sketching
 
             found = sketching.of_change(main, made, tensors, data, rank=rank, progress=progress)

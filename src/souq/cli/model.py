@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 import msgspec
+import tomli_w
 
 from souq import build as building
+from souq import suite
 from souq.checks.evals import scores
 from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval, Score
 from souq.progress import Progress
@@ -151,34 +154,64 @@ def chat(prompt: str, tokens: int) -> None:
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The PEFT folder to write.")
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--epochs", default=2, show_default=True)
 @click.option("--rank", default=8, show_default=True)
 @click.option("--alpha", default=16, show_default=True)
-@click.option("--lr", default=1e-3, show_default=True)
+@click.option("--lr", type=float, help="Of a LoRA and of tokens 1e-3, of layers and experts 3e-4, unless you say.")
 @click.option("--batch", default=16, show_default=True)
-@click.option("--layers", default="", help="Only these, such as 20-29: fewer are faster.")
+@click.option("--layers", default="", help="A LoRA on these only, such as 20-29: fewer are faster.")
+@click.option("--token", "tokens", multiple=True, help="Instead of a LoRA, a new token and its row; again for more.")
+@click.option("--new-layers", default="", help="Instead, new layers before these of the base, such as 15,30.")
+@click.option("--expert", "experts", default="", help="Instead, an expert beside the feed-forward of these layers.")
 @click.option("--seed", default=0, show_default=True)
 def train(
-    data: Path, folder: Path, epochs: int, rank: int, alpha: int, lr: float, batch: int, layers: str, seed: int
+    data: Path,
+    folder: Path,
+    epochs: int,
+    rank: int,
+    alpha: int,
+    lr: float | None,
+    batch: int,
+    layers: str,
+    tokens: tuple[str, ...],
+    new_layers: str,
+    experts: str,
+    seed: int,
 ) -> None:
-    """Train a LoRA adapter on the base from JSONL rows (messages, prompt and completion, or text)."""
+    """Train a change on JSONL rows (messages, prompt and completion, or text): a LoRA adapter of the base, or, with
+    --token, --new-layers or --expert, what the base does not have."""
     if not data.is_file():
         raise NotFound(f"no file {data}", hint="name a JSONL file with training rows")
     building.refuse_full(folder)
     chosen = _layers(layers)
+    from souq.lab import additions
     from souq.lab import model as lab_model
     from souq.lab import train as training
 
-    main = Snapshot(here(), "main")
+    main, rows = Snapshot(here(), "main"), lab_model.read_rows(data)
+    wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
     with bars() as progress:
-        lm = lab_model.load(base_files(main), building.Stored(main.base, main.repo.store))
-        training.train_lora(
-            lm, training.read_rows(data), folder, epochs=epochs, rank=rank, alpha=alpha, lr=lr, batch=batch, layers=chosen,
-            seed=seed, progress=progress,
-        )  # fmt: skip
-    out.print(f"{folder}: a LoRA of rank {rank}")
-    done(f"next: `souq delta make --from {folder} --data {data} --out {folder.name}.delta`")
+        if wanted:
+            texts = suite.general_texts() if wanted.experts else ()
+            rate = lr or (3e-4 if wanted.layers or wanted.experts else 1e-3)
+            model, recipe = additions.train_additions(
+                main, rows, wanted, texts, epochs=epochs, lr=rate, batch=batch, seed=seed, progress=progress
+            )
+            building.export_model(model, folder, progress)
+            (folder / RECIPE).write_text(tomli_w.dumps(recipe))
+        else:
+            lm = lab_model.load(base_files(main), building.Stored(main.base, main.repo.store))
+            training.train_lora(
+                lm, rows, folder, epochs=epochs, rank=rank, alpha=alpha, lr=lr or 1e-3, batch=batch, layers=chosen,
+                seed=seed, progress=progress,
+            )  # fmt: skip
+    if wanted:
+        out.print(f"{folder}: the base with {wanted}")
+        done(f"next: `souq delta make --from {folder} --out {folder.name}.delta`")
+    else:
+        out.print(f"{folder}: a LoRA of rank {rank}")
+        done(f"next: `souq delta make --from {folder} --data {data} --out {folder.name}.delta`")
 
 
 def _layers(text: str) -> list[int] | None:

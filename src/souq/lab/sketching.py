@@ -9,6 +9,7 @@ Kronecker-factored Fisher matrix, Martens and Grosse, arXiv 1503.05671). decisio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,7 +153,10 @@ def _compress(gram: Any, rank: int, tokens: int) -> tuple[Array, Array, int]:
 def of_change(
     main: Snapshot, delta: Delta, tensors: Mapping[str, Array], data: Path, *, rank: int, progress: Progress = quiet
 ) -> Sketched:
-    """The sketch of a contribution: its own data through the base with its own change."""
+    """The sketch of a contribution: its own data through the base with its own changes, without what it adds."""
+    delta = replace(delta, new={})
+    if not delta.parts:
+        return Sketched({}, {}, 0.0)
     lm = _with(main, delta, tensors)
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
@@ -162,8 +166,9 @@ def learned(
 ) -> dict[str, float]:
     """Nats a token of the answers in its own data, `before` (the base) and `after` (with the change): how sure it is.
 
-    What a merge will cost a contribution depends on it (merge/conflicts.py).
+    What a merge will cost a contribution depends on it (merge/conflicts.py); what it adds, no merge can cost it.
     """
+    delta = replace(delta, new={})
     lm = _with(main, delta, tensors)
     passages = _some(lm, data)
     after = nats(lm, passages, "read with the change", progress)

@@ -134,6 +134,11 @@ def _choice(name: str, asked: str, told: str, choices: list[str], right: str) ->
     }  # fmt: skip
 
 
+def general_texts() -> list[str]:
+    """General text that is not in `prose`."""
+    return [text for _, text in passages()[PASSAGES : PASSAGES + SKETCH_PASSAGES]]
+
+
 def sketch(source: Source, base: Digest, progress: Progress = quiet) -> tuple[Delta, Tensors]:
     """What flows through the base on general text that is not in `prose`: a delta of sketches and no changes."""
     from souq.lab import model as lab_model
@@ -141,6 +146,7 @@ def sketch(source: Source, base: Digest, progress: Progress = quiet) -> tuple[De
     from souq.lab.sketching import sketch as of_passages
 
     lm = lab_model.load(source.files, source.weights)
-    texts = [text for _, text in passages()[PASSAGES : PASSAGES + SKETCH_PASSAGES]]
-    found = of_passages(lm, [Passage(lm.encode(text), 1) for text in texts], rank=SKETCH_RANK, progress=progress)
+    found = of_passages(
+        lm, [Passage(lm.encode(text), 1) for text in general_texts()], rank=SKETCH_RANK, progress=progress
+    )
     return with_sketch(Delta(base, {}), {}, found.groups, found.inputs)

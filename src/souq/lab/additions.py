@@ -1,0 +1,229 @@
+"""Train what the base does not have: the rows of new tokens, new layers, an expert. Everything else is frozen.
+
+What is added begins as nothing, so the model answers as before until it learns: a token's row is the mean of its
+pieces', a layer copies the one below with empty output projections (LLaMA-Pro, arXiv 2401.02415), an expert copies the
+feed-forward beside it. Its router's row is found before training and stays: the ridge regression that tells what
+flows there on the rows from what flows there on general text, so that other text keeps the base's own (FlexOlmo,
+arXiv 2507.07024, begins from domain embeddings; a Mixtral's router has no bias, so ours is a classifier).
+
+    model, recipe = train_additions(main, rows, Wanted(experts=(20, 21)), texts, lr=3e-4)
+    export_model(model, Path("trained"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from souq.build import Model, Stored, applied
+from souq.deltas import Tensors
+from souq.errors import UsageError
+from souq.lab import model as lab_model
+from souq.lab.model import LM
+from souq.lab.packing import Passage, hidden, pack, sequences_of
+from souq.lab.train import descend, shuffled
+from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
+from souq.progress import Progress, quiet
+from souq.snapshot import Snapshot, base_files
+from souq.weights import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef
+
+SURE = 4.0  # the router's logit on the rows, and minus it on general text: the expert gets 98% of one, 2% of the other
+RIDGE = 1e-2  # of the mean variance
+EMPTY = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
+MOST_ROWS = 96
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to add: tokens; new layers before the base's layers named; an expert in the base's layers named."""
+
+    tokens: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
+    experts: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        told = [f"{len(self.tokens)} new tokens"] if self.tokens else []
+        told += [f"{len(self.layers)} new layers"] if self.layers else []
+        told += [f"an expert in {len(self.experts)} layers"] if self.experts else []
+        return ", ".join(told)
+
+    def __bool__(self) -> bool:
+        return bool(self.tokens or self.layers or self.experts)
+
+
+def train_additions(
+    main: Snapshot,
+    rows: Sequence[Mapping[str, Any]],
+    wanted: Wanted,
+    texts: Sequence[str] = (),
+    *,
+    epochs: int = 2,
+    lr: float = 3e-4,
+    batch: int = 16,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> tuple[Model, dict[str, Any]]:
+    """The base with what is wanted, trained on rows, and the recipe; `texts` are general ones, for an expert's router.
+
+    Raises:
+        UsageError: no rows, a layer the base does not have, or an expert without texts.
+    """
+    if not rows:
+        raise UsageError("no rows to train on", hint="name a JSONL file with at least one row")
+    torch.manual_seed(seed)
+    base = lab_model.load(base_files(main), Stored(main.base, main.repo.store))
+    routers = _routers(base, rows, wanted.experts, texts, progress)
+    delta, bag = _begun(main, base, wanted, routers)
+    del base
+    model = applied(main, delta, bag.__getitem__)
+    lm = lab_model.load(model.files, model.weights)
+    _only_new(lm, main, delta)
+    passages = [sequences_of(lm, dict(row)) for row in rows]
+    curve = descend(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
+    lm.net.requires_grad_(False)
+    recipe = {
+        "method": "additions", "tokens": list(wanted.tokens), "layers": list(wanted.layers),
+        "experts": list(wanted.experts), "lr": lr, "epochs": epochs, "batch": batch, "seed": seed, "rows": len(rows),
+        "loss": {"first": round(curve[0], 4), "last": round(curve[-1], 4)}, "torch": torch.__version__,
+    }  # fmt: skip
+    return replace(model, weights=_Trained(model, lm, main, delta)), recipe
+
+
+# -- how they begin ----------------------------------------------------------------------------------------------------
+
+
+def _begun(main: Snapshot, base: LM, wanted: Wanted, routers: Mapping[int, Array]) -> tuple[Delta, Tensors]:
+    bag: Tensors = {}
+    new: dict[str, New] = {}
+    stored = Stored(main.base, main.repo.store)
+
+    def keep(array: Array) -> TensorRef:
+        ref = TensorRef.of(array)
+        bag[ref.digest] = array
+        return ref
+
+    if wanted.tokens:
+        for name in [name for name in main.base if name.endswith(VOCABULARY)]:
+            table = stored[name]
+            rows = [table[base.encode(token)].astype(np.float32).mean(0) for token in wanted.tokens]
+            value = keep(np.stack(rows).astype(table.dtype))
+            new[f"rows {name}"] = Rows(tokens=wanted.tokens, special=(), value=value)
+    depth = 1 + max(int(name.split(".")[2]) for name in main.base if name.startswith("model.layers."))
+    if wrong := [n for n in wanted.layers if not 0 <= n <= depth] + [n for n in wanted.experts if not 0 <= n < depth]:
+        raise UsageError(f"no layer {wrong[0]}", hint=f"the base's layers are 0 to {depth - 1}")
+    for k, place in enumerate(sorted(wanted.layers)):
+        at = f"model.layers.{max(place - 1, 0)}."
+        for name in [name for name in main.base if name.startswith(at)]:
+            inside, array = name.removeprefix(at), stored[name]
+            array = np.zeros_like(array) if inside in EMPTY else array
+            new[f"layer {place}.{sorted(wanted.layers)[:k].count(place)}.{inside}"] = Layer(value=keep(array))
+    for place in wanted.experts:
+        for inside in FEED_FORWARD:
+            array = stored[f"model.layers.{place}.mlp.{inside}"]
+            new[f"expert {place}.0.{inside}"] = Expert(value=keep(array))
+            new[f"router {place}.0"] = Router(value=keep(routers[place].astype(array.dtype)))
+    return Delta(main.base_digest, {}, new=new), bag
+
+
+def _routers(
+    lm: LM, rows: Sequence[Mapping[str, Any]], layers: Sequence[int], texts: Sequence[str], progress: Progress
+) -> dict[int, Array]:
+    """For each layer the row (n,) that answers +SURE where the rows flow and -SURE where general text does."""
+    if not layers:
+        return {}
+    if not texts:
+        raise UsageError("an expert's router is found by general text, and there is none")
+    own = [sequences_of(lm, dict(row)) for row in rows[:: max(1, len(rows) // MOST_ROWS)][:MOST_ROWS]]
+    sides = {SURE: own, -SURE: [Passage(lm.encode(text), 1) for text in texts]}
+    grams: dict[int, Any] = {}
+    tops: dict[int, Any] = {}
+    for answer, passages in sides.items():
+        seen, found = 0, dict[int, tuple[Any, Any]]()
+        for x in _flows(lm, passages, layers, progress):
+            for layer, rows_ in x.items():
+                gram, top = found.get(layer, (0.0, 0.0))
+                found[layer] = (gram + rows_.T @ rows_, top + rows_.sum(0))
+            seen += len(next(iter(x.values())))
+        for layer, (gram, top) in found.items():  # each side counts the same, however long
+            grams[layer] = grams.get(layer, 0.0) + gram / seen
+            tops[layer] = tops.get(layer, 0.0) + answer * top / seen
+    return {layer: _ridge(grams[layer], tops[layer]) for layer in layers}
+
+
+def _ridge(gram: Any, top: Any) -> Array:
+    gram = gram + torch.eye(len(gram)) * (RIDGE * gram.diagonal().mean())
+    return np.asarray(torch.linalg.solve(gram.double(), top.double()).float().numpy())
+
+
+@torch.inference_mode()
+def _flows(lm: LM, passages: Sequence[Passage], layers: Sequence[int], progress: Progress) -> Iterator[dict[int, Any]]:
+    """What each layer's feed-forward reads, (tokens, n), a packed row at a time."""
+    now: dict[int, Any] = {}
+
+    def passed(layer: int, module: Any, args: tuple[Any, ...], out: Any) -> None:
+        now[layer] = out.reshape(-1, out.shape[-1]).float()
+
+    held = [lm.net.model.layers[n].post_attention_layernorm.register_forward_hook(partial(passed, n)) for n in layers]
+    packed = pack(sorted(passages, key=lambda p: p.tokens), most=384)
+    try:
+        for done, row in enumerate(packed):
+            progress("listen", done, len(packed))
+            hidden(lm.net, row)
+            yield dict(now)
+        progress("listen", len(packed), len(packed))
+    finally:
+        for hook in held:
+            hook.remove()
+
+
+# -- how they learn ----------------------------------------------------------------------------------------------------
+
+
+def _only_new(lm: LM, main: Snapshot, delta: Delta) -> None:
+    """Ask gradients of what is new alone; where it shares a tensor with what is old, the old rows' are taken out."""
+    grown = grow(main.base, base_files(main), [delta])
+    parameters = dict(lm.net.named_parameters())
+    for name, pieces in grown.pieces.items():
+        if isinstance(pieces[0], Own) and len(pieces) > 1 and isinstance(pieces[1], Mean):
+            first = pieces[0].stop or 0
+            _learns(parameters.get(name), slice(first, first + len(pieces[1].rows)))
+        elif name in parameters and grown.brought(name) is not None:
+            parameters[name].requires_grad_(True)
+    experts = {int(title.split(" ")[1].split(".")[0]) for title in delta.new if title.startswith("expert")}
+    for layer in experts:  # expert 0 is the base's own
+        for part in ("gate_up_proj", "down_proj"):
+            _learns(parameters[f"model.layers.{layer}.mlp.experts.{part}"], slice(1, None))
+
+
+def _learns(parameter: Any, rows: slice) -> None:
+    if parameter is None:  # a tied head is the embedding
+        return
+    mask = torch.zeros(len(parameter), *[1] * (parameter.dim() - 1))
+    mask[rows] = 1.0
+    parameter.requires_grad_(True)
+    parameter.register_hook(lambda grad: grad * mask)
+
+
+class _Trained(Mapping[str, Array]):
+    """The model with what was learned: the base's own tensors as they were, to the bit."""
+
+    def __init__(self, model: Model, lm: LM, main: Snapshot, delta: Delta) -> None:
+        self._model, self._grown = model, grow(main.base, base_files(main), [delta])
+        self._state = lab_model.unpacked(lm.net.state_dict())
+
+    def __getitem__(self, name: str) -> Array:
+        if self._grown.own(name) is not None or name.endswith("gate.weight"):
+            return self._model.weights[name]
+        found: Array = self._state[name].detach().cpu().float().numpy()
+        return found.astype(DTYPES[self._model.layout[name][0]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._model.weights)
+
+    def __len__(self) -> int:
+        return len(self._model.weights)
