@@ -304,7 +304,7 @@ _ROUTER = r"(0|[1-9]\d{0,3})\.(0|[1-9]\d?)"
 def _tokens(fields: Mapping[str, str], key: str) -> tuple[str, ...]:
     try:
         told = json.loads(fields.get(key, ""))
-        tokens = tuple(token if isinstance(token, str) else "" for token in told)
+        tokens = tuple(token if isinstance(token, str) else "" for token in told) if isinstance(told, list) else ("",)
         longest = max((len(token.encode()) for token in tokens), default=1)
     except (ValueError, TypeError, RecursionError) as error:  # a lone surrogate is a ValueError too
         raise Hostile(f"{key} is not a list of texts") from error

@@ -13,7 +13,7 @@ from souq.checks.cases import Answer, Case, check
 from souq.evals import Comparison, Eval, Score, compare
 from souq.progress import Progress
 from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.snapshot import Snapshot, base_files
 
 
 @check("evals")
@@ -63,7 +63,7 @@ def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Pr
         from souq.lab import evals as lab_evals
         from souq.lab import model as lab_model
 
-        lm = lab_model.load(built.files, built.weights)
+        lm = lab_model.load(built.files, built.weights, measure=base_files(main))
         for name, score in lab_evals.score(lm, missing, progress).items():
             known[name] = score
             _keep(main.repo, built.digest, asked[name], score)

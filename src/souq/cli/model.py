@@ -117,17 +117,17 @@ def eval_(names: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
         if folder is None:
             found = scores(main, building.build(main, progress=progress), asked, progress)
         else:
-            found = _score_folder(folder, asked, progress)
+            found = _score_folder(main, folder, asked, progress)
     answer(found, as_json, lambda: show_scores(found))
 
 
-def _score_folder(folder: Path, asked: dict[str, Eval], progress: Progress) -> dict[str, Score]:
+def _score_folder(main: Snapshot, folder: Path, asked: dict[str, Eval], progress: Progress) -> dict[str, Score]:
     if not (folder / "config.json").is_file():
         raise NotFound(f"no model in {folder}", hint="name a Hugging Face folder, such as `souq export` writes")
     from souq.lab import evals as lab_evals
     from souq.lab import model as lab_model
 
-    return lab_evals.score(lab_model.load(folder), list(asked.values()), progress)
+    return lab_evals.score(lab_model.load(folder, measure=base_files(main)), list(asked.values()), progress)
 
 
 def show_scores(found: dict[str, Score]) -> None:

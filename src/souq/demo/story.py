@@ -34,7 +34,7 @@ from souq.progress import Progress
 from souq.pulls import PullRequest
 from souq.records import Digest, Verdict
 from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.snapshot import Snapshot, base_files
 from souq.weights import Array, Delta, Lora, TensorRef, lock_digest
 
 VERSION = "2026.11"
@@ -403,7 +403,9 @@ def _alone(main: Snapshot, pull: PullRequest, asked: Mapping[str, Eval], progres
     delta = pull.offer.delta
     assert delta is not None
     alone = applied(main, delta, main.repo.store.get)
-    return lab_evals.score(lab_model.load(alone.files, alone.weights), list(asked.values()), progress)
+    return lab_evals.score(
+        lab_model.load(alone.files, alone.weights, measure=base_files(main)), list(asked.values()), progress
+    )
 
 
 def _show_table(stage: Stage, told: Told, main: Snapshot) -> None:

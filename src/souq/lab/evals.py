@@ -2,7 +2,7 @@
 
 `exact`: the greedy answer equals the expected one if and only if, reading the expected answer, each of its tokens and
 the end of the turn is the model's first choice; so one pass decides it. `choice`: the likeliest of the options, by
-summed log-probability. `loss`: nats a token.
+summed log-probability. `loss`: nats a token, in the base's tokens whatever the model's own are.
 """
 
 from __future__ import annotations
@@ -45,6 +45,14 @@ def read(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> Told:
                 told[tag] = (before[0] + p, before[1] + 1, before[2] and g)
             done += len(row.tokens)
     progress("score tokens", total, total)
+    for found in evals:
+        if found.spec.kind == "loss" and lm.measure is not None:
+            for case in found.cases:
+                log_p, _, greedy = told[found.name, case.id, ""]
+                length = lm.length(case.expected) - (
+                    not lm.length(case.prompt)
+                )  # the very first token is not predicted
+                told[found.name, case.id, ""] = (log_p, length, greedy)
     return told
 
 

@@ -32,10 +32,14 @@ Tokens = list[int]
 
 @dataclass
 class LM:
-    """A causal language model ready to be asked. `net` is float32 on a CPU without bf16 arithmetic."""
+    """A causal language model ready to be asked. `net` is float32 on a CPU without bf16 arithmetic.
+
+    `measure` is the tokenizer in whose tokens a loss is told: nats a token of two vocabularies do not compare.
+    """
 
     net: Any
     tokenizer: Any
+    measure: Any = None
 
     def chat(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
         """The tokens of a conversation, up to where the assistant begins to speak."""
@@ -45,6 +49,10 @@ class LM:
     def encode(self, text: str) -> Tokens:
         """Text as tokens, nothing added."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def length(self, text: str) -> int:
+        """How many tokens a text counts for."""
+        return len((self.measure or self.tokenizer)(text, add_special_tokens=False)["input_ids"])
 
     @property
     def end(self) -> int:
@@ -67,8 +75,22 @@ def best_dtype() -> Any:
     return torch.bfloat16 if fast else torch.float32
 
 
-def load(source: Path | Mapping[str, bytes], weights: Checkpoint | None = None, *, dtype: Any = None) -> LM:
+def tokenizer_of(source: Path | Mapping[str, bytes]) -> Any:
+    """The tokenizer of a Hugging Face folder, or among a model's files."""
+    with _folder(source) as folder:
+        return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def load(
+    source: Path | Mapping[str, bytes],
+    weights: Checkpoint | None = None,
+    *,
+    dtype: Any = None,
+    measure: Mapping[str, bytes] | None = None,
+) -> LM:
     """A network from a Hugging Face folder, or from a model's files and a checkpoint; float32 unless `dtype` is given.
+
+    `measure` are the files of the model whose tokenizer measures losses, its own unless given.
 
     Raises:
         NotFound: no config.json there.
@@ -86,7 +108,8 @@ def load(source: Path | Mapping[str, bytes], weights: Checkpoint | None = None, 
     net.load_state_dict(state, strict=False, assign=True)
     _finish(net, config)
     net.eval().requires_grad_(False)
-    return LM(net.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+    net = net.to("cuda" if torch.cuda.is_available() else "cpu")
+    return LM(net, tokenizer, tokenizer_of(measure) if measure is not None else None)
 
 
 def _finish(net: Any, config: Any) -> None:
