@@ -21,7 +21,7 @@ FLOORS = [
     {"store", "tensorfile", "governance", "evals"},
     {"merge", "repo", "sources"},
     {"snapshot", "shelf"},
-    {"card", "making"},
+    {"card", "making", "additions"},
     {"build"},
     {"deltas"},
     {"lab"},
