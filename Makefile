@@ -35,6 +35,7 @@ bench-kept: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python bench/retention.py build/bazaar
 	$(BIN)/python bench/retention.py build/bazaar rebase currencies
+	$(BIN)/python bench/retention.py build/bazaar within
 	$(BIN)/python bench/foreseen.py build/bazaar
 	$(BIN)/python bench/exactness.py build/bazaar
 

@@ -5,6 +5,7 @@ Each method but the default is tried at several settings and shown at the one th
 
     python bench/retention.py FOLDER [METHOD …]      # FOLDER holds what was made and measured before
     python bench/retention.py FOLDER rebase NAME …   # the default, after these were rebased one after another
+    python bench/retention.py FOLDER within          # the default, every sketch taken again within the merge of all
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bazaar import SUITE, Bazaar, Found, open_bazaar
 from contributors import contributors
 from machine import describe
 from souq import deltas
-from souq.lab import rebase
+from souq.lab import rebase, sketching
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
 from souq.snapshot import base_files
@@ -84,6 +85,24 @@ def rebased(bazaar: Bazaar, names: list[str]) -> Found:
     return bazaar.score("-".join(["rebased", *names]), fold, fold.changed)
 
 
+def within(bazaar: Bazaar) -> Found:
+    """Everybody's sketch taken again through the model that the first sketches merge to (RegMean++)."""
+    skills, again = {skill.name: skill for skill in contributors()}, {}
+    for name, delta in bazaar.deltas.items():
+        path = bazaar.folder / f"{name}.within.delta"
+        if not path.is_file():
+            (bazaar.folder / "rows.jsonl").write_bytes(skills[name].jsonl())
+            others = {who: found for who, found in bazaar.deltas.items() if who != name}
+            told = sketching.within(bazaar.main, delta, others, bazaar.folder / "rows.jsonl", rank=64)
+            tensors = {ref.digest: bazaar.repo.store.get(ref.digest) for ref in delta.refs()}
+            deltas.write_delta(path, *deltas.with_sketch(delta, tensors, told.groups, told.inputs))
+        again[name], tensors = deltas.read_delta(path)
+        deltas.keep(again[name], tensors, bazaar.main)
+    bazaar.deltas |= again
+    fold = bazaar.fold()
+    return bazaar.score("within", fold, fold.changed)
+
+
 def main() -> None:
     folder, methods = Path(sys.argv[1]), sys.argv[2:] or list(GRID)
     print(describe())
@@ -99,6 +118,10 @@ def main() -> None:
     print(
         f"{'method at its best setting':44} {'pooled':>6} {'worst':>6} {'':12} {'capit':>6} {'arith':>6} {'prose':>6} {'unseen':>6}"
     )
+    if methods[0] == "within":
+        _ = bazaar.alone  # of the changes as they are, before their sketches are exchanged
+        print(line(bazaar, "covariance, sketched within the merge", within(bazaar)))
+        return
     if methods[0] == "rebase":
         print(line(bazaar, "covariance", bazaar.score("covariance", fold := bazaar.fold(), fold.changed)))
         found = rebased(bazaar, methods[1:])

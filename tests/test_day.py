@@ -13,6 +13,7 @@ import pytest
 from souq import pulls
 from souq.build import build, model_lock
 from souq.checks.evals import scores
+from souq.deltas import read_delta, read_recipe
 from souq.errors import Refused
 from souq.governance import read_policy
 from souq.lab import model as lab_model
@@ -63,6 +64,23 @@ def test_one_company_alone_cannot_merge(bazaar):
         "amira's does not count: Atlas has 1 of at most 1 already)\n"
     )
     assert bazaar.main().commit == before
+
+
+def test_a_sketch_can_be_taken_within_main(bazaar):
+    """--within: the same change, its inputs as they are in the model it becomes part of."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    assert bazaar("chen", "fetch") == 0
+    make = ["delta", "make", "--from", bazaar.folder / "count-adapter", "--rank", "8"]
+    rows = ["--data", bazaar.folder / "count.jsonl", "--within"]
+    assert bazaar("chen", [*make, *rows, "--out", bazaar.folder / "within.delta"]) == 0
+
+    (plain, _), (within, tensors) = (read_delta(bazaar.folder / f"{name}.delta") for name in ("count", "within"))
+
+    assert within.parts == plain.parts
+    assert (within.inputs, within.grams == plain.grams) == (plain.inputs, False)
+    assert all(np.isfinite(tensors[gram.diag.digest]).all() for gram in within.grams.values())
+    assert read_recipe(bazaar.folder / "within.delta")["sketched"] == {"within": bazaar.main().commit}
+    assert bazaar.says("chen", [*make, "--within", "--out", "x.delta"])[0] == 2
 
 
 def test_what_is_merged_is_not_merged_again(bazaar):

@@ -15,7 +15,7 @@ from souq.merge import METHODS, Fold
 from souq.merge.exact import divide, inverse_root, matmul, round_once
 from souq.merge.methods import SUMS, Change, Sketch, check_settings
 from souq.merge.sums import Kept
-from souq.weights import Delta, Gram, Lora, TensorRef, format_delta, parse_delta, tensor_digest
+from souq.weights import Delta, Dense, Gram, Lora, TensorRef, format_delta, parse_delta, tensor_digest
 
 BASE = "b3:" + "0" * 64
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40))
@@ -201,6 +201,51 @@ def test_joining_and_leaving_leave_no_trace(numbers, method, data):
 
     assert second.sums.tallies == fold(after).sums.tallies
     assert second["w.weight"].tobytes() == fold(after)["w.weight"].tobytes()
+
+
+EMBED = "model.embed_tokens.weight"
+
+
+def rows_delta(bag, table, changed):
+    """A table of which some rows were trained: row -> what was added to it."""
+    array = table.copy()
+    for row, by in changed.items():
+        array[row] += by
+    return Delta(BASE, {EMBED: Dense(value=bag.put(array))})
+
+
+@given(
+    st.lists(st.dictionaries(st.integers(0, 5), st.sampled_from([-1.0, 0.5, 2.0])), min_size=1, max_size=4), st.data()
+)
+@settings(deadline=None, max_examples=40)
+def test_rows_of_a_table_are_merged_one_by_one(said, data):
+    """A row one person trained is theirs, whole; one that several trained is their mean; joining and leaving leave no trace."""
+    bag, table = Bag(), np.zeros((6, 4), "f4")
+    everyone = {f"b3:{i:064x}": rows_delta(bag, table, changed) for i, changed in enumerate(said)}
+    before = data.draw(st.sets(st.sampled_from(sorted(everyone))))
+
+    def fold(who, **kept):
+        return Fold({EMBED: table}, {name: everyone[name] for name in who}, bag.load, **kept)
+
+    whole = fold(everyone)[EMBED]
+
+    for row in range(6):
+        values = [changed[row] for changed in said if row in changed]
+        assert np.allclose(whole[row], np.mean(values) if values else 0.0)
+    first = fold(before)
+    kept = Kept(first.sums.members, first.sums.tallies, first.sums.top, first.sums.gram)
+    assert fold(everyone.keys() - before, kept=kept)[EMBED].tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("method", ["covariance", "tsv", "iso-c", "core-space"])
+def test_no_method_for_linear_layers_is_asked_about_a_table(method):
+    """Two people's rows of an embedding stay theirs, to the bit, whatever merges the layers."""
+    bag, table = Bag(), np.zeros((6, 4), "f4")
+    deltas = {f"b3:{i}": rows_delta(bag, table, {i: 0.3, 5: float(i)}) for i in (1, 2)}
+
+    merged = Fold({EMBED: table}, deltas, bag.load, method=method)[EMBED]
+
+    assert merged.tolist() == [[0.0] * 4, [np.float32(0.3)] * 4, [np.float32(0.3)] * 4, *[[0.0] * 4] * 2, [1.5] * 4]
 
 
 def test_a_low_rank_change_merges_as_its_product_would():

@@ -35,7 +35,7 @@ def sums_of(snapshot: Snapshot, extra: Offer | None) -> str:
     if told.method not in SUMS:
         return ""
     weights = "".join(f" {name} {weight}" for name, weight in told.weights.items())
-    return f"{snapshot.base_digest} {'heard' if SUMS[told.method] else 'plain'}{weights}"
+    return f"rows {snapshot.base_digest} {'heard' if SUMS[told.method] else 'plain'}{weights}"
 
 
 def folded(

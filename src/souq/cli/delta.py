@@ -42,14 +42,17 @@ def delta() -> None:
     help="What it was trained on: records a sketch of each layer's inputs, never the data.",
 )
 @click.option("--rank", default=64, show_default=True, help="Of the sketch.")
+@click.option("--within", is_flag=True, help="Sketch it once more as part of today's main: what RegMean++ does.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @json_option
-def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool) -> None:
+def make(source: Path, data: Path | None, rank: int, within: bool, target: Path, as_json: bool) -> None:
     """Turn an adapter or a fine-tune of main's base into a .delta file."""
     if not source.is_dir():
         raise NotFound(f"no folder {source}", hint="name a folder with adapter_config.json or config.json")
     if data is not None and not data.is_file():
         raise NotFound(f"no file {data}", hint="check --data")
+    if within and data is None:
+        raise UsageError("--within sketches, and there is nothing to sketch", hint="name its rows with --data")
     main, recipe = Snapshot(here(), "main"), deltas.recipe_beside(source)
     with bars() as progress:
         if (source / "adapter_config.json").is_file():
@@ -62,6 +65,11 @@ def make(source: Path, data: Path | None, rank: int, target: Path, as_json: bool
             found = sketching.of_change(main, made, tensors, data, rank=rank, progress=progress)
             recipe["learned"] = sketching.learned(main, made, tensors, data, progress) | {"felt": found.felt}
             made, tensors = deltas.with_sketch(made, tensors, found.groups, found.inputs)
+            if within:
+                deltas.keep(made, tensors, main, progress)
+                found = sketching.within(main, made, main.deltas(), data, rank=rank, progress=progress)
+                made, tensors = deltas.with_sketch(made, tensors, found.groups, found.inputs)
+                recipe["sketched"] = {"within": main.commit}
     deltas.write_delta(target, made, tensors, recipe)
     kinds = sorted({part.kind for part in (*made.parts.values(), *made.new.values())})
     value = {

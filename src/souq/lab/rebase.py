@@ -27,6 +27,7 @@ from souq.lab.sketching import nats
 from souq.lab.train import descend, shuffled
 from souq.merge import Fold
 from souq.merge.exact import Float
+from souq.merge.grow import VOCABULARY
 from souq.merge.methods import SUMS, Change
 from souq.progress import Progress, quiet
 from souq.records import Digest
@@ -69,8 +70,11 @@ def graft(files: Mapping[str, bytes], merged: Fold, who: Digest, method: str, pr
             hint=f"rebase knows {', '.join(LINEAR)}",
         )
     mine = merged.deltas[who].parts
-    if odd := [name for name, part in mine.items() if not isinstance(part, Lora)]:
-        raise UsageError(f"{odd[0]} is changed as a whole", hint="rebase knows LoRAs: `souq train`, or any PEFT folder")
+    if odd := [name for name, part in mine.items() if not isinstance(part, Lora) or name.endswith(VOCABULARY)]:
+        raise UsageError(
+            f"{odd[0]} is changed as a whole, or row by row",
+            hint="rebase knows LoRAs: `souq train`, or any PEFT folder",
+        )
     shares, rest = _Shares(merged, who), dict[str, Array]()
     for done, name in enumerate(mine):
         progress("merge under it", done, len(mine))

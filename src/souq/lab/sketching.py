@@ -22,8 +22,10 @@ from souq.errors import UsageError
 from souq.lab import model as lab_model
 from souq.lab.model import LM
 from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
+from souq.making import folded
 from souq.progress import Progress, quiet
-from souq.snapshot import Snapshot
+from souq.records import Digest
+from souq.snapshot import Snapshot, base_files
 from souq.weights import Array, Delta
 
 Groups = dict[str, tuple[Array, Array, int]]
@@ -158,6 +160,21 @@ def of_change(
     if not delta.parts:
         return Sketched({}, {}, 0.0)
     lm = _with(main, delta, tensors)
+    return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
+
+
+def within(
+    main: Snapshot, delta: Delta, others: Mapping[Digest, Delta], data: Path, *, rank: int, progress: Progress = quiet
+) -> Sketched:
+    """The sketch of a contribution through the model it becomes part of: merged with the `others`, by its first sketch.
+
+    RegMean++ (arXiv 2508.03121) reads a layer's inputs from the merged layers below it, one layer after another, with
+    everybody's data at hand. Here each contributor does it alone, for all layers at once, and the merge stays as it is.
+    The delta's tensors are in the store.
+    """
+    delta = replace(delta, new={})
+    merged = folded(main, Stored(main.base, main.repo.store), {**others, "b3:" + "f" * 64: delta})
+    lm = lab_model.load(base_files(main), merged)
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
 

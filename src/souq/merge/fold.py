@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from souq.errors import Hostile
+from souq.merge import sums
 from souq.merge.exact import Float, matmul, round_once
+from souq.merge.grow import VOCABULARY
 from souq.merge.methods import (
+    MATRICES,
     METHODS,
     SUMS,
     Balanced,
@@ -26,6 +29,7 @@ from souq.merge.methods import (
     Method,
     Sketch,
     balance,
+    by_rows,
     check_settings,
     divided,
     mean,
@@ -67,7 +71,7 @@ class Fold(Mapping[str, Array]):
         self._weights = {who: round(weight * UNIT) / UNIT for who, weight in (weights or {}).items()}
         if method in SUMS:
             hears = self._gram if SUMS[method] else None
-            self.sums = Sums(kept or Kept(), self.deltas, left or {}, self._change_of, hears, weights)
+            self.sums = Sums(kept or Kept(), self.deltas, left or {}, self._change_of, hears, weights, self._table)
         self._known = lru_cache(maxsize=2)(self._balanced)
         changed = self.sums.tallies if self.sums else {name for delta in self.deltas.values() for name in delta.parts}
         self.changed = tuple(sorted(changed))
@@ -114,15 +118,21 @@ class Fold(Mapping[str, Array]):
     def settled(self, name: str, top: Whole, balanced: Balanced | None) -> Array:
         """The merged tensor from its sums."""
         assert self.sums is not None
-        base, change = self._base[name], numbers(top)
-        if balanced is not None:
-            change = divided(change, balanced)
+        base = self._base[name]
+        if self._table(name):
+            change = sums.by_rows(top)
+        elif balanced is not None:
+            change = divided(numbers(top), balanced)
         elif self.method == "task-arithmetic" and top.ndim == 2:
-            change *= self._settings["scale"]
+            change = numbers(top) * self._settings["scale"]
         else:
-            change /= self.sums.tallies[name].mass / UNIT
+            change = numbers(top) / (self.sums.tallies[name].mass / UNIT)
         change += base.astype(np.float64)
         return round_once(change, dtype_name(base.dtype))
+
+    def _table(self, name: str) -> bool:
+        """Whether a tensor is merged row by row: embeddings and heads, by the methods for linear layers."""
+        return self._merge in MATRICES and name.endswith(VOCABULARY)
 
     def _voice(self, name: str) -> str | None:
         return self._sketch.inputs.get(name) if self._sketch else None
@@ -152,6 +162,8 @@ class Fold(Mapping[str, Array]):
         """The same of any method."""
         if changes[0].right.ndim != 2:  # norms and biases: the mean over those who changed them (the spec's section 9)
             return mean(changes, None)
+        if method in MATRICES and name.endswith(VOCABULARY):
+            return by_rows(changes)
         voice = self._voice(name)
         base = self._gram(self._sketch.grams[voice]) if self._sketch and voice else None
         return method(changes, base, **settings)

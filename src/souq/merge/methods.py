@@ -69,17 +69,21 @@ class Change:
 
 Method = Callable[..., list[Change]]
 METHODS: dict[str, Method] = {}
+MATRICES: set[Method] = set()
+"""The methods that look at a linear layer as a whole; a table of one row a token is merged by its rows instead."""
 SUMS = {"covariance": True, "mean": False, "task-arithmetic": False}
 """The methods that need of a contribution only its part of two sums, and whether sketches are in them (merge/sums.py)."""
 Balanced = tuple[Float, Float]
 """An inverse root (n, n) of everybody's sketches, and the scale (n,) it is for."""
 
 
-def merge_method(name: str) -> Callable[[Method], Method]:
+def merge_method(name: str, *, matrices: bool = False) -> Callable[[Method], Method]:
     """Register a function (changes, base sketch, **settings) -> changes that add up to the merged one."""
 
     def register(method: Method) -> Method:
         METHODS[name] = method
+        if matrices:
+            MATRICES.add(method)
         return method
 
     return register
@@ -92,13 +96,32 @@ def mean(changes: Sequence[Change], base: Sketch | None) -> list[Change]:
     return [change.to(change.right * (change.weight / everyone)) for change in changes]
 
 
+def by_rows(changes: Sequence[Change]) -> list[Change]:
+    """Each row the mean over those who changed it, by their weights; whole where one did (the spec's section 9)."""
+    said = [change.weight * touched(change) for change in changes]
+    total = np.add.accumulate(said, axis=0)[-1]
+    shares = [np.divide(each, total, out=np.zeros_like(each), where=total > 0)[:, None] for each in said]
+    return [
+        Change(None, share * change.right, None)
+        if change.left is None
+        else Change(share * change.left, change.right, None)
+        for change, share in zip(changes, shares, strict=True)
+    ]
+
+
+def touched(change: Change) -> Float:
+    """1 for each row (m,) that a change changes, 0 for the others."""
+    rows: Float = (change.right if change.left is None else change.left) != 0
+    return np.asarray(rows.any(axis=1), np.float64)
+
+
 @merge_method("task-arithmetic")
 def task_arithmetic(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0) -> list[Change]:
     """`scale` times the sum of the changes (Editing Models with Task Arithmetic, arXiv 2212.04089)."""
     return [change.to(change.right * (scale * change.weight)) for change in changes]
 
 
-@merge_method("covariance")
+@merge_method("covariance", matrices=True)
 def covariance(
     changes: Sequence[Change], base: Sketch | None, *, base_weight: float = 1.0, ridge: float = 1e-4
 ) -> list[Change]:

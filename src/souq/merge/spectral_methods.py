@@ -30,7 +30,7 @@ _RANK = 1e-5  # KnOTS's cut, here relative to the largest singular value
 _INNER = ("tsv", "iso-c", "ties", "mean")
 
 
-@merge_method("tsv")
+@merge_method("tsv", matrices=True)
 def tsv(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0) -> list[Change]:
     """Task Singular Vectors, TSV-M (arXiv 2412.00081).
 
@@ -44,7 +44,7 @@ def tsv(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0) -
     return [Change(polar(u, drop=_RANK) * (scale * sigma), polar(v, drop=_RANK).T, None)]
 
 
-@merge_method("iso-c")
+@merge_method("iso-c", matrices=True)
 def iso_c(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0) -> list[Change]:
     """Isotropic merging in the common subspace, Iso-C (arXiv 2502.04959).
 
@@ -55,7 +55,7 @@ def iso_c(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0)
     return [Change(u * (scale * _average(sigma)), v.T, None)]
 
 
-@merge_method("iso-cts")
+@merge_method("iso-cts", matrices=True)
 def iso_cts(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0, common: float = 0.8) -> list[Change]:
     """Isotropic merging in common and task-specific subspaces, Iso-CTS (arXiv 2502.04959).
 
@@ -74,7 +74,7 @@ def iso_cts(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.
     return [Change(polar(u, drop=_RANK) * (scale * _average(sigma)), polar(v, drop=_RANK).T, None)]
 
 
-@merge_method("knots-ties")
+@merge_method("knots-ties", matrices=True)
 def knots_ties(
     changes: Sequence[Change], base: Sketch | None, *, density: float = 0.2, scale: float = 1.0
 ) -> list[Change]:
@@ -86,7 +86,7 @@ def knots_ties(
     return [Change(u * scale, _ties(aligned, density), None)]
 
 
-@merge_method("core-space")
+@merge_method("core-space", matrices=True)
 def core_space(
     changes: Sequence[Change], base: Sketch | None, *, inner: str = "tsv", scale: float = 1.0, density: float = 0.2
 ) -> list[Change]:
@@ -104,7 +104,7 @@ def core_space(
     return [_lift(core, over, under) for core in _merge_core(cores, inner, scale, density)]
 
 
-@merge_method("wudi")
+@merge_method("wudi", matrices=True)
 def wudi(changes: Sequence[Change], base: Sketch | None, *, ridge: float = 0.01, pull: float = 1.0) -> list[Change]:
     """Each change where its own rows live, without data: the minimum of WUDI's loss (arXiv 2503.08099), held back.
 

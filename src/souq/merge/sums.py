@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from souq.errors import Hostile
 from souq.merge.exact import Float, matmul
-from souq.merge.methods import Change, Sketch, heard
+from souq.merge.methods import Change, Sketch, heard, touched
 from souq.records import Digest
 from souq.weights import Delta, Gram
 
@@ -93,6 +93,24 @@ def part(change: Change) -> Whole:
     return _whole(wide * 2.0**_TOP, _MOST * 2.0**_TOP)
 
 
+def rows_part(change: Change) -> Whole:
+    """d on the grid, and in one more column the weight of who changes each row: (m, n + 1).
+
+    Raises:
+        Hostile: as `part`.
+    """
+    rows = part(replace(change, gram=None))
+    count = _whole(touched(change) * (change.weight * 2.0**_TOP), _MOST * 2.0**_TOP)
+    return np.column_stack([rows, count])
+
+
+def by_rows(total: Whole) -> Float:
+    """(m, n) of what `rows_part` adds up to: every row divided by the weight of those who changed it, or nothing."""
+    wide, mass = numbers(total[:, :-1]), numbers(total[:, -1])
+    wide /= np.where(mass > 0, mass, 1.0)[:, None]
+    return wide
+
+
 def gram_part(sketch: Sketch, weight: float = 1.0) -> Whole:
     """The lower triangle of the unit sketch by its weight, on its grid, row by row."""
     return _whole(triangle(sketch.unit().whole()) * (weight * 2.0**_GRAM), 2.0 ** (62 - 12))
@@ -126,6 +144,7 @@ class Sums:
     """The sums after some have joined those that were kept and some have left; each computed when it is asked for.
 
     `change` gives a member's change to a tensor, and `sketch` what a gram says; without it nobody's sketch is heard.
+    `table` tells which tensors are merged by their rows: there no sketch is heard either.
     """
 
     def __init__(
@@ -136,8 +155,10 @@ class Sums:
         change: Callable[[str, Delta], Change],
         sketch: Callable[[Gram], Sketch] | None,
         weights: Mapping[Digest, float] | None = None,
+        table: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self.kept, self._change, self._sketch, self._weights = kept, change, sketch, dict(weights or {})
+        self._table = table
         self._moves = [(1, who, joined[who]) for who in sorted(joined)]
         self._moves += [(-1, who, left[who]) for who in sorted(left)]
         self.members = (kept.members | joined.keys()) - left.keys()
@@ -153,7 +174,7 @@ class Sums:
         self.tallies = {name: found for name, found in sorted(tallies.items()) if found.count}
 
     def _tally(self, who: Digest, delta: Delta, name: str) -> Tally:
-        gram = delta.gram_of(name) if self._sketch else None
+        gram = delta.gram_of(name) if self._sketch and not self._table(name) else None
         weight = self.weight(who)
         heard = _hash(f"{gram.factor} {gram.diag} {weight}") if gram else 0
         return Tally(1, int(gram is not None), weight, 0 if gram else weight, _hash(f"{who} {weight}"), heard)
@@ -167,14 +188,17 @@ class Sums:
         return sum(name in delta.parts for _, _, delta in self._moves)
 
     def top(self, name: str) -> Whole:
-        """N of a tensor, its shape."""
-        total = self.kept.top(name) if name in self.kept.tallies else None
+        """N of a tensor, its shape; a table's with one more column (rows_part)."""
+        total, said = self.kept.top(name) if name in self.kept.tallies else None, self._part_of(name)
         for sign, who, delta in self._moves:
             if name in delta.parts:
                 change = replace(self._change(name, delta), weight=self.weight(who) / UNIT)
-                total = _added(total, sign, part(change))
+                total = _added(total, sign, said(change))
         assert total is not None
         return total
+
+    def _part_of(self, name: str) -> Callable[[Change], Whole]:
+        return rows_part if self._table(name) else part
 
     def gram(self, name: str) -> Whole:
         """S of a tensor's known sketches, its lower triangle row by row."""
