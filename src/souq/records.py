@@ -91,7 +91,8 @@ class Author(Record, frozen=True):
     org: str = ""
 
 
-Kind = Literal["weights", "data", "evals"]
+Kind = Literal["weights", "data", "evals", "governance", "election", "release", "revert", "yank", "ratify", "restore"]
+ABOUT = ("revert", "yank", "ratify", "restore")  # kinds that are about something that landed before: `of` names it
 
 
 class Contribution(Record, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +104,7 @@ class Contribution(Record, frozen=True, forbid_unknown_fields=True):
     licence: str
     signoff: str  # "Name <email>", the Developer Certificate of Origin
     provenance: str = ""
+    of: str = ""  # the contribution taken back, ratified or restored; the release yanked
     fixes: tuple[str, ...] = ()
     recipe: dict[str, Any] = {}
 
@@ -130,6 +132,7 @@ class Checked(Record, frozen=True):
     verdicts: tuple[Verdict, ...]
     by: str
     at: str
+    after: tuple[Digest, ...] = ()
 
 
 class Vote(Record, frozen=True):
@@ -140,6 +143,7 @@ class Vote(Record, frozen=True):
     reason: str
     by: str
     at: str
+    after: tuple[Digest, ...] = ()  # the records its signer had seen: one withheld later is missed
 
 
 class Decision(Record, frozen=True):
@@ -147,6 +151,7 @@ class Decision(Record, frozen=True):
 
     missing: tuple[str, ...] = ()  # each line is something a person can go and do
     met: tuple[str, ...] = ()
+    emergency: bool = False  # allowed by the emergency clause alone, until it lapses
 
     def __bool__(self) -> bool:
         return not self.missing

@@ -1,0 +1,21 @@
+"""Who must agree: the policy people write, the decision it gives, and history judged by it. Pure: no clock, no git.
+
+    decision = decide(read_policy(text), change, checked, votes, now="2026-11-23T10:00:00Z")
+    decision.missing   # what a person can go and do
+
+policy, elect, decide and replay are the judging half of the verifying core (docs/verifying.md); explain and templates
+are for people.
+"""
+
+from souq.governance.decide import Change, SignedChecked, SignedVote, Standing, decide
+from souq.governance.elect import Ballot, Election, SignedBallot
+from souq.governance.explain import explain
+from souq.governance.policy import POLICY, Needs, Policy, Role, Scope, Who, read_policy
+from souq.governance.replay import Landed, replay
+from souq.governance.templates import CHECKS, apache, company_plus_community, foundation, from_template, solo
+
+__all__ = [
+    "CHECKS", "POLICY", "Ballot", "Change", "Election", "Landed", "Needs", "Policy", "Role", "Scope", "SignedBallot",
+    "SignedChecked", "SignedVote", "Standing", "Who", "apache", "company_plus_community", "decide", "explain",
+    "foundation", "from_template", "read_policy", "replay", "solo",
+]  # fmt: skip

@@ -1,0 +1,395 @@
+"""What the policy says about one change: signatures in, a decision out. Pure: no clock, no git, no disk.
+
+Every scope a change touches must be satisfied at once. Nothing depends on the order in which votes are listed; a person
+counts once, however many keys they hold, by their last word; a yes never turns a yes into a no.
+
+    decision = decide(policy, change, checked, votes, now="2026-11-25T10:00:00Z")
+    decision.missing   # what a person can go and do
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+
+from souq.governance.elect import Election, SignedBallot, elect
+from souq.governance.policy import POLICY, Needs, Policy, Scope, Who, most, wanted_of, with_members
+from souq.records import Checked, Decision, Digest, Vote
+
+SKEW = 600.0  # seconds by which two honest clocks may differ
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a pull request would do, as the policy sees it."""
+
+    digest: Digest
+    author_key: str
+    author_name: str
+    touched: tuple[str, ...]  # paths and tensor names
+    kind: str = "weights"
+    of: str = ""  # what it is about: a contribution taken back, a release yanked
+    amends: Policy | None = None  # what GOVERNANCE.toml would say
+    election: Election | None = None
+    ballots: tuple[SignedBallot, ...] = ()
+
+
+@dataclass(frozen=True)
+class SignedVote:
+    vote: Vote
+    key: str
+
+
+@dataclass(frozen=True)
+class SignedChecked:
+    checked: Checked
+    key: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What history leaves to the next decision: when each was last heard, and the emergencies nobody has ratified yet."""
+
+    seen: Mapping[str, str] = field(default_factory=dict)
+    pending: Mapping[str, str] = field(default_factory=dict)  # contribution -> when it lapses
+
+    def lapsed(self, now: str) -> list[str]:
+        return sorted(slug for slug, until in self.pending.items() if until <= now)
+
+
+NOTHING = Standing()
+URGENT = ("revert", "yank")
+
+
+def seconds(at: str) -> float | None:
+    """A record's time since 1970; None for what is no time."""
+    return _seconds(at)
+
+
+@lru_cache(maxsize=1 << 16)
+def _seconds(at: str) -> float | None:
+    try:
+        return datetime.fromisoformat(at.removesuffix("Z") + "+00:00").timestamp() if _INSTANT.fullmatch(at) else None
+    except ValueError:
+        return None
+
+
+def decide(
+    policy: Policy,
+    change: Change,
+    checked: Sequence[SignedChecked],
+    votes: Sequence[SignedVote],
+    *,
+    now: str,
+    standing: Standing = NOTHING,
+) -> Decision:
+    """What the policy in force says about one change at `now`.
+
+    An amendment is judged by the old policy and by the new one. Taking back at once is judged by the emergency clause
+    where the ordinary way says no; once that has lapsed, nothing lands but its ratification or its undoing.
+    """
+    lapsed = standing.lapsed(now)
+    if lapsed and not (change.kind in ("restore", "ratify") and change.of in lapsed):
+        return Decision(missing=(f"{lapsed[0]} has lapsed and nobody ratified it: ratify it or undo it first",))
+    if change.kind == "restore" and change.of in lapsed:
+        return Decision(met=(f"{change.of} has lapsed: what it took may come back",))
+    if change.kind == "election":
+        return _election(policy, change, now, standing)
+    if (gone := resigning(policy, change)) is not None:
+        return Decision(met=(f"{gone} resigns",))
+    said = _ordinary(policy, change, checked, votes, now, standing)
+    if said or change.kind not in URGENT or policy.emergency is None:
+        return said
+    urgent = _judged(policy, policy.emergency.scope, _Asked(policy, change, checked, votes, now, standing))
+    return Decision(met=urgent.met, emergency=True) if urgent else said
+
+
+def _ordinary(
+    policy: Policy, change: Change, checked: Sequence[SignedChecked], votes: Sequence[SignedVote], now: str, standing: Standing
+) -> Decision:  # fmt: skip
+    hit, open_ = policy.scopes(change.touched)
+    found = [Decision(missing=tuple(f"a scope for {path}: by default nobody may change it" for path in open_[:3]))]
+    asked = _Asked(policy, change, checked, votes, now, standing)
+    found += [_judged(policy, scope, asked) for scope in hit]
+    if change.amends is not None:
+        under = _Asked(change.amends, change, checked, votes, now, standing)
+        rules, _ = change.amends.scopes([POLICY])
+        new = [_judged(change.amends, _unchecked(scope), under) for scope in rules]
+        told = tuple(f"by the new policy too: {line}" for said in new for line in said.missing)
+        if not rules:
+            told = (f"a scope for {POLICY} in the new policy: without one nobody could ever amend it again",)
+        found.append(Decision(missing=told))
+    missing = dict.fromkeys(line for said in found for line in said.missing)
+    return Decision(missing=tuple(missing), met=tuple(dict.fromkeys(line for said in found for line in said.met)))
+
+
+def _unchecked(scope: Scope) -> Scope:
+    """The scope without its checks: machines answer to the policy in force."""
+    return Scope(**{key: getattr(scope, key) for key in scope.__struct_fields__ if key != "checks"})
+
+
+def resigning(policy: Policy, change: Change) -> str | None:
+    """Who lays down roles by a change that does nothing else; nobody's leave is needed for that."""
+    who = policy.person_of(change.author_key)
+    if who is None or change.amends is None or change.kind != "governance":
+        return None
+    left = policy
+    for role, after in zip(policy.role, change.amends.role, strict=False):
+        if role.members != after.members and who.name in role.members and who.name not in after.members:
+            left = with_members(left, role.name, [name for name in role.members if name != who.name])
+    return who.name if left == change.amends and left != policy else None
+
+
+# -- one scope ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Said:
+    """A person's last word, and since when they have said so without a break."""
+
+    who: Who
+    vote: Vote
+    since: float
+
+
+class _Asked:
+    """One change with all that was said about it, under one policy, at one time."""
+
+    def __init__(
+        self, policy: Policy, change: Change, checked: Sequence[SignedChecked], votes: Sequence[SignedVote], now: str, standing: Standing
+    ) -> None:  # fmt: skip
+        self.change, self.standing, self.now = change, standing, now
+        self.at = seconds(now) or 0.0
+        self.author = policy.person_of(change.author_key)
+        self.said = _latest(policy, change, votes, now)
+        self.checked = [
+            found
+            for found in checked
+            if found.checked.subject == change.digest and _heard(policy, found.key, found.checked.at, now)
+        ]
+        self._policy = policy
+
+    def is_author(self, who: Who) -> bool:
+        return self.author is not None and self.author.name == who.name
+
+    @property
+    def opened(self) -> float | None:
+        """When the second organisation is known to have seen it: no company alone can say it was earlier."""
+        first: dict[str, float] = {}
+        for who, at in self._heard():
+            first[who.side] = min(at, first.get(who.side, at))
+        enough = min(2, len({who.side for who in self._policy.person}))
+        times = sorted(first.values())
+        return times[enough - 1] if len(times) >= enough else None
+
+    def _heard(self) -> Iterator[tuple[Who, float]]:
+        for found in self.checked:
+            who, at = self._policy.person_of(found.key), seconds(found.checked.at)
+            if who is not None and at is not None:
+                yield who, at
+        for said in self.said.values():
+            yield said.who, said.since
+
+    def active(self, role: str, *, without: Who | None = None) -> int:
+        """How many members a share is a share of: those heard lately, and those who speak now."""
+        told = self._policy.role_of(role)
+        left = [name for name in told.members if without is None or name != without.name]
+        return sum(self._is_active(name, told.inactive_days) for name in left)
+
+    def _is_active(self, name: str, days: int) -> bool:
+        if not self._policy.who(name).valid(self.now):
+            return False
+        heard = seconds(self.standing.seen.get(name, self.now)) or self.at
+        return not days or name in self.said or self.at - heard < days * 86_400
+
+
+def _heard(policy: Policy, key: str, at: str, now: str) -> Who | None:
+    """Whose record this is, if their key held when they signed and holds now, and its time has come."""
+    when, then = seconds(at), seconds(now)
+    if when is None or then is None or when > then + SKEW or policy.person_of(key, at) is None:
+        return None
+    return policy.person_of(key, now)
+
+
+def _latest(policy: Policy, change: Change, votes: Sequence[SignedVote], now: str) -> dict[str, Said]:
+    """Each enrolled person's last word on exactly this contribution; of two at one time, the no."""
+    said: dict[str, Said] = {}
+    for signed in sorted(votes, key=lambda s: (s.vote.at, s.vote.choice, s.vote.reason, s.key)):
+        vote = signed.vote
+        if vote.subject != change.digest or (who := _heard(policy, signed.key, vote.at, now)) is None:
+            continue
+        before = said.get(who.name)
+        since = before.since if before and before.vote.choice == vote.choice else seconds(vote.at) or 0.0
+        said[who.name] = Said(who, vote, since)
+    return said
+
+
+def _judged(policy: Policy, scope: Scope, asked: _Asked) -> Decision:
+    """One scope's answer."""
+    more, missing = _machines(scope, asked)
+    against = [*_objections(policy, scope, asked)]
+    met: list[str] = []
+    wait = [*_waits(scope, asked)]
+    wanted: list[str] = []
+    for needs in scope.requires:
+        line, enough = _quorum(policy, scope, needs, asked, more)
+        (met if enough else wanted).append(line)
+    wanted += _sides(policy, scope, asked)
+    if wanted and not more and _silence(policy, scope, asked):
+        met, wanted = [f"nobody has objected to {scope.name} for {scope.lazy.after_h if scope.lazy else 0} hours"], []
+    return Decision(missing=(*missing, *against, *wait, *wanted), met=tuple(met))
+
+
+def _machines(scope: Scope, asked: _Asked) -> tuple[int, list[str]]:
+    """Every check the scope names must have been run by an enrolled person other than the author, and not refuse."""
+    missing, more = [], 0
+    for name in scope.checks:
+        found = [
+            verdict
+            for each in asked.checked
+            if scope.author_may_vote or not asked.is_author(_who(asked, each.key))
+            for verdict in each.checked.verdicts
+            if verdict.check == name
+        ]
+        refused = next((verdict for verdict in found if verdict.outcome == "refuse"), None)
+        if refused is not None:
+            missing.append(f"check `{name}` refuses: {refused.because}")
+        elif not found:
+            missing.append(f"check `{name}` has not been run by an enrolled person other than the author")
+        more = max(more, int(any(verdict.outcome == "needs-eyes" for verdict in found)))
+    return more, missing
+
+
+def _who(asked: _Asked, key: str) -> Who:
+    who = asked._policy.person_of(key)
+    assert who is not None  # only what enrolled people checked is asked about
+    return who
+
+
+def _objections(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
+    """The no that stands in the way: of everybody asked, or as far as `majority` or a veto's own terms go."""
+    members = {name for needs in scope.requires for name in policy.members(needs.role)}
+    no = [said for name, said in sorted(asked.said.items()) if said.vote.choice == "reject"]
+    if scope.majority:
+        against = sum(said.who.name in members for said in no)
+        if against and against >= len(_yes(policy, scope, asked, members)):
+            yield f"more approvals than the {against} against {scope.name}"
+        return
+    if scope.veto is None:
+        yield from (f"{said.who.name} rejects it: {said.vote.reason}" for said in no if said.who.name in members)
+        return
+    vetoes = [said for said in no if said.who.name in policy.members(scope.veto.role) and said.vote.reason.strip()]
+    for said in vetoes:
+        age = asked.at - (seconds(said.vote.at) or 0.0)
+        others = sum(other.who.side != said.who.side for other in vetoes)
+        alone = others < scope.veto.seconds
+        ends = scope.veto.alone_h * 3600 if alone else scope.veto.days * 86_400
+        if age < ends:
+            left = max(1, round((ends - age) / 3600))
+            second = f", unless {scope.veto.seconds - others} more second it" if alone else ""
+            yield f"{said.who.name} vetoes it: {said.vote.reason} (lapses in {left} h{second})"
+
+
+def _waits(scope: Scope, asked: _Asked) -> Iterator[str]:
+    if not scope.window_h:
+        return
+    opened = asked.opened
+    if opened is None:
+        yield f"{scope.window_h} h for everybody to see it, counted from when people of two organisations have"
+    elif asked.at < opened + scope.window_h * 3600:
+        yield f"{_hours(opened + scope.window_h * 3600 - asked.at)} more for everybody to see it ({scope.name})"
+
+
+def _hours(left: float) -> str:
+    return f"{max(1, round(left / 3600))} h"
+
+
+def _yes(policy: Policy, scope: Scope, asked: _Asked, members: set[str] | tuple[str, ...]) -> list[Who]:
+    """Members who have said yes for long enough, and may."""
+    return [
+        said.who
+        for name, said in sorted(asked.said.items())
+        if said.vote.choice == "approve"
+        and name in members
+        and said.since <= asked.at - scope.cooloff_h * 3600 + (0 if scope.cooloff_h else SKEW)
+        and (scope.author_may_vote or not asked.is_author(said.who))
+    ]
+
+
+def _quorum(policy: Policy, scope: Scope, needs: Needs, asked: _Asked, more: int) -> tuple[str, bool]:
+    counted, idle = _capped(_yes(policy, scope, asked, policy.members(needs.role)), scope.max_per_org)
+    silent = None if scope.author_may_vote else asked.author  # who may not vote is not in what a share is of
+    wanted = wanted_of(needs, asked.active(needs.role, without=silent))
+    wanted = min(wanted + more, most(policy, scope, needs.role)) if more else wanted
+    have = ", ".join(_named(who) for who in counted) or "nobody"
+    if len(counted) >= wanted:
+        return f"{wanted} of `{needs.role}` for {scope.name}: {have}", True
+    lack = wanted - len(counted)
+    line = f"{lack} more approval{'s' if lack > 1 else ''} from `{needs.role}` for {scope.name} (have {have}"
+    for who in idle:
+        line += (
+            f"; {who.name}'s does not count: {who.side} has {scope.max_per_org} of at most {scope.max_per_org} already"
+        )
+    young = [said for said in asked.said.values() if said.vote.choice == "approve" and scope.cooloff_h and said.since > asked.at - scope.cooloff_h * 3600]  # fmt: skip
+    for said in young:
+        line += f"; {said.who.name}'s counts in {_hours(said.since + scope.cooloff_h * 3600 - asked.at)}"
+    if asked.author is not None and asked.author.name in asked.said and not scope.author_may_vote:
+        line += f"; {asked.author.name} is its author"
+    return line + ")", False
+
+
+def _named(who: Who) -> str:
+    return f"{who.name} of {who.org}" if who.org else who.name
+
+
+def _capped(yes: Sequence[Who], cap: int) -> tuple[list[Who], list[Who]]:
+    """Who counts under the cap for each organisation, and who does not."""
+    counted: list[Who] = []
+    idle: list[Who] = []
+    for who in yes:
+        full = cap and sum(other.side == who.side for other in counted) >= cap
+        (idle if full else counted).append(who)
+    return counted, idle
+
+
+def _sides(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
+    members = {name for needs in scope.requires for name in policy.members(needs.role)}
+    sides = {who.side for who in _yes(policy, scope, asked, members)}
+    if asked.author is not None and asked.author.name in members:  # offering it is standing behind it
+        sides.add(asked.author.side)
+    if len(sides) < scope.min_orgs:
+        yield f"approvals from {scope.min_orgs} organisations for {scope.name} (have {', '.join(sorted(sides)) or 'none'})"
+
+
+def _silence(policy: Policy, scope: Scope, asked: _Asked) -> bool:
+    """Whether lazy consensus holds: long enough open, no no, and somebody outside the author's side who said yes."""
+    members = {name for needs in scope.requires for name in policy.members(needs.role)}
+    opened = asked.opened
+    if scope.lazy is None or opened is None or asked.at < opened + scope.lazy.after_h * 3600:
+        return False
+    if any(said.vote.choice == "reject" and name in members for name, said in asked.said.items()):
+        return False
+    side = asked.author.side if asked.author is not None else None
+    return sum(who.side != side for who in _yes(policy, scope, asked, members)) >= scope.lazy.n
+
+
+# -- elections ---------------------------------------------------------------------------------------------------------
+
+
+def _election(policy: Policy, change: Change, now: str, standing: Standing) -> Decision:
+    """Ballots decide, and nobody else: once closed, with more than half of the electors, of two organisations."""
+    if change.election is None:
+        return Decision(missing=("election.toml: who may be chosen for what, and until when",))
+    active = _Asked(policy, change, (), (), now, standing).active
+    heard = [ballot for ballot in change.ballots if _heard(policy, ballot.key, ballot.ballot.at, now)]
+    found = elect(policy, change.election, change.digest, heard, now, active)
+    if found.missing:
+        return Decision(missing=found.missing)
+    told = with_members(policy, change.election.role, found.winners)
+    if change.amends is not None and change.amends != told:
+        return Decision(missing=(f"{POLICY} as the ballots make it: {', '.join(found.winners)}",))
+    return Decision(met=(f"elected to {change.election.role}: {', '.join(found.winners)}",))

@@ -1,0 +1,94 @@
+"""Elections: approval ballots, signed by those who may cast them, counted the same by everybody. Pure.
+
+Each elector names whom they approve of; seats go to the most approved, a name's place in the alphabet breaks ties, and
+an organisation that has its seats gets no more (PEP 13 holds its council to two of one employer).
+
+    elect(policy, Election(role="council", candidates=("amira", "bruno"), closes="2026-12-01T00:00:00Z"), ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from souq.governance.policy import Policy
+from souq.records import Digest, Record
+
+
+class Election(Record, frozen=True, forbid_unknown_fields=True):
+    """election.toml: whom ballots may name for a role, and until when they are cast (UTC, ISO)."""
+
+    role: str
+    candidates: tuple[str, ...]
+    closes: str
+
+
+class Ballot(Record, frozen=True):
+    """One elector's choice among the candidates, in the words they signed."""
+
+    subject: Digest
+    choices: tuple[str, ...]
+    by: str
+    at: str
+    after: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True)
+class SignedBallot:
+    ballot: Ballot
+    key: str
+
+
+@dataclass(frozen=True)
+class Elected:
+    """Who won, most approved first; or what is missing."""
+
+    winners: tuple[str, ...] = ()
+    approvals: tuple[int, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def elect(
+    policy: Policy,
+    election: Election,
+    digest: Digest,
+    ballots: Sequence[SignedBallot],
+    now: str,
+    active: Callable[[str], int],
+) -> Elected:
+    """Count the ballots for one election; `active` tells how many electors of a role there are."""
+    names = [role.name for role in policy.role]
+    role = policy.role_of(election.role) if election.role in names else None
+    if role is None or not role.elected_by:
+        return Elected(missing=(f"a role that is elected: {election.role!r} is none",))
+    if stranger := next(
+        (name for name in election.candidates if name not in [who.name for who in policy.person]), None
+    ):
+        return Elected(missing=(f"candidates who are enrolled: {stranger!r} is no [[person]]",))
+    if now < election.closes:
+        return Elected(missing=(f"the end of the election, {election.closes}",))
+    cast: dict[str, Ballot] = {}
+    for signed in sorted(ballots, key=lambda s: (s.ballot.at, s.ballot.choices, s.key)):
+        who = policy.person_of(signed.key)
+        in_time = signed.ballot.subject == digest and signed.ballot.at <= election.closes
+        if in_time and who is not None and who.name in policy.members(role.elected_by):
+            cast[who.name] = signed.ballot
+    electors, sides = policy.members(role.elected_by), {policy.who(name).side for name in cast}
+    needed = active(role.elected_by) // 2 + 1
+    if len(cast) < needed:
+        return Elected(missing=(f"{needed - len(cast)} more ballots of `{role.elected_by}`",))
+    if len(sides) < min(2, len({policy.who(name).side for name in electors})):
+        return Elected(missing=("ballots of two organisations",))
+    counts = {
+        name: sum(name in ballot.choices for ballot in cast.values()) for name in sorted(set(election.candidates))
+    }
+    order = sorted((name for name, count in counts.items() if count), key=lambda name: (-counts[name], name))
+    winners: list[str] = []
+    for name in order:
+        side = policy.who(name).side
+        full = role.max_per_org and sum(policy.who(won).side == side for won in winners) >= role.max_per_org
+        if len(winners) < role.seats and not full:
+            winners.append(name)
+    if not winners:
+        return Elected(missing=("a candidate anybody approves of",))
+    return Elected(tuple(winners), tuple(counts[name] for name in winners))

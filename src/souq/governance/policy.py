@@ -1,0 +1,322 @@
+"""What GOVERNANCE.toml says: people and their keys, organisations, roles, and what each kind of change needs.
+
+Records and nothing else: read strictly, and refused at once where they could never work. Deny by default: what no scope
+names cannot change. The organisation is declared and can be challenged; the machine checks caps, not truth.
+
+    policy = read_policy(text)
+    policy.person_of(public_key, "2026-11-25T07:00:00Z")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+
+from souq.errors import UsageError, nearest
+from souq.records import Record, format_toml, parse_toml
+from souq.signing import normal_key
+
+FOREVER = "9999"
+POLICY = "GOVERNANCE.toml"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?")
+
+
+class Key(Record, frozen=True, forbid_unknown_fields=True):
+    """A key that speaks between dates of its own (UTC, ISO), where its owner's are not enough."""
+
+    key: str
+    valid_from: str = ""
+    valid_until: str = ""
+
+
+class Who(Record, frozen=True, forbid_unknown_fields=True):
+    """`[[person]]`: a name, who they work for, and the keys that speak for them, between two dates (UTC, ISO)."""
+
+    name: str
+    keys: tuple[str | Key, ...]
+    org: str = ""
+    email: str = ""
+    valid_from: str = ""
+    valid_until: str = ""
+
+    @property
+    def side(self) -> str:
+        """Whose they are when organisations are counted: somebody without an employer is a side of their own."""
+        return self.org or self.name
+
+    def valid(self, at: str) -> bool:
+        return self.valid_from <= at < (self.valid_until or FOREVER)
+
+
+class Org(Record, frozen=True, forbid_unknown_fields=True):
+    """`[[org]]`: an organisation people may belong to; where any is listed, all must be."""
+
+    name: str
+    url: str = ""
+
+
+class Role(Record, frozen=True, forbid_unknown_fields=True):
+    """`[[role]]`: people who may do something together."""
+
+    name: str
+    members: tuple[str, ...]
+    max_per_org: int = 0  # seats one organisation may hold; 0: no cap
+    inactive_days: int = 0  # unheard for so long, a member no longer counts in a share; 0: never
+    elected_by: str = ""  # the role whose ballots fill this one
+    seats: int = 0  # to be filled by an election
+
+
+class Needs(Record, frozen=True, forbid_unknown_fields=True):
+    """`{ role = "maintainer", n = 2 }`, or a share of its active members, `{ role = "core", share = "2/3" }`."""
+
+    role: str
+    n: int = 0
+    share: str = ""
+
+
+class Lazy(Record, frozen=True, forbid_unknown_fields=True):
+    """Silence is consent: after so many hours without a no, `n` approvals from outside the author's side are enough."""
+
+    after_h: int
+    n: int = 1
+
+
+class Veto(Record, frozen=True, forbid_unknown_fields=True):
+    """Whose no stands, and for how long: alone for `alone_h` hours, seconded by others for `days` days."""
+
+    role: str
+    seconds: int = 0
+    alone_h: int = 72
+    days: int = 30
+
+
+class Scope(Record, frozen=True, forbid_unknown_fields=True):
+    """`[[scope]]`: what changes to these paths or tensors need. All its lines must hold at once."""
+
+    name: str
+    match: tuple[str, ...]
+    requires: tuple[Needs, ...]
+    max_per_org: int = 0  # approvals of one organisation that count; 0: no cap
+    min_orgs: int = 0
+    checks: tuple[str, ...] = ()
+    author_may_vote: bool = False
+    window_h: int = 0  # hours it must have been open, as people of two organisations saw it
+    cooloff_h: int = 0  # hours every approval that counts must have stood
+    lazy: Lazy | None = None
+    veto: Veto | None = None  # without one, everybody asked has it, without end
+    majority: bool = False  # nobody's no stands alone, but there must be more yes than no
+
+    def covers(self, path: str) -> bool:
+        return any(_glob(pattern).fullmatch(path) for pattern in self.match)
+
+
+class Emergency(Record, frozen=True, forbid_unknown_fields=True):
+    """`[emergency]`: who may take a contribution or a release back at once; it lapses unless ratified in time."""
+
+    requires: tuple[Needs, ...]
+    max_per_org: int = 1
+    min_orgs: int = 0
+    days: int = 7
+
+    @property
+    def scope(self) -> Scope:
+        """As a scope like the others."""
+        return Scope(
+            name="emergency", match=("**",), requires=self.requires, max_per_org=self.max_per_org,
+            min_orgs=self.min_orgs, majority=True,
+        )  # fmt: skip
+
+
+class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
+    """GOVERNANCE.toml."""
+
+    person: tuple[Who, ...]
+    role: tuple[Role, ...]
+    scope: tuple[Scope, ...]
+    org: tuple[Org, ...] = ()
+    emergency: Emergency | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every enrolled public key, in its one spelling."""
+        return tuple(_holders(self))
+
+    def person_of(self, key: str, at: str | None = None) -> Who | None:
+        """Whose key this is, if they and it are valid then."""
+        held = _holders(self).get(normal_key(key))
+        if held is None:
+            return None
+        who, dates = held
+        if at is not None and not (who.valid(at) and dates.valid_from <= at < (dates.valid_until or FOREVER)):
+            return None
+        return who
+
+    def who(self, name: str) -> Who:
+        return next(who for who in self.person if who.name == name)
+
+    def role_of(self, name: str) -> Role:
+        return next(found for found in self.role if found.name == name)
+
+    def members(self, role: str) -> tuple[str, ...]:
+        return self.role_of(role).members
+
+    def scopes(self, paths: Iterable[str]) -> tuple[list[Scope], list[str]]:
+        """The scopes these paths and tensors fall under, and the paths nobody may change."""
+        touched = list(paths)
+        hit = [scope for scope in self.scope if any(scope.covers(path) for path in touched)]
+        open_ = [path for path in touched if not any(scope.covers(path) for scope in self.scope)]
+        return hit, open_
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a decision depends on more of history than the policy: who was heard lately, what was urgent."""
+        return self.emergency is not None or any(role.inactive_days for role in self.role)
+
+
+@lru_cache(maxsize=64)
+def _holders(policy: Policy) -> dict[str, tuple[Who, Key]]:
+    """Key, in its one spelling, -> whose it is and its own dates."""
+    told = [(who, key if isinstance(key, Key) else Key(key=key)) for who in policy.person for key in who.keys]
+    return {normal_key(key.key): (who, key) for who, key in told}
+
+
+def read_policy(text: str) -> Policy:
+    """GOVERNANCE.toml, strictly.
+
+    Raises:
+        UsageError: an unknown key, name or role, a key of two people, or a threshold that nobody could ever meet.
+    """
+    return _read_policy(text)
+
+
+@lru_cache(maxsize=64)
+def _read_policy(text: str) -> Policy:
+    policy = parse_toml(text, Policy, where=POLICY)
+    for problem in problems(policy):
+        raise UsageError(f"{POLICY}: {problem}", hint=f"correct {POLICY} and try again")
+    return policy
+
+
+def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:
+    """The same policy with other people in one role."""
+    told = tuple(_with(found, members) if found.name == role else found for found in policy.role)
+    return Policy(person=policy.person, role=told, scope=policy.scope, org=policy.org, emergency=policy.emergency)
+
+
+def _with(role: Role, members: Sequence[str]) -> Role:
+    return Role(
+        name=role.name, members=tuple(members), max_per_org=role.max_per_org, inactive_days=role.inactive_days,
+        elected_by=role.elected_by, seats=role.seats,
+    )  # fmt: skip
+
+
+def format_policy(policy: Policy) -> str:
+    """TOML for people."""
+    return format_toml(policy)
+
+
+# -- what could never work ---------------------------------------------------------------------------------------------
+
+
+def problems(policy: Policy) -> Iterator[str]:
+    """Every reason why nobody should begin under this policy."""
+    names, roles = [who.name for who in policy.person], [role.name for role in policy.role]
+    told = ((names, "people"), (roles, "roles"), ([s.name for s in policy.scope], "scopes"), ([o.name for o in policy.org], "organisations"))  # fmt: skip
+    for words, what in told:
+        if twice := next((word for word in words if words.count(word) > 1), None):
+            yield f"two {what} are called {twice!r}"
+    for who in policy.person:
+        yield from _person_problems(policy, who)
+    if len(_holders(policy)) != sum(len(who.keys) for who in policy.person):  # raises for what is no key
+        yield "one key stands twice: a key speaks for one person"
+    for role in policy.role:
+        yield from _role_problems(policy, role, names, roles)
+    for scope in [*policy.scope, *([policy.emergency.scope] if policy.emergency else [])]:
+        yield from _scope_problems(policy, scope, roles)
+    if policy.emergency and not 0 < policy.emergency.days <= 90:
+        yield "an emergency lapses after 1 to 90 days"
+
+
+def _person_problems(policy: Policy, who: Who) -> Iterator[str]:
+    orgs = [org.name for org in policy.org]
+    if orgs and who.org and who.org not in orgs:
+        yield f"{who.name} is of {who.org!r}, which is no [[org]]{nearest(who.org, orgs)}"
+    if not who.name or not who.keys:
+        yield f"{who.name or 'somebody'} has no name or no key"
+    for key in who.keys:
+        dates = key if isinstance(key, Key) else Key(key=key)
+        for date in (who.valid_from, who.valid_until, dates.valid_from, dates.valid_until):
+            if date and not _DATE.fullmatch(date):
+                yield f"{date!r} of {who.name} is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"
+
+
+def _role_problems(policy: Policy, role: Role, names: list[str], roles: list[str]) -> Iterator[str]:
+    for member in role.members:
+        if member not in names:
+            yield f"role {role.name!r} names {member!r}, who is no [[person]]{nearest(member, names)}"
+            return
+    if len(set(role.members)) < len(role.members):
+        yield f"role {role.name!r} names somebody twice"
+    sides = [policy.who(member).side for member in role.members]
+    if full := next((side for side in sides if role.max_per_org and sides.count(side) > role.max_per_org), None):
+        yield f"role {role.name!r} has {sides.count(full)} of {full}; it says at most {role.max_per_org}"
+    if role.elected_by and (role.elected_by not in roles or role.seats < 1):
+        yield f"role {role.name!r} is elected by {role.elected_by!r}, which is no role, or has no seats"
+
+
+def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[str]:
+    if not scope.requires or not scope.match:
+        yield f"scope {scope.name!r} asks for nobody or covers nothing"
+    for role in [needs.role for needs in scope.requires] + ([scope.veto.role] if scope.veto else []):
+        if role not in roles:
+            yield f"scope {scope.name!r} asks for role {role!r}, which is not there{nearest(role, roles)}"
+            return
+    for needs in scope.requires:
+        if bool(needs.n) == bool(needs.share) or (needs.share and share_of(needs) is None):
+            yield f'scope {scope.name!r} asks `{needs.role}` for n = 2, or share = "2/3"'
+            return
+        wanted = wanted_of(needs, len(policy.members(needs.role)))
+        if not 0 < wanted <= (can := most(policy, scope, needs.role)):
+            yield f"scope {scope.name!r} asks for {wanted} of {needs.role!r}; at most {can} can ever vote"
+    sides = {policy.who(name).side for needs in scope.requires for name in policy.members(needs.role)}
+    if scope.min_orgs > len(sides):
+        yield f"scope {scope.name!r} asks for {scope.min_orgs} organisations; those it asks are of {len(sides)}"
+    hours = [scope.window_h, scope.cooloff_h, scope.max_per_org, scope.min_orgs]
+    hours += [scope.lazy.after_h, scope.lazy.n - 1] if scope.lazy else []
+    hours += [scope.veto.seconds, scope.veto.alone_h, scope.veto.days - 1] if scope.veto else []
+    if min(hours) < 0:
+        yield f"scope {scope.name!r} has a number below what it can be"
+
+
+def share_of(needs: Needs) -> Fraction | None:
+    """`2/3` as a number above 0 and at most 1."""
+    try:
+        share = Fraction(needs.share)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return share if 0 < share <= 1 else None
+
+
+def wanted_of(needs: Needs, active: int) -> int:
+    """How many approvals of a role that has so many active members."""
+    if needs.n:
+        return needs.n
+    share = share_of(needs) or Fraction(1)
+    return max(1, -(-active * share.numerator // share.denominator))
+
+
+def most(policy: Policy, scope: Scope, role: str) -> int:
+    """How many of a role can count at once, under the cap."""
+    sides = [policy.who(name).side for name in policy.members(role)]
+    cap = scope.max_per_org or len(sides)
+    return sum(min(sides.count(side), cap) for side in set(sides))
+
+
+@lru_cache(maxsize=256)
+def _glob(pattern: str) -> re.Pattern[str]:
+    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells."""
+    parts = re.split(r"(\*\*|\*|\[[\w\-]+\])", pattern)
+    known = {"**": ".*", "*": "[^/]*"}
+    return re.compile("".join(known.get(part, part if part.startswith("[") else re.escape(part)) for part in parts))

@@ -1,0 +1,82 @@
+"""History judged again: every change by the policy in force before it, and by what history left to it. Pure.
+
+findings, standing = replay(landings)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from souq.errors import SouqError
+from souq.governance.decide import NOTHING, SKEW, URGENT, Change, SignedChecked, SignedVote, Standing, decide, seconds
+from souq.governance.policy import Policy
+from souq.records import Decision
+
+
+@dataclass(frozen=True)
+class Landed:
+    """One change that is on main, with the policy in force before it and the records that came with it."""
+
+    name: str
+    policy: Policy
+    change: Change
+    checked: tuple[SignedChecked, ...]
+    votes: tuple[SignedVote, ...]
+    at: str  # as who merged it signed
+    by: str = ""  # the key that did
+
+
+class Replay:
+    """History one landing at a time: `judge` says what is wrong with the next, and remembers what it leaves behind."""
+
+    def __init__(self, standing: Standing = NOTHING, at: str = "") -> None:
+        self.standing, self.at = standing, at
+
+    def judge(self, landed: Landed) -> list[str]:
+        """What should not be there, a line each."""
+        if seconds(landed.at) is None:
+            return [f"{landed.name} has no signed merge record"]
+        wrong = []
+        if (seconds(self.at) or 0.0) > (seconds(landed.at) or 0.0) + SKEW:
+            wrong.append(f"{landed.name} is dated {landed.at}, before what landed before it ({self.at})")
+        try:
+            said = decide(
+                landed.policy, landed.change, landed.checked, landed.votes, now=landed.at, standing=self.standing
+            )
+        except SouqError as error:
+            return [*wrong, f"{landed.name}: {error}"]
+        self._remember(landed, said)
+        return wrong + [f"{landed.name} landed without {line}" for line in said.missing]
+
+    def _remember(self, landed: Landed, said: Decision) -> None:
+        self.at = max(self.at, landed.at)
+        if not landed.policy.remembers:
+            return
+        seen = {who.name: self.standing.seen.get(who.name, landed.at) for who in landed.policy.person}
+        keys = [(landed.by, landed.at), (landed.change.author_key, landed.at)]
+        keys += [(found.key, found.checked.at) for found in landed.checked]
+        keys += [(found.key, found.vote.at) for found in landed.votes]
+        keys += [(found.key, found.ballot.at) for found in landed.change.ballots]
+        for key, at in keys:
+            who = landed.policy.person_of(key) if key else None
+            if who is not None:
+                seen[who.name] = max(seen[who.name], min(at, landed.at))
+        pending = dict(self.standing.pending)
+        if landed.change.kind in ("ratify", "restore"):
+            pending.pop(landed.change.of, None)
+        if said.emergency and landed.change.kind in URGENT and landed.policy.emergency is not None:
+            pending[landed.name] = _later(landed.at, landed.policy.emergency.days)
+        self.standing = Standing(seen, pending)
+
+
+def _later(at: str, days: int) -> str:
+    then = datetime.fromtimestamp((seconds(at) or 0.0) + days * 86_400, UTC)
+    return then.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def replay(landings: Iterable[Landed], standing: Standing = NOTHING) -> list[str]:
+    """Judge changes that landed, one after the other; a line for everything that should not be there."""
+    history = Replay(standing)
+    return [line for landed in landings for line in history.judge(landed)]

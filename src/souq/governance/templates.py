@@ -1,0 +1,136 @@
+"""Policies to begin with: one person, Apache's votes, a foundation of several organisations, a company with a community.
+
+Each is GOVERNANCE.toml as text. What a template needs more people for than are named is refused at once, since nobody
+could ever satisfy it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from souq.errors import UsageError
+from souq.governance.policy import POLICY, Emergency, Needs, Policy, Role, Scope, Veto, Who, format_policy
+
+CHECKS = ("signoff", "files", "licence", "fits-base", "tensors", "norms", "contamination", "evals")
+WORK = ("contributions/**", "model.*", "lm_head.*", "souq.toml")
+EVALS, RELEASES = ("evals/**",), ("releases/**",)
+
+_SOLO = """\
+# One person decides; add people, roles and thresholds as others come. `souq governance check` explains this file.
+
+[[person]]
+name = "{name}"
+org = "{org}"
+keys = ["{key}"]
+
+[[role]]
+name = "maintainer"
+members = ["{name}"]
+
+[[scope]]
+name = "contributions"
+match = ["contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**", "souq.toml"]
+requires = [{{ role = "maintainer", n = 1 }}]
+checks = [{checks}]
+author_may_vote = true  # nobody else is here yet: drop this line when somebody is
+
+[[scope]]
+name = "policy"
+match = ["GOVERNANCE.toml"]
+requires = [{{ role = "maintainer", n = 1 }}]
+author_may_vote = true
+"""
+
+
+def solo(name: str, org: str, key: str) -> str:
+    """A repository of one."""
+    return _SOLO.format(name=name, org=org, key=key, checks=", ".join(f'"{check}"' for check in CHECKS))
+
+
+def foundation(people: Sequence[Who], *, approvals: int = 2, max_per_org: int = 1) -> str:
+    """Several organisations, none of which can decide alone; amending takes two thirds, three organisations, two weeks."""
+    names, sides = tuple(who.name for who in people), len({who.side for who in people})
+    asked = (Needs(role="maintainer", n=approvals),)
+    harder = (Needs(role="maintainer", n=min(approvals + 1, sides)),)
+    scopes = (
+        Scope(name="contributions", match=WORK, requires=asked, max_per_org=max_per_org, checks=CHECKS),
+        # Who may edit the exam more easily than sit it edits the exam.
+        Scope(name="evals", match=EVALS, requires=harder, max_per_org=max_per_org, checks=CHECKS),
+        Scope(name="releases", match=RELEASES, requires=asked, max_per_org=max_per_org, majority=True, checks=("files",)),
+        Scope(
+            name="policy", match=(POLICY,), requires=(Needs(role="maintainer", share="2/3"),), min_orgs=min(3, sides),
+            window_h=336,
+        ),
+    )  # fmt: skip
+    told = Policy(
+        person=tuple(people),
+        role=(Role(name="maintainer", members=names, inactive_days=730), Role(name="security", members=names)),
+        scope=scopes,
+        emergency=Emergency(requires=(Needs(role="security", n=2),)) if sides > 1 else None,
+    )
+    return "# No organisation can decide alone. `souq governance check` explains this file.\n\n" + format_policy(told)
+
+
+def apache(people: Sequence[Who]) -> str:
+    """Apache's votes: three yes and no veto in 72 hours for work; three and more yes than no for releases."""
+    names = tuple(who.name for who in people)
+    three = (Needs(role="pmc", n=3),)
+    scopes = (
+        Scope(
+            name="contributions", match=(*WORK, *EVALS), requires=three, window_h=72, checks=CHECKS,
+            veto=Veto(role="pmc", days=90),
+        ),
+        Scope(name="releases", match=RELEASES, requires=three, window_h=72, majority=True, checks=("files",)),
+        Scope(name="policy", match=(POLICY,), requires=(Needs(role="pmc", share="2/3"),), window_h=168, majority=True),
+    )  # fmt: skip
+    told = Policy(person=tuple(people), role=(Role(name="pmc", members=names, inactive_days=730),), scope=scopes)
+    return (
+        "# Apache's votes (apache.org/foundation/voting). `souq governance check` explains this file.\n\n"
+        + format_policy(told)
+    )
+
+
+def company_plus_community(people: Sequence[Who]) -> str:
+    """The first person's organisation maintains; nothing lands without somebody from outside it."""
+    company = people[0].side if people else ""
+    inside = tuple(who.name for who in people if who.side == company)
+    outside = tuple(who.name for who in people if who.side != company)
+    both = (Needs(role="company", n=1), Needs(role="community", n=1))
+    scopes = (
+        Scope(name="contributions", match=(*WORK, *EVALS), requires=both, checks=CHECKS),
+        Scope(name="releases", match=RELEASES, requires=both, checks=("files",)),
+        Scope(
+            name="policy", match=(POLICY,), window_h=336, min_orgs=2,
+            requires=(Needs(role="company", share="1/2"), Needs(role="community", share="2/3")),
+        ),
+    )  # fmt: skip
+    roles = (Role(name="company", members=inside), Role(name="community", members=outside, inactive_days=730))
+    told = Policy(person=tuple(people), role=roles, scope=scopes)
+    return f"# {company} maintains, and the community has a say in everything. `souq governance check` explains this file.\n\n" + format_policy(told)  # fmt: skip
+
+
+Template = Callable[[Sequence[Who]], str]
+TEMPLATES: dict[str, Template] = {
+    "solo": lambda people: solo(people[0].name, people[0].side, str(people[0].keys[0])),
+    "apache": apache,
+    "foundation": foundation,
+    "company-plus-community": company_plus_community,
+}
+NEEDS = {"solo": (1, 1), "apache": (3, 1), "foundation": (2, 2), "company-plus-community": (2, 2)}
+"""People and organisations without which a template could never decide anything."""
+
+
+def from_template(name: str, people: Sequence[Who]) -> str:
+    """GOVERNANCE.toml of a template.
+
+    Raises:
+        UsageError: too few people or organisations for it.
+    """
+    few, sides = NEEDS[name]
+    if len(people) < few or len({who.side for who in people}) < sides:
+        raise UsageError(
+            f"`{name}` needs at least {few} people of {sides} organisation{'s' if sides > 1 else ''}: "
+            f"with {len(people)} nobody could ever satisfy it",
+            hint="add --people FILE.toml, with a [[person]] table for each: name, org, keys",
+        )
+    return TEMPLATES[name](people)
