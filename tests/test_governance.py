@@ -147,20 +147,33 @@ def test_a_refusal_stands_and_doubt_asks_for_more_eyes():
 
 
 def test_nothing_is_allowed_by_default():
-    no = said([vote("amira"), vote("bruno")], Change(DIGEST, key(99), "m", ("GOVERNANCE.toml",)))
+    no = said([vote("amira"), vote("bruno")], Change(DIGEST, key(99), "m", ("model/config.json",)))
 
     assert not no
     assert "nobody may change it" in no.missing[0]
 
 
-def test_a_key_speaks_between_its_dates():
-    people = [Who(name="a", org="A", keys=(key(1),), valid_until="2026-01-01"), Who(name="b", org="B", keys=(key(2),)), Who(name="c", org="C", keys=(key(3),))]  # fmt: skip
-    policy = read_policy(foundation(people))
-    late = [SignedVote(Vote(subject=DIGEST, choice="approve", reason="", by=n, at=NOW), key(i)) for n, i in (("a", 1), ("b", 2))]  # fmt: skip
-    checked = [SignedChecked(checks().checked, key(3))]
+def dated(at):
+    """Two yes and the checks, all dated `at`, under a policy where a's key holds until 2026."""
+    people = [Who(name=n, org=n.upper(), keys=(key(i),), valid_until="2026-01-01" if n == "a" else "") for i, n in enumerate("abc", 1)]  # fmt: skip
+    yes = [SignedVote(Vote(subject=DIGEST, choice="approve", reason="", by=n, at=at), key(i)) for n, i in (("a", 1), ("b", 2))]  # fmt: skip
+    told = Checked(subject=DIGEST, base="c", verdicts=checks().checked.verdicts, by="c", at=at)
+    return read_policy(foundation(people)), STRANGER, [SignedChecked(told, key(3))], yes
 
-    assert not decide(policy, STRANGER, checked, late, now=NOW)
-    assert decide(policy, STRANGER, checked, late, now="2025-11-23T12:00:00Z")
+
+@pytest.mark.parametrize(
+    ("signed", "judged", "counts"),
+    [
+        ("2025-11-23T12:00:00Z", "2025-11-23T12:00:00Z", True),
+        ("2026-11-23T12:00:00Z", "2026-11-23T12:00:00Z", False),  # the key no longer held when it signed
+        ("2025-11-23T12:00:00Z", "2026-11-23T12:00:00Z", False),  # nor does it now: a stolen one could be dated back
+        ("2025-11-23T12:09:00Z", "2025-11-23T12:00:00Z", True),  # two honest clocks
+        ("2025-11-23T12:11:00Z", "2025-11-23T12:00:00Z", False),  # its time has not come
+        ("yesterday", "2025-11-23T12:00:00Z", False),
+    ],
+)
+def test_a_key_speaks_between_its_dates(signed, judged, counts):
+    assert bool(decide(*dated(signed), now=judged)) is counts
 
 
 def test_replay_finds_what_should_not_have_landed():

@@ -120,27 +120,30 @@ def moved(snapshot: Snapshot, lock: Lock) -> list[str]:
     return [name for name, ref in lock.items() if (own := grown.own(name)) is None or base[own] != ref]
 
 
-def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet) -> Built:
+def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet, *, settled: bool = True) -> Built:
     """The model of a commit as a safetensors file; a second build of the same recipe only reads its name.
 
     What an earlier build left is used: the sums of the contributions both have, and every tensor that stays as it was.
-    Accepting one more contribution reads that one and no other.
+    Accepting one more contribution reads that one and no other. What a commit's model.lock says is compared, unless it
+    is not `settled` yet.
     """
     recipe = snapshot.recipe(extra)
     shelf = Shelf(snapshot.repo.cache)
     folder = shelf.builds / recipe.digest.removeprefix("b3:")[:32]
     with FileLock(shelf.builds / "lock"):
         if not (folder / "model.lock").is_file():
-            _make(snapshot, extra, shelf, folder, progress)
+            _make(snapshot, extra, shelf, folder, progress, settled=settled and extra is None)
     return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder, model_files(snapshot, extra))
 
 
-def _make(snapshot: Snapshot, extra: Offer | None, shelf: Shelf, folder: Path, progress: Progress) -> None:
+def _make(
+    snapshot: Snapshot, extra: Offer | None, shelf: Shelf, folder: Path, progress: Progress, *, settled: bool
+) -> None:
     base = Stored(snapshot.base, snapshot.repo.store)
     kept, left = shelf.nearest(sums_of(snapshot, extra), frozenset(snapshot.changing(extra)))
     try:
         lock = Making(snapshot, base, extra, shelf, kept, left).write(folder, progress)
-        damaged = bool(kept.members) and extra is None and lock != snapshot.model
+        damaged = bool(kept.members) and settled and lock != snapshot.model
     except (OSError, ValueError):
         damaged = bool(kept.members)
         if not damaged:

@@ -4,10 +4,11 @@
     refs/souq/pr/<n>/signoff           its author's signature on exactly these bytes
     refs/souq/pr/<n>/checked/<id>      what somebody's machine found
     refs/souq/pr/<n>/vote/<id>         a person's yes or no
+    refs/souq/pr/<n>/ballot/<id>       an elector's choice, where it is an election
     refs/souq/pr/<n>/closed/<id>       withdrawn or turned down
 
 Refs are only added, but for a head that its author rebases, with a new signature. When a pull request lands, its records are copied into main beside the contribution, so
-main alone can be judged by whoever doubts it.
+main alone can be judged by whoever doubts it. Every record names those its signer had seen, so that none is withheld.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,20 +29,23 @@ import tomli_w
 from souq import signing
 from souq.build import build, needed
 from souq.checks import Case, run
-from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError
-from souq.governance import Change, Policy, SignedChecked, SignedVote, decide, read_policy
+from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
+from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
+from souq.governance.decide import elected
+from souq.governance.policy import format_policy, with_members
+from souq.history import Told, change_of, standing
 from souq.progress import Progress, quiet
 from souq.records import Author, Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
 from souq.repo import MAIN, Raced, Repo
 from souq.signing import Envelope, Signed
-from souq.snapshot import Offer, Snapshot
+from souq.snapshot import RECORDS, Offer, Snapshot
 from souq.weights import Delta, format_delta, format_lock
 
 PULLS = "refs/souq/pr/"
 MAX_RECORD = 1 << 20
 TRIES = 5  # for a number nobody else takes meanwhile
 
-State = Literal["open", "merged", "closed"]
+State = Literal["open", "merged", "closed", "taken back"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,9 @@ class PullRequest:
     def state(self, main: Snapshot) -> State:
         if self.landed(main):
             return "merged"
+        with suppress(SouqError):
+            if self.offer.slug in main.taken_back:
+                return "taken back"
         return "closed" if self._closed(main) else "open"
 
     @property
@@ -104,7 +111,7 @@ class PullRequest:
         """Its author or an enrolled person has signed that it is; a ref alone says nothing."""
         if not (envelopes := self.envelopes("closed")):
             return False
-        keys = read_policy(main.policy_text).keys
+        keys = list(read_policy(main.policy_text).keys)
         with suppress(SouqError):
             keys = [*keys, signing.normal_key(self.offer.contribution.author.key)]
         return bool(_read_all(envelopes, "closed", keys, self.subject, strict=False))
@@ -114,6 +121,27 @@ class PullRequest:
             return self.offer.slug in main.repo.folders(main.commit, "contributions")
         except SouqError:
             return False
+
+    @property
+    def records(self) -> dict[str, bytes]:
+        """Its signed records, by the path they have on main; what closed it has none there."""
+        kinds = {name.partition("/")[0] for name in self.refs} - {"head", "closed"}
+        return {
+            f"{RECORDS}{name.replace('/', '-')}.json": self.repo.object(oid, MAX_RECORD)
+            for name, oid in sorted(self.refs.items())
+            if name.partition("/")[0] in kinds
+        }
+
+    @property
+    def tips(self) -> tuple[Digest, ...]:
+        """The records that no other names yet: who names them now says that they have seen them all."""
+        records = list(self.records.values())
+        named = {name for data in records for name in signing.peek(data).get("after", [])}
+        return tuple(sorted({digest(data) for data in records} - named))
+
+    def told(self, policy: Policy) -> Told:
+        """Its records whose signatures hold and which are about exactly what is offered now."""
+        return Told.of(self.offer, self.records, policy)
 
     def envelopes(self, kind: str) -> list[bytes]:
         """The records of one kind, as they were sent."""
@@ -160,6 +188,7 @@ class Draft:
     data: Mapping[str, bytes] | None = None
     evals: Mapping[str, bytes] | None = None  # path below evals/ -> bytes
     merge: Mapping[str, Any] | None = None  # the [merge] table it asks for
+    more: Mapping[str, bytes] | None = None  # GOVERNANCE.toml, election.toml, release/…
 
     @classmethod
     def of(cls, offer: Offer) -> Draft:
@@ -168,7 +197,8 @@ class Draft:
             kind: {p.removeprefix(kind): d for p, d in offer.files.items() if p.startswith(kind)}
             for kind in ("data/", "evals/")
         }
-        return cls(offer.contribution, offer.delta, below["data/"], below["evals/"], offer.merge)
+        more = {p: d for p, d in offer.files.items() if p.startswith(("GOVERNANCE", "election", "release/"))}
+        return cls(offer.contribution, offer.delta, below["data/"], below["evals/"], offer.merge, more)
 
     def files(self) -> dict[str, bytes]:
         """The contribution's folder, written canonically."""
@@ -178,7 +208,8 @@ class Draft:
         if self.merge is not None:
             files["merge.toml"] = tomli_w.dumps(dict(self.merge)).encode()
         files |= {f"data/{name}": data for name, data in (self.data or {}).items()}
-        return files | {f"evals/{path}": data for path, data in (self.evals or {}).items()}
+        files |= {f"evals/{path}": data for path, data in (self.evals or {}).items()}
+        return files | dict(self.more or {})
 
 
 def create(
@@ -261,7 +292,9 @@ def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     offer = pull.offer
     bring(repo, main, offer, progress)
     verdicts = run(Case(main, pull.head, offer, progress), given=[_signed_off(pull)])
-    found = Checked(subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now())
+    found = Checked(
+        subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now(), after=pull.tips
+    )
     _record(pull, "checked", _signed("checked", offer.slug, offer.digest, msgspec.to_builtins(found), person))
     return found
 
@@ -295,9 +328,29 @@ def review(repo: Repo, number: int, choice: Literal["approve", "reject"], reason
     pull, _ = _open(repo, number)
     if choice == "reject" and not reason.strip():
         raise UsageError("a no needs a reason", hint='add --reason "…"')
-    vote = Vote(subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now())
+    vote = Vote(subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now(), after=pull.tips)
     _record(pull, "vote", _signed("vote", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(vote), person))
     return vote
+
+
+def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> Ballot:
+    """An elector's choice among the candidates of an election; the last one before it closes counts.
+
+    Raises:
+        UsageError: it is no election, or a name is no candidate.
+    """
+    pull, main = _open(repo, number)
+    election = pull.offer.election
+    if election is None:
+        raise UsageError(f"#{number} is no election", hint=f"vote with `souq pr review {number} --approve`")
+    for name in choices:
+        if name not in election.candidates:
+            raise UsageError(f"{name!r} is no candidate{nearest(name, election.candidates)}")
+    if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
+        raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint="only electors cast ballots")
+    cast = Ballot(subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=now(), after=pull.tips)
+    _record(pull, "ballot", _signed("ballot", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(cast), person))
+    return cast
 
 
 def close(repo: Repo, number: int, reason: str, person: Person) -> None:
@@ -320,23 +373,24 @@ def decision(repo: Repo, number: int) -> Decision:
 
 
 def _decide(pull: PullRequest, main: Snapshot) -> Decision:
-    policy = read_policy(main.policy_text)
+    policy, at = read_policy(main.policy_text), now()
     try:
-        change = change_of(pull.offer)
+        offer, told = pull.offer, pull.told(policy)
+        if wrong := offer.odd() or offer.wrong(main):
+            return Decision(missing=(wrong,))
+        change = replace(change_of(offer, main), ballots=tuple(told.ballots))
+        memory = standing(pull.repo, main.commit) if policy.remembers else Standing()
+        fresh = [found for found in told.checked if found.checked.base == main.commit]
+        said = decide(policy, change, fresh, told.votes, now=at, standing=memory)
     except SouqError as error:  # one hostile pull request must not stop who asks about all of them
         return Decision(missing=(f"it cannot be read: {error}",))
-    checked = [found for found in read_checked(pull, policy) if found.checked.base == main.commit]
-    said = decide(policy, change, checked, read_votes(pull, policy), now=now())
-    if not checked and pull.envelopes("checked"):
+    if not said and not fresh and told.checked:
         stale = f"checks on main as it is now: main has moved since; run `souq pr checks {pull.number}`"
         return Decision(missing=(stale, *said.missing), met=said.met)
+    if not said and told.withheld:
+        lost = f"records that others name: {told.withheld[0][:19]} is not here; `souq fetch` may bring it"
+        return Decision(missing=(*said.missing, lost), met=said.met)
     return said
-
-
-def change_of(offer: Offer) -> Change:
-    """A contribution as the policy sees it."""
-    author = offer.contribution.author
-    return Change(digest=offer.digest, author_key=author.key, author_name=author.name, touched=tuple(offer.touches()))
 
 
 def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
@@ -352,37 +406,41 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
         return said, None
     bring(repo, main, pull.offer, progress)
     commit = _landing(pull, main, person, progress)
-    tensors = [ref.digest for ref in pull.offer.delta.refs()] if pull.offer.delta else []
+    moved = pull.offer.moves(main)
+    tensors = [ref.digest for ref in moved.refs()] if moved else []
     repo.publish({MAIN: (main.commit, commit)}, tensors, progress)
     return said, commit
 
 
 def _landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progress) -> str:
     """The commit that lands it: what was offered, who agreed, and what main now builds to."""
-    offer = pull.offer
-    files: dict[str, bytes | None] = dict(offer.landing())
-    files |= {f"contributions/{offer.slug}/{path}": data for path, data in records_of(pull).items()}
-    lock = main.model
+    offer, repo = pull.offer, pull.repo
+    files: dict[str, bytes | None] = dict.fromkeys(offer.takes(main))
+    files |= offer.landing() | offer.returns(main)
+    files |= {f"{offer.home}{path}": data for path, data in pull.records.items()}
     if offer.merge is not None:
         files["souq.toml"] = format_toml(main.config_with(offer)).encode()
+    if offer.election is not None:
+        files[POLICY] = _elected(pull, main).encode()
     if offer.delta is not None or offer.merge is not None:
-        lock = build(main, offer, progress).lock
-        files["model.lock"] = format_lock(lock).encode()
-    landing = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now()}
+        files["model.lock"] = format_lock(build(main, offer, progress).lock).encode()
+    elif offer.moves(main) is not None:  # something was taken from the set: what is left says what it builds to
+        bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
+        files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
+    landing = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now(), "after": list(pull.tips)}
     signed = _signed("merge", offer.slug, offer.digest, landing, person)
-    files[f"contributions/{offer.slug}/records/merge.json"] = signed
+    files[f"{offer.home}{RECORDS}merge.json"] = signed
     message = f"Merge #{pull.number}: {offer.contribution.title}\n"
-    return pull.repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
+    return repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
 
 
-def records_of(pull: PullRequest) -> dict[str, bytes]:
-    """The signed records of a pull request, by the path they have on main."""
-    kinds = {name.partition("/")[0] for name in pull.refs} - {"head", "closed"}
-    return {
-        f"records/{name.replace('/', '-')}.json": pull.repo.object(oid, MAX_RECORD)
-        for name, oid in sorted(pull.refs.items())
-        if name.partition("/")[0] in kinds
-    }
+def _elected(pull: PullRequest, main: Snapshot) -> str:
+    """GOVERNANCE.toml as the ballots make it."""
+    policy, election = read_policy(main.policy_text), pull.offer.election
+    assert election is not None
+    change = replace(change_of(pull.offer, main), ballots=tuple(pull.told(policy).ballots))
+    found = elected(policy, change, now=now(), standing=standing(pull.repo, main.commit))
+    return format_policy(with_members(policy, election.role, found.winners))
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
@@ -390,14 +448,12 @@ def records_of(pull: PullRequest) -> dict[str, bytes]:
 
 def read_votes(pull: PullRequest, policy: Policy) -> list[SignedVote]:
     """The votes whose signatures hold; what is forged or unsigned counts for nothing."""
-    signed = _read_all(pull.envelopes("vote"), "vote", policy.keys, pull.offer.digest, strict=False)
-    return [SignedVote(vote=msgspec.convert(s.predicate, Vote), key=s.key) for s in signed]
+    return pull.told(policy).votes
 
 
 def read_checked(pull: PullRequest, policy: Policy) -> list[SignedChecked]:
     """What enrolled people's machines found."""
-    signed = _read_all(pull.envelopes("checked"), "checked", policy.keys, pull.offer.digest, strict=False)
-    return [SignedChecked(checked=msgspec.convert(s.predicate, Checked), key=s.key) for s in signed]
+    return pull.told(policy).checked
 
 
 def _read_all(

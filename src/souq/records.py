@@ -92,7 +92,6 @@ class Author(Record, frozen=True):
 
 
 Kind = Literal["weights", "data", "evals", "governance", "election", "release", "revert", "yank", "ratify", "restore"]
-ABOUT = ("revert", "yank", "ratify", "restore")  # kinds that are about something that landed before: `of` names it
 
 
 class Contribution(Record, frozen=True, forbid_unknown_fields=True):

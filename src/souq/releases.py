@@ -1,6 +1,7 @@
 """A release: a version, the recipe it was built from, the digest it builds to, its scores, and who signed it.
 
-It is a folder on main, releases/<version>/, with the signed record and a model card written from the contributions.
+It is offered, voted on and lands like any contribution; what lands is a folder on main, releases/<version>/, with the
+signed record and a model card. A release is never deleted: one that should not be used is yanked, for a reason.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from typing import Any
 
 import msgspec
 
-from souq import signing
+from souq import pulls, signing
 from souq.build import build
 from souq.card import card
 from souq.errors import Forged, NotFound, Refused, UsageError
 from souq.governance import read_policy
+from souq.history import signed_release
 from souq.progress import Progress, quiet
-from souq.pulls import Person, now
-from souq.records import Release, canonical
-from souq.repo import MAIN, Repo
-from souq.snapshot import Snapshot
+from souq.pulls import Draft, Person, PullRequest, now
+from souq.records import Contribution, Decision, Release, canonical, parse_toml
+from souq.repo import Repo
+from souq.snapshot import YANKED, Snapshot
 from souq.weights import lock_digest
 
 NAMESPACE = "souq.release.v1"
@@ -30,43 +32,62 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,31}")
 
 @dataclass(frozen=True)
 class Signed:
-    """A release as it stands on main, and the key that signed it."""
+    """A release as it stands on main, the key that signed it, and why it was yanked, if it was."""
 
     release: Release
     key: str
+    yanked: str = ""
 
 
-def create(
+def propose(
     repo: Repo, version: str, scores: Mapping[str, float], person: Person, progress: Progress = quiet
-) -> Release:
-    """Sign what main builds to and put it on main.
+) -> tuple[PullRequest, Release]:
+    """Sign what main builds to, and offer it as VERSION.
 
     Raises:
-        Refused: this person may not release, or the version is taken.
+        Refused: the version is taken, or this person's key is not enrolled.
     """
     repo.fetch()
     main = Snapshot(repo, repo.tip())
     if not _VERSION.fullmatch(version):
         raise UsageError(f"not a version: {version!r}", hint="letters, digits, dots and dashes, like 2026.11 or 1.0")
-    if version in repo.folders(main.commit, "releases"):
+    if version in main.releases:
         raise Refused(f"{version} is released already", hint="a release is never changed: choose the next version")
-    if problem := read_policy(main.policy_text).may_release(person.public_key, now()):
-        raise Refused(problem)
+    if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
+        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is")
+    release = made(main, version, scores, progress)
+    files = {
+        "release/release.json": sign(release, person),
+        "release/README.md": card(main, release.model, release.recipe, version=version, scores=scores).encode(),
+    }
+    said = Contribution(
+        title=f"Release {version}", kind="release", of=version, author=person.author, licence=main.config.licence,
+        signoff=f"{person.name} <{person.email}>",
+    )  # fmt: skip
+    return pulls.create(repo, Draft(said, more=files), person, progress=progress), release
+
+
+def made(main: Snapshot, version: str, scores: Mapping[str, float], progress: Progress = quiet) -> Release:
+    """Main as a release, not yet signed."""
     built = build(main, progress=progress)
-    release = Release(
+    return Release(
         version=version, commit=main.commit, recipe=built.recipe, model=built.digest, scores=dict(scores), at=now()
     )
-    folder = f"releases/{version}"
-    files: dict[str, bytes | None] = {
-        f"{folder}/release.json": _sign(release, person),
-        f"{folder}/README.md": card(main, built.digest, built.recipe, version=version, scores=scores).encode(),
-    }
-    commit = repo.write_commit([main.commit], files, f"Release {version}\n", tree_of=main.commit)
-    repo.publish({MAIN: (main.commit, commit)}, [ref.digest for ref in main.tensors()], progress)
-    return release
 
 
-def _sign(release: Release, person: Person) -> bytes:
+def settle(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
+    """Where the policy lets an author vote on their own work, what is left to do is done at once; then it lands or not."""
+    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
+    scopes, _ = read_policy(main.policy_text).scopes(pull.offer.touches(main))
+    if scopes and all(scope.author_may_vote for scope in scopes):
+        pulls.check(repo, number, person, progress)
+        pulls.review(repo, number, "approve", "offered by who decides", person)
+    said = pulls.decision(repo, number)
+    return pulls.merge(repo, number, person, progress) if said else (said, None)
+
+
+def sign(release: Release, person: Person) -> bytes:
+    """The release in its envelope."""
     predicate: dict[str, Any] = msgspec.to_builtins(release)
     statement = signing.statement("urn:souq:release:1", f"releases/{release.version}", release.model, predicate)
     return canonical(signing.sign(statement, person.key, namespace=NAMESPACE))
@@ -74,11 +95,11 @@ def _sign(release: Release, person: Person) -> bytes:
 
 def listed(main: Snapshot) -> list[str]:
     """The versions on main."""
-    return main.repo.folders(main.commit, "releases")
+    return main.releases
 
 
 def read(main: Snapshot, version: str) -> Signed:
-    """A release of main whose signature holds, by the policy in force before it.
+    """A release of main whose signature holds, by main's policy.
 
     Raises:
         NotFound: no such release.
@@ -86,12 +107,16 @@ def read(main: Snapshot, version: str) -> Signed:
     """
     if version not in listed(main):
         raise NotFound(f"no release {version}", hint="see `souq release list`")
-    data = main.repo.read(main.commit, f"releases/{version}/release.json")
-    signed = signing.verify(data, keys=read_policy(main.policy_text).keys, namespace=NAMESPACE)
-    release = msgspec.convert(signed.predicate, Release)
-    if signed.subject != release.model or release.version != version:
+    files = main.below(f"releases/{version}")
+    release, key = signed_release(files.get("release.json", b""), read_policy(main.policy_text))
+    if release.version != version:
         raise Forged(f"the record of release {version} is about something else")
-    return Signed(release, signed.key)
+    told = files.get(YANKED)
+    return Signed(release, key, _reason(told) if told is not None else "")
+
+
+def _reason(data: bytes) -> str:
+    return str(parse_toml(data.decode(), dict[str, Any], where=YANKED).get("reason", "no reason given"))
 
 
 def model_of(main: Snapshot) -> str:

@@ -14,7 +14,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ MAIN = "refs/heads/main"
 # A pull request is somebody else's repository: none of its hooks, helpers or filters may run.
 _SAFE = ("-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false")
 _FIXED = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+_FIXED |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}  # a clone cannot be told another history
 
 
 class GitError(SouqError):
@@ -49,6 +51,25 @@ class Entry:
     mode: str
     oid: str
     size: int
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One path that a commit changes: git's names of its bytes before and after, "" where it is not there."""
+
+    path: str
+    old: str
+    new: str
+    mode: str  # after
+
+
+@dataclass(frozen=True)
+class Step:
+    """One commit of main and what it changes against the one before; the root's `before` is ""."""
+
+    commit: str
+    before: str
+    moved: tuple[Moved, ...]
 
 
 class Repo:
@@ -181,6 +202,69 @@ class Repo:
     def history(self, commit: str) -> list[str]:
         """First parents from the root to `commit`: the landings of main, oldest first."""
         return self._git("rev-list", "--first-parent", "--reverse", commit).stdout.decode().split()
+
+    def steps(self, commit: str, since: str = "") -> Iterator[Step]:
+        """The same history with what each step changed, by one git however long it is.
+
+        Raises:
+            UsageError: the clone is shallow: its beginning is not here.
+        """
+        if self._git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
+            raise UsageError("this clone is shallow: main's beginning is not here", hint="run `git fetch --unshallow`")
+        words: tuple[str, ...] = (
+            "log",
+            "--first-parent",
+            "--diff-merges=first-parent",
+            "--reverse",
+            "--root",
+            "--raw",
+            "--no-renames",
+        )
+        words += ("--no-abbrev", "--no-ext-diff", "-z", "--format=%x01%H", f"{since}..{commit}" if since else commit)
+        before, now, facts, moved = since, "", "", list[Moved]()
+        for token in self._tokens(*words):
+            if facts:  # what follows them is a path, however it begins
+                _, mode, old, new, _ = facts.split()
+                moved.append(Moved(token, old.strip("0") and old, new.strip("0") and new, mode))
+                facts = ""
+            elif (told := token.lstrip("\n")).startswith("\x01"):
+                if now:
+                    yield Step(now, before, tuple(moved))
+                    before = now
+                now, moved = told[1:], []
+            else:
+                facts = told
+        if now:
+            yield Step(now, before, tuple(moved))
+
+    def _tokens(self, *words: str) -> Iterator[str]:
+        """What git says between its zero bytes, as it says it."""
+        with self._running(*words) as git:
+            assert git.stdout is not None
+            rest = b""
+            while part := git.stdout.read(1 << 16):
+                *whole, rest = (rest + part).split(b"\0")
+                yield from (token.decode("utf-8", "surrogateescape") for token in whole)
+            if rest.strip():
+                yield rest.decode("utf-8", "surrogateescape")
+        if git.returncode:
+            raise GitError(f"git {words[0]} stopped: is history whole? `git fsck` tells")
+
+    def _running(self, *words: str) -> subprocess.Popen[bytes]:
+        where = self.root if self.root is not None and self.root.is_dir() else self.git_dir
+        return subprocess.Popen(
+            ["git", *_SAFE, *words], cwd=where, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    @contextmanager
+    def blobs(self) -> Iterator[Blobs]:
+        """Bytes by git's name of them, as many as one likes, by one git."""
+        with self._running("cat-file", "--batch") as git:
+            try:
+                yield Blobs(git)
+            finally:
+                git.kill()
 
     def contains(self, commit: str, ancestor: str) -> bool:
         return self._git("merge-base", "--is-ancestor", ancestor, commit, check=False).returncode == 0
@@ -374,6 +458,35 @@ class Repo:
         return _run(where, *words, stdin=stdin, env=env, check=check)
 
 
+class Blobs:
+    """A `git cat-file --batch` that stays."""
+
+    def __init__(self, git: subprocess.Popen[bytes]) -> None:
+        self._git = git
+
+    def __getitem__(self, oid: str) -> bytes:
+        """A blob.
+
+        Raises:
+            NotFound: it is not here.
+            Hostile: it is larger than MAX_BLOB, or no blob.
+        """
+        into, out = self._git.stdin, self._git.stdout
+        assert into is not None
+        assert out is not None
+        into.write(oid.encode() + b"\n")
+        into.flush()
+        facts = out.readline().split()
+        if len(facts) != 3:
+            raise NotFound(f"{oid[:12]} is not here: history is not whole", hint="run `git fsck`, then `souq fetch`")
+        size = int(facts[2])
+        if facts[1] != b"blob" or size > MAX_BLOB:
+            raise Hostile(f"{oid[:12]} is {facts[1].decode()} of {size:,} bytes; the most is {MAX_BLOB:,}")
+        data = out.read(size)
+        out.read(1)
+        return data
+
+
 def clone(url: str, folder: Path) -> Repo:
     """A clone of a folder remote's git side; its tensors follow by `Store.copy`."""
     source = Path(url).absolute()
@@ -394,17 +507,21 @@ def _entry(row: str) -> Entry:
     return Entry(path, mode, oid, int(size) if size.isdigit() else 0)
 
 
+def _environment() -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if not re.match(r"GIT_(DIR|WORK_TREE|INDEX|OBJ)", key)}
+    return inherited | _FIXED
+
+
 def _run(
     where: Path, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[bytes]:
-    inherited = {key: value for key, value in os.environ.items() if not re.match(r"GIT_(DIR|WORK_TREE|INDEX|OBJ)", key)}
     try:
         done = subprocess.run(
             ["git", *_SAFE, *words],
             cwd=where,
             input=stdin,
             capture_output=True,
-            env=inherited | _FIXED | dict(env or {}),
+            env=_environment() | dict(env or {}),
             check=False,
         )
     except FileNotFoundError as error:

@@ -6,7 +6,10 @@ main.config.merge, main.base, main.offers, main.evals
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import base64
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,16 +18,40 @@ import msgspec
 
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import Eval, read_eval
+from souq.governance import POLICY, Election, Policy, read_policy
 from souq.merge import check_settings
 from souq.merge.grow import Grown, grow
 from souq.merge.methods import SUMS
-from souq.records import Contribution, Digest, Recipe, Record, digest, digest_files, parse_toml
+from souq.records import Contribution, Digest, Recipe, Record, digest, digest_files, format_toml, parse_toml, read_json
 from souq.repo import Repo
 from souq.weights import Delta, Lock, TensorRef, format_lock, lock_digest, parse_delta, parse_lock
 
-MERGE = "merge.toml"
+MERGE, ELECTION, YANKED = "merge.toml", "election.toml", "yanked.toml"
 MAX_WEIGHT = 16.0
 RECORDS = "records/"  # inside a landed contribution: who signed what; not part of what was offered
+
+
+class Brings(Record, frozen=True):
+    """What a kind of contribution is made of, beside contribution.toml: files by how their paths begin."""
+
+    must: tuple[str, ...] = ()
+    may: tuple[str, ...] = ()
+
+
+BRINGS = {
+    "weights": Brings(must=("delta.lock",), may=("data/", MERGE)),
+    "data": Brings(must=("data/",)),
+    "evals": Brings(must=("evals/",)),
+    "governance": Brings(must=(POLICY,)),
+    "election": Brings(must=(ELECTION,)),
+    "release": Brings(must=("release/release.json", "release/README.md"), may=("release/",)),
+    "revert": Brings(),
+    "yank": Brings(),
+    "ratify": Brings(),
+    "restore": Brings(),
+}
+NAMED = ("release", "revert", "yank", "ratify", "restore")  # they are about something that `of` names
+_NAME = r"|[0-9A-Za-z][0-9A-Za-z.\-]{0,63}"
 
 
 class Limits(Record, frozen=True, forbid_unknown_fields=True):
@@ -123,22 +150,138 @@ class Offer:
         Merging.of(table)
         return table
 
-    def landing(self) -> dict[str, bytes]:
-        """The files main gains when it lands: its own folder, and its evals where evals live."""
-        own = {f"contributions/{self.slug}/{path}": data for path, data in self.files.items()}
-        return own | {path: data for path, data in self.files.items() if path.startswith("evals/")}
+    @property
+    def home(self) -> str:
+        return f"contributions/{self.slug}/"
 
-    def touches(self) -> list[str]:
-        """Every path and every tensor this changes on main: what the policy's scopes are asked about."""
-        tensors = self.delta.touches() if self.delta else []
-        return sorted([*self.landing(), *(["souq.toml"] if self.merge is not None else [])]) + tensors
+    @cached_property
+    def amends(self) -> Policy | None:
+        """The policy it offers."""
+        return read_policy(_text(self.files, POLICY)) if POLICY in self.files else None
+
+    @cached_property
+    def election(self) -> Election | None:
+        if ELECTION not in self.files:
+            return None
+        return parse_toml(_text(self.files, ELECTION), Election, where=f"{self.slug}/{ELECTION}")
+
+    def odd(self) -> str:
+        """What is wrong with its files for the kind it says it is; "" where nothing is."""
+        kind, wanted = self.contribution.kind, BRINGS[self.contribution.kind]
+        if absent := next((path for path in wanted.must if not any(p.startswith(path) for p in self.files)), None):
+            return f"a contribution of {kind} without {absent}"
+        allowed = (*wanted.must, *wanted.may)
+        if odd := next((p for p in sorted(self.files) if p != "contribution.toml" and not p.startswith(allowed)), None):
+            return f"a contribution of {kind} brings no {odd[:80]}"
+        if bool(self.contribution.of) != (kind in NAMED) or not re.fullmatch(_NAME, self.contribution.of):
+            return f"a contribution of {kind} {'does not say' if kind in NAMED else 'says'} what it is about"
+        return ""
+
+    def landing(self) -> dict[str, bytes]:
+        """The files main gains when it lands: its own folder, and what lives elsewhere, where that lives."""
+        own = {f"{self.home}{path}": data for path, data in self.files.items()}
+        own |= {path: data for path, data in self.files.items() if path.startswith("evals/") or path == POLICY}
+        if self.contribution.kind == "release":
+            release = {path: data for path, data in self.files.items() if path.startswith("release/")}
+            own |= {
+                f"releases/{self.contribution.of}/{path.removeprefix('release/')}": d for path, d in release.items()
+            }
+        if self.contribution.kind == "yank":
+            told = {"by": self.slug, "reason": self.contribution.title}
+            own[f"releases/{self.contribution.of}/{YANKED}"] = format_toml(told).encode()
+        return own
+
+    def takes(self, base: Snapshot) -> dict[str, bytes]:
+        """The files main loses when it lands on `base`."""
+        kind, of = self.contribution.kind, self.contribution.of
+        if kind == "revert":
+            return base.below(f"contributions/{of}/")
+        undone = base.offers.get(of) if kind == "restore" else None
+        if undone is not None and undone.contribution.kind == "yank":
+            path = f"releases/{undone.contribution.of}/{YANKED}"
+            return {path: base.repo.read(base.commit, path)}
+        return {}
+
+    def returns(self, base: Snapshot) -> dict[str, bytes]:
+        """The files main gets back when it lands on `base`: what a revert took, as it was."""
+        undone = base.offers.get(self.contribution.of) if self.contribution.kind == "restore" else None
+        if undone is None or undone.contribution.kind != "revert":
+            return {}
+        told = read_json(base.below(undone.home)[f"{RECORDS}merge.json"])
+        before = read_json(base64.b64decode(told["payload"]))["predicate"]["base"]
+        if not base.repo.contains(base.commit, before):
+            raise Hostile(f"{undone.slug} names a commit that is not in this history")
+        home = f"contributions/{undone.contribution.of}/"
+        return {f"{home}{path}": data for path, data in Snapshot(base.repo, before).below(home).items()}
+
+    def moves(self, base: Snapshot) -> Delta | None:
+        """The change of weights it brings, takes back or restores."""
+        if self.contribution.kind == "revert" and self.contribution.of in base.offers:
+            return base.offers[self.contribution.of].delta
+        if self.contribution.kind == "restore" and (returned := self.returns(base)):
+            lock = next((data for path, data in returned.items() if path.endswith("/delta.lock")), None)
+            return parse_delta(_text({"delta.lock": lock}, "delta.lock")) if lock is not None else None
+        return self.delta
+
+    def touches(self, base: Snapshot) -> list[str]:
+        """Every path and every tensor this changes on `base`: what the policy's scopes are asked about."""
+        moved = self.moves(base)
+        paths = {*self.landing(), *self.takes(base), *self.returns(base)}
+        paths |= {"souq.toml"} if self.merge is not None else set()
+        return sorted(paths) + (moved.touches() if moved else [])
+
+    def wrong(self, base: Snapshot) -> str:
+        """Why what it is about cannot be done on `base`; "" where it can."""
+        kind, of = self.contribution.kind, self.contribution.of
+        if kind == "revert" and (of not in base.offers or base.offers[of].contribution.kind not in ("weights", "data")):
+            return f"{of} is no contribution of weights or data here, so it cannot be taken back"
+        if kind == "yank" and (of not in base.releases or f"releases/{of}/{YANKED}" in base.paths(f"releases/{of}")):
+            return f"there is no release {of} here that could be yanked"
+        if kind == "release" and of in base.releases:
+            return f"{of} is released already"
+        if kind in ("ratify", "restore"):
+            undone = base.offers.get(of)
+            if undone is None or undone.contribution.kind not in ("revert", "yank"):
+                return f"{of} took nothing back here"
+        if kind == "restore" and not (self.takes(base) or self.returns(base)):
+            return f"what {of} took back is there again"
+        return ""
+
+
+class Landing(Record, frozen=True):
+    """A landed contribution in a few words."""
+
+    digest: Digest
+    kind: str
+    about: str = ""
+    moves: str = ""  # "weights"; "grows" where it makes the model larger; "" for neither
+
+    @classmethod
+    def of(cls, offer: Offer) -> Landing:
+        c = offer.contribution
+        return cls(digest=offer.digest, kind=c.kind, about=c.of, moves=_kind(offer.delta))
 
 
 class Snapshot:
     """One commit of a model repository."""
 
-    def __init__(self, repo: Repo, commit: str, *, fresh: bool = False) -> None:
-        self.repo, self.commit, self.fresh = repo, repo.commit(commit), fresh
+    def __init__(
+        self, repo: Repo, commit: str, *, fresh: bool = False, landed: Callable[[], dict[str, Landing]] | None = None
+    ) -> None:
+        self.repo, self.fresh, self._told = repo, fresh, landed
+        self.commit = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else repo.commit(commit)
+
+    def below(self, folder: str) -> dict[str, bytes]:
+        """The files below a folder."""
+        return self.repo.files(self.commit, folder)
+
+    def paths(self, folder: str) -> list[str]:
+        return [entry.path for entry in self.repo.entries(self.commit, folder)]
+
+    @cached_property
+    def releases(self) -> list[str]:
+        """The versions that were released, yanked ones too."""
+        return self.repo.folders(self.commit, "releases")
 
     def text(self, path: str) -> str:
         return _text({path: self.repo.read(self.commit, path)}, path)
@@ -194,40 +337,49 @@ class Snapshot:
         return {name: found for name, found in self.evals.items() if found.protected or name in fixed}
 
     @cached_property
-    def landed(self) -> dict[str, tuple[Digest, str]]:
-        """Each landed contribution's digest, and what it does to the weights: "weights", "grows", or "" for nothing.
+    def landed(self) -> dict[str, Landing]:
+        """Each landed contribution in a few words.
 
         Reading a contribution to name it takes longer the more have landed, so what was read once is remembered by
         git's own name of the folder; `fresh` believes no memory.
         """
-        found = {}
-        for slug, tree in self.repo.trees(self.commit, "contributions").items():
-            note = self.repo.cache / "landed" / tree
-            if self.fresh or not note.is_file():
-                offer = self.offer(slug)
-                note.parent.mkdir(exist_ok=True)
-                partial = note.with_suffix(".part")
-                partial.write_text(f"{offer.digest} {_kind(offer.delta) or '-'}")
-                partial.replace(note)
-            name, _, kind = note.read_text().partition(" ")
-            found[slug] = (name, "" if kind == "-" else kind)
+        if self._told is not None:
+            return self._told()
+        return {slug: self._landing(slug, tree) for slug, tree in self.repo.trees(self.commit, "contributions").items()}
+
+    def _landing(self, slug: str, tree: str) -> Landing:
+        note = self.repo.cache / "landed" / tree
+        with suppress(OSError, msgspec.MsgspecError):
+            if not self.fresh:
+                return msgspec.json.decode(note.read_bytes(), type=Landing)
+        found = Landing.of(self.offer(slug))
+        note.parent.mkdir(exist_ok=True)
+        partial = note.with_suffix(".part")
+        partial.write_bytes(msgspec.json.encode(found))
+        partial.replace(note)
         return found
+
+    @property
+    def taken_back(self) -> set[str]:
+        """The contributions that were reverted and are not back."""
+        reverts = {slug: told.about for slug, told in self.landed.items() if told.kind == "revert"}
+        return {slug for slug in reverts.values() if slug not in self.landed}
 
     def changing(self, extra: Offer | None = None) -> list[Digest]:
         """The landed contributions that change weights, by digest, sorted, and one more where asked."""
         more = [extra.digest] if extra is not None and extra.delta is not None else []
-        return sorted({*(name for name, kind in self.landed.values() if kind), *more})
+        return sorted({*(told.digest for told in self.landed.values() if told.moves), *more})
 
     def deltas(self, extra: Offer | None = None, only: Collection[Digest] | None = None) -> dict[Digest, Delta]:
         """Every landed change of weights by its contribution's digest, and one more where asked; no other is read."""
         wanted = self.changing(extra) if only is None else only
-        offers = [self.offers[slug] for slug, (name, _) in self.landed.items() if name in wanted]
+        offers = [self.offers[slug] for slug, told in self.landed.items() if told.digest in wanted]
         offers += [extra] if extra is not None and extra.digest in wanted else []
         return {offer.digest: offer.delta for offer in offers if offer.delta is not None}
 
     def grown(self, extra: Offer | None = None) -> Grown:
         """The larger model that contributions make of the base by what they add; the base where nobody adds anything."""
-        deltas = [self.offers[slug].delta for slug, (_, kind) in self.landed.items() if kind == "grows"]
+        deltas = [self.offers[slug].delta for slug, told in self.landed.items() if told.moves == "grows"]
         deltas += [extra.delta] if extra is not None else []
         return grow(self.base, base_files(self), [delta for delta in deltas if delta is not None and delta.new])
 
@@ -238,7 +390,7 @@ class Snapshot:
     def merging(self, extra: Offer | None = None) -> Merging:
         """How contributions are merged here, weights by digest; as one more asks for, where it asks."""
         told = Merging.of((self.config if extra is None else self.config_with(extra)).merge)
-        names = {slug: name for slug, (name, _) in self.landed.items()}
+        names = {slug: told.digest for slug, told in self.landed.items()}
         names |= {extra.slug: extra.digest} if extra is not None else {}
         weights = {names[slug]: weight for slug, weight in told.weights.items() if slug in names}
         return replace(told, weights=dict(sorted(weights.items())))

@@ -10,20 +10,16 @@ own history, the records in it, and tensors whose digests are computed again.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
-import msgspec
-
-from souq import releases, signing
 from souq.build import differing, model_lock, moved
 from souq.errors import SouqError
-from souq.governance import Landed, Policy, SignedChecked, SignedVote, read_policy, replay
+from souq.governance.decide import SKEW, seconds
+from souq.history import History
 from souq.progress import Progress, quiet
-from souq.pulls import change_of
-from souq.records import Checked, Vote, format_toml
 from souq.repo import Repo
-from souq.snapshot import RECORDS, Offer, Snapshot
+from souq.snapshot import Snapshot
 from souq.weights import lock_digest
+from souq.witness import forks
 
 
 @dataclass
@@ -34,117 +30,46 @@ class Report:
     commit: str
     landings: int = 0
     releases: int = 0
+    witnesses: int = 0
     tensors: int = 0
     rebuilt: int = 0
     model: str = ""
+    at: str = ""  # of the last landing, by its merger's clock
     findings: list[str] = field(default_factory=list)
 
 
 def verify(
-    repo: Repo, commit: str, *, root: str | None = None, rebuild: bool = True, progress: Progress = quiet
+    repo: Repo,
+    commit: str,
+    *,
+    root: str | None = None,
+    now: str | None = None,
+    rebuild: bool = True,
+    progress: Progress = quiet,
 ) -> Report:
     """Replay main's history up to `commit`, check every release, and rebuild the model.
 
-    `root` is the first commit as its readers pinned it; without one, the history's own is taken and reported.
+    `root` is the first commit as its readers pinned it; without one, the history's own is taken and reported. `now`
+    is the reader's clock: what is dated after it is a finding.
     """
-    history = repo.history(commit)
-    report = Report(root=history[0], commit=history[-1])
-    if root is not None and repo.commit(root) != history[0]:
-        report.findings.append(f"history begins at {history[0][:12]}, not at the pinned root {root[:12]}")
-    for done, (before, after) in enumerate(pairwise(history)):
-        progress("replay", done, len(history) - 1)
-        report.findings += [f"{after[:12]}: {line}" for line in _step(repo, before, after, report)]
+    whole = repo.history(commit)
+    report = Report(root=whole[0], commit=whole[-1])
+    if root is not None and repo.commit(root) != whole[0]:
+        report.findings.append(f"history begins at {whole[0][:12]}, not at the pinned root {root[:12]}")
+    with repo.blobs() as blobs:
+        history = History(repo, blobs)
+        for done, step in enumerate(repo.steps(commit)):
+            progress("replay", done, len(whole))
+            report.findings += history.judge(step)
+    report.landings, report.releases = len(history.commits) - 1, history.releases
+    report.at = history.replay.at
+    if now is not None and (seconds(report.at) or 0.0) > (seconds(now) or 0.0) + SKEW:
+        report.findings.append(f"the last landing is dated {report.at}, and it is {now}: which clock is wrong?")
+    told, wrong = forks(repo, whole, Snapshot(repo, commit).policy_text)
+    report.witnesses, report.findings = told, [*report.findings, *wrong]
     if rebuild:
         _rebuild(Snapshot(repo, commit, fresh=True), report, progress)
     return report
-
-
-def _step(repo: Repo, before: str, after: str, report: Report) -> list[str]:
-    """What is wrong with one step of main: it must be one judged landing, or one signed release, and nothing else."""
-    try:
-        changed = repo.changed(before, after)
-        base, main = Snapshot(repo, before, fresh=True), Snapshot(repo, after, fresh=True)
-        new = sorted(set(releases.listed(main)) - set(releases.listed(base)))
-        if new and all(path.startswith(f"releases/{new[0]}/") for path in changed):
-            report.releases += 1
-            return _release(base, main, new[0])
-        report.landings += 1
-        return _landing(base, main, changed)
-    except SouqError as error:
-        return [str(error)]
-
-
-def _release(base: Snapshot, main: Snapshot, version: str) -> list[str]:
-    signed = releases.read(main, version)
-    problem = read_policy(base.policy_text).may_release(signed.key, signed.release.at)
-    wrong = [problem] if problem else []
-    if signed.release.commit != base.commit or signed.release.recipe != base.recipe():
-        wrong.append(f"release {version} does not name the commit and recipe it stands on")
-    if signed.release.model != lock_digest(base.model):
-        wrong.append(f"release {version} names another model than main's model.lock")
-    return wrong
-
-
-def _landing(base: Snapshot, main: Snapshot, changed: list[str]) -> list[str]:
-    new = set(main.repo.folders(main.commit, "contributions")) - set(base.repo.folders(base.commit, "contributions"))
-    if len(new) != 1:
-        return [f"changes {changed[0] if changed else 'nothing'} without a pull request"]
-    offer = main.offer(new.pop())
-    return [*_only_its_own(offer, base, main, changed), *replay([_landed(offer, base, main)])]
-
-
-def _only_its_own(offer: Offer, base: Snapshot, main: Snapshot, changed: list[str]) -> list[str]:
-    """A landing writes what was offered and its records, and moves model.lock; not a byte more."""
-    landing, home = offer.landing(), f"contributions/{offer.slug}/{RECORDS}"
-    allowed = {*landing, *(["model.lock"] if offer.delta or offer.merge is not None else [])}
-    if offer.merge is not None:
-        allowed.add("souq.toml")
-    wrong = [
-        f"changes {path}, which {offer.slug} did not offer"
-        for path in changed
-        if path not in allowed and not path.startswith(home)
-    ]
-    if offer.merge is not None and main.text("souq.toml") != format_toml(base.config_with(offer)):
-        wrong.append(f"souq.toml is not what {offer.slug} asked for")
-    for path, data in landing.items():
-        if path.startswith("evals/") and main.repo.read(main.commit, path) != data:
-            wrong.append(f"{path} is not what {offer.slug} offered")
-    return wrong
-
-
-def _landed(offer: Offer, base: Snapshot, main: Snapshot) -> Landed:
-    policy = read_policy(base.policy_text)
-    records = main.repo.files(main.commit, f"contributions/{offer.slug}/records")
-    merged = _read(records, "merge", policy, offer)
-    checked = [
-        SignedChecked(checked=msgspec.convert(s.predicate, Checked), key=s.key)
-        for s in _read(records, "checked", policy, offer)
-    ]
-    votes = [
-        SignedVote(vote=msgspec.convert(s.predicate, Vote), key=s.key) for s in _read(records, "vote", policy, offer)
-    ]
-    return Landed(
-        name=offer.slug,
-        policy=policy,
-        change=change_of(offer),
-        checked=tuple(found for found in checked if found.checked.base == base.commit),
-        votes=tuple(votes),
-        at=str(merged[0].predicate.get("at", "")) if merged else "",
-    )
-
-
-def _read(records: dict[str, bytes], kind: str, policy: Policy, offer: Offer) -> list[signing.Signed]:
-    """The records of a kind whose signatures hold and which are about exactly this contribution."""
-    found = []
-    for path, data in sorted(records.items()):
-        if path.startswith(kind):
-            try:
-                signed = signing.verify(data, keys=policy.keys, namespace=f"souq.{kind}.v1")
-            except SouqError:
-                continue  # counts for nothing; replay says what is then missing
-            if signed.subject == offer.digest:
-                found.append(signed)
-    return found
 
 
 def _rebuild(main: Snapshot, report: Report, progress: Progress) -> None:

@@ -14,10 +14,11 @@ ALLOWED = (
     (re.compile(r"contribution\.toml"), 64 << 10),
     (re.compile(r"delta\.lock"), 32 << 20),
     (re.compile(r"merge\.toml"), 256 << 10),
+    (re.compile(r"GOVERNANCE\.toml|election\.toml"), 1 << 20),
+    (re.compile(r"release/(release\.json|README\.md|CHANGELOG\.md|CREDITS\.md)"), 1 << 20),
     (re.compile(r"data/[A-Za-z0-9_\-]{1,64}\.jsonl"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
 )
-EXPECTED = {"weights": "delta.lock", "data": "data/", "evals": "evals/"}
 MAX_NESTING = 8
 
 
@@ -35,12 +36,10 @@ def files(case: Case) -> Answer:
     for path, data in offer.files.items():
         if because := _refused(path, data):
             return "refuse", because, {"path": path[:300], "bytes": len(data)}
-    contribution = offer.contribution
-    wanted = EXPECTED[contribution.kind]
-    if not any(path.startswith(wanted) for path in offer.files):
-        return "refuse", f"a contribution of {contribution.kind} without {wanted}", {}
-    if contribution.kind != "evals" and offer.evals:
+    if offer.contribution.kind != "evals" and offer.evals:
         return "refuse", "evals come in a pull request of their own, so that nobody edits the exam they sit", {}
+    if because := offer.odd() or offer.wrong(case.main):
+        return "refuse", because, {}
     if offer.merge is not None and (stranger := _stranger(case)):
         return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}
     for found in offer.evals:

@@ -1,8 +1,7 @@
-"""`souq status`, `log`, `show`, `diff`, `fsck`, `gc`, `governance`: look, and keep the house in order."""
+"""`souq status`, `log`, `show`, `diff`, `fsck`, `gc`: look, and keep the house in order."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,6 @@ from souq import pulls
 from souq.build import differing, needed
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
-from souq.governance import explain, read_policy
 from souq.repo import Repo
 from souq.snapshot import Snapshot
 from souq.weights import lock_digest
@@ -144,19 +142,3 @@ def _tensors(repo: Repo, commit: str) -> list[str]:
         return [ref.digest for ref in Snapshot(repo, commit).tensors()]
     except SouqError:  # a hostile pull request keeps nothing alive, and stops nobody
         return []
-
-
-@click.group()
-def governance() -> None:
-    """Explain the policy."""
-
-
-@governance.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False)
-@json_option
-def check(path: Path | None, as_json: bool) -> None:
-    """Say GOVERNANCE.toml (main's, or PATH) in words, and warn of what it leaves open."""
-    if path is not None and not path.is_file():
-        raise NotFound(f"no file {path}", hint="name a GOVERNANCE.toml, or none for main's")
-    lines = explain(read_policy(path.read_text() if path else Snapshot(here(), "main").policy_text))
-    answer(lines, as_json, lambda: out.print("\n".join(lines)))

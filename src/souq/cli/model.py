@@ -39,7 +39,7 @@ def build(explain: bool, as_json: bool) -> None:
             f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions"
         )
         if explain:
-            _explain(built, {digest: slug for slug, (digest, _) in main.landed.items()})
+            _explain(built, {told.digest: slug for slug, told in main.landed.items()})
         done("next: `souq verify`, or `souq export ./out`")
 
     answer(value, as_json, show)

@@ -12,6 +12,7 @@ import tomli_w
 
 from souq import deltas, pulls
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
+from souq.cli.offers import offer_about
 from souq.errors import NotFound, SouqError, UsageError
 from souq.governance import read_policy
 from souq.pulls import Draft, PullRequest
@@ -396,6 +397,36 @@ def merge(number: int, key: Path | None, as_json: bool) -> None:
         show_missing(number, decision)
         raise click.exceptions.Exit(3)
     answer(value, as_json, lambda: out.print(f"merged #{number} as {commit[:12]}"))
+
+
+@pr.command()
+@click.argument("slug")
+@click.option("--reason", required=True, help="Why, for everybody to read.")
+@key_option
+@json_option
+def revert(slug: str, reason: str, key: Path | None, as_json: bool) -> None:
+    """Offer to take landed contribution SLUG back: main then builds as if it had never been there."""
+    offer_about("revert", slug, reason, key, as_json)
+
+
+@pr.command()
+@click.argument("slug")
+@click.option("--reason", default="")
+@key_option
+@json_option
+def ratify(slug: str, reason: str, key: Path | None, as_json: bool) -> None:
+    """Offer to let stand what emergency SLUG took back, before it lapses."""
+    offer_about("ratify", slug, reason, key, as_json)
+
+
+@pr.command()
+@click.argument("slug")
+@click.option("--reason", default="")
+@key_option
+@json_option
+def restore(slug: str, reason: str, key: Path | None, as_json: bool) -> None:
+    """Offer to bring back what SLUG took back; once an emergency has lapsed, nobody's leave is needed."""
+    offer_about("restore", slug, reason, key, as_json)
 
 
 @pr.command()

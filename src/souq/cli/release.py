@@ -11,6 +11,8 @@ from souq import releases
 from souq.build import build
 from souq.checks.evals import scores as evals_of
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
+from souq.cli.offers import offer_about
+from souq.cli.pr import show_missing
 from souq.snapshot import Snapshot
 
 
@@ -25,16 +27,37 @@ def release() -> None:
 @key_option
 @json_option
 def create(version: str, no_scores: bool, key: Path | None, as_json: bool) -> None:
-    """Score main's model, sign what it builds to, and put it on main as VERSION."""
+    """Score main's model, sign what it builds to, and offer it as VERSION; it lands when main's policy says yes."""
     repo = here()
     repo.fetch()
     main = Snapshot(repo, repo.tip())
     with bars() as progress:
         found = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
         scores = {name: round(score.value, 4) for name, score in found.items()}
-        made = releases.create(repo, version, scores, person(repo, key), progress)
-    answer(made, as_json, lambda: out.print(f"released {made.version}: {made.model}"))
-    done("next: `souq verify`, `souq export ./out`, `souq corpus make`")
+        who = person(repo, key)
+        pull, made = releases.propose(repo, version, scores, who, progress)
+        said, commit = releases.settle(repo, pull.number, who, progress)
+    value = {"number": pull.number, "release": made, "landed": commit, "missing": said.missing}
+
+    def show() -> None:
+        if commit is not None:
+            out.print(f"released {made.version}: {made.model}")
+            done("next: `souq verify`, `souq export ./out`, `souq corpus make`")
+        else:
+            out.print(f"#{pull.number} Release {made.version}: {made.model}")
+            show_missing(pull.number, said)
+
+    answer(value, as_json, show)
+
+
+@release.command()
+@click.argument("version")
+@click.option("--reason", required=True, help="Why nobody should use it.")
+@key_option
+@json_option
+def yank(version: str, reason: str, key: Path | None, as_json: bool) -> None:
+    """Offer to mark a release as one not to be used; it stays, for whoever has it."""
+    offer_about("yank", version, reason, key, as_json)
 
 
 @release.command("list")
@@ -43,15 +66,13 @@ def list_(as_json: bool) -> None:
     """The releases on main."""
     repo = here()
     main = Snapshot(repo, repo.tip())
-    found = [releases.read(main, version).release for version in releases.listed(main)]
-    answer(
-        found,
-        as_json,
-        lambda: table(
-            ["version", "at", "contributions", "model"],
-            [[r.version, r.at, len(r.recipe.contributions), r.model[:19]] for r in found],
-        ),
-    )
+    found = [releases.read(main, version) for version in releases.listed(main)]
+    rows = [
+        [f.release.version, f.release.at, len(f.release.recipe.contributions), f.release.model[:19], f.yanked]
+        for f in found
+    ]
+    value = [msgspec.to_builtins(f.release) | ({"yanked": f.yanked} if f.yanked else {}) for f in found]
+    answer(value, as_json, lambda: table(["version", "at", "contributions", "model", "yanked"], rows))
 
 
 @release.command()

@@ -6,33 +6,42 @@ from pathlib import Path
 
 import click
 
-from souq import governance, pulls
+from souq import pulls
 from souq.build import needed
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
-from souq.errors import NotFound, UsageError
+from souq.errors import NotFound, UsageError, nearest
 from souq.evals import read_folder
+from souq.governance import Who
+from souq.governance.policy import Key
+from souq.governance.templates import TEMPLATES, from_template
 from souq.pulls import Person
+from souq.records import Record, parse_toml
 from souq.repo import Repo
+from souq.signing import normal_key
 from souq.snapshot import Snapshot
 from souq.sources import open_source
 from souq.start import Beginning, bring_main, clone_all
 from souq.start import init as start
 from souq.weights import lock_digest
 
-TEMPLATES = {"solo": governance.solo}
-
 
 @click.command()
 @click.argument("name", type=click.Path(path_type=Path))
 @click.option("--from", "source", required=True, help="A Hugging Face folder, a .gguf file, or a hub id.")
 @click.option("--licence", "--license", help="SPDX; the source's own where it says one.")
-@click.option("--governance", "policy", default="solo", help="`solo`, or a GOVERNANCE.toml of yours.")
+@click.option(
+    "--governance",
+    "policy",
+    default="solo",
+    help="`solo`, `apache`, `foundation`, `company-plus-community`, or a GOVERNANCE.toml of yours.",
+)
+@click.option("--people", type=click.Path(path_type=Path), help="Who else decides: a TOML file of [[person]] tables.")
 @click.option("--evals", type=click.Path(path_type=Path), multiple=True, help="Folders with eval.toml and cases.jsonl.")
 @click.option("--suite/--no-suite", default=True, help="Protect a small general suite, and sketch the base's inputs.")
 @key_option
 @json_option
 def init(
-    name: Path, source: str, licence: str | None, policy: str, evals: tuple[Path, ...], suite: bool,
+    name: Path, source: str, licence: str | None, policy: str, people: Path | None, evals: tuple[Path, ...], suite: bool,
     key: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a model repository NAME from a model."""
@@ -47,7 +56,7 @@ def init(
         if suite:
             cases |= general.files()
         begin = Beginning(
-            name=name.name, licence=str(licence or found.licence), policy=_policy(policy, who), evals=cases,
+            name=name.name, licence=str(licence or found.licence), policy=_policy(policy, who, people), evals=cases,
             sketch=(lambda source, lock: general.sketch(source, lock_digest(lock), progress)) if suite else None,
         )  # fmt: skip
         repo = start(name, found, begin, progress)
@@ -61,13 +70,32 @@ def init(
     answer(value, as_json, show)
 
 
-def _policy(template: str, who: Person) -> str:
+class _People(Record, frozen=True, forbid_unknown_fields=True):
+    person: tuple[Who, ...]
+
+
+def _policy(template: str, who: Person, people: Path | None) -> str:
     if template in TEMPLATES:
-        return TEMPLATES[template](who.name, who.org or who.name, who.public_key)
+        me = Who(name=who.name, org=who.org or who.name, email=who.email, keys=(who.public_key,))
+        return from_template(template, [me, *_others(people, who)])
     path = Path(template)
     if not path.is_file():
-        raise NotFound(f"no template and no file {template!r}", hint=f"one of {', '.join(TEMPLATES)}, or a path")
+        known = nearest(template, TEMPLATES)
+        raise NotFound(f"no template and no file {template!r}{known}", hint=f"one of {', '.join(TEMPLATES)}, or a path")
     return path.read_text()
+
+
+def _others(people: Path | None, who: Person) -> list[Who]:
+    if people is None:
+        return []
+    if not people.is_file():
+        raise NotFound(f"no file {people}", hint="check --people")
+    told = parse_toml(people.read_text(), _People, where=str(people)).person
+    return [one for one in told if who.public_key not in [normal_key(_plain(key)) for key in one.keys]]
+
+
+def _plain(key: str | Key) -> str:
+    return key.key if isinstance(key, Key) else key
 
 
 def _folder(folder: Path) -> dict[str, bytes]:

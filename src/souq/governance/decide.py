@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
-from souq.governance.elect import Election, SignedBallot, elect
+from souq.governance.elect import Elected, Election, SignedBallot, elect
 from souq.governance.policy import POLICY, Needs, Policy, Scope, Who, most, wanted_of, with_members
 from souq.records import Checked, Decision, Digest, Vote
 
@@ -381,15 +381,22 @@ def _silence(policy: Policy, scope: Scope, asked: _Asked) -> bool:
 
 
 def _election(policy: Policy, change: Change, now: str, standing: Standing) -> Decision:
-    """Ballots decide, and nobody else: once closed, with more than half of the electors, of two organisations."""
+    """Ballots decide, and nobody else."""
     if change.election is None:
         return Decision(missing=("election.toml: who may be chosen for what, and until when",))
-    active = _Asked(policy, change, (), (), now, standing).active
-    heard = [ballot for ballot in change.ballots if _heard(policy, ballot.key, ballot.ballot.at, now)]
-    found = elect(policy, change.election, change.digest, heard, now, active)
+    found = elected(policy, change, now=now, standing=standing)
     if found.missing:
         return Decision(missing=found.missing)
-    told = with_members(policy, change.election.role, found.winners)
-    if change.amends is not None and change.amends != told:
-        return Decision(missing=(f"{POLICY} as the ballots make it: {', '.join(found.winners)}",))
-    return Decision(met=(f"elected to {change.election.role}: {', '.join(found.winners)}",))
+    told, after = found.winners, change.amends
+    if after is not None and after != with_members(policy, change.election.role, told):
+        return Decision(missing=(f"{POLICY} as the ballots make it: {', '.join(told)}",))
+    return Decision(met=(f"elected to {change.election.role}: {', '.join(told)}",))
+
+
+def elected(policy: Policy, change: Change, *, now: str, standing: Standing = NOTHING) -> Elected:
+    """Who won an election, once it is closed, with more than half of the electors, of two organisations."""
+    if change.election is None:
+        return Elected(missing=("an election",))
+    active = _Asked(policy, change, (), (), now, standing).active
+    heard = [ballot for ballot in change.ballots if _heard(policy, ballot.key, ballot.ballot.at, now)]
+    return elect(policy, change.election, change.digest, heard, now, active)

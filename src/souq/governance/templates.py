@@ -51,7 +51,8 @@ def foundation(people: Sequence[Who], *, approvals: int = 2, max_per_org: int = 
     """Several organisations, none of which can decide alone; amending takes two thirds, three organisations, two weeks."""
     names, sides = tuple(who.name for who in people), len({who.side for who in people})
     asked = (Needs(role="maintainer", n=approvals),)
-    harder = (Needs(role="maintainer", n=min(approvals + 1, sides)),)
+    # One side is the author's: more than the others could never approve what a maintainer offers.
+    harder = (Needs(role="maintainer", n=max(approvals, min(approvals + 1, sides - 1))),)
     scopes = (
         Scope(name="contributions", match=WORK, requires=asked, max_per_org=max_per_org, checks=CHECKS),
         # Who may edit the exam more easily than sit it edits the exam.
@@ -116,7 +117,7 @@ TEMPLATES: dict[str, Template] = {
     "foundation": foundation,
     "company-plus-community": company_plus_community,
 }
-NEEDS = {"solo": (1, 1), "apache": (3, 1), "foundation": (2, 2), "company-plus-community": (2, 2)}
+NEEDS = {"solo": (1, 1), "apache": (3, 1), "foundation": (3, 3), "company-plus-community": (2, 2)}
 """People and organisations without which a template could never decide anything."""
 
 

@@ -84,7 +84,7 @@ class Search:
         if not self._rows:
             raise UsageError("no contribution here fixes an eval or brought rows", hint="there is nothing to search by")
         told = main.merging(offer)
-        names = {name: slug for slug, (name, _) in main.landed.items()} | {offer.digest: offer.slug}
+        names = {told.digest: slug for slug, told in main.landed.items()} | {offer.digest: offer.slug}
         self._slugs = {digest: names[digest] for digest in main.changing(offer)}
         weights = {names[digest]: weight for digest, weight in told.weights.items()}
         self.now = Candidate(told.method, settings_of(told.method) | dict(told.settings), weights)

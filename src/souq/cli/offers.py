@@ -1,0 +1,58 @@
+"""Offers about what landed before, and about who decides: taking back, ratifying, restoring; amendments, elections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from souq import pulls, releases
+from souq.cli.console import answer, bars, done, here, out, person
+from souq.pulls import Draft
+from souq.records import Contribution
+from souq.repo import Repo
+from souq.snapshot import Snapshot
+
+About = Literal["revert", "yank", "ratify", "restore"]
+
+
+def offer_about(kind: About, of: str, reason: str, key: Path | None, as_json: bool) -> None:
+    """Offer something about a landed contribution or a release, and land it at once where the policy allows."""
+    repo = here()
+    title = {"revert": "Take back", "yank": "Yank", "ratify": "Ratify", "restore": "Bring back what it took:"}[kind]
+    offer(repo, f"{title} {of}: {reason}" if reason else f"{title} {of}", kind, key, as_json, of=of)
+
+
+def offer(
+    repo: Repo,
+    title: str,
+    kind: Literal["revert", "yank", "ratify", "restore", "governance", "election"],
+    key: Path | None,
+    as_json: bool,
+    *,
+    of: str = "",
+    more: dict[str, bytes] | None = None,
+) -> None:
+    """Offer it signed off by whoever is at the keyboard, and say what is missing."""
+    from souq.cli.pr import show_missing
+
+    who = person(repo, key)
+    repo.fetch()
+    main = Snapshot(repo, repo.tip())
+    said = Contribution(
+        title=title, kind=kind, of=of, author=who.author, licence=main.config.licence,
+        signoff=f"{who.name} <{who.email}>",
+    )  # fmt: skip
+    with bars() as progress:
+        pull = pulls.create(repo, Draft(said, more=more), who, progress=progress)
+        decision, commit = releases.settle(repo, pull.number, who, progress)
+    value = {"number": pull.number, "digest": pull.offer.digest, "landed": commit, "missing": decision.missing}
+
+    def show() -> None:
+        if commit is not None:
+            out.print(f"merged #{pull.number} as {commit[:12]}")
+            return
+        out.print(f"#{pull.number} {title}")
+        done(f"digest {pull.offer.digest}")
+        show_missing(pull.number, decision)
+
+    answer(value, as_json, show)
