@@ -81,6 +81,7 @@ def yank(version: str, reason: str, key: Path | None, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """The releases on main, and the nightlies beside it."""
     repo = here()
+    repo.fetch()
     main = Snapshot(repo, repo.tip())
     found = [releases.read(main, version) for version in releases.listed(main)] + releases.nightlies(repo, main)
     rows = [
