@@ -272,6 +272,21 @@ def test_a_witness_notices_a_history_that_was_rewritten(town):
     assert "bruno saw main 2 steps long" in json.loads(out)["findings"][0]
 
 
+def test_a_wrong_clock_is_noticed_before_it_is_history(town, monkeypatch):
+    """Who would land something dated before what landed before it is told so, and nothing moves."""
+    land_weights(town)
+    number = town.offer("mallory", town.delta("count"), fixes="count")
+    approve(town, number, "amira", "bruno")
+    before = town.main().commit
+    monkeypatch.setattr("souq.pulls.now", lambda: "2026-01-01T00:00:00Z")
+    for who in ("amira", "bruno"):
+        assert town(who, f"pr review {number} --approve --reason again") == 0
+
+    code, _, err = town.says("bruno", f"pr merge {number}")
+
+    assert (code, "and your clock says 2026-01-01T00:00:00Z" in err, town.main().commit) == (3, True, before)
+
+
 def test_a_shallow_clone_is_not_believed(town):
     """Its beginning is not there, so nothing can be judged."""
     folder = town.folder / "shallow"

@@ -321,7 +321,18 @@ class _Remembered(Record, frozen=True):
 
 
 def standing(repo: Repo, commit: str) -> Standing:
-    """What history up to a commit leaves to the next decision; remembered, so that each step is read once.
+    """What history up to a commit leaves to the next decision."""
+    told = _remembered(repo, commit)
+    return Standing(told.seen, told.pending)
+
+
+def last_landing(repo: Repo, commit: str) -> str:
+    """When main last moved, by the clock of who moved it."""
+    return _remembered(repo, commit).at
+
+
+def _remembered(repo: Repo, commit: str) -> _Remembered:
+    """The same, kept, so that each step is read once.
 
     The memory is this clone's own and serves its own questions: whoever verifies reads everything again.
     """
@@ -329,6 +340,8 @@ def standing(repo: Repo, commit: str) -> Standing:
     known = _Remembered(commit="", at="", seen={}, pending={})
     with suppress(OSError, msgspec.MsgspecError):
         told = msgspec.json.decode(note.read_bytes(), type=_Remembered)
+        if told.commit == commit:
+            return told
         known = told if repo.contains(commit, told.commit) else known
     with repo.blobs() as blobs:
         history = History(repo, blobs, Replay(Standing(known.seen, known.pending), known.at))
@@ -345,4 +358,4 @@ def standing(repo: Repo, commit: str) -> Standing:
     now = _Remembered(commit=commit, at=history.replay.at, seen=dict(left.seen), pending=dict(left.pending))
     partial.write_bytes(msgspec.json.encode(now))
     partial.replace(note)
-    return left
+    return now

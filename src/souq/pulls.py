@@ -31,9 +31,9 @@ from souq.build import build, needed
 from souq.checks import Case, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
 from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
-from souq.governance.decide import elected
+from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, with_members
-from souq.history import Told, change_of, standing
+from souq.history import Told, change_of, last_landing, standing
 from souq.progress import Progress, quiet
 from souq.records import Author, Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
 from souq.repo import MAIN, Raced, Repo
@@ -319,7 +319,8 @@ def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) 
         return
     wanted = needed(repo, {"main": main.commit})
     with suppress(Hostile):
-        wanted += [ref.digest for ref in offer.delta.refs()] if offer.delta else []
+        moved = offer.moves(main)
+        wanted += [ref.digest for ref in moved.refs()] if moved else []
     remote.copy(repo.store, [name for name in wanted if name in remote], progress)
 
 
@@ -404,12 +405,21 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to merge it")
     if not (said := _decide(pull, main)):
         return said, None
+    _refuse_wrong_clock(repo, main)
     bring(repo, main, pull.offer, progress)
     commit = _landing(pull, main, person, progress)
     moved = pull.offer.moves(main)
     tensors = [ref.digest for ref in moved.refs()] if moved else []
     repo.publish({MAIN: (main.commit, commit)}, tensors, progress)
     return said, commit
+
+
+def _refuse_wrong_clock(repo: Repo, main: Snapshot) -> None:
+    """A landing dated before the one it stands on is a fault that stays in history for ever: it is not begun."""
+    last, at = last_landing(repo, main.commit), now()
+    if (seconds(last) or 0.0) > (seconds(at) or 0.0) + SKEW:
+        hint = "set your clock; if it is right, theirs was not: wait until then, and tell them"
+        raise Refused(f"main's last landing is dated {last}, and your clock says {at}", hint=hint)
 
 
 def _landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progress) -> str:
