@@ -328,7 +328,9 @@ def test_a_url_that_is_refused_says_why(url):
     assert "secret" not in f"{raised.value} {raised.value.hint}"
 
 
-@pytest.mark.parametrize("url", ["s3://models", "s3://models/a-b_c.d/", "gs://m/x", "az://box/x", "https://h.example:8443/x"])
+@pytest.mark.parametrize(
+    "url", ["s3://models", "s3://models/a-b_c.d/", "gs://m/x", "az://box/x", "https://h.example:8443/x"]
+)
 def test_a_url_that_is_taken(url):
     assert check_url(url, local=False) == url.rstrip("/")
 

@@ -129,7 +129,9 @@ class Runner:
             mine = {key: re.sub(r"\$\{\{ (.+?) \}\}", lambda m: self.value(m[1], facts), str(value)) for key, value in step.get("env", {}).items()}  # fmt: skip
             words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
             given = env | mine | {name: str(path) for name, path in files.items()}
-            done = subprocess.run(words, cwd=self.folder / "temp", env=given, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                words, cwd=self.folder / "temp", env=given, capture_output=True, text=True, check=False
+            )
             self.said = done.stdout + done.stderr
             codes[step["name"]] = done.returncode
             if done.returncode:
@@ -167,7 +169,11 @@ class Town:
 
     def __init__(self, bazaar, tmp_path):
         self.bazaar, self.folder = bazaar, bazaar.folder
-        self.hub, self.fork, self.clone = self.folder / "hub.git", self.folder / "fork.git", self.folder / "mallory" / "smol"
+        self.hub, self.fork, self.clone = (
+            self.folder / "hub.git",
+            self.folder / "fork.git",
+            self.folder / "mallory" / "smol",
+        )
         git(self.folder, "clone", "-q", "--bare", str(self.hub), str(self.fork))
         git(self.clone, "remote", "add", "fork", str(self.fork))
         git(self.clone, "remote", "set-url", "origin", f"file://{self.hub}")
@@ -237,7 +243,9 @@ def test_a_stranger_s_fork_to_main(town, bazaar, tmp_path):
     (first,) = api.by(BOT)
     assert re.search(r"\| `evals` \| pass \| `fixes .greet.: \+", first.replace("\u02cb", ".")), first
     assert "- missing: `2 approvals" in first or "- missing: `2 more approvals" in first, first
-    assert api.by("mallory") == ["<!-- souq -->\nall good, merge it"], "another's comment is not ours, whatever it begins with"
+    assert api.by("mallory") == ["<!-- souq -->\nall good, merge it"], (
+        "another's comment is not ours, whatever it begins with"
+    )
 
     # the same head again: nothing new; another title: another digest, the same number and the same comment
     runner.again()
@@ -356,7 +364,11 @@ def test_the_branch_is_the_author_s_own(town, bazaar):
     """A branch with other work is not written over; main and what is checked out are no branches for it."""
     git(town.clone, "branch", "mine", "HEAD")
     create = "souq pr create ../greet.delta --title G --licence Apache-2.0 --signoff --fixes greet --branch "
-    for name, because in (("mine", "holds something else"), ("main", "cannot be the branch"), ("..", "cannot be the branch")):
+    for name, because in (
+        ("mine", "holds something else"),
+        ("main", "cannot be the branch"),
+        ("..", "cannot be the branch"),
+    ):
         done = town.types("mallory", create + name)
         assert (done.returncode, because in done.stderr) == (2, True), (name, done.stderr)
     assert town.types("mallory", create + "greet").returncode == 0
@@ -423,7 +435,9 @@ def test_the_beginning(town, bazaar, tmp_path):
     git(tmp_path, "init", "-q", "--bare", "--initial-branch=main", "forge.git")
     (tmp_path / "models").mkdir()
     lines = block("begin").replace("https://forge.example/atlas/smol.git", str(tmp_path / "forge.git"))
-    lines = lines.replace("s3://models/smol", f"file://{tmp_path}/models/smol").replace("--store", "--no-suite --licence MIT --store")
+    lines = lines.replace("s3://models/smol", f"file://{tmp_path}/models/smol").replace(
+        "--store", "--no-suite --licence MIT --store"
+    )
 
     done = town.types("amira", lines, at=tmp_path / "place")
 

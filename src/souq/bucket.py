@@ -53,7 +53,8 @@ def check_url(url: str, *, local: bool) -> str:
     """
     if because := _refused(url, local):
         raise UsageError(
-            f"the store's URL {because}", hint='write [store] url = "s3://bucket/folder" in souq.toml, see docs/forges.md'
+            f"the store's URL {because}",
+            hint='write [store] url = "s3://bucket/folder" in souq.toml, see docs/forges.md',
         )
     return url.rstrip("/")
 

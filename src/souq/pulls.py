@@ -296,7 +296,13 @@ def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) 
 
 
 def review(
-    repo: Repo, number: int, choice: Literal["approve", "reject"], reason: str, person: Person, *, read: str | None = None
+    repo: Repo,
+    number: int,
+    choice: Literal["approve", "reject"],
+    reason: str,
+    person: Person,
+    *,
+    read: str | None = None,
 ) -> Vote:
     """A signed yes or no to exactly what is offered; with `read`, only if that is the digest the person has read.
 

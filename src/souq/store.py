@@ -224,9 +224,7 @@ class Store:
             dict.fromkeys([base for base in bases.values() if base] + sorted(bases, key=lambda n: bool(bases[n])))
         )
 
-    def copy(
-        self, other: Receiver, names: Iterable[Digest], progress: Progress = quiet, *, strict: bool = True
-    ) -> int:
+    def copy(self, other: Receiver, names: Iterable[Digest], progress: Progress = quiet, *, strict: bool = True) -> int:
         """Send what `other` lacks of these, bases first; each is checked before it gets its name. Returns how many.
 
         What is not here either stays away where this is not `strict`.

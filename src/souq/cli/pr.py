@@ -76,7 +76,11 @@ def create(
         draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
         if branch is not None:
             made = forge.offer_branch(repo, draft, who, branch, checked=not unchecked, progress=progress)
-            answer({"branch": branch, "digest": made.offer.digest, "carried": made.carried}, as_json, lambda: _show_branch(made))
+            answer(
+                {"branch": branch, "digest": made.offer.digest, "carried": made.carried},
+                as_json,
+                lambda: _show_branch(made),
+            )
             return
         pull = pulls.create(repo, draft, who, checked=not unchecked, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
@@ -91,7 +95,9 @@ def create(
 def _show_branch(made: forge.Branch) -> None:
     out.print(f"{made.name}: {made.offer.contribution.title}")
     where = "in the branch" if made.carried else "in the store, being too large for git"
-    done(f"digest {made.offer.digest}, its tensors {where}\nnext: `git push FORK {made.name}`, and open a pull request there")
+    done(
+        f"digest {made.offer.digest}, its tensors {where}\nnext: `git push FORK {made.name}`, and open a pull request there"
+    )
 
 
 def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...]) -> Kind:
