@@ -30,6 +30,7 @@ from souq.store import Store, header_of
 LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "https": "aiohttp", "memory": "fsspec", "file": ""}
 ON_THIS_MACHINE = {"file", "memory"}
 READ_ONLY = {"https"}
+NOT_THERE = {403, 404, 410}  # a bucket behind https that may not be listed answers 403
 MAX_OBJECT = 8 << 30  # bytes; more than the largest tensor of any model of today
 MAX_HEAD = 1 << 20  # bytes in which a header must end for its base to be asked for
 AT_ONCE = 8
@@ -117,7 +118,10 @@ class Bucket:
         with self._asked():
             try:
                 found = self._files.info(self.path(name))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                # fsspec says this of a web server that does not answer, too
+                if self.protocol == "https" and getattr(error.__cause__, "status", 0) not in NOT_THERE:
+                    raise ConnectionError(error.__cause__) from error
                 return None
             return int(found["size"]) if found["type"] == "file" else None
 
@@ -185,7 +189,7 @@ class Bucket:
         bases = {name: source.header(name).base for name in closure if name not in there}
         if bases and self.protocol in READ_ONLY:
             raise UsageError(
-                f"{self.url} can only be read, and it lacks {len(bases)} tensors",
+                f"{self.url} can only be read, and it lacks {len(bases)} of these tensors",
                 hint="name where you may write: `git config souq.store s3://bucket/folder`",
             )
         unfit = {base for base in set(bases.values()) - bases.keys() if base and self._is_difference(base)}

@@ -427,7 +427,7 @@ class Repo:
             UsageError: no name for a branch, or the one that is checked out.
         """
         named = self._git("check-ref-format", "--branch", name, check=False)
-        if named.returncode or f"refs/heads/{name}" == MAIN:
+        if named.returncode:
             raise UsageError(f"{name!r} cannot be the branch of a contribution", hint="choose another --branch")
         moved = self._git("branch", "--quiet", "--force", "--no-track", name, commit, check=False)
         if moved.returncode:
