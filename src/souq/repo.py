@@ -454,7 +454,7 @@ class Repo:
             (place / "objects/info/alternates").write_text(f"{self.git_dir / 'objects'}\n")
             self._lend_access(place)
             fetched = _run(
-                place, "-c", "fetch.unpackLimit=1", "-c", "core.bigFileThreshold=16m", "-c", "fetch.fsckObjects=true",
+                place, "-c", "fetch.unpackLimit=1", "-c", "maintenance.auto=false", "-c", "core.bigFileThreshold=16m", "-c", "fetch.fsckObjects=true",
                 "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
                 str(folder or self.remote), f"+{ref}:{OUTSIDE}", check=False, most=most,
             )  # fmt: skip
