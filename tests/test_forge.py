@@ -428,6 +428,20 @@ def test_the_workflow_is_one(kind, tmp_path):
     assert "checkout" not in "".join(line.split("#")[0] for line in text.splitlines())
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_workflow_fits_github_s_own_schema(kind, tmp_path):
+    """The schema comes inside the package that checks it: nothing is fetched."""
+    check = shutil.which("check-jsonschema", path=Path(sys.executable).parent)
+    if check is None:
+        pytest.skip("no schema at hand: pip install check-jsonschema")
+    (tmp_path / "souq.yml").write_text(workflow(kind))
+
+    words = [check, "--builtin-schema", "vendor.github-workflows", str(tmp_path / "souq.yml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_beginning(town, bazaar, tmp_path):
     """docs/forges.md, "Once": the store is in souq.toml and the workflow in main's root, so that main verifies."""
     write_model(tmp_path / "place" / "model")
