@@ -261,13 +261,18 @@ def _offer(
     head = repo.write_commit([main.commit], own, f"{offer.slug}: {draft.contribution.title}\n", tree_of=main.commit)
     if checked:
         refuse_early(Case(main, head, offer, progress))
-    promise = {"certificate": "DCO-1.1", "signoff": draft.contribution.signoff, "licence": draft.contribution.licence}
-    signed = _signed("signoff", offer.slug, offer.digest, promise | {"at": now()}, person)
-    refs = {"head": head, "signoff": repo.write_blob(signed)}
+    refs = {"head": head, "signoff": repo.write_blob(signoff(offer, person))}
     tensors = [ref.digest for ref in draft.delta.refs()] if draft.delta else []
     held = old.refs if old is not None else {}
     repo.publish({f"{PULLS}{number}/{name}": (held.get(name), oid) for name, oid in refs.items()}, tensors, progress)
     return PullRequest(repo, number, {**held, **refs})
+
+
+def signoff(offer: Offer, person: Person) -> bytes:
+    """The author's promise about exactly these bytes, signed."""
+    c = offer.contribution
+    promise = {"certificate": "DCO-1.1", "signoff": c.signoff, "licence": c.licence, "at": now()}
+    return _signed("signoff", offer.slug, offer.digest, promise, person)
 
 
 def refuse_early(case: Case) -> None:
@@ -321,12 +326,29 @@ def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) 
     with suppress(Hostile):
         moved = offer.moves(main)
         wanted += [ref.digest for ref in moved.refs()] if moved else []
-    remote.copy(repo.store, [name for name in wanted if name in remote], progress)
+    remote.copy(repo.store, wanted, progress, strict=False)
 
 
-def review(repo: Repo, number: int, choice: Literal["approve", "reject"], reason: str, person: Person) -> Vote:
-    """A signed yes or no to exactly what is offered."""
+def review(
+    repo: Repo,
+    number: int,
+    choice: Literal["approve", "reject"],
+    reason: str,
+    person: Person,
+    *,
+    read: str | None = None,
+) -> Vote:
+    """A signed yes or no to exactly what is offered; with `read`, only if that is the digest the person has read.
+
+    Raises:
+        Refused: something else is offered by now.
+    """
     pull, _ = _open(repo, number)
+    if read is not None and read != pull.offer.digest:
+        raise Refused(
+            f"#{number} offers {pull.offer.digest} now, which is not what you read",
+            hint=f"look again with `souq pr view {number}`, then vote on that digest",
+        )
     if choice == "reject" and not reason.strip():
         raise UsageError("a no needs a reason", hint='add --reason "…"')
     vote = Vote(subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now(), after=pull.tips)

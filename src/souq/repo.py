@@ -1,7 +1,8 @@
 """The only file that runs git: commits, refs, remotes, and the tensor store that travels beside them.
 
 A model repository is an ordinary git repository. Its tensors live in `souq/objects` inside the git directory, in
-every clone and in the bare remote alike, so a folder remote needs no server and a clone needs no configuration.
+every clone and in the bare remote alike, so a folder remote needs no server and a clone needs no configuration. A remote
+that is no folder (a forge) carries the history; main's souq.toml names the store that carries the tensors.
 
     repo = Repo.find(Path.cwd())
     repo.read("main", "souq.toml")
@@ -14,12 +15,15 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from souq.bucket import Bucket, check_url, open_remote
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest
@@ -28,6 +32,7 @@ from souq.store import Store
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
 MAX_FILES = 2_000
 MAIN = "refs/heads/main"
+OUTSIDE = "refs/outside/head"
 
 # A pull request is somebody else's repository: none of its hooks, helpers or filters may run.
 _SAFE = ("-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false")
@@ -360,16 +365,54 @@ class Repo:
     def remote(self) -> str | None:
         return self.config("remote.origin.url") or None
 
-    def remote_store(self) -> Store | None:
-        """The store beside the remote's git directory."""
+    def remote_store(self) -> Store | Bucket | None:
+        """Where the tensors travel: a store with a URL, or else the one beside the remote's git directory.
+
+        Raises:
+            NotFound: the remote is no folder, and nothing says where its tensors are.
+        """
+        folder = self._remote_folder()
+        if url := self._store_url(local=folder is not None):
+            return open_remote(url)
         if self.remote is None:
+            return None
+        if folder is None:
+            raise NotFound(
+                f"{self.remote} carries history and no tensors, and main's souq.toml names no [store]",
+                hint="ask its people where the tensors are, and run `git config souq.store URL`",
+            )
+        inside = _run(folder, "rev-parse", "--git-common-dir").stdout.decode().strip()
+        return Store((folder / inside).resolve() / "souq")
+
+    def _store_url(self, *, local: bool) -> str:
+        """This person's own `souq.store`, else what main says; a head's souq.toml is asked by nobody."""
+        if mine := self.config("souq.store"):
+            return check_url(mine, local=True)
+        told: dict[str, Any] = {}
+        with suppress(NotFound, tomllib.TOMLDecodeError, UnicodeDecodeError):  # whoever reads main says what is wrong
+            told = tomllib.loads(self.read(self.tip(), "souq.toml").decode())
+        url = told.get("store", {}).get("url", "") if isinstance(told.get("store", {}), dict) else ""
+        return check_url(str(url), local=local) if url else ""
+
+    def _remote_folder(self) -> Path | None:
+        """The remote as a folder of this machine; None where there is no remote, or it is a URL.
+
+        Raises:
+            NotFound: it ought to be a folder, and is not there.
+        """
+        if self.remote is None or is_url(self.remote):
             return None
         folder = Path(self.remote)
         folder = folder if folder.is_absolute() or self.root is None else self.root / folder
         if not folder.is_dir():
             raise NotFound(f"the remote {self.remote} is not a folder that can be reached", hint="see `git remote -v`")
-        inside = _run(folder, "rev-parse", "--git-common-dir").stdout.decode().strip()
-        return Store((folder / inside).resolve() / "souq")
+        return folder
+
+    def _send(self, names: Iterable[Digest], progress: Progress) -> None:
+        """Tensors to where they travel, before any ref that needs them."""
+        self._remote_folder()
+        if (wanted := list(names)) and (remote := self.remote_store()) is not None:
+            self.store.copy(remote, wanted, progress)
 
     def publish(
         self, updates: Mapping[str, tuple[str | None, str]], needed: Iterable[Digest], progress: Progress = quiet
@@ -380,8 +423,8 @@ class Repo:
             Raced: a ref was not what we thought it was.
             UsageError: main cannot move here, because files of the working tree were changed by hand.
         """
-        if (remote := self.remote_store()) is not None:
-            self.store.copy(remote, needed, progress)
+        if self.remote is not None:
+            self._send(needed, progress)
             leases = [f"--force-with-lease={name}:{old or ''}" for name, (old, _) in updates.items()]
             specs = [f"{new}:{name}" for name, (_, new) in updates.items()]
             _raced_if_rejected(
@@ -421,7 +464,7 @@ class Repo:
         A record the remote lost stays here.
         """
         if self.remote:
-            self.remote_store()
+            self._remote_folder()
             self._git(
                 "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin",
                 "+refs/heads/main:refs/remotes/origin/main", "+refs/souq/*:refs/souq/*", "refs/tags/*:refs/tags/*",
@@ -434,22 +477,89 @@ class Repo:
 
     def set_remote(self, url: str) -> None:
         """Name the shared remote, making a bare repository there when the folder is not there yet."""
-        folder = Path(url).absolute()
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            _run(folder, "init", "--quiet", "--bare", "--initial-branch=main")
+        where = url if is_url(url) else str(Path(url).absolute())
+        if not is_url(url) and not Path(where).exists():
+            Path(where).mkdir(parents=True)
+            _run(Path(where), "init", "--quiet", "--bare", "--initial-branch=main")
         self._git("remote", "remove", "origin", check=False)
-        self._git("remote", "add", "origin", str(folder))
+        self._git("remote", "add", "origin", where)
 
     def push_all(self, needed: Iterable[Digest], progress: Progress = quiet) -> None:
         """Send main and every souq ref this clone has, with the tensors they point at; only what is missing."""
-        remote = self.remote_store()
-        if remote is None:
+        if self.remote is None:
             raise UsageError("no remote to push to", hint="run `souq push FOLDER.git` once")
-        self.store.copy(remote, needed, progress)
+        self._send(needed, progress)
         pushed = self._git("push", "--quiet", "--no-verify", "origin", MAIN, "refs/souq/*:refs/souq/*", check=False)
         _raced_if_rejected(pushed)
         self._git("fetch", "--quiet", "origin", "+refs/heads/main:refs/remotes/origin/main")
+
+    def begin_again(self, root: str, more: Mapping[str, bytes]) -> str:
+        """Main as a root commit with some files more; only for a root that nobody has pinned yet."""
+        message = self._git("log", "--format=%B", "--max-count=1", root).stdout.decode().rstrip() + "\n"
+        commit = self.write_commit([], dict(more), message, tree_of=root)
+        if self.root is None:
+            self._git("update-ref", MAIN, commit, root)
+        else:
+            self._git("reset", "--quiet", "--hard", commit)
+        return commit
+
+    def make_branch(self, name: str, commit: str) -> None:
+        """Point a local branch at a commit.
+
+        Raises:
+            UsageError: no name for a branch, or the one that is checked out.
+        """
+        named = self._git("check-ref-format", "--branch", name, check=False)
+        if named.returncode:
+            raise UsageError(f"{name!r} cannot be the branch of a contribution", hint="choose another --branch")
+        moved = self._git("branch", "--quiet", "--force", "--no-track", name, commit, check=False)
+        if moved.returncode:
+            raise UsageError(_last_line(moved.stderr), hint="choose another --branch, or `git switch main` first")
+
+    @contextmanager
+    def outside(self, ref: str, most: int) -> Iterator[Repo]:
+        """What the remote has under a ref, as OUTSIDE in a repository of its own that is thrown away.
+
+        It sees the objects here, so little is sent; nothing of it comes here but what its reader takes.
+
+        Raises:
+            NotFound: the remote has no such ref.
+            Hostile: more than `most` bytes.
+        """
+        if self.remote is None:
+            raise UsageError("no remote to take it from", hint="run `souq push URL` once")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/+\-]*", ref):
+            raise UsageError(f"not a ref: {ref!r}", hint="name a branch, refs/pull/N/head, or a whole commit id")
+        folder = self._remote_folder()
+        with tempfile.TemporaryDirectory(dir=self.git_dir) as name:
+            place = Path(name)
+            _run(place, "init", "--quiet", "--bare")
+            (place / "objects/info/alternates").write_text(f"{self.git_dir / 'objects'}\n")
+            self._lend_access(place)
+            fetched = _run(
+                place, "-c", "fetch.unpackLimit=1", "-c", "maintenance.auto=false", "-c", "core.bigFileThreshold=16m", "-c", "fetch.fsckObjects=true",
+                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
+                str(folder or self.remote), f"+{ref}:{OUTSIDE}", check=False, most=most,
+            )  # fmt: skip
+            if fetched.returncode:
+                raise _not_taken(ref, fetched, most)
+            yield Repo(place, None)
+
+    def _lend_access(self, place: Path) -> None:
+        """How this clone reaches its remote, for another repository: proxies, keys, credential helpers."""
+        kinds = r"^(http|credential|url)\.|^core\.sshcommand$"
+        told = self._git("config", "--local", "--null", "--get-regexp", kinds, check=False).stdout.decode()
+        for row in filter(None, told.split("\0")):
+            key, _, value = row.partition("\n")
+            _run(place, "config", "--add", key, value)
+
+    def merge_base(self, one: str, other: str) -> str | None:
+        """The newest commit both have, or None for strangers."""
+        return self._git("merge-base", one, other, check=False).stdout.decode().strip() or None
+
+    def commits(self, since: str, until: str, most: int) -> list[str]:
+        """What `until` has and `since` has not, newest first."""
+        return self._git("rev-list", f"--max-count={most}", until, f"^{since}").stdout.decode().split()
 
     def _git(
         self, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
@@ -488,17 +598,22 @@ class Blobs:
 
 
 def clone(url: str, folder: Path) -> Repo:
-    """A clone of a folder remote's git side; its tensors follow by `Store.copy`."""
-    source = Path(url).absolute()
-    if not source.is_dir():
+    """A clone of a remote's git side; its tensors follow by `Store.copy`."""
+    source = url if is_url(url) else str(Path(url).absolute())
+    if not is_url(url) and not Path(source).is_dir():
         raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is already there and not empty", hint="choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _run(folder.parent, "clone", "--quiet", "--no-hardlinks", "--", str(source), str(folder.absolute()))
+    _run(folder.parent, "clone", "--quiet", "--no-hardlinks", "--", source, str(folder.absolute()))
     repo = Repo.find(folder)
     repo.fetch()
     return repo
+
+
+def is_url(remote: str) -> bool:
+    """Whether git would take this for a URL or for `host:path`, and not for a folder."""
+    return re.match(r"[a-z][a-z0-9+]*://|[A-Za-z0-9_.\-]+(@[A-Za-z0-9_.\-]+)?:(?!//)[^\\]", remote) is not None
 
 
 def _entry(row: str) -> Entry:
@@ -513,11 +628,18 @@ def _environment() -> dict[str, str]:
 
 
 def _run(
-    where: Path, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
+    where: Path,
+    *words: str,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    most: int | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
+    """Run git; with `most`, no file it writes may be larger."""
+    bounded = ["sh", "-c", 'ulimit -f "$1"; shift; exec "$@"', "sh", str(-(-most // 512))] if most is not None else []
     try:
         done = subprocess.run(
-            ["git", *_SAFE, *words],
+            [*bounded, "git", *_SAFE, *words],
             cwd=where,
             input=stdin,
             capture_output=True,
@@ -534,6 +656,15 @@ def _run(
 def _last_line(text: bytes) -> str:
     lines = [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1] if lines else "failed without a word"
+
+
+def _not_taken(ref: str, fetched: subprocess.CompletedProcess[bytes], most: int) -> SouqError:
+    said = fetched.stderr.decode("utf-8", "replace")
+    if "couldn't find remote ref" in said:
+        return NotFound(f"the remote has no {ref}", hint="is the pull request still there?")
+    if "index-pack" in said:
+        return Hostile(f"{ref} cannot be taken: it is broken, or larger than {most:,} bytes")
+    return GitError(f"git fetch: {_last_line(fetched.stderr)}")
 
 
 def _raced_if_rejected(pushed: subprocess.CompletedProcess[bytes]) -> None:

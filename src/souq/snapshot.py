@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from souq.bucket import Shared, check_url
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import Eval, read_eval
 from souq.governance import POLICY, Election, Policy, read_policy
@@ -70,6 +71,7 @@ class Config(Record, frozen=True, forbid_unknown_fields=True):
     origin: str = ""
     merge: dict[str, Any] = msgspec.field(default_factory=lambda: {"method": "covariance"})
     checks: Limits = Limits()
+    store: Shared = Shared()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def read_config(text: str) -> Config:
     """souq.toml, strictly: a wrong key is answered with the nearest right one, in [merge] too."""
     config = parse_toml(text, Config, where="souq.toml")
     Merging.of(config.merge)
+    if config.store.url:
+        check_url(config.store.url, local=True)
     return config
 
 

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from souq.bucket import Shared, check_url
 from souq.build import needed
 from souq.deltas import Tensors
 from souq.errors import UsageError
@@ -45,6 +48,7 @@ class Beginning:
     policy: str  # GOVERNANCE.toml
     evals: Mapping[str, bytes]  # path below evals/ -> bytes
     sketch: Callable[[Source, Lock], tuple[Delta, Tensors]] | None = None
+    store: str = ""  # where the tensors travel, if not beside the remote
 
 
 def init(root: Path, source: Source, beginning: Beginning, progress: Progress = quiet) -> Repo:
@@ -72,6 +76,8 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
 def _fill(repo: Repo, source: Source, beginning: Beginning, progress: Progress) -> None:
     lock = _store(source, repo.store, progress)
     config = Config(name=beginning.name, licence=beginning.licence, base=source.name, origin=source.origin)
+    if beginning.store:
+        config = msgspec.structs.replace(config, store=Shared(url=check_url(beginning.store, local=True)))
     files: dict[str, bytes | None] = {
         "README.md": README.format(name=beginning.name).encode(),
         "souq.toml": format_toml(config).encode(),

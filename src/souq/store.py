@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -70,6 +70,12 @@ class Header(Record, frozen=True, forbid_unknown_fields=True):
     def length(self) -> int:
         """Bytes of the payload."""
         return sum(map(sum, self.blocks))
+
+
+class Receiver(Protocol):
+    """Where a store's objects can be sent: another folder, or a bucket."""
+
+    def receive(self, source: Store, names: Sequence[Digest], progress: Progress = quiet) -> int: ...
 
 
 @dataclass
@@ -218,31 +224,70 @@ class Store:
             dict.fromkeys([base for base in bases.values() if base] + sorted(bases, key=lambda n: bool(bases[n])))
         )
 
-    def copy(self, other: Store, names: Iterable[Digest], progress: Progress = quiet) -> int:
+    def copy(self, other: Receiver, names: Iterable[Digest], progress: Progress = quiet, *, strict: bool = True) -> int:
         """Send what `other` lacks of these, bases first; each is checked before it gets its name. Returns how many.
+
+        What is not here either stays away where this is not `strict`.
 
         Raises:
             NotFound: one of them is not here either.
             Corrupt: one of them is damaged here.
         """
-        wanted = [name for name in dict.fromkeys(names) if not other._freshen(name)]
-        missing = [name for name in self.closure(wanted) if not other._freshen(name)]
-        total, sent = sum(map(self.size, missing)), 0
+        asked = [name for name in dict.fromkeys(names) if strict or name in self]
+        return other.receive(self, asked, progress)
+
+    def receive(self, source: Store, names: Sequence[Digest], progress: Progress = quiet) -> int:
+        """Take from another folder what is not here yet; the other side of `copy`."""
+        wanted = [name for name in names if not self._freshen(name)]
+        missing = [name for name in source.closure(wanted) if not self._freshen(name)]
+        total, sent = sum(map(source.size, missing)), 0
         for name in missing:
             progress("send bytes", sent, total)
-            self._send(name, other)
-            sent += self.size(name)
+            base = source.header(name).base
+            # what is dense there may be a difference here
+            self._write(name, source.parcel(name, alone=bool(base and self.header(base).base)))
+            sent += source.size(name)
         progress("send bytes", total, total)
         return len(missing)
 
-    def _send(self, name: Digest, other: Store) -> None:
-        """The bytes that were checked are the bytes that are written; the file is read once."""
+    def parcel(self, name: Digest, *, alone: bool = False) -> bytes:
+        """An object as it is sent: the bytes that were checked, read once; `alone` as a difference from nothing."""
         header, payload = self._read(name)
         array = self._checked(name, header, payload)
-        if header.base and other.header(header.base).base:
-            other.put(array)  # what is dense here may be a difference there
-            return
-        other._write(name, _object(header, [payload]))
+        if alone and header.base:
+            header, payload = _parse(_object(*_encode(_unsigned(array), header.dtype, header.shape, None, None)))
+        return _object(header, [payload])
+
+    def take(self, name: Digest, data: bytes) -> None:
+        """Keep an object that comes from elsewhere; it is decoded and its digest computed before it gets the name.
+
+        Raises:
+            NotFound: the tensor it is a difference from is not here yet.
+            Corrupt: it is not what its name says.
+        """
+        try:
+            header, payload = _parse(data)
+            array = _decode(header, payload, self._alike(header))
+        except (Hostile, zstandard.ZstdError) as error:
+            raise Corrupt(f"{name} is damaged: {error}", hint="ask whoever sent it to send it again") from error
+        if tensor_digest(array) != name:
+            raise Corrupt(f"{name} is damaged: its bytes have another digest", hint="do not trust where it came from")
+        self._write(name, self._standing(header, array, data))
+
+    def _alike(self, header: Header) -> Array | None:
+        """The tensor here that an object from elsewhere is a difference from, as words, however it is kept here."""
+        if not header.base:
+            return None
+        held = self.get(header.base)
+        if (dtype_name(held.dtype), held.shape) != (header.dtype, header.shape):
+            raise Hostile(f"its base {header.base} has another shape")
+        return _unsigned(held)
+
+    def _standing(self, header: Header, array: Array, data: bytes) -> bytes:
+        """The object as it may stand here: a difference only from what is none itself."""
+        if header.base and self.header(header.base).base:
+            return _object(*_encode(_unsigned(array), header.dtype, header.shape, None, None))
+        return data
 
     def _write(self, name: Digest, data: bytes) -> None:
         """Whole or not at all: a temporary file, fsync, link, fsync of the folder. What is there already stays."""
@@ -352,6 +397,16 @@ def _check(payload: Iterable[bytes | memoryview]) -> str:
 def _object(header: Header, payload: Sequence[bytes | memoryview]) -> bytes:
     text = canonical(header)
     return b"".join([MAGIC, len(text).to_bytes(8, "little"), text, *payload])
+
+
+def header_of(data: bytes) -> Header:
+    """The header at the beginning of an object's bytes.
+
+    Raises:
+        Hostile: not a header.
+    """
+    start = len(MAGIC) + 8
+    return _header(data[:start], lambda length: data[start : start + length])[0]
 
 
 def _parse(data: bytes) -> tuple[Header, memoryview]:

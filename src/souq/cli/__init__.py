@@ -30,6 +30,8 @@ VERBS = {
     "train": ("model", "Train a LoRA adapter on main's model"),
     "delta": ("delta", "Make, show or apply a change of weights"),
     "pr": ("pr", "Offer, check, review and merge changes to the model"),
+    "vote": ("pr", "Sign a yes or no to exactly what is offered: `pr review` by its other name"),
+    "forge": ("forge", "Check pull requests of GitHub, Forgejo or Gitea, and say what was found"),
     "build": ("model", "Fold the accepted contributions into a model"),
     "verify": ("model", "Judge the history again, rebuild, and compare every digest"),
     "eval": ("model", "Score main's model, or any folder, on main's evals"),

@@ -10,7 +10,7 @@ import click
 import msgspec
 import tomli_w
 
-from souq import deltas, pulls
+from souq import deltas, forge, pulls
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer_about
 from souq.errors import NotFound, SouqError, UsageError
@@ -42,6 +42,7 @@ def pr() -> None:
     "--evals", type=click.Path(path_type=Path), multiple=True, help="A folder with eval.toml and cases.jsonl."
 )
 @click.option("--unchecked", is_flag=True, help="Do not run the quick checks here; leave them to others.")
+@click.option("--branch", help="Offer it on a branch of this name, to be pushed to a fork on a forge.")
 @key_option
 @json_option
 def create(
@@ -54,6 +55,7 @@ def create(
     data: tuple[Path, ...],
     evals: tuple[Path, ...],
     unchecked: bool,
+    branch: str | None,
     key: Path | None,
     as_json: bool,
 ) -> None:
@@ -73,6 +75,14 @@ def create(
         if read is not None:
             deltas.keep(*read, Snapshot(repo, repo.tip()), progress)
         draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
+        if branch is not None:
+            made = forge.offer_branch(repo, draft, who, branch, checked=not unchecked, progress=progress)
+            answer(
+                {"branch": branch, "digest": made.offer.digest, "carried": made.carried},
+                as_json,
+                lambda: _show_branch(made),
+            )
+            return
         pull = pulls.create(repo, draft, who, checked=not unchecked, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
 
@@ -81,6 +91,14 @@ def create(
         done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
 
     answer(value, as_json, show)
+
+
+def _show_branch(made: forge.Branch) -> None:
+    out.print(f"{made.name}: {made.offer.contribution.title}")
+    where = "in the branch" if made.carried else "in the store, being too large for git"
+    done(
+        f"digest {made.offer.digest}, its tensors {where}\nnext: `git push FORK {made.name}`, and open a pull request there"
+    )
 
 
 def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...]) -> Kind:
@@ -362,15 +380,40 @@ def _next_after_checks(number: int, refused: list[Verdict]) -> None:
 @click.option("--approve", "choice", flag_value="approve", help="Yes.")
 @click.option("--reject", "choice", flag_value="reject", help="No; needs a reason.")
 @click.option("--reason", default="", help="Why, for everybody to read.")
+@click.option("--digest", help="What you have read; refused if something else is offered by now.")
 @key_option
-def review(number: int, choice: Literal["approve", "reject"] | None, reason: str, key: Path | None) -> None:
+def review(
+    number: int, choice: Literal["approve", "reject"] | None, reason: str, digest: str | None, key: Path | None
+) -> None:
     """Sign a yes or no to exactly what is offered."""
     if choice is None:
         raise UsageError("yes or no?", hint=f"run `souq pr review {number} --approve` or `--reject --reason …`")
     repo = here()
-    vote = pulls.review(repo, number, choice, reason, person(repo, key))
-    out.print(f"{vote.choice} #{number} by {vote.by}")
+    said = pulls.review(repo, number, choice, reason, person(repo, key), read=digest)
+    out.print(f"{said.choice} #{number} by {said.by}")
     show_missing(number, pulls.decision(repo, number))
+
+
+vote = review  # `souq vote`: on a forge, where the button that says approve is not proof
+
+
+@pr.command()
+@click.argument("number", type=int)
+@click.option("--head", help="A ref of the remote, or a commit in refs/pull/NUMBER/head, which it is unless told.")
+@key_option
+@json_option
+def adopt(number: int, head: str | None, key: Path | None, as_json: bool) -> None:
+    """Make the pull request NUMBER of the forge one of souq's, or bring the one it became up to date."""
+    repo = here()
+    with bars() as progress:
+        pull = forge.adopt(repo, number, head or f"refs/pull/{number}/head", person(repo, key), progress)
+    value = {"forge": number, "number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
+
+    def show() -> None:
+        out.print(f"#{pull.number} {pull.offer.contribution.title}")
+        done(f"digest {pull.offer.digest}\nnext: `souq pr checks {pull.number}`")
+
+    answer(value, as_json, show)
 
 
 def show_missing(number: int, decision: Decision) -> None:

@@ -37,12 +37,13 @@ from souq.weights import lock_digest
 )
 @click.option("--people", type=click.Path(path_type=Path), help="Who else decides: a TOML file of [[person]] tables.")
 @click.option("--evals", type=click.Path(path_type=Path), multiple=True, help="Folders with eval.toml and cases.jsonl.")
+@click.option("--store", default="", help="Where the tensors travel if not beside the remote: s3://bucket/folder.")
 @click.option("--suite/--no-suite", default=True, help="Protect a small general suite, and sketch the base's inputs.")
 @key_option
 @json_option
 def init(
-    name: Path, source: str, licence: str | None, policy: str, people: Path | None, evals: tuple[Path, ...], suite: bool,
-    key: Path | None, as_json: bool,
+    name: Path, source: str, licence: str | None, policy: str, people: Path | None, evals: tuple[Path, ...],
+    store: str, suite: bool, key: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a model repository NAME from a model."""
     from souq import suite as general
@@ -57,7 +58,7 @@ def init(
             cases |= general.files()
         begin = Beginning(
             name=name.name, licence=str(licence or found.licence), policy=_policy(policy, who, people), evals=cases,
-            sketch=(lambda source, lock: general.sketch(source, lock_digest(lock), progress)) if suite else None,
+            store=store, sketch=(lambda source, lock: general.sketch(source, lock_digest(lock), progress)) if suite else None,
         )  # fmt: skip
         repo = start(name, found, begin, progress)
     main = Snapshot(repo, "main")
@@ -120,7 +121,7 @@ def clone(url: str, folder: Path | None, no_tensors: bool) -> None:
 @click.command()
 @click.argument("remote", required=False)
 def push(remote: str | None) -> None:
-    """Send history and missing tensors to the shared remote; REMOTE names it the first time."""
+    """Send history and missing tensors to the shared remote; REMOTE, a folder or a URL, names it the first time."""
     repo = here()
     if remote is not None:
         repo.set_remote(remote)
