@@ -12,22 +12,22 @@ import pytest
 import souq
 
 SOURCE = Path(souq.__file__).parent
-HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors"}
+HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors", "model_signing"}
 # Lower may not import higher. A file's floor is its own, or its folder's.
 FLOORS = [
     {"errors", "progress"},
     {"records"},
-    {"weights", "signing"},
+    {"weights", "signing", "openssf"},
     {"store", "tensorfile", "governance", "evals"},
     {"merge", "repo", "sources"},
     {"snapshot", "shelf"},
-    {"card", "making", "additions"},
+    {"card", "credits", "dossier", "bundle", "making", "additions"},
     {"build"},
     {"deltas"},
     {"lab"},
     {"suite", "checks", "corpus", "start", "outlook"},
     {"pulls"},
-    {"releases"},
+    {"releases", "bundling"},
     {"verify"},
     {"demo"},
     {"cli"},
