@@ -132,8 +132,8 @@ def test_every_byte_of_the_provenance_is_one_of_one_spelling(out):
     path = out / STATEMENT
     whole = path.read_bytes()
     start = whole.index(b'"sig":"')
-    places = {*range(0, 40), *range(start, len(whole)), *range(len(whole) - 60, len(whole))}
-    for place in random.Random(7).sample(sorted(places), 120):
+    places = {*range(40), *range(start, len(whole)), *range(len(whole) - 60, len(whole))}
+    for place in random.Random(7).sample(sorted(places), 60):
         flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
         path.write_bytes(flipped)
         assert STATEMENT in wrong(out), place
@@ -293,12 +293,15 @@ def test_the_provenance_is_slsa(town, out):
     told, release = statement(out), bundling.read(town.main(), "1.0").release
     made, run = told["predicate"]["buildDefinition"], told["predicate"]["runDetails"]
 
-    assert (told["_type"], told["predicateType"]) == ("https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1")
+    assert (told["_type"], told["predicateType"]) == (
+        "https://in-toto.io/Statement/v1",
+        "https://slsa.dev/provenance/v1",
+    )
     listed = {subject["name"]: subject["digest"]["sha256"] for subject in told["subject"]}
     assert listed == {path.name: bundling.sha256(path) for path in out.iterdir() if path.name != STATEMENT}
     lock = next(subject for subject in told["subject"] if subject["name"] == "model.lock")
     assert "b3:" + lock["digest"]["blake3"] == release.model
-    assert made["externalParameters"] == {"version": "1.0", "recipe": msgspec.to_builtins(release.recipe)}
+    assert canonical(made["externalParameters"]) == canonical({"version": "1.0", "recipe": release.recipe})
     inputs = {entry["digest"].get("blake3") for entry in made["resolvedDependencies"]}
     assert {name.removeprefix("b3:") for name in (release.recipe.base, *release.recipe.contributions)} <= inputs
     assert all(re.match(r"[a-z]+:", entry["uri"]) for entry in made["resolvedDependencies"])
@@ -321,7 +324,9 @@ def test_the_bill_of_materials_is_cyclonedx(town, tmp_path):
     kinds = {entry["bom-ref"]: entry["type"] for entry in told["components"]}
     assert kinds["base"] == "machine-learning-model"
     assert [ref for ref, kind in kinds.items() if kind == "data"] == ["0003-counting/data/count.jsonl"]
-    assert told["metadata"]["component"]["modelCard"]["modelParameters"]["datasets"] == [{"ref": "0003-counting/data/count.jsonl"}]
+    assert told["metadata"]["component"]["modelCard"]["modelParameters"]["datasets"] == [
+        {"ref": "0003-counting/data/count.jsonl"}
+    ]
     change = next(entry for entry in told["components"] if entry["bom-ref"] == "0002-greetings")
     assert change["authors"] == [{"name": "mallory", "email": "mallory@nowhere.example"}]
     assert change["licenses"] == [{"expression": "Apache-2.0"}]
@@ -364,7 +369,9 @@ def test_the_hub_is_told_a_licence_it_does_not_know_and_a_base_it_does(town):
     import yaml
 
     main = town.main()
-    main.config = msgspec.structs.replace(main.config, licence="LicenseRef-Our Own: x", origin="hub HuggingFaceTB/SmolLM2-135M")
+    main.config = msgspec.structs.replace(
+        main.config, licence="LicenseRef-Our Own: x", origin="hub HuggingFaceTB/SmolLM2-135M"
+    )
 
     head = yaml.safe_load(card(main, main.base_digest, main.recipe(), edition=Edition("1", {})).split("---\n")[1])
 
@@ -379,7 +386,8 @@ def test_credits_are_what_was_signed(town):
     """Who brought what, by how much: the gain in the signed check, and shares that make a whole."""
     greet, count = [credit for credit in credits(town.main()) if credit.contribution.kind == "weights"]
 
-    assert (greet.author.name, greet.author.org, greet.title) == ("mallory", "Nowhere", "Greetings")
+    assert (greet.author.name, greet.org, greet.title) == ("mallory", "", "Greetings")
+    assert (count.author.org, count.org, count.whose) == ("", "Atlas", "adil (Atlas)")
     assert greet.fixes[0].eval == "greet"
     assert greet.fixes[0].gain > 0.5
     assert greet.fixes[0].by == "amira"
@@ -431,7 +439,7 @@ def test_the_changelog_says_what_came_and_what_went(town):
     assert "Counting (adil (Atlas), Apache-2.0): `count`" in new
     assert "Greetings" not in new
     assert "The first release." in old
-    assert "Greetings (mallory (Nowhere), Apache-2.0): `greet`" in old
+    assert "Greetings (mallory, Apache-2.0): `greet`" in old
 
     slug = next(slug for slug in main.offers if slug.endswith("greetings"))
     gone = {f"contributions/{slug}/{path}": None for path in main.repo.files(main.commit, f"contributions/{slug}")}
@@ -439,7 +447,7 @@ def test_the_changelog_says_what_came_and_what_went(town):
     found = step("2.0", credits(without), ("1.1", bundling.read(main, "1.1").main))
 
     assert [contribution.title for contribution in found.gone] == ["Greetings"]
-    assert "### Taken out\n\n- Greetings, by mallory (Nowhere)" in changelog("smol", [found])
+    assert "### Taken out\n\n- Greetings, by mallory" in changelog("smol", [found])
     assert "No contribution came or went." in changelog("smol", [Step("2", "1", (), ())])
 
 
@@ -495,7 +503,9 @@ def test_model_signing_itself_verifies_what_souq_signed(town, tmp_path):
 
     whole, chance = (out / "model.sig").read_bytes(), random.Random(3)
     for place in [0, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(40))]:
-        (out / "model.sig").write_bytes(whole[:place] + bytes([whole[place] ^ (1 << chance.randrange(8))]) + whole[place + 1 :])
+        (out / "model.sig").write_bytes(
+            whole[:place] + bytes([whole[place] ^ (1 << chance.randrange(8))]) + whole[place + 1 :]
+        )
         assert wrong(out, public_keys=[pem]) == {"model.sig"}, place
 
 

@@ -244,7 +244,7 @@ def _same_build(predicate: Mapping[str, Any], release: Release) -> None:
     made, run = predicate["buildDefinition"], predicate["runDetails"]
     inputs = {(entry["name"], value) for entry in made["resolvedDependencies"] for value in entry["digest"].values()}
     scores = [base64.b64decode(entry["content"]) for entry in run["byproducts"] if entry["name"] == "scores"]
-    if made["externalParameters"] != parameters(release):
+    if canonical(made["externalParameters"]) != canonical(parameters(release)):
         raise Forged(f"gives another recipe than {RELEASE}")
     if inputs != dependencies(release) | {("main", release.commit)}:
         raise Forged(f"gives other inputs than {RELEASE}")
@@ -267,7 +267,9 @@ def _bom(data: bytes, release: Release | None, hashes: Mapping[str, str], found:
 
 def _openssf(folder: Path, policy: Policy | None, public_keys: Sequence[Path], found: Judged) -> None:
     """By model_signing itself, where it is installed."""
-    keys = {openssf.public_pem(key): _who(policy, key) for key in (policy.keys if policy else []) if openssf.usable(key)}
+    keys = {
+        openssf.public_pem(key): _who(policy, key) for key in (policy.keys if policy else []) if openssf.usable(key)
+    }
     keys |= {_read(path): str(path) for path in public_keys}
     try:
         who = keys[openssf.verify(folder, keys, ignored=LEFT_BY_CLIENTS)]

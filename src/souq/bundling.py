@@ -192,7 +192,9 @@ def _write(tip: Snapshot, standing: Standing, folder: Path, person: Person, prog
             f"release {release.version} says {release.model[:15]}…; its commit builds to {built.digest[:15]}…",
             hint="run `souq verify`: somebody released what their recipe does not make",
         )
-    papers = texts(tip, standing) | {RELEASE: standing.record, POLICY: main.policy_text.encode()} | _records(tip, standing)
+    papers = (
+        texts(tip, standing) | {RELEASE: standing.record, POLICY: main.policy_text.encode()} | _records(tip, standing)
+    )
     for path, data in papers.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(data)

@@ -12,12 +12,12 @@ from souq.snapshot import Snapshot
 
 # What Hugging Face calls the licences it knows (https://huggingface.co/docs/hub/repositories-licenses); others are
 # "other" there, with a name of their own.
-HUB_LICENCES = frozenset(
+HUB_LICENCES = (
     "agpl-3.0 apache-2.0 artistic-2.0 bsd bsd-2-clause bsd-3-clause bsl-1.0 cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 "
     "cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 "
     "cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 "
     "ecl-2.0 epl-1.0 epl-2.0 eupl-1.1 eupl-1.2 gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ms-pl ncsa "
-    "odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib".split()
+    "odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib"
 )
 
 
@@ -64,7 +64,7 @@ def card(
 
 def _head(licence: str, origin: str) -> list[str]:
     """The YAML that the hub reads, of words that need no quotes."""
-    known = licence.lower() in HUB_LICENCES
+    known = licence.lower() in HUB_LICENCES.split()
     lines = ["---", f"license: {licence.lower() if known else 'other'}"]
     if not known:
         lines.append(f"license_name: {re.sub(r'[^a-z0-9.+-]+', '-', licence.lower()).strip('-') or 'unknown'}")

@@ -14,6 +14,7 @@ import binascii
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,7 @@ class Credit:
     slug: str
     digest: Digest
     contribution: Contribution
+    org: str  # by the policy where they are enrolled, else as they say
     fixes: tuple[Fix, ...]
     unproved: tuple[str, ...]  # evals it claims without a signed figure
     share: float  # of the squared length of every change of weights, as each was offered; 0 for data and evals
@@ -70,6 +72,11 @@ class Credit:
     @property
     def author(self) -> Author:
         return self.contribution.author
+
+    @property
+    def whose(self) -> str:
+        """A name, and whom they work for."""
+        return plain(f"{self.author.name} ({self.org})" if self.org else self.author.name)
 
     @property
     def mended(self) -> str:
@@ -95,12 +102,20 @@ def _credit(main: Snapshot, offer: Offer, share: float) -> Credit:
         slug=offer.slug,
         digest=offer.digest,
         contribution=offer.contribution,
+        org=_org(main, offer.contribution.author),
         fixes=fixes,
         unproved=tuple(name for name in offer.contribution.fixes if name not in known),
         share=share,
         data=offer.data,
         evals=tuple(found.name for found in offer.evals),
     )
+
+
+def _org(main: Snapshot, author: Author) -> str:
+    with suppress(SouqError):  # what they gave as a key may be none
+        if (who := read_policy(main.policy_text).person_of(author.key)) is not None:
+            return who.org
+    return author.org
 
 
 # -- by how much -------------------------------------------------------------------------------------------------------
@@ -121,8 +136,8 @@ def _fixes(main: Snapshot, offer: Offer) -> tuple[Fix, ...]:
 def _fix(name: str, told: Any, by: str) -> Fix | None:
     try:
         low, high = told["interval"]
-        figures = [float(told[key]) for key in ("before", "after", "gain")]
-        return Fix(name, *figures, float(low), float(high), int(told["n"]), by)
+        before, after, gain = (float(told[key]) for key in ("before", "after", "gain"))
+        return Fix(name, before, after, gain, float(low), float(high), int(told["n"]), by)
     except (KeyError, TypeError, ValueError):
         return None  # signed, but not in the shape of an eval's evidence
 
@@ -192,11 +207,6 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", " ".join(text.split()))
 
 
-def whose(author: Author) -> str:
-    """A name, and whom they say they work for."""
-    return plain(f"{author.name} ({author.org})" if author.org else author.name)
-
-
 def share_text(share: float) -> str:
     """`12.3%`, or nothing for who moved no weights."""
     return f"{100 * share:.1f}%" if share else ""
@@ -208,7 +218,7 @@ def credits_table(found: Sequence[Credit]) -> list[str]:
         "| contribution | by | kind | licence | mends | share of what moved |",
         "|---|---|---|---|---|---:|",
         *(
-            f"| {plain(c.title)} | {whose(c.author)} | {c.contribution.kind} | {plain(c.contribution.licence)} "
+            f"| {plain(c.title)} | {c.whose} | {c.contribution.kind} | {plain(c.contribution.licence)} "
             f"| {_cell(c.mended)} | {share_text(c.share)} |"
             for c in found
         ),
@@ -221,7 +231,7 @@ def _cell(text: str) -> str:
 
 def credits_text(name: str, version: str, found: Sequence[Credit], main: Snapshot) -> str:
     """CREDITS.md."""
-    people = sorted({whose(credit.author) for credit in found})
+    people = sorted({credit.whose for credit in found})
     lines = [
         f"# Credits of {plain(name)} {version}", "",
         f"Built on {plain(main.config.base)} ({plain(main.config.origin) or 'origin not given'}), "
@@ -246,7 +256,7 @@ class Step:
     version: str
     before: str  # the version before it, or nothing for the first
     added: tuple[Credit, ...]
-    gone: tuple[Contribution, ...]
+    gone: tuple[Contribution, ...]  # taken out again, as they were
 
 
 def step(version: str, found: Sequence[Credit], before: tuple[str, Snapshot] | None) -> Step:
@@ -268,7 +278,7 @@ def changelog(name: str, steps: Sequence[Step]) -> str:
         if found.added:
             lines += ["### Added", "", *map(_entry, found.added), ""]
         if found.gone:
-            lines += ["### Taken out", "", *(f"- {plain(c.title)}, by {whose(c.author)}" for c in found.gone), ""]
+            lines += ["### Taken out", "", *(f"- {plain(c.title)}, by {plain(c.author.name)}" for c in found.gone), ""]
         if not found.added and not found.gone:
             lines += ["No contribution came or went.", ""]
     return "\n".join(lines)
@@ -278,4 +288,4 @@ def _entry(credit: Credit) -> str:
     mends = f": {credit.mended}" if credit.mended else ""
     moved = f"; {share_text(credit.share)} of what moved" if credit.share else ""
     kind = {"weights": "", "data": "data, ", "evals": "evals, "}[credit.contribution.kind]
-    return f"- {plain(credit.title)} ({kind}{whose(credit.author)}, {plain(credit.contribution.licence)}){mends}{moved}"
+    return f"- {plain(credit.title)} ({kind}{credit.whose}, {plain(credit.contribution.licence)}){mends}{moved}"

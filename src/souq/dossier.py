@@ -115,7 +115,7 @@ def _dependencies(facts: Facts) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"name": kind, "digest": {"blake3": name}, "uri": f"urn:souq:{kind}:{name}"}
         if (credit := known.get(f"b3:{name}")) is not None:
             entry["annotations"] = {
-                "slug": credit.slug, "title": credit.title, "author": credit.author.name, "org": credit.author.org,
+                "slug": credit.slug, "title": credit.title, "author": credit.author.name, "org": credit.org,
                 "licence": credit.contribution.licence,
             }  # fmt: skip
         elif kind == "base.lock":
@@ -243,7 +243,7 @@ def _data(credit: Credit) -> list[dict[str, Any]]:
 
 
 def _given(credit: Credit, ref: str, kind: str, description: str, hashed: dict[str, str]) -> dict[str, Any]:
-    entry = {
+    entry: dict[str, Any] = {
         "type": kind,
         "bom-ref": ref,
         "name": ref,
@@ -252,8 +252,8 @@ def _given(credit: Credit, ref: str, kind: str, description: str, hashed: dict[s
         "licenses": _licences(credit.contribution.licence),
         "hashes": [hashed],
     }
-    if credit.author.org:
-        entry["supplier"] = {"name": credit.author.org}
+    if credit.org:
+        entry["supplier"] = {"name": credit.org}
     return entry
 
 

@@ -56,7 +56,7 @@ def sign(folder: Path, key: Path, password: str | None = None) -> None:
     with _on_disk(_private_bytes(_private(key, password))) as path:
         try:
             config = signing.Config().use_elliptic_key_signer(private_key=path)
-            config.set_hashing_config(_hashing(folder, ())).sign(folder, folder / SIGNATURE)
+            config.set_hashing_config(_hashing(())).sign(folder, folder / SIGNATURE)
         except ValueError as error:
             raise UsageError(f"cannot sign with {key}: {error}", hint="take an ecdsa-sha2-nistp256 key") from error
 
@@ -77,7 +77,7 @@ def verify(folder: Path, keys: Iterable[bytes], *, ignored: Iterable[str] = ()) 
     with _on_disk(key) as path:
         config = verifying.Config().use_elliptic_key_verifier(public_key=path)
         try:
-            config.set_hashing_config(_hashing(folder, ignored)).verify(folder, folder / SIGNATURE)
+            config.set_hashing_config(_hashing(ignored)).verify(folder, folder / SIGNATURE)
         except Exception as error:  # model_signing raises what its libraries raise
             raise Forged(f"model_signing does not verify it: {error or type(error).__name__}") from error
     return normal[key]
@@ -121,8 +121,8 @@ def _base64(text: str) -> str:
     return base64.b64encode(base64.b64decode(text, validate=True)).decode()
 
 
-def _hashing(folder: Path, ignored: Iterable[str]) -> Any:
-    paths = [folder / name for name in (SIGNATURE, *ignored)]
+def _hashing(ignored: Iterable[str]) -> Any:
+    paths = [SIGNATURE, *ignored]  # of the folder
     return _model_signing().hashing.Config().set_ignored_paths(paths=paths, ignore_git_paths=True)
 
 
@@ -142,12 +142,14 @@ def _private(key: Path, password: str | None) -> Any:
         raise NotFound(f"no key {key}", hint="make one with `ssh-keygen -t ecdsa`")
     data, secret = key.read_bytes(), password.encode() if password else None
     crypto = _crypto()
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     load = crypto.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data[:64] else crypto.load_pem_private_key
     try:
         found = load(data, secret)
     except TypeError as error:
         raise UsageError(f"{key} has a passphrase, or has none", hint="give it with --ask-passphrase") from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"cannot read {key}: {error}", hint="name a private key, in OpenSSH's form or PEM") from error
     if getattr(getattr(found, "curve", None), "name", "") not in ("secp256r1", "secp384r1", "secp521r1"):
         raise UsageError(
@@ -158,9 +160,7 @@ def _private(key: Path, password: str | None) -> Any:
 
 def _private_bytes(key: Any) -> bytes:
     crypto = _crypto()
-    pem: bytes = key.private_bytes(
-        crypto.Encoding.PEM, crypto.PrivateFormat.PKCS8, crypto.NoEncryption()
-    )
+    pem: bytes = key.private_bytes(crypto.Encoding.PEM, crypto.PrivateFormat.PKCS8, crypto.NoEncryption())
     return pem
 
 

@@ -70,19 +70,21 @@ def view(version: str, as_json: bool) -> None:
 @release.command()
 @click.argument("version")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--sign", type=click.Path(path_type=Path), help="Also an OpenSSF model signature, by this ECDSA key (ssh or PEM).")
+@click.option(
+    "--sign", type=click.Path(path_type=Path), help="Also an OpenSSF model signature, by this ECDSA key (ssh or PEM)."
+)
 @click.option("--ask-passphrase", is_flag=True, help="Ask for the passphrase of the --sign key.")
 @key_option
 @json_option
-def export(version: str, folder: Path, sign: Path | None, ask_passphrase: bool, key: Path | None, as_json: bool) -> None:
+def export(
+    version: str, folder: Path, sign: Path | None, ask_passphrase: bool, key: Path | None, as_json: bool
+) -> None:
     """Write VERSION to FOLDER as it was released: the model, its papers, and your signature on them."""
     repo = here()
     repo.fetch()
     secret = click.prompt("passphrase", hide_input=True, err=True) if ask_passphrase else None
     with bars() as progress:
-        made = bundling.export(
-            repo, version, folder, person(repo, key), sign=sign, password=secret, progress=progress
-        )
+        made = bundling.export(repo, version, folder, person(repo, key), sign=sign, password=secret, progress=progress)
     answer(made, as_json, lambda: out.print(f"{folder}: {made.version}, {made.model}"))
     if sign is not None and not _enrolled(bundling.read(Snapshot(repo, repo.tip()), version), sign, secret):
         done(f"{sign} is nobody's in GOVERNANCE.toml: hand out its public half, for --public-key")
