@@ -147,6 +147,16 @@ def test_what_does_not_belong_there_is_named(out, name):
     assert wrong(out) == {name}
 
 
+def test_what_is_no_file_is_named_and_not_opened(out):
+    """A pipe would make a reader wait for ever, a link to a folder hide what is in it."""
+    os.mkfifo(out / "pipe")
+    (out / "folder").symlink_to(out.parent)
+    (out / "nowhere").symlink_to(out / "no-such-file")
+    (out / "whole.json").symlink_to(out / "config.json")
+
+    assert wrong(out) == {"pipe", "folder", "nowhere", "whole.json"}
+
+
 @pytest.mark.parametrize("name", sorted(PAPERS | {"config.json", "model.safetensors"}))
 def test_what_is_missing_is_named(out, name):
     (out / name).unlink()
@@ -358,8 +368,13 @@ def test_the_card_is_one_the_hub_can_read(town, out):
     }  # fmt: skip
     assert "souq release verify ." in body
     assert f"souq verify --root {town.main().repo.history('main')[0]}" in body
-    texts = bundling.texts(town.main(), bundling.read(town.main(), "1.1"))
-    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \| ([+-][\d.]+) \|$", texts["README.md"].decode(), re.M)
+    standing = bundling.read(town.main(), "1.1")
+    texts = bundling.texts(town.main(), standing, credits(standing.main))
+    rows = re.findall(
+        r"^\| (\w+)(?:, in nats a token: less is better)? \| ([\d.]+) \| ([\d.]+) \| ([+-][\d.]+) \|$",
+        texts["README.md"].decode(),
+        re.M,
+    )
     assert [row[0] for row in rows] == ["count", "greet", "guard"]
     for _, old, new, change in rows:
         assert float(new) - float(old) == pytest.approx(float(change), abs=2e-3)
@@ -433,7 +448,8 @@ def test_of_several_checkers_the_least_is_believed_and_a_stranger_not_at_all(bui
 def test_the_changelog_says_what_came_and_what_went(town):
     """Between 1.0 and 1.1 counting came; in a main without greetings, greetings went."""
     main = town.main()
-    text = bundling.texts(main, bundling.read(main, "1.1"))["CHANGELOG.md"].decode()
+    standing = bundling.read(main, "1.1")
+    text = bundling.texts(main, standing, credits(standing.main))["CHANGELOG.md"].decode()
     new, _, old = text.partition("## 1.0")
     assert "Since 1.0." in new
     assert "Counting (adil (Atlas), Apache-2.0): `count`" in new
@@ -464,7 +480,7 @@ def test_a_title_is_a_title(text):
 
 needs_signing = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import model_signing.signing"], capture_output=True).returncode != 0,
-    reason="model_signing is not installed: `make test-signing`",
+    reason='model_signing is not installed: `pip install "souq[sign]"`',
 )
 
 

@@ -67,7 +67,7 @@ class Judged:
         """What a step makes of a file; where it cannot, that is a finding."""
         try:
             return step()
-        except (SouqError, msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (SouqError, msgspec.MsgspecError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             self.wrong(file, str(error) if isinstance(error, SouqError) else f"not in the form souq writes: {error}")
             return None
 
@@ -85,7 +85,8 @@ def judge(
     """
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="name a folder that `souq release export` wrote")
-    found, paths = Judged(), _paths(folder)
+    found = Judged()
+    paths = _paths(folder, found)
     for name in NEEDED:
         if name not in paths:
             found.wrong(name, "is not there")
@@ -111,10 +112,18 @@ def judge(
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
-def _paths(folder: Path) -> dict[str, Path]:
+def _paths(folder: Path, found: Judged) -> dict[str, Path]:
     """Every file by its path inside the folder, but for what clients leave there."""
-    listed = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
-    return {name: listed[name] for name in sorted(listed) if name.partition("/")[0] not in LEFT_BY_CLIENTS}
+    paths = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name.partition("/")[0] in LEFT_BY_CLIENTS:
+            continue
+        if path.is_file():  # a link to one is one: that is how hub clients keep what they downloaded
+            paths[name] = path
+        elif path.is_symlink() or not path.is_dir():
+            found.wrong(name, "is neither a file nor a folder")
+    return paths
 
 
 def sha256(path: Path) -> str:

@@ -21,7 +21,7 @@ from souq import build as building
 from souq import openssf, signing
 from souq.bundle import BOM, NAMESPACE, POLICY, RELEASE, RELEASE_NAMESPACE, SIGNATURE, STATEMENT, sha256
 from souq.card import Edition, card
-from souq.credits import changelog, credits, credits_text, step
+from souq.credits import Credit, changelog, credits, credits_text, step
 from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.governance import read_policy
@@ -96,10 +96,9 @@ def earlier(tip: Snapshot, standing: Standing) -> list[Standing]:
 # -- what people read --------------------------------------------------------------------------------------------------
 
 
-def texts(tip: Snapshot, standing: Standing) -> dict[str, bytes]:
-    """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history alone."""
+def texts(tip: Snapshot, standing: Standing, found: tuple[Credit, ...]) -> dict[str, bytes]:
+    """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history and its credits alone."""
     release, main, past = standing.release, standing.main, earlier(tip, standing)
-    found = credits(main)
     line = [standing, *past]
     steps = [
         step(one.version, found if one is standing else credits(one.main), _before(line[n + 1 : n + 2]))
@@ -192,14 +191,14 @@ def _write(tip: Snapshot, standing: Standing, folder: Path, person: Person, prog
             f"release {release.version} says {release.model[:15]}…; its commit builds to {built.digest[:15]}…",
             hint="run `souq verify`: somebody released what their recipe does not make",
         )
-    papers = (
-        texts(tip, standing) | {RELEASE: standing.record, POLICY: main.policy_text.encode()} | _records(tip, standing)
-    )
+    found = credits(main)
+    papers = texts(tip, standing, found) | _records(tip, standing)
+    papers |= {RELEASE: standing.record, POLICY: main.policy_text.encode()}
     for path, data in papers.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(data)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}
-    facts = facts_of(main, release, credits(main), built.files["config.json"])
+    facts = facts_of(main, release, found, built.files["config.json"])
     (folder / BOM).write_bytes(bom(facts, hashes))
     hashes[BOM] = sha256(folder / BOM)
     statement = provenance(facts, hashes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from souq.credits import Credit, credits_table, plain
@@ -58,7 +58,7 @@ def card(
         lines += ["[CREDITS.md](CREDITS.md) says how this was measured, [CHANGELOG.md](CHANGELOG.md) what is new.", ""]
     elif main.offers:
         lines += _offered(main)
-    lines += _scores(edition)
+    lines += _scores(edition, {name for name, suite in main.evals.items() if suite.spec.kind == "loss"})
     return "\n".join(lines + (_check(edition) if edition.root else ["`souq verify` rebuilds it.", ""]))
 
 
@@ -81,18 +81,20 @@ def _offered(main: Snapshot) -> list[str]:
     ]  # fmt: skip
 
 
-def _scores(edition: Edition) -> list[str]:
+def _scores(edition: Edition, losses: Collection[str]) -> list[str]:
+    """Shares of cases that are right, or nats; beside what the release before scored."""
     if not edition.scores:
         return []
-    names = sorted(edition.scores)
-    if edition.earlier is None:
-        rows = ["| eval | score |", "|---|---:|", *(f"| {name} | {edition.scores[name]:.3f} |" for name in names)]
-        return ["## Scores", "", *rows, ""]
+    earlier, names = edition.earlier, sorted({*edition.scores, *(edition.earlier or {})})
+    told = {name: f"{name}, in nats a token: less is better" if name in losses else name for name in names}
+    if earlier is None:
+        rows = [f"| {told[name]} | {edition.scores[name]:.3f} |" for name in names]
+        return ["## Scores", "", "| eval | score |", "|---|---:|", *rows, ""]
     rows = [f"| eval | {edition.before} | {edition.version} | change |", "|---|---:|---:|---:|"]
-    for name in sorted({*edition.scores, *edition.earlier}):
-        old, new = edition.earlier.get(name), edition.scores.get(name)
+    for name in names:
+        old, new = earlier.get(name), edition.scores.get(name)
         change = f"{new - old:+.3f}" if old is not None and new is not None else ""
-        rows.append(f"| {name} | {_figure(old)} | {_figure(new)} | {change} |")
+        rows.append(f"| {told[name]} | {_figure(old)} | {_figure(new)} | {change} |")
     return ["## Scores", "", *rows, ""]
 
 

@@ -241,7 +241,7 @@ def credits_text(name: str, version: str, found: Sequence[Credit], main: Snapsho
     if found:
         lines += [
             "What a contribution mends was measured on main without it and with it, by the person who signed its "
-            "check; in brackets, one-sided 95% bounds. Its share is of the squared length of all changes of weights, "
+            "check; a gain is positive where it got better, and in brackets are one-sided 95% bounds. Its share is of the squared length of all changes of weights, "
             "each as it was offered.", "",
             "## People", "", *(f"- {who}" for who in people), "",
             "## Digests", "", *(f"- `{credit.slug}` `{credit.digest}`" for credit in found), "",

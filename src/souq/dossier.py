@@ -198,7 +198,7 @@ def _model(facts: Facts, files: Mapping[str, str], data: list[dict[str, Any]]) -
         "modelCard": card,
         "pedigree": {
             "ancestors": [ancestor],
-            "notes": f"{len(release.recipe.contributions)} contributions of weights merged into it by `{release.recipe.method}`",
+            "notes": f"contributions of weights merged into it by `{release.recipe.method}`: {len(release.recipe.contributions)}",
         },
         "properties": _properties(settings),
     }
