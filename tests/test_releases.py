@@ -187,7 +187,8 @@ def test_the_policy_can_be_pinned(town, out, tmp_path):
         assert not found.findings
         assert any(line.startswith("GOVERNANCE.toml is the one you gave") for line in found.proven)
     assert wrong(out, governance=str(other)) == {"GOVERNANCE.toml"}
-    assert "GOVERNANCE.toml" in wrong(out, governance="b3:12")
+    with pytest.raises(UsageError):
+        judge(out, governance="b3:12")
 
 
 def test_another_policy_is_another_world(town, out, tmp_path):
@@ -227,6 +228,17 @@ def test_a_signature_for_something_else(town, out):
     (out / STATEMENT).write_bytes(canonical(signing.sign(payload, town.person("bruno").key, namespace="souq.vote.v1")))
 
     assert wrong(out) == {STATEMENT}
+
+
+def test_papers_signed_with_a_key_that_had_run_out(town, out):
+    """Bruno's key ends before the release was made: his papers count for nothing, hers who released it still does."""
+    policy = out / "GOVERNANCE.toml"
+    policy.write_text(policy.read_text().replace('name = "bruno"\n', 'name = "bruno"\nvalid_until = "2020-01-01"\n', 1))
+
+    found = judge(out)
+
+    assert "not signed by anybody who is known here" in {f.because for f in found.findings if f.file == STATEMENT}
+    assert any(line.startswith("release.json is signed by amira") for line in found.proven)
 
 
 # -- exporting ---------------------------------------------------------------------------------------------------------
@@ -361,11 +373,13 @@ def test_an_odd_licence_and_odd_scores_are_cyclonedx_too(town):
 def test_the_card_is_one_the_hub_can_read(town, out):
     """Its head is YAML of known words; scores, what changed since, and commands that exist."""
     import yaml
+    from huggingface_hub import ModelCard
 
     _, head, body = (out / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(head) == {
         "license": "apache-2.0", "library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["souq"],
     }  # fmt: skip
+    assert ModelCard((out / "README.md").read_text()).data.license == "apache-2.0"
     assert "souq release verify ." in body
     assert f"souq verify --root {town.main().repo.history('main')[0]}" in body
     standing = bundling.read(town.main(), "1.1")

@@ -24,7 +24,7 @@ from souq.dossier import LOCK, PROVENANCE, WEIGHTS, dependencies, file_hashes, p
 from souq.errors import Forged, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
-from souq.records import Digest, Release, canonical, digest, is_digest, read_json, read_record
+from souq.records import Release, canonical, digest, is_digest, read_json, read_record
 from souq.signing import Envelope, Signature
 from souq.tensorfile import open_tensors
 from souq.weights import Lock, parse_lock, tensor_digest
@@ -82,16 +82,18 @@ def judge(
 
     Raises:
         NotFound: no such folder.
+        UsageError: `governance` is neither a digest nor a file.
     """
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="name a folder that `souq release export` wrote")
+    pinned = None if governance is None else _pinned(governance)
     found = Judged()
     paths = _paths(folder, found)
     for name in NEEDED:
         if name not in paths:
             found.wrong(name, "is not there")
     hashes = _hashes(paths, progress)
-    policy = found.reads(POLICY, lambda: _policy(paths, governance, found)) if POLICY in paths else None
+    policy = found.reads(POLICY, lambda: _policy(paths, pinned, found)) if POLICY in paths else None
     release = None
     if policy is not None and RELEASE in paths:
         release = found.reads(RELEASE, lambda: _release(_read(paths[RELEASE]), policy, found))
@@ -104,7 +106,7 @@ def judge(
     if BOM in paths:
         found.reads(BOM, lambda: _bom(_read(paths[BOM]), release, hashes, found))
     if SIGNATURE in paths:
-        found.reads(SIGNATURE, lambda: _openssf(folder, policy, public_keys, found))
+        found.reads(SIGNATURE, lambda: _openssf(folder, policy, release, public_keys, found))
     _limits(folder, paths, found)
     return found
 
@@ -160,10 +162,10 @@ def _policy(paths: Mapping[str, Path], pinned: str | None, found: Judged) -> Pol
         found.unproven.append(
             f"that {POLICY} is the one you trust: compare {found.governance} with the digest you pinned, or give it with --governance"
         )
-    elif (told := _pinned(pinned)) in (found.governance, f"sha256:{hashlib.sha256(data).hexdigest()}"):
-        found.proven.append(f"{POLICY} is the one you gave: {told}")
+    elif pinned in (found.governance, f"sha256:{hashlib.sha256(data).hexdigest()}"):
+        found.proven.append(f"{POLICY} is the one you gave: {pinned}")
     else:
-        found.wrong(POLICY, f"is {found.governance}, not the one you gave, {told}")
+        found.wrong(POLICY, f"is {found.governance}, not the one you gave, {pinned}")
     return read_policy(data.decode())
 
 
@@ -172,7 +174,7 @@ def _pinned(told: str) -> str:
     if is_digest(told) or re.fullmatch(r"sha256:[0-9a-f]{64}", told):
         return told
     if not Path(told).is_file():
-        raise UsageError(f"--governance is b3:…, sha256:… or a file, not {told!r}")
+        raise UsageError(f"--governance is b3:…, sha256:… or a file, not {told!r}", hint="check the path")
     return digest(_read(Path(told)))
 
 
@@ -230,7 +232,7 @@ def _provenance(
             found.wrong(name, f"is not the file that {STATEMENT} lists")
     if policy is None:
         return
-    _, key = signing.unseal(data, keys=policy.keys, namespace=NAMESPACE)
+    _, key = signing.unseal(data, keys=_keys(policy, release), namespace=NAMESPACE)
     if seal(payload, key, _armour(data)) != data or canonical(told) != payload:
         raise Forged("not in the one spelling souq writes")
     if told["predicateType"] != PROVENANCE or told["_type"] != signing.STATEMENT_TYPE:
@@ -274,16 +276,17 @@ def _bom(data: bytes, release: Release | None, hashes: Mapping[str, str], found:
         found.proven.append(f"{BOM} (CycloneDX) gives the right hash of {len(listed)} files")
 
 
-def _openssf(folder: Path, policy: Policy | None, public_keys: Sequence[Path], found: Judged) -> None:
+def _openssf(
+    folder: Path, policy: Policy | None, release: Release | None, public_keys: Sequence[Path], found: Judged
+) -> None:
     """By model_signing itself, where it is installed."""
-    keys = {
-        openssf.public_pem(key): _who(policy, key) for key in (policy.keys if policy else []) if openssf.usable(key)
-    }
-    keys |= {_read(path): str(path) for path in public_keys}
     try:
+        known = filter(openssf.usable, _keys(policy, release) if policy is not None else [])
+        keys = {openssf.public_pem(key): _who(policy, key) for key in known}
+        keys |= {_read(path): str(path) for path in public_keys}
         who = keys[openssf.verify(folder, keys, ignored=LEFT_BY_CLIENTS)]
     except Missing as error:
-        found.unproven.append(f"{SIGNATURE}: {error} ({error.hint})")
+        found.unproven.append(f"{SIGNATURE}, which was not looked at: {error} ({error.hint})")
         return
     found.proven.append(f"{SIGNATURE} (OpenSSF) is a signature on the whole folder by {who}")
 
@@ -297,6 +300,11 @@ def _limits(folder: Path, paths: Collection[str], found: Judged) -> None:
         found.unproven.append("that the votes in records/ were enough: `souq verify` in a clone counts them")
     if left := [name for name in LEFT_BY_CLIENTS if (folder / name).exists()]:
         found.unproven.append(f"what is in {', '.join(left)}: left there by git or a hub's client, and not looked at")
+
+
+def _keys(policy: Policy, release: Release | None) -> list[str]:
+    """Whose signature on papers counts: everybody's who was enrolled when the release was made."""
+    return [key for key in policy.keys if release is None or policy.person_of(key, release.at) is not None]
 
 
 def _who(policy: Policy | None, key: str) -> str:
@@ -330,6 +338,3 @@ def seal(payload: bytes, key: str, armour: bytes) -> bytes:
         payload_type=signing.PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=(sealed,)
     )
     return canonical(words)
-
-
-__all__ = ["Digest", "Finding", "Judged", "judge", "seal", "sha256"]

@@ -19,7 +19,7 @@ import msgspec
 
 from souq import build as building
 from souq import openssf, signing
-from souq.bundle import BOM, NAMESPACE, POLICY, RELEASE, RELEASE_NAMESPACE, SIGNATURE, STATEMENT, sha256
+from souq.bundle import BOM, NAMESPACE, POLICY, RELEASE, RELEASE_NAMESPACE, STATEMENT, sha256
 from souq.card import Edition, card
 from souq.credits import Credit, changelog, credits, credits_text, step
 from souq.dossier import bom, facts_of, provenance
@@ -155,7 +155,7 @@ def export(
             hint="`souq export` writes the model without papers; or ask somebody who is enrolled",
         )
     if sign is not None:
-        openssf.public_of(sign, password)  # before minutes of work
+        openssf.ready(sign, password)
     past = earlier(tip, standing)
     _bring(repo, [standing, *past], progress)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -209,6 +209,3 @@ def _records(tip: Snapshot, standing: Standing) -> dict[str, bytes]:
     """Votes and whatever else was signed about this release, where it was voted on."""
     found = tip.repo.files(tip.commit, f"releases/{standing.version}")
     return {path: data for path, data in found.items() if path.startswith("records/")}
-
-
-__all__ = ["SIGNATURE", "Standing", "earlier", "export", "read", "rebuilt", "texts"]

@@ -45,6 +45,12 @@ def public_of(key: Path, password: str | None = None) -> bytes:
     return _pem(_private(key, password).public_key())
 
 
+def ready(key: Path, password: str | None = None) -> None:
+    """Raise now what `sign` would raise after minutes of work."""
+    _model_signing()
+    _private(key, password)
+
+
 def sign(folder: Path, key: Path, password: str | None = None) -> None:
     """Write `model.sig` into a folder: a signature on every file that is in it now.
 
@@ -97,7 +103,7 @@ def _hint(data: bytes) -> str:
             "signatures": [{"sig": _base64(signature["sig"]), "keyid": ""}],
         },
     }
-    if json.loads(_dump(plain)) != _full(told):
+    if plain != _full(told):
         raise Forged("holds more than a signature by a key")
     if json.dumps(told, separators=(",", ":")).encode() != data:
         raise Forged("is not in the spelling model_signing writes")
@@ -106,15 +112,12 @@ def _hint(data: bytes) -> str:
 
 def _full(told: dict[str, Any]) -> dict[str, Any]:
     """With the empty fields that one version of model_signing writes and another leaves out."""
-    told = json.loads(_dump(told))
-    told["verificationMaterial"].setdefault("tlogEntries", [])
-    for signature in told["dsseEnvelope"]["signatures"]:
-        signature.setdefault("keyid", "")
-    return told
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    material, envelope = told["verificationMaterial"], told["dsseEnvelope"]
+    signatures = [{"keyid": "", **signature} for signature in envelope["signatures"]]
+    return told | {
+        "verificationMaterial": {"tlogEntries": [], **material},
+        "dsseEnvelope": envelope | {"signatures": signatures},
+    }
 
 
 def _base64(text: str) -> str:
@@ -188,4 +191,4 @@ def _model_signing() -> Any:
 
 
 def _missing() -> Missing:
-    return Missing("not looked at: model_signing is not installed", hint='run `pip install "souq[sign]"`')
+    return Missing("model_signing is not installed", hint='run `pip install "souq[sign]"`')
