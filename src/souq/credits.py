@@ -31,6 +31,8 @@ from souq.snapshot import RECORDS, Offer, Snapshot
 from souq.weights import Array, Delta, Load, Lora
 
 CHECKED = "souq.checked.v1"
+# What somebody brought, and how it stands in a list; whatever else lands on main is a decision, and nobody's gift.
+GIFTS = {"weights": "", "data": "data, ", "evals": "evals, "}
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,12 @@ def credits(main: Snapshot) -> tuple[Credit, ...]:
     Raises:
         NotFound: the tensors of a contribution are not in the store.
     """
-    lengths = {slug: squared_length(offer.delta, main) for slug, offer in main.offers.items()}
-    whole = math.fsum(lengths.values())
-    return tuple(_credit(main, offer, lengths[slug] / whole if whole else 0.0) for slug, offer in main.offers.items())
+    gifts = [offer for offer in main.offers.values() if offer.contribution.kind in GIFTS]
+    lengths = [squared_length(offer.delta, main) for offer in gifts]
+    whole = math.fsum(lengths)
+    return tuple(
+        _credit(main, offer, length / whole if whole else 0.0) for offer, length in zip(gifts, lengths, strict=True)
+    )
 
 
 def _credit(main: Snapshot, offer: Offer, share: float) -> Credit:
@@ -265,8 +270,8 @@ def step(version: str, found: Sequence[Credit], before: tuple[str, Snapshot] | N
         return Step(version, "", tuple(found), ())
     name, main = before
     had, has = {digest: slug for slug, (digest, _) in main.landed.items()}, {credit.digest for credit in found}
-    gone = [main.offers[slug].contribution for digest, slug in sorted(had.items(), key=lambda item: item[1])
-            if digest not in has]  # fmt: skip
+    left = [slug for name, slug in sorted(had.items(), key=lambda item: item[1]) if name not in has]
+    gone = [offer.contribution for slug in left if (offer := main.offers[slug]).contribution.kind in GIFTS]
     return Step(version, name, tuple(credit for credit in found if credit.digest not in had), tuple(gone))
 
 
@@ -287,5 +292,5 @@ def changelog(name: str, steps: Sequence[Step]) -> str:
 def _entry(credit: Credit) -> str:
     mends = f": {credit.mended}" if credit.mended else ""
     moved = f"; {share_text(credit.share)} of what moved" if credit.share else ""
-    kind = {"weights": "", "data": "data, ", "evals": "evals, "}[credit.contribution.kind]
+    kind = GIFTS[credit.contribution.kind]
     return f"- {plain(credit.title)} ({kind}{credit.whose}, {plain(credit.contribution.licence)}){mends}{moved}"
