@@ -101,9 +101,9 @@ class Bazaar:
             assert self(who, f"pr review {number} --approve --reason fine") == 0
         assert self(second, f"pr merge {number}") == 0
 
-    def release(self, who, version, *approvers):
+    def release(self, who, version, *approvers, scores=False):
         """Offered as a release, voted on, landed."""
-        assert self(who, f"release create {version} --no-scores") == 0
+        assert self(who, f"release create {version}{'' if scores else ' --no-scores'}") == 0
         number = max(pull.number for pull in pulls.listed(self.repo(who)))
         self.land(number, *(approvers or ("bruno", "adil")))
 

@@ -12,17 +12,17 @@ import pytest
 import souq
 
 SOURCE = Path(souq.__file__).parent
-HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors"}
+HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors", "model_signing"}
 # Lower may not import higher. A file's floor is its own, or its folder's.
 FLOORS = [
     {"errors", "progress"},
     {"records"},
-    {"weights", "signing"},
+    {"weights", "signing", "openssf"},
     {"store", "tensorfile", "governance", "evals"},
     {"bucket"},
     {"merge", "repo", "sources"},
     {"snapshot", "shelf"},
-    {"card", "making", "additions", "history"},
+    {"card", "making", "additions", "history", "credits", "dossier", "bundle"},
     {"build"},
     {"deltas"},
     {"lab"},
@@ -30,7 +30,7 @@ FLOORS = [
     {"pulls"},
     {"forge"},
     {"comment"},
-    {"releases", "witness"},
+    {"releases", "witness", "bundling"},
     {"verify"},
     {"demo"},
     {"cli"},

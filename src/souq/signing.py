@@ -101,11 +101,20 @@ def verify(envelope: bytes, *, keys: Iterable[str], namespace: str) -> Signed:
     Raises:
         Forged: no signature by any of them holds, or the envelope is not one souq writes.
     """
+    return _read(*unseal(envelope, keys=keys, namespace=namespace))
+
+
+def unseal(envelope: bytes, *, keys: Iterable[str], namespace: str) -> tuple[bytes, str]:
+    """What an envelope holds, unread, and which of `keys` signed it for this namespace.
+
+    Raises:
+        Forged: no signature by any of them holds.
+    """
     sealed, payload = _open(envelope)
     known = frozenset(normal_key(key) for key in keys)
     for signature in sealed.signatures:
         if (key := _signer(payload, signature, known, namespace)) is not None:
-            return _read(payload, key)
+            return payload, key
     raise Forged("not signed by anybody who is known here", hint="who signed it must stand in GOVERNANCE.toml")
 
 

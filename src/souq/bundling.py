@@ -1,0 +1,209 @@
+"""A release written as a folder for those who have no repository: the model, and papers that say how it came to be.
+
+It is rebuilt from the commit the release stands on, whatever main is now, and refused if it does not come out as the
+release says. Judging such a folder is bundle.py, and needs nothing of this.
+
+    export(repo, "1.0", Path("out"), person)
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from souq import build as building
+from souq import openssf, signing
+from souq.bundle import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
+from souq.card import Edition, card
+from souq.credits import Credit, changelog, credits, credits_text, step
+from souq.dossier import bom, facts_of, provenance
+from souq.errors import Corrupt, Forged, NotFound, Refused
+from souq.governance import POLICY, read_policy
+from souq.history import signed_release
+from souq.progress import Progress, quiet
+from souq.pulls import Person
+from souq.records import Digest, Release, canonical
+from souq.repo import Repo
+from souq.snapshot import RECORDS, Snapshot
+from souq.weights import lock_digest
+
+CARD, CREDITS, CHANGELOG = "README.md", "CREDITS.md", "CHANGELOG.md"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A release, its signed record as it is on main, and the commit it stands on."""
+
+    release: Release
+    record: bytes
+    main: Snapshot
+
+    @property
+    def version(self) -> str:
+        return self.release.version
+
+
+def read(tip: Snapshot, version: str) -> Standing:
+    """A release of main, signed by somebody who might release by the policy of the commit it stands on.
+
+    Raises:
+        NotFound: no such release.
+        Forged: its signature does not hold, or it stands on a commit that is not main's.
+    """
+    repo = tip.repo
+    if version not in repo.folders(tip.commit, "releases"):
+        raise NotFound(f"no release {version}", hint="see `souq release list`")
+    record = repo.read(tip.commit, f"releases/{version}/{RELEASE}")
+    commit = _commit(record)
+    if not repo.contains(tip.commit, commit):
+        raise Forged(f"release {version} stands on {commit[:12]}, which is not in main's history")
+    main = Snapshot(repo, commit)
+    policy = read_policy(main.policy_text)
+    release, key = signed_release(record, policy)
+    if (release.version, release.commit) != (version, commit):
+        raise Forged(f"the record of release {version} is about something else")
+    if policy.person_of(key, release.at) is None:
+        raise Forged(f"release {version} is signed with a key that did not hold on {release.at}")
+    return Standing(release, record, main)
+
+
+def _commit(record: bytes) -> str:
+    """The commit an unread record names, where the keys are that it is then read by."""
+    commit = str(signing.peek(record).get("commit"))
+    if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", commit):
+        raise Forged("a release's record that names no commit")
+    return commit
+
+
+def earlier(tip: Snapshot, standing: Standing) -> list[Standing]:
+    """The releases before one, the newest first: those that stood on main when it was made."""
+    versions = standing.main.repo.folders(standing.main.commit, "releases")
+    age = {commit: n for n, commit in enumerate(tip.repo.history(tip.commit))}
+    found = [read(tip, version) for version in versions]
+    return sorted(found, key=lambda one: (-age.get(one.main.commit, -1), one.version))
+
+
+# -- what people read --------------------------------------------------------------------------------------------------
+
+
+def texts(tip: Snapshot, standing: Standing, found: tuple[Credit, ...]) -> dict[str, bytes]:
+    """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history and its credits alone."""
+    release, main, past = standing.release, standing.main, earlier(tip, standing)
+    line = [standing, *past]
+    steps = [
+        step(one.version, found if one is standing else credits(one.main), _before(line[n + 1 : n + 2]))
+        for n, one in enumerate(line)
+    ]
+    edition = Edition(
+        version=release.version,
+        scores=release.scores,
+        credits=found,
+        before=past[0].version if past else "",
+        earlier=past[0].release.scores if past else None,
+        root=main.repo.history(main.commit)[0],
+    )
+    name = main.config.name
+    written = {
+        CARD: card(main, release.model, release.recipe, edition=edition),
+        CREDITS: credits_text(name, release.version, found, main),
+        CHANGELOG: changelog(name, steps),
+    }
+    return {path: text.encode() for path, text in written.items()}
+
+
+def _before(rest: Sequence[Standing]) -> tuple[str, Snapshot] | None:
+    return (rest[0].version, rest[0].main) if rest else None
+
+
+# -- the folder --------------------------------------------------------------------------------------------------------
+
+
+def export(
+    repo: Repo,
+    version: str,
+    out: Path,
+    person: Person,
+    *,
+    sign: Path | None = None,
+    password: str | None = None,
+    progress: Progress = quiet,
+) -> Release:
+    """Write a release, its papers signed by `person`; with `sign`, an OpenSSF signature on the whole by that key too.
+
+    Raises:
+        Refused: this person's key is not in the release's policy, so that nobody could tell whose papers these are.
+        Corrupt: the recipe does not build to what the release says.
+        UsageError: the folder is already there and holds something.
+    """
+    building.refuse_full(out)
+    tip = Snapshot(repo, repo.tip())
+    standing = read(tip, version)
+    main, release = standing.main, standing.release
+    if read_policy(main.policy_text).person_of(person.public_key, release.at) is None:
+        raise Refused(
+            f"{person.name}'s key is not in the {POLICY} of {version}, so their papers would be worth nothing",
+            hint="`souq export` writes the model without papers; or ask somebody who is enrolled",
+        )
+    if sign is not None:
+        openssf.ready(sign, password)
+    past = earlier(tip, standing)
+    _bring(repo, [standing, *past], progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as partial:
+        folder = Path(partial) / "out"
+        _write(tip, standing, folder, person, progress)
+        if sign is not None:
+            openssf.sign(folder, sign, password)
+        if out.exists():
+            out.rmdir()
+        folder.replace(out)
+    return release
+
+
+def rebuilt(repo: Repo, standing: Standing, progress: Progress = quiet) -> Digest:
+    """What the commit of a release builds to, computed and not read."""
+    _bring(repo, [standing], progress)
+    return lock_digest(building.model_lock(Snapshot(repo, standing.main.commit, fresh=True), progress))
+
+
+def _bring(repo: Repo, wanted: Sequence[Standing], progress: Progress) -> None:
+    """The tensors these commits point at; main today may need fewer."""
+    if (remote := repo.remote_store()) is not None:
+        names = building.needed(repo, {one.version: one.main.commit for one in wanted})
+        remote.copy(repo.store, [name for name in names if name not in repo.store and name in remote], progress)
+
+
+def _write(tip: Snapshot, standing: Standing, folder: Path, person: Person, progress: Progress) -> None:
+    main, release = standing.main, standing.release
+    built = building.export(main, folder, progress)
+    if built.digest != release.model or built.recipe != release.recipe:
+        raise Corrupt(
+            f"release {release.version} says {release.model[:15]}…; its commit builds to {built.digest[:15]}…",
+            hint="run `souq verify`: somebody released what their recipe does not make",
+        )
+    found = credits(main)
+    papers = texts(tip, standing, found) | _records(tip, standing)
+    papers |= {RELEASE: standing.record, POLICY: main.policy_text.encode()}
+    for path, data in papers.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(data)
+    hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}
+    facts = facts_of(main, release, found, built.files["config.json"])
+    (folder / BOM).write_bytes(bom(facts, hashes))
+    hashes[BOM] = sha256(folder / BOM)
+    statement = provenance(facts, hashes)
+    (folder / STATEMENT).write_bytes(canonical(signing.sign(statement, person.key, namespace=NAMESPACE)))
+
+
+def _records(tip: Snapshot, standing: Standing) -> dict[str, bytes]:
+    """Votes and whatever else was signed about this release, where it was voted on."""
+    slugs = [s for s, told in tip.landed.items() if (told.kind, told.about) == ("release", standing.version)]
+    return {
+        path: data
+        for slug in slugs
+        for path, data in tip.below(f"contributions/{slug}").items()
+        if path.startswith(RECORDS)
+    }
