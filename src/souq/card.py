@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from souq.records import Digest, Recipe
 from souq.snapshot import Snapshot
+from souq.source import share, told
 
 
 def card(
@@ -24,6 +25,8 @@ def card(
         f"contributions of weights, merged with `{recipe.method}`. Licence: {config.licence}.", "",
         f"`souq verify` rebuilds it; model digest `{model}`.", "",
     ]  # fmt: skip
+    if said := told(share(main)):
+        lines += [f"Source: {said}.", ""]
     if offers:
         lines += ["| contribution | by | kind | licence |", "|---|---|---|---|", *offers, ""]
     if scores:

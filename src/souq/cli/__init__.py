@@ -30,6 +30,7 @@ VERBS = {
     "pr": ("pr", "Offer, check, review and merge changes to the model"),
     "build": ("model", "Fold the accepted contributions into a model"),
     "verify": ("model", "Judge the history again, rebuild, and compare every digest"),
+    "rebuild": ("source", "Train a contribution again from its own source, and say how near it came"),
     "eval": ("model", "Score main's model, or any folder, on main's evals"),
     "export": ("model", "Write a folder that transformers, vLLM and others load"),
     "chat": ("model", "Ask main's model something"),
