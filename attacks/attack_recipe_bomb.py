@@ -4,13 +4,13 @@ import json
 import time
 
 import pytest
+from tests.bazaar import jsonl
 
 from souq import pulls
 from souq.deltas import read_delta, read_recipe, write_delta
 from souq.errors import Hostile, UsageError
 from souq.records import Contribution, parse_toml
 from souq.rows import parse_rows, rows_digest
-from tests.bazaar import jsonl
 
 ABSURD = {
     "a rank of a million": {"rank": 10**6},

@@ -47,7 +47,7 @@ def test_what_was_trained_here_is_trained_again_to_the_same_bits(bazaar):
 
     assert (code, told["exact"], told["near"]) == (0, True, True)
     assert (told["tensors"], told["differ"], told["distance"], told["unlike"]) == (14, 0, 0.0, {})
-    assert told["loss"]["again"] == told["loss"]["offered"] < 0.1 * told["loss"]["base"]
+    assert told["loss"]["again"] == told["loss"]["offered"] < 0.2 * told["loss"]["base"]
     code, out, _ = bazaar.says("amira", ["rebuild", "--from-source", told["contribution"]])
     assert code == 0
     assert "retrained from source: 0 of 14 tensors differ\n" in out

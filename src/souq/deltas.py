@@ -29,19 +29,7 @@ from souq.snapshot import Snapshot
 from souq.sources import Source
 from souq.store import Store
 from souq.tensorfile import TensorFile, open_tensors, write_tensors
-from souq.weights import (
-    Array,
-    Delta,
-    Dense,
-    Gram,
-    Lora,
-    Part,
-    Sparse,
-    TensorRef,
-    dtype_name,
-    format_delta,
-    parse_delta,
-)
+from souq.weights import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, dtype_name, format_delta, parse_delta
 
 Tensors = dict[Digest, Array]
 Adapter = Mapping[str, tuple[Array, Array, float]]

@@ -59,7 +59,9 @@ class Near:
         return self.exact or (self.distance <= share and self.worst.distance <= share)
 
 
-def compare(offered: Delta, again: Delta, base: Mapping[str, TensorRef], load: Load, progress: Progress = quiet) -> Near:
+def compare(
+    offered: Delta, again: Delta, base: Mapping[str, TensorRef], load: Load, progress: Progress = quiet
+) -> Near:
     """How near `again` is to `offered`: two changes of one base, their tensors loaded by digest.
 
     What only one of them changes counts in full.

@@ -1,7 +1,7 @@
 """Training rows: JSONL in TRL's dataset formats, read strictly, with neither torch nor a tokenizer.
 
-    >>> parse_rows(b'{"text": "hello", "id": 7}', where="x.jsonl")
-    [{'text': 'hello'}]
+>>> parse_rows(b'{"text": "hello", "id": 7}', where="x.jsonl")
+[{'text': 'hello'}]
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ class OfLora(Training, frozen=True, kw_only=True, tag_field="method", tag="lora"
             if abs(part.scale - self.alpha / self.rank) > 1e-9 * part.scale:
                 return f"its recipe says alpha {self.alpha:g}, its factors are scaled by {part.scale:g} x {self.rank}"
             told = re.fullmatch(r"model\.layers\.(\d+)\..*?(\w+)\.weight", name)
-            if told is None or told[2] not in self.targets or (self.layers != "all" and int(told[1]) not in self.layers):
+            trains = told is not None and told[2] in self.targets
+            if told is None or not trains or (self.layers != "all" and int(told[1]) not in self.layers):
                 return f"its recipe does not train {name}, and it changes that"
         return ""
 
@@ -108,7 +109,8 @@ class OfAdditions(Training, frozen=True, kw_only=True, tag_field="method", tag="
         wanted = {("layer", str(n), str(self.layers[:k].count(n))) for k, n in enumerate(self.layers)}
         wanted |= {(kind, str(n), "0") for kind in ("expert", "router") for n in self.experts}
         rows = [new for new in delta.new.values() if isinstance(new, NewRows)]
-        if places != wanted or any(set(new.tokens) != set(self.tokens) for new in rows) or bool(rows) != bool(self.tokens):
+        tokens = {token for new in rows for token in new.tokens}  # the same in every table, says parse_delta
+        if places != wanted or tokens != set(self.tokens):
             return "its recipe does not make the tokens, layers and experts that it adds"
         return ""
 
@@ -215,7 +217,7 @@ class Share(Record, frozen=True):
     source: int
     moved: float | None  # the share of the squared Frobenius norm of all changes, as offered; None: tensors not here
     base: str  # "binary", or where souq.toml says its source is
-    binaries: dict[str, str] = {}  # slug -> why
+    binaries: dict[str, str]  # slug -> why
 
 
 class _Note(Record, frozen=True):
@@ -270,7 +272,8 @@ def told(found: Share) -> str:
     base = "is a binary: souq cannot train it again"
     if found.base != "binary":
         base = f"has its source at {found.base}, says souq.toml; nothing here has tried it"
-    return f"{found.source} of {found.contributions} contributions of weights brought their source{part}; the base {base}"
+    count = f"{found.source} of {found.contributions} contributions of weights brought their source"
+    return f"{count}{part}; the base {base}"
 
 
 __all__ = ["Judged", "Share", "bounded", "judged", "share", "told", "word"]

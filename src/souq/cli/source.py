@@ -22,10 +22,8 @@ WITHIN = 0.02  # decisions/source.md
 
 @click.command()
 @click.option("--from-source", "which", required=True, metavar="N|SLUG", help="A pull request, or what landed as SLUG.")
-@click.option("--within", default=WITHIN, show_default=True, help="How far off still counts as near: ||d' - d|| / ||d||.")
-@click.option(
-    "--most", default=source.MOST_WORK, type=float, show_default=True, help="Megabytes of rows times epochs to train on."
-)
+@click.option("--within", default=WITHIN, show_default=True, help="What is still near: ||d' - d|| over ||d||.")
+@click.option("--most", default=float(source.MOST_WORK), show_default=True, help="MB of rows times epochs to train on.")
 @click.option("--attest", is_flag=True, help="Sign what came out, for everybody to read.")
 @key_option
 @json_option

@@ -66,7 +66,7 @@ def rebuild(
     with steady(training.threads):
         again, tensors = _trained(main, training, rows, texts, progress)
     if training.rebase is not None:
-        again, tensors = _rebased(main, offer, training, rows, again, tensors, progress)
+        again, tensors = _rebased(main, offer, found, again, tensors, progress)
 
     def load(digest: str) -> Array:
         return tensors[digest] if digest in tensors else main.repo.store.get(digest)
@@ -105,17 +105,19 @@ def _trained(
 
 
 def _rebased(
-    main: Snapshot, offer: Offer, training: OfLora | OfAdditions, rows: Rows, first: Delta, tensors: Tensors, progress: Progress
+    main: Snapshot, offer: Offer, found: Judged, first: Delta, tensors: Tensors, progress: Progress
 ) -> tuple[Delta, Tensors]:
     """The second training: within the merge of the commit it was rebased onto, its sketches as they were."""
-    told, mine = training.rebase, offer.delta
-    assert told is not None
+    mine, told = offer.delta, found.training and found.training.rebase
     assert mine is not None
+    assert told is not None
     if not main.repo.contains(main.commit, told.onto):
         raise Refused(f"it was rebased onto {told.onto[:12]}, which main has never been", hint="run `souq fetch`")
     onto = Snapshot(main.repo, told.onto)
     if merge_digest(onto, offer) != told.through:
-        raise Refused("it was rebased through another merge than it asks for now", hint="its author can rebase it again")
+        raise Refused(
+            "it was rebased through another merge than it asks for now", hint="its author can rebase it again"
+        )
     before = replace(first, grams=mine.grams, inputs=mine.inputs)
     keep(before, tensors, main, progress)
     recipe = {key: value for key, value in offer.contribution.recipe.items() if key != "rebase"}
@@ -127,10 +129,8 @@ def _rebased(
     }
     with tempfile.TemporaryDirectory() as folder, steady(told.threads):
         path = Path(folder) / "rows.jsonl"
-        path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-        made, held, _ = rebased(
-            onto, Offer(offer.slug, files), path, epochs=told.epochs, lr=told.lr, progress=progress
-        )
+        path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in found.rows or ()))
+        made, held, _ = rebased(onto, Offer(offer.slug, files), path, epochs=told.epochs, lr=told.lr, progress=progress)
     return made, held
 
 

@@ -118,7 +118,8 @@ def steady(threads: int = 0) -> Iterator[None]:
     Without them, gradients of positions that several sequences share are added up by whichever thread comes first.
     """
     before = torch.get_num_threads()
-    strict, lenient = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    strict = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; a processor does not mind
     torch.set_num_threads(threads or before)
     torch.use_deterministic_algorithms(True, warn_only=True)
