@@ -23,7 +23,7 @@ ABSURD = {
     "a rate that is no number": {"lr": float("nan")},
     "a rate without end": {"lr": float("inf")},
     "a seed below nothing": {"seed": -1},
-    "a million layers": {"layers": list(range(10**4 + 1))},
+    "a thousand and one layers": {"layers": list(range(1_001))},
     "layers it does not change": {"layers": [7]},
     "targets that are a pattern": {"targets": ["(a+)+$"]},
     "targets it does not change": {"targets": ["lm_head"]},

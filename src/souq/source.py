@@ -33,7 +33,7 @@ MOST_SAID = 300  # characters of a reason: it may quote a stranger
 MOST_WORK = 8  # megabytes of rows times epochs: about an hour for a model of 135M on two cores
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
-Places = Annotated[tuple[Annotated[int, Meta(ge=0, le=9_999)], ...], Meta(max_length=10_000)]
+Places = Annotated[tuple[Annotated[int, Meta(ge=0, le=9_999)], ...], Meta(max_length=1_000)]
 
 
 class Rebased(Record, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Rebased(Record, frozen=True, kw_only=True):
     lr: Annotated[float, Meta(gt=0, le=1)]
     data: Digest
     through: Digest
-    threads: Annotated[int, Meta(ge=1, le=256)]
+    threads: Annotated[int, Meta(ge=1, le=1_024)]
     times: int
 
 
@@ -56,7 +56,7 @@ class Training(Record, frozen=True, kw_only=True):
     batch: Annotated[int, Meta(ge=1, le=100_000)]
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     data: Digest
-    threads: Annotated[int, Meta(ge=1, le=256)]
+    threads: Annotated[int, Meta(ge=1, le=1_024)]
     dtype: Literal["float32"]
     device: str
     processor: str

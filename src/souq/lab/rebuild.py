@@ -8,6 +8,7 @@ A rebased one is trained twice, as it was: alone, and then once more within the 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +64,8 @@ def rebuild(
         raise Refused(f"{offer.slug} is a binary: {found.because}", hint="its author can offer it anew with --data")
     if delta.base != main.base_digest:
         raise Refused(f"{offer.slug} was made on another base, {delta.base[:15]}…")
-    with steady(training.threads):
+    threads = _bearable(training.threads)
+    with steady(threads):
         again, tensors = _trained(main, training, rows, texts, progress)
     if training.rebase is not None:
         again, tensors = _rebased(main, offer, found, again, tensors, progress)
@@ -73,11 +75,16 @@ def rebuild(
 
     near = compare(delta, again, main.base, load, progress)
     told = msgspec.to_builtins(training)
-    here = {**machine(), "threads": training.threads}
+    here = {**machine(), "threads": threads}
     unlike = {key: (str(told[key]), str(here[key])) for key in MACHINE if str(told.get(key, "")) != str(here[key])}
-    with steady(training.threads):
+    with steady(threads):
         loss = _losses(main, {"base": Delta(delta.base, {}), "offered": delta, "again": again}, rows, load, progress)
     return Rebuilt(near, loss, unlike)
+
+
+def _bearable(threads: int) -> int:
+    """As many threads as its author had, since the bits depend on it; what no machine near this one has is not tried."""
+    return min(threads, max(64, os.cpu_count() or 1))
 
 
 def _trained(
@@ -108,7 +115,7 @@ def _rebased(
     main: Snapshot, offer: Offer, found: Judged, first: Delta, tensors: Tensors, progress: Progress
 ) -> tuple[Delta, Tensors]:
     """The second training: within the merge of the commit it was rebased onto, its sketches as they were."""
-    mine, told = offer.delta, found.training and found.training.rebase
+    mine, told = offer.delta, found.training.rebase if found.training is not None else None
     assert mine is not None
     assert told is not None
     if not main.repo.contains(main.commit, told.onto):
@@ -127,7 +134,7 @@ def _rebased(
         "contribution.toml": format_toml(contribution).encode(),
         "delta.lock": format_delta(before).encode(),
     }
-    with tempfile.TemporaryDirectory() as folder, steady(told.threads):
+    with tempfile.TemporaryDirectory() as folder, steady(_bearable(told.threads)):
         path = Path(folder) / "rows.jsonl"
         path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in found.rows or ()))
         made, held, _ = rebased(onto, Offer(offer.slug, files), path, epochs=told.epochs, lr=told.lr, progress=progress)
