@@ -78,6 +78,27 @@ def test_a_row_too_long_to_look_at(bazaar, tmp_path):
     assert (code, "the longest row 42," in err) == (2, True)
 
 
+ROWS = {
+    "nothing to say": [{"text": ""}],
+    "a turn nobody has": [{"messages": [{"role": "\u001b[31m", "content": "x"}]}],
+    "half a pair": [{"completion": "x", "text": "y"}],
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_that_break_a_training(bazaar, tmp_path, name):
+    """Whatever breaks inside, the answer is one line and no."""
+    data = tmp_path / "odd.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS[name]))
+    told = {"data": rows_digest(parse_rows(data.read_bytes(), where="odd")), "epochs": 1}
+
+    code, out, err = bazaar.says("bruno", f"rebuild --from-source {lied(bazaar, told, data)}")
+
+    assert code == 3
+    assert "\x1b" not in out + err
+    assert err.splitlines()[-1].startswith(("Error: ", "Hint: "))
+
+
 BROKEN = {
     "a number of five thousand digits": "rank = " + "9" * 5_000,
     "a number of more than 64 bits": "rank = " + "9" * 30,

@@ -29,7 +29,7 @@ from souq.weights import Rows as NewRows
 
 LEAST_ROW = 256  # bytes: what a row costs however short it is, for its template and its step
 LONGEST_ROW = 32 << 10  # bytes: what attention looks at grows with the square
-MOST_SAID = 300  # characters of a reason: it may quote a stranger
+MOST_SAID = 300  # characters of a reason
 MOST_WORK = 8  # megabytes of rows times epochs: about an hour for a model of 135M on two cores
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
@@ -148,6 +148,35 @@ class Judged:
 def judged(offer: Offer) -> Judged | None:
     """Whether a contribution is source, by what it brings; None where it brings no weights."""
     try:
+        found = None if offer.delta is None else _judged(offer, offer.delta)
+    except (SouqError, ValueError) as error:  # what cannot be read cannot be trained again
+        found = Judged(str(error))
+    if found is None or found:
+        return found
+    return Judged("".join(c if c.isprintable() else "?" for c in found.because[:MOST_SAID]))  # it may quote a stranger
+
+
+def word(self) -> str:
+        return "source" if self else "binary"
+
+    @property
+    def work(self) -> int:
+        """Bytes of rows times epochs: what it costs to train again."""
+        if self.training is None or self.rows is None:
+            return 0
+        rebase = self.training.rebase
+        epochs = self.training.epochs + (rebase.epochs if rebase is not None else 0)
+        return epochs * sum(max(len(msgspec.json.encode(row)), LEAST_ROW) for row in self.rows)
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest row."""
+        return max((len(msgspec.json.encode(row)) for row in self.rows or ()), default=0)
+
+
+def judged(offer: Offer) -> Judged | None:
+    """Whether a contribution is source, by what it brings; None where it brings no weights."""
+    try:
         return None if offer.delta is None else _judged(offer, offer.delta)
     except (SouqError, ValueError) as error:  # what cannot be read cannot be trained again
         return Judged(str(error)[:MOST_SAID])
@@ -167,7 +196,7 @@ def _judged(offer: Offer, delta: Delta) -> Judged:
     try:
         training: OfLora | OfAdditions = msgspec.convert(recipe, OfLora | OfAdditions)
     except msgspec.ValidationError as error:
-        return Judged(f"its recipe is not one that can be trained again: {str(error)[:MOST_SAID]}")
+        return Judged(f"its recipe is not one that can be trained again: {error}")
     rows = _rows(offer.data, training.data)
     if rows is None:
         return Judged("the rows it brings are not those its recipe was trained on")

@@ -19,7 +19,7 @@ import msgspec
 
 from souq.build import Stored, applied
 from souq.deltas import Tensors, from_adapter, from_model, keep
-from souq.errors import Refused
+from souq.errors import Refused, SouqError
 from souq.lab import additions
 from souq.lab import model as lab_model
 from souq.lab.packing import sequences_of
@@ -33,7 +33,7 @@ from souq.rows import Rows
 from souq.snapshot import Offer, Snapshot, base_files
 from souq.source import Judged, OfAdditions, OfLora
 from souq.sources import Source, open_adapter
-from souq.weights import Array, Delta, Load, format_delta
+from souq.weights import Array, Delta, Load, Lora, format_delta
 
 MACHINE = ("device", "processor", "threads", "python", "torch", "transformers", "tokenizers", "peft")
 
@@ -62,24 +62,41 @@ def rebuild(
     delta, training, rows = offer.delta, found.training, found.rows
     if delta is None or training is None or rows is None:
         raise Refused(f"{offer.slug} is a binary: {found.because}", hint="its author can offer it anew with --data")
-    if delta.base != main.base_digest:
-        raise Refused(f"{offer.slug} was made on another base, {delta.base[:15]}…")
+    if because := _misfit(main, delta):
+        raise Refused(f"{offer.slug} {because}", hint="`souq pr checks` says what else is wrong with it")
     threads = _bearable(training.threads)
-    with steady(threads):
-        again, tensors = _trained(main, training, rows, texts, progress)
-    if training.rebase is not None:
-        again, tensors = _rebased(main, offer, found, again, tensors, progress)
+    try:
+        with steady(threads):
+            again, tensors = _trained(main, training, rows, texts, progress)
+        if training.rebase is not None:
+            again, tensors = _rebased(main, offer, found, again, tensors, progress)
+    except SouqError:
+        raise
+    except (
+        Exception
+    ) as error:  # a stranger's rows went through templates, tokenizers and torch: each breaks its own way
+        raise Refused(f"its source cannot be trained: {type(error).__name__}: {ascii(str(error)[:200])}") from error
 
     def load(digest: str) -> Array:
         return tensors[digest] if digest in tensors else main.repo.store.get(digest)
 
     near = compare(delta, again, main.base, load, progress)
-    told = msgspec.to_builtins(training)
     here = {**machine(), "threads": threads}
-    unlike = {key: (str(told[key]), str(here[key])) for key in MACHINE if str(told.get(key, "")) != str(here[key])}
+    pairs = {key: (str(getattr(training, key)), str(here[key])) for key in MACHINE}
+    unlike = {key: (theirs, ours) for key, (theirs, ours) in pairs.items() if theirs != ours}
     with steady(threads):
         loss = _losses(main, {"base": Delta(delta.base, {}), "offered": delta, "again": again}, rows, load, progress)
     return Rebuilt(near, loss, unlike)
+
+
+def _misfit(main: Snapshot, delta: Delta) -> str:
+    """Why its weights cannot be compared with others of this base; nothing where they can."""
+    if delta.base != main.base_digest:
+        return f"was made on another base, {delta.base[:15]}…"
+    for name, part in delta.parts.items():
+        if name not in main.base or (isinstance(part, Lora) and part.shape != main.base[name].shape):
+            return f"changes {name}, which is not there or of another shape"
+    return ""
 
 
 def _bearable(threads: int) -> int:
