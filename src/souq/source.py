@@ -156,32 +156,6 @@ def judged(offer: Offer) -> Judged | None:
     return Judged("".join(c if c.isprintable() else "?" for c in found.because[:MOST_SAID]))  # it may quote a stranger
 
 
-def word(self) -> str:
-        return "source" if self else "binary"
-
-    @property
-    def work(self) -> int:
-        """Bytes of rows times epochs: what it costs to train again."""
-        if self.training is None or self.rows is None:
-            return 0
-        rebase = self.training.rebase
-        epochs = self.training.epochs + (rebase.epochs if rebase is not None else 0)
-        return epochs * sum(max(len(msgspec.json.encode(row)), LEAST_ROW) for row in self.rows)
-
-    @property
-    def longest(self) -> int:
-        """Bytes of the longest row."""
-        return max((len(msgspec.json.encode(row)) for row in self.rows or ()), default=0)
-
-
-def judged(offer: Offer) -> Judged | None:
-    """Whether a contribution is source, by what it brings; None where it brings no weights."""
-    try:
-        return None if offer.delta is None else _judged(offer, offer.delta)
-    except (SouqError, ValueError) as error:  # what cannot be read cannot be trained again
-        return Judged(str(error)[:MOST_SAID])
-
-
 def word(offer: Offer) -> str:
     """`source` or `binary`; nothing where it brings no weights."""
     return found.word if (found := judged(offer)) is not None else ""

@@ -75,7 +75,7 @@ def rebuild(
     except (
         Exception
     ) as error:  # a stranger's rows went through templates, tokenizers and torch: each breaks its own way
-        raise Refused(f"its source cannot be trained: {type(error).__name__}: {ascii(str(error)[:200])}") from error
+        raise Refused(f"its source cannot be trained: {type(error).__name__}: {str(error)[:200]!a}") from error
 
     def load(digest: str) -> Array:
         return tensors[digest] if digest in tensors else main.repo.store.get(digest)
