@@ -120,16 +120,17 @@ def steady(threads: int = 0) -> Iterator[None]:
     before = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     lenient = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    filling: Any = torch.utils.deterministic  # what fills empty memory, a help for finding bugs that costs time
+    filled = filling.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; a processor does not mind
     torch.set_num_threads(threads or before)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a help for finding bugs that costs time
+    filling.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(strict, warn_only=lenient)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        filling.fill_uninitialized_memory = filled
         torch.set_num_threads(before)
 
 
