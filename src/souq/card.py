@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from souq.credits import Credit, credits_table, plain
 from souq.records import Digest, Recipe
 from souq.snapshot import Snapshot
+from souq.source import share, told
 
 # What Hugging Face calls the licences it knows (https://huggingface.co/docs/hub/repositories-licenses); others are
 # "other" there, with a name of their own.
@@ -53,6 +54,8 @@ def card(
         f"contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. Licence: {config.licence}.",
         "", f"Model digest `{model}`.", "",
     ]  # fmt: skip
+    if said := told(share(main)):
+        lines += [f"Source: {said}.", ""]
     if edition.credits:
         lines += ["## Who brought what", "", *credits_table(edition.credits), ""]
         lines += ["[CREDITS.md](CREDITS.md) says how this was measured, [CHANGELOG.md](CHANGELOG.md) what is new.", ""]

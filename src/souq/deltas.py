@@ -22,27 +22,14 @@ import tomli_w
 from souq.additions import take
 from souq.build import Stored
 from souq.errors import Hostile, NotFound, UsageError
+from souq.nearness import stands_beside
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.snapshot import Snapshot
 from souq.sources import Source
 from souq.store import Store
 from souq.tensorfile import TensorFile, open_tensors, write_tensors
-from souq.weights import (
-    Array,
-    Delta,
-    Dense,
-    Expert,
-    Gram,
-    Layer,
-    Lora,
-    Part,
-    Sparse,
-    TensorRef,
-    dtype_name,
-    format_delta,
-    parse_delta,
-)
+from souq.weights import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, dtype_name, format_delta, parse_delta
 
 Tensors = dict[Digest, Array]
 Adapter = Mapping[str, tuple[Array, Array, float]]
@@ -164,7 +151,7 @@ def _recipe(text: str, where: str) -> dict[str, Any]:
         raise Hostile(f"{where}: a recipe of more than {MAX_RECIPE:,} characters")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; thousands of digits; thousands of brackets
         raise Hostile(f"{where}: its recipe is not TOML: {error}") from error
 
 
@@ -208,17 +195,9 @@ def keep(delta: Delta, tensors: Tensors, main: Snapshot, progress: Progress = qu
         if isinstance(part, Dense) and name in main.base
     }
     for title, new in delta.new.items():
-        if (like := _likest(title, main)) is not None and isinstance(new, Layer | Expert):
+        if (like := main.base.get(stands_beside(title))) is not None:
             bases[new.value.digest] = like.digest
     for done, (name, array) in enumerate(tensors.items()):
         progress("store", done, len(tensors))
         store.put(array, base=bases.get(name))
     progress("store", len(tensors), len(tensors))
-
-
-def _likest(title: str, main: Snapshot) -> TensorRef | None:
-    """The base's tensor that a new layer's or an expert's was most likely copied from."""
-    kind, _, name = title.partition(" ")
-    place, _, inside = (*name.split(".", 2), "", "")[:3]
-    layer = int(place) - (kind == "layer" and place != "0") if place.isdigit() else 0
-    return main.base.get(f"model.layers.{layer}.{'mlp.' if kind == 'expert' else ''}{inside}")

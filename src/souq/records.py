@@ -191,11 +191,12 @@ def parse_toml(text: str, kind: type[T], *, where: str) -> T:
     try:
         told = tomllib.loads(text)
         refuse_control(told, where=where)
+        refuse_huge(told, where=where)
         return msgspec.convert(told, kind)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where}: not TOML: {error}", hint=f"correct {where} and try again") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {_plainly(str(error), kind)}", hint=f"correct {where} and try again") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; thousands of digits; thousands of brackets
+        raise UsageError(f"{where}: not TOML: {error}", hint=f"correct {where} and try again") from error
 
 
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ufeff]")
@@ -212,6 +213,18 @@ def refuse_control(value: Any, *, where: str) -> None:
     inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
     for item in inside:
         refuse_control(item, where=where)
+
+
+def refuse_huge(value: Any, *, where: str) -> None:
+    """TOML's whole numbers have 64 bits (toml.io, v1.0.0); Python reads larger ones, which no record can hold.
+
+    Raises:
+        Hostile: a larger one anywhere in it.
+    """
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise Hostile(f"{where}: a whole number of more than 64 bits")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        refuse_huge(item, where=where)
 
 
 def format_toml(value: Any) -> str:

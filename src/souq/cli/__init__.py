@@ -34,6 +34,7 @@ VERBS = {
     "forge": ("forge", "Check pull requests of GitHub, Forgejo or Gitea, and say what was found"),
     "build": ("model", "Fold the accepted contributions into a model"),
     "verify": ("model", "Judge the history again, rebuild, and compare every digest"),
+    "rebuild": ("source", "Train a contribution again from its own source, and say how near it came"),
     "eval": ("model", "Score main's model, or any folder, on main's evals"),
     "export": ("model", "Write a folder that transformers, vLLM and others load"),
     "chat": ("model", "Ask main's model something"),

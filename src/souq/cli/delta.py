@@ -85,7 +85,7 @@ def make(source: Path, data: Path | None, rank: int, within: bool, target: Path,
         out.print(
             f"{target}: {told(made)} ({', '.join(kinds)}), {len(made.grams)} sketches, {target.stat().st_size / 1e6:.1f} MB"
         )
-        done(f"next: `souq pr create {target} --title … --licence … --signoff --fixes …`")
+        done(f"next: `souq pr create {target} --title … --licence … --signoff --fixes … --data …`")
 
     answer(value, as_json, show)
 

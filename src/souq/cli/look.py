@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from souq import pulls
+from souq import pulls, source
 from souq.build import differing, needed
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
@@ -24,10 +24,12 @@ def status(as_json: bool) -> None:
     main = Snapshot(repo, repo.tip())
     open_ = [pull.number for pull in pulls.listed(repo) if pull.state(main) == "open"]
     releases = repo.folders(main.commit, "releases")
+    with bars() as progress:
+        share = source.share(main, progress)
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
         "contributions": len(main.offers), "evals": len(main.evals), "open": open_, "releases": releases,
-        "next": _next(repo, main, open_),
+        "source": share, "next": _next(repo, main, open_),
     }  # fmt: skip
 
     def show() -> None:
@@ -36,6 +38,8 @@ def status(as_json: bool) -> None:
             f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals, {len(open_)} open pull requests"
         )
         out.print(f"model {value['model']}")
+        if said := source.told(share):
+            out.print(said)
         done(f"next: {value['next']}")
 
     answer(value, as_json, show)
@@ -82,7 +86,8 @@ def show(what: str, as_json: bool) -> None:
         value = {"tensor": what, "base": str(main.base[what]), "model": str(main.model[what]),
                  "changed_by": [slug for slug, o in main.offers.items() if o.delta and what in o.delta.parts]}  # fmt: skip
     elif what in main.offers:
-        value = {"contribution": main.offers[what].contribution, "digest": main.offers[what].digest}
+        offer = main.offers[what]
+        value = {"contribution": offer.contribution, "digest": offer.digest, "source": source.word(offer)}
     else:
         try:
             commit = repo.commit(what)

@@ -10,7 +10,7 @@ import click
 import msgspec
 import tomli_w
 
-from souq import deltas, forge, pulls
+from souq import deltas, forge, pulls, source
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer_about
 from souq.errors import NotFound, SouqError, UsageError
@@ -88,6 +88,8 @@ def create(
 
     def show() -> None:
         out.print(f"#{pull.number} {title}")
+        if (said := source.judged(pull.offer)) is not None:
+            done("source: it can be trained again from what it brings" if said else f"a binary: {said.because}")
         done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
 
     answer(value, as_json, show)
@@ -135,24 +137,25 @@ def list_(everything: bool, as_json: bool) -> None:
     repo = here()
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    rows = [row for pull in pulls.listed(repo) if (row := _row(pull, main))["state"] == "open" or everything]
+    listed = [(pull, pull.state(main)) for pull in pulls.listed(repo)]
+    rows = [_row(pull, state) for pull, state in listed if state == "open" or everything]
 
     def show() -> None:
         if not rows:
             done("no open pull requests; `souq pr create` makes one, `souq pr list --all` shows the past")
         else:
-            table(["#", "state", "kind", "title", "author"], [list(row.values())[:5] for row in rows])
+            table(["#", "state", "kind", "from", "title", "author"], [list(row.values())[:6] for row in rows])
 
     answer(rows, as_json, show)
 
 
-def _row(pull: PullRequest, main: Snapshot) -> dict[str, Any]:
+def _row(pull: PullRequest, state: str) -> dict[str, Any]:
     try:
-        c = pull.offer.contribution
-        facts = {"kind": c.kind, "title": c.title, "author": c.author.name, "digest": pull.offer.digest}
+        c, word = pull.offer.contribution, source.word(pull.offer)
+        facts = {"kind": c.kind, "source": word, "title": c.title, "author": c.author.name, "digest": pull.offer.digest}
     except SouqError as error:  # one hostile pull request must not hide the others
-        facts = {"kind": "?", "title": f"cannot be read: {error}", "author": "?", "digest": ""}
-    return {"number": pull.number, "state": pull.state(main), **facts}
+        facts = {"kind": "?", "source": "?", "title": f"cannot be read: {error}", "author": "?", "digest": ""}
+    return {"number": pull.number, "state": state, **facts}
 
 
 @pr.command()
@@ -173,6 +176,8 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     state = pull.state(main)
     decision = pulls.decision(repo, number) if state == "open" else None
     c = pull.offer.contribution
+    said = source.judged(pull.offer)
+    rebuilt = pulls._read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, pull.offer.digest, strict=False)
     ahead = None
     if forecast and c.kind == "weights" and state != "closed":
         try:
@@ -182,6 +187,7 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     value = {
         "number": number, "state": state, "digest": pull.offer.digest, "contribution": c, "forecast": ahead,
         "checked": checked, "votes": votes, "missing": decision.missing if decision is not None else (),
+        "source": None if said is None else {"word": said.word, "because": said.because}, "rebuilt": [one.predicate for one in rebuilt],
     }  # fmt: skip
     if picture is not None:
         if ahead is None:
@@ -195,6 +201,10 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
         out.print(f"digest {pull.offer.digest}")
         if c.fixes:
             out.print(f"claims to fix {', '.join(c.fixes)}")
+        if said is not None:
+            out.print(said.word + (f": {said.because}" if said.because else ""))
+        for one in rebuilt:
+            out.print(f"trained again by {one.predicate.get('by')}: {_rebuilt(one.predicate)}")
         for found in checked[-1:]:
             show_verdicts(found)
         for vote in votes:
@@ -207,6 +217,13 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
             done(f"picture: {picture}")
 
     answer(value, as_json, show)
+
+
+def _rebuilt(said: dict[str, Any]) -> str:
+    """What somebody signed that a rebuild gave."""
+    if said.get("exact"):
+        return "the same, bit for bit"
+    return f"{'near' if said.get('near') else 'NOT near'}, {said.get('distance')} of its norm away"
 
 
 def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Outlook | None:

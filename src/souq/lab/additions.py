@@ -26,9 +26,10 @@ from souq.errors import UsageError
 from souq.lab import model as lab_model
 from souq.lab.model import LM
 from souq.lab.packing import Passage, hidden, pack, sequences_of
-from souq.lab.train import descend, shuffled
+from souq.lab.train import circumstances, descend, shuffled, steady
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
 from souq.progress import Progress, quiet
+from souq.records import digest_of
 from souq.snapshot import Snapshot, base_files
 from souq.weights import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef
 
@@ -84,13 +85,16 @@ def train_additions(
     lm = lab_model.load(model.files, model.weights)
     _only_new(lm, main, delta)
     passages = [sequences_of(lm, dict(row)) for row in rows]
-    curve = descend(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
+    with steady():
+        curve = descend(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
     lm.net.requires_grad_(False)
     recipe = {
         "method": "additions", "tokens": list(wanted.tokens), "layers": list(wanted.layers),
-        "experts": list(wanted.experts), "lr": lr, "epochs": epochs, "batch": batch, "seed": seed, "rows": len(rows),
-        "loss": {"first": round(curve[0], 4), "last": round(curve[-1], 4)}, "torch": torch.__version__,
+        "experts": list(wanted.experts), "lr": lr, "epochs": epochs, "batch": batch, "seed": seed,
+        **circumstances(lm.net, rows), "loss": {"first": round(curve[0], 4), "last": round(curve[-1], 4)},
     }  # fmt: skip
+    if wanted.experts:
+        recipe["texts"] = digest_of(list(texts))
     return replace(model, weights=_Trained(model, lm, main, delta)), recipe
 
 

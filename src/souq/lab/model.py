@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from souq.errors import Missing, NotFound, UsageError
-from souq.records import Record
+from souq.errors import Missing, NotFound
+from souq.rows import read_rows as read_rows  # where everybody looks for it
 from souq.tensorfile import open_tensors
 from souq.weights import Array, Checkpoint
 
@@ -186,42 +185,3 @@ def _folder(source: Path | Mapping[str, bytes]) -> Iterator[Path]:
         for name, data in source.items():
             (Path(made) / name).write_bytes(data)
         yield Path(made)
-
-
-class Turn(Record, frozen=True):
-    """One turn of a conversation."""
-
-    role: str
-    content: str
-
-
-class _Row(Record, frozen=True):
-    messages: tuple[Turn, ...] = ()
-    prompt: str | None = None
-    completion: str | None = None
-    text: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.messages and None in (self.prompt, self.completion) and self.text is None:
-            raise ValueError("none of `messages`, `prompt` and `completion`, or `text`")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Training rows: JSONL in TRL's formats (`messages`, `prompt` and `completion`, or `text`); other keys are left out.
-
-    Raises:
-        NotFound: no such file.
-        UsageError: a line that is no row.
-    """
-    if not path.is_file():
-        raise NotFound(f"no file {path}", hint="name a JSONL file of rows in TRL's formats")
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = msgspec.json.decode(line, type=_Row)
-        except (ValueError, RecursionError) as error:  # msgspec's errors and bad UTF-8 are ValueErrors
-            raise UsageError(f"{path}, line {number}: {error}", hint='for example {"messages": [...]}') from error
-        rows.append({key: value for key, value in msgspec.to_builtins(row).items() if value is not None})
-    return rows

@@ -118,7 +118,7 @@ def sequences_of(lm: LM, row: dict[str, Any], tag: Any = None) -> Passage:
         *before, last = row["messages"]
         asked = lm.chat(before)
         return Passage([*asked, *lm.encode(last["content"]), lm.end], len(asked), tag)
-    if "completion" in row:
+    if "prompt" in row and "completion" in row:
         asked = lm.encode(row["prompt"])
         return Passage([*asked, *lm.encode(row["completion"]), lm.end], len(asked), tag)
     return Passage(lm.encode(row["text"]), 1, tag)

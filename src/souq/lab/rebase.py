@@ -24,13 +24,14 @@ from souq.lab import model as lab_model
 from souq.lab.model import LM
 from souq.lab.packing import Passage, sequences_of
 from souq.lab.sketching import nats
-from souq.lab.train import descend, shuffled
+from souq.lab.train import descend, shuffled, steady
 from souq.merge import Fold
 from souq.merge.exact import Float
 from souq.merge.grow import VOCABULARY
 from souq.merge.methods import SUMS, Change
 from souq.progress import Progress, quiet
-from souq.records import Digest
+from souq.records import Digest, digest_of
+from souq.rows import rows_digest
 from souq.snapshot import Offer, Snapshot, base_files
 from souq.weights import Array, Delta, Load, Lora
 
@@ -148,7 +149,8 @@ def train(
     """
     if not passages:
         raise UsageError("no rows to train on", hint="name a JSONL file with --data")
-    curve = descend(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
+    with steady():
+        curve = descend(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
     lm.net.requires_grad_(False)
     return curve
 
@@ -178,7 +180,8 @@ def rebased(
         raise UsageError("it changes no weights", hint="only weights can be rebased")
     told = offer.contribution.recipe
     lm = graft(base_files(main), fold(main, offer), offer.digest, main.merging(offer).method, progress)
-    passages = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
+    rows = lab_model.read_rows(data)
+    passages = [sequences_of(lm, row) for row in rows]
     before = nats(lm, passages, "read before", progress)
     rate = lr or 0.5 * _number(told.get("lr"), 2e-3)
     train(lm, passages, epochs=epochs, lr=rate, batch=int(_number(told.get("batch"), 16)), progress=progress)
@@ -188,8 +191,22 @@ def rebased(
     tensors |= {
         ref.digest: main.repo.store.get(ref.digest) for gram in delta.grams.values() for ref in (gram.factor, gram.diag)
     }
-    note = {"onto": main.commit, "epochs": epochs, "lr": rate, "before": round(before, 6), "after": round(after, 6)}
+    note = {
+        "onto": main.commit, "epochs": epochs, "lr": rate, "before": round(before, 6), "after": round(after, 6),
+        "data": rows_digest(rows), "through": merge_digest(main, offer), "times": 1 + _times(told.get("rebase")),
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
     return made, tensors, {**told, "rebase": note}
+
+
+def merge_digest(main: Snapshot, offer: Offer) -> Digest:
+    """The name of the `[merge]` table an offer was rebased through: as main has it, or as the offer asks for."""
+    return digest_of(main.config_with(offer).merge)
+
+
+def _times(note: Any) -> int:
+    """How often it was rebased before; a note that does not say was one rebase."""
+    return int(_number(note.get("times"), 1)) if isinstance(note, dict) else 0
 
 
 def _number(value: Any, usual: float) -> float:

@@ -1,11 +1,19 @@
-"""Train a LoRA on rows of conversation, through the `peft` library; the folder written is an ordinary PEFT adapter."""
+"""Train a LoRA on rows of conversation, through the `peft` library; the folder written is an ordinary PEFT adapter.
+
+Training is the same twice on one machine (`steady`), and its recipe says all that it was made of (`circumstances`), so
+that who has the rows can train it again: decisions/source.md.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import platform
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +25,7 @@ from souq.errors import Missing, UsageError
 from souq.lab.model import LM, read_rows
 from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
 from souq.progress import Progress, quiet
+from souq.rows import rows_digest
 
 ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -28,7 +37,7 @@ def train_lora(
     folder: Path,
     *,
     rank: int = 8,
-    alpha: int = 16,
+    alpha: float = 16,
     lr: float = 1e-3,
     epochs: int = 2,
     batch: int = 16,
@@ -61,16 +70,68 @@ def train_lora(
         adapted = get_peft_model(lm.net, config)
     try:
         passages = [sequences_of(lm, dict(row)) for row in rows]
-        descend(adapted, shuffled(passages, epochs, batch, seed), lr, progress)
+        with steady():
+            descend(adapted, shuffled(passages, epochs, batch, seed), lr, progress)
         adapted.save_pretrained(str(folder), save_embedding_layers=False)
     finally:
         adapted.unload()
     recipe = {
         "method": "lora", "rank": rank, "alpha": alpha, "lr": lr, "epochs": epochs, "batch": batch, "seed": seed,
-        "targets": list(targets), "layers": list(layers) if layers else "all", "rows": len(rows), "torch": torch.__version__,
+        "targets": list(targets), "layers": list(layers) if layers else "all", **circumstances(lm.net, rows),
     }  # fmt: skip
     (folder / RECIPE).write_text(tomli_w.dumps(recipe))
     return recipe
+
+
+LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
+
+
+def circumstances(net: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a training's numbers depend on beside its settings: the rows by digest, the machine, the libraries."""
+    parameter = next(net.parameters())
+    return {"rows": len(rows), "data": rows_digest(rows), **machine(parameter.device.type, parameter.dtype)}
+
+
+def machine(device: str = "", dtype: Any = torch.float32) -> dict[str, Any]:
+    """Where and with what it is trained."""
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+@contextmanager
+def steady(threads: int = 0) -> Iterator[None]:
+    """The same numbers each time: torch's deterministic algorithms, and as many threads as told (0: as they are).
+
+    Without them, gradients of positions that several sequences share are added up by whichever thread comes first.
+    """
+    before = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    filling: Any = torch.utils.deterministic  # what fills empty memory, a help for finding bugs that costs time
+    filled = filling.fill_uninitialized_memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; a processor does not mind
+    torch.set_num_threads(threads or before)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    filling.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        filling.fill_uninitialized_memory = filled
+        torch.set_num_threads(before)
 
 
 def shuffled(passages: Sequence[Passage], epochs: int, size: int, seed: int) -> list[list[Passage]]:
@@ -123,4 +184,4 @@ def _schedule(step: int, steps: int) -> float:
     return (step + 1) / warm if step < warm else 0.5 + 0.5 * math.cos(math.pi * (step - warm) / max(steps - warm, 1))
 
 
-__all__ = ["descend", "read_rows", "shuffled", "train_lora"]
+__all__ = ["circumstances", "descend", "machine", "read_rows", "shuffled", "steady", "train_lora"]

@@ -1,0 +1,120 @@
+"""`souq rebuild`: train a contribution again from its own source, and say how near it came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from souq import pulls, source, suite
+from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
+from souq.errors import NotFound, Refused, nearest
+from souq.pulls import PullRequest
+from souq.repo import Repo
+from souq.snapshot import Offer, Snapshot
+
+if TYPE_CHECKING:
+    from souq.lab.rebuild import Rebuilt
+
+WITHIN = 0.02  # decisions/source.md
+
+
+@click.command()
+@click.option("--from-source", "which", required=True, metavar="N|SLUG", help="A pull request, or what landed as SLUG.")
+@click.option("--within", default=WITHIN, show_default=True, help="What is still near: ||d' - d|| over ||d||.")
+@click.option("--most", default=float(source.MOST_WORK), show_default=True, help="MB of rows times epochs to train on.")
+@click.option("--attest", is_flag=True, help="Sign what came out, for everybody to read.")
+@key_option
+@json_option
+def rebuild(which: str, within: float, most: float, attest: bool, key: Path | None, as_json: bool) -> None:
+    """Train a contribution again from the rows and the recipe it brought, and say how near that comes to its weights.
+
+    Exit 3 where it does not come near, or where it is a binary that nobody can train again.
+    """
+    repo = here()
+    repo.fetch()
+    main = Snapshot(repo, repo.tip())
+    offer = _offer(repo, main, which)
+    pull = _pull(repo, offer) if attest else None
+    who = person(repo, key) if attest else None
+    if (found := source.judged(offer)) is None:
+        raise Refused(f"{offer.slug} brings no weights", hint="`souq status` counts those that do")
+    if not found:
+        raise Refused(
+            f"{offer.slug} is a binary: {found.because}",
+            hint="source is `souq train`, `souq delta make`, and `souq pr create --data` with the rows it was trained on",
+        )
+    source.bounded(found, most)
+    from souq.lab import rebuild as lab
+
+    with bars() as progress:
+        pulls.bring(repo, main, offer, progress)
+        made = lab.rebuild(main, offer, found, suite.general_texts(), progress)
+    near = made.near.within(within)
+    value = _value(offer, made, within)
+    if pull is not None and who is not None:
+        said = value | {"base": main.commit, "by": who.name, "at": pulls.now()}
+        pulls._record(pull, "rebuilt", pulls._signed("rebuilt", offer.slug, offer.digest, said, who))
+    answer(value, as_json, lambda: _show(offer, made, within))
+    if attest:
+        done(f"signed, for everybody to read with `souq pr view {offer.slug[:4].lstrip('0')}`")
+    if not near:
+        done("Error: its weights are not what its source makes")
+        raise click.exceptions.Exit(3)
+
+
+def _offer(repo: Repo, main: Snapshot, which: str) -> Offer:
+    if which.isdigit():
+        return pulls.get(repo, int(which)).offer
+    if which not in main.offers:
+        raise NotFound(f"no contribution {which!r}{nearest(which, main.offers)}", hint="see `souq pr list --all`")
+    return main.offers[which]
+
+
+def _pull(repo: Repo, offer: Offer) -> PullRequest:
+    """The pull request a contribution came by: what is signed about it stands there."""
+    found = [pull for pull in pulls.listed(repo) if offer.slug.startswith(f"{pull.number:04d}-")]
+    if not found or found[0].offer.digest != offer.digest:
+        raise NotFound(f"the pull request of {offer.slug} is not here", hint="leave out --attest")
+    return found[0]
+
+
+def _value(offer: Offer, made: Rebuilt, within: float) -> dict[str, Any]:
+    near, worst = made.near, made.near.worst
+    return {
+        "contribution": offer.slug, "digest": offer.digest, "exact": near.exact, "near": near.within(within),
+        "within": within, "tensors": len(near.parts), "differ": near.differ, "distance": _number(near.distance),
+        "cosine": _number(near.cosine), "worst": {"tensor": worst.tensor, "distance": _number(worst.distance)},
+        "loss": dict(made.loss), "unlike": {name: list(pair) for name, pair in made.unlike.items()},
+    }  # fmt: skip
+
+
+def _number(value: float) -> float:
+    """As records spell it: short, and never infinite."""
+    return float(f"{min(value, 1e9):.6g}")
+
+
+def _show(offer: Offer, made: Rebuilt, within: float) -> None:
+    near, worst = made.near, made.near.worst
+    for name, (theirs, ours) in made.unlike.items():
+        done(f"  {name} is {ours or 'absent'} here and was {theirs or 'absent'}: the bits may differ")
+    said = f"retrained from source: {near.differ} of {len(near.parts)} tensors differ"
+    if not near.exact:
+        said += f", by {_percent(near.distance)} in norm, cosine {near.cosine:.4f}; at most {_percent(worst.distance)}, {worst.tensor}"
+    out.print(said)
+    rows = [[{"again": "retrained"}.get(name, name), f"{loss:.4f}"] for name, loss in made.loss.items()]
+    table(["its own rows", "nats a token"], rows, right=["nats a token"])
+    out.print(f"{offer.slug}: {_verdict(made, within)}")
+
+
+def _verdict(made: Rebuilt, within: float) -> str:
+    if made.near.exact:
+        return "the same, bit for bit"
+    if made.near.within(within):
+        return f"near: no tensor is further off than {_percent(within)}"
+    return f"NOT near: {made.near.worst.tensor} is further off than {_percent(within)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(share, 1e6):.2g}%" if share < 1 else f"{100 * min(share, 1e6):,.0f}%"
