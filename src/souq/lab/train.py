@@ -115,7 +115,7 @@ def _version(name: str) -> str:
 def steady(threads: int = 0) -> Iterator[None]:
     """The same numbers each time: torch's deterministic algorithms, and as many threads as told (0: as they are).
 
-    Without them, gradients of positions that several sequences share are added up by whichever thread comes first.
+    Without them torch may add up gradients of positions that several sequences share in whatever order threads come.
     """
     before = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
