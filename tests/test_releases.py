@@ -72,6 +72,10 @@ def out(town, tmp_path):
     return shutil.copytree(town.folder / "elsewhere" / "out", tmp_path / "out")
 
 
+def files_below(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
 def wrong(folder, **pinned):
     return {finding.file for finding in judge(folder, **pinned).findings}
 
@@ -97,7 +101,7 @@ def test_a_stranger_needs_nothing_but_the_folder(out, tmp_path):
     told = found.stdout.splitlines()
     assert told[0].startswith("release 1.0: b3:")
     assert told[-1] == "verified"
-    assert any("signed by amira of Atlas, who may release" in line for line in told)
+    assert any("signed by amira of Atlas, who stands in GOVERNANCE.toml" in line for line in told)
     assert any("those that bruno of Borealis signed, and no other is there" in line for line in told)
     assert any(line.startswith("  not proven: that GOVERNANCE.toml is the one you trust: compare b3:") for line in told)
     assert any("not proven: that main's history was judged" in line for line in told)
@@ -105,8 +109,10 @@ def test_a_stranger_needs_nothing_but_the_folder(out, tmp_path):
 
 def test_it_is_that_release_and_not_today_s_main(town, out):
     """Counting is on main, and not in 1.0; the folder loads as a model."""
-    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert names == PAPERS | {"model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
+    names = files_below(out)
+    votes = {name for name in names if name.startswith("records/vote-")}
+    assert len(votes) == 2, "who agreed travels with what they agreed to"
+    assert {name for name in names if not name.startswith("records/")} == PAPERS | {"model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
     assert digest((out / "model.lock").read_bytes()) == bundling.read(town.main(), "1.0").release.model
     for name in ("README.md", "CREDITS.md", "CHANGELOG.md"):
         assert "Greetings" in (out / name).read_text()
@@ -122,7 +128,7 @@ def test_no_byte_of_any_file_can_lie(out):
         places = [0, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(6))]
         for place in places:
             path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << chance.randrange(8))]) + whole[place + 1 :])
-            assert path.name in wrong(out), (path.name, place)
+            assert path.relative_to(out).as_posix() in wrong(out), (path.name, place)
         path.write_bytes(whole)
     assert wrong(out) == set()
 
@@ -249,9 +255,9 @@ def test_two_exporters_write_the_same_bytes(town, out, tmp_path):
     assert town("chen", ["fetch"]) == 0
     assert town("chen", ["release", "export", "1.0", tmp_path / "hers"]) == 0
 
-    for path in (path for path in out.rglob("*") if path.is_file()):
-        same = path.read_bytes() == (tmp_path / "hers" / path.name).read_bytes()
-        assert same == (path.name != STATEMENT), path.name
+    for name in files_below(out):
+        same = (out / name).read_bytes() == (tmp_path / "hers" / name).read_bytes()
+        assert same == (name != STATEMENT), name
     assert statement(out) == statement(tmp_path / "hers")
 
 
@@ -320,7 +326,7 @@ def test_the_provenance_is_slsa(town, out):
         "https://slsa.dev/provenance/v1",
     )
     listed = {subject["name"]: subject["digest"]["sha256"] for subject in told["subject"]}
-    assert listed == {path.name: bundling.sha256(path) for path in out.iterdir() if path.name != STATEMENT}
+    assert listed == {name: bundling.sha256(out / name) for name in files_below(out) - {STATEMENT}}
     lock = next(subject for subject in told["subject"] if subject["name"] == "model.lock")
     assert "b3:" + lock["digest"]["blake3"] == release.model
     assert canonical(made["externalParameters"]) == canonical({"version": "1.0", "recipe": release.recipe})
