@@ -195,7 +195,8 @@ class Offer:
         """The files main loses when it lands on `base`."""
         kind, of = self.contribution.kind, self.contribution.of
         if kind == "revert":
-            return base.below(f"contributions/{of}/")
+            home = f"contributions/{of}/"
+            return {f"{home}{path}": data for path, data in base.below(home).items()}
         undone = base.offers.get(of) if kind == "restore" else None
         if undone is not None and undone.contribution.kind == "yank":
             path = f"releases/{undone.contribution.of}/{YANKED}"
