@@ -92,7 +92,7 @@ def decide(
     An amendment is judged by the old policy and by the new one. Taking back at once is judged by the emergency clause
     where the ordinary way says no; once that has lapsed, nothing lands but its ratification or its undoing.
     """
-    lapsed = standing.lapsed(now)
+    lapsed = standing.lapsed(now) if policy.emergency else []  # who amends the clause away settles what was pending
     if lapsed and not (change.kind in ("restore", "ratify") and change.of in lapsed):
         return Decision(missing=(f"{lapsed[0]} has lapsed and nobody ratified it: ratify it or undo it first",))
     if change.kind == "restore" and change.of in lapsed:
