@@ -221,7 +221,8 @@ class Told:
     @classmethod
     def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> Told:
         """`records`: envelopes by path, `records/vote-….json`."""
-        told = {kind: _holding(records, kind, policy.keys, offer.digest) for kind in KINDS}
+        keys = (*policy.keys, *(offer.amends.keys if offer.amends else ()))  # whom it enrols is asked by the new policy
+        told = {kind: _holding(records, kind, keys, offer.digest) for kind in KINDS}
         told["signoff"] = _holding(records, "signoff", (offer.contribution.author.key,), offer.digest)
         here = {digest(data) for data in records.values()}
         withheld = {name for found in told.values() for signed in found for name in _after(signed)} - here
