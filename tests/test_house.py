@@ -34,6 +34,7 @@ FLOORS = [
     {"comment"},
     {"releases", "witness", "bundling"},
     {"verify"},
+    {"conformance"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -92,14 +92,14 @@ def decide(
     An amendment is judged by the old policy and by the new one. Taking back at once is judged by the emergency clause
     where the ordinary way says no; once that has lapsed, nothing lands but its ratification or its undoing.
     """
-    lapsed = standing.lapsed(now)
+    lapsed = standing.lapsed(now) if policy.emergency else []  # who amends the clause away settles what was pending
     if lapsed and not (change.kind in ("restore", "ratify") and change.of in lapsed):
         return Decision(missing=(f"{lapsed[0]} has lapsed and nobody ratified it: ratify it or undo it first",))
     if change.kind == "restore" and change.of in lapsed:
         return Decision(met=(f"{change.of} has lapsed: what it took may come back",))
     if change.kind == "election":
         return _election(policy, change, now, standing)
-    if (gone := resigning(policy, change)) is not None:
+    if (gone := resigning(policy, change, now)) is not None:
         return Decision(met=(f"{gone} resigns",))
     said = _ordinary(policy, change, checked, votes, now, standing)
     if said or change.kind not in URGENT or policy.emergency is None:
@@ -132,9 +132,9 @@ def _unchecked(scope: Scope) -> Scope:
     return Scope(**{key: getattr(scope, key) for key in scope.__struct_fields__ if key != "checks"})
 
 
-def resigning(policy: Policy, change: Change) -> str | None:
+def resigning(policy: Policy, change: Change, now: str) -> str | None:
     """Who lays down roles by a change that does nothing else; nobody's leave is needed for that."""
-    who = policy.person_of(change.author_key)
+    who = policy.person_of(change.author_key, now)
     if who is None or change.amends is None or change.kind != "governance":
         return None
     left = policy

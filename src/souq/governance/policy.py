@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ from souq.signing import normal_key
 
 FOREVER = "9999"
 POLICY = "GOVERNANCE.toml"
+_SHARE = re.compile(r"(\d{1,3})/([1-9]\d{0,2})")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?")
 
 
@@ -109,7 +111,7 @@ class Scope(Record, frozen=True, forbid_unknown_fields=True):
     majority: bool = False  # nobody's no stands alone, but there must be more yes than no
 
     def covers(self, path: str) -> bool:
-        return any(_glob(pattern).fullmatch(path) for pattern in self.match)
+        return any(_matches(pattern, path) for pattern in self.match)
 
 
 class Emergency(Record, frozen=True, forbid_unknown_fields=True):
@@ -292,10 +294,8 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
 
 def share_of(needs: Needs) -> Fraction | None:
     """`2/3` as a number above 0 and at most 1."""
-    try:
-        share = Fraction(needs.share)
-    except (ValueError, ZeroDivisionError):
-        return None
+    told = _SHARE.fullmatch(needs.share)
+    share = Fraction(int(told[1]), int(told[2])) if told else Fraction(0)
     return share if 0 < share <= 1 else None
 
 
@@ -314,9 +314,20 @@ def most(policy: Policy, scope: Scope, role: str) -> int:
     return sum(min(sides.count(side), cap) for side in set(sides))
 
 
-@lru_cache(maxsize=256)
-def _glob(pattern: str) -> re.Pattern[str]:
-    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells."""
-    parts = re.split(r"(\*\*|\*|\[[\w\-]+\])", pattern)
-    known = {"**": ".*", "*": "[^/]*"}
-    return re.compile("".join(known.get(part, part if part.startswith("[") else re.escape(part)) for part in parts))
+@lru_cache(maxsize=1 << 16)
+def _matches(pattern: str, path: str) -> bool:
+    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells; in one pass, however many stars there are."""
+    ends = {0}  # how much of the path what was read of the pattern may have taken
+    for part in re.split(r"(\*\*|\*|\[[\w\-]+\])", pattern):
+        if part == "**":
+            ends = {*range(min(ends), len(path) + 1)}
+        elif part == "*":
+            stops = {at: (path + "/").index("/", at) for at in ends}
+            ends = {end for stop in {*stops.values()} for end in range(min(at for at in stops if stops[at] == stop), stop + 1)}  # fmt: skip
+        elif part.startswith("["):
+            ends = {at + 1 for at in ends if fnmatchcase(path[at : at + 1], part)}
+        else:
+            ends = {at + len(part) for at in ends if path.startswith(part, at)}
+        if not ends:
+            return False
+    return len(path) in ends
