@@ -211,22 +211,23 @@ def change_of(offer: Offer, base: Snapshot) -> Change:
 class Told:
     """The records of one contribution whose signatures hold and which are about exactly it.
 
-    Each names those its signer had seen. One that names what is not here counts for nothing, so whoever withholds a
-    veto loses the votes that were cast in its sight; and whoever invents a record silences only themselves.
+    Each names those its signer had seen. One that names what is not here counts for nothing but a no, so whoever
+    withholds a veto loses the votes that were cast in its sight; and whoever invents a record silences only themselves.
     """
 
     by_kind: Mapping[str, Sequence[Signed]]
     withheld: tuple[Digest, ...] = ()
+    seen: tuple[Digest, ...] = ()  # what the next to sign names
 
     @classmethod
     def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> Told:
         """`records`: envelopes by path, `records/vote-….json`."""
-        told = {kind: _holding(records, kind, policy.keys, offer.digest) for kind in KINDS}
-        told["signoff"] = _holding(records, "signoff", (offer.contribution.author.key,), offer.digest)
+        held = {kind: _holding(records, kind, policy.keys, offer) for kind in KINDS}
+        held["signoff"] = _holding(records, "signoff", (offer.contribution.author.key,), offer)
         here = {digest(data) for data in records.values()}
-        withheld = {name for found in told.values() for signed in found for name in _after(signed)} - here
-        whole = {kind: [s for s in found if not withheld.intersection(_after(s))] for kind, found in told.items()}
-        return cls(whole, tuple(sorted(withheld)))
+        withheld = {name for found in held.values() for signed in found.values() for name in _after(signed)} - here
+        whole = {kind: [s for s in found.values() if _counts(s, withheld)] for kind, found in held.items()}
+        return cls(whole, tuple(sorted(withheld)), tuple(sorted({name for found in held.values() for name in found})))
 
     @property
     def checked(self) -> list[SignedChecked]:
@@ -266,14 +267,16 @@ class Told:
         )  # fmt: skip
 
 
-def _holding(records: Mapping[str, bytes], kind: str, keys: Iterable[str], subject: Digest) -> list[Signed]:
-    found = []
+def _holding(records: Mapping[str, bytes], kind: str, keys: Iterable[str], offer: Offer) -> dict[Digest, Signed]:
+    """By digest. What names another folder is about another landing, were it of the same bytes: agreed to once, it is
+    not agreed to again once it was taken back."""
+    about, found = (f"contributions/{offer.slug}", offer.digest), {}
     for path, data in sorted(records.items()):
         if path.startswith(f"{RECORDS}{kind}"):
             with suppress(Forged):  # counts for nothing; the decision says what is then missing
                 signed = signing.verify(data, keys=keys, namespace=f"souq.{kind}.v1")
-                if signed.subject == subject and signed.kind == f"urn:souq:{kind}:1":
-                    found.append(signed)
+                if (signed.name, signed.subject) == about and signed.kind == f"urn:souq:{kind}:1":
+                    found[digest(data)] = signed
     return found
 
 
@@ -283,6 +286,10 @@ def _converted(signed: Iterable[Signed], kind: type[T]) -> list[tuple[T, str]]:
         with suppress(msgspec.ValidationError):
             found.append((msgspec.convert(one.predicate, kind), one.key))
     return found
+
+
+def _counts(signed: Signed, withheld: set[str]) -> bool:
+    return signed.predicate.get("choice") == "reject" or not withheld.intersection(_after(signed))
 
 
 def _after(signed: Signed) -> list[str]:

@@ -58,6 +58,7 @@ class Signed:
     """A statement whose signature holds, and the public key that made it."""
 
     kind: str  # the predicate type
+    name: str  # what it says it is about
     subject: Digest
     predicate: dict[str, Any]
     key: str
@@ -243,6 +244,7 @@ def _read(payload: bytes, key: str) -> Signed:
         (subject,) = told["subject"]
         found = Signed(
             kind=str(told["predicateType"]),
+            name=str(subject["name"]),
             subject="b3:" + subject["digest"]["blake3"],
             predicate=dict(told["predicate"]),
             key=key,

@@ -20,7 +20,7 @@ from souq.signing import normal_key
 
 FOREVER = "9999"
 POLICY = "GOVERNANCE.toml"
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?", re.ASCII)  # dates are compared as text
 
 
 class Key(Record, frozen=True, forbid_unknown_fields=True):
@@ -277,8 +277,8 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
         if bool(needs.n) == bool(needs.share) or (needs.share and share_of(needs) is None):
             yield f'scope {scope.name!r} asks `{needs.role}` for n = 2, or share = "2/3"'
             return
-        wanted = wanted_of(needs, len(policy.members(needs.role)))
-        if not 0 < wanted <= (can := most(policy, scope, needs.role)):
+        can = most(policy, scope, needs.role)
+        if not 0 < (wanted := wanted_of(needs, can)) <= can:
             yield f"scope {scope.name!r} asks for {wanted} of {needs.role!r}; at most {can} can ever vote"
     sides = {policy.who(name).side for needs in scope.requires for name in policy.members(needs.role)}
     if scope.min_orgs > len(sides):
@@ -309,9 +309,13 @@ def wanted_of(needs: Needs, active: int) -> int:
 
 def most(policy: Policy, scope: Scope, role: str) -> int:
     """How many of a role can count at once, under the cap."""
-    sides = [policy.who(name).side for name in policy.members(role)]
-    cap = scope.max_per_org or len(sides)
-    return sum(min(sides.count(side), cap) for side in set(sides))
+    return at_once([policy.who(name) for name in policy.members(role)], scope.max_per_org)
+
+
+def at_once(people: Sequence[Who], cap: int) -> int:
+    """How many of these can count, where no organisation has more than `cap`; 0: no cap."""
+    sides = [who.side for who in people]
+    return sum(min(sides.count(side), cap or len(sides)) for side in set(sides))
 
 
 @lru_cache(maxsize=256)
