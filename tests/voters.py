@@ -19,7 +19,7 @@ NAMES = tuple(ORGS)
 
 def key(number: int) -> str:
     """A well-formed ed25519 public key nobody holds."""
-    parts = (b"ssh-ed25519", bytes([number]) * 32)
+    parts = (b"ssh-ed25519", bytes([number + 1]) * 32)
     return "ssh-ed25519 " + base64.b64encode(b"".join(struct.pack(">I", len(p)) + p for p in parts)).decode()
 
 
