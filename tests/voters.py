@@ -42,7 +42,7 @@ def of(n: int = 1, role: str = "core", share: str = "") -> Needs:
 
 
 def checked_policy(policy: Policy) -> Policy:
-    """As read from its own file, so that no test goes by what could not be written."""
+    """As read_policy takes it, so that no test goes by what it would refuse."""
     return read_policy(format_policy(policy))
 
 
