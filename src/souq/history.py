@@ -160,14 +160,18 @@ class History:
     def _release(self, offer: Offer, policy: Policy) -> list[str]:
         self.releases += 1
         release, _ = signed_release(offer.files["release/release.json"], policy)
-        if release.version != offer.contribution.of:
+        if release.version != offer.contribution.of or release.channel != "stable":
             return [f"release {offer.contribution.of} calls itself {release.version}"]
+        return self.stands(release)
+
+    def stands(self, release: Release) -> list[str]:
+        """What is wrong with what a release says of the main it stands on."""
         if release.commit not in self.commits:
             return [f"release {release.version} is of a commit that is not in this history"]
-        stands = self._main(release.commit)
-        if release.recipe != stands.recipe():
+        main = self._main(release.commit)
+        if release.recipe != main.recipe():
             return [f"release {release.version} does not name the recipe it stands on"]
-        if release.model != lock_digest(stands.model):
+        if release.model != lock_digest(main.model):
             return [f"release {release.version} names another model than model.lock does"]
         return []
 

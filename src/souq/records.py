@@ -178,6 +178,7 @@ class Release(Record, frozen=True):
     model: Digest
     scores: dict[str, float] = {}
     at: str = ""
+    channel: Literal["stable", "nightly"] = "stable"
 
 
 def parse_toml(text: str, kind: type[T], *, where: str) -> T:

@@ -2,31 +2,36 @@
 
 It is offered, voted on and lands like any contribution; what lands is a folder on main, releases/<version>/, with the
 signed record and a model card. A release is never deleted: one that should not be used is yanked, for a reason.
+
+A nightly is what main builds to, signed by one enrolled person: no decision of anybody, so it stays beside main.
+
+    refs/souq/nightly/<version>
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from souq import pulls, signing
 from souq.build import build
 from souq.card import card
-from souq.errors import Forged, NotFound, Refused, UsageError
+from souq.errors import Forged, NotFound, Refused, SouqError, UsageError
 from souq.governance import read_policy
 from souq.history import signed_release
 from souq.progress import Progress, quiet
-from souq.pulls import Draft, Person, PullRequest, now
+from souq.pulls import MAX_RECORD, Draft, Person, PullRequest, now
 from souq.records import Contribution, Decision, Release, canonical, parse_toml
 from souq.repo import Repo
 from souq.snapshot import YANKED, Snapshot
 from souq.weights import lock_digest
 
-NAMESPACE = "souq.release.v1"
+NAMESPACE, NIGHTLY = "souq.release.v1", "refs/souq/nightly/"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,31}")
 
 
@@ -67,12 +72,47 @@ def propose(
     return pulls.create(repo, Draft(said, more=files), person, progress=progress), release
 
 
-def made(main: Snapshot, version: str, scores: Mapping[str, float], progress: Progress = quiet) -> Release:
+def made(
+    main: Snapshot,
+    version: str,
+    scores: Mapping[str, float],
+    progress: Progress = quiet,
+    channel: Literal["stable", "nightly"] = "stable",
+) -> Release:
     """Main as a release, not yet signed."""
     built = build(main, progress=progress)
     return Release(
-        version=version, commit=main.commit, recipe=built.recipe, model=built.digest, scores=dict(scores), at=now()
-    )
+        version=version, commit=main.commit, recipe=built.recipe, model=built.digest, scores=dict(scores), at=now(),
+        channel=channel,
+    )  # fmt: skip
+
+
+def nightly(repo: Repo, scores: Mapping[str, float], person: Person, progress: Progress = quiet) -> Release:
+    """Sign what main builds to now, and leave it beside main.
+
+    Raises:
+        Refused: main has a nightly already, or this person's key is not enrolled.
+    """
+    repo.fetch()
+    main, at = Snapshot(repo, repo.tip()), now()
+    if read_policy(main.policy_text).person_of(person.public_key, at) is None:
+        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is")
+    version = f"nightly-{at[:10].replace('-', '')}-{main.commit[:8]}"
+    if repo.ref(f"{NIGHTLY}{version}"):
+        raise Refused(f"{version} is there already", hint="main has not moved since: nothing to do")
+    release = made(main, version, scores, progress, "nightly")
+    oid = repo.write_blob(sign(release, person))
+    repo.publish({f"{NIGHTLY}{version}": (None, oid)}, [ref.digest for ref in main.tensors()], progress)
+    return release
+
+
+def nightlies(repo: Repo, main: Snapshot) -> list[Signed]:
+    """The nightlies whose signatures hold, by main's policy; a ref alone says nothing."""
+    policy, found = read_policy(main.policy_text), []
+    for oid in repo.refs(NIGHTLY).values():
+        with suppress(SouqError):
+            found.append(Signed(*signed_release(repo.object(oid, MAX_RECORD), policy)))
+    return sorted(found, key=lambda signed: signed.release.at)
 
 
 def settle(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
@@ -109,7 +149,7 @@ def read(main: Snapshot, version: str) -> Signed:
         raise NotFound(f"no release {version}", hint="see `souq release list`")
     files = main.below(f"releases/{version}")
     release, key = signed_release(files.get("release.json", b""), read_policy(main.policy_text))
-    if release.version != version:
+    if release.version != version or release.channel != "stable":
         raise Forged(f"the record of release {version} is about something else")
     told = files.get(YANKED)
     return Signed(release, key, _reason(told) if told is not None else "")

@@ -195,7 +195,7 @@ class Offer:
         """The files main loses when it lands on `base`."""
         kind, of = self.contribution.kind, self.contribution.of
         if kind == "revert":
-            return base.below(f"contributions/{of}/")
+            return {f"contributions/{of}/{path}": data for path, data in base.below(f"contributions/{of}/").items()}
         undone = base.offers.get(of) if kind == "restore" else None
         if undone is not None and undone.contribution.kind == "yank":
             path = f"releases/{undone.contribution.of}/{YANKED}"
@@ -272,7 +272,7 @@ class Snapshot:
         self.commit = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else repo.commit(commit)
 
     def below(self, folder: str) -> dict[str, bytes]:
-        """The files below a folder."""
+        """The files below a folder, by their paths in it."""
         return self.repo.files(self.commit, folder)
 
     def paths(self, folder: str) -> list[str]:

@@ -16,6 +16,7 @@ from souq.errors import SouqError
 from souq.governance.decide import SKEW, seconds
 from souq.history import History
 from souq.progress import Progress, quiet
+from souq.releases import nightlies
 from souq.repo import Repo
 from souq.snapshot import Snapshot
 from souq.weights import lock_digest
@@ -61,12 +62,14 @@ def verify(
         for done, step in enumerate(repo.steps(commit)):
             progress("replay", done, len(whole))
             report.findings += history.judge(step)
+        told = nightlies(repo, Snapshot(repo, commit))
+        report.findings += [line for found in told for line in history.stands(found.release)]
     report.landings, report.releases = len(history.commits) - 1, history.releases
     report.at = history.replay.at
     if now is not None and (seconds(report.at) or 0.0) > (seconds(now) or 0.0) + SKEW:
         report.findings.append(f"the last landing is dated {report.at}, and it is {now}: which clock is wrong?")
-    told, wrong = forks(repo, whole, Snapshot(repo, commit).policy_text)
-    report.witnesses, report.findings = told, [*report.findings, *wrong]
+    report.witnesses, wrong = forks(repo, whole, Snapshot(repo, commit).policy_text)
+    report.findings += wrong
     if rebuild:
         _rebuild(Snapshot(repo, commit, fresh=True), report, progress)
     return report

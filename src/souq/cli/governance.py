@@ -92,6 +92,7 @@ def election() -> None:
 def open_(role: str, candidates: tuple[str, ...], closes: str, key: Path | None, as_json: bool) -> None:
     """Offer an election for ROLE; its electors cast ballots until it closes, then anybody enrolled merges it."""
     repo = here()
+    repo.fetch()
     policy = read_policy(Snapshot(repo, repo.tip()).policy_text)
     roles = [found.name for found in policy.role if found.elected_by]
     if role not in roles:

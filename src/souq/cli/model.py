@@ -9,13 +9,14 @@ import msgspec
 import tomli_w
 
 from souq import build as building
-from souq import suite
+from souq import pulls, suite
 from souq.checks.evals import scores
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval, Score
 from souq.progress import Progress
+from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
 
@@ -67,21 +68,30 @@ def _explain(built: building.Built, slugs: dict[str, str]) -> None:
 
 
 @click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
 @click.option("--root", help="The first commit, as you pinned it.")
+@click.option("--rebuild/--no-rebuild", default=True, help="Without: who decided what, and nothing about the weights.")
+@click.option("--now", help="The time to judge by, if not this machine's: 2026-11-25T07:00:00Z.")
 @json_option
-def verify(root: str | None, as_json: bool) -> None:
+def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_json: bool) -> None:
     """Judge the history again, rebuild, and compare every digest; exit 3 when something does not hold."""
-    repo = here()
+    repo = Repo.find(folder)
     with bars() as progress:
-        report = check_history(repo, repo.tip(), root=root, progress=progress)
+        at = now or pulls.now()
+        report = check_history(repo, repo.tip(), root=root, now=at, rebuild=rebuild, progress=progress)
 
     def show() -> None:
         out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
         out.print(
-            f"history   {report.landings} landings and {report.releases} releases judged by the policy before each"
+            f"history   {report.landings} landings, {report.releases} of them releases, judged by the policy before each"
         )
-        out.print(f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions")
-        out.print(f"digest    {report.model}")
+        if report.witnesses:
+            out.print(f"witnesses {report.witnesses} notes of enrolled people agree with it")
+        if rebuild:
+            out.print(
+                f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions"
+            )
+            out.print(f"digest    {report.model}")
         for line in report.findings:
             out.print(f"  wrong: {line}")
         out.print("verified" if not report.findings else f"NOT verified: {len(report.findings)} findings")

@@ -51,6 +51,22 @@ def create(version: str, no_scores: bool, key: Path | None, as_json: bool) -> No
 
 
 @release.command()
+@click.option("--no-scores", is_flag=True, help="Do not run main's evals first.")
+@key_option
+@json_option
+def nightly(no_scores: bool, key: Path | None, as_json: bool) -> None:
+    """Sign what main builds to now, beside main: no decision, only what there is tonight."""
+    repo = here()
+    repo.fetch()
+    main = Snapshot(repo, repo.tip())
+    with bars() as progress:
+        found = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
+        scores = {name: round(score.value, 4) for name, score in found.items()}
+        made = releases.nightly(repo, scores, person(repo, key), progress)
+    answer(made, as_json, lambda: out.print(f"{made.version}: {made.model}"))
+
+
+@release.command()
 @click.argument("version")
 @click.option("--reason", required=True, help="Why nobody should use it.")
 @key_option
@@ -63,10 +79,11 @@ def yank(version: str, reason: str, key: Path | None, as_json: bool) -> None:
 @release.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """The releases on main."""
+    """The releases on main, and the nightlies beside it."""
     repo = here()
+    repo.fetch()
     main = Snapshot(repo, repo.tip())
-    found = [releases.read(main, version) for version in releases.listed(main)]
+    found = [releases.read(main, version) for version in releases.listed(main)] + releases.nightlies(repo, main)
     rows = [
         [f.release.version, f.release.at, len(f.release.recipe.contributions), f.release.model[:19], f.yanked]
         for f in found

@@ -15,20 +15,10 @@ loop may use the processor's vectors. Knows arrays; has never heard of names, fi
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 from numba import njit
-
-if (
-    "scipy.linalg" not in sys.modules
-):  # numba looks for its BLAS as it starts: 0.15 s, and nothing here may call any BLAS
-    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
-    try:
-        pass
-    finally:
-        del sys.modules["scipy.linalg"]
 
 TILE = 2048
 LANES = 16  # a sum runs in so many lanes side by side, by position: the same whatever the size of a block
@@ -37,9 +27,8 @@ EVERY, BAND, CHANCE, BY_RANK = range(4)  # which elements stay
 _GROUP = 16  # elements that are looked at together
 _SIGNLESS, _INFINITE = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 
-_compile: Any = njit(
-    nogil=True, cache=True, error_model="numpy"
-)  # no check before a division, which would keep it scalar
+# error_model: a check before each division would keep loops scalar
+_compile: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_compile
