@@ -166,7 +166,9 @@ def test_approvals_are_of_so_many_organisations():
 # -- shares ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("share", "wanted"), [("1/2", 3), ("2/3", 4), ("1/6", 1), ("1", 6), ("0.5", 3), ("1/100", 1)])
+@pytest.mark.parametrize(
+    ("share", "wanted"), [("1/2", 3), ("2/3", 4), ("1/6", 1), ("1/1", 6), ("3/6", 3), ("1/100", 1)]
+)
 def test_a_share_is_rounded_up_and_never_nothing(share, wanted):
     policy = ruled(of(share=share))
 
@@ -214,6 +216,8 @@ def test_a_window_opens_when_the_second_organisation_has_seen_it():
     assert said(policy, [*early, *yes("bruno")], hours=70).missing == ("2 h more for everybody to see it (work)",)
     assert not said(policy, [*early, *yes("bruno")], hours=72 - 1 / 3600)
     assert said(policy, [*early, *yes("bruno")], hours=72)
+    long = ruled(of(1), window_h=3000)
+    assert said(long, [*early, *yes("bruno")], hours=0).missing == ("3000 h more for everybody to see it (work)",)
     assert said(policy, [*early, *yes("bruno")], hours=71.99).missing == ("1 h more for everybody to see it (work)",)
 
 

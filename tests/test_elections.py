@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from souq.governance import Ballot, Election, SignedBallot, Standing
 from souq.governance.decide import elected
-from souq.governance.policy import Role, with_members
-from tests.voters import DIGEST, NAMES, OTHER, at, key_of, ruled, said, who, work, yes
+from souq.governance.policy import Emergency, Org, Role, with_members
+from tests.voters import DIGEST, NAMES, OTHER, at, key_of, of, ruled, said, who, work, yes
 
 COUNCIL = Role(name="council", members=("dora",), elected_by="core", seats=2)
 CAPPED = msgspec.structs.replace(COUNCIL, max_per_org=1)
@@ -140,7 +140,11 @@ def test_ballots_decide_and_nobody_else():
 
 
 def test_a_role_keeps_everything_else_an_election_does_not_give():
-    policy = ruled(roles=(msgspec.structs.replace(CAPPED, inactive_days=9),), inactive_days=5)
+    told = {
+        "emergency": Emergency(requires=(of(1),)),
+        "org": [Org(name=org) for org in ("Atlas", "Borealis", "University")],
+    }
+    policy = ruled(roles=(msgspec.structs.replace(CAPPED, inactive_days=9),), inactive_days=5, **told)
 
     after = with_members(policy, "council", ["anna"])
 

@@ -432,6 +432,7 @@ def test_an_amendment_is_not_what_an_election_may_bring(town):
 
 
 def test_a_release_is_of_a_commit_of_this_history_and_names_what_it_stands_on(town):
+    lines = []
     for n, (told, line) in enumerate([
         ({}, None),
         ({"version": "v9"}, "release v2 calls itself v9"),
@@ -442,10 +443,10 @@ def test_a_release_is_of_a_commit_of_this_history_and_names_what_it_stands_on(to
     ], 1):  # fmt: skip
         town.open("release", "mallory", town.release(**{"version": f"v{n}"} | told), of=f"v{n}")
         town.agreed("amira", "bruno", hours=n)
-        assert town.findings()[-1:] == ([line] if line else town.findings()[-1:]), n
+        lines += [line] if line else []
     history, wrong = town.judged()
     assert history.releases == 6
-    assert len(wrong) == 4
+    assert [each.partition(": ")[2] for each in wrong] == lines
 
 
 def test_a_release_is_signed_by_somebody_enrolled_about_its_own_digest(town):

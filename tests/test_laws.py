@@ -27,7 +27,7 @@ machines = st.lists(
     max_size=3,
 )
 needs = st.one_of(
-    st.builds(of, st.integers(1, 3)), st.builds(lambda share: of(share=share), st.sampled_from(["1/2", "2/3", "1"]))
+    st.builds(of, st.integers(1, 3)), st.builds(lambda share: of(share=share), st.sampled_from(["1/2", "2/3", "1/1"]))
 )
 COUNCIL = Role(name="council", members=("bruno", "chen"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
@@ -47,6 +49,16 @@ def test_what_harms_is_taken_back_at_once(kind):
     assert history.standing.pending == {"0002-undo": LATE}
     assert history.standing.lapsed("2026-11-30T08:59:59Z") == []
     assert history.standing.lapsed(LATE) == ["0002-undo"]
+
+
+def test_the_reader_s_own_time_zone_means_nothing(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert after(taken())[1].standing.pending == {"0002-undo": LATE}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_ordinary_way_comes_first():

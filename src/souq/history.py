@@ -226,7 +226,8 @@ class Told:
     @classmethod
     def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> Told:
         """`records`: envelopes by path, `records/vote-….json`."""
-        held = {kind: _holding(records, kind, policy.keys, offer) for kind in KINDS}
+        keys = (*policy.keys, *(offer.amends.keys if offer.amends else ()))  # whom it enrols is asked by the new policy
+        held = {kind: _holding(records, kind, keys, offer) for kind in KINDS}
         held["signoff"] = _holding(records, "signoff", (offer.contribution.author.key,), offer)
         here = {digest(data) for data in records.values()}
         withheld = {name for found in held.values() for signed in found.values() for name in _after(signed)} - here

@@ -192,10 +192,10 @@ def parse_toml(text: str, kind: type[T], *, where: str) -> T:
         told = tomllib.loads(text)
         refuse_control(told, where=where)
         return msgspec.convert(told, kind)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where}: not TOML: {error}", hint=f"correct {where} and try again") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {_plainly(str(error), kind)}", hint=f"correct {where} and try again") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, tables in tables in tables
+        raise UsageError(f"{where}: not TOML: {error}", hint=f"correct {where} and try again") from error
 
 
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ufeff]")

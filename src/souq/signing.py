@@ -58,7 +58,7 @@ class Signed:
     """A statement whose signature holds, and the public key that made it."""
 
     kind: str  # the predicate type
-    name: str  # what it says it is about
+    name: str  # what it is about, contributions/0001-x
     subject: Digest
     predicate: dict[str, Any]
     key: str
@@ -104,10 +104,11 @@ def verify(envelope: bytes, *, keys: Iterable[str], namespace: str) -> Signed:
     """
     sealed, payload = _open(envelope)
     known = frozenset(normal_key(key) for key in keys)
-    for signature in sealed.signatures:
-        if (key := _signer(payload, signature, known, namespace)) is not None:
-            return _read(payload, key)
-    raise Forged("not signed by anybody who is known here", hint="who signed it must stand in GOVERNANCE.toml")
+    found = [_signer(payload, signature, known, namespace) for signature in sealed.signatures]
+    if key := next((key for key in found if key in known), None):
+        return _read(payload, key)
+    # Of several signatures the one that nearly held says most; a stranger's beside it says nothing.
+    raise Forged(min(found, key=_NO.index), hint="who signed it must stand in GOVERNANCE.toml")
 
 
 def peek(envelope: bytes) -> dict[str, Any]:
@@ -187,33 +188,43 @@ def _open(data: bytes) -> tuple[Envelope, bytes]:
     return sealed, payload
 
 
-def _signer(payload: bytes, signature: Signature, keys: frozenset[str], namespace: str) -> str | None:
-    """Which of these keys made the signature.
+_NO = (
+    "its signature does not hold",
+    "signed as another kind of record",
+    "signed by a tool of another version",
+    "not signed by anybody who is known here",
+)
+"""What a signature may be instead, what says most first."""
+
+
+def _signer(payload: bytes, signature: Signature, keys: frozenset[str], namespace: str) -> str:
+    """Which of these keys made the signature, or why it is none of theirs.
 
     ed25519 is checked here, by OpenSSL; for other kinds of keys ssh-keygen is asked, which takes thirty times as long.
-
-    Raises:
-        Forged: it was made by a version of SSHSIG that is not known here.
     """
+    wrong, other, version, stranger = _NO
     try:
         armour = base64.b64decode(signature.sig, validate=True)
         blob = SshsigSignature.from_armored(armour)
-    except NotImplementedError as error:
-        raise Forged(f"signed by a tool of another version: {error}", hint="a newer souq may know it") from error
+    except NotImplementedError:
+        return version
     except (ValueError, AssertionError):
-        return None
+        return wrong
     kind = blob.public_key[4 : 4 + int.from_bytes(blob.public_key[:4], "big")].decode("ascii", "replace")
     key = f"{kind} {base64.b64encode(blob.public_key).decode()}"
+    if key not in keys:
+        return stranger
+    if blob.namespace != namespace.encode():
+        return other
     # One signature, one spelling: nothing before, inside or behind it that a reader could take for something else.
-    plain = _armoured(armour) == bytes(blob) and blob.hash_algo in (b"sha256", b"sha512")
-    if key not in keys or not plain or blob.namespace != namespace.encode():
-        return None
+    if _armoured(armour) != bytes(blob) or blob.hash_algo not in (b"sha256", b"sha512"):
+        return wrong
     if kind != "ssh-ed25519":
-        return key if _keygen_verifies(payload, armour, key, namespace) else None
+        return key if _keygen_verifies(payload, armour, key, namespace) else wrong
     try:
         check_signature(_pae(payload), armour, namespace)
     except (InvalidSignature, NotImplementedError, ValueError, AssertionError):
-        return None
+        return wrong
     return key
 
 
@@ -249,9 +260,10 @@ def _read(payload: bytes, key: str) -> Signed:
             predicate=dict(told["predicate"]),
             key=key,
         )
+        plain = canonical(told) == payload
     except (Hostile, ValueError, KeyError, TypeError) as error:
         raise Forged(f"signed, but not a statement souq knows: {error}") from error
-    if canonical(told) != payload or told["_type"] != STATEMENT_TYPE or not is_digest(found.subject):
+    if not plain or told["_type"] != STATEMENT_TYPE or not is_digest(found.subject):
         raise Forged("signed, but not in the one spelling souq writes")
     return found
 

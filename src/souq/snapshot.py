@@ -195,7 +195,8 @@ class Offer:
         """The files main loses when it lands on `base`."""
         kind, of = self.contribution.kind, self.contribution.of
         if kind == "revert":
-            return {f"contributions/{of}/{path}": data for path, data in base.below(f"contributions/{of}/").items()}
+            home = f"contributions/{of}/"
+            return {f"{home}{path}": data for path, data in base.below(home).items()}
         undone = base.offers.get(of) if kind == "restore" else None
         if undone is not None and undone.contribution.kind == "yank":
             path = f"releases/{undone.contribution.of}/{YANKED}"
@@ -205,28 +206,27 @@ class Offer:
     def returns(self, base: Snapshot) -> dict[str, bytes]:
         """The files main gets back when it lands on `base`: what a revert took, as it was."""
         undone = base.offers.get(self.contribution.of) if self.contribution.kind == "restore" else None
-        if undone is None or undone.contribution.kind != "revert":
-            return {}
-        told = read_json(base.below(undone.home)[f"{RECORDS}merge.json"])
-        before = read_json(base64.b64decode(told["payload"]))["predicate"]["base"]
-        if not base.repo.contains(base.commit, before):
-            raise Hostile(f"{undone.slug} names a commit that is not in this history")
-        home = f"contributions/{undone.contribution.of}/"
-        return {f"{home}{path}": data for path, data in Snapshot(base.repo, before).below(home).items()}
+        there = undone is None or undone.contribution.of in base.offers
+        return {} if undone is None or there else _taken(undone, base)
 
     def moves(self, base: Snapshot) -> Delta | None:
         """The change of weights it brings, takes back or restores."""
         if self.contribution.kind == "revert" and self.contribution.of in base.offers:
             return base.offers[self.contribution.of].delta
         if self.contribution.kind == "restore" and (returned := self.returns(base)):
-            lock = next((data for path, data in returned.items() if path.endswith("/delta.lock")), None)
-            return parse_delta(_text({"delta.lock": lock}, "delta.lock")) if lock is not None else None
+            return _delta_in(returned)
         return self.delta
 
     def touches(self, base: Snapshot) -> list[str]:
-        """Every path and every tensor this changes on `base`: what the policy's scopes are asked about."""
-        moved = self.moves(base)
+        """Every path and every tensor this changes on `base`: what the policy's scopes are asked about.
+
+        Who ratifies settles for good what was taken, so all of that is asked about again.
+        """
+        moved, undone = self.moves(base), base.offers.get(self.contribution.of)
         paths = {*self.landing(), *self.takes(base), *self.returns(base)}
+        if self.contribution.kind == "ratify" and undone is not None:
+            paths |= {*undone.landing()} if undone.contribution.kind == "yank" else {*_taken(undone, base)}
+            moved = _delta_in(_taken(undone, base))
         paths |= {"souq.toml"} if self.merge is not None else set()
         return sorted(paths) + (moved.touches() if moved else [])
 
@@ -246,6 +246,26 @@ class Offer:
         if kind == "restore" and not (self.takes(base) or self.returns(base)):
             return f"what {of} took back is there again"
         return ""
+
+
+def _taken(revert: Offer, base: Snapshot) -> dict[str, bytes]:
+    """The files that a revert on `base` took, from the main it landed on."""
+    if revert.contribution.kind != "revert":
+        return {}
+    try:
+        told = read_json(base.below(revert.home)[f"{RECORDS}merge.json"])
+        before = str(read_json(base64.b64decode(told["payload"]))["predicate"]["base"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Hostile(f"{revert.slug} does not say what main it landed on") from error
+    if not re.fullmatch(r"[0-9a-f]{40}", before) or not base.repo.contains(base.commit, before):
+        raise Hostile(f"{revert.slug} names a commit that is not in this history")
+    home = f"contributions/{revert.contribution.of}/"
+    return {f"{home}{path}": data for path, data in Snapshot(base.repo, before).below(home).items()}
+
+
+def _delta_in(files: Mapping[str, bytes]) -> Delta | None:
+    lock = next((data for path, data in files.items() if path.endswith("/delta.lock")), None)
+    return parse_delta(_text({"delta.lock": lock}, "delta.lock")) if lock is not None else None
 
 
 class Landing(Record, frozen=True):

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from souq.governance.elect import Elected, Election, SignedBallot, elect
 from souq.governance.policy import POLICY, Needs, Policy, Scope, Who, at_once, most, wanted_of, with_members
 from souq.records import Checked, Decision, Digest, Vote
@@ -92,8 +94,7 @@ def decide(
     An amendment is judged by the old policy and by the new one. Taking back at once is judged by the emergency clause
     where the ordinary way says no; once that has lapsed, nothing lands but its ratification or its undoing.
     """
-    # Whoever drops the clause settles what it did.
-    lapsed = standing.lapsed(now) if policy.emergency is not None else []
+    lapsed = standing.lapsed(now) if policy.emergency else []  # who amends the clause away settles what was pending
     if lapsed and not (change.kind in ("restore", "ratify") and change.of in lapsed):
         return Decision(missing=(f"{lapsed[0]} has lapsed and nobody ratified it: ratify it or undo it first",))
     if change.kind == "restore" and change.of in lapsed:
@@ -130,11 +131,11 @@ def _ordinary(
 
 def _unchecked(scope: Scope) -> Scope:
     """The scope without its checks: machines answer to the policy in force."""
-    return Scope(**{key: getattr(scope, key) for key in scope.__struct_fields__ if key != "checks"})
+    return replace(scope, checks=())
 
 
 def resigning(policy: Policy, change: Change, now: str) -> str | None:
-    """Who lays down roles by a change that does nothing else; nobody's leave is needed for that, but a key that holds."""
+    """Who lays down roles by a change that does nothing else; nobody's leave is needed for that."""
     who = policy.person_of(change.author_key, now)
     if who is None or change.amends is None or change.kind != "governance":
         return None
@@ -277,7 +278,7 @@ def _objections(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
     no = [said for name, said in sorted(asked.said.items()) if said.vote.choice == "reject"]
     if scope.majority:
         against = sum(said.who.name in members for said in no)
-        if against and against >= len(_yes(policy, scope, asked, members)):
+        if against and against >= len(_yes(scope, asked, members)):
             yield f"more approvals than the {against} against {scope.name}"
         return
     if scope.veto is None:
@@ -309,7 +310,7 @@ def _hours(left: float) -> str:
     return f"{max(1, round(left / 3600))} h"
 
 
-def _yes(policy: Policy, scope: Scope, asked: _Asked, members: set[str] | tuple[str, ...]) -> list[Who]:
+def _yes(scope: Scope, asked: _Asked, members: set[str] | tuple[str, ...]) -> list[Who]:
     """Members who have said yes for long enough, and may."""
     return [
         said.who
@@ -322,7 +323,7 @@ def _yes(policy: Policy, scope: Scope, asked: _Asked, members: set[str] | tuple[
 
 
 def _quorum(policy: Policy, scope: Scope, needs: Needs, asked: _Asked, more: int) -> tuple[str, bool]:
-    yes = _yes(policy, scope, asked, policy.members(needs.role))
+    yes = _yes(scope, asked, policy.members(needs.role))
     counted, idle = _capped(yes, scope.max_per_org)
     # A share is of what can count: not of who may not vote or is over the cap, nor of a yes too young to. Otherwise
     # the yes of a member long unheard would ask for one more and be none.
@@ -363,7 +364,7 @@ def _capped(yes: Sequence[Who], cap: int) -> tuple[list[Who], list[Who]]:
 
 def _sides(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
     members = {name for needs in scope.requires for name in policy.members(needs.role)}
-    sides = {who.side for who in _yes(policy, scope, asked, members)}
+    sides = {who.side for who in _yes(scope, asked, members)}
     if asked.author is not None and asked.author.name in members:  # offering it is standing behind it
         sides.add(asked.author.side)
     if len(sides) < scope.min_orgs:
@@ -379,7 +380,7 @@ def _silence(policy: Policy, scope: Scope, asked: _Asked) -> bool:
     if any(said.vote.choice == "reject" and name in members for name, said in asked.said.items()):
         return False
     side = asked.author.side if asked.author is not None else None
-    return sum(who.side != side for who in _yes(policy, scope, asked, members)) >= scope.lazy.n
+    return sum(who.side != side for who in _yes(scope, asked, members)) >= scope.lazy.n
 
 
 # -- elections ---------------------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from souq.errors import UsageError, nearest
 from souq.records import Record, format_toml, parse_toml
@@ -20,6 +23,7 @@ from souq.signing import normal_key
 
 FOREVER = "9999"
 POLICY = "GOVERNANCE.toml"
+_SHARE = re.compile(r"(\d{1,3})/([1-9]\d{0,2})")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?", re.ASCII)  # dates are compared as text
 
 
@@ -109,7 +113,7 @@ class Scope(Record, frozen=True, forbid_unknown_fields=True):
     majority: bool = False  # nobody's no stands alone, but there must be more yes than no
 
     def covers(self, path: str) -> bool:
-        return any(_glob(pattern).fullmatch(path) for pattern in self.match)
+        return any(_matches(pattern, path) for pattern in self.match)
 
 
 class Emergency(Record, frozen=True, forbid_unknown_fields=True):
@@ -175,10 +179,14 @@ class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
         return self.emergency is not None or any(role.inactive_days for role in self.role)
 
 
+def dated(key: str | Key) -> Key:
+    return key if isinstance(key, Key) else Key(key=key)
+
+
 @lru_cache(maxsize=64)
 def _holders(policy: Policy) -> dict[str, tuple[Who, Key]]:
     """Key, in its one spelling, -> whose it is and its own dates."""
-    told = [(who, key if isinstance(key, Key) else Key(key=key)) for who in policy.person for key in who.keys]
+    told = [(who, dated(key)) for who in policy.person for key in who.keys]
     return {normal_key(key.key): (who, key) for who, key in told}
 
 
@@ -201,15 +209,8 @@ def _read_policy(text: str) -> Policy:
 
 def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:
     """The same policy with other people in one role."""
-    told = tuple(_with(found, members) if found.name == role else found for found in policy.role)
-    return Policy(person=policy.person, role=told, scope=policy.scope, org=policy.org, emergency=policy.emergency)
-
-
-def _with(role: Role, members: Sequence[str]) -> Role:
-    return Role(
-        name=role.name, members=tuple(members), max_per_org=role.max_per_org, inactive_days=role.inactive_days,
-        elected_by=role.elected_by, seats=role.seats,
-    )  # fmt: skip
+    told = tuple(replace(found, members=tuple(members)) if found.name == role else found for found in policy.role)
+    return replace(policy, role=told)
 
 
 def format_policy(policy: Policy) -> str:
@@ -245,9 +246,9 @@ def _person_problems(policy: Policy, who: Who) -> Iterator[str]:
         yield f"{who.name} is of {who.org!r}, which is no [[org]]{nearest(who.org, orgs)}"
     if not who.name or not who.keys:
         yield f"{who.name or 'somebody'} has no name or no key"
-    for key in who.keys:
-        dates = key if isinstance(key, Key) else Key(key=key)
-        for date in (who.valid_from, who.valid_until, dates.valid_from, dates.valid_until):
+    dates: list[Who | Key] = [who, *map(dated, who.keys)]
+    for held in dates:
+        for date in (held.valid_from, held.valid_until):
             if date and not _DATE.fullmatch(date):
                 yield f"{date!r} of {who.name} is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"
 
@@ -274,11 +275,11 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
             yield f"scope {scope.name!r} asks for role {role!r}, which is not there{nearest(role, roles)}"
             return
     for needs in scope.requires:
-        if bool(needs.n) == bool(needs.share) or (needs.share and share_of(needs) is None):
+        if bool(needs.n) == bool(needs.share) or needs.n < 0 or (needs.share and share_of(needs) is None):
             yield f'scope {scope.name!r} asks `{needs.role}` for n = 2, or share = "2/3"'
             return
         can = most(policy, scope, needs.role)
-        if not 0 < (wanted := wanted_of(needs, can)) <= can:
+        if (wanted := wanted_of(needs, can)) > can:
             yield f"scope {scope.name!r} asks for {wanted} of {needs.role!r}; at most {can} can ever vote"
     sides = {policy.who(name).side for needs in scope.requires for name in policy.members(needs.role)}
     if scope.min_orgs > len(sides):
@@ -292,10 +293,8 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
 
 def share_of(needs: Needs) -> Fraction | None:
     """`2/3` as a number above 0 and at most 1."""
-    try:
-        share = Fraction(needs.share)
-    except (ValueError, ZeroDivisionError):
-        return None
+    told = _SHARE.fullmatch(needs.share)
+    share = Fraction(int(told[1]), int(told[2])) if told else Fraction(0)
     return share if 0 < share <= 1 else None
 
 
@@ -318,9 +317,20 @@ def at_once(people: Sequence[Who], cap: int) -> int:
     return sum(min(sides.count(side), cap or len(sides)) for side in set(sides))
 
 
-@lru_cache(maxsize=256)
-def _glob(pattern: str) -> re.Pattern[str]:
-    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells."""
-    parts = re.split(r"(\*\*|\*|\[[\w\-]+\])", pattern)
-    known = {"**": ".*", "*": "[^/]*"}
-    return re.compile("".join(known.get(part, part if part.startswith("[") else re.escape(part)) for part in parts))
+@lru_cache(maxsize=1 << 16)
+def _matches(pattern: str, path: str) -> bool:
+    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells; in one pass, however many stars there are."""
+    ends = {0}  # how much of the path what was read of the pattern may have taken
+    for part in re.split(r"(\*\*|\*|\[[\w\-]+\])", pattern):
+        if part == "**":
+            ends = {*range(min(ends), len(path) + 1)}
+        elif part == "*":
+            stops = {at: (path + "/").index("/", at) for at in ends}
+            ends = {end for stop in {*stops.values()} for end in range(min(at for at in stops if stops[at] == stop), stop + 1)}  # fmt: skip
+        elif part.startswith("["):
+            ends = {at + 1 for at in ends if fnmatchcase(path[at : at + 1], part)}
+        else:
+            ends = {at + len(part) for at in ends if path.startswith(part, at)}
+        if not ends:
+            return False
+    return len(path) in ends
