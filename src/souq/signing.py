@@ -111,15 +111,6 @@ def verify(envelope: bytes, *, keys: Iterable[str], namespace: str) -> Signed:
     raise Forged(min(found, key=_NO.index), hint="who signed it must stand in GOVERNANCE.toml")
 
 
-def peek(envelope: bytes) -> dict[str, Any]:
-    """What an envelope says, whoever signed it: for finding what it names, never for believing it."""
-    try:
-        told = read_json(_open(envelope)[1])["predicate"]
-    except (Forged, Hostile, KeyError, TypeError):
-        return {}
-    return told if isinstance(told, dict) and isinstance(told.get("after", []), list) else {}
-
-
 def make_key(key: Path, comment: str) -> None:
     """A new ed25519 key without a passphrase, its public half beside it.
 
@@ -263,7 +254,7 @@ def _read(payload: bytes, key: str) -> Signed:
         plain = canonical(told) == payload
     except (Hostile, ValueError, KeyError, TypeError) as error:
         raise Forged(f"signed, but not a statement souq knows: {error}") from error
-    if not plain or told["_type"] != STATEMENT_TYPE or not is_digest(found.subject):
+    if not plain or told.get("_type") != STATEMENT_TYPE or not is_digest(found.subject):
         raise Forged("signed, but not in the one spelling souq writes")
     return found
 
