@@ -12,7 +12,8 @@ from souq.governance.policy import Emergency, Role, format_policy, with_members
 from souq.history import MAX_RECORDS, Told, signed_release, standing
 from souq.records import digest, format_toml
 from souq.repo import Moved, Step
-from tests.annals import CONFIG, POLICY, Annals, enrolled, public, seal
+from souq.weights import Delta, Dense, TensorRef, format_delta, lock_digest
+from tests.annals import BASE, CONFIG, POLICY, Annals, enrolled, public, seal
 from tests.voters import NAMES, at, checked_policy, key_of, of, ruled
 
 LACKS = "0001-x landed without 1 more approval from `maintainer` for contributions (have {})"
@@ -502,6 +503,9 @@ def test_only_what_is_there_is_taken_back(quick):
     quick.open("revert", "chen", of="0009-x")
     quick.agreed("amira", "bruno", "dora")
 
+    quick.open()
+    quick.agreed(*THREE, hours=3)
+
     assert quick.findings() == ["0009-x is no contribution of weights or data here, so it cannot be taken back"]
 
 
@@ -533,7 +537,24 @@ def test_a_yank_is_undone_by_a_restore(quick):
     assert "releases/v1/yanked.toml" not in quick.files
 
 
-# -- what is computed --------------------------------------------------------------------------------------------------
+def test_souq_toml_is_what_was_asked_for_and_what_it_was_otherwise(quick):
+    def land(hours, **more):
+        quick.open("weights", "mallory", {"delta.lock": lock, "merge.toml": b'method = "mean"\n'}, title=str(hours))
+        asked = format_toml(quick.main.config_with(quick.offered)).encode()
+        quick.agreed(*THREE, hours=hours, more={"souq.toml": asked, "model.lock": b"x"} | more)
+
+    lock = format_delta(
+        Delta(base=lock_digest(quick.base), parts={"model.norm.weight": Dense(value=TensorRef.of(BASE))})
+    ).encode()
+    land(1, **{"souq.toml": b"x"})
+    quick.files["souq.toml"] = CONFIG.encode()
+    quick.step({})
+    land(3)
+    land(5)  # it says so already
+
+    assert quick.findings() == [
+        "souq.toml is not what 0001-x asked for", "changes souq.toml without a pull request",
+    ]  # fmt: skip
 
 
 # -- standing ----------------------------------------------------------------------------------------------------------
@@ -559,9 +580,13 @@ def test_what_history_leaves_is_remembered_and_each_step_read_once(quick, monkey
     assert whole.pending == {"0002-x": "2026-11-26T12:00:00Z"}
     assert whole.seen["bruno"] == at(3)
     assert whole == quick.judged()[0].replay.standing
+    quick.open()
+    quick.agreed(*THREE, hours=5)
+    assert standing(quick.repo, quick.head) == quick.judged()[0].replay.standing
+    assert standing(quick.repo, quick.head).pending == whole.pending
     assert standing(quick.repo, first) == half, "what is not an ancestor is not built upon"
     (quick.repo.cache / "standing.json").write_text("{")
-    assert standing(quick.repo, quick.head) == whole
+    assert standing(quick.repo, quick.commits[-2]) == whole
     assert isinstance(whole, Standing)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import msgspec
 import pytest
 
 from souq import signing, witness
+from souq.build import model_lock
 from souq.errors import NotFound
 from souq.pulls import Person
-from souq.records import digest
+from souq.records import digest, format_toml
 from souq.verify import Report, verify
-from souq.weights import TensorRef, format_lock, lock_digest
+from souq.weights import Delta, Dense, TensorRef, format_delta, format_lock, lock_digest
 from tests.annals import BASE, POLICY, Annals, seal
 from tests.voters import at
 
@@ -72,14 +74,14 @@ def test_what_is_dated_after_the_reader_s_own_clock_is_a_finding(town):
 
 def test_every_tensor_is_read_and_compared(town):
     assert verify(town.repo, town.head, rebuild=False).tensors == 0
-    path = next(path for path in town.repo.store.root.rglob("*") if path.is_file() and digest(BASE.tobytes())[3:8] in str(path)) if False else None  # fmt: skip
-    assert path is None
     other = TensorRef.of(BASE + 1)
-    town.files["model.lock"] = b""
-    town.step({"model.lock": format_lock({"model.norm.weight": other}).encode()})
+    commit = town.step({"model.lock": format_lock({"model.norm.weight": other}).encode()})
 
     report = verify(town.repo, town.head)
-    assert report.findings[-1] == "model.norm.weight is not what model.lock says"
+    assert report.findings == [
+        f"{commit[:12]}: changes model.lock without a pull request",
+        "model.norm.weight is not what model.lock says",
+    ]
     assert (report.tensors, report.rebuilt, report.model) == (1, 0, lock_digest(town.base))
 
 
@@ -88,9 +90,37 @@ def test_a_tensor_that_is_not_here_is_said(tmp_path):
 
     report = verify(town.repo, town.head)
 
-    assert len(report.findings) == 1
+    assert report.findings == [str(_missing(town))]
     assert report.tensors == 0
     assert verify(town.repo, town.head, rebuild=False).findings == []
+
+
+def _missing(town):
+    with pytest.raises(NotFound) as caught:
+        town.repo.store.get(town.base["model.norm.weight"].digest)
+    return caught.value
+
+
+def test_what_weights_were_changed_is_read_from_main_and_from_no_memory(town):
+    """A clone that remembers another landing than main's rebuilds main's all the same."""
+    town.repo.store.put(BASE + 1)
+    delta = Delta(base=lock_digest(town.base), parts={"model.norm.weight": Dense(value=TensorRef.of(BASE + 1))})
+    town.open("weights", "mallory", {"delta.lock": format_delta(delta).encode(), "merge.toml": b'method = "mean"\n'})
+    asked = {"souq.toml": format_toml(town.main.config_with(town.offered)).encode()}
+    before = dict(town.files)
+    town.agreed(hours=4, more=asked)
+    lock = format_lock(model_lock(town.main)).encode()
+    town.files, town.commits = before, town.commits[:-1]
+    town.agreed(hours=4, more=asked | {"model.lock": lock})
+    note = town.repo.cache / "landed" / town.repo.trees(town.head, "contributions")[town.offered.slug]
+    note.parent.mkdir(exist_ok=True)
+    note.write_bytes(b'{"digest":"b3:x","kind":"data"}')
+
+    report = verify(town.repo, town.head)
+
+    assert report.findings == []
+    assert (report.tensors, report.rebuilt) == (1, 1)
+    assert note.read_bytes() != b""
 
 
 def test_a_nightly_is_of_this_history_too(town):
@@ -158,6 +188,18 @@ def test_a_stranger_s_note_and_what_is_no_note_are_not_believed(town):
     note(town, "chen", 5)
 
     assert seen(town) == (1, [])
+
+
+def test_a_note_goes_where_everybody_sees_it(town, tmp_path):
+    key = tmp_path / "key"
+    signing.make_key(key, "w@x")
+    town.repo.set_remote(str(tmp_path / "hub.git"))
+    town.repo.push_all([])
+
+    witness.witness(town.repo, Person("wendy", "w@x", key))
+
+    told = subprocess.run(["git", "for-each-ref"], cwd=tmp_path / "hub.git", capture_output=True, text=True, check=True)
+    assert witness.REFS in told.stdout
 
 
 def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path):

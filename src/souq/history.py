@@ -323,7 +323,6 @@ def signed_release(data: bytes, policy: Policy) -> tuple[Release, str]:
 
 class _Remembered(Record, frozen=True):
     commit: str
-    at: str
     seen: dict[str, str]
     pending: dict[str, str]
 
@@ -334,12 +333,12 @@ def standing(repo: Repo, commit: str) -> Standing:
     The memory is this clone's own and serves its own questions: whoever verifies reads everything again.
     """
     note = repo.cache / "standing.json"
-    known = _Remembered(commit="", at="", seen={}, pending={})
+    known = _Remembered(commit="", seen={}, pending={})
     with suppress(OSError, msgspec.MsgspecError):
         told = msgspec.json.decode(note.read_bytes(), type=_Remembered)
         known = told if repo.contains(commit, told.commit) else known
     with repo.blobs() as blobs:
-        history = History(repo, blobs, Replay(Standing(known.seen, known.pending), known.at))
+        history = History(repo, blobs, Replay(Standing(known.seen, known.pending)))
         if known.commit:
             found = {
                 entry.path: entry.oid for entry in repo.entries(known.commit) if entry.path in (POLICY, "souq.toml")
@@ -350,7 +349,7 @@ def standing(repo: Repo, commit: str) -> Standing:
             history.judge(step)
     left = history.replay.standing
     partial = note.with_suffix(".part")
-    now = _Remembered(commit=commit, at=history.replay.at, seen=dict(left.seen), pending=dict(left.pending))
+    now = _Remembered(commit=commit, seen=dict(left.seen), pending=dict(left.pending))
     partial.write_bytes(msgspec.json.encode(now))
     partial.replace(note)
     return left

@@ -31,8 +31,8 @@ class Landed:
 class Replay:
     """History one landing at a time: `judge` says what is wrong with the next, and remembers what it leaves behind."""
 
-    def __init__(self, standing: Standing = NOTHING, at: str = "") -> None:
-        self.standing, self.at = standing, at
+    def __init__(self, standing: Standing = NOTHING) -> None:
+        self.standing, self.at = standing, ""
 
     def judge(self, landed: Landed) -> list[str]:
         """What should not be there, a line each."""
