@@ -17,17 +17,19 @@ from functools import cache
 
 import msgspec
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from souq import signing
 from souq.governance import CHECKS, Ballot, foundation
+from souq.governance.policy import Emergency, Role, format_policy
 from souq.history import History
 from souq.records import Author, Checked, Contribution, Release, Verdict, Vote, canonical, digest, format_toml
 from souq.repo import Repo
 from souq.snapshot import Offer, Snapshot
 from souq.weights import TensorRef, format_lock, lock_digest
-from tests.voters import NAMES, at, who
+from tests.voters import NAMES, at, of, ruled, who
 
 CONFIG = 'name = "smol"\nlicence = "Apache-2.0"\nbase = "x"\n'
 BASE = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -53,8 +55,8 @@ def public(name: str, which: int = 0) -> str:
 def seal(payload: bytes, name: str, namespace: str, which: int = 0, hashed: str = "sha512") -> bytes:
     """An envelope as signing.sign makes it."""
     space, reserved, kind = namespace.encode(), b"", hashed.encode()
-    told = _text(space, reserved, kind, hashlib.new(hashed, signing._pae(payload)).digest())
-    signature = _text(b"ssh-ed25519", _private(name, which).sign(b"SSHSIG" + told))
+    message = _text(space, reserved, kind, hashlib.new(hashed, signing._pae(payload)).digest())
+    signature = _text(b"ssh-ed25519", _private(name, which).sign(b"SSHSIG" + message))
     blob = b"SSHSIG" + struct.pack(">I", 1) + _text(_blob_of(name, which), space, reserved, kind, signature)
     lines = base64.b64encode(blob).decode()
     body = "\n".join(lines[i : i + 70] for i in range(0, len(lines), 70))
@@ -222,6 +224,21 @@ class Annals:
     def findings(self) -> list[str]:
         """What is wrong with this history, without the commits' names."""
         return [line.partition(": ")[2] for line in self.judged()[1]]
+
+
+@pytest.fixture
+def town(tmp_path):
+    """Under a foundation of four organisations."""
+    return Annals(tmp_path / "town")
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """Under one scope: three yes for anything, and two of security for what is urgent."""
+    urgent = Emergency(requires=(of(2, "security"),), days=3)
+    roles = (Role(name="security", members=NAMES), Role(name="council", members=("dora",), elected_by="core", seats=1))
+    told = ruled(of(3), roles=roles, emergency=urgent, people=enrolled())
+    return Annals(tmp_path / "quick", format_policy(told))
 
 
 def _names(records) -> tuple[str, ...]:

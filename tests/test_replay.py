@@ -10,7 +10,7 @@ import pytest
 from souq.governance import Ballot, Landed, SignedBallot, Standing, replay
 from souq.governance.policy import Emergency, Role
 from souq.governance.replay import Replay
-from tests.voters import DIGEST, NAMES, at, key, key_of, no, of, ran, ruled, vote, work, yes
+from tests.voters import DIGEST, NAMES, at, key_of, no, of, ran, ruled, vote, work, yes
 
 SECURITY = Role(name="security", members=("amira", "adil", "bruno"))
 URGENT = ruled(of(3), roles=(SECURITY,), emergency=Emergency(requires=(of(2, "security"),)))
@@ -231,7 +231,3 @@ def test_a_yes_of_who_was_long_unheard_asks_for_no_more_than_it_gives():
         told = [*yes("amira", "bruno", hours=-6)]
         assert replay([landed(told, policy=policy)], seen) == []
         assert replay([landed([*told, *yes("adil", "anna")], policy=policy)], seen) == []
-
-
-def test_no_two_keys_are_one():
-    assert key(1) != key(2)

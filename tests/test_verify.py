@@ -15,6 +15,7 @@ from souq.pulls import Person
 from souq.records import digest, format_toml
 from souq.verify import Report, verify
 from souq.weights import Delta, Dense, TensorRef, format_delta, format_lock, lock_digest
+from tests import annals
 from tests.annals import BASE, POLICY, Annals, seal
 from tests.voters import at
 
@@ -168,7 +169,7 @@ def test_a_main_that_somebody_else_was_shown_is_named(town):
     note(town, "adil", 4, commit=gone, length="long")
     note(town, "dora", 5, commit=gone, length=3)
 
-    rewritten = f"that is not in this history: it was rewritten, or forked"  # noqa: F541
+    rewritten = "that is not in this history: it was rewritten, or forked"
     assert seen(town) == (0, [
         f"bruno saw main at {gone[:12]} on {at(9)}; {rewritten}",
         f"chen saw main at {town.commits[1][:12]} on {at(9)}; {rewritten}",
@@ -207,7 +208,7 @@ def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path)
     signing.make_key(key, "w@x")
     person = Person("wendy", "w@x", key)
     public = signing.public_key(key)
-    policy = POLICY.replace('name = "dora"\n', f'name = "dora"\norg = "D"\n').replace(town_key("dora"), public)  # noqa: F541
+    policy = POLICY.replace(annals.public("dora"), public)
 
     assert witness.witness(town.repo, person) == town.head
     first = town.repo.refs(witness.REFS)
@@ -230,9 +231,3 @@ def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path)
     assert len(ref.removeprefix(witness.REFS).split("/")[0]) == 16
     assert len(ref.rpartition("/")[2]) == 16
     assert msgspec.json.encode(told)
-
-
-def town_key(name):
-    from tests.annals import public
-
-    return public(name)
