@@ -222,31 +222,33 @@ def change_of(offer: Offer, base: Snapshot) -> Change:
 class Told:
     """The records of one contribution whose signatures hold and which are about exactly it.
 
-    Each names those its signer had seen. One that names what is not here counts for nothing, so whoever withholds a
-    veto loses the votes that were cast in its sight; and whoever invents a record silences only themselves.
+    Each names those its signer had seen. One that names what is not here counts for nothing but a no, so whoever
+    withholds a veto loses the votes that were cast in its sight; and whoever invents a record silences only themselves.
     """
 
     by_kind: Mapping[str, Sequence[Signed]]
     withheld: tuple[Digest, ...] = ()
     idle: tuple[str, ...] = ()  # why other records count for nothing
+    seen: tuple[Digest, ...] = ()  # what the next to sign names
 
     @classmethod
     def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> Told:
         """`records`: envelopes by path, `records/vote-….json`."""
         keys = (*policy.keys, *(offer.amends.keys if offer.amends else ()))  # whom it enrols is asked by the new policy
         author = (offer.contribution.author.key,)
-        told, idle = {kind: list[Signed]() for kind in KINDS}, list[str]()
+        held, idle = {kind: dict[Digest, Signed]() for kind in KINDS}, list[str]()
         for path, data in sorted(records.items()):
             if found := _PATH.fullmatch(path):
                 kind = found[1] or found[2]
                 try:
-                    told[kind].append(_held(data, kind, author if kind == "signoff" else keys, offer))
+                    held[kind][digest(data)] = _held(data, kind, author if kind == "signoff" else keys, offer)
                 except Forged as error:
                     idle.append(f"{path} counts for nothing: {error}")
         here = {digest(data) for data in records.values()}
-        withheld = {name for found in told.values() for signed in found for name in _after(signed)} - here
-        whole = {kind: [s for s in found if not withheld.intersection(_after(s))] for kind, found in told.items()}
-        return cls(whole, tuple(sorted(withheld)), tuple(idle))
+        withheld = {name for found in held.values() for signed in found.values() for name in _after(signed)} - here
+        whole = {kind: [s for s in found.values() if _counts(s, withheld)] for kind, found in held.items()}
+        seen = sorted({name for found in held.values() for name in found})
+        return cls(whole, tuple(sorted(withheld)), tuple(idle), tuple(seen))
 
     @property
     def checked(self) -> list[SignedChecked]:
@@ -327,6 +329,10 @@ def _as(signed: Signed, kind: type[T]) -> T:
         return msgspec.convert(signed.predicate, kind)
     except msgspec.ValidationError as error:
         raise Forged(f"signed, but no {kind.__name__.lower()}: {error}") from error
+
+
+def _counts(signed: Signed, withheld: set[str]) -> bool:
+    return signed.predicate.get("choice") == "reject" or not withheld.intersection(_after(signed))
 
 
 def _after(signed: Signed) -> list[str]:

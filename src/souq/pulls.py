@@ -132,12 +132,9 @@ class PullRequest:
             if name.partition("/")[0] in kinds
         }
 
-    @property
-    def tips(self) -> tuple[Digest, ...]:
-        """The records that no other names yet: who names them now says that they have seen them all."""
-        records = list(self.records.values())
-        named = {name for data in records for name in signing.peek(data).get("after", [])}
-        return tuple(sorted({digest(data) for data in records} - named))
+    def seen(self, main: Snapshot) -> tuple[Digest, ...]:
+        """What the next record about it names: every record that holds, so that none of them can be left out later."""
+        return self.told(read_policy(main.policy_text)).seen
 
     def told(self, policy: Policy) -> Told:
         """Its records whose signatures hold and which are about exactly what is offered now."""
@@ -298,7 +295,7 @@ def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     bring(repo, main, offer, progress)
     verdicts = run(Case(main, pull.head, offer, progress), given=[_signed_off(pull)])
     found = Checked(
-        subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now(), after=pull.tips
+        subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now(), after=pull.seen(main)
     )
     _record(pull, "checked", _signed("checked", offer.slug, offer.digest, msgspec.to_builtins(found), person))
     return found
@@ -343,7 +340,7 @@ def review(
     Raises:
         Refused: something else is offered by now.
     """
-    pull, _ = _open(repo, number)
+    pull, main = _open(repo, number)
     if read is not None and read != pull.offer.digest:
         raise Refused(
             f"#{number} offers {pull.offer.digest} now, which is not what you read",
@@ -351,7 +348,9 @@ def review(
         )
     if choice == "reject" and not reason.strip():
         raise UsageError("a no needs a reason", hint='add --reason "…"')
-    vote = Vote(subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now(), after=pull.tips)
+    vote = Vote(
+        subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now(), after=pull.seen(main)
+    )
     _record(pull, "vote", _signed("vote", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(vote), person))
     return vote
 
@@ -371,7 +370,7 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
             raise UsageError(f"{name!r} is no candidate{nearest(name, election.candidates)}")
     if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint="only electors cast ballots")
-    cast = Ballot(subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=now(), after=pull.tips)
+    cast = Ballot(subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=now(), after=pull.seen(main))
     _record(pull, "ballot", _signed("ballot", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(cast), person))
     return cast
 
@@ -459,7 +458,7 @@ def _landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progre
     elif offer.moves(main) is not None:  # something was taken from the set: what is left says what it builds to
         bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
         files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
-    landing = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now(), "after": list(pull.tips)}
+    landing = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now(), "after": list(pull.seen(main))}
     signed = _signed("merge", offer.slug, offer.digest, landing, person)
     files[f"{offer.home}{RECORDS}merge.json"] = signed
     message = f"Merge #{pull.number}: {offer.contribution.title}\n"

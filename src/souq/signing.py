@@ -272,7 +272,7 @@ def _read(payload: bytes, key: str) -> Signed:
         plain = canonical(told) == payload
     except (Hostile, ValueError, KeyError, TypeError) as error:
         raise Forged(f"signed, but not a statement souq knows: {error}") from error
-    if not plain or told["_type"] != STATEMENT_TYPE or not is_digest(found.subject):
+    if not plain or told.get("_type") != STATEMENT_TYPE or not is_digest(found.subject):
         raise Forged("signed, but not in the one spelling souq writes")
     return found
 

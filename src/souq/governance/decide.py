@@ -10,13 +10,15 @@ counts once, however many keys they hold, by their last word; a yes never turns 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from souq.governance.elect import Elected, Election, SignedBallot, elect
-from souq.governance.policy import POLICY, Needs, Policy, Scope, Who, most, wanted_of, with_members
+from souq.governance.policy import POLICY, Needs, Policy, Scope, Who, at_once, most, wanted_of, with_members
 from souq.records import Checked, Decision, Digest, Vote
 
 SKEW = 600.0  # seconds by which two honest clocks may differ
@@ -129,7 +131,7 @@ def _ordinary(
 
 def _unchecked(scope: Scope) -> Scope:
     """The scope without its checks: machines answer to the policy in force."""
-    return Scope(**{key: getattr(scope, key) for key in scope.__struct_fields__ if key != "checks"})
+    return replace(scope, checks=())
 
 
 def resigning(policy: Policy, change: Change, now: str) -> str | None:
@@ -154,6 +156,7 @@ class Said:
     who: Who
     vote: Vote
     since: float
+    first: float  # when they were heard at all
 
 
 class _Asked:
@@ -192,19 +195,18 @@ class _Asked:
             if who is not None and at is not None:
                 yield who, at
         for said in self.said.values():
-            yield said.who, said.since
+            yield said.who, said.first
 
-    def active(self, role: str, *, without: Who | None = None) -> int:
-        """How many members a share is a share of: those heard lately, and those who speak now."""
+    def active(self, role: str, speaking: Iterable[str]) -> list[Who]:
+        """Whom a share is a share of: members heard lately, and those who speak now."""
         told = self._policy.role_of(role)
-        left = [name for name in told.members if without is None or name != without.name]
-        return sum(self._is_active(name, told.inactive_days) for name in left)
+        return [self._policy.who(name) for name in told.members if self._is_active(name, told.inactive_days, speaking)]
 
-    def _is_active(self, name: str, days: int) -> bool:
+    def _is_active(self, name: str, days: int, speaking: Iterable[str]) -> bool:
         if not self._policy.who(name).valid(self.now):
             return False
         heard = seconds(self.standing.seen.get(name, self.now)) or self.at
-        return not days or name in self.said or self.at - heard < days * 86_400
+        return not days or name in speaking or self.at - heard < days * 86_400
 
 
 def _heard(policy: Policy, key: str, at: str, now: str) -> Who | None:
@@ -222,9 +224,9 @@ def _latest(policy: Policy, change: Change, votes: Sequence[SignedVote], now: st
         vote = signed.vote
         if vote.subject != change.digest or (who := _heard(policy, signed.key, vote.at, now)) is None:
             continue
-        before = said.get(who.name)
-        since = before.since if before and before.vote.choice == vote.choice else seconds(vote.at) or 0.0
-        said[who.name] = Said(who, vote, since)
+        before, then = said.get(who.name), seconds(vote.at) or 0.0
+        since = before.since if before and before.vote.choice == vote.choice else then
+        said[who.name] = Said(who, vote, since, before.first if before else then)
     return said
 
 
@@ -255,9 +257,9 @@ def _machines(scope: Scope, asked: _Asked) -> tuple[int, list[str]]:
             for verdict in each.checked.verdicts
             if verdict.check == name
         ]
-        refused = next((verdict for verdict in found if verdict.outcome == "refuse"), None)
+        refused = min((verdict.because for verdict in found if verdict.outcome == "refuse"), default=None)
         if refused is not None:
-            missing.append(f"check `{name}` refuses: {refused.because}")
+            missing.append(f"check `{name}` refuses: {refused}")
         elif not found:
             missing.append(f"check `{name}` has not been run by an enrolled person other than the author")
         more = max(more, int(any(verdict.outcome == "needs-eyes" for verdict in found)))
@@ -276,7 +278,7 @@ def _objections(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
     no = [said for name, said in sorted(asked.said.items()) if said.vote.choice == "reject"]
     if scope.majority:
         against = sum(said.who.name in members for said in no)
-        if against and against >= len(_yes(policy, scope, asked, members)):
+        if against and against >= len(_yes(scope, asked, members)):
             yield f"more approvals than the {against} against {scope.name}"
         return
     if scope.veto is None:
@@ -308,22 +310,26 @@ def _hours(left: float) -> str:
     return f"{max(1, round(left / 3600))} h"
 
 
-def _yes(policy: Policy, scope: Scope, asked: _Asked, members: set[str] | tuple[str, ...]) -> list[Who]:
+def _yes(scope: Scope, asked: _Asked, members: set[str] | tuple[str, ...]) -> list[Who]:
     """Members who have said yes for long enough, and may."""
     return [
         said.who
         for name, said in sorted(asked.said.items())
         if said.vote.choice == "approve"
         and name in members
-        and said.since <= asked.at - scope.cooloff_h * 3600 + (0 if scope.cooloff_h else SKEW)
+        and (not scope.cooloff_h or said.since <= asked.at - scope.cooloff_h * 3600)
         and (scope.author_may_vote or not asked.is_author(said.who))
     ]
 
 
 def _quorum(policy: Policy, scope: Scope, needs: Needs, asked: _Asked, more: int) -> tuple[str, bool]:
-    counted, idle = _capped(_yes(policy, scope, asked, policy.members(needs.role)), scope.max_per_org)
-    silent = None if scope.author_may_vote else asked.author  # who may not vote is not in what a share is of
-    wanted = wanted_of(needs, asked.active(needs.role, without=silent))
+    yes = _yes(scope, asked, policy.members(needs.role))
+    counted, idle = _capped(yes, scope.max_per_org)
+    # A share is of what can count: not of who may not vote or is over the cap, nor of a yes too young to. Otherwise
+    # the yes of a member long unheard would ask for one more and be none.
+    speaking = {who.name for who in yes} | {name for name, said in asked.said.items() if said.vote.choice == "reject"}
+    able = [who for who in asked.active(needs.role, speaking) if scope.author_may_vote or not asked.is_author(who)]
+    wanted = wanted_of(needs, at_once(able, scope.max_per_org))
     wanted = min(wanted + more, most(policy, scope, needs.role)) if more else wanted
     have = ", ".join(_named(who) for who in counted) or "nobody"
     if len(counted) >= wanted:
@@ -358,7 +364,7 @@ def _capped(yes: Sequence[Who], cap: int) -> tuple[list[Who], list[Who]]:
 
 def _sides(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
     members = {name for needs in scope.requires for name in policy.members(needs.role)}
-    sides = {who.side for who in _yes(policy, scope, asked, members)}
+    sides = {who.side for who in _yes(scope, asked, members)}
     if asked.author is not None and asked.author.name in members:  # offering it is standing behind it
         sides.add(asked.author.side)
     if len(sides) < scope.min_orgs:
@@ -374,7 +380,7 @@ def _silence(policy: Policy, scope: Scope, asked: _Asked) -> bool:
     if any(said.vote.choice == "reject" and name in members for name, said in asked.said.items()):
         return False
     side = asked.author.side if asked.author is not None else None
-    return sum(who.side != side for who in _yes(policy, scope, asked, members)) >= scope.lazy.n
+    return sum(who.side != side for who in _yes(scope, asked, members)) >= scope.lazy.n
 
 
 # -- elections ---------------------------------------------------------------------------------------------------------

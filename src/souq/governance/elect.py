@@ -8,10 +8,10 @@ an organisation that has its seats gets no more (PEP 13 holds its council to two
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from souq.governance.policy import Policy
+from souq.governance.policy import Policy, Who
 from souq.records import Digest, Record
 
 
@@ -54,9 +54,9 @@ def elect(
     digest: Digest,
     ballots: Sequence[SignedBallot],
     now: str,
-    active: Callable[[str], int],
+    active: Callable[[str, Iterable[str]], Sequence[Who]],
 ) -> Elected:
-    """Count the ballots for one election; `active` tells how many electors of a role there are."""
+    """Count the ballots for one election; `active` tells the electors of a role, whoever casts one among them."""
     names = [role.name for role in policy.role]
     role = policy.role_of(election.role) if election.role in names else None
     if role is None or not role.elected_by:
@@ -74,7 +74,7 @@ def elect(
         if in_time and who is not None and who.name in policy.members(role.elected_by):
             cast[who.name] = signed.ballot
     electors, sides = policy.members(role.elected_by), {policy.who(name).side for name in cast}
-    needed = active(role.elected_by) // 2 + 1
+    needed = len(active(role.elected_by, cast)) // 2 + 1
     if len(cast) < needed:
         return Elected(missing=(f"{needed - len(cast)} more ballots of `{role.elected_by}`",))
     if len(sides) < min(2, len({policy.who(name).side for name in electors})):

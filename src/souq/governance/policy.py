@@ -15,6 +15,8 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from souq.errors import UsageError, nearest
 from souq.records import Record, format_toml, parse_toml
 from souq.signing import normal_key
@@ -22,7 +24,7 @@ from souq.signing import normal_key
 FOREVER = "9999"
 POLICY = "GOVERNANCE.toml"
 _SHARE = re.compile(r"(\d{1,3})/([1-9]\d{0,2})")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?", re.ASCII)  # dates are compared as text
 
 
 class Key(Record, frozen=True, forbid_unknown_fields=True):
@@ -177,10 +179,14 @@ class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
         return self.emergency is not None or any(role.inactive_days for role in self.role)
 
 
+def dated(key: str | Key) -> Key:
+    return key if isinstance(key, Key) else Key(key=key)
+
+
 @lru_cache(maxsize=64)
 def _holders(policy: Policy) -> dict[str, tuple[Who, Key]]:
     """Key, in its one spelling, -> whose it is and its own dates."""
-    told = [(who, key if isinstance(key, Key) else Key(key=key)) for who in policy.person for key in who.keys]
+    told = [(who, dated(key)) for who in policy.person for key in who.keys]
     return {normal_key(key.key): (who, key) for who, key in told}
 
 
@@ -203,15 +209,8 @@ def _read_policy(text: str) -> Policy:
 
 def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:
     """The same policy with other people in one role."""
-    told = tuple(_with(found, members) if found.name == role else found for found in policy.role)
-    return Policy(person=policy.person, role=told, scope=policy.scope, org=policy.org, emergency=policy.emergency)
-
-
-def _with(role: Role, members: Sequence[str]) -> Role:
-    return Role(
-        name=role.name, members=tuple(members), max_per_org=role.max_per_org, inactive_days=role.inactive_days,
-        elected_by=role.elected_by, seats=role.seats,
-    )  # fmt: skip
+    told = tuple(replace(found, members=tuple(members)) if found.name == role else found for found in policy.role)
+    return replace(policy, role=told)
 
 
 def format_policy(policy: Policy) -> str:
@@ -247,9 +246,9 @@ def _person_problems(policy: Policy, who: Who) -> Iterator[str]:
         yield f"{who.name} is of {who.org!r}, which is no [[org]]{nearest(who.org, orgs)}"
     if not who.name or not who.keys:
         yield f"{who.name or 'somebody'} has no name or no key"
-    for key in who.keys:
-        dates = key if isinstance(key, Key) else Key(key=key)
-        for date in (who.valid_from, who.valid_until, dates.valid_from, dates.valid_until):
+    dates: list[Who | Key] = [who, *map(dated, who.keys)]
+    for held in dates:
+        for date in (held.valid_from, held.valid_until):
             if date and not _DATE.fullmatch(date):
                 yield f"{date!r} of {who.name} is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"
 
@@ -276,11 +275,11 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
             yield f"scope {scope.name!r} asks for role {role!r}, which is not there{nearest(role, roles)}"
             return
     for needs in scope.requires:
-        if bool(needs.n) == bool(needs.share) or (needs.share and share_of(needs) is None):
+        if bool(needs.n) == bool(needs.share) or needs.n < 0 or (needs.share and share_of(needs) is None):
             yield f'scope {scope.name!r} asks `{needs.role}` for n = 2, or share = "2/3"'
             return
-        wanted = wanted_of(needs, len(policy.members(needs.role)))
-        if not 0 < wanted <= (can := most(policy, scope, needs.role)):
+        can = most(policy, scope, needs.role)
+        if (wanted := wanted_of(needs, can)) > can:
             yield f"scope {scope.name!r} asks for {wanted} of {needs.role!r}; at most {can} can ever vote"
     sides = {policy.who(name).side for needs in scope.requires for name in policy.members(needs.role)}
     if scope.min_orgs > len(sides):
@@ -309,9 +308,13 @@ def wanted_of(needs: Needs, active: int) -> int:
 
 def most(policy: Policy, scope: Scope, role: str) -> int:
     """How many of a role can count at once, under the cap."""
-    sides = [policy.who(name).side for name in policy.members(role)]
-    cap = scope.max_per_org or len(sides)
-    return sum(min(sides.count(side), cap) for side in set(sides))
+    return at_once([policy.who(name) for name in policy.members(role)], scope.max_per_org)
+
+
+def at_once(people: Sequence[Who], cap: int) -> int:
+    """How many of these can count, where no organisation has more than `cap`; 0: no cap."""
+    sides = [who.side for who in people]
+    return sum(min(sides.count(side), cap or len(sides)) for side in set(sides))
 
 
 @lru_cache(maxsize=1 << 16)

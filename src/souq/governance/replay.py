@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from souq.errors import SouqError
-from souq.governance.decide import NOTHING, SKEW, URGENT, Change, SignedChecked, SignedVote, Standing, decide, seconds
+from souq.governance.decide import NOTHING, SKEW, Change, SignedChecked, SignedVote, Standing, decide, seconds
 from souq.governance.policy import Policy
 from souq.records import Decision
 
@@ -36,10 +36,11 @@ class Replay:
 
     def judge(self, landed: Landed) -> list[str]:
         """What should not be there, a line each."""
-        if seconds(landed.at) is None:
+        then, before = seconds(landed.at), seconds(self.at)
+        if then is None:
             return [f"{landed.name} has no signed merge record"]
         wrong = []
-        if (seconds(self.at) or 0.0) > (seconds(landed.at) or 0.0) + SKEW:
+        if before is not None and before > then + SKEW:
             wrong.append(f"{landed.name} is dated {landed.at}, before what landed before it ({self.at})")
         try:
             said = decide(
@@ -47,10 +48,10 @@ class Replay:
             )
         except SouqError as error:
             return [*wrong, f"{landed.name}: {error}"]
-        self._remember(landed, said)
+        self._remember(landed, said, then)
         return wrong + [f"{landed.name} landed without {line}" for line in said.missing]
 
-    def _remember(self, landed: Landed, said: Decision) -> None:
+    def _remember(self, landed: Landed, said: Decision, then: float) -> None:
         self.at = max(self.at, landed.at)
         if not landed.policy.remembers:
             return
@@ -66,14 +67,10 @@ class Replay:
         pending = dict(self.standing.pending)
         if landed.change.kind in ("ratify", "restore"):
             pending.pop(landed.change.of, None)
-        if said.emergency and landed.change.kind in URGENT and landed.policy.emergency is not None:
-            pending[landed.name] = _later(landed.at, landed.policy.emergency.days)
+        if said.emergency and (clause := landed.policy.emergency):
+            lapses = datetime.fromtimestamp(then + clause.days * 86_400, UTC)
+            pending[landed.name] = lapses.strftime("%Y-%m-%dT%H:%M:%SZ")
         self.standing = Standing(seen, pending)
-
-
-def _later(at: str, days: int) -> str:
-    then = datetime.fromtimestamp((seconds(at) or 0.0) + days * 86_400, UTC)
-    return then.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def replay(landings: Iterable[Landed], standing: Standing = NOTHING) -> list[str]:

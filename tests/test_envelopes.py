@@ -1,0 +1,217 @@
+"""What may stand in an envelope: one spelling, one signer, one namespace; everything else is turned away in words."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+
+import pytest
+
+from souq import signing
+from souq.errors import Forged
+from souq.records import canonical
+from tests.annals import public, seal
+
+SPACE, DIGEST = "souq.vote.v1", "b3:" + "7" * 64
+
+
+SAID = signing.statement("urn:souq:vote:1", "contributions/0001-x", DIGEST, {"choice": "approve"})
+KEYS = [public("bruno"), f"{public('amira')} amira@home"]
+
+
+def opened(data, *, keys=KEYS, namespace=SPACE):
+    return signing.verify(data, keys=keys, namespace=namespace)
+
+
+def refused(data, **more):
+    with pytest.raises(Forged) as caught:
+        opened(data, **more)
+    return str(caught.value)
+
+
+def armour_of(data) -> bytes:
+    return base64.b64decode(json.loads(data)["signatures"][0]["sig"])
+
+
+def with_armour(data, *armours: bytes) -> bytes:
+    told = json.loads(data)
+    told["signatures"] = [{"keyid": "", "sig": base64.b64encode(armour).decode()} for armour in armours]
+    return json.dumps(told).encode()
+
+
+GOOD = seal(SAID, "amira", SPACE)
+ARMOUR = armour_of(GOOD)
+STRANGER = armour_of(seal(SAID, "mallory", SPACE))
+
+
+@pytest.mark.parametrize("hashed", ["sha512", "sha256"])
+def test_what_ssh_signs_is_read(hashed):
+    told = opened(seal(SAID, "amira", SPACE, hashed=hashed))
+
+    assert told == signing.Signed(
+        "urn:souq:vote:1", "contributions/0001-x", DIGEST, {"choice": "approve"}, public("amira")
+    )
+
+
+def test_ssh_keygen_reads_what_these_tests_sign(tmp_path):
+    (tmp_path / "sig").write_bytes(ARMOUR)
+    (tmp_path / "allowed").write_text(f"amira {public('amira')}\n")
+    words = ["-Y", "verify", "-f", tmp_path / "allowed", "-I", "amira", "-n", SPACE, "-s", tmp_path / "sig"]
+    told = b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(SAID), SAID)
+
+    assert subprocess.run(["ssh-keygen", *words], input=told, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", [["ecdsa"], ["rsa", "-b", "2048"]])
+def test_other_kinds_of_keys_are_read_by_ssh_keygen(tmp_path, kind):
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", *kind, "-N", "", "-f", key], check=True)
+    sealed = canonical(signing.sign(SAID, key, namespace=SPACE))
+    mine = signing.public_key(key)
+
+    assert opened(sealed, keys=[mine]).key == mine
+    told = json.loads(sealed)
+    told["payload"] = base64.b64encode(SAID.replace(b"approve", b"decline")).decode()
+    assert refused(json.dumps(told).encode(), keys=[mine]) == "its signature does not hold"
+    assert refused(sealed, keys=[mine], namespace="souq.merge.v1") == "signed as another kind of record"
+
+
+def test_why_a_signature_is_none_is_told():
+    """And of several, the one that nearly held says most; one that holds is enough."""
+    changed = json.loads(GOOD)
+    changed["payload"] = base64.b64encode(SAID.replace(b"approve", b"decline")).decode()
+    version = base64.b64decode(b"".join(ARMOUR.splitlines()[1:-1]))
+    newer = b"SSHSIG" + b"\0\0\0\2" + version[10:]
+    newer = b"-----BEGIN SSH SIGNATURE-----\n" + base64.b64encode(newer) + b"\n-----END SSH SIGNATURE-----\n"
+    stranger, other = "not signed by anybody who is known here", "signed as another kind of record"
+
+    assert refused(json.dumps(changed).encode()) == "its signature does not hold"
+    assert refused(GOOD, namespace="souq.merge.v1") == other
+    assert refused(GOOD, keys=[public("chen")]) == stranger
+    assert refused(with_armour(GOOD, newer)) == "signed by a tool of another version"
+    assert refused(with_armour(GOOD, STRANGER, newer)) == "signed by a tool of another version"
+    assert refused(with_armour(GOOD, STRANGER, ARMOUR), namespace="souq.merge.v1") == other
+    assert opened(with_armour(GOOD, STRANGER, newer, ARMOUR)).key == public("amira")
+    with pytest.raises(Forged) as caught:
+        opened(GOOD, keys=[])
+    assert caught.value.hint == "who signed it must stand in GOVERNANCE.toml"
+
+
+def _respelled():
+    lines = ARMOUR.splitlines(keepends=True)
+    body = b"".join(line.strip() for line in lines[1:-1])
+    raw = base64.b64decode(body)
+    yield "before", b"x\n" + ARMOUR
+    yield "behind", ARMOUR + b"x"
+    yield "two line feeds", ARMOUR + b"\n"
+    yield "a blank inside", lines[0] + b" " + b"".join(lines[1:])
+    yield "more bytes", lines[0] + base64.b64encode(raw + b"x") + b"\n" + lines[-1]
+    yield "fewer bytes", lines[0] + base64.b64encode(raw[:-1]) + b"\n" + lines[-1]
+    yield "no base64", lines[0] + body[:-1] + b"\n" + lines[-1]
+    yield "odd base64", lines[0] + body[:-2] + b"\n" + lines[-1]
+    yield "another hash", armour_of(seal(SAID, "amira", SPACE, hashed="sha384"))
+    yield "nothing", b""
+    yield "a flipped bit", lines[0] + base64.b64encode(raw[:-1] + bytes([raw[-1] ^ 1])) + b"\n" + lines[-1]
+
+
+@pytest.mark.parametrize(("what", "armour"), list(_respelled()), ids=lambda x: x if isinstance(x, str) else "")
+def test_a_signature_has_one_spelling(what, armour):
+    assert refused(with_armour(GOOD, armour)) == "its signature does not hold"
+
+
+def test_a_signature_may_be_wrapped_anywhere():
+    lines = ARMOUR.splitlines()
+    assert opened(with_armour(GOOD, b"\n".join([lines[0], b"".join(lines[1:-1]), lines[-1]])))
+
+
+# -- envelopes ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_envelope_is_small_and_holds_some_signatures():
+    limit = signing.MAX_ENVELOPE
+    assert refused(b" " * (limit + 1)) == "an envelope of 1,048,577 bytes; the most is 1,048,576"
+    assert refused(b" " * limit).startswith("not an envelope: ")
+    odd = "not an envelope of an in-toto statement with signatures"
+    assert refused(with_armour(GOOD)) == odd
+    assert refused(with_armour(GOOD, *[STRANGER] * 17)) == odd
+    assert opened(with_armour(GOOD, *[STRANGER] * 15, ARMOUR))
+    assert opened(with_armour(GOOD, ARMOUR))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"payloadType": "text/plain"}, "not an envelope of an in-toto statement with signatures"),
+        ({"payload": "%%%"}, "not an envelope: "),
+        ({"payload": 3}, "not an envelope: "),
+        ({"signatures": None}, "not an envelope: "),
+        ({"signatures": [{"keyid": "", "sig": "%%"}]}, "its signature does not hold"),
+        (
+            {"signatures": [{"keyid": "", "sig": base64.b64encode(ARMOUR).decode() + "\n"}]},
+            "its signature does not hold",
+        ),
+    ],
+)
+def test_what_is_no_envelope_is_turned_away(change, why):
+    assert refused(json.dumps(json.loads(GOOD) | change).encode()).startswith(why)
+
+
+def test_json_that_could_be_read_two_ways_is_none():
+    assert refused(GOOD.replace(b'{"payload"', b'{"payload":"","payload"')).startswith(
+        "not an envelope: a key stands twice"
+    )
+    assert refused(b"\xff").startswith("not an envelope: ")
+    assert refused(b"[]").startswith("not an envelope: ")
+
+
+# -- statements --------------------------------------------------------------------------------------------------------
+
+
+def signed(payload: bytes) -> bytes:
+    return seal(payload, "amira", SPACE)
+
+
+TOLD = json.loads(SAID)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        SAID.replace(b":", b": ", 1),
+        canonical(TOLD | {"_type": "https://in-toto.io/Statement/v0.1"}),
+        canonical(TOLD | {"subject": [{"name": "x", "digest": {"blake3": "7" * 63}}]}),
+        canonical(TOLD | {"subject": [{"name": "x", "digest": {"blake3": "G" * 64}}]}),
+    ],
+)
+def test_a_statement_has_one_spelling(payload):
+    assert refused(signed(payload)) == "signed, but not in the one spelling souq writes"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[]", b"3", b"{", SAID.replace(b'"approve"', b'"approve","choice":"reject"'),
+        canonical({k: v for k, v in TOLD.items() if k != "predicateType"}),
+        canonical(TOLD | {"subject": []}),
+        canonical(TOLD | {"subject": TOLD["subject"] * 2}),
+        canonical(TOLD | {"subject": [{"name": "x", "digest": {"sha256": "7" * 64}}]}),
+        canonical(TOLD | {"subject": [{"digest": {"blake3": "7" * 64}}]}),
+        canonical(TOLD | {"subject": [{"name": "x", "digest": {"blake3": 7}}]}),
+        canonical(TOLD | {"predicate": 3}),
+        canonical(TOLD | {"predicate": {"reason": "\x1b[2J"}}),
+        canonical({"_type": signing.STATEMENT_TYPE}),
+    ],
+)  # fmt: skip
+def test_what_is_no_statement_is_turned_away(payload):
+    assert refused(signed(payload)).startswith("signed, but not a statement souq knows: ")
+
+
+def test_where_a_control_character_was_is_said():
+    assert "a statement: a control character (U+001B)" in refused(
+        signed(canonical(TOLD | {"predicate": {"a": "\x1b"}}))
+    )
+
+
+def test_a_statement_without_its_type_is_none():
+    assert refused(signed(canonical({k: v for k, v in TOLD.items() if k != "_type"})))

@@ -1,0 +1,96 @@
+"""What is a public key, in which one spelling, and what one is told who has none."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from souq import signing
+from souq.errors import Missing, NotFound, UsageError
+from tests.annals import public
+
+SPACE, DIGEST = "souq.vote.v1", "b3:" + "7" * 64
+
+
+SPACE = "souq.vote.v1"
+
+
+def test_what_is_no_key_says_what_to_paste():
+    line = public("amira")
+    for text, said, hint in [
+        ("", "not an ssh public key: ''", "paste the one line of your .pub file"),
+        ("x" * 99, f"not an ssh public key: {'x' * 60!r}", "paste the one line of your .pub file"),
+        (
+            f"no-pty {line}", f"not a plain ssh public key: {f'no-pty {line}'[:60]!r}",
+            "options before the key mean nothing here: leave them out, the key's dates go into GOVERNANCE.toml",
+        ),
+    ]:  # fmt: skip
+        with pytest.raises(UsageError) as caught:
+            signing.normal_key(text)
+        assert (str(caught.value), caught.value.hint) == (said, hint)
+
+
+@pytest.mark.parametrize("word", ["ecdsa-sha2-nistp256", "sk-ssh-ed25519@openssh.com", "ssh-rsa"])
+def test_keys_of_every_kind_have_one_spelling(word):
+    raw = base64.b64encode(len(word).to_bytes(4, "big") + word.encode() + b"rest").decode()
+
+    assert signing.normal_key(f"{word} {raw} me") == f"{word} {raw}"
+    with pytest.raises(UsageError):
+        signing.normal_key(f"dss-{word} {raw}")
+    with pytest.raises(UsageError):
+        signing.normal_key(f"{word}x {raw}")
+
+
+def test_a_key_is_no_longer_than_keys_are():
+    word, room = "ssh-rsa", signing.MAX_KEY - len("ssh-rsa ")
+    raw = base64.b64encode((len(word).to_bytes(4, "big") + word.encode()).ljust(room * 3 // 4, b"x")).decode()
+
+    assert len(f"{word} {raw}") == signing.MAX_KEY
+    assert signing.normal_key(f"{word} {raw}")
+    with pytest.raises(UsageError):
+        signing.normal_key(f"{word} {raw} ")
+
+
+def test_base64_of_a_key_is_strict():
+    word, raw = public("amira").split()
+
+    with pytest.raises(UsageError):
+        signing.normal_key(f"{word} {raw[:20]}!{raw[20:]}")
+
+
+def test_a_key_that_cannot_sign_or_be_made_says_why(tmp_path):
+    (tmp_path / "key").write_text("no key")
+    with pytest.raises(UsageError) as caught:
+        signing.sign(b"{}", tmp_path / "key", namespace=SPACE)
+    assert str(caught.value).startswith(f"cannot sign with {tmp_path / 'key'}: ")
+    assert caught.value.hint == "is it your private ssh key?"
+    with pytest.raises(UsageError) as caught:
+        signing.make_key(tmp_path / "no" / "key", "x")
+    assert str(caught.value).startswith(f"cannot make {tmp_path / 'no' / 'key'}: ")
+    assert caught.value.hint == "name another file"
+
+
+def test_a_public_key_is_beside_its_private_one_or_in_it(tmp_path):
+    key = tmp_path / "key"
+    signing.make_key(key, "amira@home")
+    beside = signing.public_key(key)
+
+    assert key.with_name("key.pub").read_text().split()[2] == "amira@home"
+    key.with_name("key.pub").unlink()
+    assert signing.public_key(key) == beside
+
+    with pytest.raises(NotFound) as caught:
+        signing.public_key(tmp_path / "none")
+    assert str(caught.value) == f"no public key {tmp_path / 'none.pub'}"
+    assert caught.value.hint == f"run `ssh-keygen -y -f {tmp_path / 'none'} > {tmp_path / 'none.pub'}`"
+
+
+def test_without_ssh_keygen_one_is_told_how_to_have_it(monkeypatch):
+
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Missing) as caught:
+        signing.make_key(Path("x"), "x")
+    assert str(caught.value) == "ssh-keygen is not installed"
+    assert caught.value.hint == "for example `apt-get install openssh-client`"

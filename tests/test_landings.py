@@ -1,0 +1,192 @@
+"""What each kind of landing may do to main, beside bringing what was offered."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from souq import signing
+from souq.errors import Forged
+from souq.governance import Election, read_policy
+from souq.governance.policy import format_policy, with_members
+from souq.history import signed_release
+from souq.records import format_toml
+from souq.weights import Delta, Dense, TensorRef, format_delta, lock_digest
+from tests.annals import BASE, CONFIG, POLICY, enrolled, public, seal
+from tests.voters import at, of, ruled
+
+THREE = ("amira", "bruno", "chen")
+
+
+def test_an_amendment_counts_from_the_next_step_on(quick):
+    calmer = format_policy(ruled(of(1), people=enrolled()))
+    quick.open("governance", "chen", {"GOVERNANCE.toml": calmer.encode()})
+    quick.agreed("amira", "bruno", "dora")
+    quick.open()
+    quick.agreed("dora", hours=3)
+
+    assert quick.findings() == []
+
+
+def test_a_policy_does_not_judge_the_step_it_comes_with(quick):
+    easy = format_policy(ruled(of(1), people=enrolled()))
+    quick.open("governance", "chen", {"GOVERNANCE.toml": easy.encode()})
+    quick.agreed("amira")
+
+    assert quick.findings() == ["0001-x landed without 2 more approvals from `core` for work (have amira of Atlas)"]
+
+
+def test_a_policy_that_cannot_work_does_not_land(quick):
+    quick.open("governance", "chen", {"GOVERNANCE.toml": b"x = 1"})
+    quick.agreed(*THREE)
+
+    assert quick.findings()[0].startswith("GOVERNANCE.toml: unknown key 'x'")
+
+
+def test_an_election_lands_with_the_policy_its_ballots_make(quick):
+    policy = quick.main.policy_text
+    told = Election(role="council", candidates=("amira", "bruno"), closes=at(2))
+    right = format_policy(with_members(read_policy(policy), "council", ["bruno"])).encode()
+    wrong = format_policy(with_members(read_policy(policy), "council", ["amira"])).encode()
+    for n, (after, line) in enumerate([
+        ({"GOVERNANCE.toml": right}, None), ({"GOVERNANCE.toml": wrong}, "0002-x landed without GOVERNANCE.toml as the ballots make it: bruno"),
+    ], 1):  # fmt: skip
+        quick.open("election", "amira", {"election.toml": format_toml(told).encode()}, title=str(n))
+        ballots = [quick.ballot(name, "bruno") for name in ("amira", "bruno", "chen", "dora")]
+        quick.land(*ballots, hours=2 + n, more=after)
+        assert quick.findings() == ([line] if line else [])
+    quick.open("election", "amira", {"election.toml": format_toml(told).encode()}, title="3")
+    quick.land(hours=6)
+    assert quick.findings()[-1] == "GOVERNANCE.toml does not say who was elected"
+
+
+def test_an_amendment_is_not_what_an_election_may_bring(town):
+    town.open()
+    town.agreed(more={"GOVERNANCE.toml": POLICY.replace("730", "731").encode()})
+
+    assert town.findings() == ["changes GOVERNANCE.toml, which 0001-x did not offer"]
+
+
+# -- releases ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_of_a_commit_of_this_history_and_names_what_it_stands_on(town):
+    lines = []
+    for n, (told, line) in enumerate([
+        ({}, None),
+        ({"version": "v9"}, "release v2 calls itself v9"),
+        ({"commit": "0" * 40}, "release v3 is of a commit that is not in this history"),
+        ({"recipe": msgspec.structs.replace(town.main.recipe(), method="mean")}, "release v4 does not name the recipe it stands on"),
+        ({"model": "b3:" + "5" * 64}, "release v5 names another model than model.lock does"),
+        ({"commit": town.commits[0]}, None),
+    ], 1):  # fmt: skip
+        town.open("release", "mallory", town.release(**{"version": f"v{n}"} | told), of=f"v{n}")
+        town.agreed("amira", "bruno", hours=n)
+        lines += [line] if line else []
+    history, wrong = town.judged()
+    assert history.releases == 6
+    assert [each.partition(": ")[2] for each in wrong] == lines
+
+
+def test_a_release_is_signed_by_somebody_enrolled_about_its_own_digest(town):
+    policy = read_policy(POLICY)
+    data = town.release()["release/release.json"]
+
+    release, signer = signed_release(data, policy)
+    assert (release.version, signer) == ("v1", public("amira"))
+    town.open("release", "mallory", town.release(name="mallory"), of="v1")
+    town.agreed()
+    assert town.findings() == ["not signed by anybody who is known here"]
+    other = signing.statement("urn:souq:release:1", "x", "b3:" + "1" * 64, msgspec.to_builtins(release))
+    with pytest.raises(Forged, match="the record of release v1 is about something else"):
+        signed_release(seal(other, "amira", "souq.release.v1"), policy)
+    with pytest.raises(Forged, match="signed, but no release: "):
+        signed_release(seal(signing.statement("x", "x", "b3:" + "1" * 64, {}), "amira", "souq.release.v1"), policy)
+
+
+# -- taking back -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_taken_back_is_taken_whole_and_comes_back_as_it_was(quick):
+    quick.open(title="first")
+    quick.agreed(*THREE)
+    quick.open("revert", "chen", of="0001-x")
+    quick.agreed("amira", "bruno", "dora", hours=3)
+    quick.open("restore", "chen", of="0002-x")
+    quick.agreed("amira", "bruno", "dora", hours=5)
+
+    history, wrong = quick.judged()
+    assert wrong == []
+    assert [(slug, told is None) for slug, told in history.log] == [
+        ("0001-x", False), ("0002-x", False), ("0001-x", True), ("0003-x", False), ("0001-x", False),
+    ]  # fmt: skip
+    assert list(history._landed_at(quick.commits[2])) == ["0002-x"]
+    assert list(history._landed_at(quick.commits[3])) == ["0001-x", "0002-x", "0003-x"]
+
+
+def test_what_is_left_behind_is_named(quick):
+    quick.open()
+    quick.agreed(*THREE)
+    kept = quick.files["contributions/0001-x/data/rows.jsonl"]
+    quick.open("revert", "chen", of="0001-x")
+    quick.agreed("amira", "bruno", "dora", hours=3, more={"contributions/0001-x/data/rows.jsonl": kept})
+
+    assert quick.findings() == ["leaves contributions/0001-x/data/rows.jsonl, which 0002-x takes back"]
+
+
+def test_only_what_is_there_is_taken_back(quick):
+    quick.open("revert", "chen", of="0009-x")
+    quick.agreed("amira", "bruno", "dora")
+
+    quick.open()
+    quick.agreed(*THREE, hours=3)
+
+    assert quick.findings() == ["0009-x is no contribution of weights or data here, so it cannot be taken back"]
+
+
+def test_an_emergency_lapses_and_may_be_undone_by_anybody(quick):
+    quick.open()
+    quick.agreed(*THREE)
+    quick.open("revert", "chen", of="0001-x")
+    quick.agreed("amira", "bruno", hours=3)
+    quick.open()
+    quick.agreed(*THREE, hours=100)
+    quick.open("restore", "mallory", of="0002-x")
+    quick.land(hours=102)
+
+    assert quick.findings() == [
+        "0003-x landed without 0002-x has lapsed and nobody ratified it: ratify it or undo it first"
+    ]
+
+
+def test_a_yank_is_undone_by_a_restore(quick):
+    quick.open("release", "chen", quick.release(), of="v1")
+    quick.agreed("amira", "bruno", "dora")
+    quick.open("yank", "chen", of="v1", title="it leaks")
+    quick.agreed("amira", "bruno", "dora", hours=3)
+    assert "releases/v1/yanked.toml" in quick.files
+    quick.open("restore", "chen", of="0002-x")
+    quick.agreed("amira", "bruno", "dora", hours=5)
+
+    assert quick.findings() == []
+    assert "releases/v1/yanked.toml" not in quick.files
+
+
+def test_souq_toml_is_what_was_asked_for_and_what_it_was_otherwise(quick):
+    def land(hours, **more):
+        quick.open("weights", "mallory", {"delta.lock": lock, "merge.toml": b'method = "mean"\n'}, title=str(hours))
+        asked = format_toml(quick.main.config_with(quick.offered)).encode()
+        quick.agreed(*THREE, hours=hours, more={"souq.toml": asked, "model.lock": b"x"} | more)
+
+    lock = format_delta(
+        Delta(base=lock_digest(quick.base), parts={"model.norm.weight": Dense(value=TensorRef.of(BASE))})
+    ).encode()
+    land(1, **{"souq.toml": b"x"})
+    quick.files["souq.toml"] = CONFIG.encode()
+    quick.step({})
+    land(3)
+    land(5)  # it says so already
+
+    assert quick.findings() == [
+        "souq.toml is not what 0001-x asked for", "changes souq.toml without a pull request",
+    ]  # fmt: skip

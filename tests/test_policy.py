@@ -1,0 +1,246 @@
+"""What GOVERNANCE.toml promises: it says what it can, and what could never work is refused with the way out."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from souq.errors import UsageError
+from souq.governance import read_policy
+from souq.governance.policy import Emergency, Key, Lazy, Org, Role, Scope, Veto, Who, format_policy, share_of
+from tests.voters import NAMES, at, key, key_of, of, ruled, who
+
+PEOPLE = [who(name) for name in NAMES]
+COUNCIL = Role(name="council", members=("bruno", "chen"))
+
+
+def named(*names):
+    return [who(name) for name in names]
+
+
+def refusal(*args, **more):
+    """Why a policy is refused; and it says what to do."""
+    with pytest.raises(UsageError) as caught:
+        ruled(*args, **more)
+    assert caught.value.hint == "correct GOVERNANCE.toml and try again"
+    return str(caught.value).removeprefix("GOVERNANCE.toml: ")
+
+
+def test_a_policy_is_read_as_it_was_written():
+    policy = ruled(
+        of(share="2/3"),
+        of(1, "council"),
+        roles=(COUNCIL,),
+        org=(Org(name="Atlas"), Org(name="Borealis"), Org(name="University")),
+        veto=Veto(role="council"),
+    )
+
+    assert read_policy(format_policy(policy)) == policy
+    assert msgspec.json.decode(msgspec.json.encode(policy), type=type(policy)) == policy
+
+
+@pytest.mark.parametrize(
+    ("people", "why"),
+    [
+        (named("amira", "amira"), "two people are called 'amira'"),
+        ([*named("amira"), who("adil", keys=(key_of("amira", 1),))], "one key stands twice: a key speaks for one person"),
+        ([*named("amira"), who("adil", keys=(key(5), f"{key(5)} adil@home"))], "one key stands twice: a key speaks for one person"),
+        ([*named("amira"), who("adil", keys=())], "adil has no name or no key"),
+        ([*named("amira"), Who(name="", keys=(key(5),))], "somebody has no name or no key"),
+        ([*named("amira"), who("adil", valid_from="soon")], "'soon' of adil is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"),
+        ([*named("amira"), who("adil", valid_until="2026-11-25 07:00")], "'2026-11-25 07:00' of adil is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"),
+        ([*named("amira"), who("adil", valid_until="٢٠٢٦-11-25")], "'٢٠٢٦-11-25' of adil is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"),
+        ([*named("amira"), who("adil", keys=(Key(key=key(5), valid_from="x"),))], "'x' of adil is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"),
+        ([*named("amira"), who("adil", keys=(key(4), Key(key=key(5), valid_until="y")))], "'y' of adil is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"),
+    ],
+)  # fmt: skip
+def test_people_who_cannot_be_are_refused(people, why):
+    assert refusal(of(1), people=people, core=("amira",)) == why
+
+
+def test_what_is_no_key_is_refused_with_what_to_paste():
+    with pytest.raises(UsageError, match="not an ssh public key: 'ssh-ed25519'"):
+        ruled(of(1), people=[*named("amira"), who("adil", keys=("ssh-ed25519",))], core=("amira",))
+
+
+def test_dates_may_be_days_or_seconds():
+    ruled(people=[who("amira", valid_from="2026-11-25", valid_until="2027-11-25T07:00:00Z"), *PEOPLE[1:]])
+
+
+def test_where_organisations_are_listed_people_belong_to_them_or_to_none():
+    orgs = [Org(name="Atlas"), Org(name="Borealis"), Org(name="Universty", url="https://uni.example")]
+
+    assert refusal(org=orgs) == "chen is of 'University', which is no [[org]] (did you mean 'Universty'?)"
+    assert refusal(org=[*orgs, Org(name="Atlas")]) == "two organisations are called 'Atlas'"
+    ruled(org=[*orgs, Org(name="University")])
+
+
+ELECTED = Role(name="council", members=("bruno",), elected_by="core", seats=1)
+
+
+@pytest.mark.parametrize(
+    ("roles", "why"),
+    [
+        ([Role(name="core", members=("amira",))], "two roles are called 'core'"),
+        ([Role(name="council", members=("brnuo",))], "role 'council' names 'brnuo', who is no [[person]] (did you mean 'bruno'?)"),
+        ([Role(name="council", members=("bruno", "bruno"))], "role 'council' names somebody twice"),
+        ([Role(name="council", members=("bruno", "amira", "adil"), max_per_org=1)], "role 'council' has 2 of Atlas; it says at most 1"),
+        ([msgspec.structs.replace(ELECTED, elected_by="cor")], "role 'council' is elected by 'cor', which is no role, or has no seats"),
+        ([msgspec.structs.replace(ELECTED, seats=0)], "role 'council' is elected by 'core', which is no role, or has no seats"),
+    ],
+)  # fmt: skip
+def test_roles_that_cannot_be_are_refused(roles, why):
+    assert refusal(roles=roles) == why
+
+
+def test_roles_that_can_be_are_not():
+    ruled(
+        roles=[ELECTED, Role(name="press", members=("amira", "adil"), max_per_org=2), Role(name="nobody", members=())]
+    )
+
+
+@pytest.mark.parametrize(
+    ("requires", "scope", "why"),
+    [
+        ((of(1),), {"match": ()}, "scope 'work' asks for nobody or covers nothing"),
+        ((of(1, "cor"),), {}, "scope 'work' asks for role 'cor', which is not there (did you mean 'core'?)"),
+        ((of(1),), {"veto": Veto(role="cor")}, "scope 'work' asks for role 'cor', which is not there (did you mean 'core'?)"),
+        ((of(0),), {}, "scope 'work' asks `core` for n = 2, or share = \"2/3\""),
+        ((msgspec.structs.replace(of(2), share="2/3"),), {}, "scope 'work' asks `core` for n = 2, or share = \"2/3\""),
+        ((of(share="3/2"),), {}, "scope 'work' asks `core` for n = 2, or share = \"2/3\""),
+        ((of(7),), {}, "scope 'work' asks for 7 of 'core'; at most 6 can ever vote"),
+        ((of(-1),), {}, "scope 'work' asks `core` for n = 2, or share = \"2/3\""),
+        ((of(5),), {"max_per_org": 1}, "scope 'work' asks for 5 of 'core'; at most 4 can ever vote"),
+        ((of(1),), {"min_orgs": 5}, "scope 'work' asks for 5 organisations; those it asks are of 4"),
+        *(
+            ((of(1),), {word: value}, "scope 'work' has a number below what it can be")
+            for word, value in [
+                ("window_h", -1), ("cooloff_h", -1), ("max_per_org", -1), ("min_orgs", -1), ("lazy", Lazy(after_h=-1)),
+                ("lazy", Lazy(after_h=1, n=0)), ("veto", Veto(role="core", seconds=-1)),
+                ("veto", Veto(role="core", alone_h=-1)), ("veto", Veto(role="core", days=0)),
+            ]
+            if word != "max_per_org"
+        ),
+    ],
+)  # fmt: skip
+def test_scopes_that_cannot_be_are_refused(requires, scope, why):
+    assert refusal(*requires, **scope) == why
+
+
+def test_the_least_that_scopes_can_say():
+    ruled(
+        of(4),
+        max_per_org=1,
+        min_orgs=4,
+        lazy=Lazy(after_h=0, n=1),
+        veto=Veto(role="core", seconds=0, alone_h=0, days=1),
+    )
+    ruled(of(share="1/1"), max_per_org=1)
+    ruled(of(6))
+
+
+def test_a_role_nobody_is_in_cannot_be_asked():
+    assert refusal(of(1), core=()) == "scope 'work' asks for 1 of 'core'; at most 0 can ever vote"
+    assert refusal(of(share="1/2"), core=()) == "scope 'work' asks for 1 of 'core'; at most 0 can ever vote"
+
+
+def test_two_scopes_are_not_called_the_same_and_each_asks_somebody():
+    text = format_policy(ruled())
+    scope = Scope(name="work", match=("x",), requires=(of(1),))
+
+    with pytest.raises(UsageError, match="two scopes are called 'work'"):
+        read_policy(format_policy(msgspec.structs.replace(ruled(), scope=(*ruled().scope, scope))))
+    with pytest.raises(UsageError, match="scope 'work' asks for nobody"):
+        read_policy(
+            format_policy(msgspec.structs.replace(ruled(), scope=(msgspec.structs.replace(scope, requires=()),)))
+        )
+    with pytest.raises(UsageError, match=r"unknown key 'windw_h' .did you mean 'window_h'"):
+        read_policy(text.replace("[[scope]]", "[[scope]]\nwindw_h = 2"))
+
+
+@pytest.mark.parametrize("days", [-1, 0, 1, 90, 91])
+def test_an_emergency_lapses_in_good_time(days):
+    told = Emergency(requires=(of(2),), days=days)
+
+    if 1 <= days <= 90:
+        assert ruled(emergency=told).remembers
+    else:
+        assert refusal(emergency=told) == "an emergency lapses after 1 to 90 days"
+    assert (
+        refusal(emergency=Emergency(requires=(of(9),)))
+        == "scope 'emergency' asks for 9 of 'core'; at most 4 can ever vote"
+    )
+
+
+def test_an_emergency_is_a_scope_over_everything():
+    told = Emergency(requires=(of(2),), min_orgs=2).scope
+
+    assert (told.name, told.majority, told.min_orgs, told.max_per_org, told.requires) == (
+        "emergency",
+        True,
+        2,
+        1,
+        (of(2),),
+    )
+    assert told.covers("contributions/0001-x/a")
+
+
+def test_memory_is_asked_for_where_a_decision_needs_it():
+    assert not ruled().remembers
+    assert ruled(inactive_days=1).remembers
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("2/3", 2 / 3), ("1/1", 1), ("1/999", 1 / 999), ("0/3", None), ("-1/2", None), ("1/0", None), ("half", None),
+     ("4/3", None), ("0.25", None), ("1/9999", None), ("9999/9999", None)],
+)  # fmt: skip
+def test_a_share_is_above_nothing_and_at_most_all(text, share):
+    assert share_of(of(share=text)) == (share if share is None else pytest.approx(share))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hit", "missed"),
+    [
+        ("contributions/**", ["contributions/a", "contributions/a/b"], ["contributions", "x/contributions/a"]),
+        ("contributions/*", ["contributions/a"], ["contributions/a/b"]),
+        (
+            "model.layers.[0-7].*",
+            ["model.layers.3.q.weight"],
+            ["model.layers.8.q", "model.layers.13.q", "model_layers.3.q"],
+        ),
+        ("*.toml", ["souq.toml"], ["souqxtoml", "a/souq.toml"]),
+        ("GOVERNANCE.toml", ["GOVERNANCE.toml"], ["GOVERNANCE.toml.x", "GOVERNANCE-toml"]),
+        ("a[b", ["a[b"], ["ab"]),
+    ],
+)
+def test_patterns_are_those_of_shells(pattern, hit, missed):
+    scope = Scope(name="x", match=("nothing", pattern), requires=(of(1),))
+
+    assert [path for path in [*hit, *missed] if scope.covers(path)] == hit
+
+
+def test_what_no_scope_names_nobody_may_change():
+    policy = ruled(match=("contributions/**", "evals/**"))
+
+    assert policy.scopes(["evals/a", "x", "y", "contributions/b"]) == ([policy.scope[0]], ["x", "y"])
+    assert policy.scopes([]) == ([], [])
+
+
+def test_a_key_is_known_by_any_of_its_spellings_and_only_while_it_holds():
+    dated = who(
+        "amira",
+        keys=(key_of("amira"), Key(key=f"{key_of('amira', 1)} amira@home", valid_from=at(0), valid_until=at(2))),
+    )
+    policy = ruled(people=[dated, *PEOPLE[1:]])
+
+    assert policy.person_of(f" {key_of('amira', 1)}  elsewhere") == dated
+    assert [policy.person_of(key_of("amira", 1), at(hours)) for hours in (-1, 0, 1, 2)] == [None, dated, dated, None]
+    assert policy.person_of(key_of("amira"), at(5)) == dated
+    assert policy.person_of(key_of("stranger")) is None
+    assert policy.person_of(key_of("stranger"), at(0)) is None
+    assert policy.keys[:2] == (key_of("amira"), key_of("amira", 1))
+
+
+def test_side_is_the_organisation_or_oneself():
+    assert [who("amira").side, who("dora").side] == ["Atlas", "dora"]

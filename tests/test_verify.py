@@ -1,0 +1,233 @@
+"""What the verifier promises: it believes nobody, and says what it found and how much it looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import msgspec
+import pytest
+
+from souq import signing, witness
+from souq.build import model_lock
+from souq.errors import NotFound
+from souq.pulls import Person
+from souq.records import digest, format_toml
+from souq.verify import Report, verify
+from souq.weights import Delta, Dense, TensorRef, format_delta, format_lock, lock_digest
+from tests import annals
+from tests.annals import BASE, POLICY, Annals, seal
+from tests.voters import at
+
+
+@pytest.fixture
+def town(tmp_path):
+    """Two landings and a release, whose base is in the store."""
+    town = Annals(tmp_path / "town", **{"model/config.json": json.dumps({"model_type": "llama"})})
+    town.repo.store.put(BASE)
+    town.open()
+    town.agreed()
+    town.open("release", "mallory", town.release(), of="v1")
+    town.agreed(hours=2)
+    return town
+
+
+def test_all_is_well_and_this_is_what_was_looked_at(town):
+    told = []
+
+    report = verify(town.repo, town.head, root=town.commits[0], progress=lambda *words: told.append(words))
+
+    assert report == Report(
+        root=town.commits[0], commit=town.head, landings=2, releases=1, witnesses=0, tensors=1, rebuilt=0,
+        model=lock_digest(town.base), at=at(3), findings=[],
+    )  # fmt: skip
+    assert told[:3] == [("replay", 0, 3), ("replay", 1, 3), ("replay", 2, 3)]
+    assert told[3:] == [("rebuild", 0, 1), ("rebuild", 1, 1)]
+
+
+def test_an_earlier_main_is_verified_as_it_was(town):
+    assert verify(town.repo, town.commits[1]).landings == 1
+
+
+def test_what_did_not_hold_is_told(town):
+    commit = town.step({"README.md": b"x"})
+
+    assert verify(town.repo, town.head, rebuild=False).findings == [
+        f"{commit[:12]}: changes README.md without a pull request"
+    ]
+
+
+def test_a_pinned_root_is_the_root(town):
+    assert verify(town.repo, town.head, root=town.commits[1], rebuild=False).findings == [
+        f"history begins at {town.commits[0][:12]}, not at the pinned root {town.commits[1][:12]}"
+    ]
+    with pytest.raises(NotFound):
+        verify(town.repo, town.head, root="9" * 40)
+
+
+def test_what_is_dated_after_the_reader_s_own_clock_is_a_finding(town):
+    """Beyond the ten minutes by which two honest clocks differ."""
+    assert verify(town.repo, town.head, now=at(3 - 1 / 6), rebuild=False).findings == []
+    assert verify(town.repo, town.head, now=at(2.5), rebuild=False).findings == [
+        f"the last landing is dated {at(3)}, and it is {at(2.5)}: which clock is wrong?"
+    ]
+
+
+def test_every_tensor_is_read_and_compared(town):
+    assert verify(town.repo, town.head, rebuild=False).tensors == 0
+    other = TensorRef.of(BASE + 1)
+    commit = town.step({"model.lock": format_lock({"model.norm.weight": other}).encode()})
+
+    report = verify(town.repo, town.head)
+    assert report.findings == [
+        f"{commit[:12]}: changes model.lock without a pull request",
+        "model.norm.weight is not what model.lock says",
+    ]
+    assert (report.tensors, report.rebuilt, report.model) == (1, 0, lock_digest(town.base))
+
+
+def test_a_tensor_that_is_not_here_is_said(tmp_path):
+    town = Annals(tmp_path / "town", **{"model/config.json": json.dumps({"model_type": "llama"})})
+
+    report = verify(town.repo, town.head)
+
+    assert report.findings == [str(_missing(town))]
+    assert report.tensors == 0
+    assert verify(town.repo, town.head, rebuild=False).findings == []
+
+
+def _missing(town):
+    with pytest.raises(NotFound) as caught:
+        town.repo.store.get(town.base["model.norm.weight"].digest)
+    return caught.value
+
+
+def test_what_weights_were_changed_is_read_from_main_and_from_no_memory(town):
+    """A clone that remembers another landing than main's rebuilds main's all the same."""
+    town.repo.store.put(BASE + 1)
+    delta = Delta(base=lock_digest(town.base), parts={"model.norm.weight": Dense(value=TensorRef.of(BASE + 1))})
+    town.open("weights", "mallory", {"delta.lock": format_delta(delta).encode(), "merge.toml": b'method = "mean"\n'})
+    asked = {"souq.toml": format_toml(town.main.config_with(town.offered)).encode()}
+    before = dict(town.files)
+    town.agreed(hours=4, more=asked)
+    lock = format_lock(model_lock(town.main)).encode()
+    town.files, town.commits = before, town.commits[:-1]
+    town.agreed(hours=4, more=asked | {"model.lock": lock})
+    note = town.repo.cache / "landed" / town.repo.trees(town.head, "contributions")[town.offered.slug]
+    note.parent.mkdir(exist_ok=True)
+    note.write_bytes(b'{"digest":"b3:x","kind":"data"}')
+
+    report = verify(town.repo, town.head)
+
+    assert report.findings == []
+    assert (report.tensors, report.rebuilt) == (1, 1)
+    assert note.read_bytes() != b""
+
+
+def test_a_nightly_is_of_this_history_too(town):
+    """It stands on no landing of its own, so it is asked here what it stands on."""
+    told = town.release(version="nightly-1", channel="nightly", commit="0" * 40)["release/release.json"]
+    _ref(town, "refs/souq/nightly/1", town._object("blob", told))
+
+    assert verify(town.repo, town.head, rebuild=False).findings == [
+        "release nightly-1 is of a commit that is not in this history"
+    ]
+
+
+# -- witnesses ---------------------------------------------------------------------------------------------------------
+
+
+def _ref(town, name, oid):
+    path = town.repo.git_dir / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(oid + "\n")
+
+
+def note(town, name, number, *, namespace=witness.NAMESPACE, **told):
+    said = {"commit": town.head, "length": len(town.commits), "by": name, "at": at(9), "after": []} | told
+    payload = signing.statement("urn:souq:witness:1", "main", digest(str(said["commit"]).encode()), said)
+    _ref(town, f"refs/souq/witness/{number}/x", town._object("blob", seal(payload, name, namespace)))
+
+
+def seen(town):
+    return witness.forks(town.repo, town.commits, POLICY)
+
+
+def test_a_note_holds_where_main_was_so_long_at_that_commit(town):
+    note(town, "bruno", 1)
+    note(town, "chen", 2, commit=town.commits[1], length=2)
+
+    assert seen(town) == (2, [])
+    assert verify(town.repo, town.head, rebuild=False).witnesses == 2
+
+
+def test_a_main_that_somebody_else_was_shown_is_named(town):
+    gone = "5" * 40
+    note(town, "bruno", 1, commit=gone, length=2)
+    note(town, "chen", 2, commit=town.commits[1], length=3)
+    note(town, "amira", 3, commit=gone, length=4)
+    note(town, "adil", 4, commit=gone, length="long")
+    note(town, "dora", 5, commit=gone, length=3)
+
+    rewritten = "that is not in this history: it was rewritten, or forked"
+    assert seen(town) == (0, [
+        f"bruno saw main at {gone[:12]} on {at(9)}; {rewritten}",
+        f"chen saw main at {town.commits[1][:12]} on {at(9)}; {rewritten}",
+        f"amira saw main 4 steps long on {at(9)}, here it has 3: run `souq fetch`; what is still missing then is withheld",
+        f"adil saw main at {gone[:12]} on {at(9)}; {rewritten}",
+        f"dora saw main at {gone[:12]} on {at(9)}; {rewritten}",
+    ])  # fmt: skip
+    assert verify(town.repo, town.head, rebuild=False).findings == seen(town)[1]
+
+
+def test_a_stranger_s_note_and_what_is_no_note_are_not_believed(town):
+    """And what cannot be read hides nothing that can."""
+    note(town, "mallory", 1, commit="5" * 40)
+    note(town, "bruno", 2, namespace="souq.vote.v1", commit="5" * 40)
+    _ref(town, "refs/souq/witness/3/x", town._object("blob", b"{}"))
+    _ref(town, "refs/souq/witness/4/x", town._object("blob", b" " * (witness.MAX_NOTE + 1)))
+    note(town, "chen", 5)
+
+    assert seen(town) == (1, [])
+
+
+def test_a_note_goes_where_everybody_sees_it(town, tmp_path):
+    key = tmp_path / "key"
+    signing.make_key(key, "w@x")
+    town.repo.set_remote(str(tmp_path / "hub.git"))
+    town.repo.push_all([])
+
+    witness.witness(town.repo, Person("wendy", "w@x", key))
+
+    told = subprocess.run(["git", "for-each-ref"], cwd=tmp_path / "hub.git", capture_output=True, text=True, check=True)
+    assert witness.REFS in told.stdout
+
+
+def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path):
+    key = tmp_path / "key"
+    signing.make_key(key, "w@x")
+    person = Person("wendy", "w@x", key)
+    public = signing.public_key(key)
+    policy = POLICY.replace(annals.public("dora"), public)
+
+    assert witness.witness(town.repo, person) == town.head
+    first = town.repo.refs(witness.REFS)
+    assert witness.forks(town.repo, town.commits, policy) == (1, [])
+    town.open()
+    town.agreed(hours=5)
+    witness.witness(town.repo, person)
+
+    (before,), both = first.values(), town.repo.refs(witness.REFS)
+    assert len(both) == 2
+    (ref,) = set(both) - set(first)
+    signed = signing.verify(town.repo.object(both[ref], 1 << 16), keys=[public], namespace=witness.NAMESPACE)
+    assert (signed.kind, signed.name, signed.subject) == ("urn:souq:witness:1", "main", digest(town.head.encode()))
+    told = signed.predicate
+    assert {word: told[word] for word in ("commit", "length", "by", "after")} == {
+        "commit": town.head, "length": 4, "by": "wendy", "after": [digest(town.repo.object(before, 1 << 16))],
+    }  # fmt: skip
+    assert told["at"] > "2026"
+    assert ref.startswith(witness.REFS)
+    assert len(ref.removeprefix(witness.REFS).split("/")[0]) == 16
+    assert len(ref.rpartition("/")[2]) == 16
+    assert msgspec.json.encode(told)
