@@ -227,6 +227,18 @@ def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path)
         "commit": town.head, "length": 4, "by": "wendy", "after": [digest(town.repo.object(before, 1 << 16))],
     }  # fmt: skip
     assert told["at"] > "2026"
+    _ref(town, f"{ref.rpartition('/')[0]}/junk", town._object("blob", b"{}"))
+    _ref(town, f"{ref.rpartition('/')[0]}/big", town._object("blob", b" " * (witness.MAX_NOTE + 1)))
+    town.open()
+    town.agreed(hours=7)
+    witness.witness(town.repo, person)
+    third = [
+        oid
+        for name, oid in town.repo.refs(witness.REFS).items()
+        if name not in both and name[-4:] not in ("junk", "/big")
+    ]
+    signed = signing.verify(town.repo.object(third[0], 1 << 16), keys=[public], namespace=witness.NAMESPACE)
+    assert signed.predicate["after"] == [digest(town.repo.object(both[ref], 1 << 16))], "the last, and no other"
     assert ref.startswith(witness.REFS)
     assert len(ref.removeprefix(witness.REFS).split("/")[0]) == 16
     assert len(ref.rpartition("/")[2]) == 16
