@@ -29,6 +29,7 @@ FLOORS = [
     {"pulls"},
     {"releases", "witness"},
     {"verify"},
+    {"conformance"},
     {"demo"},
     {"cli"},
     {"__main__"},

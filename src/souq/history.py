@@ -11,11 +11,12 @@ git from end to end. No network, no torch; rebuilding the weights is verify.py's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -33,6 +34,7 @@ from souq.governance import (
     Standing,
     read_policy,
 )
+from souq.governance.decide import SKEW, seconds
 from souq.governance.replay import Replay
 from souq.records import Checked, Digest, Record, Release, Vote, digest, format_toml
 from souq.repo import Blobs, Moved, Repo, Step
@@ -42,7 +44,7 @@ from souq.weights import lock_digest
 
 T = TypeVar("T")
 MAX_RECORDS = 1_000  # of one contribution
-KINDS = ("merge", "checked", "vote", "ballot")  # of records enrolled people sign; the sign-off is its author's
+KINDS: dict[str, Any] = {"signoff": None, "merge": None, "checked": Checked, "vote": Vote, "ballot": Ballot}
 
 
 @dataclass
@@ -55,6 +57,7 @@ class History:
     policy: str = ""  # git's name of GOVERNANCE.toml
     config: str = ""  # and of souq.toml
     releases: int = 0
+    released: list[str] = field(default_factory=list)  # the commits they stand on
     commits: dict[str, int] = field(default_factory=dict)  # -> how long the log was then
     log: list[tuple[str, Landing | None]] = field(default_factory=list)  # what landed and what was taken, in order
     ever: dict[str, Landing] = field(default_factory=dict)
@@ -65,6 +68,8 @@ class History:
     def judge(self, step: Step) -> list[str]:
         """What is wrong with one step: it must be one judged landing and nothing else."""
         try:
+            if step.odd:
+                raise Hostile(step.odd)
             wrong = self._judge(step) if step.before else self._root(step)
         except (SouqError, UnicodeDecodeError) as error:
             wrong = [str(error)]
@@ -102,10 +107,8 @@ class History:
         told = Told.of(offer, records, policy)
         wrong += told.wrong(offer, policy, step.before)
         judged = self.replay.judge(told.landed(offer, policy, change, step.before))
-        if judged and told.withheld:
-            judged.append(
-                f"{offer.slug}: {told.withheld[0]} and more may be withheld: records that name it count for nothing"
-            )
+        if judged:
+            judged += [f"{offer.slug}: {line}" for line in told.uncounted(policy, step.before)]
         return [*wrong, *judged, *self._computed(offer, base, moved, policy)]
 
     def _main(self, commit: str) -> Snapshot:
@@ -159,10 +162,14 @@ class History:
 
     def _release(self, offer: Offer, policy: Policy) -> list[str]:
         self.releases += 1
-        release, _ = signed_release(offer.files["release/release.json"], policy)
+        release, key = signed_release(offer.files["release/release.json"], policy)
+        if policy.person_of(key, self.replay.at) is None:
+            return [f"release {release.version} is signed with a key that did not hold on {self.replay.at}"]
         if release.version != offer.contribution.of or release.channel != "stable":
             return [f"release {offer.contribution.of} calls itself {release.version}"]
-        return self.stands(release)
+        wrong = self.stands(release)
+        self.released += [] if wrong else [release.commit]
+        return wrong
 
     def stands(self, release: Release) -> list[str]:
         """What is wrong with what a release says of the main it stands on."""
@@ -221,30 +228,42 @@ class Told:
 
     by_kind: Mapping[str, Sequence[Signed]]
     withheld: tuple[Digest, ...] = ()
+    idle: tuple[str, ...] = ()  # why other records count for nothing
     seen: tuple[Digest, ...] = ()  # what the next to sign names
 
     @classmethod
     def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> Told:
         """`records`: envelopes by path, `records/vote-….json`."""
         keys = (*policy.keys, *(offer.amends.keys if offer.amends else ()))  # whom it enrols is asked by the new policy
-        held = {kind: _holding(records, kind, keys, offer) for kind in KINDS}
-        held["signoff"] = _holding(records, "signoff", (offer.contribution.author.key,), offer)
+        author = (offer.contribution.author.key,)
+        told, idle, seen = {kind: list[Signed]() for kind in KINDS}, list[str](), list[Digest]()
+        for path, data in sorted(records.items()):
+            if found := _PATH.fullmatch(path):
+                kind = found[1] or found[2]
+                try:
+                    told[kind].append(_held(data, kind, author if kind == "signoff" else keys, offer))
+                    seen.append(digest(data))
+                except Forged as error:
+                    idle.append(f"{path} counts for nothing: {error}")
         here = {digest(data) for data in records.values()}
-        withheld = {name for found in held.values() for signed in found.values() for name in _after(signed)} - here
-        whole = {kind: [s for s in found.values() if _counts(s, withheld)] for kind, found in held.items()}
-        return cls(whole, tuple(sorted(withheld)), tuple(sorted({name for found in held.values() for name in found})))
+        withheld = {name for found in told.values() for signed in found for name in _after(signed)} - here
+        whole = {
+            kind: [s for s in found if _says_no(s, kind) or not withheld.intersection(_after(s))]
+            for kind, found in told.items()
+        }
+        return cls(whole, tuple(sorted(withheld)), tuple(idle), tuple(sorted(seen)))
 
     @property
     def checked(self) -> list[SignedChecked]:
-        return [SignedChecked(found, key) for found, key in _converted(self.by_kind["checked"], Checked)]
+        return [SignedChecked(_as(one, Checked), one.key) for one in self.by_kind["checked"]]
 
     @property
     def votes(self) -> list[SignedVote]:
-        return [SignedVote(found, key) for found, key in _converted(self.by_kind["vote"], Vote)]
+        return [SignedVote(_as(one, Vote), one.key) for one in self.by_kind["vote"]]
 
     @property
     def ballots(self) -> list[SignedBallot]:
-        return [SignedBallot(found, key) for found, key in _converted(self.by_kind["ballot"], Ballot)]
+        return [SignedBallot(_as(one, Ballot), one.key) for one in self.by_kind["ballot"]]
 
     @property
     def merged(self) -> Signed | None:
@@ -263,6 +282,22 @@ class Told:
             wrong.append(f"{offer.slug} was merged with a key that did not hold on {self.at}")
         return wrong
 
+    def uncounted(self, policy: Policy, before: str) -> list[str]:
+        """Why records that are here did not count for a landing on commit `before`."""
+        lost = [
+            f"{name} and more may be withheld: records that name it count for nothing" for name in self.withheld[:1]
+        ]
+        for signed in (one for kind in ("checked", "vote", "ballot") for one in self.by_kind[kind]):
+            at = str(signed.predicate.get("at", ""))
+            line = f"{signed.kind} by {signed.predicate.get('by')} counts for nothing"
+            if signed.predicate.get("base", before) != before:
+                lost.append(f"{line}: it is of another main")
+            elif (seconds(at) or 0.0) > (seconds(self.at or at) or 0.0) + SKEW:
+                lost.append(f"{line}: it is dated {at}, after the landing")
+            elif None in [policy.person_of(signed.key, when) for when in (at, self.at or at)]:
+                lost.append(f"{line}: the key does not hold, on {at} or on {self.at}")
+        return [*self.idle, *lost]
+
     def landed(self, offer: Offer, policy: Policy, change: Change, before: str) -> Landed:
         """As replay judges it; verdicts on another main than the one it landed on say nothing."""
         return Landed(
@@ -272,29 +307,38 @@ class Told:
         )  # fmt: skip
 
 
-def _holding(records: Mapping[str, bytes], kind: str, keys: Iterable[str], offer: Offer) -> dict[Digest, Signed]:
-    """By digest. What names another folder is about another landing, were it of the same bytes: agreed to once, it is
-    not agreed to again once it was taken back."""
-    about, found = (f"contributions/{offer.slug}", offer.digest), {}
-    for path, data in sorted(records.items()):
-        if path.startswith(f"{RECORDS}{kind}"):
-            with suppress(Forged):  # counts for nothing; the decision says what is then missing
-                signed = signing.verify(data, keys=keys, namespace=f"souq.{kind}.v1")
-                if (signed.name, signed.subject) == about and signed.kind == f"urn:souq:{kind}:1":
-                    found[digest(data)] = signed
-    return found
+_PATH = re.compile(rf"{RECORDS}(?:(merge|signoff)|(checked|vote|ballot)-[^/]+)\.json")
 
 
-def _converted(signed: Iterable[Signed], kind: type[T]) -> list[tuple[T, str]]:
-    found = []
-    for one in signed:
-        with suppress(msgspec.ValidationError):
-            found.append((msgspec.convert(one.predicate, kind), one.key))
-    return found
+def _held(data: bytes, kind: str, keys: Iterable[str], offer: Offer) -> Signed:
+    """A record of an offer, by one of these keys.
+
+    Raises:
+        Forged: it is no such record, or of something else.
+    """
+    signed = signing.verify(data, keys=keys, namespace=f"souq.{kind}.v1")
+    if signed.kind != f"urn:souq:{kind}:1":
+        raise Forged(f"signed as {signed.kind[:40]}")
+    # The number is asked too: what was taken back does not land again by the votes of the first time.
+    if signed.subject != offer.digest or signed.name != offer.home[:-1]:
+        raise Forged(f"about another contribution, {signed.name[:80]}")
+    if KINDS[kind] is not None:
+        _as(signed, KINDS[kind])
+    return signed
 
 
-def _counts(signed: Signed, withheld: set[str]) -> bool:
-    return signed.predicate.get("choice") == "reject" or not withheld.intersection(_after(signed))
+def _as(signed: Signed, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(signed.predicate, kind)
+    except msgspec.ValidationError as error:
+        raise Forged(f"signed, but no {kind.__name__.lower()}: {error}") from error
+
+
+def _says_no(signed: Signed, kind: str) -> bool:
+    """A no counts whatever it names: who withholds what it names would else be rid of it too."""
+    if kind == "checked":
+        return any(verdict.outcome != "pass" for verdict in _as(signed, Checked).verdicts)
+    return kind == "vote" and _as(signed, Vote).choice == "reject"
 
 
 def _after(signed: Signed) -> list[str]:
@@ -309,10 +353,7 @@ def signed_release(data: bytes, policy: Policy) -> tuple[Release, str]:
         Forged: nobody enrolled signed it, or it signs another digest than its own.
     """
     signed = signing.verify(data, keys=policy.keys, namespace="souq.release.v1")
-    try:
-        release = msgspec.convert(signed.predicate, Release)
-    except msgspec.ValidationError as error:
-        raise Forged(f"signed, but no release: {error}") from error
+    release = _as(signed, Release)
     if signed.subject != release.model:
         raise Forged(f"the record of release {release.version} is about something else")
     return release, signed.key

@@ -214,6 +214,12 @@ def refuse_control(value: Any, *, where: str) -> None:
         refuse_control(item, where=where)
 
 
+def spelled_out(text: str) -> str:
+    """Somebody's text for a terminal or a page: what would steer it, and bytes that are no UTF-8, as escapes."""
+    plain = _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return plain.encode("utf-8", "backslashreplace").decode()
+
+
 def format_toml(value: Any) -> str:
     """TOML for people, of a record or a dict; None and defaults are left out."""
     return tomli_w.dumps(msgspec.to_builtins(value), multiline_strings=False)

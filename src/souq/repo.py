@@ -9,6 +9,7 @@ every clone and in the bare remote alike, so a folder remote needs no server and
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -19,8 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
-from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError
+from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.store import Store
@@ -30,7 +32,16 @@ MAX_FILES = 2_000
 MAIN = "refs/heads/main"
 
 # A pull request is somebody else's repository: none of its hooks, helpers or filters may run.
-_SAFE = ("-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false")
+_SAFE: tuple[str, ...] = (
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "protocol.ext.allow=never",
+    "-c",
+    "core.fsmonitor=false",
+)
+# Nor may a clone's own settings and caches change what git says is there.
+_SAFE += ("-c", "core.commitGraph=false", "-c", "log.showSignature=false", "-c", "diff.ignoreSubmodules=none")
 _FIXED = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
 _FIXED |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}  # a clone cannot be told another history
 
@@ -70,6 +81,15 @@ class Step:
     commit: str
     before: str
     moved: tuple[Moved, ...]
+
+    @property
+    def odd(self) -> str:
+        """What is in its trees that two readers could read two ways; "" where nothing is."""
+        paths = [found.path for found in self.moved]
+        if len({*paths}) < len(paths):
+            return "a path stands twice in its tree: readers disagree on which one counts"
+        bad = next((path for path in paths if {"", ".", "..", ".git"} & {*path.split("/")}), None)
+        return f"a tree with an entry that is no name: {bad!r}" if bad else ""
 
 
 class Repo:
@@ -203,6 +223,32 @@ class Repo:
         """First parents from the root to `commit`: the landings of main, oldest first."""
         return self._git("rev-list", "--first-parent", "--reverse", commit).stdout.decode().split()
 
+    def check_names(self, commit: str) -> None:
+        """Compute the name of every object main is made of: git believes its own disk, and a copied folder may lie.
+
+        Raises:
+            UsageError: the clone is shallow: its beginning is not here.
+            GitError: something is not here.
+            Corrupt: the bytes under a name are another object's.
+        """
+        if self._git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
+            raise UsageError("this clone is shallow: main's beginning is not here", hint="run `git fetch --unshallow`")
+        words = ("rev-list", "--objects", "--no-object-names", "--first-parent", commit)
+        with (
+            self._running(*words) as names,
+            self._running("cat-file", "--batch", "--buffer", stdin=names.stdout) as git,
+        ):
+            assert git.stdout is not None
+            while facts := git.stdout.readline().split():
+                if len(facts) != 3:
+                    raise NotFound(f"{facts[0].decode()[:12]} is not here: history is not whole", hint="run `git fsck`")
+                oid, kind, size = facts
+                if _name(kind, git.stdout, int(size)) != oid.decode():
+                    raise Corrupt(f"the {kind.decode()} {oid.decode()[:12]} lies: its bytes have another name")
+                git.stdout.read(1)
+        if names.returncode or git.returncode:
+            raise GitError("something is not here: history is not whole", hint="run `git fsck`, then `souq fetch`")
+
     def steps(self, commit: str, since: str = "") -> Iterator[Step]:
         """The same history with what each step changed, by one git however long it is.
 
@@ -250,10 +296,10 @@ class Repo:
         if git.returncode:
             raise GitError(f"git {words[0]} stopped: is history whole? `git fsck` tells")
 
-    def _running(self, *words: str) -> subprocess.Popen[bytes]:
+    def _running(self, *words: str, stdin: IO[bytes] | int | None = subprocess.PIPE) -> subprocess.Popen[bytes]:
         where = self.root if self.root is not None and self.root.is_dir() else self.git_dir
         return subprocess.Popen(
-            ["git", *_SAFE, *words], cwd=where, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            ["git", *_SAFE, *words], cwd=where, env=_environment(), stdin=stdin, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -481,10 +527,19 @@ class Blobs:
             raise NotFound(f"{oid[:12]} is not here: history is not whole", hint="run `git fsck`, then `souq fetch`")
         size = int(facts[2])
         if facts[1] != b"blob" or size > MAX_BLOB:
+            _name(facts[1], out, size + 1)  # read past, or the next answer would begin with it
             raise Hostile(f"{oid[:12]} is {facts[1].decode()} of {size:,} bytes; the most is {MAX_BLOB:,}")
         data = out.read(size)
         out.read(1)
         return data
+
+
+def _name(kind: bytes, stream: IO[bytes], size: int) -> str:
+    """Git's name of the object that a stream begins with."""
+    found = hashlib.sha1(b"%s %d\0" % (kind, size), usedforsecurity=False)
+    for start in range(0, size, 1 << 20):
+        found.update(stream.read(min(1 << 20, size - start)))
+    return found.hexdigest()
 
 
 def clone(url: str, folder: Path) -> Repo:

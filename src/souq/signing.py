@@ -111,6 +111,15 @@ def verify(envelope: bytes, *, keys: Iterable[str], namespace: str) -> Signed:
     raise Forged(min(found, key=_NO.index), hint="who signed it must stand in GOVERNANCE.toml")
 
 
+def peek(envelope: bytes) -> dict[str, Any]:
+    """What an envelope says, whoever signed it: for finding what it names, never for believing it."""
+    try:
+        told = read_json(_open(envelope)[1])["predicate"]
+    except (Forged, Hostile, KeyError, TypeError):
+        return {}
+    return told if isinstance(told, dict) and isinstance(told.get("after", []), list) else {}
+
+
 def make_key(key: Path, comment: str) -> None:
     """A new ed25519 key without a passphrase, its public half beside it.
 

@@ -222,9 +222,9 @@ class Offer:
 
         Who ratifies settles for good what was taken, so all of that is asked about again.
         """
-        moved, undone = self.moves(base), base.offers.get(self.contribution.of)
+        moved = self.moves(base)
         paths = {*self.landing(), *self.takes(base), *self.returns(base)}
-        if self.contribution.kind == "ratify" and undone is not None:
+        if self.contribution.kind == "ratify" and (undone := base.offers.get(self.contribution.of)) is not None:
             paths |= {*undone.landing()} if undone.contribution.kind == "yank" else {*_taken(undone, base)}
             moved = _delta_in(_taken(undone, base))
         paths |= {"souq.toml"} if self.merge is not None else set()

@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from souq.build import differing, model_lock, moved
-from souq.errors import SouqError
+from souq.errors import NotFound, SouqError
 from souq.governance.decide import SKEW, seconds
 from souq.history import History
 from souq.progress import Progress, quiet
+from souq.records import spelled_out
 from souq.releases import nightlies
 from souq.repo import Repo
 from souq.snapshot import Snapshot
@@ -37,42 +38,50 @@ class Report:
     model: str = ""
     at: str = ""  # of the last landing, by its merger's clock
     findings: list[str] = field(default_factory=list)
+    unbuilt: list[str] = field(default_factory=list)  # releases whose tensors are not all here
 
 
 def verify(
-    repo: Repo,
-    commit: str,
-    *,
-    root: str | None = None,
-    now: str | None = None,
-    rebuild: bool = True,
+    repo: Repo, commit: str = "", *, root: str | None = None, now: str | None = None, rebuild: bool = True,
     progress: Progress = quiet,
-) -> Report:
-    """Replay main's history up to `commit`, check every release, and rebuild the model.
+) -> Report:  # fmt: skip
+    """Replay main's history up to `commit` (its tip, where none is named), check every release, and rebuild the model.
 
     `root` is the first commit as its readers pinned it; without one, the history's own is taken and reported. `now`
     is the reader's clock: what is dated after it is a finding.
     """
-    whole = repo.history(commit)
-    report = Report(root=whole[0], commit=whole[-1])
-    if root is not None and repo.commit(root) != whole[0]:
+    report = Report(root=root or "", commit=commit)
+    try:
+        history = _replay(repo, report, root, now, progress)
+        for stood in dict.fromkeys([*history.released, report.commit]) if rebuild else ():
+            _rebuild(Snapshot(repo, stood, fresh=True), report, progress)
+    except SouqError as error:  # a history that cannot be read whole is none to build on
+        report.findings.append(f"{error}: {error.hint}" if error.hint else str(error))
+    report.findings = [spelled_out(line) for line in report.findings]
+    return report
+
+
+def _replay(repo: Repo, report: Report, root: str | None, now: str | None, progress: Progress) -> History:
+    report.commit = report.commit or repo.tip()
+    repo.check_names(report.commit)
+    whole = repo.history(report.commit)
+    report.root, report.commit = whole[0], whole[-1]
+    if root is not None and root != whole[0]:
         report.findings.append(f"history begins at {whole[0][:12]}, not at the pinned root {root[:12]}")
     with repo.blobs() as blobs:
         history = History(repo, blobs)
-        for done, step in enumerate(repo.steps(commit)):
+        for done, step in enumerate(repo.steps(report.commit)):
             progress("replay", done, len(whole))
             report.findings += history.judge(step)
-        told = nightlies(repo, Snapshot(repo, commit))
+        told = nightlies(repo, Snapshot(repo, report.commit))
         report.findings += [line for found in told for line in history.stands(found.release)]
     report.landings, report.releases = len(history.commits) - 1, history.releases
     report.at = history.replay.at
     if now is not None and (seconds(report.at) or 0.0) > (seconds(now) or 0.0) + SKEW:
         report.findings.append(f"the last landing is dated {report.at}, and it is {now}: which clock is wrong?")
-    report.witnesses, wrong = forks(repo, whole, Snapshot(repo, commit).policy_text)
+    report.witnesses, wrong = forks(repo, whole, Snapshot(repo, report.commit).policy_text)
     report.findings += wrong
-    if rebuild:
-        _rebuild(Snapshot(repo, commit, fresh=True), report, progress)
-    return report
+    return history
 
 
 def _rebuild(main: Snapshot, report: Report, progress: Progress) -> None:
@@ -82,6 +91,9 @@ def _rebuild(main: Snapshot, report: Report, progress: Progress) -> None:
         changed = set(moved(main, rebuilt))
         for name in rebuilt.keys() - changed:  # reading is checking: the store compares every digest
             main.repo.store.get(rebuilt[name].digest)
+    except NotFound as error:  # a clone brings what main is made of now; what a release was made of may be gone from it
+        (report.findings if main.commit == report.commit else report.unbuilt).append(f"{main.commit[:12]}: {error}")
+        return
     except SouqError as error:
         report.findings.append(str(error))
         return

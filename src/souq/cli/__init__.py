@@ -91,19 +91,20 @@ def run(words: Sequence[str]) -> int:
         error.show()
         return 2
     except (click.Abort, KeyboardInterrupt):
-        _say("Error: stopped by you", "nothing is half done; type the same command again to go on")
+        say("Error: stopped by you", "nothing is half done; type the same command again to go on")
         return 1
     except SouqError as error:
-        _say(f"Error: {error}", error.hint)
+        say(f"Error: {error}", error.hint)
         return error.exit_code
     except BrokenPipeError:
         return 0
     except OSError as error:
-        _say(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", None)
+        say(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", None)
         return 1
 
 
-def _say(message: str, hint: str | None) -> None:
+def say(message: str, hint: str | None) -> None:
+    """A line on stderr, and what to type next."""
     click.echo(message, err=True)
     if hint:
         click.echo(f"Hint: {hint}", err=True)

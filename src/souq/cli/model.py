@@ -78,7 +78,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
     repo = Repo.find(folder)
     with bars() as progress:
         at = now or pulls.now()
-        report = check_history(repo, repo.tip(), root=root, now=at, rebuild=rebuild, progress=progress)
+        report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress)
 
     def show() -> None:
         out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
@@ -92,6 +92,8 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
                 f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions"
             )
             out.print(f"digest    {report.model}")
+        for line in report.unbuilt:
+            out.print(f"  not rebuilt: the release of {line}")
         for line in report.findings:
             out.print(f"  wrong: {line}")
         out.print("verified" if not report.findings else f"NOT verified: {len(report.findings)} findings")

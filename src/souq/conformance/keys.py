@@ -1,0 +1,87 @@
+"""People and their ssh keys, made by ssh-keygen; what ed25519 signs is signed here, since a suite signs thousands of records.
+
+keys = Keys.make(folder)
+keys["amira"].sign(b"payload", namespace="souq.vote.v1")
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from souq import signing
+from souq.records import canonical
+
+PEOPLE = {
+    "amira": "Atlas", "adil": "Atlas", "bruno": "Borealis", "chen": "University", "dora": "Delta Labs", "mallory": "Nowhere",
+}  # fmt: skip
+KINDS: dict[str, tuple[str, ...]] = {
+    "amira-2": ("ed25519",), "bruno-rsa": ("rsa", "-b", "2048"), "chen-ecdsa": ("ecdsa", "-b", "256"),
+}  # fmt: skip
+"""Second keys of some."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A key and whose it is."""
+
+    name: str
+    key: Path
+
+    @cached_property
+    def public(self) -> str:
+        return signing.public_key(self.key)
+
+    @cached_property
+    def _private(self) -> Ed25519PrivateKey | None:
+        found = load_ssh_private_key(self.key.read_bytes(), None)
+        return found if isinstance(found, Ed25519PrivateKey) else None
+
+    def sign(self, payload: bytes, namespace: str, *, version: int = 1) -> signing.Signature:
+        """One signature of a DSSE envelope, as an SSHSIG of that version (OpenSSH, PROTOCOL.sshsig)."""
+        if self._private is None:
+            return signing.sign(payload, self.key, namespace=namespace).signatures[0]
+        said = hashlib.sha512(signing._pae(payload)).digest()
+        head = _strings(namespace.encode(), b"", b"sha512")
+        made = self._private.sign(b"SSHSIG" + head + _strings(said))
+        blob = b"SSHSIG" + version.to_bytes(4, "big") + _strings(base64.b64decode(self.public.split()[1])) + head
+        lines = base64.encodebytes(blob + _strings(_strings(b"ssh-ed25519", made))).decode()
+        armour = f"-----BEGIN SSH SIGNATURE-----\n{lines}-----END SSH SIGNATURE-----\n"
+        return signing.Signature(keyid=signing.fingerprint(self.public), sig=base64.b64encode(armour.encode()).decode())
+
+
+def _strings(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def seal(payload: bytes, signatures: list[signing.Signature]) -> bytes:
+    """An envelope."""
+    return canonical(
+        signing.Envelope(
+            payload_type=signing.PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=tuple(signatures)
+        )
+    )
+
+
+class Keys(dict[str, Holder]):
+    """Everybody's keys by the name of the key; `amira-2` is Amira's second."""
+
+    @classmethod
+    def make(cls, folder: Path) -> Keys:
+        """New keys, by ssh-keygen."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kinds: dict[str, tuple[str, ...]] = dict.fromkeys(PEOPLE, ("ed25519",)) | KINDS
+        for name, (kind, *bits) in kinds.items():
+            words = ["ssh-keygen", "-q", "-t", kind, *bits, "-N", "", "-C", f"{name}@example", "-f", str(folder / name)]
+            subprocess.run(words, check=True)
+        return cls({name: Holder(name.partition("-")[0], folder / name) for name in kinds})
+
+
+__all__ = ["PEOPLE", "Holder", "Keys", "seal"]
