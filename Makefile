@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-mergekit check bench bench-kept clean
+.PHONY: demo test test-mergekit check mutants bench bench-kept clean
 
 demo: $(READY)
 	$(BIN)/souq demo --out souq-demo
@@ -21,6 +21,12 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What the verifying core decides, changed a little in 2,400 ways: quick tests must notice (decisions/mutants.md).
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[mutants]"
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 # Against the peers people would use instead; ten minutes once mergekit is there.
 bench: $(READY) $(MERGEKIT)/.ready
@@ -54,4 +60,4 @@ $(MERGEKIT)/.ready:
 	touch $(MERGEKIT)/.ready
 
 clean:
-	rm -rf $(VENV) souq-demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) souq-demo build dist mutants .pytest_cache .mypy_cache .ruff_cache

@@ -87,6 +87,20 @@ def test_a_public_key_is_beside_its_private_one_or_in_it(tmp_path):
     assert caught.value.hint == f"run `ssh-keygen -y -f {tmp_path / 'none'} > {tmp_path / 'none.pub'}`"
 
 
+@pytest.mark.parametrize(("told", "reason"), [(r"one\ntwo \377\n", "two \ufffd"), (r"\n\n", "no reason given")])
+def test_what_ssh_keygen_says_last_is_the_reason(tmp_path, monkeypatch, told, reason):
+    """Even in bytes that are no text."""
+    fake = tmp_path / "bin" / "ssh-keygen"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\nprintf '{told}' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/bin:/usr/bin")
+
+    with pytest.raises(UsageError) as caught:
+        signing.make_key(Path("key"), "x")
+    assert str(caught.value) == f"cannot make key: {reason}"
+
+
 def test_without_ssh_keygen_one_is_told_how_to_have_it(monkeypatch):
 
     monkeypatch.setenv("PATH", "")

@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from souq.governance import CHECKS
 from souq.governance.policy import format_policy
 from souq.history import Told
 from souq.records import Vote, digest
@@ -50,6 +51,7 @@ def test_a_merge_record_is_for_one_main_by_a_key_that_holds(town, tmp_path):
         "0001-x's merge record was made for another main",
         "0002-x has no signed merge record",
         "0003-x has no signed merge record",
+        "0003-x: records/merge.json counts for nothing: not signed by anybody who is known here",
     ]
     assert gone.findings() == [f"0001-x was merged with a key that did not hold on {at(2)}"]
 
@@ -59,30 +61,53 @@ def test_verdicts_on_another_main_say_nothing(town):
     town.open()
     town.agreed()
     town.open()
-    town.land(town.checked(base=first), town.vote("amira"), town.vote("bruno"), hours=3)
+    stale = town.checked(base=first)
+    town.land(stale, town.vote("amira"), town.vote("bruno"), hours=3)
 
-    assert len(town.findings()) == 8
-    assert "check `files` has not been run" in town.findings()[1]
+    lacks = "0002-x landed without check `{}` has not been run by an enrolled person other than the author"
+    assert town.findings()[:8] == [lacks.format(check) for check in CHECKS]
 
 
 @pytest.mark.parametrize(
-    "forged",
+    ("forged", "why"),
     [
-        {"slug": "0002-x"}, {"subject": "b3:" + "7" * 64}, {"urn": "urn:souq:ballot:1"}, {"namespace": "souq.ballot.v1"},
+        ({"slug": "0002-x"}, "about another contribution, contributions/0002-x"),
+        ({"subject": "b3:" + "7" * 64}, "about another contribution, contributions/0001-x"),
+        ({"urn": "urn:souq:ballot:1"}, "signed as urn:souq:ballot:1"),
+        ({"namespace": "souq.ballot.v1"}, "signed as another kind of record"),
     ],
-)  # fmt: skip
-def test_a_record_is_of_one_kind_about_one_offer(town, forged):
+)
+def test_a_record_is_of_one_kind_about_one_offer(town, forged, why):
     """Another folder, another digest, another type, another namespace: each makes it somebody else's."""
     town.open()
-    town.land(town.checked(), town.vote("amira"), town.vote("bruno", **forged))
+    odd = town.vote("bruno", **forged)
+    town.land(town.checked(), town.vote("amira"), odd)
 
-    assert town.findings() == [LACKS.format("amira of Atlas")]
+    assert town.findings() == [LACKS.format("amira of Atlas"), f"0001-x: {next(iter(odd))} counts for nothing: {why}"]
 
 
 def test_what_is_no_record_counts_for_nothing(town):
     town.open()
     odd = town.record("vote", "bruno", {"choice": "maybe"})
     town.land(town.checked(), town.vote("amira"), odd, {"records/vote-x.json": b"{}"})
+
+    assert town.findings() == [
+        LACKS.format("amira of Atlas"),
+        f"0001-x: {next(iter(odd))} counts for nothing: "
+        "signed, but no vote: Invalid enum value 'maybe' - at `$.choice`",
+        "0001-x: records/vote-x.json counts for nothing: not an envelope: Object missing required field `payloadType`",
+    ]
+
+
+def test_what_lies_beside_the_records_is_none(town):
+    """A vote under another name than votes have is not looked at."""
+    town.open()
+    (data,) = town.vote("bruno").values()
+    town.land(
+        town.checked(),
+        town.vote("amira"),
+        {"records/vote.json": data, "records/a/vote-1.json": data, "records/vote-1.jsn": data},
+    )
 
     assert town.findings() == [LACKS.format("amira of Atlas")]
 
@@ -98,7 +123,13 @@ def test_agreed_to_once_is_not_agreed_to_twice(quick):
     quick.land(*old, hours=5)
 
     assert quick.offered.digest == offer.digest
-    assert quick.findings() == ["0003-x landed without 3 more approvals from `core` for work (have nobody)"]
+    assert quick.findings() == [
+        "0003-x landed without 3 more approvals from `core` for work (have nobody)",
+        *(
+            f"0003-x: {path} counts for nothing: about another contribution, contributions/0001-x"
+            for path in sorted(path for one in old for path in one)
+        ),
+    ]
 
 
 def test_and_not_under_its_own_number_either(quick):
@@ -143,6 +174,24 @@ def test_a_no_counts_whatever_it_names(town):
     town.land(*told, town.vote("dora", "reject", after=seen))
 
     assert town.findings()[0] == "0001-x landed without dora rejects it: r"
+
+
+def test_so_does_a_machine_s(town):
+    town.open()
+    told = [town.checked(), town.vote("amira"), town.vote("bruno")]
+    town.land(*told, town.checked("dora", "refuse", after=town.vote("adil")))
+
+    assert "0001-x landed without check `files` refuses: b" in town.findings()
+
+
+def test_and_its_yes_does_not(town):
+    town.open()
+    town.land(town.vote("amira"), town.vote("bruno"), town.checked("dora", after=town.vote("adil")))
+
+    assert (
+        "0001-x landed without check `files` has not been run by an enrolled person other than the author"
+        in town.findings()
+    )
 
 
 def test_what_is_here_and_seen_is_no_loss(town):
@@ -191,10 +240,13 @@ def test_what_names_nothing_readable_names_nothing(town):
     mixed = town.record("vote", "bruno", json.loads(msgspec.json.encode(_vote(town))) | {"after": [3, None]})
     town.land(town.checked(), odd, mixed)
 
-    assert len(town.findings()) == 1
-    assert (
-        town.findings()[0] == "0001-x landed without 2 more approvals from `maintainer` for contributions (have nobody)"
-    )
+    assert town.findings() == [
+        "0001-x landed without 2 more approvals from `maintainer` for contributions (have nobody)",
+        *sorted([
+            f"0001-x: {next(iter(odd))} counts for nothing: signed, but no vote: Expected `array`, got `str` - at `$.after`",
+            f"0001-x: {next(iter(mixed))} counts for nothing: signed, but no vote: Expected `str`, got `int` - at `$.after[0]`",
+        ]),
+    ]  # fmt: skip
 
 
 def _vote(town):

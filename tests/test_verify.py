@@ -42,7 +42,7 @@ def test_all_is_well_and_this_is_what_was_looked_at(town):
         model=lock_digest(town.base), at=at(3), findings=[],
     )  # fmt: skip
     assert told[:3] == [("replay", 0, 3), ("replay", 1, 3), ("replay", 2, 3)]
-    assert told[3:] == [("rebuild", 0, 1), ("rebuild", 1, 1)]
+    assert told[3:] == [("rebuild", 0, 1), ("rebuild", 1, 1)] * 2, "what was released, and what main is"
 
 
 def test_an_earlier_main_is_verified_as_it_was(town):
@@ -61,8 +61,7 @@ def test_a_pinned_root_is_the_root(town):
     assert verify(town.repo, town.head, root=town.commits[1], rebuild=False).findings == [
         f"history begins at {town.commits[0][:12]}, not at the pinned root {town.commits[1][:12]}"
     ]
-    with pytest.raises(NotFound):
-        verify(town.repo, town.head, root="9" * 40)
+    assert verify(town.repo, root=town.commits[0]).findings == []
 
 
 def test_what_is_dated_after_the_reader_s_own_clock_is_a_finding(town):
@@ -91,9 +90,39 @@ def test_a_tensor_that_is_not_here_is_said(tmp_path):
 
     report = verify(town.repo, town.head)
 
-    assert report.findings == [str(_missing(town))]
+    assert report.findings == [f"{town.head[:12]}: {_missing(town)}"]
+    assert report.unbuilt == []
     assert report.tensors == 0
     assert verify(town.repo, town.head, rebuild=False).findings == []
+
+
+def test_what_a_release_was_made_of_may_be_gone_from_a_clone(town):
+    """What main is made of may not."""
+    first = town.base["model.norm.weight"].digest
+    town.repo.store.put(BASE + 1)
+    other = format_lock({"model.norm.weight": TensorRef.of(BASE + 1)})
+    town.step({"base.lock": other.encode(), "model.lock": other.encode()})
+    gone = _gone(town, first)
+
+    report = verify(town.repo)
+
+    assert report.unbuilt == [f"{town.commits[1][:12]}: {gone}"]
+    assert len(report.findings) == 1
+
+
+def test_what_cannot_be_read_is_an_answer(town):
+    report = verify(town.repo, "9" * 40)
+
+    assert len(report.findings) == 1
+    assert (report.root, report.landings) == ("", 0)
+
+
+def _gone(town, name):
+    path = next(path for path in (town.repo.git_dir / "souq").rglob("*") if path.is_file() and name[5:20] in str(path))
+    path.unlink()
+    with pytest.raises(NotFound) as caught:
+        town.repo.store.get(name)
+    return caught.value
 
 
 def _missing(town):
@@ -227,6 +256,18 @@ def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path)
         "commit": town.head, "length": 4, "by": "wendy", "after": [digest(town.repo.object(before, 1 << 16))],
     }  # fmt: skip
     assert told["at"] > "2026"
+    _ref(town, f"{ref.rpartition('/')[0]}/junk", town._object("blob", b"{}"))
+    _ref(town, f"{ref.rpartition('/')[0]}/big", town._object("blob", b" " * (witness.MAX_NOTE + 1)))
+    town.open()
+    town.agreed(hours=7)
+    witness.witness(town.repo, person)
+    third = [
+        oid
+        for name, oid in town.repo.refs(witness.REFS).items()
+        if name not in both and name[-4:] not in ("junk", "/big")
+    ]
+    signed = signing.verify(town.repo.object(third[0], 1 << 16), keys=[public], namespace=witness.NAMESPACE)
+    assert signed.predicate["after"] == [digest(town.repo.object(both[ref], 1 << 16))], "the last, and no other"
     assert ref.startswith(witness.REFS)
     assert len(ref.removeprefix(witness.REFS).split("/")[0]) == 16
     assert len(ref.rpartition("/")[2]) == 16

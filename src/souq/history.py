@@ -236,19 +236,22 @@ class Told:
         """`records`: envelopes by path, `records/vote-….json`."""
         keys = (*policy.keys, *(offer.amends.keys if offer.amends else ()))  # whom it enrols is asked by the new policy
         author = (offer.contribution.author.key,)
-        held, idle = {kind: dict[Digest, Signed]() for kind in KINDS}, list[str]()
+        told, idle, seen = {kind: list[Signed]() for kind in KINDS}, list[str](), list[Digest]()
         for path, data in sorted(records.items()):
             if found := _PATH.fullmatch(path):
                 kind = found[1] or found[2]
                 try:
-                    held[kind][digest(data)] = _held(data, kind, author if kind == "signoff" else keys, offer)
+                    told[kind].append(_held(data, kind, author if kind == "signoff" else keys, offer))
+                    seen.append(digest(data))
                 except Forged as error:
                     idle.append(f"{path} counts for nothing: {error}")
         here = {digest(data) for data in records.values()}
-        withheld = {name for found in held.values() for signed in found.values() for name in _after(signed)} - here
-        whole = {kind: [s for s in found.values() if _counts(s, withheld)] for kind, found in held.items()}
-        seen = sorted({name for found in held.values() for name in found})
-        return cls(whole, tuple(sorted(withheld)), tuple(idle), tuple(seen))
+        withheld = {name for found in told.values() for signed in found for name in _after(signed)} - here
+        whole = {
+            kind: [s for s in found if _says_no(s, kind) or not withheld.intersection(_after(s))]
+            for kind, found in told.items()
+        }
+        return cls(whole, tuple(sorted(withheld)), tuple(idle), tuple(sorted(seen)))
 
     @property
     def checked(self) -> list[SignedChecked]:
@@ -331,8 +334,11 @@ def _as(signed: Signed, kind: type[T]) -> T:
         raise Forged(f"signed, but no {kind.__name__.lower()}: {error}") from error
 
 
-def _counts(signed: Signed, withheld: set[str]) -> bool:
-    return signed.predicate.get("choice") == "reject" or not withheld.intersection(_after(signed))
+def _says_no(signed: Signed, kind: str) -> bool:
+    """A no counts whatever it names: who withholds what it names would else be rid of it too."""
+    if kind == "checked":
+        return any(verdict.outcome != "pass" for verdict in _as(signed, Checked).verdicts)
+    return kind == "vote" and _as(signed, Vote).choice == "reject"
 
 
 def _after(signed: Signed) -> list[str]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 
 from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
 from souq.pulls import Person, now
-from souq.records import canonical, digest
+from souq.records import Digest, canonical, digest
 from souq.repo import Repo
 
 REFS = "refs/souq/witness/"
@@ -28,19 +29,28 @@ def witness(repo: Repo, person: Person) -> str:
     repo.fetch()
     tip = repo.tip()
     home = f"{REFS}{hashlib.sha256(person.public_key.encode()).hexdigest()[:16]}/"
-    before = [digest(repo.object(oid, MAX_NOTE)) for oid in repo.refs(home).values()]
     told = {
         "commit": tip,
         "length": len(repo.history(tip)),
         "by": person.name,
         "at": now(),
-        "after": sorted(before)[-8:],
+        "after": _last(repo, home, person.public_key),
     }
     statement = signing.statement("urn:souq:witness:1", "main", digest(tip.encode()), told)
     sealed = canonical(signing.sign(statement, person.key, namespace=NAMESPACE))
     oid = repo.write_blob(sealed)
     repo.publish({f"{home}{oid[:16]}": (None, oid)}, [])
     return tip
+
+
+def _last(repo: Repo, home: str, key: str) -> list[Digest]:
+    """The signer's notes that none of their others names; what somebody else put there is none."""
+    notes: dict[Digest, list[Digest]] = {}
+    for oid in repo.refs(home).values():
+        with suppress(SouqError):
+            data = repo.object(oid, MAX_NOTE)
+            notes[digest(data)] = signing.verify(data, keys=[key], namespace=NAMESPACE).predicate["after"]
+    return sorted(notes.keys() - {name for named in notes.values() for name in named})
 
 
 def forks(repo: Repo, history: Sequence[str], policy_text: str) -> tuple[int, list[str]]:
