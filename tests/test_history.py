@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from souq.governance import Standing
-from souq.history import MAX_RECORDS, standing
+from souq.history import MAX_RECORDS
+from souq.standing import standing
 from tests.annals import CONFIG, Annals
 from tests.voters import at
 

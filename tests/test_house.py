@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ FLOORS = [
     {"snapshot", "shelf"},
     {"nearness"},
     {"source"},
-    {"card", "making", "additions", "history", "credits", "dossier", "bundle"},
+    {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},
     {"build"},
     {"deltas"},
     {"lab"},
@@ -94,6 +96,35 @@ def test_nothing_heavy_is_loaded(what):
     code = f"{what}\nimport sys\nsys.exit(sorted(sys.modules.keys() & {HEAVY!r}) != [])"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+CORE = ("governance/policy", "governance/elect", "governance/decide", "governance/replay", "history", "verify")
+
+
+def lines_of_code(text):
+    """Lines that hold a token of the program: no blank ones, no comments, no docstrings."""
+    tree, told = ast.parse(text), set()
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            told |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    found = {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type not in silent
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    return len(found - told)
+
+
+def test_the_verifying_core_is_read_in_one_sitting():
+    """docs/verifying.md promises under 1,000 lines."""
+    sizes = {name: lines_of_code((SOURCE / f"{name}.py").read_text()) for name in CORE}
+    page = (SOURCE.parent.parent / "docs" / "verifying.md").read_text()
+
+    assert sum(sizes.values()) < 1_000, sizes
+    assert all(f"| `{name}.py` |" in page for name in CORE)
 
 
 def test_the_facade_is_about_twenty_names():

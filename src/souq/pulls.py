@@ -33,12 +33,13 @@ from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageErro
 from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, with_members
-from souq.history import Told, change_of, last_landing, standing
+from souq.history import Told, change_of
 from souq.progress import Progress, quiet
 from souq.records import Author, Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
 from souq.repo import MAIN, Raced, Repo
 from souq.signing import Envelope, Signed
 from souq.snapshot import RECORDS, Offer, Snapshot
+from souq.standing import last_landing, standing
 from souq.weights import Delta, format_delta, format_lock
 
 PULLS = "refs/souq/pr/"

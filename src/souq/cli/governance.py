@@ -13,10 +13,11 @@ from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, explain, read_policy
 from souq.governance.decide import elected
 from souq.governance.policy import format_policy, with_members
-from souq.history import change_of, standing
+from souq.history import change_of
 from souq.pulls import now
 from souq.records import format_toml
 from souq.snapshot import ELECTION, Snapshot
+from souq.standing import standing
 from souq.witness import witness as sign_main
 
 
