@@ -135,7 +135,10 @@ class PullRequest:
 
     def seen(self, main: Snapshot) -> tuple[Digest, ...]:
         """What the next record about it names: every record that holds, so that none of them can be left out later."""
-        return self.told(read_policy(main.policy_text)).seen
+        try:
+            return self.told(read_policy(main.policy_text)).seen
+        except SouqError:  # an offer nobody can read has no records that hold; turning it down must still go
+            return ()
 
     def told(self, policy: Policy) -> Told:
         """Its records whose signatures hold and which are about exactly what is offered now."""
