@@ -8,12 +8,12 @@ import pytest
 from souq import signing
 from souq.errors import Forged
 from souq.governance import Election, read_policy
-from souq.governance.policy import format_policy, with_members
+from souq.governance.policy import Who, format_policy, with_members
 from souq.history import signed_release
 from souq.records import format_toml
 from souq.weights import Delta, Dense, TensorRef, format_delta, lock_digest
 from tests.annals import BASE, CONFIG, POLICY, enrolled, public, seal
-from tests.voters import at, of, ruled
+from tests.voters import NAMES, at, of, ruled
 
 THREE = ("amira", "bruno", "chen")
 
@@ -26,6 +26,33 @@ def test_an_amendment_counts_from_the_next_step_on(quick):
     quick.agreed("dora", hours=3)
 
     assert quick.findings() == []
+
+
+def test_whom_an_amendment_enrols_is_asked_by_the_new_policy(quick):
+    """Beside the old one, under which they are nobody."""
+    core = (*NAMES, "erin")
+    told = format_policy(ruled(of(4), people=[*enrolled(), *enrolled_as("erin")], core=core)).encode()
+    quick.open("governance", "chen", {"GOVERNANCE.toml": told})
+    quick.agreed("amira", "bruno", "dora", "erin")
+    assert quick.findings() == []
+    quick.open("governance", "chen", {"GOVERNANCE.toml": told + b"\n"})
+    quick.agreed("amira", "bruno", "dora", hours=3)
+
+    assert quick.findings()[0].startswith("0002-x landed without 1 more approval from `core` for work")
+
+
+def enrolled_as(name):
+    return [Who(name=name, org="Elm", keys=(public(name),))]
+
+
+def test_who_merges_was_heard(quick):
+    quick.open()
+    quick.agreed(*THREE)
+    quick.open()
+    quick.agreed(*THREE, by="dora", hours=7)
+
+    seen = quick.judged()[0].replay.standing.seen
+    assert seen == dict.fromkeys(THREE, at(7)) | {"adil": at(2), "anna": at(2), "dora": at(8)}
 
 
 def test_a_policy_does_not_judge_the_step_it_comes_with(quick):
@@ -138,7 +165,7 @@ def test_only_what_is_there_is_taken_back(quick):
     quick.open("revert", "chen", of="0009-x")
     quick.agreed("amira", "bruno", "dora")
 
-    quick.open()
+    quick.open("release", "mallory", quick.release(), of="v1")
     quick.agreed(*THREE, hours=3)
 
     assert quick.findings() == ["0009-x is no contribution of weights or data here, so it cannot be taken back"]
@@ -170,6 +197,16 @@ def test_a_yank_is_undone_by_a_restore(quick):
 
     assert quick.findings() == []
     assert "releases/v1/yanked.toml" not in quick.files
+
+
+def test_model_lock_follows_from_weights_alone(quick):
+    lock = format_delta(
+        Delta(base=lock_digest(quick.base), parts={"model.norm.weight": Dense(value=TensorRef.of(BASE))})
+    ).encode()
+    quick.open("weights", "mallory", {"delta.lock": lock})
+    quick.agreed(*THREE, more={"model.lock": b"x"})
+
+    assert quick.findings() == []
 
 
 def test_souq_toml_is_what_was_asked_for_and_what_it_was_otherwise(quick):

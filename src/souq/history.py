@@ -190,7 +190,7 @@ def _is(base: Snapshot, path: str, data: bytes) -> bool:
 
 def computed_by(offer: Offer, base: Snapshot) -> set[str]:
     """The files of main that follow from a landing, so that nobody offers their bytes."""
-    found = {"model.lock", "souq.toml"} if offer.merge is not None else set[str]()
+    found = {"souq.toml"} if offer.merge is not None else set[str]()
     found |= {POLICY} if offer.contribution.kind == "election" else set()
     return found | ({"model.lock"} if offer.moves(base) is not None else set())
 
@@ -331,7 +331,7 @@ def _says_no(signed: Signed, kind: str) -> bool:
 
 
 def _after(signed: Signed) -> list[str]:
-    told = signed.predicate.get("after", [])
+    told = signed.predicate.get("after")
     return [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
 
 

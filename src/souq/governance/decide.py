@@ -170,9 +170,9 @@ class _Asked:
         self.author = policy.person_of(change.author_key)
         self.said = _latest(policy, change, votes, now)
         self.checked = [
-            found
+            (who, found.checked)
             for found in checked
-            if found.checked.subject == change.digest and _heard(policy, found.key, found.checked.at, now)
+            if found.checked.subject == change.digest and (who := _heard(policy, found.key, found.checked.at, now))
         ]
         self._policy = policy
 
@@ -190,10 +190,8 @@ class _Asked:
         return times[enough - 1] if len(times) >= enough else None
 
     def _heard(self) -> Iterator[tuple[Who, float]]:
-        for found in self.checked:
-            who, at = self._policy.person_of(found.key), seconds(found.checked.at)
-            if who is not None and at is not None:
-                yield who, at
+        for who, found in self.checked:
+            yield who, seconds(found.at) or 0.0
         for said in self.said.values():
             yield said.who, said.first
 
@@ -252,9 +250,9 @@ def _machines(scope: Scope, asked: _Asked) -> tuple[int, list[str]]:
     for name in scope.checks:
         found = [
             verdict
-            for each in asked.checked
-            if scope.author_may_vote or not asked.is_author(_who(asked, each.key))
-            for verdict in each.checked.verdicts
+            for who, each in asked.checked
+            if scope.author_may_vote or not asked.is_author(who)
+            for verdict in each.verdicts
             if verdict.check == name
         ]
         refused = min((verdict.because for verdict in found if verdict.outcome == "refuse"), default=None)
@@ -264,12 +262,6 @@ def _machines(scope: Scope, asked: _Asked) -> tuple[int, list[str]]:
             missing.append(f"check `{name}` has not been run by an enrolled person other than the author")
         more = max(more, int(any(verdict.outcome == "needs-eyes" for verdict in found)))
     return more, missing
-
-
-def _who(asked: _Asked, key: str) -> Who:
-    who = asked._policy.person_of(key)
-    assert who is not None  # only what enrolled people checked is asked about
-    return who
 
 
 def _objections(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
