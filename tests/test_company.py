@@ -104,7 +104,7 @@ class Company(RuleBasedStateMachine):
     def offer(self, author: str, kind: str, **more) -> None:
         touched = WORK.get(kind, ("contributions/x/a", POLICY))
         name = digest(f"{len(self.offers)}".encode())
-        self.offers.append(Change(digest=name, author_key=author, author_name="", touched=touched, kind=kind, **more))
+        self.offers.append(Change(digest=name, author_key=author, touched=touched, kind=kind, **more))
 
     def pick(self, which: int) -> Change:
         return self.offers[-1 - which % min(4, len(self.offers))]  # one of the last

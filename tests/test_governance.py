@@ -41,9 +41,7 @@ NUMBER = {name: i for i, (name, _) in enumerate(PEOPLE)}
 POLICY = read_policy(
     foundation([Who(name=name, org=org, keys=(key(i),)) for i, (name, org) in enumerate(PEOPLE)])
 )  # 2 maintainers, at most one of an organisation
-STRANGER = Change(
-    digest=DIGEST, author_key=key(99), author_name="mallory", touched=("contributions/0001-x/delta.lock",)
-)
+STRANGER = Change(digest=DIGEST, author_key=key(99), touched=("contributions/0001-x/delta.lock",))
 
 
 def vote(name, choice="approve", *, subject=DIGEST, at="2026-11-23T10:00:00Z", by=None):
@@ -123,7 +121,7 @@ def test_who_signed_is_asked_and_not_what_they_say():
 
 
 def test_an_author_does_not_approve_their_own_work():
-    own = Change(digest=DIGEST, author_key=key(NUMBER["amira"]), author_name="amira", touched=STRANGER.touched)
+    own = Change(digest=DIGEST, author_key=key(NUMBER["amira"]), touched=STRANGER.touched)
 
     assert not said([vote("amira"), vote("bruno")], own, [checks("bruno")])
     assert said([vote("chen"), vote("bruno")], own, [checks("bruno")])
@@ -147,7 +145,7 @@ def test_a_refusal_stands_and_doubt_asks_for_more_eyes():
 
 
 def test_nothing_is_allowed_by_default():
-    no = said([vote("amira"), vote("bruno")], Change(DIGEST, key(99), "m", ("model/config.json",)))
+    no = said([vote("amira"), vote("bruno")], Change(DIGEST, key(99), ("model/config.json",)))
 
     assert not no
     assert "nobody may change it" in no.missing[0]

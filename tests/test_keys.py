@@ -60,6 +60,13 @@ def test_base64_of_a_key_is_strict():
         signing.normal_key(f"{word} {raw[:20]}!{raw[20:]}")
 
 
+def test_no_key_says_how_to_make_one(tmp_path):
+    with pytest.raises(NotFound) as caught:
+        signing.sign(b"{}", tmp_path / "none", namespace=SPACE)
+    assert str(caught.value) == f"no key {tmp_path / 'none'}"
+    assert caught.value.hint == "make one with `ssh-keygen -t ed25519`"
+
+
 def test_a_key_that_cannot_sign_or_be_made_says_why(tmp_path):
     (tmp_path / "key").write_text("no key")
     with pytest.raises(UsageError) as caught:

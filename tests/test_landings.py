@@ -41,6 +41,30 @@ def test_whom_an_amendment_enrols_is_asked_by_the_new_policy(quick):
     assert quick.findings()[0].startswith("0002-x landed without 1 more approval from `core` for work")
 
 
+def test_what_a_new_policy_asks_for_is_asked_of_it(quick):
+    harder = format_policy(ruled(of(4), people=enrolled())).encode()
+    quick.open("governance", "chen", {"GOVERNANCE.toml": harder})
+    quick.agreed("amira", "bruno", "dora")
+
+    assert quick.findings() == [
+        "0001-x landed without by the new policy too: 1 more approval from `core` for work "
+        "(have amira of Atlas, bruno of Borealis, dora)"
+    ]
+
+
+def test_a_resignation_lands_by_its_own_signature(quick):
+    policy = read_policy(quick.main.policy_text)
+    left = with_members(policy, "security", [name for name in NAMES if name != "dora"])
+    for author in ("dora", "chen"):
+        quick.open("governance", author, {"GOVERNANCE.toml": format_policy(left).encode()})
+        quick.land(by="amira")
+
+    assert quick.findings() == [
+        "0002-x landed without 3 more approvals from `core` for work (have nobody)",
+        "0002-x landed without by the new policy too: 3 more approvals from `core` for work (have nobody)",
+    ]
+
+
 def enrolled_as(name):
     return [Who(name=name, org="Elm", keys=(public(name),))]
 

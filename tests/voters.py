@@ -58,12 +58,7 @@ def ruled(
 
 
 def work(author: str = "stranger", **more) -> Change:
-    told = {
-        "digest": DIGEST,
-        "author_key": key_of(author),
-        "author_name": author,
-        "touched": ("contributions/0001-x/a",),
-    }
+    told = {"digest": DIGEST, "author_key": key_of(author), "touched": ("contributions/0001-x/a",)}
     return Change(**told | more)
 
 

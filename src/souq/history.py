@@ -102,7 +102,7 @@ class History:
 
     def _main(self, commit: str) -> Snapshot:
         """Main as it was, with what landed as it was judged here and not as somebody remembers it."""
-        return Snapshot(self.repo, commit, fresh=True, landed=lambda: self._landed_at(commit))
+        return Snapshot(self.repo, commit, landed=lambda: self._landed_at(commit))
 
     def _landed_at(self, commit: str) -> dict[str, Landing]:
         found: dict[str, Landing] = {}
@@ -199,7 +199,7 @@ def change_of(offer: Offer, base: Snapshot) -> Change:
     """A contribution as the policy sees it."""
     c = offer.contribution
     return Change(
-        digest=offer.digest, author_key=c.author.key, author_name=c.author.name, touched=tuple(offer.touches(base)),
+        digest=offer.digest, author_key=c.author.key, touched=tuple(offer.touches(base)),
         kind=c.kind, of=c.of, amends=offer.amends, election=offer.election,
     )  # fmt: skip
 

@@ -31,7 +31,6 @@ class Change:
 
     digest: Digest
     author_key: str
-    author_name: str
     touched: tuple[str, ...]  # paths and tensor names
     kind: str = "weights"
     of: str = ""  # what it is about: a contribution taken back, a release yanked

@@ -111,7 +111,7 @@ def _alone(policy: Policy, scope: Scope, side: str) -> bool:
     return bool(decide(ageless, one, seen, yes, now=_LATER))
 
 
-_STRANGER = Change(digest=_DIGEST, author_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", author_name="", touched=())  # fmt: skip
+_STRANGER = Change(digest=_DIGEST, author_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", touched=())  # fmt: skip
 
 
 def _plain(key: str | Key) -> str:
