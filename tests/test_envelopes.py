@@ -165,6 +165,20 @@ def test_json_that_could_be_read_two_ways_is_none():
     assert refused(b"[]").startswith("not an envelope: ")
 
 
+def test_what_an_envelope_says_can_be_looked_at_without_belief():
+    """And what cannot be read, or names what it saw in no list, says nothing."""
+    assert signing.peek(with_armour(GOOD, STRANGER)) == {"choice": "approve"}
+    assert signing.peek(seal(statement_with({"after": ["x"]}), "mallory", "x")) == {"after": ["x"]}
+    for odd in (b"{}", seal(b"[]", "amira", "x"), seal(b"{}", "amira", "x"), seal(b"\xff", "amira", "x")):
+        assert signing.peek(odd) == {}
+    for predicate in (3, {"after": 3}, None):
+        assert signing.peek(seal(statement_with(predicate), "amira", "x")) == {}
+
+
+def statement_with(predicate):
+    return canonical(json.loads(SAID) | {"predicate": predicate})
+
+
 # -- statements --------------------------------------------------------------------------------------------------------
 
 

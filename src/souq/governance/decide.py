@@ -154,6 +154,7 @@ class Said:
 
     who: Who
     vote: Vote
+    at: float
     since: float
     first: float  # when they were heard at all
 
@@ -223,7 +224,7 @@ def _latest(policy: Policy, change: Change, votes: Sequence[SignedVote], now: st
             continue
         before, then = said.get(who.name), seconds(vote.at) or 0.0
         since = before.since if before and before.vote.choice == vote.choice else then
-        said[who.name] = Said(who, vote, since, before.first if before else then)
+        said[who.name] = Said(who, vote, then, since, before.first if before else then)
     return said
 
 
@@ -238,8 +239,8 @@ def _judged(policy: Policy, scope: Scope, asked: _Asked) -> Decision:
         line, enough = _quorum(policy, scope, needs, asked, more)
         (met if enough else wanted).append(line)
     wanted += _sides(policy, scope, asked)
-    if wanted and not more and _silence(policy, scope, asked):
-        met, wanted = [f"nobody has objected to {scope.name} for {scope.lazy.after_h if scope.lazy else 0} hours"], []
+    if wanted and not more and (hours := _silence(policy, scope, asked)) is not None:
+        met, wanted = [f"nobody has objected to {scope.name} for {hours} hours"], []
     return Decision(missing=(*missing, *against, *wait, *wanted), met=tuple(met))
 
 
@@ -277,7 +278,7 @@ def _objections(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
         return
     vetoes = [said for said in no if said.who.name in policy.members(scope.veto.role) and said.vote.reason.strip()]
     for said in vetoes:
-        age = asked.at - (seconds(said.vote.at) or 0.0)
+        age = asked.at - said.at
         others = sum(other.who.side != said.who.side for other in vetoes)
         alone = others < scope.veto.seconds
         ends = scope.veto.alone_h * 3600 if alone else scope.veto.days * 86_400
@@ -362,16 +363,16 @@ def _sides(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:
         yield f"approvals from {scope.min_orgs} organisations for {scope.name} (have {', '.join(sorted(sides)) or 'none'})"
 
 
-def _silence(policy: Policy, scope: Scope, asked: _Asked) -> bool:
-    """Whether lazy consensus holds: long enough open, no no, and somebody outside the author's side who said yes."""
+def _silence(policy: Policy, scope: Scope, asked: _Asked) -> int | None:
+    """How many hours of silence are consent: nobody said no so long, and enough outside the author's side said yes."""
     members = {name for needs in scope.requires for name in policy.members(needs.role)}
     opened = asked.opened
     if scope.lazy is None or opened is None or asked.at < opened + scope.lazy.after_h * 3600:
-        return False
+        return None
     if any(said.vote.choice == "reject" and name in members for name, said in asked.said.items()):
-        return False
+        return None
     side = asked.author.side if asked.author is not None else None
-    return sum(who.side != side for who in _yes(scope, asked, members)) >= scope.lazy.n
+    return scope.lazy.after_h if sum(who.side != side for who in _yes(scope, asked, members)) >= scope.lazy.n else None
 
 
 # -- elections ---------------------------------------------------------------------------------------------------------
