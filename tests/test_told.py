@@ -65,7 +65,40 @@ def test_verdicts_on_another_main_say_nothing(town):
     town.land(stale, town.vote("amira"), town.vote("bruno"), hours=3)
 
     lacks = "0002-x landed without check `{}` has not been run by an enrolled person other than the author"
-    assert town.findings()[:8] == [lacks.format(check) for check in CHECKS]
+    assert town.findings() == [
+        *(lacks.format(check) for check in CHECKS),
+        "0002-x: urn:souq:checked:1 by chen counts for nothing: it is of another main",
+    ]
+
+
+def test_what_is_signed_after_the_landing_was_not_there_to_count(town):
+    """Beyond the ten minutes by which two honest clocks differ."""
+    town.open()
+    town.land(town.checked(), town.vote("amira"), town.vote("bruno", hours=2 + 1 / 6))
+    assert town.findings() == []
+    town.open()
+    late = town.vote("bruno", hours=4 + 1 / 6 + 1 / 3600)
+    town.land(town.checked(hours=3), town.vote("amira", hours=3), late, hours=4)
+
+    assert town.findings() == [
+        LACKS.format("amira of Atlas").replace("0001", "0002"),
+        f"0002-x: urn:souq:vote:1 by bruno counts for nothing: it is dated {at(4 + 1 / 6 + 1 / 3600)}, after the landing",
+    ]
+
+
+def test_a_key_that_does_not_hold_is_said_not_to(tmp_path):
+    """On the day it signed, or on the day it landed."""
+    dates = {"bruno": {"valid_until": at(1.5)}, "chen": {"valid_from": at(1.5)}}
+    town = Annals(tmp_path / "dated", format_policy(ruled(of(2), people=enrolled(**dates))))
+    town.open()
+    town.land(town.vote("amira"), town.vote("bruno"), town.vote("chen"))
+    town.open()
+    town.land(town.vote("amira"), town.vote("dora"), merged={})
+
+    votes = [town.findings()[1:3], town.findings()[3:]]
+    line = "0001-x: urn:souq:vote:1 by {} counts for nothing: the key does not hold, on " + f"{at(1)} or on {at(2)}"
+    assert sorted(votes[0]) == [line.format("bruno"), line.format("chen")]
+    assert votes[1] == ["0002-x has no signed merge record"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +189,16 @@ def test_a_vote_cast_in_sight_of_what_is_withheld_counts_for_nothing(town):
     assert town.findings() == [
         LACKS.format("bruno of Borealis"),
         f"0001-x: {digest(lost)} and more may be withheld: records that name it count for nothing",
+    ]
+
+
+def test_of_what_is_withheld_the_first_is_named(town):
+    town.open()
+    lost = ["b3:" + letter * 64 for letter in "cab"]
+    town.land(town.checked(), town.vote("amira", after=lost))
+
+    assert town.findings()[1:] == [
+        f"0001-x: {'b3:' + 'a' * 64} and more may be withheld: records that name it count for nothing"
     ]
 
 

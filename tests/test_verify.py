@@ -10,11 +10,11 @@ import pytest
 
 from souq import signing, witness
 from souq.build import model_lock
-from souq.errors import NotFound
+from souq.errors import Hostile, NotFound
 from souq.pulls import Person
 from souq.records import digest, format_toml
 from souq.verify import Report, verify
-from souq.weights import Delta, Dense, TensorRef, format_delta, format_lock, lock_digest
+from souq.weights import Delta, Dense, TensorRef, format_delta, format_lock, lock_digest, parse_lock
 from tests import annals
 from tests.annals import BASE, POLICY, Annals, seal
 from tests.voters import at
@@ -108,6 +108,14 @@ def test_what_a_release_was_made_of_may_be_gone_from_a_clone(town):
 
     assert report.unbuilt == [f"{town.commits[1][:12]}: {gone}"]
     assert len(report.findings) == 1
+
+
+def test_a_model_that_cannot_be_computed_is_said(town):
+    town.step({"base.lock": b"x"})
+    with pytest.raises(Hostile) as caught:
+        parse_lock("x")
+
+    assert verify(town.repo).findings[1:] == [str(caught.value)]
 
 
 def test_what_cannot_be_read_is_an_answer(town):

@@ -277,14 +277,15 @@ class Told:
             f"{name} and more may be withheld: records that name it count for nothing" for name in self.withheld[:1]
         ]
         for signed in (one for kind in ("checked", "vote", "ballot") for one in self.by_kind[kind]):
-            at = str(signed.predicate.get("at", ""))
-            line = f"{signed.kind} by {signed.predicate.get('by')} counts for nothing"
-            if signed.predicate.get("base", before) != before:
+            told = signed.predicate  # as _held has read it
+            at, line = told["at"], f"{signed.kind} by {told['by']} counts for nothing"
+            now = self.at or at
+            if told.get("base", before) != before:
                 lost.append(f"{line}: it is of another main")
-            elif (seconds(at) or 0.0) > (seconds(self.at or at) or 0.0) + SKEW:
+            elif (seconds(at) or 0.0) > (seconds(now) or 0.0) + SKEW:
                 lost.append(f"{line}: it is dated {at}, after the landing")
-            elif None in [policy.person_of(signed.key, when) for when in (at, self.at or at)]:
-                lost.append(f"{line}: the key does not hold, on {at} or on {self.at}")
+            elif None in (policy.person_of(signed.key, at), policy.person_of(signed.key, now)):
+                lost.append(f"{line}: the key does not hold, on {at} or on {now}")
         return [*self.idle, *lost]
 
     def landed(self, offer: Offer, policy: Policy, change: Change, before: str) -> Landed:
