@@ -74,7 +74,7 @@ CASES = [
     ("amira", "pr review 1 --approve", 3, "#1 is already merged", "souq pr view 1"),
     ("amira", "show no.such.tensor", 1, "no.such.tensor", ""),
     ("amira", "corpus make /no/prompts.jsonl --out /tmp/corpus-x", 1, "/no/prompts.jsonl", ""),
-    ("amira", "verify --root 0000000", 1, "0000000", ""),
+    ("amira", "verify --root 0000000", 2, "0000000", "40 digits"),
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -75,6 +76,10 @@ def _explain(built: building.Built, slugs: dict[str, str]) -> None:
 @json_option
 def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_json: bool) -> None:
     """Judge the history again, rebuild, and compare every digest; exit 3 when something does not hold."""
+    if root is not None and not re.fullmatch(r"[0-9a-f]{40}", root):
+        raise UsageError(
+            f"not a whole commit id: {root!r}", hint="pin all 40 digits: a shorter name may come to mean another"
+        )
     repo = Repo.find(folder)
     with bars() as progress:
         at = now or pulls.now()
