@@ -33,7 +33,7 @@ from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageErro
 from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, with_members
-from souq.history import Told, change_of
+from souq.history import MAX_RECORDS, Told, change_of
 from souq.progress import Progress, quiet
 from souq.records import Author, Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
 from souq.repo import MAIN, Raced, Repo
@@ -431,6 +431,10 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     if not (said := _decide(pull, main)):
         return said, None
     _refuse_wrong_clock(repo, main)
+    if len(pull.records) + len(pull.offer.files) >= MAX_RECORDS:  # such a landing could not be verified
+        raise Refused(
+            f"#{number} carries {len(pull.records):,} records", hint="remove those that hold nothing, and fetch"
+        )
     bring(repo, main, pull.offer, progress)
     commit = _landing(pull, main, person, progress)
     moved = pull.offer.moves(main)

@@ -66,7 +66,7 @@ def init(
 
     def show() -> None:
         out.print(f"{name}: {len(main.base)} tensors, base {main.base_digest}")
-        done(f"root {main.commit} (pin this: `souq verify --root {main.commit[:12]}`)\nnext: cd {name} && souq status")
+        done(f"root {main.commit} (pin it: `souq verify --root {main.commit}`)\nnext: cd {name} && souq status")
 
     answer(value, as_json, show)
 
