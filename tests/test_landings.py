@@ -12,7 +12,7 @@ from souq.governance.policy import Who, format_policy, with_members
 from souq.history import signed_release
 from souq.records import format_toml
 from souq.weights import Delta, Dense, TensorRef, format_delta, lock_digest
-from tests.annals import BASE, CONFIG, POLICY, enrolled, public, seal
+from tests.annals import BASE, CONFIG, POLICY, Annals, enrolled, public, seal
 from tests.voters import NAMES, at, of, ruled
 
 THREE = ("amira", "bruno", "chen")
@@ -137,6 +137,17 @@ def test_a_release_is_of_a_commit_of_this_history_and_names_what_it_stands_on(to
     history, wrong = town.judged()
     assert history.releases == 6
     assert [each.partition(": ")[2] for each in wrong] == lines
+
+
+def test_a_release_is_signed_by_a_key_that_holds(tmp_path):
+    people = enrolled(chen={"valid_until": at(3)})
+    town = Annals(tmp_path / "dated", format_policy(ruled(of(1), people=people)))
+    for hours in (1, 3):
+        town.open("release", "mallory", town.release(f"v{hours}", "chen"), of=f"v{hours}")
+        town.agreed("amira", hours=hours)
+
+    assert len(town.findings()) == 1
+    assert "v3" in town.findings()[0]
 
 
 def test_a_release_is_signed_by_somebody_enrolled_about_its_own_digest(town):

@@ -108,6 +108,8 @@ def test_a_key_that_does_not_hold_is_said_not_to(tmp_path):
         ({"subject": "b3:" + "7" * 64}, "about another contribution, contributions/0001-x"),
         ({"urn": "urn:souq:ballot:1"}, "signed as urn:souq:ballot:1"),
         ({"namespace": "souq.ballot.v1"}, "signed as another kind of record"),
+        ({"urn": "u" * 50}, f"signed as {'u' * 40}"),
+        ({"slug": "s" * 90}, f"about another contribution, contributions/{'s' * 66}"),
     ],
 )
 def test_a_record_is_of_one_kind_about_one_offer(town, forged, why):

@@ -118,6 +118,26 @@ def test_a_model_that_cannot_be_computed_is_said(town):
     assert verify(town.repo).findings[1:] == [str(caught.value)]
 
 
+def test_an_answer_says_what_to_do(town):
+    (town.repo.git_dir / "shallow").write_text(f"{town.commits[1]}\n")
+
+    assert verify(town.repo, town.head).findings == [
+        "this clone is shallow: main's beginning is not here: run `git fetch --unshallow`"
+    ]
+
+
+def test_every_release_is_rebuilt_and_none_that_is_wrong(town):
+    told = []
+    town.open("release", "mallory", town.release(version="v2"), of="v2")
+    town.agreed(hours=5)
+    town.open("release", "mallory", town.release(version="v3", model="b3:" + "5" * 64), of="v3")
+    town.agreed(hours=7)
+
+    verify(town.repo, progress=lambda *words: told.append(words))
+
+    assert [words for words in told if words[0] == "rebuild"] == [("rebuild", 0, 1), ("rebuild", 1, 1)] * 3
+
+
 def test_what_cannot_be_read_is_an_answer(town):
     report = verify(town.repo, "9" * 40)
 
@@ -153,6 +173,9 @@ def test_what_weights_were_changed_is_read_from_main_and_from_no_memory(town):
     note = town.repo.cache / "landed" / town.repo.trees(town.head, "contributions")[town.offered.slug]
     note.parent.mkdir(exist_ok=True)
     note.write_bytes(b'{"digest":"b3:x","kind":"data"}')
+
+    town.open("release", "mallory", town.release(version="v2"), of="v2")
+    town.agreed(hours=6)
 
     report = verify(town.repo, town.head)
 
