@@ -10,8 +10,9 @@ MERGEKIT := build/mergekit
 demo: $(READY)
 	$(BIN)/souq demo --out souq-demo
 
+# Two at a time, each with one thread: torch's threads would only wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # mergekit itself, in an environment of its own: about two minutes and two gigabytes the first time.
 test-mergekit: $(READY) $(MERGEKIT)/.ready
