@@ -36,6 +36,8 @@ bench: $(READY) $(MERGEKIT)/.ready
 	$(BIN)/python bench/merge.py
 	$(BIN)/python bench/incremental.py
 	$(BIN)/python bench/large.py
+	$(BIN)/python bench/compilers.py
+	$(BIN)/python bench/replay.py
 
 # What merges keep of ten real contributions, trained here first: an hour, of which the second run needs a third.
 bench-kept: $(READY)
