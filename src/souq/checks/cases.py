@@ -30,8 +30,21 @@ class Case:
 Answer = tuple[Outcome, str, dict[str, Any]]
 Check = Callable[[Case], Answer]
 CHECKS: dict[str, Check] = {}
-ORDER = ("files", "signoff", "licence", "fits-base", "tensors", "norms", "contamination", "evals")
-NEEDS = {"norms": {"fits-base", "tensors"}, "evals": set(ORDER) - {"evals"}}  # not asked where one of these refused
+ORDER = (
+    "files", "signoff", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps", "secrets",
+    "contamination", "evals",
+)  # fmt: skip
+WEIGHTS = {"files", "fits-base", "tensors"}
+NEEDS = {  # not asked where one of these refused
+    "norms": WEIGHTS,
+    "spectra": WEIGHTS,
+    "lineage": WEIGHTS,
+    "duplicates": WEIGHTS,
+    "caps": {"files"},
+    "secrets": {"files"},
+    "contamination": {"files"},
+    "evals": set(ORDER) - {"evals"},
+}
 COSTLY = {"evals"}
 
 
