@@ -19,16 +19,21 @@ from souq.snapshot import Snapshot, base_files
 @check("evals")
 def evals(case: Case) -> Answer:
     """What it claims to fix gets better, and nothing guarded gets worse by more than its margin."""
-    main, claims = case.main, case.offer.contribution.fixes
-    if unknown := [name for name in claims if name not in main.evals]:
+    claims = case.offer.contribution.fixes
+    if unknown := [name for name in claims if name not in case.main.evals]:
         return "refuse", f"claims to fix {', '.join(unknown)}: no such eval on main", {"unknown": unknown}
     if case.offer.delta is None:
         return "pass", "brings no weights: main's scores stay as they are", {}
     if not claims:
         return "refuse", "claims to fix nothing: name an eval with --fixes", {}
+    return effect(case.main, build(case.main, case.offer, case.progress), claims, case.progress)
+
+
+def effect(main: Snapshot, changed: Built, claims: tuple[str, ...], progress: Progress) -> Answer:
+    """What a model that is not main's yet does, against main's."""
     asked = {name: main.evals[name] for name in {*claims, *main.guarded}}
-    before = scores(main, build(main, progress=case.progress), asked, case.progress)
-    after = scores(main, build(main, case.offer, case.progress), asked, case.progress)
+    before = scores(main, build(main, progress=progress), asked, progress)
+    after = scores(main, changed, asked, progress)
     found = {name: compare(before[name], after[name], margin=asked[name].margin) for name in asked}
     return judge(found, claims, {name: evidence(before[name], after[name], found[name]) for name in asked})
 
