@@ -13,7 +13,7 @@ from souq.checks.cases import Answer, Case, check
 from souq.evals import Comparison, Eval, Score, compare
 from souq.progress import Progress
 from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
+from souq.snapshot import Offer, Snapshot, base_files
 
 
 @check("evals")
@@ -26,14 +26,16 @@ def evals(case: Case) -> Answer:
         return "pass", "brings no weights: main's scores stay as they are", {}
     if not claims:
         return "refuse", "claims to fix nothing: name an eval with --fixes", {}
-    return effect(case.main, build(case.main, case.offer, case.progress), claims, case.progress)
+    return effect(case.main, case.main, claims, case.progress, extra=case.offer)
 
 
-def effect(main: Snapshot, changed: Built, claims: tuple[str, ...], progress: Progress) -> Answer:
-    """What a model that is not main's yet does, against main's."""
+def effect(
+    main: Snapshot, tree: Snapshot, claims: tuple[str, ...], progress: Progress, extra: Offer | None = None
+) -> Answer:
+    """What the model of a tree that is not main yet does, against main's; with one more contribution where asked."""
     asked = {name: main.evals[name] for name in {*claims, *main.guarded}}
     before = scores(main, build(main, progress=progress), asked, progress)
-    after = scores(main, changed, asked, progress)
+    after = scores(main, build(tree, extra, progress, settled=False), asked, progress)
     found = {name: compare(before[name], after[name], margin=asked[name].margin) for name in asked}
     return judge(found, claims, {name: evidence(before[name], after[name], found[name]) for name in asked})
 
