@@ -362,12 +362,14 @@ class Turn:
             landed[pull.number] = at.commit
         if landed:
             refs[MAIN] = (self.main.commit, at.commit)
+        if not refs:
+            return False
         try:
             self.repo.publish(refs, tensors, self.progress)
         except Raced:  # main moved: what was tested is not what it would become
             return True
         self.report.landed |= landed
-        return bool(refs)
+        return True
 
     def _landed(self, pull: PullRequest, on: Snapshot) -> tuple[PullRequest, Snapshot]:
         """One landing on the one before it; its verdict is that of the tree which all of them make."""

@@ -44,7 +44,8 @@ def queue(context: click.Context, watch: bool, as_json: bool) -> None:
             done("nobody waits; `souq queue add NUMBER` puts a pull request in")
             return
         table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
-        done(_under_way(now) or "next: `souq queue run`")
+        waits = any(row["state"] == "ready" for row in rows)
+        done(_under_way(now) or ("next: `souq queue run`" if waits else "nothing to test: nobody who waits is ready"))
 
     answer({"now": now, "queue": rows}, as_json, show)
 
