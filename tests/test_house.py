@@ -23,7 +23,7 @@ FLOORS = [
     {"store", "tensorfile", "governance", "evals", "rows"},
     {"bucket"},
     {"merge", "repo", "sources"},
-    {"snapshot", "shelf"},
+    {"snapshot", "shelf", "scores"},
     {"nearness"},
     {"source"},
     {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},
