@@ -19,6 +19,7 @@ HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "sa
 FLOORS = [
     {"errors", "progress"},
     {"records"},
+    {"checkers"},
     {"weights", "signing", "openssf"},
     {"store", "tensorfile", "governance", "evals", "rows"},
     {"bucket"},

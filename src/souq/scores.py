@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
+from blake3 import blake3
 
 from souq.evals import Eval
 from souq.records import Digest, Record, digest_files, digest_of
@@ -81,6 +82,16 @@ def _processor() -> str:
 def model_key(weights: Digest, files: Mapping[str, bytes]) -> Digest:
     """The name of a model that is asked: its tensors, and the config, tokenizer and chat template around them."""
     return digest_of([weights, digest_files(dict(files))])
+
+
+def folder_key(folder: Path) -> Digest:
+    """The same of a folder that others wrote: every byte in it."""
+    return digest_of({path.name: file_key(path) for path in sorted(folder.iterdir()) if path.is_file()})
+
+
+def file_key(path: Path) -> Digest:
+    """A file's digest, however large it is."""
+    return f"b3:{blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()}"
 
 
 def get(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, float]:
