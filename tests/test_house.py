@@ -19,11 +19,12 @@ HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "sa
 FLOORS = [
     {"errors", "progress", "batch"},
     {"records"},
+    {"checkers"},
     {"weights", "signing", "openssf"},
     {"store", "tensorfile", "governance", "evals", "rows"},
     {"bucket"},
     {"merge", "repo", "sources"},
-    {"snapshot", "shelf"},
+    {"snapshot", "shelf", "scores"},
     {"nearness"},
     {"source"},
     {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from souq.build import Built, build
 from souq.checks.cases import Answer, Case, check
 from souq.evals import Comparison, Eval, Score, compare
+from souq.lab import engines
+from souq.lab.engines import Transformers
 from souq.progress import Progress
-from souq.repo import Repo
+from souq.scores import model_key
 from souq.snapshot import Offer, Snapshot, base_files
 
 
@@ -64,30 +64,9 @@ def evidence(before: Score, after: Score, found: Comparison) -> dict[str, Any]:
 
 
 def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
-    """Each eval's score of one built model; what was scored before is read, by model digest and eval digest."""
-    known = {name: _cached(main.repo, built.digest, suite) for name, suite in asked.items()}
-    if missing := [asked[name] for name, score in known.items() if score is None]:
-        from souq.lab import evals as lab_evals
-        from souq.lab import model as lab_model
-
-        lm = lab_model.load(built.files, built.weights, measure=base_files(main))
-        for name, score in lab_evals.score(lm, missing, progress).items():
-            known[name] = score
-            _keep(main.repo, built.digest, asked[name], score)
-    return {name: score for name, score in known.items() if score is not None}
-
-
-def _cached(repo: Repo, model: str, suite: Eval) -> Score | None:
-    path = repo.cache / "scores" / f"{model[3:35]}-{suite.digest[3:35]}.json"
-    return msgspec.json.decode(path.read_bytes(), type=Score) if path.is_file() else None
-
-
-def _keep(repo: Repo, model: str, suite: Eval, score: Score) -> None:
-    path = repo.cache / "scores" / f"{model[3:35]}-{suite.digest[3:35]}.json"
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_bytes(msgspec.json.encode(score))
-    partial.replace(path)
+    """Each eval's score of one built model; what was scored before, under the same conditions, is read."""
+    key = model_key(built.digest, built.files)
+    return engines.scores(main.repo, asked, Transformers(key, built.files, built.weights, base_files(main)), progress)
 
 
 def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) -> float | None:
