@@ -33,7 +33,7 @@ FLOORS = [
     {"lab"},
     {"suite", "checks", "corpus", "start", "outlook"},
     {"pulls"},
-    {"forge", "queue"},
+    {"forge", "queue", "bugs"},
     {"comment"},
     {"releases", "witness", "bundling"},
     {"verify"},

@@ -216,6 +216,7 @@ class Comparison:
     non_inferior: bool
     margin: float
     unit: str
+    mended: bool = False  # some were wrong before, and none is now: what fixing a bug means
 
     def __str__(self) -> str:
         if self.unit == "nats":
@@ -238,7 +239,8 @@ def compare(before: Score, after: Score, *, margin: float, clusters: Mapping[str
     low, high = gain - Z * stderr, gain + Z * stderr
     improved = low > 0 if before.kind == "loss" else gain > 0 and _mcnemar(gains) < 0.05
     unit = "nats" if before.kind == "loss" else "points"
-    return Comparison(gain, low, high, improved, low > -margin or gain >= 0, margin, unit)
+    mended = before.kind != "loss" and before.value < after.value == 1
+    return Comparison(gain, low, high, improved, low > -margin or gain >= 0, margin, unit, mended)
 
 
 def _mcnemar(gains: Mapping[str, float]) -> float:

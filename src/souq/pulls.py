@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -220,9 +220,14 @@ class Draft:
 
 
 def create(
-    repo: Repo, draft: Draft, person: Person, *, checked: bool = True, progress: Progress = quiet
+    repo: Repo,
+    draft: Draft | Callable[[int], Draft],
+    person: Person,
+    *,
+    checked: bool = True,
+    progress: Progress = quiet,
 ) -> PullRequest:
-    """Offer a contribution under the next free number, signed off by its author.
+    """Offer a contribution under the next free number, signed off by its author; a draft may depend on that number.
 
     With `checked`, what a machine can refuse at once is refused here, before anything is sent.
 
@@ -233,7 +238,8 @@ def create(
         repo.fetch()
         number = max((pull.number for pull in listed(repo)), default=0) + 1
         try:
-            return _offer(repo, number, draft, person, checked=checked, progress=progress)
+            made = draft(number) if callable(draft) else draft
+            return _offer(repo, number, made, person, checked=checked, progress=progress)
         except Raced:
             continue
     raise Raced("others keep taking the next number", hint="run the command again")

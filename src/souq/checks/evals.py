@@ -22,11 +22,28 @@ def evals(case: Case) -> Answer:
     claims = case.offer.contribution.fixes
     if unknown := [name for name in claims if name not in case.main.evals]:
         return "refuse", f"claims to fix {', '.join(unknown)}: no such eval on main", {"unknown": unknown}
+    if filed := [found for found in case.offer.evals if is_bug(found.name)]:
+        return _fails(case.main, filed, case.progress)
     if case.offer.delta is None:
         return "pass", "brings no weights: main's scores stay as they are", {}
     if not claims:
         return "refuse", "claims to fix nothing: name an eval with --fixes", {}
     return effect(case.main, case.main, claims, case.progress, extra=case.offer)
+
+
+def is_bug(name: str) -> bool:
+    """Whether an eval is a filed bug: a few cases that are right or wrong, and no sample of anything."""
+    return name.startswith("bug-")
+
+
+def _fails(main: Snapshot, filed: Sequence[Eval], progress: Progress) -> Answer:
+    """A bug report is a case that fails: main must get every new one wrong."""
+    found = scores(main, build(main, progress=progress), {one.name: one for one in filed}, progress)
+    for one in filed:
+        old = {case.id for case in main.evals[one.name].cases} if one.name in main.evals else set[str]()
+        if right := [id_ for id_, value in found[one.name].cases.items() if value == 1 and id_ not in old]:
+            return "refuse", f"no bug: main answers {right[0]} of `{one.name}` as it expects", {"right": right}
+    return "pass", f"main gets {', '.join(one.name for one in filed)} wrong, as it says", {}
 
 
 def effect(
@@ -42,7 +59,7 @@ def effect(
 
 def judge(found: Mapping[str, Comparison], claims: tuple[str, ...], shown: dict[str, Any]) -> Answer:
     """Superiority on what was claimed, non-inferiority on everything else (specs/governance_gating_threats.md, 2)."""
-    idle = [name for name in claims if not found[name].improved]
+    idle = [name for name in claims if not (found[name].mended if is_bug(name) else found[name].improved)]
     worse = [name for name in found if name not in claims and not found[name].non_inferior]
     if worse:
         told = "; ".join(f"`{name}` {found[name]}" for name in worse)

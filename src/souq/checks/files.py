@@ -43,6 +43,8 @@ def files(case: Case) -> Answer:
     if offer.merge is not None and (stranger := _stranger(case)):
         return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}
     for found in offer.evals:
+        if (because := _squats(found, case)) is not None:
+            return "refuse", because, {"eval": found.name}
         if (old := case.main.evals.get(found.name)) is not None and not _only_grows(old, found):
             because = f"evals/{found.name} is there already: cases may be added, none changed or taken away"
             return "refuse", because, {"eval": found.name}
@@ -53,6 +55,14 @@ def _stranger(case: Case) -> str | None:
     """A contribution that is weighed and not there."""
     weights = Merging.of(case.offer.merge or {}).weights
     return next((slug for slug in sorted(weights) if slug not in case.main.offers and slug != case.offer.slug), None)
+
+
+def _squats(found: Eval, case: Case) -> str | None:
+    """A bug is called by the number of the pull request that files it, so that two are never called the same."""
+    own = f"bug-{int(found_[0])}" if (found_ := re.match(r"\d{1,9}", case.offer.slug)) else ""
+    if re.match(r"bug-", found.name) and found.name != own and found.name not in case.main.evals:
+        return f"evals/{found.name}: a bug is called by the number of the pull request that files it, here {own}"
+    return None
 
 
 def _only_grows(old: Eval, new: Eval) -> bool:

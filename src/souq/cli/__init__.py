@@ -31,6 +31,7 @@ VERBS = {
     "delta": ("delta", "Make, show or apply a change of weights"),
     "pr": ("pr", "Offer, check, review and merge changes to the model"),
     "vote": ("pr", "Sign a yes or no to exactly what is offered: `pr review` by its other name"),
+    "bug": ("bug", "File a case that fails, and list which are open and which a pull request fixes"),
     "queue": ("queue", "Who waits to be merged; test them together and land what passes"),
     "forge": ("forge", "Check pull requests of GitHub, Forgejo or Gitea, and say what was found"),
     "build": ("model", "Fold the accepted contributions into a model"),
