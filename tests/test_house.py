@@ -33,7 +33,7 @@ FLOORS = [
     {"lab"},
     {"suite", "checks", "corpus", "start", "outlook"},
     {"pulls"},
-    {"forge", "queue", "bugs"},
+    {"forge", "queue", "bugs", "holdouts"},
     {"comment"},
     {"releases", "witness", "bundling"},
     {"verify"},

@@ -22,10 +22,11 @@ import msgspec
 
 from souq import checkers
 from souq.errors import Hostile, NotFound, UsageError
-from souq.records import Digest, Record, digest_files, parse_toml
+from souq.records import Digest, Record, digest_files, is_digest, parse_toml
 
 Kind = Literal["exact", "choice", "loss", "answer"]
 MAX_CASES = 20_000
+SEALED = "sealed.toml"
 MAX_TOKENS = 512  # of a generated answer: a gate waits for the longest
 MAX_BYTES = 16 << 20
 Z = 1.645  # one-sided 95%: the gate asks "worse by more than the margin?" and "better?", each in one direction
@@ -75,6 +76,7 @@ class EvalSpec(Record, frozen=True, forbid_unknown_fields=True):
     protected: bool = False
     checker: str = ""
     max_tokens: int = 64
+    salt: str = ""  # of an eval that was hidden: what kept its digest from being guessed
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,37 @@ def passes(spec: EvalSpec, case: EvalCase, said: str) -> bool:
     if spec.kind == "exact":
         return said == case.expected
     return checkers.right(case.checker or spec.checker, case.expected, said, case.choices)
+
+
+class Sealed(Record, frozen=True, forbid_unknown_fields=True):
+    """sealed.toml: an eval whose cases are not shown yet; `digest` is the one it will have when they are."""
+
+    title: str
+    digest: Digest
+    cases: int
+    kind: Kind
+    licence: str
+
+    @classmethod
+    def of(cls, found: Eval) -> Sealed:
+        spec = found.spec
+        return cls(title=spec.title, digest=found.digest, cases=len(found.cases), kind=spec.kind, licence=spec.licence)
+
+
+def read_sealed(name: str, data: bytes) -> Sealed:
+    """sealed.toml, strictly.
+
+    Raises:
+        UsageError: a wrong key, or a digest that is none.
+    """
+    where = f"evals/{name}/{SEALED}"
+    try:
+        found = parse_toml(data.decode(), Sealed, where=where)
+    except UnicodeDecodeError as error:
+        raise Hostile(f"{where} is not UTF-8 text") from error
+    if not is_digest(found.digest) or not 0 < found.cases <= MAX_CASES:
+        raise UsageError(f"{where}: no digest, or no number of cases", hint="`souq hidden seal FOLDER` writes one")
+    return found
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:

@@ -31,6 +31,7 @@ from souq import signing
 from souq.build import build, needed
 from souq.checks import Case, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
+from souq.evals import Eval
 from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, with_members
@@ -304,13 +305,14 @@ def slug(title: str) -> str:
 # -- checking and voting -----------------------------------------------------------------------------------------------
 
 
-def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> Checked:
-    """Run every check of main on a pull request, and sign what was found."""
+def check(
+    repo: Repo, number: int, person: Person, progress: Progress = quiet, *, hidden: Mapping[str, Eval] | None = None
+) -> Checked:
+    """Run every check of main on a pull request, and sign what was found; hidden evals too where their cases are here."""
     pull, main = open_now(repo, number)
     bring(repo, main, pull.offer, progress)
-    found, data = checked(
-        pull, main, run(Case(main, pull.head, pull.offer, progress), given=[signed_off(pull)]), person
-    )
+    case = Case(main, pull.head, pull.offer, progress, hidden or {})
+    found, data = checked(pull, main, run(case, given=[signed_off(pull)]), person)
     publish_record(pull, "checked", data)
     return found
 
@@ -525,6 +527,22 @@ def read_votes(pull: PullRequest, policy: Policy) -> list[SignedVote]:
 def read_checked(pull: PullRequest, policy: Policy) -> list[SignedChecked]:
     """What enrolled people's machines found."""
     return pull.told(policy).checked
+
+
+def everything_checked(pull: PullRequest, policy: Policy) -> list[Checked]:
+    """What enrolled people's machines ever found of it, under whatever digest it was offered then."""
+    found = []
+    for data in pull.envelopes("checked"):
+        with suppress(SouqError, msgspec.ValidationError):
+            signed = signing.verify(data, keys=policy.keys, namespace="souq.checked.v1")
+            found.append(msgspec.convert(signed.predicate, Checked))
+    return found
+
+
+def landed_checked(main: Snapshot, slug: str, policy: Policy) -> list[Checked]:
+    """What landed beside a contribution of main, found by machines of people who are enrolled now."""
+    found = {path: data for path, data in main.below(f"contributions/{slug}/").items() if path.startswith(RECORDS)}
+    return [told.checked for told in Told.of(main.offers[slug], found, policy).checked]
 
 
 def read_all(

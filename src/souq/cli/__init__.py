@@ -38,6 +38,7 @@ VERBS = {
     "verify": ("model", "Judge the history again, rebuild, and compare every digest"),
     "rebuild": ("source", "Train a contribution again from its own source, and say how near it came"),
     "eval": ("model", "Score main's model, or any folder, on main's evals"),
+    "hidden": ("hidden", "Seal a hold-out, reveal it, and see whose tries are charged"),
     "export": ("model", "Write a folder that transformers, vLLM and others load"),
     "chat": ("model", "Ask main's model something"),
     "release": ("release", "Create, list, view or yank releases"),

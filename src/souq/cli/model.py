@@ -10,8 +10,8 @@ import msgspec
 import tomli_w
 
 from souq import build as building
-from souq import pulls, suite
-from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq import holdouts, pulls, suite
+from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval, Score
@@ -132,9 +132,26 @@ def export(folder: Path) -> None:
     help="Who answers: transformers, openai:http://HOST:PORT/v1#MODEL, or llama.cpp:FILE.gguf.",
 )
 @click.option("--again", is_flag=True, help="Ask again what was scored before.")
+@click.option("--attest", "number", type=int, help="Run main's checks on this pull request, and sign what was found.")
+@click.option(
+    "--hidden", "held", type=click.Path(path_type=Path), multiple=True, help="With --attest: the folder of a hold-out."
+)
+@key_option
 @json_option
-def eval_(names: tuple[str, ...], folder: Path | None, line: str, again: bool, as_json: bool) -> None:
-    """Score main's model, or any other, on main's evals (all, or those NAMED)."""
+def eval_(
+    names: tuple[str, ...],
+    folder: Path | None,
+    line: str,
+    again: bool,
+    number: int | None,
+    held: tuple[Path, ...],
+    key: Path | None,
+    as_json: bool,
+) -> None:
+    """Score main's model, or any other, on main's evals (all, or those NAMED); or evaluate a pull request and sign."""
+    if number is not None:
+        _attest(number, held, key, as_json)
+        return
     main = Snapshot(here(), "main")
     for name in names:
         if name not in main.evals:
@@ -149,6 +166,19 @@ def eval_(names: tuple[str, ...], folder: Path | None, line: str, again: bool, a
             engine = _of_main(main, progress) if folder is None else _of_folder(main, folder)
             found = engines.scores(main.repo, asked, engine, progress, again=again)
     answer(found, as_json, lambda: show_scores(found))
+
+
+def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool) -> None:
+    from souq.cli.pr import show_verdicts
+
+    repo = here()
+    repo.fetch()
+    folders = holdouts.held_by(Snapshot(repo, repo.tip()), held)
+    with bars() as progress:
+        found = holdouts.attest(repo, number, person(repo, key), folders, progress)
+    answer(found, as_json, lambda: show_verdicts(found))
+    if not all(found.verdicts):
+        raise click.exceptions.Exit(3)
 
 
 def _of_main(main: Snapshot, progress: Progress) -> engines.Transformers:
