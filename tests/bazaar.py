@@ -117,7 +117,7 @@ class Bazaar:
         return changed(path, *read_delta(self.delta(skill)), change, scale=scale, base=base)
 
 
-def _build(folder):
+def build_town(folder):
     """init, push, clone, file two evals, train two adapters."""
     bazaar = Bazaar(folder)
     for actor in bazaar.actors.values():
@@ -150,7 +150,7 @@ def _build(folder):
 def built_bazaar(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bazaar") / "town"
     folder.mkdir()
-    _build(folder)
+    build_town(folder)
     return folder
 
 

@@ -288,9 +288,9 @@ class Turn:
     def _tested(self, batch: Sequence[PullRequest]) -> Verdict:
         if len(batch) == 1:
             pull = batch[0]
-            return run_checks(
-                Case(self.main, pull.head, pull.offer, self.progress), given=self._quick(pull, self.main)
-            )[-1]
+            case = Case(self.main, pull.head, pull.offer, self.progress)
+            found = run_checks(case, given=self._quick(pull, self.main))
+            return next(verdict for verdict in found if verdict.check == "evals")
         claims = tuple(sorted({name for pull in batch for name in pull.offer.contribution.fixes}))
         together = ", ".join(f"#{pull.number}" for pull in batch)
         try:
