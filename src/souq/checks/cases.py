@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from souq.errors import SouqError
+from souq.evals import Eval
 from souq.progress import Progress, quiet
 from souq.records import Outcome, Verdict
 from souq.snapshot import Offer, Snapshot
@@ -21,6 +22,8 @@ class Case:
     head: str
     offer: Offer
     progress: Progress = quiet
+    hidden: Mapping[str, Eval] = field(default_factory=dict)  # evals that whoever checks holds, and main does not show
+    costly: bool = True  # without: what may take seconds and could not refuse is left out
 
     @property
     def store(self) -> Store:
@@ -63,6 +66,7 @@ def run(case: Case, *, given: Sequence[Verdict] = (), costly: bool = True) -> tu
 
     What cannot even be read is refused by the check that tried.
     """
+    case = replace(case, costly=costly)
     found = {verdict.check: verdict for verdict in given}
     for name in sorted(CHECKS, key=ORDER.index):
         refused = {before for before, verdict in found.items() if not verdict}
