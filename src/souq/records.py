@@ -68,6 +68,20 @@ def _no_constant(word: str) -> Any:
     raise Hostile(f"{word} is not JSON")
 
 
+def nesting(value: Any) -> int:
+    """How many objects and lists stand inside each other; counted level by level, so that no depth is too deep to count."""
+    level, deep = [value], 0
+    while level:
+        deep += any(isinstance(item, dict | list) for item in level)
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return deep
+
+
 def digest_of(value: Any) -> Digest:
     """The digest of a value's canonical bytes."""
     return digest(canonical(value))

@@ -7,7 +7,7 @@ import re
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Hostile
 from souq.evals import Eval
-from souq.records import read_json
+from souq.records import nesting, read_json
 from souq.snapshot import Merging
 
 ALLOWED = (
@@ -85,11 +85,7 @@ def _rows_refused(path: str, data: bytes) -> str | None:
             row = read_json(line)
         except Hostile as error:
             return f"{path}, line {number}: {error}"
-        if not isinstance(row, dict) or _depth(row) > MAX_NESTING:
+        if not isinstance(row, dict) or nesting(row) > MAX_NESTING:
             return f"{path}, line {number}: not a plain JSON object"
     return None
 
-
-def _depth(value: object) -> int:
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max((_depth(item) for item in inside), default=0)
