@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 from souq.checks import Case
@@ -11,7 +12,12 @@ from souq.repo import Repo
 from souq.snapshot import Offer, Snapshot
 from tests.tiny import CONFIG, tokenizer_files
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hbGxvcnkgaXMgbm90IGEga2V5LCBidXQgMzIgYnl0ZXM"
+
+def key(number=0):
+    """An ssh public key that nobody has the private half of."""
+    parts = (b"ssh-ed25519", bytes([number]) * 32)
+    return "ssh-ed25519 " + base64.b64encode(b"".join(len(p).to_bytes(4, "big") + p for p in parts)).decode()
+
 
 
 def qa(asked, told):
@@ -34,8 +40,8 @@ def an_eval(name, pairs, **more):
     return read_eval(name, eval_files(pairs, **more))
 
 
-def contribution(*, key=KEY, org="Nowhere", kind="data", **more):
-    author = Author(name="mallory", email="mallory@souq.example", key=key, org=org)
+def contribution(*, by=0, org="Nowhere", kind="data", **more):
+    author = Author(name="mallory", email="mallory@souq.example", key=by if isinstance(by, str) else key(by), org=org)
     told = {"licence": "CC0-1.0", "signoff": "mallory <mallory@souq.example>", **more}
     return format_toml(Contribution(title="Rows", kind=kind, author=author, **told)).encode()
 

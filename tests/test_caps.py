@@ -11,10 +11,9 @@ from souq.checks.caps import HASHES, Turn, bursts, caps, repeated, sketched, tur
 from souq.demo.skills import skills
 from souq.plain import words
 from souq.suite import passages
-from tests.stall import KEY, case, jsonl, offer, qa, stall
+from tests.stall import case, jsonl, key, offer, qa, stall
 
 NOTHING = np.zeros((0, HASHES), np.uint32)
-OTHER = KEY.replace("AAAAIE1h", "AAAAIE2h")
 
 
 def facts(start, count):
@@ -25,7 +24,7 @@ def facts(start, count):
 @pytest.fixture(scope="module")
 def main(tmp_path_factory):
     """Ten rows of mallory's and five of a colleague's are on main already."""
-    landed = [offer(facts(0, 10), slug="0001-mine"), offer(facts(20, 5), slug="0002-hers", key=OTHER)]
+    landed = [offer(facts(0, 10), slug="0001-mine"), offer(facts(20, 5), slug="0002-hers", by=1)]
     checks = "max_rows_per_author = 14\nmax_rows_per_org = 20\n"
     return stall(tmp_path_factory.mktemp("stall"), landed=landed, checks=checks)
 
@@ -44,23 +43,21 @@ def test_an_author_s_rows_are_counted_over_all_they_brought(main):
     assert evidence["of this author"] == 15
 
 
-@pytest.mark.parametrize("key", [f"{KEY} mallory@elsewhere", f"  {KEY}   another comment "])
-def test_an_author_is_a_key_and_not_what_stands_after_it(main, key):
-    assert judged(main, facts(40, 5), key=key)[0] == "refuse"
+@pytest.mark.parametrize("by", [f"{key()} mallory@elsewhere", f"  {key()}   another comment "])
+def test_an_author_is_a_key_and_not_what_stands_after_it(main, by):
+    assert judged(main, facts(40, 5), by=by)[0] == "refuse"
 
 
 @pytest.mark.parametrize("org", ["Nowhere", "nowhere", "NOWHERE  ", "Ｎowhere", "Nоwhere"])
 def test_an_organisation_is_counted_over_its_people(main, org):
     """A third key of the same organisation, however its name is drawn, is past what the organisation may bring."""
-    third = KEY.replace("AAAAIE1h", "AAAAIE3h")
-
-    assert judged(main, facts(40, 5), key=third, org=org)[0] == "pass"
-    assert judged(main, facts(40, 6), key=third, org=org)[1] == "21 rows of one organisation with this; the most is 20"
+    assert judged(main, facts(40, 5), by=2, org=org)[0] == "pass"
+    assert judged(main, facts(40, 6), by=2, org=org)[1] == "21 rows of one organisation with this; the most is 20"
 
 
 def test_nobody_s_organisation_is_not_shared(main):
     """Those who declare none are not one organisation."""
-    assert judged(main, facts(40, 12), key=KEY.replace("AAAAIE1h", "AAAAIE4h"), org="")[0] == "pass"
+    assert judged(main, facts(40, 12), by=3, org="")[0] == "pass"
 
 
 def test_rows_that_are_on_main_already_are_shown(main):

@@ -39,13 +39,13 @@ def allowed() -> dict[str, Any]:
     return tomllib.loads(resources("souq").joinpath("configs.toml").read_text())
 
 
-def admit(files: Mapping[str, bytes]) -> Approved | None:
-    """A model's files, judged; its chat template as approved, None where it has none.
+def admit(files: Mapping[str, bytes]) -> None:
+    """A model's files, but for its chat template, judged.
 
     Raises:
-        Hostile: a file, a key or a number that no model needs; code; a template that does more than write down.
+        Hostile: a file, a key or a number that no model needs; code.
     """
-    told = {name: _read(name, data) for name, data in files.items() if name.endswith(".json")}
+    told = _objects(files)
     for name, data in files.items():
         if name not in MODEL_FILES:
             raise Hostile(f"{name[:80]!r} is no file of a model", hint=f"known are {', '.join(MODEL_FILES)}")
@@ -53,10 +53,13 @@ def admit(files: Mapping[str, bytes]) -> Approved | None:
             raise Hostile(f"{name} has {len(data):,} bytes; the most is {SIZES.get(name, MAX_FILE):,}")
     for name, value in told.items():
         _judge(name, value)
-    return _approved(files, told)
 
 
-def _read(name: str, data: bytes) -> Any:
+def _objects(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    return {name: _read(name, data) for name, data in files.items() if name.endswith(".json")}
+
+
+def _read(name: str, data: bytes) -> dict[str, Any]:
     if len(data) > SIZES.get(name, MAX_FILE):
         raise Hostile(f"{name} has {len(data):,} bytes; the most is {SIZES.get(name, MAX_FILE):,}")
     try:
@@ -160,8 +163,15 @@ def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> No
 # -- chat templates ----------------------------------------------------------------------------------------------------
 
 
-def _approved(files: Mapping[str, bytes], told: Mapping[str, Any]) -> Approved | None:
-    """Every template among the files; the one that transformers takes is told."""
+def approved(files: Mapping[str, bytes]) -> Approved | None:
+    """Every chat template among a model's files, judged; the one that transformers takes is told.
+
+    It is asked where a model begins to be used: by `souq init`, and by the lab before it loads somebody's folder.
+
+    Raises:
+        Hostile: a template that does more than write the conversation down.
+    """
+    told = _objects(files)
     special = [text for name in ("tokenizer_config.json", "special_tokens_map.json") for text in _specials(told.get(name, {}))]
     special += [str(one.get("content")) for one in _added(told.get("tokenizer.json", {})) if one.get("special")]
     special = [token for token in special if len(token) <= MAX_TOKEN and not re.search(r"\s", token)]  # no sentence is one

@@ -18,7 +18,7 @@ import msgspec
 
 from souq.bucket import Shared, check_url
 from souq.build import needed
-from souq.configs import fits
+from souq.configs import approved, fits
 from souq.deltas import Tensors
 from souq.errors import UsageError
 from souq.governance import read_policy
@@ -58,7 +58,7 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
 
     Raises:
         UsageError: the folder is already there and holds something.
-        Hostile: the configuration is not of these weights.
+        Hostile: the configuration is not of these weights, or its chat template does more than write down.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(f"{root} is already there and not empty", hint="choose another name")
@@ -77,6 +77,7 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
 
 
 def _fill(repo: Repo, source: Source, beginning: Beginning, progress: Progress) -> None:
+    approved(source.files)
     lock = _store(source, repo.store, progress)
     fits(json.loads(source.files["config.json"]), {name: ref.shape for name, ref in lock.items()})
     config = Config(name=beginning.name, licence=beginning.licence, base=source.name, origin=source.origin)

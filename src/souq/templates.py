@@ -89,7 +89,7 @@ def _read(template: str) -> list[str]:
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         raise _no(f"reads other files (line {node.lineno})")
     for node in tree.find_all((nodes.Getattr, nodes.Name, nodes.Const)):
-        if (name := _named(node)).startswith("_"):
+        if name := _named(node):
             raise _no(f"reaches for {name[:40]!r} (line {node.lineno})")
     texts = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
     written = [node.data for node in tree.find_all(nodes.TemplateData)]
@@ -101,9 +101,9 @@ def _read(template: str) -> list[str]:
 
 def _named(node: Any) -> str:
     """What a node reaches for by name: an attribute, a variable, or an item such as x['__class__']."""
-    attribute = getattr(node, "attr", None)
-    name = attribute or getattr(node, "name", None) or getattr(node, "value", None)
-    private = isinstance(name, str) and name.startswith("_" if attribute else "__")
+    attribute, text = getattr(node, "attr", None), getattr(node, "value", None)
+    name = attribute or getattr(node, "name", None) or text
+    private = isinstance(name, str) and ("__" in name if name is text else name.startswith("_" if attribute else "__"))
     return str(name) if private else ""
 
 
