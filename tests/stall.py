@@ -65,5 +65,5 @@ def stall(folder, *, evals=None, landed=(), checks=""):
     return Snapshot(repo, repo.write_commit([], files, "a stall\n"))
 
 
-def case(main, offered, **more):
-    return Case(main, main.commit, offered, **more)
+def case(main, offered, head=None, **more):
+    return Case(main, head or main.commit, offered, **more)

@@ -11,6 +11,7 @@ A record has never heard of git, disks or keys: signing is signing.py, keeping i
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from typing import Any, Literal, TypeVar
@@ -50,7 +51,8 @@ def read_json(data: bytes) -> Any:
         Hostile: not UTF-8, not JSON, a key twice in one object, NaN or infinity, or nested beyond reason.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        text = data.decode("utf-8")
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise Hostile("not UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -62,6 +64,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise Hostile("a key stands twice: readers disagree on which one counts")
     return found
+
+
+def _finite(word: str) -> float:
+    if math.isinf(number := float(word)):
+        raise Hostile(f"{word[:20]} is larger than any number here")
+    return number
 
 
 def _no_constant(word: str) -> Any:

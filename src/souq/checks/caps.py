@@ -8,7 +8,6 @@ to people. No cap makes poison impossible: it makes it need more hands.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ import numpy as np
 from souq.checks.cases import Answer, Case, check
 from souq.checks.contamination import texts
 from souq.plain import plain, words
-from souq.records import Author, Record, digest_of
+from souq.records import Author, Record, read_json, spelled_out
 from souq.snapshot import Snapshot
 
 ALIKE = 0.8  # of the three-word shingles of two rows: from here on they are near-duplicates
@@ -183,13 +182,15 @@ class Burst:
 
     @property
     def shown(self) -> dict[str, Any]:
-        return {"string": self.string[:80], "answer": self.answer[:80], "rows": self.rows}
+        return {"string": spelled_out(self.string[:80]), "answer": spelled_out(self.answer[:80]), "rows": self.rows}
 
 
 def turns(data: bytes) -> Iterator[Turn]:
     """Rows in TRL's formats as question and answer."""
     for line in data.splitlines():
-        row = json.loads(line) if line.strip() else {}
+        row = read_json(line) if line.strip() else {}
+        if not isinstance(row, dict):
+            continue  # the check `files` refuses it
         if isinstance(said := row.get("messages"), list) and said:
             told = [str(turn.get("content", "")) for turn in said if isinstance(turn, dict)]
             yield Turn(" ".join(told[:-1]), _opening(told[-1] if told else ""))

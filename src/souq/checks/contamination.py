@@ -6,7 +6,6 @@ n-grams, and what asks for the same skill in other words beats both (decisions/t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from souq.checks import meaning
 from souq.checks.cases import Answer, Case, check
 from souq.evals import Eval, EvalCase
 from souq.plain import words
+from souq.records import read_json
 
 NGRAM = 13  # words; the overlap used since GPT-3 (arXiv 2005.14165, appendix C)
 SQUASHED = 20  # letters: from here on a case is found with any spaces in it, or none
@@ -108,12 +108,12 @@ def texts(data: Mapping[str, bytes]) -> Iterator[str]:
     for content in data.values():
         for line in content.splitlines():
             if line.strip():
-                yield row_text(json.loads(line))
+                yield row_text(read_json(line))
 
 
-def row_text(row: Mapping[str, Any]) -> str:
+def row_text(row: Any) -> str:
     """Everything a row of training data says, in TRL's formats and beside them: no key is a place to hide."""
-    return " ".join(_strings(list(row.values())))
+    return " ".join(_strings(row))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -20,6 +20,7 @@ from souq.checks.cases import Answer, Case
 from souq.errors import Missing
 from souq.evals import EvalCase
 from souq.plain import words
+from souq.records import spelled_out
 
 LONG = 25  # words of a case, from where on even an honest rewording loses most of them
 OWN, OWN_LONG = 0.9, 0.33  # the least share of a case's own words that a row must hold
@@ -76,7 +77,7 @@ def reworded(case: Case, rows: Sequence[str], clean: str, evidence: dict[str, An
 def _shown(asked: Asked, rows: Sequence[str], pair: Pair, cosine: float) -> dict[str, Any]:
     if asked.hidden:
         return {"eval": asked.eval}
-    texts = {"case": asked.text[:300], "text": rows[pair.row][:300]}
+    texts = {"case": spelled_out(asked.text[:300]), "text": spelled_out(rows[pair.row][:300])}
     return {"eval": asked.eval, "row": pair.row + 1, "cosine": round(cosine, 3), **texts}
 
 

@@ -82,7 +82,8 @@ def secrets(case: Case) -> Answer:
 def _in_file(path: str, data: bytes, control: dict[str, Outcome]) -> Iterator[Found]:
     if not path.endswith((".jsonl", ".toml", ".md")):
         return
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+    # Lines end as JSON's do: split as text, a line separator inside a string would tear a row apart, unread.
+    for number, line in enumerate((piece.decode("utf-8", "replace") for piece in data.splitlines()), 1):
         texts = list(_texts(line)) if path.endswith(".jsonl") else [line]
         yield from (Found(kind, path, number, "refuse") for text in texts for kind in dict.fromkeys(keys(text)))
         if path.endswith(".jsonl"):
