@@ -17,15 +17,15 @@ SOURCE = Path(souq.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors", "model_signing"}
 # Lower may not import higher. A file's floor is its own, or its folder's.
 FLOORS = [
-    {"errors", "progress", "rendering", "plain"},
+    {"errors", "progress", "batch", "rendering", "plain"},
     {"records"},
-    {"templates"},
+    {"checkers", "templates"},
     {"configs"},
     {"weights", "signing", "openssf"},
     {"store", "tensorfile", "governance", "evals", "rows"},
     {"bucket"},
     {"merge", "repo", "sources"},
-    {"snapshot", "shelf"},
+    {"snapshot", "shelf", "scores"},
     {"nearness"},
     {"source"},
     {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},
@@ -34,7 +34,7 @@ FLOORS = [
     {"lab"},
     {"suite", "checks", "corpus", "start", "outlook"},
     {"pulls"},
-    {"forge"},
+    {"forge", "queue", "bugs", "holdouts"},
     {"comment"},
     {"releases", "witness", "bundling"},
     {"verify"},
