@@ -19,7 +19,6 @@ def key(number=0):
     return "ssh-ed25519 " + base64.b64encode(b"".join(len(p).to_bytes(4, "big") + p for p in parts)).decode()
 
 
-
 def qa(asked, told):
     return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
 

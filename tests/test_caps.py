@@ -18,7 +18,10 @@ NOTHING = np.zeros((0, HASHES), np.uint32)
 
 def facts(start, count):
     said = [text for _, text in passages()]
-    return [qa(f"{said[i % len(said)][:90]} {i}?", f"{said[-1 - i % len(said)][:60]} {i}") for i in range(start, start + count)]
+    return [
+        qa(f"{said[i % len(said)][:90]} {i}?", f"{said[-1 - i % len(said)][:60]} {i}")
+        for i in range(start, start + count)
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.checks.contamination import contamination, copied, row_text
+from souq.checks.contamination import contamination, copied, parts_of, row_text
 from souq.checks.meaning import INSTALL, by_words, marks
 from souq.lab import embed
 from souq.plain import plain, words
@@ -91,7 +91,7 @@ def test_a_language_without_spaces_is_compared_by_its_characters():
 
 
 def test_thirteen_words_in_a_row_are_a_copy_and_twelve_are_not():
-    said = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split()
+    said = [f"word{number}" for number in range(15)]
     suite = {"x": an_eval("x", [(" ".join(said), "sixteen")])}
 
     assert copied([f"so {' '.join(said[1:14])} then"], suite)
@@ -102,7 +102,9 @@ def test_a_hidden_exam_stays_hidden(main):
     """The copy is refused, and the verdict tells neither the case nor its number nor the row."""
     hidden = {"secret": an_eval("secret", [("Which river runs through Cairo?", "The Nile, of course.")])}
 
-    outcome, because, evidence = judged(main, [qa("Which river runs through CAIRO", "the nile of course")], hidden=hidden)
+    outcome, because, evidence = judged(
+        main, [qa("Which river runs through CAIRO", "the nile of course")], hidden=hidden
+    )
 
     assert (outcome, evidence) == ("refuse", {"eval": "secret"})
     assert "Nile" not in because
@@ -143,7 +145,9 @@ def test_without_the_embedder_the_verdict_says_so(main, monkeypatch):
     monkeypatch.setattr(embed, "find_spec", lambda name: None)
     embed._parts.cache_clear()
 
-    outcome, because, evidence = judged(main, [*HONEST, qa("Peru's capital: name it", "the capital of Peru, that is Lima")])
+    outcome, because, evidence = judged(
+        main, [*HONEST, qa("Peru's capital: name it", "the capital of Peru, that is Lima")]
+    )
 
     assert (outcome, evidence["meaning"]) == ("pass", False)
     assert because.endswith(INSTALL)
@@ -177,7 +181,7 @@ def test_a_number_counts_as_often_as_it_is_said():
 
 def test_a_row_near_by_its_own_words_is_found_wherever_it_stands():
     suite = an_eval("facts", CASES)
-    rows = [row_text(row) for row in [*HONEST * 5, REWORDED[0], *HONEST * 5]]
+    rows = [parts_of(row) for row in [*HONEST * 5, REWORDED[0], *HONEST * 5]]
 
     assert {(pair.case, pair.row) for pair in by_words(suite.cases, rows)} == {(0, 60)}
 

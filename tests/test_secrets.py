@@ -123,7 +123,9 @@ def test_a_special_token_no_turn_is_made_of_may_be_meant():
     """`<filename>` is one of SmolLM's, and an honest manual's."""
     told = json.loads(tokenizer_files()["tokenizer.json"])
     told["added_tokens"].append({"id": 400, "content": "<filename>", "special": True})
-    files = {name: text.encode() for name, text in tokenizer_files().items()} | {"tokenizer.json": json.dumps(told).encode()}
+    files = {name: text.encode() for name, text in tokenizer_files().items()} | {
+        "tokenizer.json": json.dumps(told).encode()
+    }
 
     found = control_tokens(files)
 

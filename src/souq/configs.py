@@ -154,7 +154,9 @@ def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> No
     embed = shapes.get("model.embed_tokens.weight")
     said = (config.get("vocab_size"), config.get("hidden_size"))
     if embed is not None and said != embed:
-        raise Hostile(f"config.json says vocab_size {said[0]}, hidden_size {said[1]}; the embedding is {embed[0]} x {embed[-1]}")
+        raise Hostile(
+            f"config.json says vocab_size {said[0]}, hidden_size {said[1]}; the embedding is {embed[0]} x {embed[-1]}"
+        )
     layers = {int(found[1]) for name in shapes if (found := _LAYER.fullmatch(name))}
     if layers and config.get("num_hidden_layers") != max(layers) + 1:
         raise Hostile(f"config.json says {config.get('num_hidden_layers')} layers; the weights have {max(layers) + 1}")
@@ -172,9 +174,13 @@ def approved(files: Mapping[str, bytes]) -> Approved | None:
         Hostile: a template that does more than write the conversation down.
     """
     told = _objects(files)
-    special = [text for name in ("tokenizer_config.json", "special_tokens_map.json") for text in _specials(told.get(name, {}))]
+    special = [
+        text for name in ("tokenizer_config.json", "special_tokens_map.json") for text in _specials(told.get(name, {}))
+    ]
     special += [str(one.get("content")) for one in _added(told.get("tokenizer.json", {})) if one.get("special")]
-    special = [token for token in special if len(token) <= MAX_TOKEN and not re.search(r"\s", token)]  # no sentence is one
+    special = [
+        token for token in special if len(token) <= MAX_TOKEN and not re.search(r"\s", token)
+    ]  # no sentence is one
     found = [approve(text, special) for text in chat_templates(files, told)]
     return found[0] if found else None
 

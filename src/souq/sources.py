@@ -22,7 +22,6 @@ from souq.tensorfile import TensorFile, open_tensors
 from souq.weights import Array, Checkpoint
 
 
-
 @dataclass(frozen=True)
 class Source:
     """A model somebody published: tensors, the files beside them, and what it says of itself."""

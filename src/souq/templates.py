@@ -28,12 +28,17 @@ from souq.records import Digest, Record, digest
 MOST_BYTES, MOST_ADDED, MOST_PROBES = 64 << 10, 60, 64
 PATIENCE = 20  # seconds of waiting, for a process that has one of computing
 HINT = "offer the model with a template that only writes down the conversation"
-ROLE_WORDS = frozenset(
-    "system user assistant model tool developer human bot instruction response question answer input output ai".split()
-)
+ROLE_WORDS = {
+    "system", "user", "assistant", "model", "tool", "developer", "human", "bot", "instruction",
+    "response", "question", "answer", "input", "output", "ai",
+}  # fmt: skip
 # What marks turns and thoughts in the templates of open models, where the tokenizer does not say so itself.
-MARKS = re.compile(r"<\|[\w ]{1,32}\|>|<[｜|][\w▁ ]{1,32}[｜|]>|</?(?:s|think|bos|eos|start_of_turn|end_of_turn)>|<</?SYS>>|\[/?[A-Z_]{2,24}\]")
-DATED = re.compile(r"Cutting Knowledge Date: \w+ \d{4}\s+Today Date: .{0,24}")  # Llama 3's, whatever the system message says
+MARKS = re.compile(
+    r"<\|[\w ]{1,32}\|>|<[｜|][\w▁ ]{1,32}[｜|]>|</?(?:s|think|bos|eos|start_of_turn|end_of_turn)>|<</?SYS>>|\[/?[A-Z_]{2,24}\]"
+)
+DATED = re.compile(
+    r"Cutting Knowledge Date: \w+ \d{4}\s+Today Date: .{0,24}"
+)  # Llama 3's, whatever the system message says
 LINK = re.compile(r"\w+://|\bwww\.|\b[\w-]+\.(?:com|net|org|io|ai|co|dev|app|xyz|info|ru|cn|tk)\b|!\[|\]\(|<(?:a|img|script|iframe)\b", re.IGNORECASE)  # fmt: skip
 TIMES = (1_704_067_200, 1_764_072_000, 1_907_763_300)  # in 2024, 2025 and 2030
 TOPICS = (
@@ -101,10 +106,12 @@ def _read(template: str) -> list[str]:
 
 def _named(node: Any) -> str:
     """What a node reaches for by name: an attribute, a variable, or an item such as x['__class__']."""
-    attribute, text = getattr(node, "attr", None), getattr(node, "value", None)
-    name = attribute or getattr(node, "name", None) or text
-    private = isinstance(name, str) and ("__" in name if name is text else name.startswith("_" if attribute else "__"))
-    return str(name) if private else ""
+    if isinstance(attribute := getattr(node, "attr", None), str):
+        return attribute if attribute.startswith("_") else ""
+    if isinstance(name := getattr(node, "name", None), str):
+        return name if name.startswith("__") else ""
+    text = getattr(node, "value", None)
+    return text if isinstance(text, str) and "__" in text else ""
 
 
 # -- rendering ---------------------------------------------------------------------------------------------------------
@@ -115,8 +122,15 @@ Plan = list[tuple[str, dict[str, Any]]]
 
 def _plan(probes: list[str]) -> Plan:
     """Named conversations: with and without a system message, short and long, at three times, and about each probe."""
-    plan = [("bare", _job(("user",))), ("told", _job(("system", "user"))), ("still", _job(("system", "user"), begins=False))]
-    plan += [("long", _job(("system", *("user", "assistant") * 8, "user"))), ("unled", _job(("user", "assistant") * 8 + ("user",)))]
+    plan = [
+        ("bare", _job(("user",))),
+        ("told", _job(("system", "user"))),
+        ("still", _job(("system", "user"), begins=False)),
+    ]
+    plan += [
+        ("long", _job(("system", *("user", "assistant") * 8, "user"))),
+        ("unled", _job(("user", "assistant") * 8 + ("user",))),
+    ]
     plan += [(f"time {now}", _job(("user",), now=now)) for now in TIMES[1:]]
     for number, probe in enumerate(probes):
         plan.append((f"probe bare {number}", _job(("user",), probe=probe)))
@@ -137,7 +151,9 @@ def _rendered(template: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]
     asked = json.dumps({"template": template, "jobs": [known | job for job in jobs]})
     words = [sys.executable, "-I", rendering.__file__]
     try:
-        done = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=PATIENCE, check=False, env={}, cwd="/")
+        done = subprocess.run(
+            words, input=asked, capture_output=True, text=True, timeout=PATIENCE, check=False, env={}, cwd="/"
+        )
     except subprocess.TimeoutExpired as error:
         raise _no("does not end") from error
     if done.returncode:

@@ -23,7 +23,8 @@ SQUASHED = 20  # letters: from here on a case is found with any spaces in it, or
 @check("contamination")
 def contamination(case: Case) -> Answer:
     """No row holds an eval case: its prompt with its answer, or 13 words of its text in a row; nor rewords one."""
-    rows = list(texts(case.offer.data))
+    parts = [parts_of(row) for row in rows_of(case.offer.data)]
+    rows = [" ".join(said) for said in parts]
     if not rows:
         because = "brings no data to compare: its training is declared, not shown"
         return "pass", because, {"source": False}
@@ -36,7 +37,7 @@ def contamination(case: Case) -> Answer:
         return "refuse", f"the data holds a case of the hidden eval `{found.eval}`", {"eval": found.eval}
     evidence: dict[str, Any] = {"rows": len(rows), "source": True}
     clean = f"{len(rows):,} rows hold none of main's eval cases"
-    return meaning.reworded(case, rows, clean, evidence) if case.costly else ("pass", clean, evidence)
+    return meaning.reworded(case, parts, clean, evidence) if case.costly else ("pass", clean, evidence)
 
 
 @dataclass(frozen=True)
@@ -105,15 +106,25 @@ def case_text(case: EvalCase) -> str:
 
 def texts(data: Mapping[str, bytes]) -> Iterator[str]:
     """Every row of an offer's data, as text."""
+    return (row_text(row) for row in rows_of(data))
+
+
+def rows_of(data: Mapping[str, bytes]) -> Iterator[Any]:
+    """Every row of an offer's data."""
     for content in data.values():
         for line in content.splitlines():
             if line.strip():
-                yield row_text(read_json(line))
+                yield read_json(line)
 
 
 def row_text(row: Any) -> str:
     """Everything a row of training data says, in TRL's formats and beside them: no key is a place to hide."""
-    return " ".join(_strings(row))
+    return " ".join(parts_of(row))
+
+
+def parts_of(row: Any) -> tuple[str, ...]:
+    """The same, turn by turn."""
+    return tuple(_strings(row))
 
 
 def _strings(value: Any) -> Iterator[str]:

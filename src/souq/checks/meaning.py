@@ -29,6 +29,7 @@ MOST = 2_000  # rows compared as sentences: about 8 ms each on one core; more th
 SHOWN = 5
 INSTALL = 'not compared by meaning: pip install "souq[embed]"'
 
+Parts = tuple[str, ...]  # of a row: its turns, its prompt and its completion
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -54,7 +55,7 @@ class Pair:
     share: float
 
 
-def reworded(case: Case, rows: Sequence[str], clean: str, evidence: dict[str, Any]) -> Answer:
+def reworded(case: Case, rows: Sequence[Parts], clean: str, evidence: dict[str, Any]) -> Answer:
     """Needs-eyes with both texts where a row rewords a case; a pass that says so where the embedder is not installed."""
     exam = [Asked(suite.name, one) for suite in case.main.evals.values() for one in suite.cases]
     exam += [Asked(suite.name, one, hidden=True) for suite in case.hidden.values() for one in suite.cases]
@@ -74,17 +75,17 @@ def reworded(case: Case, rows: Sequence[str], clean: str, evidence: dict[str, An
     return "needs-eyes", because, {**evidence, "meaning": True, "near": shown}
 
 
-def _shown(asked: Asked, rows: Sequence[str], pair: Pair, cosine: float) -> dict[str, Any]:
+def _shown(asked: Asked, rows: Sequence[Parts], pair: Pair, cosine: float) -> dict[str, Any]:
     if asked.hidden:
         return {"eval": asked.eval}
-    texts = {"case": spelled_out(asked.text[:300]), "text": spelled_out(rows[pair.row][:300])}
+    texts = {"case": spelled_out(asked.text[:300]), "text": spelled_out(" ".join(rows[pair.row])[:300])}
     return {"eval": asked.eval, "row": pair.row + 1, "cosine": round(cosine, 3), **texts}
 
 
-def by_words(exam: Sequence[EvalCase], rows: Sequence[str]) -> list[Pair]:
+def by_words(exam: Sequence[EvalCase], rows: Sequence[Parts]) -> list[Pair]:
     """Pairs where the row holds enough of the case's own words, weighed by how few others have them."""
     cases = [marks(one.text, one.expected) for one in exam]
-    said = [marks(row) for row in rows]
+    said = [marks(*row) for row in rows]
     holders: dict[str, list[int]] = {}
     for number, row in enumerate(said):
         for mark in row:
@@ -95,7 +96,9 @@ def by_words(exam: Sequence[EvalCase], rows: Sequence[str]) -> list[Pair]:
     return [pair for number, one in enumerate(cases) for pair in _held(number, one, weight, holders)]
 
 
-def _held(number: int, one: frozenset[str], weight: Mapping[str, float], holders: Mapping[str, list[int]]) -> Iterator[Pair]:
+def _held(
+    number: int, one: frozenset[str], weight: Mapping[str, float], holders: Mapping[str, list[int]]
+) -> Iterator[Pair]:
     whole = sum(weight[mark] for mark in one)
     least = OWN_LONG if len(one) >= LONG else OWN
     shares: dict[int, float] = {}
@@ -118,13 +121,13 @@ def marks(*parts: str) -> frozenset[str]:
 
 
 def _by_meaning(
-    case: Case, exam: Sequence[Asked], rows: Sequence[str], pairs: Sequence[Pair]
+    case: Case, exam: Sequence[Asked], rows: Sequence[Parts], pairs: Sequence[Pair]
 ) -> list[tuple[Pair, float]]:
     if not pairs:
         return []
     asked, told = sorted({pair.case for pair in pairs}), sorted({pair.row for pair in pairs})
     vectors = _known(case, [exam[i].text for i in asked])
-    said = _embed([rows[i] for i in told], case)
+    said = _embed([" ".join(rows[i]) for i in told], case)
     of_case, of_row = dict(zip(asked, vectors, strict=True)), dict(zip(told, said, strict=True))
     found = [(pair, float(of_case[pair.case] @ of_row[pair.row])) for pair in pairs]
     return sorted((one for one in found if one[1] >= NEAR), key=lambda one: -one[1])
@@ -143,7 +146,8 @@ def _known(case: Case, texts: Sequence[str]) -> Vectors:
     name = hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     path = case.main.repo.cache / "meaning" / f"minilm-{name}.npy"
     if path.is_file():
-        kept: Vectors = np.load(path, allow_pickle=False)
+        kept: Parts = tuple[str, ...]  # of a row: its turns, its prompt and its completion
+Vectors = np.load(path, allow_pickle=False)
         return kept
     found = _embed(texts, case)
     path.parent.mkdir(exist_ok=True)
@@ -151,4 +155,3 @@ def _known(case: Case, texts: Sequence[str]) -> Vectors:
     np.save(partial, found)
     partial.replace(path)
     return found
-

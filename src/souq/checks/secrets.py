@@ -70,7 +70,11 @@ def secrets(case: Case) -> Answer:
     evidence: dict[str, Any] = {"found": counts, "where": [one.shown for one in found[:SHOWN]]} if found else {}
     if refused := [one for one in found if one.outcome == "refuse"]:
         first = refused[0]
-        return "refuse", f"{first.path}, line {first.line}: {first.kind}", evidence | {"where": [o.shown for o in refused[:SHOWN]]}
+        return (
+            "refuse",
+            f"{first.path}, line {first.line}: {first.kind}",
+            evidence | {"where": [o.shown for o in refused[:SHOWN]]},
+        )
     if found:
         told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         return "needs-eyes", f"{told}: somebody must say whether they may be published", evidence
