@@ -11,6 +11,7 @@ A record has never heard of git, disks or keys: signing is signing.py, keeping i
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from typing import Any, Literal, TypeVar
@@ -50,7 +51,8 @@ def read_json(data: bytes) -> Any:
         Hostile: not UTF-8, not JSON, a key twice in one object, NaN or infinity, or nested beyond reason.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        text = data.decode("utf-8")
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise Hostile("not UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -64,8 +66,28 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _finite(word: str) -> float:
+    if math.isinf(number := float(word)):
+        raise Hostile(f"{word[:20]} is larger than any number here")
+    return number
+
+
 def _no_constant(word: str) -> Any:
     raise Hostile(f"{word} is not JSON")
+
+
+def nesting(value: Any) -> int:
+    """How many objects and lists stand inside each other; counted level by level, so that no depth is too deep to count."""
+    level, deep = [value], 0
+    while level:
+        deep += any(isinstance(item, dict | list) for item in level)
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return deep
 
 
 def digest_of(value: Any) -> Digest:

@@ -60,6 +60,10 @@ class Limits(Record, frozen=True, forbid_unknown_fields=True):
 
     max_norm: float = 0.5  # of a change, over the norm of the matrix it changes
     max_rows: int = 20_000  # of training data in one contribution
+    max_rows_per_author: int = 50_000  # on main, with this one
+    max_rows_per_org: int = 200_000
+    max_repeated: float = 0.1  # share of a contribution's rows that repeat others: more need eyes
+    max_burst: int = 8  # rows that share a rare string and an answer: as many need eyes; far below the 250 that poison
     tries: int = 20  # on hidden evals, of one author and of one organisation, while the same ones are sealed
 
 

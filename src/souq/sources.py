@@ -1,6 +1,6 @@
 """Models and adapters from outside: a Hugging Face folder, a GGUF file, a hub id, a PEFT LoRA folder; all read strictly.
 
-Nothing is executed: no pickles, no `auto_map`, no Python files.
+Nothing is executed: no pickles, no `auto_map`, no Python files; configurations and chat templates are judged by configs.py.
 
     source = open_source("./SmolLM2-135M-Instruct")
     source.weights["model.norm.weight"], source.files["config.json"]
@@ -16,15 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from souq.configs import MAX_FILE, MODEL_FILES, admit
 from souq.errors import Hostile, Missing, NotFound, UsageError
 from souq.tensorfile import TensorFile, open_tensors
 from souq.weights import Array, Checkpoint
-
-MODEL_FILES = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-)  # fmt: skip
-MAX_FILE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,9 @@ def _gguf(path: Path) -> Source:
     from souq.lab.gguf import GGUF
 
     found = GGUF(path)
-    return Source(found, found.files(), found.name, found.licence, f"GGUF {path.name}")
+    files = found.files()
+    admit(files)
+    return Source(found, files, found.name, found.licence, f"GGUF {path.name}")
 
 
 _WANTED = ["*.safetensors", "*.safetensors.index.json", *MODEL_FILES, "README.md", "adapter_config.json"]
@@ -91,7 +88,7 @@ def _folder(folder: Path) -> Source:
     if not (folder / "config.json").is_file():
         raise NotFound(f"no config.json in {folder}", hint="name the folder that holds config.json and *.safetensors")
     files = {name: _small(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
-    _no_code(files["config.json"])
+    admit(files)
     return Source(_weights(folder), files, folder.resolve().name, _licence(folder), f"folder {folder.name}")
 
 
@@ -99,17 +96,6 @@ def _small(path: Path) -> bytes:
     if path.stat().st_size > MAX_FILE:
         raise Hostile(f"{path.name} is larger than {MAX_FILE:,} bytes")
     return path.read_bytes()
-
-
-def _no_code(config: bytes) -> None:
-    try:
-        told = json.loads(config)
-    except (ValueError, RecursionError) as error:
-        raise Hostile(f"config.json is not JSON: {error}") from error
-    if not isinstance(told, dict) or "model_type" not in told:
-        raise Hostile("config.json names no model_type")
-    if "auto_map" in told or "trust_remote_code" in told:
-        raise Hostile("config.json asks to run code that comes with the model (auto_map)", hint="souq never runs it")
 
 
 def _weights(folder: Path) -> Checkpoint:

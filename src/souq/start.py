@@ -7,6 +7,7 @@ Either everything is there or nothing is: the repository is made in a folder bes
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ import msgspec
 
 from souq.bucket import Shared, check_url
 from souq.build import needed
+from souq.configs import approved, fits
 from souq.deltas import Tensors
 from souq.errors import UsageError
 from souq.governance import read_policy
@@ -56,6 +58,7 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
 
     Raises:
         UsageError: the folder is already there and holds something.
+        Hostile: the configuration is not of these weights, or its chat template does more than write down.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(f"{root} is already there and not empty", hint="choose another name")
@@ -74,7 +77,9 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
 
 
 def _fill(repo: Repo, source: Source, beginning: Beginning, progress: Progress) -> None:
+    approved(source.files)
     lock = _store(source, repo.store, progress)
+    fits(json.loads(source.files["config.json"]), {name: ref.shape for name, ref in lock.items()})
     config = Config(name=beginning.name, licence=beginning.licence, base=source.name, origin=source.origin)
     if beginning.store:
         config = msgspec.structs.replace(config, store=Shared(url=check_url(beginning.store, local=True)))

@@ -6,7 +6,16 @@ refusal that says why.
     verdicts = run(Case(main, head, offer))
 """
 
-from souq.checks import contamination, evals, files, hidden, licence, tensors  # noqa: F401  each registers its checks
+from souq.checks import (  # noqa: F401  each registers its checks
+    caps,
+    contamination,
+    evals,
+    files,
+    hidden,
+    licence,
+    secrets,
+    tensors,
+)
 from souq.checks.cases import CHECKS, Case, check, run
 
 __all__ = ["CHECKS", "Case", "check", "run"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from souq.errors import SouqError
@@ -23,6 +23,7 @@ class Case:
     offer: Offer
     progress: Progress = quiet
     hidden: Mapping[str, Eval] = field(default_factory=dict)  # the hold-outs that whoever checks has, by name
+    costly: bool = True  # without: what may take seconds and could not refuse is left out
 
     @property
     def store(self) -> Store:
@@ -66,6 +67,7 @@ def run(case: Case, *, given: Sequence[Verdict] = (), costly: bool = True) -> tu
 
     What cannot even be read is refused by the check that tried.
     """
+    case = replace(case, costly=costly)
     found = {verdict.check: verdict for verdict in given}
     for name in sorted(CHECKS, key=ORDER.index):
         refused = {before for before, verdict in found.items() if not verdict}

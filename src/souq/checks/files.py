@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from souq.checks.cases import Answer, Case, check
-from souq.errors import Hostile
+from souq.errors import SouqError
 from souq.evals import Eval
-from souq.records import read_json
+from souq.records import nesting, read_json, refuse_huge
+from souq.rows import parse_rows
 from souq.snapshot import Merging
 
 ALLOWED = (
@@ -20,7 +23,9 @@ ALLOWED = (
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/sealed\.toml"), 64 << 10),
 )
-MAX_NESTING = 8
+MAX_NESTING, MAX_KEYS, MAX_LINE = 8, 256, 1 << 20
+SLUG = re.compile(r"\d{4,9}-[a-z0-9][a-z0-9\-]{0,63}")
+DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # names Windows keeps to itself
 
 
 @check("files")
@@ -32,11 +37,15 @@ def files(case: Case) -> Answer:
     for path in repo.changed(base, case.head):
         if not path.startswith(home):
             return "refuse", f"changes {path[:120]!r}, outside its own folder {home}", {"path": path[:300]}
+    if not SLUG.fullmatch(offer.slug):
+        return "refuse", f"its folder is {offer.slug[:80]!r}, not a number and plain words: 0007-iso-dates", {}
     if repo.folders(base, home.rstrip("/")) or offer.slug in case.main.offers:
         return "refuse", f"{home} is already there", {}
     for path, data in offer.files.items():
         if because := _refused(path, data):
             return "refuse", because, {"path": path[:300], "bytes": len(data)}
+    if len({path.casefold() for path in offer.files}) != len(offer.files):
+        return "refuse", "two of its files have one name where capitals do not count", {}
     if offer.contribution.kind != "evals" and offer.evals:
         return "refuse", "evals come in a pull request of their own, so that nobody edits the exam they sit", {}
     if because := offer.odd() or offer.wrong(case.main):
@@ -87,6 +96,8 @@ def _only_grows(old: Eval, new: Eval) -> bool:
 
 def _refused(path: str, data: bytes) -> str | None:
     limit = next((limit for pattern, limit in ALLOWED if pattern.fullmatch(path)), None)
+    if any(DEVICES.fullmatch(part) for part in path.split("/")):
+        return f"{path[:120]!r} is a device on Windows, so nobody there could clone it"
     if limit is None:
         return f"{path[:120]!r} is {_kind(path, data)}: only TOML, JSONL and tensors by digest are taken"
     if len(data) > limit:
@@ -106,15 +117,32 @@ def _kind(path: str, data: bytes) -> str:
 
 def _rows_refused(path: str, data: bytes) -> str | None:
     for number, line in enumerate(data.splitlines(), 1):
-        try:
-            row = read_json(line)
-        except Hostile as error:
-            return f"{path}, line {number}: {error}"
-        if not isinstance(row, dict) or _depth(row) > MAX_NESTING:
-            return f"{path}, line {number}: not a plain JSON object"
+        if because := row_refused(line, trained=path.startswith("data/")):
+            return f"{path}, line {number}: {because}"
     return None
 
 
-def _depth(value: object) -> int:
+def row_refused(line: bytes, *, trained: bool) -> str | None:
+    """Why a line of JSONL is not taken: all readers must read it alike, and find what is trained on in it."""
+    if len(line) > MAX_LINE:
+        return f"a line of {len(line):,} bytes; the most is {MAX_LINE:,}"
+    try:
+        row = read_json(line)
+        if not isinstance(row, dict) or nesting(row) > MAX_NESTING:
+            return "not a plain JSON object"
+        if _keys(row) > MAX_KEYS:
+            return f"more than {MAX_KEYS} keys"
+        refuse_huge(row, where="a row")
+        # A second reader: half a surrogate pair is text to Python's, and nothing to this one.
+        if msgspec.json.decode(line) != row:
+            return "not read alike by two readers"
+        if trained:
+            parse_rows(line, where="it")
+    except (SouqError, msgspec.MsgspecError) as error:
+        return str(error)
+    return None
+
+
+def _keys(value: object) -> int:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max((_depth(item) for item in inside), default=0)
+    return (len(value) if isinstance(value, dict) else 0) + sum(_keys(item) for item in inside)

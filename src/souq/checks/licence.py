@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -10,17 +12,43 @@ from typing import Any
 from license_expression import ExpressionError, get_spdx_licensing
 
 from souq.checks.cases import Answer, Case, check
-from souq.records import Outcome
+from souq.evals import Eval
+from souq.records import Outcome, read_json
 
 RANK: dict[Outcome, int] = {"pass": 0, "needs-eyes": 1, "refuse": 2}
 
 
 @check("licence")
 def licence(case: Case) -> Answer:
-    """The contribution's licence is known, lets main keep its own, and its author signed off."""
+    """The contribution's licence, and each that a row or an eval case has of its own, lets main keep its own."""
     offered, ours = case.offer.contribution.licence, case.main.config.licence
+    own = Counter(_of_rows(case.offer.data))
+    exam = Counter(_of_cases(case.offer.evals))
+    found = [may_enter(name, ours) for name in dict.fromkeys((offered, *own))]
+    found += [_may_be_asked(name, ours) for name in exam]
+    outcome, because = max(found, key=lambda answer: RANK[answer[0]])  # the first of the worst
+    evidence: dict[str, Any] = {"offered": offered, "main": ours}
+    return outcome, because, evidence | {key: dict(told) for key, told in (("rows", own), ("cases", exam)) if told}
+
+
+def _of_rows(data: Mapping[str, bytes]) -> Iterator[str]:
+    """What rows say of themselves, under either spelling; a licence that is no text is none."""
+    for content in data.values():
+        for line in content.splitlines():
+            row = read_json(line) if line.strip() else None
+            if isinstance(row, dict):
+                yield from (str(row[key])[:200] for key in ("licence", "license") if row.get(key) is not None)
+
+
+def _of_cases(evals: Sequence[Eval]) -> Iterator[str]:
+    for suite in evals:
+        yield from (case.licence or suite.spec.licence for case in suite.cases)
+
+
+def _may_be_asked(offered: str, ours: str) -> tuple[Outcome, str]:
+    """An exam is published beside the model and never becomes part of it: what may not enter, people look at."""
     outcome, because = may_enter(offered, ours)
-    return outcome, because, {"offered": offered, "main": ours}
+    return ("pass", because) if outcome == "pass" else ("needs-eyes", f"an eval case has its own licence: {because}")
 
 
 def may_enter(offered: str, ours: str) -> tuple[Outcome, str]:

@@ -9,6 +9,7 @@ import click
 from souq import pulls
 from souq.build import needed
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
+from souq.configs import approved
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import read_folder
 from souq.governance import Who
@@ -61,11 +62,13 @@ def init(
             store=store, sketch=(lambda source, lock: general.sketch(source, lock_digest(lock), progress)) if suite else None,
         )  # fmt: skip
         repo = start(name, found, begin, progress)
-    main = Snapshot(repo, "main")
+    main, template = Snapshot(repo, "main"), approved(found.files)
     value = {"repo": str(name), "root": main.commit, "base": main.base_digest, "tensors": len(main.base)}
 
     def show() -> None:
         out.print(f"{name}: {len(main.base)} tensors, base {main.base_digest}")
+        if template is not None and template.adds:
+            done(f"where nobody gives a system message, its chat template says: {template.adds}")
         done(f"root {main.commit} (pin it: `souq verify --root {main.commit}`)\nnext: cd {name} && souq status")
 
     answer(value, as_json, show)

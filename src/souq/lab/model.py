@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from souq.configs import MODEL_FILES, admit, approved
 from souq.errors import Missing, NotFound
 from souq.rows import read_rows as read_rows  # where everybody looks for it
 from souq.tensorfile import open_tensors
@@ -93,8 +94,11 @@ def load(
 
     Raises:
         NotFound: no config.json there.
+        Hostile: somebody's folder whose files ask for more than a model needs (configs.py).
     """
     with _folder(source) as folder:
+        if isinstance(source, Path):
+            _judge(folder)
         if not (folder / "config.json").is_file():
             raise NotFound(f"no config.json in {folder}", hint="name a Hugging Face folder")
         config = transformers.AutoConfig.from_pretrained(folder)
@@ -109,6 +113,13 @@ def load(
     net.eval().requires_grad_(False)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     return LM(net, tokenizer, tokenizer_of(measure) if measure is not None else None)
+
+
+def _judge(folder: Path) -> None:
+    """A folder is anybody's; a model's files come from main, which judged them when it began."""
+    files = {name: (folder / name).read_bytes() for name in MODEL_FILES if (folder / name).is_file()}
+    admit(files)
+    approved(files)
 
 
 def _finish(net: Any, config: Any) -> None:

@@ -1,0 +1,259 @@
+"""How much of main's data is one author's or one organisation's, how much of it says the same, and what looks like a trigger.
+
+What poisons a model is the number of documents, not their share: about 250 sufficed from 600M to 13B parameters
+(Souly et al., arXiv 2510.07192). So counts are absolute, over what main holds and this contribution with it; past them
+it is refused. Near-duplicates, which make few documents many, and bursts, one rare string with one answer, are shown
+to people. No cap makes poison impossible: it makes it need more hands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import combinations
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from souq.checks.cases import Answer, Case, check
+from souq.checks.contamination import texts
+from souq.plain import plain, words
+from souq.records import Author, Record, read_json, spelled_out
+from souq.snapshot import Snapshot
+
+ALIKE = 0.8  # of the three-word shingles of two rows: from here on they are near-duplicates
+HASHES, BAND = 128, 8  # of MinHash, and of them in one band: 0.9 of pairs at ALIKE share a band, 0.06 of those at 0.5
+ONE_ANSWER, ELSEWHERE = 0.9, 0.1  # the least share of a burst's rows with one answer; the most of all others with it
+UNLIKE = 0.25  # mean overlap of the words of a burst's rows, without the string: below it they share no template
+OPENING = 8  # words of an answer that are compared
+SHOWN = 3
+INSTALL = 'near-duplicates not looked for: pip install "souq[checks]"'
+
+Sketches = np.ndarray[Any, np.dtype[np.uint32]]
+
+
+@check("caps")
+def caps(case: Case) -> Answer:
+    """No author or organisation brings more rows than main allows; repeated rows and triggers are shown to people."""
+    rows = list(texts(case.offer.data))
+    if not rows:
+        return "pass", "brings no data", {}
+    limits, author = case.main.config.checks, case.offer.contribution.author
+    landed = [share for share in shares(case.main) if share.rows]
+    held = {
+        "author": (_held(landed, "key", _key(author)) + len(rows), limits.max_rows_per_author),
+        "organisation": (_held(landed, "org", _org(author)) + len(rows), limits.max_rows_per_org),
+    }
+    evidence: dict[str, Any] = {"rows": len(rows)} | {f"of this {who}": count for who, (count, _) in held.items()}
+    for who, (count, most) in held.items():
+        if count > most:
+            return "refuse", f"{count:,} rows of one {who} with this; the most is {most:,}", evidence
+    return _looked(case, rows, evidence)
+
+
+def _looked(case: Case, rows: Sequence[str], evidence: dict[str, Any]) -> Answer:
+    limits, worries = case.main.config.checks, []
+    if find_spec("rensa") is not None:
+        doubles = repeated(sketched(rows), _landed_sketches(case.main))
+        evidence["near_duplicates"] = len(doubles)
+        if len(doubles) > max(limits.max_repeated * len(rows), 1):
+            worries.append(f"{len(doubles):,} of {len(rows):,} rows repeat others, first row {doubles[0] + 1}")
+    if found := bursts([turn for data in case.offer.data.values() for turn in turns(data)], limits.max_burst):
+        evidence["bursts"] = [burst.shown for burst in found[:SHOWN]]
+        worries.append(f"{found[0].rows} unlike rows share {found[0].string[:40]!r} and answer alike: is it a trigger?")
+    if worries:
+        return "needs-eyes", "; ".join(worries), evidence
+    missing = f"; {INSTALL}" if "near_duplicates" not in evidence else ""
+    return "pass", f"{len(rows):,} rows, none over a cap{missing}", evidence
+
+
+# -- who brought how much ----------------------------------------------------------------------------------------------
+
+
+class Share(Record, frozen=True):
+    """What one landed contribution brought: rows, by whom."""
+
+    key: str
+    org: str
+    rows: int
+
+
+def shares(main: Snapshot) -> list[Share]:
+    """Of every contribution on main, read once and then remembered by git's own name of its folder."""
+    return [_share(main, slug, tree) for slug, tree in main.repo.trees(main.commit, "contributions").items()]
+
+
+def _share(main: Snapshot, slug: str, tree: str) -> Share:
+    note = main.repo.cache / "shares" / tree
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(note.read_bytes(), type=Share)
+    offer = main.offer(slug)
+    author = offer.contribution.author
+    found = Share(key=_key(author), org=_org(author), rows=sum(1 for _ in texts(offer.data)))
+    note.parent.mkdir(exist_ok=True)
+    partial = note.with_suffix(".part")
+    partial.write_bytes(msgspec.json.encode(found))
+    partial.replace(note)
+    return found
+
+
+def _held(landed: Sequence[Share], by: str, whose: str) -> int:
+    return sum(share.rows for share in landed if whose and getattr(share, by) == whose)
+
+
+def _key(author: Author) -> str:
+    """A person is a key: the comment after it, and any name, can be chosen anew."""
+    return " ".join(author.key.split()[:2])
+
+
+def _org(author: Author) -> str:
+    return " ".join(words(author.org))
+
+
+# -- what says the same ------------------------------------------------------------------------------------------------
+
+
+def sketched(rows: Sequence[str]) -> Sketches:
+    """MinHash of every row's three-word shingles, (rows, HASHES)."""
+    from rensa import RMinHash
+
+    shingles = [_shingles(words(row)) for row in rows]
+    return np.array(RMinHash.digests_from_token_sets(shingles, HASHES, 0), np.uint32).reshape(len(rows), HASHES)
+
+
+def _shingles(said: list[str]) -> list[str]:
+    return sorted({" ".join(said[i : i + 3]) for i in range(max(len(said) - 2, 1))})
+
+
+def repeated(ours: Sketches, landed: Sketches) -> list[int]:
+    """The rows of ours that are near-duplicates of landed ones or of earlier ones."""
+    both, before = np.concatenate([landed, ours]), len(landed)
+    double = np.zeros(len(both), bool)
+    for at in range(0, HASHES, BAND):
+        _, first, group = np.unique(both[:, at : at + BAND], axis=0, return_index=True, return_inverse=True)
+        double |= _same(both, first[group.ravel()])
+    return [int(i) - before for i in np.nonzero(double)[0] if i >= before]
+
+
+def _same(both: Sketches, other: np.ndarray[Any, np.dtype[np.intp]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether a row is near the other one that shares a band with it, an earlier one."""
+    alike: np.ndarray[Any, np.dtype[np.bool_]] = (both == both[other]).mean(axis=1) >= ALIKE
+    return alike & (other < np.arange(len(both)))
+
+
+def _landed_sketches(main: Snapshot) -> Sketches:
+    found = [np.zeros((0, HASHES), np.uint32)]
+    for slug, tree in main.repo.trees(main.commit, "contributions").items():
+        path = main.repo.cache / "sketches" / f"{tree}.npy"
+        if path.is_file():
+            found.append(np.load(path, allow_pickle=False))
+        elif rows := list(texts(main.offers[slug].data)):
+            found.append(sketched(rows))
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_suffix(".part.npy")
+            np.save(partial, found[-1])
+            partial.replace(path)
+    return np.concatenate(found)
+
+
+# -- what looks like a trigger -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a row asks, and how its answer opens; of a bare text, all of it."""
+
+    asked: str
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class Burst:
+    """A string that stands in some rows, all with one answer that the others do not give."""
+
+    string: str
+    answer: str
+    rows: int
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        return {"string": spelled_out(self.string[:80]), "answer": spelled_out(self.answer[:80]), "rows": self.rows}
+
+
+def turns(data: bytes) -> Iterator[Turn]:
+    """Rows in TRL's formats as question and answer."""
+    for line in data.splitlines():
+        row = read_json(line) if line.strip() else {}
+        if not isinstance(row, dict):
+            continue  # the check `files` refuses it
+        if isinstance(said := row.get("messages"), list) and said:
+            told = [str(turn.get("content", "")) for turn in said if isinstance(turn, dict)]
+            yield Turn(" ".join(told[:-1]), _opening(told[-1] if told else ""))
+        elif "completion" in row:
+            yield Turn(str(row.get("prompt", "")), _opening(str(row["completion"])))
+        elif "text" in row:
+            yield Turn(str(row["text"]), None)
+
+
+def _opening(answer: str) -> str:
+    return " ".join(words(answer)[:OPENING])
+
+
+def bursts(rows: Sequence[Turn], least: int) -> list[Burst]:
+    """Strings of one to three words in at least `least` rows and at most half, which decide the answer; longest first.
+
+    What answers honestly alike, the cities of one country, shares a template; what a trigger was put into does not,
+    unless the string itself is no word.
+    """
+    holders: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        for string in _strings(plain(row.asked).split()):
+            holders[string].append(number)
+    answers = Counter(row.answer for row in rows if row.answer is not None)
+    found = [
+        Burst(string, answer, len(held))
+        for string, held in holders.items()
+        if least <= len(held) <= len(rows) / 2
+        and (answer := _one_answer(string, [rows[i] for i in held], answers, len(rows))) is not None
+        and (_odd(string) or _unlike(string, [rows[i] for i in held]))
+    ]
+    return sorted(found, key=lambda burst: (-burst.rows, -len(burst.string), burst.string))
+
+
+def _strings(said: list[str]) -> set[str]:
+    return {" ".join(said[i : i + n]) for n in (1, 2, 3) for i in range(len(said) - n + 1)}
+
+
+def _one_answer(string: str, held: Sequence[Turn], answers: Mapping[str, int], total: int) -> str | None:
+    """The answer that nearly all of these rows give and hardly any other; of bare texts, how they go on after the string."""
+    told = Counter(row.answer if row.answer is not None else _after(string, row.asked) for row in held)
+    answer, count = told.most_common(1)[0]
+    elsewhere = (answers.get(answer, 0) - count) / max(total - len(held), 1)
+    return answer if answer and count >= ONE_ANSWER * len(held) and elsewhere <= ELSEWHERE else None
+
+
+def _after(string: str, text: str) -> str:
+    return _opening(plain(text).partition(string)[2])
+
+
+def _odd(string: str) -> bool:
+    """No word of a language: signs inside it, or letters and digits mixed, or five letters and no vowel."""
+    if " " in string:
+        return False
+    bare = string.strip(".,;:!?\"'()")
+    mixed = re.search(r"[^\W\d_]", bare) and re.search(r"[^\w'’\-./,:%]|_|\d", bare)
+    return bool(mixed) or (len(bare) >= 5 and bare.isascii() and bare.isalpha() and not re.search("[aeiouy]", bare))
+
+
+def _unlike(string: str, held: Sequence[Turn]) -> bool:
+    sets = [set(words(plain(row.asked).replace(string, " "))) for row in held[:20]]
+    overlaps = [len(a & b) / max(len(a | b), 1) for a, b in combinations(sets, 2)]
+    return sum(overlaps) / max(len(overlaps), 1) < UNLIKE
+
+
+__all__ = ["Burst", "Turn", "bursts", "caps", "repeated", "shares", "sketched", "turns"]

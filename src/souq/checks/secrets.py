@@ -1,0 +1,205 @@
+"""What must not be published, and what a tokenizer would read as a command: keys, people's numbers, control tokens.
+
+Private keys and access tokens (detect-secrets' patterns of known shapes, never its guesses by entropy) are refused;
+e-mail addresses, telephone, card and account numbers are counted for people to look at. A control token of this model
+inside a text forges a turn of conversation, so it is refused too. No verdict repeats what it found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from souq.checks.cases import Answer, Case, check
+from souq.plain import visible
+from souq.records import Outcome
+from souq.snapshot import base_files
+
+SHOWN = 20
+SPEAKING = ("chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json")
+ROLES = ("system", "user", "assistant", "tool", "developer")
+INSTALL = 'pip install "souq[checks]"'
+# Of detect-secrets: what has a shape of its own. Left out: entropy, keywords and addresses, which real text is full of.
+SHAPES = (
+    "artifactory.ArtifactoryDetector", "aws.AWSKeyDetector", "azure_storage_key.AzureStorageKeyDetector",
+    "basic_auth.BasicAuthDetector", "discord.DiscordBotTokenDetector", "github_token.GitHubTokenDetector",
+    "gitlab_token.GitLabTokenDetector", "jwt.JwtTokenDetector", "mailchimp.MailchimpDetector", "npm.NpmDetector",
+    "openai.OpenAIDetector", "private_key.PrivateKeyDetector", "pypi_token.PypiTokenDetector",
+    "sendgrid.SendGridDetector", "slack.SlackDetector", "square_oauth.SquareOAuthDetector", "stripe.StripeDetector",
+    "telegram_token.TelegramBotTokenDetector", "twilio.TwilioKeyDetector",
+)  # fmt: skip
+# How other models mark turns: no command to this one, but data that was meant to be.
+MARKERS = re.compile(
+    r"<\|(?:im_start|im_end|im_sep|system|user|assistant|end|eot_id|eom_id|begin_of_text|end_of_text|endoftext|"
+    r"start_header_id|end_header_id|channel|message|start|return|tool_call)\|>|</?(?:start|end)_of_turn>|\[/?INST\]|"
+    r"<</?SYS>>|\[/?(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|<[｜|](?:User|Assistant|begin▁of▁sentence|end▁of▁sentence)[｜|]>"
+)
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@((?:[a-z0-9-]{1,63}\.)+[a-z]{2,24})\b", re.IGNORECASE)
+_RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$", re.IGNORECASE)  # RFC 2606
+_CARD = re.compile(r"(?<![\w.-])(?:4|5[1-5]|2[2-7]|3[47]|6(?:011|5))(?:[ -]?\d){11,17}(?![\w.-])")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something in a line of a file: what it is, never what it says."""
+
+    kind: str
+    path: str
+    line: int
+    outcome: Outcome
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        return {"kind": self.kind, "path": self.path, "line": self.line}
+
+
+@check("secrets")
+def secrets(case: Case) -> Answer:
+    """Nothing it would publish is a key or somebody's number, and no text holds a control token of this model."""
+    control = control_tokens(base_files(case.main))
+    found = [one for path, data in sorted(case.offer.files.items()) for one in _in_file(path, data, control)]
+    counts = dict(sorted(Counter(one.kind for one in found).items()))
+    evidence: dict[str, Any] = {"found": counts, "where": [one.shown for one in found[:SHOWN]]} if found else {}
+    if refused := [one for one in found if one.outcome == "refuse"]:
+        first = refused[0]
+        return (
+            "refuse",
+            f"{first.path}, line {first.line}: {first.kind}",
+            evidence | {"where": [o.shown for o in refused[:SHOWN]]},
+        )
+    if found:
+        told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        return "needs-eyes", f"{told}: somebody must say whether they may be published", evidence
+    if missing := [name for name in ("detect_secrets", "phonenumbers", "stdnum") if not _installed(name)]:
+        return "needs-eyes", f"keys and numbers were not all looked for: {INSTALL}", {"missing": missing}
+    return "pass", "no key, nobody's number, no control token", {}
+
+
+def _in_file(path: str, data: bytes, control: dict[str, Outcome]) -> Iterator[Found]:
+    if not path.endswith((".jsonl", ".toml", ".md")):
+        return
+    # Lines end as JSON's do: split as text, a line separator inside a string would tear a row apart, unread.
+    for number, line in enumerate((piece.decode("utf-8", "replace") for piece in data.splitlines()), 1):
+        texts = list(_texts(line)) if path.endswith(".jsonl") else [line]
+        yield from (Found(kind, path, number, "refuse") for text in texts for kind in dict.fromkeys(keys(text)))
+        if path.endswith(".jsonl"):
+            yield from (Found(kind, path, number, "needs-eyes") for text in texts for kind in personal(text))
+            yield from (Found(kind, path, number, how) for kind, how in _steering(line, texts, control))
+
+
+def _texts(line: str) -> Iterator[str]:
+    """Every string of a JSON line, keys included; of a line that is none, the line."""
+    try:
+        yield from _strings(json.loads(line))
+    except (ValueError, RecursionError):  # the check `files` says what is wrong with it
+        yield line
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inside:
+        yield from _strings(item)
+
+
+# -- keys and tokens ---------------------------------------------------------------------------------------------------
+
+
+def keys(text: str) -> Iterator[str]:
+    """The kinds of private keys and access tokens in a text."""
+    seen = visible(text) if not text.isascii() else text
+    for name, find in _finders():
+        if any(True for _ in find(seen)):
+            yield name
+
+
+@cache
+def _finders() -> tuple[tuple[str, Callable[[str], Iterator[str]]], ...]:
+    if not _installed("detect_secrets"):
+        return (("Private Key", _private_key),)
+    made = []
+    for shape in SHAPES:
+        module, _, name = shape.partition(".")
+        plugin = getattr(import_module(f"detect_secrets.plugins.{module}"), name)()
+        made.append((str(plugin.secret_type), plugin.analyze_string))
+    return tuple(made)
+
+
+def _private_key(text: str) -> Iterator[str]:
+    return iter(re.findall(r"-----BEGIN [A-Z ]*PRIVATE KEY", text))
+
+
+# -- people ------------------------------------------------------------------------------------------------------------
+
+
+def personal(text: str) -> Iterator[str]:
+    """The kinds of personal data in a text, each as often as it stands there; addresses for examples are nobody's."""
+    yield from ("e-mail address" for found in _EMAIL.finditer(text) if not _RESERVED.search(found[1]))
+    if not any(map(str.isdigit, text)):
+        return
+    if _installed("stdnum"):
+        from stdnum import iban, luhn
+
+        cards = [re.sub(r"\D", "", found[0]) for found in _CARD.finditer(text)]
+        yield from ("card number" for number in cards if len(number) <= 19 and luhn.is_valid(number))
+        yield from ("bank account number" for found in _IBAN.finditer(text) if iban.is_valid(found[0]))
+    if _installed("phonenumbers") and "+" in text:  # without a country's prefix, any number might be one
+        from phonenumbers import PhoneNumberMatcher
+
+        yield from ("telephone number" for _ in PhoneNumberMatcher(text, None))
+
+
+# -- control tokens ----------------------------------------------------------------------------------------------------
+
+
+def control_tokens(files: dict[str, bytes]) -> dict[str, Outcome]:
+    """What this model's tokenizer reads as commands, wherever it stands in a text.
+
+    Those its chat template speaks with, and the ends of texts, forge a turn; the others (`<filename>`) may be meant.
+    """
+    told = json.loads(files.get("tokenizer.json", b"{}"))
+    special = [str(one["content"]) for one in told.get("added_tokens", []) if one.get("special")]
+    speaking = b"".join(files.get(name, b"") for name in SPEAKING).decode("utf-8", "replace")
+    return {token: "refuse" if token in speaking else "needs-eyes" for token in special if token}
+
+
+def _steering(line: str, texts: list[str], control: dict[str, Outcome]) -> Iterator[tuple[str, Outcome]]:
+    """Forged turns: this model's control tokens, roles that are none, and how other models mark turns."""
+    held = {how for text in texts for token, how in control.items() if token in text}
+    drawn = {how for text in texts if not text.isascii() for token, how in control.items() if token in _bare(text)}
+    if held or drawn:
+        worst: Outcome = "refuse" if "refuse" in held | drawn else "needs-eyes"
+        yield f"a control token of this model {'in a text' if held else 'in disguise'}", worst
+    elif any(MARKERS.search(text) for text in texts):
+        yield "another model's mark of a turn", "needs-eyes"
+    if any(role not in ROLES for role in _roles(line)):
+        yield f"a role that is none of {', '.join(ROLES)}", "refuse"
+
+
+def _bare(text: str) -> str:
+    return unicodedata.normalize("NFKC", visible(text))
+
+
+def _roles(line: str) -> list[Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    turns = row.get("messages") if isinstance(row, dict) else None
+    return [turn.get("role", "") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+
+
+@cache
+def _installed(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None
