@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from souq.checks.cases import Answer, Case, check
-from souq.errors import Hostile
+from souq.errors import Hostile, UsageError
 from souq.evals import Eval
 from souq.records import read_json
+from souq.repo import MAX_OFFER
+from souq.rows import parse_rows
 from souq.snapshot import Merging
 
 ALLOWED = (
@@ -20,6 +22,7 @@ ALLOWED = (
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
 )
 MAX_NESTING = 8
+MAX_ROW = 1 << 20  # bytes
 
 
 @check("files")
@@ -28,6 +31,10 @@ def files(case: Case) -> Answer:
     repo, offer = case.main.repo, case.offer
     base = repo.commit(f"{case.head}^")
     home = f"contributions/{offer.slug}/"
+    if (total := sum(map(len, offer.files.values()))) > MAX_OFFER:
+        return "refuse", f"{len(offer.files):,} files of {total:,} bytes; the most is {MAX_OFFER:,}", {"bytes": total}
+    if alike := _alike([*offer.files]):
+        return "refuse", f"{alike[0]} and {alike[1]} are one file where capitals do not count", {"paths": [*alike]}
     for path in repo.changed(base, case.head):
         if not path.startswith(home):
             return "refuse", f"changes {path[:120]!r}, outside its own folder {home}", {"path": path[:300]}
@@ -64,10 +71,25 @@ def _refused(path: str, data: bytes) -> str | None:
     limit = next((limit for pattern, limit in ALLOWED if pattern.fullmatch(path)), None)
     if limit is None:
         return f"{path[:120]!r} is {_kind(path, data)}: only TOML, JSONL and tensors by digest are taken"
+    if any(_DEVICE.fullmatch(name.partition(".")[0]) for name in path.split("/")):
+        return f"{path} is a device on Windows: choose another name"
     if len(data) > limit:
         return f"{path} has {len(data):,} bytes; the most is {limit:,}"
     if path.endswith(".jsonl"):
         return _rows_refused(path, data)
+    return None
+
+
+# Not names on Windows, whatever follows the point: main could not be checked out there.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
+
+
+def _alike(paths: list[str]) -> tuple[str, str] | None:
+    """Two paths that are one on a file system without capitals."""
+    seen: dict[str, str] = {}
+    for path in sorted(paths):
+        if (other := seen.setdefault(path.casefold(), path)) != path:
+            return other, path
     return None
 
 
@@ -81,12 +103,23 @@ def _kind(path: str, data: bytes) -> str:
 
 def _rows_refused(path: str, data: bytes) -> str | None:
     for number, line in enumerate(data.splitlines(), 1):
+        if len(line) > MAX_ROW:
+            return f"{path}, line {number}: {len(line):,} bytes; the most is {MAX_ROW:,}"
         try:
             row = read_json(line)
         except Hostile as error:
             return f"{path}, line {number}: {error}"
         if not isinstance(row, dict) or _depth(row) > MAX_NESTING:
             return f"{path}, line {number}: not a plain JSON object"
+    return _no_rows(path, data) if path.startswith("data/") else None
+
+
+def _no_rows(path: str, data: bytes) -> str | None:
+    """Rows in TRL's formats: every check behind this one, and whoever trains, reads them as such."""
+    try:
+        parse_rows(data, where=path)
+    except UsageError as error:
+        return str(error)
     return None
 
 
