@@ -63,7 +63,20 @@ def read_json(data: bytes) -> Any:
         raise Hostile(f"not JSON: {error}") from error
     if data.count(b"[") + data.count(b"{") > MAX_NESTING:
         refuse_nested(found, where="JSON")
+    if _SURROGATE.search(data):
+        _refuse_surrogates(found)
     return found
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _refuse_surrogates(value: Any) -> None:
+    """Half a character is no text: it can be neither written, hashed nor signed."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Hostile("a text holds half a character (a lone surrogate)") from error
 
 
 def refuse_nested(value: Any, *, where: str) -> None:
@@ -229,8 +242,8 @@ def parse_toml(text: str, kind: type[T], *, where: str) -> T:
 
 
 # tomllib's time and memory grow with the square of a dotted key's parts: 64 kB of `a.a.a…` took it seven seconds and
-# 3.9 GB. Possessive, so that looking for one takes one pass whatever the text is.
-_PART = r"""(?:[A-Za-z0-9_\-]++|"[^"\n]*+"|'[^'\n]*+')"""
+# 3.9 GB. Possessive and from where a part begins, so that looking for one takes one pass whatever the text is.
+_PART = r"""(?:(?<![A-Za-z0-9_\-])[A-Za-z0-9_\-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?:{_PART}[ \t]*+\.[ \t]*+){{32}}")
 
 
