@@ -10,7 +10,6 @@ sees it.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from souq.build import Stored
 from souq.errors import Hostile, NotFound, UsageError
 from souq.nearness import stands_beside
 from souq.progress import Progress, quiet
-from souq.records import Digest
+from souq.records import Digest, read_toml
 from souq.snapshot import Snapshot
 from souq.sources import Source
 from souq.store import Store
@@ -134,7 +133,14 @@ def write_delta(path: Path, delta: Delta, tensors: Tensors, recipe: Mapping[str,
 def recipe_beside(folder: Path) -> dict[str, Any]:
     """The recipe that `souq train` left beside an adapter, or nothing."""
     path = folder / RECIPE
-    return _recipe(path.read_text()[: MAX_RECIPE + 1], path.name) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        data = file.read(4 * MAX_RECIPE + 1)
+    try:
+        return _recipe(data.decode(), path.name)
+    except UnicodeDecodeError as error:
+        raise Hostile(f"{path.name} is not UTF-8 text") from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -150,9 +156,9 @@ def _recipe(text: str, where: str) -> dict[str, Any]:
     if len(text) > MAX_RECIPE:
         raise Hostile(f"{where}: a recipe of more than {MAX_RECIPE:,} characters")
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError; thousands of digits; thousands of brackets
-        raise Hostile(f"{where}: its recipe is not TOML: {error}") from error
+        return read_toml(text, where=f"{where}, its recipe")
+    except UsageError as error:
+        raise Hostile(str(error)) from error
 
 
 def read_delta(path: Path) -> tuple[Delta, Tensors]:

@@ -29,6 +29,8 @@ MAX_CASES = 20_000
 SEALED = "sealed.toml"
 MAX_TOKENS = 512  # of a generated answer: a gate waits for the longest
 MAX_BYTES = 16 << 20
+MAX_CASE = 256 << 10  # bytes of a line: what a model is asked costs with the square of its length
+MAX_CHOICES = 1_000  # each is scored by the model
 Z = 1.645  # one-sided 95%: the gate asks "worse by more than the margin?" and "better?", each in one direction
 
 
@@ -133,10 +135,12 @@ def read_eval(name: str, files: Mapping[str, bytes]) -> Eval:
 def _case(line: bytes, where: str, spec: EvalSpec) -> EvalCase:
     try:
         case = msgspec.json.decode(line, type=EvalCase)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: {error}") from error
     if not case.expected:
         raise UsageError(f"{where}: no `expected`")
+    if len(line) > MAX_CASE or len(case.choices) > MAX_CHOICES:
+        raise Hostile(f"{where}: a case has at most {MAX_CASE:,} bytes and {MAX_CHOICES} choices")
     if spec.kind == "choice" and not (
         case.expected in case.choices and len(set(case.choices)) == len(case.choices) > 1
     ):
@@ -204,6 +208,8 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     """The files of an eval on disk, read and checked."""
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
+    if odd := [path.name for path in folder.iterdir() if path.is_symlink() or path.stat().st_size > MAX_BYTES]:
+        raise Hostile(f"{folder.name}/{odd[0]} is a link, or larger than {MAX_BYTES:,} bytes")
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
     read_eval(folder.name, files)
     return files

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -46,6 +46,7 @@ from souq.weights import Delta, format_delta, format_lock
 
 PULLS = "refs/souq/pr/"
 MAX_RECORD = 1 << 20
+MAX_HELD = 64 << 20  # bytes of all records of one pull request
 TRIES = 5  # for a number nobody else takes meanwhile
 
 State = Literal["open", "merged", "closed", "taken back"]
@@ -120,8 +121,10 @@ class PullRequest:
         return bool(read_all(envelopes, "closed", keys, self.subject, strict=False))
 
     def landed(self, main: Snapshot) -> bool:
+        """Whether these very bytes are on main: a folder of the same name is not enough."""
         try:
-            return self.offer.slug in main.repo.folders(main.commit, "contributions")
+            found = main.landed.get(self.offer.slug)
+            return found is not None and found.digest == self.offer.digest
         except SouqError:
             return False
 
@@ -129,11 +132,8 @@ class PullRequest:
     def records(self) -> dict[str, bytes]:
         """Its signed records, by the path they have on main; what closed it or queued it has none there."""
         kinds = {name.partition("/")[0] for name in self.refs} - {"head", "closed", "queued"}
-        return {
-            f"{RECORDS}{name.replace('/', '-')}.json": self.repo.object(oid, MAX_RECORD)
-            for name, oid in sorted(self.refs.items())
-            if name.partition("/")[0] in kinds
-        }
+        held = self._held(name for name in self.refs if name.partition("/")[0] in kinds)
+        return {f"{RECORDS}{name.replace('/', '-')}.json": data for name, data in held.items()}
 
     def seen(self, main: Snapshot) -> tuple[Digest, ...]:
         """What the next record about it names: every record that holds, so that none of them can be left out later."""
@@ -153,8 +153,16 @@ class PullRequest:
 
     def envelopes(self, kind: str) -> list[bytes]:
         """The records of one kind, as they were sent."""
-        names = sorted(name for name in self.refs if name == kind or name.startswith(f"{kind}/"))
-        return [self.repo.object(self.refs[name], MAX_RECORD) for name in names]
+        return list(self._held(n for n in self.refs if n == kind or n.startswith(f"{kind}/")).values())
+
+    def _held(self, names: Iterable[str]) -> dict[str, bytes]:
+        """What is under some of its refs, where it can be a record.
+
+        Anybody may put anything beside the records of others: that it cannot be read must not stop who reads those.
+        """
+        oids = {name: self.refs[name] for name in sorted(names)}
+        found = self.repo.small(oids.values(), MAX_RECORD, MAX_HELD)
+        return {name: found[oid] for name, oid in oids.items() if oid in found}
 
 
 def now() -> str:

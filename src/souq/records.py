@@ -14,6 +14,7 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -28,6 +29,8 @@ Digest = str
 """`b3:` and the 64 hex digits of a blake3 hash; the prefix leaves room for the next algorithm."""
 
 _DIGEST = re.compile(r"b3:[0-9a-f]{64}")
+MAX_NESTING = 100  # of lists and tables: far below what Python's own stack bears
+MAX_TOML = 1 << 20  # characters; tomllib reads about a megabyte a second
 
 
 def digest(data: bytes | memoryview) -> Digest:
@@ -51,12 +54,54 @@ def read_json(data: bytes) -> Any:
         Hostile: not UTF-8, not JSON, a key twice in one object, NaN or infinity, or nested beyond reason.
     """
     try:
-        text = data.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
+        found = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
+        )
     except UnicodeDecodeError as error:
         raise Hostile("not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise Hostile(f"not JSON: {error}") from error
+    if data.count(b"[") + data.count(b"{") > MAX_NESTING:
+        refuse_nested(found, where="JSON")
+    if _SURROGATE.search(data):
+        _refuse_surrogates(found)
+    return found
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _refuse_surrogates(value: Any) -> None:
+    """Half a character is no text: it can be neither written, hashed nor signed."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Hostile("a text holds half a character (a lone surrogate)") from error
+
+
+def refuse_nested(value: Any, *, where: str) -> None:
+    """What is nested deeper than anything honest breaks whoever walks it later; level by level, so not this walk.
+
+    Raises:
+        Hostile: more than MAX_NESTING lists and tables inside each other.
+    """
+    level = [value]
+    for _ in range(MAX_NESTING):
+        level = [item for one in level if isinstance(one, dict | list) for item in _inside(one)]
+        if not level:
+            return
+    raise Hostile(f"{where}: nested more than {MAX_NESTING} deep")
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _finite(digits: str) -> float:
+    """1e999 is infinity to Python, and an error or the largest number elsewhere."""
+    if not math.isfinite(number := float(digits)):
+        raise Hostile(f"{digits[:20]} is larger than any number")
+    return number
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -64,12 +109,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise Hostile("a key stands twice: readers disagree on which one counts")
     return found
-
-
-def _finite(word: str) -> float:
-    if math.isinf(number := float(word)):
-        raise Hostile(f"{word[:20]} is larger than any number here")
-    return number
 
 
 def _no_constant(word: str) -> Any:
@@ -211,14 +250,36 @@ def parse_toml(text: str, kind: type[T], *, where: str) -> T:
         Hostile: a text that would steer the terminal it is shown on.
     """
     try:
-        told = tomllib.loads(text)
-        refuse_control(told, where=where)
-        refuse_huge(told, where=where)
-        return msgspec.convert(told, kind)
+        return msgspec.convert(read_toml(text, where=where), kind)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {_plainly(str(error), kind)}", hint=f"correct {where} and try again") from error
+
+
+# tomllib's time and memory grow with the square of a dotted key's parts: 64 kB of `a.a.a…` took it seven seconds and
+# 3.9 GB. Possessive and from where a part begins, so that looking for one takes one pass whatever the text is.
+_PART = r"""(?:(?<![A-Za-z0-9_\-])[A-Za-z0-9_\-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?:{_PART}[ \t]*+\.[ \t]*+){{32}}")
+
+
+def read_toml(text: str, *, where: str) -> dict[str, Any]:
+    """Somebody's TOML as plain values, bounded before and after it is read.
+
+    Raises:
+        UsageError: not TOML.
+        Hostile: larger, longer or deeper than anything honest, or steering the terminal it is shown on.
+    """
+    if len(text) > MAX_TOML:
+        raise Hostile(f"{where}: {len(text):,} characters of TOML; the most is {MAX_TOML:,}")
+    if _LONG_KEY.search(text):
+        raise Hostile(f"{where}: a key of more than 32 parts")
+    try:
+        told = tomllib.loads(text)
+        refuse_nested(told, where=where)
+        refuse_control(told, where=where)
+        refuse_huge(told, where=where)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError; thousands of digits; thousands of brackets
         raise UsageError(f"{where}: not TOML: {error}", hint=f"correct {where} and try again") from error
+    return told
 
 
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ufeff]")
@@ -264,7 +325,7 @@ def read_record(data: bytes, kind: type[T], *, where: str) -> T:
     """Read a canonical JSON record; unknown keys are ignored here and kept in the bytes that were signed."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: {error}") from error
 
 

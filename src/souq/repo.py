@@ -16,24 +16,28 @@ import re
 import shutil
 import subprocess
 import tempfile
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any
 
 from souq.bucket import Bucket, check_url, open_remote
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
-from souq.records import Digest
+from souq.records import Digest, read_toml
 from souq.store import Store
 
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
+MAX_OFFER = 64 << 20  # and of all its files: git keeps sixty alike as one
 MAX_FILES = 2_000
+MAX_MOVED = 100_000  # paths that one commit may change
 MAIN = "refs/heads/main"
 OUTSIDE = "refs/outside/head"
+TREE = "040000"  # a folder, where git lists one
+NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of an empty one
 
 # A pull request is somebody else's repository: none of its hooks, helpers or filters may run.
 _SAFE: tuple[str, ...] = (
@@ -158,16 +162,27 @@ class Repo:
         return found.stdout.decode().strip()
 
     def entries(self, commit: str, folder: str = "") -> list[Entry]:
-        """Every file below a folder of a commit; at most MAX_FILES.
+        """Every file below a folder of a commit; at most MAX_FILES files and folders.
+
+        A kilobyte of trees can name ten billion files, or folders without any: what git lists is read as it comes, and
+        no further than that.
 
         Raises:
-            Hostile: more files than that.
+            Hostile: more than that, or a name that is not UTF-8.
         """
-        listed = self._git("ls-tree", "-r", "-z", "--long", "--full-tree", commit, "--", folder or ".").stdout
-        rows = [row for row in listed.decode("utf-8", "surrogateescape").split("\0") if row]
-        if len(rows) > MAX_FILES and folder:
-            raise Hostile(f"{folder} holds {len(rows):,} files; the most is {MAX_FILES:,}")
-        return [_entry(row) for row in rows]
+        words = ("ls-tree", "-r", "-t", "-z", "--long", "--full-tree", commit, "--", folder or ".")
+        rows = self._first(words, MAX_FILES if folder else MAX_MOVED, f"{folder or commit[:12]} holds")
+        return [entry for entry in map(_entry, rows) if entry.mode != TREE]
+
+    def _first(self, words: Sequence[str], most: int, what: str) -> list[str]:
+        """What git lists between its zero bytes, as long as it is no more than that."""
+        with closing(self._tokens(*words)) as tokens:
+            rows = list(islice(tokens, most + 1))
+        if len(rows) > most:
+            raise Hostile(f"{what} more than {most:,} files and folders")
+        if odd := next((row for row in rows if not _is_utf8(row)), None):
+            raise Hostile(f"{what} a name that is not UTF-8: {odd.rpartition(chr(9))[2][:80]!r}")
+        return rows
 
     def read(self, commit: str, path: str) -> bytes:
         """A file of a commit.
@@ -184,29 +199,39 @@ class Repo:
     def blob(self, entry: Entry) -> bytes:
         return self._blobs([entry])[0]
 
-    def _blobs(self, entries: list[Entry]) -> list[bytes]:
+    def _blobs(self, entries: list[Entry], most: int | None = None) -> list[bytes]:
         """The bytes of some files, by one git."""
         for entry in entries:
             if entry.mode != "100644":
-                raise Hostile(f"{entry.path} is not a plain file (mode {entry.mode})")
+                raise Hostile(f"{entry.path!r} is not a plain file (mode {entry.mode})")
             if entry.size > MAX_BLOB:
-                raise Hostile(f"{entry.path} has {entry.size:,} bytes; the most is {MAX_BLOB:,}")
-        if not entries:
+                raise Hostile(f"{entry.path!r} has {entry.size:,} bytes; the most is {MAX_BLOB:,}")
+        if most is not None and (total := sum(entry.size for entry in entries)) > most:
+            raise Hostile(f"{len(entries):,} files of {total:,} bytes; the most is {most:,}")
+        return self._contents([entry.oid for entry in entries])
+
+    def _contents(self, oids: Sequence[str]) -> list[bytes]:
+        if not oids:
             return []
-        told = self._git("cat-file", "--batch", stdin="".join(f"{entry.oid}\n" for entry in entries).encode()).stdout
+        told = self._git("cat-file", "--batch", stdin="".join(f"{oid}\n" for oid in oids).encode()).stdout
         found, at = [], 0
-        for _ in entries:  # a line "oid type size", the bytes, a line feed
+        for _ in oids:  # a line "oid type size", the bytes, a line feed
             end = told.index(b"\n", at)
             size = int(told[at:end].split()[2])
             found.append(told[end + 1 : end + 1 + size])
             at = end + size + 2
         return found
 
-    def files(self, commit: str, folder: str) -> dict[str, bytes]:
-        """Every plain file below a folder, by its path inside that folder."""
+    def files(self, commit: str, folder: str, most: int | None = None) -> dict[str, bytes]:
+        """Every plain file below a folder, by its path inside that folder; at most `most` bytes of them.
+
+        Raises:
+            Hostile: more than that, or what is no plain file.
+        """
         below = folder.rstrip("/") + "/"
         entries = [entry for entry in self.entries(commit, folder) if entry.path.startswith(below)]
-        return {entry.path.removeprefix(below): data for entry, data in zip(entries, self._blobs(entries), strict=True)}
+        blobs = self._blobs(entries, most)
+        return {entry.path.removeprefix(below): data for entry, data in zip(entries, blobs, strict=True)}
 
     def folders(self, commit: str, folder: str) -> list[str]:
         """The names of the folders directly inside a folder of a commit."""
@@ -215,13 +240,46 @@ class Repo:
     def trees(self, commit: str, folder: str) -> dict[str, str]:
         """The folders directly inside a folder of a commit, and git's name of all that is in each."""
         listed = self._git("ls-tree", "-d", "-z", "--full-tree", commit, folder.rstrip("/") + "/").stdout
-        rows = [row.partition("\t")[::2] for row in listed.decode().split("\0") if row]
-        return {path.rpartition("/")[2]: facts.split()[2] for facts, path in sorted(rows)}
+        rows = [row.partition("\t")[::2] for row in listed.decode("utf-8", "surrogateescape").split("\0") if row]
+        return {path.rpartition("/")[2]: facts.split()[2] for facts, path in sorted(rows)}  # odd names: see Offer.slug
 
     def changed(self, old: str, new: str) -> list[str]:
-        """The paths that differ between two commits."""
-        listed = self._git("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new).stdout
-        return [path for path in listed.decode("utf-8", "surrogateescape").split("\0") if path]
+        """The paths that differ between two commits.
+
+        Raises:
+            Hostile: more than a contribution can have.
+        """
+        # Not `diff-tree -r`: git would walk ten billion files before it says the first. So two folders down one by one,
+        # where a contribution begins, and what is below as it is listed.
+        files, folders = self._differ("", old, new)
+        for _ in range(2):
+            found = [self._differ(*folder) for folder in folders]
+            files += [path for inside, _ in found for path in inside]
+            folders = [folder for _, deeper in found for folder in deeper]
+            if len(files) + len(folders) > MAX_FILES:
+                raise Hostile(f"it changes more than {MAX_FILES:,} files and folders")
+        for folder in folders:
+            files += self._differ_below(*folder)
+        return sorted(files)
+
+    def _differ(self, at: str, old: str, new: str) -> tuple[list[str], list[tuple[str, str, str]]]:
+        """What differs directly in a folder: files, and folders with git's names of both sides."""
+        rows = self._first(("diff-tree", "-z", "--no-renames", old, new), 2 * MAX_FILES, "it changes")
+        files, folders = [], []
+        for facts, name in zip(rows[::2], rows[1::2], strict=True):
+            before, after, *oids = facts.lstrip(":").split()[:4]
+            modes = (before, after)
+            if TREE in modes:
+                one, other = (oid if mode == TREE else NO_TREE for mode, oid in zip(modes, oids, strict=True))
+                folders.append((f"{at}{name}/", one, other))
+            if {*modes} - {TREE, "000000"}:
+                files.append(f"{at}{name}")
+        return files, folders
+
+    def _differ_below(self, at: str, old: str, new: str) -> list[str]:
+        sides = [{entry.path: (entry.mode, entry.oid) for entry in self.entries(tree, ".")} for tree in (old, new)]
+        paths = sides[0].keys() | sides[1].keys()
+        return [f"{at}{path}" for path in paths if sides[0].get(path) != sides[1].get(path)]
 
     def history(self, commit: str) -> list[str]:
         """First parents from the root to `commit`: the landings of main, oldest first."""
@@ -287,7 +345,7 @@ class Repo:
         if now:
             yield Step(now, before, tuple(moved))
 
-    def _tokens(self, *words: str) -> Iterator[str]:
+    def _tokens(self, *words: str) -> Generator[str, None, None]:
         """What git says between its zero bytes, as it says it."""
         with self._running(*words) as git:
             assert git.stdout is not None
@@ -355,6 +413,19 @@ class Repo:
             raise Hostile(f"{oid[:12]} is not a record of at most {most:,} bytes")
         return self._git("cat-file", "blob", oid).stdout
 
+    def small(self, oids: Iterable[str], most: int, total: int) -> dict[str, bytes]:
+        """The blobs of at most `most` bytes among some objects, by one git; the smallest, where all are above `total`.
+
+        What anybody put beside them, a commit or a blob of any size, takes nothing away from the others.
+        """
+        wanted = "".join(f"{oid}\n" for oid in sorted(set(oids))).encode()
+        told = self._git("cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", stdin=wanted).stdout
+        rows = [line.split() for line in told.decode().splitlines()]
+        sizes = sorted((int(row[2]), row[0]) for row in rows if row[1] == "blob" and int(row[2]) <= most)
+        room = accumulate(size for size, _ in sizes)
+        fitting = [oid for (_, oid), used in zip(sizes, room, strict=True) if used <= total]
+        return dict(zip(fitting, self._contents(fitting), strict=True))
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def write_commit(
@@ -402,9 +473,10 @@ class Repo:
         return found.stdout.decode().strip() if found.returncode == 0 else None
 
     def refs(self, prefix: str) -> dict[str, str]:
-        """Refs below a prefix: full name -> object id."""
-        listed = self._git("for-each-ref", "--format=%(refname) %(objectname)", prefix).stdout.decode()
-        return dict(line.split(" ") for line in listed.splitlines())
+        """Refs below a prefix: full name -> object id; no ref of souq's has other signs in its name than these."""
+        listed = self._git("for-each-ref", "--format=%(refname) %(objectname)", prefix).stdout
+        named = [line.split(b" ") for line in listed.split(b"\n") if line]
+        return {name.decode(): oid.decode() for name, oid in named if _REF.fullmatch(name)}
 
     @property
     def remote(self) -> str | None:
@@ -434,8 +506,8 @@ class Repo:
         if mine := self.config("souq.store"):
             return check_url(mine, local=True)
         told: dict[str, Any] = {}
-        with suppress(NotFound, tomllib.TOMLDecodeError, UnicodeDecodeError):  # whoever reads main says what is wrong
-            told = tomllib.loads(self.read(self.tip(), "souq.toml").decode())
+        with suppress(NotFound, Hostile, UsageError, UnicodeDecodeError):  # whoever reads main says what is wrong
+            told = read_toml(self.read(self.tip(), "souq.toml").decode(), where="souq.toml")
         url = told.get("store", {}).get("url", "") if isinstance(told.get("store", {}), dict) else ""
         return check_url(str(url), local=local) if url else ""
 
@@ -665,9 +737,16 @@ def clone(url: str, folder: Path) -> Repo:
     return repo
 
 
+_REF = re.compile(rb"[A-Za-z0-9._/+\-]{1,300}")
+
+
 def is_url(remote: str) -> bool:
     """Whether git would take this for a URL or for `host:path`, and not for a folder."""
     return re.match(r"[a-z][a-z0-9+]*://|[A-Za-z0-9_.\-]+(@[A-Za-z0-9_.\-]+)?:(?!//)[^\\]", remote) is not None
+
+
+def _is_utf8(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _entry(row: str) -> Entry:

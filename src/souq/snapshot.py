@@ -24,7 +24,7 @@ from souq.merge import check_settings
 from souq.merge.grow import Grown, grow
 from souq.merge.methods import SUMS
 from souq.records import Contribution, Digest, Recipe, Record, digest, digest_files, format_toml, parse_toml, read_json
-from souq.repo import Repo
+from souq.repo import MAX_OFFER, Repo
 from souq.weights import Delta, Lock, TensorRef, format_lock, lock_digest, parse_delta, parse_lock
 
 MERGE, ELECTION, YANKED = "merge.toml", "election.toml", "yanked.toml"
@@ -364,7 +364,9 @@ class Snapshot:
         return _Offers(self)
 
     def offer(self, slug: str) -> Offer:
-        files = self.repo.files(self.commit, f"contributions/{slug}")
+        if not is_slug(slug):
+            raise Hostile(f"{slug[:80]!r} is no name of a contribution: a number, then a-z, 0-9 and `-`")
+        files = self.repo.files(self.commit, f"contributions/{slug}", MAX_OFFER)
         if not files:
             raise NotFound(f"no contribution {slug} in {self.commit[:12]}", hint="see `souq pr list`")
         return Offer(slug, {path: data for path, data in files.items() if not path.startswith(RECORDS)})
@@ -478,6 +480,11 @@ class _Offers(Mapping[str, Offer]):
 
     def __len__(self) -> int:
         return len(self._slugs)
+
+
+def is_slug(name: str) -> bool:
+    """Whether this can be a contribution's folder, on every file system and every terminal: `0003-iso-dates`."""
+    return re.fullmatch(r"[a-z0-9][a-z0-9\-]{0,79}", name) is not None
 
 
 def _evals(files: Mapping[str, bytes]) -> list[Eval]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from souq.configs import MAX_FILE, MODEL_FILES, admit
 from souq.errors import Hostile, Missing, NotFound, UsageError
+from souq.records import refuse_nested
 from souq.tensorfile import TensorFile, open_tensors
 from souq.weights import Array, Checkpoint
 
@@ -87,7 +88,7 @@ def _hub(name: str, revision: str | None) -> Source:
 def _folder(folder: Path) -> Source:
     if not (folder / "config.json").is_file():
         raise NotFound(f"no config.json in {folder}", hint="name the folder that holds config.json and *.safetensors")
-    files = {name: _small(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
+    files = {name: _small(_inside(folder, name)) for name in MODEL_FILES if (folder / name).is_file()}
     admit(files)
     return Source(_weights(folder), files, folder.resolve().name, _licence(folder), f"folder {folder.name}")
 
@@ -98,11 +99,33 @@ def _small(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def _inside(folder: Path, name: str) -> Path:
+    """A file of a folder that somebody handed over; a link out of it would publish its reader's own files.
+
+    Raises:
+        Hostile: a link to somewhere else than the folder, or than the blobs of a hub's cache.
+    """
+    path = folder / name
+    blobs = folder.resolve().parent.parent / "blobs"  # models--org--name/snapshots/<revision> links there
+    if not any(path.resolve().is_relative_to(place) for place in (folder.resolve(), blobs)):
+        raise Hostile(f"{name} is a link out of its folder", hint="replace it by the file you mean")
+    return path
+
+
+def _json(data: bytes, name: str) -> Any:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Hostile(f"{name} is not JSON: {error}") from error
+    refuse_nested(found, where=name)
+    return found
+
+
 def _weights(folder: Path) -> Checkpoint:
     if (folder / "model.safetensors.index.json").is_file():
         return Sharded(folder)
     if (folder / "model.safetensors").is_file():
-        return open_tensors(folder / "model.safetensors")
+        return open_tensors(_inside(folder, "model.safetensors"))
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
         raise Hostile(
             f"{folder} holds pickles, which run code when opened", hint="save it with safe_serialization=True"
@@ -115,14 +138,14 @@ class Sharded(Mapping[str, Array]):
 
     def __init__(self, folder: Path) -> None:
         try:
-            told = json.loads(_small(folder / "model.safetensors.index.json"))["weight_map"]
+            told = json.loads(_small(_inside(folder, "model.safetensors.index.json")))["weight_map"]
             names = {str(name): str(shard) for name, shard in told.items()}
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise Hostile("model.safetensors.index.json has no weight_map of names to files") from error
         for shard in names.values():
-            if not re.fullmatch(r"[\w.\-]+\.safetensors", shard):
+            if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,200}\.safetensors", shard):
                 raise Hostile(f"the index names a file outside the folder: {shard[:80]!r}")
-        self._shards = {shard: open_tensors(folder / shard) for shard in sorted(set(names.values()))}
+        self._shards = {shard: open_tensors(_inside(folder, shard)) for shard in sorted(set(names.values()))}
         self._names = dict(sorted(names.items()))
         held = {name: shard for shard, file in self._shards.items() for name in file}
         if held != self._names or sum(map(len, self._shards.values())) != len(held):
@@ -201,7 +224,7 @@ def _adapter(folder: Path, *, whole: bool) -> tuple[Adapter, dict[str, Array]]:
         if any(folder.glob("adapter_model.bin")):
             raise Hostile("the adapter is a pickle, which runs code when opened", hint="save it as safetensors")
         raise NotFound(f"no adapter_model.safetensors in {folder}")
-    tensors = open_tensors(folder / "adapter_model.safetensors")
+    tensors = open_tensors(_inside(folder, "adapter_model.safetensors"))
     replaced = _replaced(tensors, config)
     return _pairs({n: tensors[n] for n in tensors if n not in replaced}, config), {
         replaced[name]: tensors[name] for name in replaced
@@ -218,10 +241,7 @@ def _replaced(tensors: Checkpoint, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _adapter_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(_small(folder / "adapter_config.json"))
-    except (ValueError, RecursionError) as error:
-        raise Hostile(f"adapter_config.json is not JSON: {error}") from error
+    config = _json(_small(_inside(folder, "adapter_config.json")), "adapter_config.json")
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise Hostile("adapter_config.json is not of a LoRA", hint="souq takes LoRA adapters and full fine-tunes")
     for key, what in _UNSUPPORTED.items():

@@ -30,6 +30,7 @@ MAX_HEADER = 32 << 20
 MAX_TENSORS = 100_000
 MAX_RANK = 8
 MAX_METADATA = 32 << 20
+MAX_WORDS = 5 * MAX_TENSORS  # keys, lists and tables in a header: Python's objects are ten times their text
 _ALIGN = 8
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 """What a file will hold: name -> dtype, shape."""
@@ -104,6 +105,8 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Spec], int]:
 def _json(data: bytes) -> dict[str, Any]:
     if not data.startswith(b"{"):
         raise Hostile("not safetensors: the header does not begin with {")
+    if max(data.count(b'":'), data.count(b"[") + data.count(b"{")) > MAX_WORDS:
+        raise Hostile(f"a header of more than {MAX_WORDS:,} keys or lists, for at most {MAX_TENSORS:,} tensors")
     try:
         found = read_json(data)
     except Hostile as error:

@@ -48,6 +48,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 MAX_LOCK = 32 << 20  # bytes of text; about 150,000 tensors
+MAX_STANZAS = 100_000  # of one lock: as many as tensors in a file (tensorfile.MAX_TENSORS)
+MAX_DIMS = 8
 MAX_ELEMENTS = 1 << 36
 MAX_TOKENS = 10_000  # new ones in one contribution
 MAX_TOKEN = 256  # bytes of UTF-8
@@ -108,7 +110,10 @@ def parse_lock(text: str) -> Lock:
     Raises:
         Hostile: not a lock, or a name, shape or digest out of bounds.
     """
-    return {name: _ref(fields, "value") for name, fields in _stanzas(text, "souq lock 1", {"tensor": {"value"}}, _name)}
+    stanzas = _stanzas(text, "souq lock 1", {"tensor": {"value"}}, _name)
+    lock = {name: _ref(fields, "value") for name, fields in stanzas}
+    _one_spelling(text, format_lock(lock))
+    return lock
 
 
 def lock_digest(lock: Mapping[str, TensorRef]) -> Digest:
@@ -265,7 +270,10 @@ def parse_delta(text: str) -> Delta:
             grams[tensor] = Gram(
                 factor=_ref(fields, "factor"), diag=_ref(fields, "diag"), tokens=_whole(fields, "tokens", tensor)
             )
-            for fed in fields.get("feeds", "").split():
+            feeds = fields.get("feeds", "")
+            if len(inputs) + feeds.count(" ") > MAX_STANZAS:
+                raise Hostile(f"the sketches feed more than {MAX_STANZAS:,} tensors")
+            for fed in feeds.split():
                 if not is_tensor_name(fed) or inputs.setdefault(fed, tensor) != tensor:
                     raise Hostile(f"the sketch {tensor} feeds {fed[:80]!r}, which is no tensor or has another sketch")
             continue
@@ -277,6 +285,7 @@ def parse_delta(text: str) -> Delta:
         parts[tensor] = _part(kind, fields, tensor)
     delta = Delta(base, parts, grams, inputs, new)
     _belong_together(delta)
+    _one_spelling(text, format_delta(delta))
     return delta
 
 
@@ -366,6 +375,8 @@ def _stanzas(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     if len(text) > MAX_LOCK:
         raise Hostile(f"a lock of {len(text):,} bytes; the most is {MAX_LOCK:,}")
+    if (many := text.count("\n\n")) > MAX_STANZAS:
+        raise Hostile(f"a lock of {many:,} stanzas; the most is {MAX_STANZAS:,}")
     head, *stanzas = text.rstrip("\n").split("\n\n")
     if head != first:
         raise Hostile(f"a lock begins with {first!r}, not {head[:40]!r}")
@@ -384,13 +395,24 @@ def _stanzas(
 
 def _ref(fields: Mapping[str, str], key: str) -> TensorRef:
     dtype, shape, name = (*fields.get(key, "").split(" "), "", "", "")[:3]
-    dims = [] if shape == "scalar" else shape.split("x")
+    dims = [] if shape == "scalar" else shape.split("x", MAX_DIMS)
     if dtype not in DTYPES or not is_digest(name) or not all(re.fullmatch(r"\d{1,12}", dim) for dim in dims):
         raise Hostile(f"not a tensor: {key} {fields.get(key, 'is missing')[:80]!r}")
     ref = TensorRef(dtype=dtype, shape=tuple(map(int, dims)), digest=name)
     if ref.size > MAX_ELEMENTS or str(ref) != fields[key]:
         raise Hostile(f"not a tensor: {key} {fields[key][:80]!r}")
     return ref
+
+
+def _one_spelling(text: str, ours: str) -> None:
+    """One change, one text: what is signed, compared and deduplicated by its bytes must not have a second spelling."""
+    if text != ours:
+        line = next(
+            (n for n, (a, b) in enumerate(zip(text.split("\n"), ours.split("\n"), strict=False), 1) if a != b), 0
+        )
+        raise Hostile(
+            f"not as souq writes it (line {line or ours.count(chr(10)) + 1})", hint="make it with `souq delta make`"
+        )
 
 
 def _whole(fields: Mapping[str, str], key: str, name: str) -> int:

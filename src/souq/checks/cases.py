@@ -9,7 +9,7 @@ from typing import Any
 from souq.errors import SouqError
 from souq.evals import Eval
 from souq.progress import Progress, quiet
-from souq.records import Outcome, Verdict
+from souq.records import Outcome, Verdict, spelled_out
 from souq.snapshot import Offer, Snapshot
 from souq.store import Store
 
@@ -50,6 +50,7 @@ NEEDS = {  # not asked where one of these refused
     "hidden": set(ORDER) - {"hidden"},
 }
 COSTLY = {"evals", "hidden"}
+MAX_BECAUSE = 2_000  # characters
 
 
 def check(name: str) -> Callable[[Check], Check]:
@@ -88,4 +89,17 @@ def _one(name: str, case: Case) -> Verdict:
         outcome, because, evidence = CHECKS[name](case)
     except SouqError as error:
         outcome, because, evidence = "refuse", str(error), {"raised": type(error).__name__}
-    return Verdict(check=name, outcome=outcome, because=because, evidence=evidence)
+    return Verdict(check=name, outcome=outcome, because=spelled_out(because)[:MAX_BECAUSE], evidence=_plain(evidence))
+
+
+def _plain(value: Any) -> Any:
+    """Evidence quotes strangers: what cannot be signed, or would steer a terminal, is spelled out."""
+    match value:
+        case str():
+            return spelled_out(value)
+        case dict():
+            return {spelled_out(str(key)): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value

@@ -10,6 +10,7 @@ from souq.checks.cases import Answer, Case, check
 from souq.errors import SouqError
 from souq.evals import Eval
 from souq.records import nesting, read_json, refuse_huge
+from souq.repo import MAX_OFFER
 from souq.rows import parse_rows
 from souq.snapshot import Merging
 
@@ -34,6 +35,10 @@ def files(case: Case) -> Answer:
     repo, offer = case.main.repo, case.offer
     base = repo.commit(f"{case.head}^")
     home = f"contributions/{offer.slug}/"
+    if (total := sum(map(len, offer.files.values()))) > MAX_OFFER:
+        return "refuse", f"{len(offer.files):,} files of {total:,} bytes; the most is {MAX_OFFER:,}", {"bytes": total}
+    if alike := _alike([*offer.files]):
+        return "refuse", f"{alike[0]} and {alike[1]} are one file where capitals do not count", {"paths": [*alike]}
     for path in repo.changed(base, case.head):
         if not path.startswith(home):
             return "refuse", f"changes {path[:120]!r}, outside its own folder {home}", {"path": path[:300]}
@@ -104,6 +109,16 @@ def _refused(path: str, data: bytes) -> str | None:
         return f"{path} has {len(data):,} bytes; the most is {limit:,}"
     if path.endswith(".jsonl"):
         return _rows_refused(path, data)
+    return None
+
+
+# Not names on Windows, whatever follows the point: main could not be checked out there.
+def _alike(paths: list[str]) -> tuple[str, str] | None:
+    """Two paths that are one on a file system without capitals."""
+    seen: dict[str, str] = {}
+    for path in sorted(paths):
+        if (other := seen.setdefault(path.casefold(), path)) != path:
+            return other, path
     return None
 
 

@@ -11,6 +11,8 @@ from souq.weights import Array, Delta, Dense, Lora, Part, Sparse, TensorRef, ten
 
 LARGER = 4.0  # times the largest row of the base's tensors alike: the most a row of a new tensor may be
 ROUTER = 1e3  # the most a router's row may be: logits stay far from overflow
+FLOATS = {"BF16", "F16", "F32", "F64"}
+LEAST_RANK = 256  # allowed whatever the matrix: a rank without bound is r * r numbers to whoever measures it
 DISCLOSED = 5  # how many of the largest changes stand in the evidence
 
 
@@ -27,7 +29,11 @@ def fits_base(case: Case) -> Answer:
         if name not in base:
             return "refuse", f"changes {name}, which the base does not have", {"tensor": name}
         if not _same_shape(part, base[name]):
-            return "refuse", f"the change to {name} does not have its shape {base[name].shape}", {"tensor": name}
+            because = f"the change to {name} is not of its kind, {base[name].dtype} of shape {base[name].shape}"
+            return "refuse", because, {"tensor": name}
+        if isinstance(part, Lora) and part.a.shape[0] > (most := max(min(part.shape), LEAST_RANK)):
+            because = f"the change to {name} is of rank {part.a.shape[0]:,}; its matrix has at most {most:,}"
+            return "refuse", because, {"tensor": name}
         gram = delta.gram_of(name)
         if gram is not None and (len(base[name].shape) != 2 or gram.diag.shape != base[name].shape[1:]):
             return "refuse", f"the sketch for {name} does not have its width", {"tensor": name}
@@ -70,8 +76,10 @@ def norms(case: Case) -> Answer:
     if not largest:
         return "pass", f"changes no matrix; no new row is larger than {LARGER:g} times the base's largest", evidence
     top = largest[0]
-    if not sizes[top] <= cap:
-        return "refuse", f"changes {top} by {sizes[top]:.3g} of its norm; the most is {cap:g}", evidence
+    # Of every tensor, not of the first in order: NaN, which factors beyond float64 make, has no place in any order.
+    if wrong := next((name for name in sizes if not sizes[name] <= cap), None):
+        worst = top if sizes[top] > cap else wrong
+        return "refuse", f"changes {worst} by {sizes[worst]:.3g} of its norm; the most is {cap:g}", evidence
     return "pass", f"largest change {sizes[top]:.3f} of its matrix's norm (cap {cap:g})", evidence
 
 
@@ -115,8 +123,8 @@ def _largest_row(array: Array) -> float:
 
 def _same_shape(part: Part, ref: TensorRef) -> bool:
     match part:
-        case Lora():
-            return part.shape == ref.shape
+        case Lora(a=a, b=b):
+            return part.shape == ref.shape and not {a.dtype, b.dtype} - FLOATS
         case Dense(value=value):
             return value.shape == ref.shape and value.dtype == ref.dtype
         case Sparse(value=value):

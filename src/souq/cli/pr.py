@@ -368,6 +368,7 @@ def diff_(number: int) -> None:
     repo = here()
     repo.fetch()
     pull = pulls.get(repo, number)
+    repo.changed(f"{pull.head}^", pull.head)  # raises where there is more than a person, or git, could show
     out.print(repo.patch(f"{pull.head}^", pull.head))
 
 

@@ -7,16 +7,18 @@ F16 and the rest become float32 and then bf16. Of architectures, those in `ARCHI
 from __future__ import annotations
 
 import json
+import math
 import re
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from souq.errors import Hostile, Missing, NotFound
-from souq.weights import DTYPES, Array
+from souq.weights import DTYPES, MAX_ELEMENTS, Array
 
 ARCHITECTURES = ("llama",)
 # How llama.cpp splits text before its byte-pair merges, by `tokenizer.ggml.pre` (src/llama-vocab.cpp there), in the
@@ -51,13 +53,16 @@ class GGUF(Mapping[str, Array]):
 
     def _field(self, name: str, default: Any = None) -> Any:
         field = self._reader.get_field(name)
-        return default if field is None else field.contents()
+        try:
+            return default if field is None else field.contents()
+        except (ValueError, IndexError) as error:  # bytes that are no UTF-8
+            raise Hostile(f"{self.path.name}: {name} cannot be read") from error
 
     def number(self, key: str, default: Any = None) -> Any:
         """A setting of this architecture, such as `block_count`."""
         value = self._field(f"{self.architecture}.{key}", default)
-        if value is None:
-            raise Hostile(f"{self.path.name} does not say its {key}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
+            raise Hostile(f"{self.path.name} does not say its {key} as a number above 0")
         return value
 
     def __getitem__(self, name: str) -> Array:
@@ -129,6 +134,8 @@ class GGUF(Mapping[str, Array]):
         }  # fmt: skip
 
     def _reader_vocab(self) -> int:
+        if "model.embed_tokens.weight" not in self._tensors:
+            raise Hostile(f"{self.path.name} has no token embeddings")
         return int(self._tensors["model.embed_tokens.weight"].shape[-1])
 
     def _generation(self) -> dict[str, Any]:
@@ -144,13 +151,84 @@ def _reader(path: Path) -> Any:
         from gguf import GGUFReader
     except ImportError as error:
         raise Missing("gguf is not installed", hint='run `pip install "souq[lab]"`') from error
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise Hostile(f"{path.name} is not a GGUF file")
+    try:
+        _bounded(path)
+    except (struct.error, OverflowError) as error:
+        raise Hostile(f"{path.name} is a damaged GGUF file: it ends inside its header") from error
     try:
         return GGUFReader(path)
     except Exception as error:  # the library raises whatever numpy does on a cut file
         raise Hostile(f"{path.name} is a damaged GGUF file: {type(error).__name__}: {error}") from error
+
+
+# The sizes of GGUF's plain types by their numbers (ggml/docs/gguf.md); 8 is a text and 9 an array.
+_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+MAX_KEYS = 4_096
+MAX_TENSORS = 100_000
+MAX_ITEMS = 1 << 20  # of all arrays together: a vocabulary, its scores and merges; the library makes an object of each
+MAX_TEXT = 16 << 20
+
+
+def _bounded(path: Path) -> None:
+    """Walk the header once before the library does, which believes every length and never comes back from some.
+
+    Raises:
+        Hostile: a length beyond the file, or beyond any vocabulary.
+        struct.error: the file ends.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise Hostile(f"{path.name} is not a GGUF file")
+        size, items = path.stat().st_size, 0
+        version, tensors, keys = struct.unpack("<IQQ", file.read(20))
+        if version not in (2, 3) or tensors > MAX_TENSORS or keys > MAX_KEYS:
+            raise Hostile(f"{path.name}: GGUF of version {version} with {tensors:,} tensors and {keys:,} keys")
+        for _ in range(keys):
+            _skip_text(file, size)
+            (kind,) = struct.unpack("<I", file.read(4))
+            items += _skip_value(file, size, kind, MAX_ITEMS - items)
+        for _ in range(tensors):
+            _skip_text(file, size)
+            (dims,) = struct.unpack("<I", file.read(4))
+            if dims > 4 or math.prod(struct.unpack(f"<{dims}Q", file.read(8 * dims))) > MAX_ELEMENTS:
+                raise Hostile(f"{path.name}: a tensor of an impossible shape")
+            file.seek(12, 1)
+
+
+def _skip_text(file: IO[bytes], size: int) -> None:
+    (length,) = struct.unpack("<Q", file.read(8))
+    _skip(file, size, length, MAX_TEXT)
+
+
+def _skip_value(file: IO[bytes], size: int, kind: int, room: int) -> int:
+    """How many items of arrays it held."""
+    if kind == 8:
+        _skip_text(file, size)
+        return 0
+    if kind != 9:
+        _skip(file, size, _width(kind), MAX_TEXT)
+        return 0
+    inside, count = struct.unpack("<IQ", file.read(12))
+    if count > room:
+        raise Hostile(f"arrays of more than {MAX_ITEMS:,} items: no vocabulary is that large")
+    if inside == 8:
+        for _ in range(count):
+            _skip_text(file, size)
+    else:
+        _skip(file, size, count * _width(inside), size)
+    return int(count)
+
+
+def _width(kind: int) -> int:
+    if kind not in _SIZES:
+        raise Hostile(f"a GGUF value of type {kind}, or an array of arrays")
+    return _SIZES[kind]
+
+
+def _skip(file: IO[bytes], size: int, length: int, most: int) -> None:
+    if length > most or file.tell() + length > size:
+        raise Hostile(f"a length of {length:,} bytes in a GGUF file of {size:,}")
+    file.seek(length, 1)
 
 
 def _named(name: str) -> str:
@@ -172,8 +250,12 @@ def _converted(path: Path) -> dict[str, bytes]:
     from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory() as folder:
-        AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(folder)
-        return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir()) if file.is_file()}
+        # Alone in a folder: what lies beside the file (a config.json with auto_map) is not asked for, and no code ever is.
+        alone, made = Path(folder) / "alone", Path(folder) / "made"
+        alone.mkdir()
+        (alone / "model.gguf").symlink_to(path.resolve())
+        AutoTokenizer.from_pretrained(str(alone), gguf_file="model.gguf", trust_remote_code=False).save_pretrained(made)
+        return {file.name: file.read_bytes() for file in sorted(made.iterdir()) if file.is_file()}
 
 
 def _json(value: dict[str, Any]) -> bytes:
