@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ import tomli_w
 
 from souq import signing
 from souq.build import build, needed
-from souq.checks import Case, run
+from souq.checks import Case, During, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
 from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
@@ -297,12 +297,34 @@ def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     pull, main = _open(repo, number)
     offer = pull.offer
     bring(repo, main, offer, progress)
-    verdicts = run(Case(main, pull.head, offer, progress), given=[_signed_off(pull)])
+    verdicts = run(Case(main, pull.head, offer, progress, _earlier(pull, main)), given=[_signed_off(pull)])
     found = Checked(
         subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now(), after=pull.seen(main)
     )
     _record(pull, "checked", _signed("checked", offer.slug, offer.digest, msgspec.to_builtins(found), person))
     return found
+
+
+def look(repo: Repo, number: int, during: During, progress: Progress = quiet) -> tuple[Verdict, ...]:
+    """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
+    pull, main = _open(repo, number)
+    bring(repo, main, pull.offer, progress)
+    case = Case(main, pull.head, pull.offer, progress, _earlier(pull, main))
+    return run(case, given=[_signed_off(pull)], costly=False, during=during)
+
+
+def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
+    """What others offered under lower numbers and is still open, read when it is asked for."""
+
+    def read() -> list[Offer]:
+        found = []
+        for other in listed(pull.repo):
+            with suppress(SouqError):  # one hostile pull request must not stop the others
+                if other.number < pull.number and other.state(main) == "open" and other.offer.delta is not None:
+                    found.append(other.offer)
+        return found
+
+    return read
 
 
 def _signed_off(pull: PullRequest) -> Verdict:
