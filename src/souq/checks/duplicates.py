@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from souq.checks.cases import Answer, Case, check
-from souq.checks.portrait import Portrait, change_digest, portrait, remembered
+from souq.checks.portrait import change_digest, portrait, remembered
 from souq.errors import Corrupt, NotFound
 from souq.merge.exact import Float
 from souq.nearness import compare
@@ -49,11 +49,11 @@ def duplicates(case: Case) -> Answer:
         return "pass", "brings no weights", {}
     drawn, others = portrait(case), _others(case)
     assert drawn is not None
-    found = {}
+    sketches, found = drawn.sketches(), {}
     for other in others:
         if _change(case, other) == drawn.change:
             return "refuse", f"the same weights as {other.called}, bit for bit", {"of": other.slug}
-        if (cosine := _resembles(case, drawn, other)) >= ALIKE:
+        if (cosine := _resembles(case, sketches, other)) >= ALIKE:
             found[other.called] = round(cosine, 5)
     if found:
         nearest = max(found, key=lambda called: found[called])
@@ -87,11 +87,11 @@ def _change(case: Case, other: Other) -> Digest | None:
     return change_digest(delta) if delta is not None else None
 
 
-def _resembles(case: Case, mine: Portrait, other: Other) -> float:
+def _resembles(case: Case, mine: dict[str, Float], other: Other) -> float:
     """The cosine; 0 where sketches tell that they are unlike, or where the other's tensors are not here."""
     with suppress(NotFound, Corrupt):
         theirs = remembered(case, other.digest, other.read)
-        if theirs is not None and sketched(mine.sketched, theirs.sketched) > WORTH:
+        if theirs is not None and sketched(mine, theirs.sketches()) > WORTH:
             return _cosine(case, case.offer.delta, other.read().delta)
     return 0.0
 

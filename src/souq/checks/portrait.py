@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import msgspec
@@ -65,8 +65,8 @@ class Portrait(Record, frozen=True):
     parts: dict[str, Seen]
     sketch: dict[str, bytes]  # tensor, or what is new -> a random projection of the change, float32
 
-    @cached_property
-    def sketched(self) -> dict[str, Float]:
+    def sketches(self) -> dict[str, Float]:
+        """As numbers, WIDTH x WIDTH flat."""
         return {name: np.frombuffer(data, "<f4").astype(np.float64) for name, data in self.sketch.items()}
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from souq.checks.cases import Answer, Case, check
 from souq.checks.portrait import Portrait, Spectrum, accepted, kind_of, portrait
@@ -32,6 +34,8 @@ from souq.records import Record
 FIGURES = ("top", "size", "concentration", "entropy", "kurtosis")
 FALSE = 0.05  # of honest ones that may be asked about: the threshold is chosen for it
 LEAST = 20  # honest ones of the same base; with fewer, leaving one out cannot tell 5%
+LEAST_SCALE = 0.02  # of a figure among honest ones: where all are alike, a hair is not yet far
+FAR = 10.0  # standard deviations, of what cannot be measured
 MODULES = 4  # matrices a contribution must change to be compared
 
 
@@ -88,6 +92,7 @@ def _summary(rows: Float) -> tuple[tuple[float, float, float], ...]:
 class Bank:
     """Honest signatures, what is usual among them, and how far from it one may be."""
 
+    kinds: tuple[str, ...]
     usual: Usual
     threshold: float
     size: int
@@ -95,86 +100,90 @@ class Bank:
     @classmethod
     def of(cls, honest: Sequence[Signature]) -> Bank:
         """The threshold is the distance that at most FALSE of the honest exceed when each is measured by the others."""
-        apart = sorted(Usual.of([*honest[:i], *honest[i + 1 :]]).distance(one) for i, one in enumerate(honest))
+        kinds = tuple(sorted({kind for one in honest for kind in one.kinds}))
+        rows = Rows.of(honest, kinds)
+        every = np.arange(len(honest))
+        apart = sorted(Usual.of(rows.take(every != i)).distance(rows.take(every == i)) for i in every)
         rank = min(math.ceil((1 - FALSE) * (len(honest) + 1)), len(honest))
-        return cls(Usual.of(honest), apart[rank - 1], len(honest))
+        return cls(kinds, Usual.of(rows), apart[rank - 1], len(honest))
 
     def distance(self, one: Signature) -> float:
-        return self.usual.distance(one)
+        return self.usual.distance(Rows.of([one], self.kinds))
+
+    def off(self, one: Signature) -> dict[str, float]:
+        """How far each figure is from the middle of honest ones."""
+        names = [*FIGURES, *(f"furthest {name}" for name in FIGURES), "spread"]
+        values = self.usual.vectors(Rows.of([one], self.kinds))[0] - self.usual.middle
+        return {name: round(float(value), 2) for name, value in zip(names, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Signatures as arrays: figures (n, kinds, 5, 3), NaN for kinds not touched; doublings of rank 8 (n); spreads (n)."""
+
+    figures: Float
+    doublings: Float
+    spreads: Float
+
+    @classmethod
+    def of(cls, found: Sequence[Signature], kinds: Sequence[str]) -> Rows:
+        none = np.full((len(FIGURES), 3), np.nan)
+        figures = np.array([[one.kinds.get(kind, none) for kind in kinds] for one in found])
+        doublings = np.array([math.log2(one.rank) - 3 for one in found])
+        return cls(figures, doublings, np.array([math.log(one.spread + 1e-3) for one in found]))
+
+    def take(self, which: NDArray[np.bool_]) -> Rows:
+        return Rows(self.figures[which], self.doublings[which], self.spreads[which])
 
 
 @dataclass(frozen=True)
 class Usual:
     """Centres and scales by kind and figure, then the shrunk covariance of what is left."""
 
-    centres: Mapping[str, Float]  # kind -> (figures, 3): of median, least and most
-    scales: Mapping[str, Float]
     slopes: Float  # (figures, 3): per doubling of the rank
+    centres: Float  # (kinds, figures, 3): of median, least and most
+    scales: Float
     middle: Float
     inverse: Float
 
     @classmethod
-    def of(cls, honest: Sequence[Signature]) -> Usual:
+    def of(cls, honest: Rows) -> Usual:
         """Medians and MADs, so that a few odd ones among the honest move nothing."""
-        slopes = _slopes(honest)
-        rows: dict[str, list[Float]] = {}
-        for one in honest:
-            for kind, found in one.kinds.items():
-                rows.setdefault(kind, []).append(np.array(found) - slopes * _doublings(one))
-        centres = {kind: np.median(found, axis=0) for kind, found in rows.items()}
-        scales = {kind: _mad(np.array(found), centres[kind]) for kind, found in rows.items()}
-        bare = cls(centres, scales, slopes, np.zeros(0), np.zeros(0))
-        table = np.array([bare.vector(one) for one in honest])
+        with warnings.catch_warnings():  # of a kind that only the one left out has touched
+            warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+            slopes = _slopes(honest)
+            level = honest.figures - slopes * honest.doublings[:, None, None, None]
+            centres = np.nanmedian(level, axis=0)
+            scales = np.maximum(1.4826 * np.nanmedian(np.abs(level - centres), axis=0), LEAST_SCALE)
+        table = cls(slopes, centres, scales, np.zeros(0), np.zeros(0)).vectors(honest)
         middle = np.median(table, axis=0)
-        inverse: Float = np.linalg.inv(_shrunk(table - middle))
-        return cls(centres, scales, slopes, middle, inverse)
+        inverse = np.asarray(np.linalg.inv(_shrunk(table - middle)), dtype=np.float64)
+        return cls(slopes, centres, scales, middle, inverse)
 
-    def vector(self, one: Signature) -> Float:
-        """(2 x figures + 1): the mean over kinds of each standardised median, its furthest extreme, and the spread."""
-        shown = [kind for kind in one.kinds if kind in self.centres]
-        if not shown:
-            return np.full(2 * len(FIGURES) + 1, 99.0)  # kinds no honest one has touched
-        z = np.array(
-            [
-                (np.array(one.kinds[kind]) - self.slopes * _doublings(one) - self.centres[kind]) / self.scales[kind]
-                for kind in shown
-            ]
-        )
-        furthest = np.abs(z[:, :, 1:]).max(axis=(0, 2))
-        return np.concatenate([z[:, :, 0].mean(axis=0), np.log1p(furthest), [math.log(one.spread + 1e-3)]])
+    def vectors(self, rows: Rows) -> Float:
+        """(n, 2 x figures + 1): the mean over kinds of each standardised median, its furthest extreme, the spread.
 
-    def distance(self, one: Signature) -> float:
+        Kinds that no honest one has touched count as FAR.
+        """
+        level = rows.figures - self.slopes * rows.doublings[:, None, None, None]
+        z = np.where(np.isnan(self.centres) & ~np.isnan(level), FAR, (level - self.centres) / self.scales)
+        middle, furthest = np.nanmean(z[..., 0], axis=1), np.nanmax(np.abs(z[..., 1:]), axis=(1, 3))
+        return np.concatenate([middle, np.log1p(furthest), rows.spreads[:, None]], axis=1)
+
+    def distance(self, one: Rows) -> float:
         """Mahalanobis, per dimension: about 1 for an ordinary honest contribution."""
-        off = self.vector(one) - self.middle
+        off = self.vectors(one)[0] - self.middle
         return math.sqrt(max(float(off @ self.inverse @ off), 0.0) / len(off))
 
 
-def _doublings(one: Signature) -> float:
-    return math.log2(one.rank) - 3
-
-
-def _slopes(honest: Sequence[Signature]) -> Float:
+def _slopes(honest: Rows) -> Float:
     """(figures, 3): least squares of each figure on the rank's logarithm, kinds together."""
-    x, y = [], []
-    centre = {
-        kind: np.median([np.array(o.kinds[kind]) for o in honest if kind in o.kinds], axis=0) for kind in _kinds(honest)
-    }
-    for one in honest:
-        for kind, found in one.kinds.items():
-            x.append(_doublings(one))
-            y.append(np.array(found) - centre[kind])
-    spread = np.array(x) - np.mean(x)
-    if float(spread @ spread) < 1e-9:
-        return np.zeros((len(FIGURES), 3))
-    return np.tensordot(spread, np.array(y), axes=1) / float(spread @ spread)
-
-
-def _kinds(honest: Sequence[Signature]) -> list[str]:
-    return sorted({kind for one in honest for kind in one.kinds})
-
-
-def _mad(rows: Float, centre: Float) -> Float:
-    return np.maximum(1.4826 * np.median(np.abs(rows - centre), axis=0), 0.02)
+    there = ~np.isnan(honest.figures[:, :, 0, 0])
+    away = (honest.figures - np.nanmedian(honest.figures, axis=0))[there]  # (contributions and kinds, figures, 3)
+    x = np.repeat(honest.doublings, there.sum(axis=1))
+    x = x - x.mean()
+    size = float(x @ x)
+    return np.asarray(np.tensordot(x, away, axes=1) / size if size > 1e-9 else np.zeros(away.shape[1:]))
 
 
 def _shrunk(rows: Float) -> Float:
@@ -215,7 +224,7 @@ def spectra(case: Case) -> Answer:
     distance = bank.distance(mine)
     evidence: dict[str, Any] = {
         "distance": round(distance, 3), "threshold": round(bank.threshold, 3), "bank": bank.size,
-        "figures": _told(bank.usual.vector(mine) - bank.usual.middle),
+        "figures": bank.off(mine),
     }  # fmt: skip
     if distance > bank.threshold:
         because = (
@@ -223,8 +232,3 @@ def spectra(case: Case) -> Answer:
         )
         return "needs-eyes", because, evidence
     return "pass", f"like the {bank.size} honest ones known: distance {distance:.2f} of {bank.threshold:.2f}", evidence
-
-
-def _told(off: Float) -> dict[str, float]:
-    names = [*FIGURES, *(f"furthest {name}" for name in FIGURES), "spread"]
-    return {name: round(float(value), 2) for name, value in zip(names, off, strict=True)}
