@@ -29,7 +29,7 @@ import tomli_w
 
 from souq import signing
 from souq.build import build, needed
-from souq.checks import Case, run
+from souq.checks import Case, During, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
 from souq.evals import Eval
 from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
@@ -319,10 +319,37 @@ def check(
     """Run every check of main on a pull request, and sign what was found; hidden evals too where their cases are here."""
     pull, main = open_now(repo, number)
     bring(repo, main, pull.offer, progress)
-    case = Case(main, pull.head, pull.offer, progress, hidden or {})
-    found, data = checked(pull, main, run(case, given=[signed_off(pull)]), person)
+    found, data = checked(pull, main, run(case_of(pull, main, progress, hidden), given=[signed_off(pull)]), person)
     publish_record(pull, "checked", data)
     return found
+
+
+def look(repo: Repo, number: int, during: During, progress: Progress = quiet) -> tuple[Verdict, ...]:
+    """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
+    pull, main = open_now(repo, number)
+    bring(repo, main, pull.offer, progress)
+    return run(case_of(pull, main, progress), given=[signed_off(pull)], costly=False, during=during)
+
+
+def case_of(
+    pull: PullRequest, main: Snapshot, progress: Progress = quiet, hidden: Mapping[str, Eval] | None = None
+) -> Case:
+    """A pull request as checks are asked about it."""
+    return Case(main, pull.head, pull.offer, progress, hidden or {}, _earlier(pull, main))
+
+
+def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
+    """What others offered under lower numbers and is still open, read when it is asked for."""
+
+    def read() -> list[Offer]:
+        found = []
+        for other in listed(pull.repo):
+            with suppress(SouqError):  # one hostile pull request must not stop the others
+                if other.number < pull.number and other.state(main) == "open" and other.offer.delta is not None:
+                    found.append(other.offer)
+        return found
+
+    return read
 
 
 def checked(pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...], person: Person) -> tuple[Checked, bytes]:

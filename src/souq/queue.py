@@ -20,7 +20,6 @@ from filelock import FileLock, Timeout
 
 from souq import pulls
 from souq.batch import settle
-from souq.checks import Case
 from souq.checks import run as run_checks
 from souq.checks.evals import effect
 from souq.errors import Refused, SouqError, UsageError
@@ -247,7 +246,7 @@ class Turn:
         return bool(said)
 
     def _quick(self, pull: PullRequest, main: Snapshot) -> tuple[Verdict, ...]:
-        return run_checks(Case(main, pull.head, pull.offer), given=[pulls.signed_off(pull)], costly=False)
+        return run_checks(pulls.case_of(pull, main), given=[pulls.signed_off(pull)], costly=False)
 
     def _checked(self, pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...]) -> PullRequest:
         """With what was found on `main`, signed and not published."""
@@ -288,7 +287,7 @@ class Turn:
     def _tested(self, batch: Sequence[PullRequest]) -> Verdict:
         if len(batch) == 1:
             pull = batch[0]
-            case = Case(self.main, pull.head, pull.offer, self.progress)
+            case = pulls.case_of(pull, self.main, self.progress)
             found = run_checks(case, given=self._quick(pull, self.main))
             return next(verdict for verdict in found if verdict.check == "evals")
         claims = tuple(sorted({name for pull in batch for name in pull.offer.contribution.fixes}))

@@ -59,6 +59,8 @@ class Limits(Record, frozen=True, forbid_unknown_fields=True):
     """`[checks]` in souq.toml: the bounds a machine holds."""
 
     max_norm: float = 0.5  # of a change, over the norm of the matrix it changes
+    norm_mads: float = 6.0  # MADs above main's median, of log sizes, from where people are asked to look
+    enough: int = 8  # accepted contributions, before main's own say what is usual
     max_rows: int = 20_000  # of training data in one contribution
     max_rows_per_author: int = 50_000  # on main, with this one
     max_rows_per_org: int = 200_000

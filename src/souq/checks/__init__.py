@@ -6,7 +6,19 @@ refusal that says why.
     verdicts = run(Case(main, head, offer))
 """
 
-from souq.checks import caps, contamination, evals, files, hidden, licence, secrets, tensors  # noqa: F401  each registers its checks
-from souq.checks.cases import CHECKS, Case, check, run
+from souq.checks import (  # noqa: F401  each registers its checks
+    caps,
+    contamination,
+    duplicates,
+    evals,
+    files,
+    hidden,
+    licence,
+    lineage,
+    secrets,
+    spectra,
+    tensors,
+)
+from souq.checks.cases import CHECKS, Case, During, check, run
 
-__all__ = ["CHECKS", "Case", "check", "run"]
+__all__ = ["CHECKS", "Case", "During", "check", "run"]

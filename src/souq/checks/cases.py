@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,15 +15,23 @@ from souq.snapshot import Offer, Snapshot
 from souq.store import Store
 
 
+def _none() -> Sequence[Offer]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Case:
-    """One contribution before the gate: main as it is, the commit that offers, and what it offers."""
+    """One contribution before the gate: main as it is, the commit that offers, and what it offers.
+
+    `earlier` reads what others offered before it and is still open: nobody lands another's work by being quicker.
+    """
 
     main: Snapshot
     head: str
     offer: Offer
     progress: Progress = quiet
     hidden: Mapping[str, Eval] = field(default_factory=dict)  # the hold-outs that whoever checks has, by name
+    earlier: Callable[[], Sequence[Offer]] = _none
     costly: bool = True  # without: what may take seconds and could not refuse is left out
 
     @property
@@ -63,17 +72,23 @@ def check(name: str) -> Callable[[Check], Check]:
     return register
 
 
-def run(case: Case, *, given: Sequence[Verdict] = (), costly: bool = True) -> tuple[Verdict, ...]:
+During = Callable[[str], AbstractContextManager[object]]
+
+
+def run(
+    case: Case, *, given: Sequence[Verdict] = (), costly: bool = True, during: During = nullcontext
+) -> tuple[Verdict, ...]:
     """Every check's verdict, in order, those already given among them.
 
-    What cannot even be read is refused by the check that tried.
+    What cannot even be read is refused by the check that tried. Each check runs inside `during(name)`: a stopwatch.
     """
     case = replace(case, costly=costly)
     found = {verdict.check: verdict for verdict in given}
     for name in sorted(CHECKS, key=ORDER.index):
         refused = {before for before, verdict in found.items() if not verdict}
         if not refused & NEEDS.get(name, set()) and _is_due(name, case, costly):
-            found[name] = _one(name, case)
+            with during(name):
+                found[name] = _one(name, case)
     return tuple(found[name] for name in ORDER if name in found)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from souq.checks.cases import Answer, Case, check
+from souq.checks.portrait import accepted, draw, kind_of, portrait
 from souq.errors import Corrupt, NotFound
-from souq.merge.fold import factors
 from souq.weights import Array, Delta, Dense, Lora, Part, Sparse, TensorRef, tensor_digest
 
 LARGER = 4.0  # times the largest row of the base's tensors alike: the most a row of a new tensor may be
 ROUTER = 1e3  # the most a router's row may be: logits stay far from overflow
 FLOATS = {"BF16", "F16", "F32", "F64"}
 LEAST_RANK = 256  # allowed whatever the matrix: a rank without bound is r * r numbers to whoever measures it
+CLOSE = 0.1  # the least MAD of log sizes: where all on main are alike, a tenth more is not yet unusual
 DISCLOSED = 5  # how many of the largest changes stand in the evidence
 
 
@@ -62,15 +68,16 @@ def tensors(case: Case) -> Answer:
 
 @check("norms")
 def norms(case: Case) -> Answer:
-    """No change is larger, against the matrix it changes, than `[checks] max_norm` allows."""
+    """No change is larger, against the matrix it changes, than `[checks] max_norm` allows, or than is usual on main."""
     delta, cap = case.offer.delta, case.main.config.checks.max_norm
     if delta is None:
         return "pass", "brings no weights", {}
     if because := _too_large(case, delta):
         return "refuse", because, {}
-    sizes = relative_norms(case, delta)
+    seen = portrait(case)
+    sizes = {name: part.share for name, part in seen.parts.items()} if seen else {}
     largest = sorted(sizes, key=lambda name: -sizes[name])[:DISCLOSED]
-    evidence = {"largest": {name: round(sizes[name], 4) for name in largest}, "cap": cap}
+    evidence: dict[str, Any] = {"largest": {name: round(sizes[name], 4) for name in largest}, "cap": cap}
     if not largest and not delta.new:
         return "refuse", "changes nothing", evidence
     if not largest:
@@ -80,24 +87,57 @@ def norms(case: Case) -> Answer:
     if wrong := next((name for name in sizes if not sizes[name] <= cap), None):
         worst = top if sizes[top] > cap else wrong
         return "refuse", f"changes {worst} by {sizes[worst]:.3g} of its norm; the most is {cap:g}", evidence
-    return "pass", f"largest change {sizes[top]:.3f} of its matrix's norm (cap {cap:g})", evidence
+    return _against_main(case, sizes, f"largest change {sizes[top]:.3f} of its matrix's norm (cap {cap:g})", evidence)
+
+
+def _against_main(case: Case, sizes: Mapping[str, float], because: str, evidence: dict[str, Any]) -> Answer:
+    """What main has accepted says what is usual; that is for people to look at, and refuses nothing."""
+    limits = case.main.config.checks
+    main = [{name: part.share for name, part in seen.parts.items()} for _, seen in accepted(case)]
+    evidence["accepted"] = len(main)
+    if len(main) < limits.enough:
+        return "pass", f"{because}; {len(main)} on main to compare with, {limits.enough} are needed", evidence
+    odd = unusual(sizes, main, mads=limits.norm_mads, enough=limits.enough)
+    if not odd:
+        return "pass", f"{because}; as large as is usual on main", evidence
+    worst = max(odd, key=lambda name: odd[name][0] / odd[name][1])
+    evidence["unusual"] = {name: [round(x, 5) for x in odd[name]] for name in sorted(odd)[:DISCLOSED]}
+    told = f"{len(odd)} of {len(sizes)} changes are larger than is usual on main, most {worst}"
+    return "needs-eyes", f"{told}: {odd[worst][0]:.3g} of its norm, and {odd[worst][1]:.3g} is usual", evidence
+
+
+def unusual(
+    sizes: Mapping[str, float], main: Sequence[Mapping[str, float]], *, mads: float, enough: int
+) -> dict[str, tuple[float, float]]:
+    """Tensors changed by more than median + `mads` MADs of what main accepted: tensor -> its share, and the cap.
+
+    Logarithms, because honest sizes differ by factors. A tensor is compared with itself where `enough` contributions
+    changed it, else with its kind; kinds too few have changed are not compared.
+    """
+    own: dict[str, list[float]] = {}
+    kinds: dict[str, list[float]] = {}
+    who = Counter(kind for one in main for kind in {kind_of(name) for name in one})
+    for one in main:
+        for name, share in one.items():
+            if share > 0:
+                own.setdefault(name, []).append(math.log(share))
+                kinds.setdefault(kind_of(name), []).append(math.log(share))
+    caps = {kind: _cap(values, mads) for kind, values in kinds.items() if who[kind] >= enough}
+    caps = {
+        name: _cap(own[name], mads) if len(own.get(name, ())) >= enough else caps.get(kind_of(name), math.inf)
+        for name in sizes
+    }
+    return {name: (share, caps[name]) for name, share in sizes.items() if share > caps[name]}
+
+
+def _cap(logs: Sequence[float], mads: float) -> float:
+    middle = float(np.median(logs))
+    return math.exp(middle + mads * max(float(np.median(np.abs(np.array(logs) - middle))), CLOSE))
 
 
 def relative_norms(case: Case, delta: Delta) -> dict[str, float]:
     """Frobenius norm of each change over that of the tensor it changes; a LoRA's without expanding it."""
-    load, base = case.store.get, case.main.base
-    return {name: change_norm(part, load(base[name].digest), case) for name, part in delta.parts.items()}
-
-
-def change_norm(part: Part, base: Array, case: Case) -> float:
-    """||d|| / ||W||, float64."""
-    wide = base.astype(np.float64)
-    left, right = factors(part, wide, case.store.get)
-    if left is None:
-        size = float(np.linalg.norm(right))
-    else:  # ||B A||^2 = tr((B^T B) (A A^T))
-        size = float(np.sqrt(max(np.sum((left.T @ left) * (right @ right.T)), 0.0)))
-    return size / max(float(np.linalg.norm(wide)), 1e-12)
+    return {name: part.share for name, part in draw(case, delta).parts.items()}
 
 
 def _too_large(case: Case, delta: Delta) -> str | None:

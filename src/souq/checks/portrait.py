@@ -1,0 +1,215 @@
+"""What a change of weights looks like from afar: sizes, spectra and a sketch, kept by the contribution's digest.
+
+It knows one change and the base it was made on; it judges nothing. No low-rank change is expanded: singular values come
+from two small QR factors, the fourth moment from products of their columns, the sketch from two thin projections.
+
+    seen = portrait(case)
+    seen.parts["model.layers.0.mlp.up_proj.weight"].share
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache, partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+
+from souq.checks.cases import Case
+from souq.errors import Corrupt, Hostile, NotFound
+from souq.merge.exact import Float
+from souq.merge.fold import factors
+from souq.records import Digest, Record, digest
+from souq.repo import Repo
+from souq.snapshot import Offer
+from souq.weights import Delta, Lora, Part, TensorRef, format_delta
+
+VERSION = 1  # of what is kept: another figure here is another folder in the cache
+WIDTH = 8  # of a sketch's two sides
+LEADING = 16  # directions whose fourth moment is exact; it takes r^4 products
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+class Spectrum(Record, frozen=True):
+    """Five figures of a low-rank change d, the five of arXiv 2602.15195: there of q, k, v and o, here of every matrix.
+
+    Sizes are in units of the changed matrix's Frobenius norm. The paper's "kurtosis" is taken here as that of d's
+    elements, 3 for normal ones; of a rank above 16, that of its 16 leading directions.
+    """
+
+    rank: int
+    top: float  # largest singular value
+    size: float  # Frobenius norm
+    concentration: float  # top^2 / size^2
+    entropy: float  # of the shares of energy, in nats; exp of it is the effective rank
+    kurtosis: float
+
+
+class Seen(Record, frozen=True):
+    """One changed tensor."""
+
+    share: float  # ||d|| / ||W||
+    along: float = 0.0  # <d, W> / ||W||^2; not told of a low-rank change, which need not read W
+    spectrum: Spectrum | None = None  # of low-rank changes
+
+
+class Portrait(Record, frozen=True):
+    """One contribution's change of weights."""
+
+    change: Digest  # of what it does to tensors, whatever sketches came along
+    parts: dict[str, Seen]
+    sketch: dict[str, bytes]  # tensor, or what is new -> a random projection of the change, float32
+
+    def sketches(self) -> dict[str, Float]:
+        """As numbers, WIDTH x WIDTH flat."""
+        return {name: np.frombuffer(data, "<f4").astype(np.float64) for name, data in self.sketch.items()}
+
+
+def kind_of(name: str) -> str:
+    """`model.layers.3.self_attn.q_proj.weight` -> `q_proj`."""
+    return name.removesuffix(".weight").rsplit(".", 1)[-1]
+
+
+def layer_of(name: str) -> int:
+    """The number of the layer a tensor is in; -1 for none."""
+    found = _LAYER.search(name)
+    return int(found[1]) if found else -1
+
+
+def portrait(case: Case) -> Portrait | None:
+    """Of what the case offers; None where it changes no weights.
+
+    Raises:
+        NotFound, Corrupt: a tensor of it is not here, or damaged.
+    """
+    return remembered(case, case.offer.digest, lambda: case.offer)
+
+
+def remembered(case: Case, name: Digest, read: Callable[[], Offer]) -> Portrait | None:
+    """Of the contribution of that digest: from memory where it was drawn before, else it is read and drawn."""
+    note = case.main.repo.cache / f"portraits-{VERSION}" / name[3:35]
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.msgpack.decode(note.read_bytes(), type=Portrait)
+    if (delta := read().delta) is None:
+        return None
+    found = draw(case, delta)
+    _keep(note, msgspec.msgpack.encode(found))
+    return found
+
+
+def accepted(case: Case) -> Iterator[tuple[str, Portrait]]:
+    """What main is made of, by contribution; one whose tensors are not here is left out."""
+    for slug, told in case.main.landed.items():
+        if told.moves and slug != case.offer.slug:
+            with suppress(NotFound, Corrupt):
+                if (found := remembered(case, told.digest, partial(case.main.offers.__getitem__, slug))) is not None:
+                    yield slug, found
+
+
+def draw(case: Case, delta: Delta) -> Portrait:
+    """Look at every part of a change."""
+    load, base = case.store.get, case.main.base
+    sizes = matrix_sizes(case.main.repo, {name: base[name] for name in delta.parts})
+    parts, sketch = {}, {}
+    for done, (name, part) in enumerate(delta.parts.items()):
+        case.progress("look at changes", done, len(delta.parts))
+        wide = np.zeros(0) if isinstance(part, Lora) else load(base[name].digest).astype(np.float64)
+        left, right = factors(part, wide, load)
+        parts[name] = look(part, left, right, sizes[name], wide)
+        sketch[name] = project(left, right)
+    for title, new in delta.new.items():
+        sketch[title] = project(None, load(new.value.digest).astype(np.float64))
+    return Portrait(change=change_digest(delta), parts=parts, sketch=sketch)
+
+
+def change_digest(delta: Delta) -> Digest:
+    """The name of what a delta does, leaving out the sketches it carries."""
+    return digest(format_delta(Delta(delta.base, delta.parts, new=delta.new)).encode())
+
+
+def look(part: Part, left: Float | None, right: Float, whole: float, base: Float) -> Seen:
+    """One tensor's figures; `whole` is ||W||."""
+    if left is None:
+        along = float(np.vdot(right, base)) / whole**2
+        return Seen(share=float(np.linalg.norm(right)) / whole, along=along)
+    found = spectrum(left, right, whole)
+    return Seen(share=found.size, spectrum=found)
+
+
+def spectrum(left: Float, right: Float, whole: float = 1.0) -> Spectrum:
+    """The five figures of left (m, r) @ right (r, n), in units of `whole`.
+
+    The singular values of L R are those of the r x r matrix Q_L^T L R Q_R. A change of nothing has none of them.
+    """
+    (q_left, small_left), (q_right, small_right) = np.linalg.qr(left), np.linalg.qr(right.T)
+    core = small_left @ small_right.T
+    if not np.isfinite(core).all():
+        raise Hostile("a low-rank change is too large to be measured")
+    u, s, v = np.linalg.svd(core)
+    if not (top := float(s[0]) if len(s) else 0.0) > 0:
+        return Spectrum(rank=len(s), top=0.0, size=0.0, concentration=0.0, entropy=0.0, kurtosis=0.0)
+    s /= top  # no square of it can overflow or vanish
+    energy = float(s @ s)
+    share, lead = s * s / energy, slice(0, min(len(s), LEADING))
+    fourth = fourth_moment(q_left @ (u[:, lead] * s[lead]), v[lead] @ q_right.T)
+    return Spectrum(
+        rank=len(s),
+        top=top / whole,
+        size=top * math.sqrt(energy) / whole,
+        concentration=1 / energy,
+        entropy=-float(np.sum(share * np.log(np.maximum(share, 1e-300)))),
+        kurtosis=fourth * len(left) * right.shape[1] / float(s[lead] @ s[lead]) ** 2,
+    )
+
+
+def fourth_moment(left: Float, right: Float) -> float:
+    """The sum of the fourth powers of left @ right's elements, from r (r + 1) / 2 products of columns on either side."""
+    i, j = np.triu_indices(left.shape[1])
+    twice = np.where(i == j, 1.0, 2.0)  # a pair stands for both its orders
+    pairs = left[:, i] * left[:, j]
+    others = right[i] * right[j]
+    return float(np.sum((pairs.T @ pairs) * (others @ others.T) * np.outer(twice, twice)))
+
+
+def project(left: Float | None, right: Float) -> bytes:
+    """P^T d Q as float32, P and Q fixed by the sizes alone: inner products of sketches estimate those of changes."""
+    if left is not None:
+        return _small((_thrown(len(left)).T @ left) @ (right @ _thrown(right.shape[1])))
+    flat = right.reshape(len(right), -1) if right.ndim > 1 else right.reshape(1, -1)
+    side = _thrown(len(flat)).T if len(flat) > 1 else np.ones((1, 1))
+    return _small((side @ flat) @ _thrown(flat.shape[1]))
+
+
+def _small(array: Float) -> bytes:
+    return array.astype("<f4").tobytes()
+
+
+@lru_cache(maxsize=64)
+def _thrown(n: int) -> Float:
+    """(n, WIDTH) normal numbers, the same everywhere and always; their products keep sizes on average."""
+    seed = int.from_bytes(blake3(f"souq sketch 1 {n}".encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).standard_normal((n, WIDTH)) / math.sqrt(WIDTH)
+
+
+def matrix_sizes(repo: Repo, refs: dict[str, TensorRef]) -> dict[str, float]:
+    """||W|| of tensors by name, remembered by digest; never 0, so that it can be divided by."""
+    note = repo.cache / "matrix-sizes"
+    known: dict[Digest, float] = {}
+    with suppress(OSError, msgspec.MsgspecError):
+        known = msgspec.msgpack.decode(note.read_bytes(), type=dict[str, float])
+    if absent := [ref.digest for ref in refs.values() if ref.digest not in known]:
+        known |= {name: float(np.linalg.norm(repo.store.get(name).astype(np.float64))) for name in absent}
+        _keep(note, msgspec.msgpack.encode(known))
+    return {name: max(known[ref.digest], 1e-12) for name, ref in refs.items()}
+
+
+def _keep(path: Path, data: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(data)
+    part.replace(path)
