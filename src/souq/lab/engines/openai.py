@@ -7,7 +7,6 @@ The official client carries requests: it waits and tries again on 408, 409, 429,
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -165,4 +164,6 @@ def _status(url: str, code: int, said: str) -> SouqError:
         return NotFound(told, hint=_V1)
     if code in (429, 503):
         return SouqError(told, hint="it is too busy; what was answered is kept: run the same again later")
-    return UsageError(told, hint="what it says may help") if code < 500 else SouqError(told, hint="see the server's log")
+    return (
+        UsageError(told, hint="what it says may help") if code < 500 else SouqError(told, hint="see the server's log")
+    )
