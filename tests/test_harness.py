@@ -15,6 +15,7 @@ from souq.lab.engines import Transformers
 from souq.lab.harness import Task, score
 from souq.records import digest, format_toml
 from souq.repo import Repo
+from tests.test_docs import script, typed
 from tests.tiny import write_model
 
 pytest.importorskip("lm_eval", reason="pip install 'souq[harness]'")
@@ -98,3 +99,14 @@ def test_a_wrong_task_is_answered_with_the_right_one(place, tmp_path):
     (tmp_path / "cases.jsonl").write_bytes((task.include / "cases.jsonl").read_bytes())
     with pytest.raises(UsageError, match="none of the metrics"):
         score(repo, Task("sayings", tmp_path, 3), engine)
+
+
+def test_the_docs_task_runs(bazaar):
+    """docs/evals.md's task of lm-evaluation-harness, word for word."""
+    told = typed(bazaar, "chen", script("evals.md", "--include"))
+
+    assert json.loads(told[told.index("{") :])["greetings"]["cases"].keys() == {"ada"}
+    code, _, err = bazaar.says("chen", "eval greet --task x --include tasks")
+    assert (code, "a task stands alone" in err) == (2, True)
+    code, _, err = bazaar.says("chen", "eval --limit 3")
+    assert (code, "belong to --task" in err) == (2, True)
