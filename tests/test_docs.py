@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from souq.evals import Kind
 from souq.governance import explain, read_policy
 from tests.test_readme import missing_words
 
@@ -45,3 +49,43 @@ def test_a_record_is_verified_by_hand(bazaar, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert 'Good "souq.merge.v1" signature' in done.stdout
+
+
+def script(page, having):
+    return next(text for name, text in blocks("sh") if name == page and having in text)
+
+
+def typed(bazaar, who, text):
+    """A script of the docs, in a real shell in somebody's clone."""
+    actor = bazaar.actors[who]
+    env = os.environ | {f"GIT_{role}_NAME": who for role in ("AUTHOR", "COMMITTER")} | {"SOUQ_KEY": str(actor.key)}
+    env |= {f"GIT_{role}_EMAIL": actor.email for role in ("AUTHOR", "COMMITTER")}
+    env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", f'souq() {{ "{sys.executable}" -m souq "$@"; }}\n{text}'], cwd=actor.clone, env=env, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_eval_is_written_offered_and_scored(bazaar):
+    """docs/evals.md's folder passes the checks, lands, and is scored; its commands run word for word."""
+    assert "files" in typed(bazaar, "chen", script("evals.md", "cases.jsonl"))
+    bazaar.land(2)
+    assert bazaar("chen", "fetch") == 0
+
+    told = typed(bazaar, "chen", script("evals.md", "--again"))
+
+    assert told.count("sums") >= 3
+    assert set(bazaar.main("chen").evals) == {"guard", "greet", "count", "sums"}
+
+
+def test_every_checker_and_engine_stands_in_the_docs():
+    """docs/evals.md's tables name all there are, and no other."""
+    from souq.checkers import CHECKERS
+    from souq.lab.engines import KNOWN
+
+    page = (DOCS / "evals.md").read_text()
+    tables = {rows[0].strip("| ").split(" |")[0]: {re.match(r"\| `([^`:]+)", row)[1] for row in rows[2:]} for rows in (t.splitlines() for t in re.findall(r"(?:^\|.*\n)+", page, re.M))}  # fmt: skip
+
+    assert tables["`checker`"] == set(CHECKERS)
+    assert tables["`--engine`"] == set(KNOWN)
+    assert tables["`kind`"] == set(get_args(Kind))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from souq.errors import SouqError, UsageError
-from souq.evals import Score, compare, read_eval
+from souq.evals import Score, compare, passes, read_eval
 
 rights = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60)
 
@@ -90,6 +90,9 @@ SPEC = b'title = "x"\nkind = "exact"\nsource = "s"\nlicence = "MIT"\n'
 CASE = {"id": "a", "prompt": "q", "expected": "e"}
 
 
+ANSWER = SPEC.replace(b"exact", b"answer")
+
+
 def folder(spec=SPEC, cases=(CASE,)):
     lines = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in cases)
     return {"eval.toml": spec, "cases.jsonl": lines}
@@ -110,6 +113,15 @@ def folder(spec=SPEC, cases=(CASE,)):
         (folder(cases=[b"{"]), "line 1"),
         (folder(spec=SPEC.replace(b"exact", b"choice"), cases=[CASE | {"choices": ["e", "e"]}]), "two different"),
         (folder(spec=SPEC.replace(b"exact", b"vibes")), "kind"),
+        (folder(spec=ANSWER + b'checker = "numerc"\n'), "did you mean 'numeric'?"),
+        (folder(spec=ANSWER), "no checker is named"),
+        (folder(spec=ANSWER + b'checker = "numeric"\n'), "line 1: not a number: 'e'"),
+        (folder(spec=ANSWER + b'checker = "regex"\n', cases=[CASE | {"expected": "(?=a)"}]), "not a pattern"),
+        (folder(spec=ANSWER + b'checker = "contains"\nmax_tokens = 0\n'), "max_tokens is from 1"),
+        (folder(spec=ANSWER + b'checker = "contains"\nmax_tokens = 513\n'), "max_tokens is from 1 to 512"),
+        (folder(spec=SPEC + b'checker = "contains"\n'), "a checker judges generated answers"),
+        (folder(cases=[CASE | {"checker": "contains"}]), "a checker judges generated answers"),
+        (folder(cases=[CASE | {"licence": "as you like; really"}]), "not a licence"),
     ],
 )  # fmt: skip
 def test_a_wrong_eval_is_refused_with_the_line(files, said):
@@ -117,3 +129,46 @@ def test_a_wrong_eval_is_refused_with_the_line(files, said):
         read_eval("x", files)
 
     assert said in f"{caught.value}"
+
+
+def test_a_case_may_have_its_own_checker_and_source():
+    """What a case says of itself goes before what its eval says of all."""
+    own = {
+        "id": "b",
+        "prompt": "q",
+        "expected": "42",
+        "checker": "numeric",
+        "source": "a book",
+        "licence": "CC-BY-4.0 OR MIT",
+    }
+    found = read_eval("x", folder(spec=ANSWER + b'checker = "contains"\n', cases=[CASE, own]))
+
+    assert [passes(found.spec, case, "e, that is 42") for case in found.cases] == [True, True]
+    assert [passes(found.spec, case, "42, that is e") for case in found.cases] == [True, True]
+    assert [passes(found.spec, case, "42, then 43") for case in found.cases] == [False, False]
+    assert found.cases[1].source == "a book"
+
+
+def test_what_is_generated_is_what_a_checker_sees(tmp_path):
+    """An `answer` is the model's own greedy one, cut at max_tokens: told to expect it, every case is right."""
+    from souq.lab import evals as lab_evals
+    from souq.lab import generate
+    from souq.lab import model as lab_model
+    from tests.tiny import write_model
+
+    lm = lab_model.load(write_model(tmp_path / "tiny"))
+    asked = [f"tell me {i} {'of the user ' * (i % 3)}" for i in range(40)]
+    said = generate.answers(lm, asked, max_tokens=5)
+    cases = [{"id": f"c{i}", "prompt": q, "expected": a} for i, (q, a) in enumerate(zip(asked, said, strict=True))]
+    cases[7]["expected"] = "something else"
+    spec = ANSWER + b'checker = "regex"\nmax_tokens = 5\n'
+    found = read_eval("x", folder(spec, [case | {"expected": f"^{quoted(case['expected'])}$"} for case in cases]))
+
+    scored = lab_evals.score(lm, [found])["x"]
+
+    assert scored.cases == {f"c{i}": float(i != 7) for i in range(40)}
+    assert len(set(said)) > 3
+
+
+def quoted(text):
+    return "".join(f"\\x{{{ord(letter):x}}}" for letter in text)

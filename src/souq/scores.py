@@ -57,10 +57,10 @@ def conditions(engine: str = "", arithmetic: str = "") -> Conditions:
 @cache
 def _libraries() -> str:
     """A new transformers or torch may compute a model otherwise."""
-    return f"{TRANSFORMERS} {_version('transformers')}, torch {_version('torch')}"
+    return f"{TRANSFORMERS} {version_of('transformers')}, torch {version_of('torch')}"
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
@@ -101,23 +101,32 @@ def get(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, 
 
 def kept_of(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, Kept]:
     """The same with what was answered, where something was."""
-    path = _path(repo, model, suite, under)
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
-    found = {kept.case: kept for line in lines if (kept := _read(line)) is not None}
+    found = everything(repo, model, suite.digest, under)
     return {case.id: found[case.id] for case in suite.cases if case.id in found}
 
 
 def keep(repo: Repo, model: Digest, suite: Eval, found: Iterable[Kept], under: Conditions) -> None:
+    """Add values of an eval's cases."""
+    add(repo, model, suite.digest, found, under)
+
+
+def everything(repo: Repo, model: Digest, exam: Digest, under: Conditions) -> dict[str, Kept]:
+    """All that was added of what goes by a digest, an eval's or another exam's."""
+    path = _path(repo, model, exam, under)
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    return {kept.case: kept for line in lines if (kept := _read(line)) is not None}
+
+
+def add(repo: Repo, model: Digest, exam: Digest, found: Iterable[Kept], under: Conditions) -> None:
     """Add values, in one write that is on the disk when this returns.
 
     A kill leaves the file as it was or with a last line that is torn. Two processes may add to one file: the lines of
     each stay whole, and of two for one case the later counts.
     """
     lines = b"".join(_written(kept) for kept in found if math.isfinite(kept.value))
-    path = _path(repo, model, suite, under)
+    path = _path(repo, model, exam, under)
     path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    file = os.open(path, flags, 0o644)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         _write(file, b"\n" + lines)  # the line before may be torn; an empty one is nothing
         os.fsync(file)
@@ -130,8 +139,8 @@ def _write(file: int, data: bytes) -> None:
         data = data[os.write(file, data) :]
 
 
-def _path(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> Path:
-    names = (model, suite.digest, digest_of(under))
+def _path(repo: Repo, model: Digest, exam: Digest, under: Conditions) -> Path:
+    names = (model, exam, digest_of(under))
     return repo.cache / "scores" / f"{'-'.join(name.removeprefix('b3:')[:32] for name in names)}.jsonl"
 
 

@@ -15,7 +15,7 @@ from souq.cli.console import answer, bars, done, here, json_option, key_option, 
 from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval, Score
-from souq.lab import engines
+from souq.lab import engines, harness
 from souq.progress import Progress
 from souq.repo import Repo
 from souq.scores import folder_key, model_key
@@ -131,6 +131,13 @@ def export(folder: Path) -> None:
     show_default=True,
     help="Who answers: transformers, openai:http://HOST:PORT/v1#MODEL, or llama.cpp:FILE.gguf.",
 )
+@click.option("--task", help="Instead of an eval, a task of lm-evaluation-harness.")
+@click.option(
+    "--include",
+    type=click.Path(path_type=Path),
+    help="The folder that defines the task. A task can run code: trust it.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the task's first cases.")
 @click.option("--again", is_flag=True, help="Ask again what was scored before.")
 @click.option("--attest", "number", type=int, help="Run main's checks on this pull request, and sign what was found.")
 @click.option(
@@ -142,6 +149,9 @@ def eval_(
     names: tuple[str, ...],
     folder: Path | None,
     line: str,
+    task: str | None,
+    include: Path | None,
+    limit: int | None,
     again: bool,
     number: int | None,
     held: tuple[Path, ...],
@@ -153,6 +163,12 @@ def eval_(
         _attest(number, held, key, as_json)
         return
     main = Snapshot(here(), "main")
+    if task is None and (include or limit):
+        raise UsageError("--include and --limit belong to --task", hint="name the task: --task NAME --include FOLDER")
+    if task is not None and (names or line != "transformers" or include is None):
+        raise UsageError(
+            "a task stands alone", hint="write --task NAME --include FOLDER, and perhaps --model or --limit"
+        )
     for name in names:
         if name not in main.evals:
             raise NotFound(f"no eval {name!r}{nearest(name, main.evals)}", hint=f"one of {', '.join(main.evals)}")
@@ -160,7 +176,11 @@ def eval_(
         raise UsageError("--model is for transformers", hint="another engine names its own model in --engine")
     asked = {name: main.evals[name] for name in names or main.evals}
     with bars() as progress:
-        if line != "transformers":
+        if task is not None and include is not None:
+            engine = _of_main(main, progress) if folder is None else _of_folder(main, folder)
+            wanted = harness.Task(task, include, limit)
+            found = {task: harness.score(main.repo, wanted, engine, progress, again=again)}
+        elif line != "transformers":
             found = _ask_engine(main, line, asked, progress, named=bool(names), again=again)
         else:
             engine = _of_main(main, progress) if folder is None else _of_folder(main, folder)

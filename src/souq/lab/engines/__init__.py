@@ -63,7 +63,7 @@ class Transformers:
         return conditions()
 
     @cached_property
-    def _lm(self) -> Any:
+    def lm(self) -> Any:
         from souq.lab import model
 
         return model.load(self.files, self.weights, measure=self.measure)
@@ -71,7 +71,7 @@ class Transformers:
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
         from souq.lab import evals
 
-        return evals.run(self._lm, suite, progress)
+        return evals.run(self.lm, suite, progress)
 
 
 def parse(text: str, *, serves: Digest) -> Engine:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from souq.evals import Eval
 from souq.lab.engines.openai import AT_ONCE, Server
 from souq.progress import Progress
 from souq.records import Digest
-from souq.scores import Conditions, Kept, conditions, file_key
+from souq.scores import Conditions, Kept, conditions, file_key, version_of
 
 CONTEXT = 2_048  # tokens for each question and its answer
 QUIET = -1  # of its log
@@ -38,7 +37,9 @@ class Llama:
 
     @property
     def under(self) -> Conditions:
-        return conditions(f"llama.cpp, xllamacpp {_version()}", conditions().arithmetic.replace("float32", "GGUF"))
+        return conditions(
+            f"llama.cpp, xllamacpp {version_of('xllamacpp')}", conditions().arithmetic.replace("float32", "GGUF")
+        )
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
         return Server(self.model, f"{self._server.listening_address}/v1").run(suite, progress)
@@ -58,13 +59,6 @@ class Llama:
             return xllamacpp.Server(asked)
         except RuntimeError as error:
             raise SouqError(f"llama.cpp cannot load {self.path.name}: {error}"[:300]) from error
-
-
-def _version() -> str:
-    try:
-        return version("xllamacpp")
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _threads() -> int:

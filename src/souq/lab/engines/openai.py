@@ -7,7 +7,6 @@ The official client carries requests: it waits and tries again on 408, 409, 429,
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from souq.checkers import MAX_ANSWER
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError, nearest
 from souq.evals import Eval, EvalCase, passes
 from souq.progress import Progress
@@ -26,6 +26,7 @@ AT_ONCE = 8  # requests; a server queues more, and a stranger's should not drown
 BATCH = 4 * AT_ONCE
 TRIES = 5  # beside the first, the pause doubling from half a second to eight
 TIMEOUT = 120.0  # seconds for one answer
+_V1 = "does this URL end in /v1, and speak OpenAI's protocol?"
 SLACK = 8  # tokens beyond what an answer of that many bytes can have
 
 
@@ -67,7 +68,7 @@ class Server:
         """The greedy answer, and whether it came to its end."""
         told = self._ask(case.turns, max_tokens=most)
         said = told.message.content or ""
-        return said.strip(), told.finish_reason == "stop"
+        return said.strip()[:MAX_ANSWER], told.finish_reason == "stop"
 
     def _log_p(self, case: EvalCase, option: str) -> float:
         """What the model gives an answer, its end included, where a grammar lets it say nothing else."""
@@ -79,28 +80,37 @@ class Server:
         return told
 
     def _forced(self, turns: list[dict[str, str]], text: str) -> float | None:
-        grammar = f"root ::= {json.dumps(text)}"
+        """Token by token: a grammar of letters would let it spell the answer in tokens that nobody speaks in."""
+        tokens = self._tokens(text)
+        grammar = "root ::= " + " ".join(f"<[{token}]>" for token in tokens)
         told = self._ask(
-            turns, max_tokens=len(text.encode()) + SLACK, logprobs=True, top_logprobs=1, extra_body={"grammar": grammar}
+            turns, max_tokens=len(tokens) + SLACK, logprobs=True, top_logprobs=1, extra_body={"grammar": grammar}
         )
         parts = told.logprobs.content if told.logprobs else None
-        if not parts or b"".join(bytes(part.bytes or ()) for part in parts) != text.encode():
+        said = b"".join(bytes(part.bytes or ()) for part in parts or ())
+        if not parts or said != text.encode() or len(parts) != len(tokens) + 1:  # the last ends the turn
             return None
         return float(sum(part.logprob for part in parts))
+
+    def _tokens(self, text: str) -> list[int]:
+        with _plainly(self.url):
+            at = f"{self.url.removesuffix('/v1')}/tokenize"
+            told: Any = self._client.post(at, body={"content": text, "add_special": False}, cast_to=object)
+        return list(told["tokens"]) if isinstance(told, dict) and isinstance(told.get("tokens"), list) else []
 
     @cached_property
     def _tells(self) -> bool:
         """Whether it can be made to say a given answer and tell how likely it was."""
         try:
             return self._forced([{"role": "user", "content": "Hello"}], "souq") is not None
-        except UsageError:  # it does not know the word `grammar`
+        except (UsageError, NotFound, Hostile):  # it knows neither /tokenize nor `grammar`
             return False
 
     @cached_property
     def name(self) -> str:
         """The model asked for, or the only one the server has."""
         with _plainly(self.url):
-            known = [model.id for model in self._client.models.list()]
+            known = [model.id for model in self._client.with_options(max_retries=2).models.list()]
         if self.asked in known:
             return self.asked
         if not self.asked and len(known) == 1:
@@ -123,7 +133,7 @@ class Server:
         with _plainly(self.url):
             told = self._client.chat.completions.create(model=self.name, messages=turns, temperature=0, **settings)
         if not getattr(told, "choices", None) or getattr(told.choices[0], "message", None) is None:
-            raise Hostile(f"{self.url} answered with no message", hint="does this URL end in /v1?")
+            raise Hostile(f"{self.url} answered with no message", hint=_V1)
         return told.choices[0]
 
 
@@ -141,9 +151,9 @@ def _plainly(url: str) -> Iterator[None]:
     except openai.APIStatusError as error:
         raise _status(url, error.status_code, error.response.text) from error
     except openai.OpenAIError as error:
-        raise Hostile(f"{url} does not speak OpenAI's protocol: {error}"[:300]) from error
+        raise Hostile(f"{url} answered with something odd: {error}"[:300], hint=_V1) from error
     except ValueError as error:
-        raise Hostile(f"{url} answered with something that is not JSON") from error
+        raise Hostile(f"{url} answered with something that is not JSON", hint=_V1) from error
 
 
 def _status(url: str, code: int, said: str) -> SouqError:
@@ -151,7 +161,9 @@ def _status(url: str, code: int, said: str) -> SouqError:
     if code in (401, 403):
         return UsageError(told, hint="put its key into SOUQ_ENGINE_KEY")
     if code == 404:
-        return NotFound(told, hint="does this URL end in /v1?")
+        return NotFound(told, hint=_V1)
     if code in (429, 503):
         return SouqError(told, hint="it is too busy; what was answered is kept: run the same again later")
-    return UsageError(told) if code < 500 else SouqError(told, hint="see the server's log")
+    return (
+        UsageError(told, hint="what it says may help") if code < 500 else SouqError(told, hint="see the server's log")
+    )

@@ -1,0 +1,130 @@
+"""Tasks of lm-evaluation-harness on our models, through its own library: a YAML and its data in a folder of yours.
+
+A task is code: its templates are Jinja's and `!function` runs Python. So a task comes from a folder that whoever types
+the command trusts, never from a contribution, and no check asks one. Nothing is fetched: the hub is switched off.
+
+    score(repo, Task("capitals", Path("./tasks")), engine)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from souq.errors import Missing, NotFound, SouqError, UsageError, nearest
+from souq.evals import Kind, Score
+from souq.lab.engines import Transformers
+from souq.progress import Progress, quiet
+from souq.records import Digest, digest_of
+from souq.repo import Repo
+from souq.scores import Conditions, Kept, add, conditions, everything, file_key, version_of
+
+METRICS: dict[str, Kind] = {"acc": "choice", "exact_match": "answer"}
+WHOLE = ""  # the case under which the number of cases is kept: without it they are not all there
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked: a task by name, the folder that defines it, and how many of its cases."""
+
+    name: str
+    include: Path
+    limit: int | None = None
+
+    @property
+    def digest(self) -> Digest:
+        """Of every file in the folder, so that a changed task is another."""
+        files = {str(path.relative_to(self.include)): file_key(path) for path in self._files()}
+        return digest_of([self.name, self.limit, files])
+
+    def _files(self) -> Iterator[Path]:
+        for path in sorted(self.include.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
+
+
+def score(repo: Repo, task: Task, engine: Transformers, progress: Progress = quiet, *, again: bool = False) -> Score:
+    """A task's score, as an eval's: `acc` or `exact_match`, case by case.
+
+    Raises:
+        Missing: lm-eval is not installed.
+        NotFound: no such folder or task.
+        UsageError: it has neither metric.
+    """
+    if not task.include.is_dir():
+        raise NotFound(f"no folder {task.include}", hint="name the folder that holds the task's YAML with --include")
+    under = conditions(f"lm-eval {version_of('lm-eval')}, {conditions().engine}")
+    found = None if again else _kept(repo, task, engine, under)
+    if found is None:
+        metric, cases = _ask(task, engine, progress)
+        said = [Kept(case=name, value=value) for name, value in cases.items()]
+        add(repo, engine.model, task.digest, [*said, Kept(case=WHOLE, value=len(said), said=metric)], under)
+        found = metric, cases
+    return Score.of(task.name, METRICS[found[0]], found[1])
+
+
+def _kept(repo: Repo, task: Task, engine: Transformers, under: Conditions) -> tuple[str, dict[str, float]] | None:
+    """The metric and each case's value, where all of them are there."""
+    found = everything(repo, engine.model, task.digest, under)
+    whole = found.pop(WHOLE, None)
+    if whole is None or whole.value != len(found):
+        return None
+    return whole.said, {name: kept.value for name, kept in found.items()}
+
+
+def _ask(task: Task, engine: Transformers, progress: Progress) -> tuple[str, dict[str, float]]:
+    library = _library()
+    progress("task cases", 0, 1)
+    with contextlib.chdir(task.include):  # data_files are named from where the task is
+        known = library.tasks.TaskManager(include_path=str(Path.cwd()), include_defaults=False)
+        if task.name not in known.all_tasks:
+            raise NotFound(
+                f"no task {task.name!r} in {task.include}{nearest(task.name, known.all_tasks)}",
+                hint=f"there: {', '.join(sorted(known.all_tasks)[:8]) or 'none'}",
+            )
+        try:
+            told = library.simple_evaluate(
+                _model(engine), tasks=[task.name], task_manager=known, limit=task.limit, apply_chat_template=True,
+                bootstrap_iters=0,
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, OSError, AssertionError) as error:
+            raise SouqError(
+                f"lm-eval cannot run {task.name}: {type(error).__name__}: {error}"[:400], hint="see the task's YAML"
+            ) from error
+    samples = told["samples"][task.name]
+    progress("task cases", len(samples), len(samples))
+    return _values(task, samples)
+
+
+def _values(task: Task, samples: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
+    metric = next((name for name in METRICS if samples and name in samples[0]), None)
+    if metric is None:
+        raise UsageError(
+            f"{task.name} has none of the metrics {', '.join(METRICS)}", hint="add one to metric_list in its YAML"
+        )
+    filters = {sample["filter"] for sample in samples}
+    first = [sample for sample in samples if sample["filter"] == min(filters)]
+    return metric, {str(sample["doc"].get("id", sample["doc_id"])): float(sample[metric]) for sample in first}
+
+
+def _model(engine: Transformers) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=engine.lm.net, tokenizer=engine.lm.tokenizer, batch_size=BATCH)
+
+
+def _library() -> Any:
+    os.environ |= {"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    try:
+        import lm_eval
+        import lm_eval.tasks
+    except ImportError as error:
+        raise Missing("lm-eval is not installed", hint='run `pip install "souq[harness]"`') from error
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return lm_eval
