@@ -60,7 +60,7 @@ def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separato
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-class Declined(Exception):  # noqa: N818
+class Declined(Exception):
     """The template itself says that it does not render such a conversation."""
 
 

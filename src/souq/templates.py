@@ -18,7 +18,6 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from souq import rendering

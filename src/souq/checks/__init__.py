@@ -6,16 +6,7 @@ refusal that says why.
     verdicts = run(Case(main, head, offer))
 """
 
-from souq.checks import (  # noqa: F401  each registers its checks
-    caps,
-    contamination,
-    evals,
-    files,
-    hidden,
-    licence,
-    secrets,
-    tensors,
-)
+from souq.checks import caps, contamination, evals, files, hidden, licence, secrets, tensors  # noqa: F401  each registers its checks
 from souq.checks.cases import CHECKS, Case, check, run
 
 __all__ = ["CHECKS", "Case", "check", "run"]

@@ -146,8 +146,7 @@ def _known(case: Case, texts: Sequence[str]) -> Vectors:
     name = hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     path = case.main.repo.cache / "meaning" / f"minilm-{name}.npy"
     if path.is_file():
-        kept: Parts = tuple[str, ...]  # of a row: its turns, its prompt and its completion
-Vectors = np.load(path, allow_pickle=False)
+        kept: Vectors = np.load(path, allow_pickle=False)
         return kept
     found = _embed(texts, case)
     path.parent.mkdir(exist_ok=True)
