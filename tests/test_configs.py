@@ -61,7 +61,7 @@ HOSTILE = {
     "a number of a thousand digits": (raw("config.json", '{"model_type": "llama", "vocab_size": 1' + "0" * 1000 + "}"), "the most is"),
     "a number too long to read": (raw("config.json", '{"model_type": "llama", "vocab_size": 1' + "0" * 9000 + "}"), "not JSON"),
     "less than nothing": (changed("config.json", hidden_size=-1), "less than nothing"),
-    "infinity by exponent": (raw("config.json", '{"model_type": "llama", "rms_norm_eps": 1e999}'), "the most is"),
+    "infinity by exponent": (raw("config.json", '{"model_type": "llama", "rms_norm_eps": 1e999}'), "larger than any number"),
     "no number": (raw("config.json", '{"model_type": "llama", "rms_norm_eps": NaN}'), "NaN is not JSON"),
     "a key twice": (raw("config.json", '{"model_type": "llama", "model_type": "gemma"}'), "a key stands twice"),
     "a tower of brackets": (raw("config.json", '{"model_type": "llama", "layer_types": ' + "[" * 400 + "]" * 400 + "}"), "nested deeper"),
