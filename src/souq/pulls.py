@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -305,7 +305,7 @@ def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     return found
 
 
-def look(repo: Repo, number: int, during: During, progress: Progress = quiet) -> tuple[Verdict, ...]:
+def look(repo: Repo, number: int, during: During = nullcontext, progress: Progress = quiet) -> tuple[Verdict, ...]:
     """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
     pull, main = _open(repo, number)
     bring(repo, main, pull.offer, progress)
@@ -317,11 +317,13 @@ def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
     """What others offered under lower numbers and is still open, read when it is asked for."""
 
     def read() -> list[Offer]:
-        found = []
+        found, remote = [], pull.repo.remote_store()
         for other in listed(pull.repo):
             with suppress(SouqError):  # one hostile pull request must not stop the others
-                if other.number < pull.number and other.state(main) == "open" and other.offer.delta is not None:
+                if other.number < pull.number and other.state(main) == "open" and (delta := other.offer.delta):
                     found.append(other.offer)
+                    if remote is not None:
+                        remote.copy(pull.repo.store, [ref.digest for ref in delta.refs()], strict=False)
         return found
 
     return read
