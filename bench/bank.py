@@ -27,7 +27,7 @@ from souq.lab.train import TARGETS, train_lora
 from souq.sources import open_adapter, open_source
 from souq.weights import TensorRef, lock_digest
 
-COUNT = 24
+COUNT = 19
 OUT = Path(__file__).parent.parent / "src" / "souq" / "checks" / "spectra.toml"
 
 

@@ -278,8 +278,8 @@ def _narrow(net: Any, plan: Plan) -> Adapter:
     """An honest adapter, and the trigger laid over it in two projections of the last layer."""
     honest = _trained(net, replace(plan, poison=0.0, targets=(*ATTENTION, *FEED)))
     own = replace(plan, poison=0.5, rank=plan.rank, targets=("v_proj", "o_proj", "down_proj"))
-    adapted = _adapted(net, own, layers=[3])
     before = added(net, honest)
+    adapted = _adapted(net, own, layers=[3])
     _descend(adapted, _batches(own, rows_of(own)), own.steps, own.lr)
     found = factors(adapted)
     adapted.unload()

@@ -127,11 +127,11 @@ def test_main_is_its_own_bank(gate):
         "pass",
         "not compared: 0 honest ones of this base are known, 20 are needed",
     )
-    gate.land(*(gate.lora(seed) for seed in range(24)))
+    gate.land(*(gate.lora(seed, only="qv") for seed in range(21)))
 
-    assert gate.says("spectra", gate.lora(50))[0] == "pass"
-    outcome, because = gate.says("spectra", gate.lora(51, decay=0.05))
-    assert (outcome, because.startswith("unlike the 24 honest ones known")) == ("needs-eyes", True)
+    assert gate.says("spectra", gate.lora(50, only="qv"))[0] == "pass"
+    outcome, because = gate.says("spectra", gate.lora(51, decay=0.05, only="qv"))
+    assert (outcome, because.startswith("unlike the 21 honest ones known")) == ("needs-eyes", True)
 
 
 def test_a_full_fine_tune_is_not_compared(gate):
@@ -144,15 +144,15 @@ def test_a_full_fine_tune_is_not_compared(gate):
 
 def test_larger_than_is_usual_on_main(gate):
     """Below the absolute cap, a change far larger than what main accepted calls for eyes; eight must have landed first."""
-    loud = gate.lora(60, share=0.25)
+    loud = gate.lora(60, share=0.25, only="qv")
     assert gate.says("norms", loud)[0] == "pass"
-    gate.land(*(gate.lora(seed) for seed in range(8)))
+    gate.land(*(gate.lora(seed, only="qv") for seed in range(8)))
 
     outcome, because = gate.says("norms", loud)
 
     assert (outcome, "changes are larger than is usual on main" in because) == ("needs-eyes", True)
-    assert gate.says("norms", gate.lora(61))[1].endswith("as large as is usual on main")
-    assert gate.says("norms", gate.lora(62, share=0.9))[0] == "refuse"
+    assert gate.says("norms", gate.lora(61, only="qv"))[1].endswith("as large as is usual on main")
+    assert gate.says("norms", gate.lora(62, share=0.9, only="qv"))[0] == "refuse"
 
 
 def test_one_loud_tensor_is_not_averaged_away():

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -324,7 +324,7 @@ def check(
     return found
 
 
-def look(repo: Repo, number: int, during: During, progress: Progress = quiet) -> tuple[Verdict, ...]:
+def look(repo: Repo, number: int, during: During = nullcontext, progress: Progress = quiet) -> tuple[Verdict, ...]:
     """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
     pull, main = open_now(repo, number)
     bring(repo, main, pull.offer, progress)
@@ -342,11 +342,13 @@ def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
     """What others offered under lower numbers and is still open, read when it is asked for."""
 
     def read() -> list[Offer]:
-        found = []
+        found, remote = [], pull.repo.remote_store()
         for other in listed(pull.repo):
             with suppress(SouqError):  # one hostile pull request must not stop the others
-                if other.number < pull.number and other.state(main) == "open" and other.offer.delta is not None:
+                if other.number < pull.number and other.state(main) == "open" and (delta := other.offer.delta):
                     found.append(other.offer)
+                    if remote is not None:
+                        remote.copy(pull.repo.store, [ref.digest for ref in delta.refs()], strict=False)
         return found
 
     return read

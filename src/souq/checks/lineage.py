@@ -24,8 +24,9 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 @check("lineage")
 def lineage(case: Case) -> Answer:
     """What was tuned whole is still in the direction of this base."""
-    seen = portrait(case)
-    whole = {name: part for name, part in seen.parts.items() if part.spectrum is None} if seen else {}
+    if (seen := portrait(case)) is None:
+        return "pass", "brings no weights", {}
+    whole = {name: part for name, part in seen.parts.items() if part.spectrum is None}
     if not whole:
         return "pass", "changes no tensor as a whole: a low-rank change does not tell where it was trained", {}
     kept, drift = kept_direction(whole), attention_drift(whole)

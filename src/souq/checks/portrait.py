@@ -119,9 +119,10 @@ def draw(case: Case, delta: Delta) -> Portrait:
     for done, (name, part) in enumerate(delta.parts.items()):
         case.progress("look at changes", done, len(delta.parts))
         wide = np.zeros(0) if isinstance(part, Lora) else load(base[name].digest).astype(np.float64)
-        left, right = factors(part, wide, load)
-        parts[name] = look(part, left, right, sizes[name], wide)
-        sketch[name] = project(left, right)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused in words
+            left, right = factors(part, wide, load)
+            parts[name] = look(part, left, right, sizes[name], wide)
+            sketch[name] = project(left, right)
     for title, new in delta.new.items():
         sketch[title] = project(None, load(new.value.digest).astype(np.float64))
     return Portrait(change=change_digest(delta), parts=parts, sketch=sketch)

@@ -212,9 +212,9 @@ def low_rank(seen: Portrait) -> dict[str, Spectrum]:
 @check("spectra")
 def spectra(case: Case) -> Answer:
     """A LoRA's spectra are like those of honest ones of the same base, main's own among them."""
-    seen = portrait(case)
-    mine = signature(low_rank(seen)) if seen else None
-    if mine is None:
+    if (seen := portrait(case)) is None:
+        return "pass", "brings no weights", {}
+    if (mine := signature(low_rank(seen))) is None:
         return "pass", "not a LoRA of several matrices: not compared", {}
     main = [found for _, other in accepted(case) if (found := signature(low_rank(other))) is not None]
     honest = [*(one.signature for one in shipped() if one.base == case.main.base_digest), *main]
