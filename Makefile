@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-mergekit check mutants bench bench-kept clean
+.PHONY: demo test test-mergekit check mutants fuzz attacks bench bench-kept clean
 
 demo: $(READY)
 	$(BIN)/souq demo --out souq-demo
@@ -28,6 +28,16 @@ mutants: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[mutants]"
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+# Every parser that a stranger's bytes reach, SECONDS for each: five hours at the default, ten minutes with SECONDS=20.
+SECONDS := 600
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[fuzz]"
+	$(BIN)/python -m fuzz.run --seconds $(SECONDS)
+
+# Every attack in a process of its own: n/n turned away, with seconds and memory.
+attacks: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/attacks.py
 
 # Against the peers people would use instead; ten minutes once mergekit is there.
 bench: $(READY) $(MERGEKIT)/.ready

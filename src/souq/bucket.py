@@ -18,7 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
+from socket import inet_aton
 from typing import Any
 from urllib.parse import unquote
 
@@ -72,9 +74,24 @@ def _refused(url: str, local: bool) -> str:
         return "climbs out of its folder"
     if protocol in ON_THIS_MACHINE and not local:
         return "names a folder of this machine, which only your own `git config souq.store` may"
+    if protocol not in ON_THIS_MACHINE and not local and _inside(rest):
+        return "names this machine or its cloud's metadata, which only your own `git config souq.store` may"
     if protocol == "file":
         return "" if rest.startswith("/") and rest.isprintable() else "names no folder: write file:///path"
     return "" if _REST.fullmatch(rest) else "holds more than a bucket and a folder of letters, digits and ._~=+-"
+
+
+def _inside(rest: str) -> bool:
+    """Whether whoever fetches would be made to ask their own machine, or the service that gives out its cloud's keys."""
+    host = re.split("[:/]", rest, maxsplit=1)[0].rstrip(".").lower()
+    try:
+        # `2130706433`, `0x7f.1` and `127.1` are addresses too, to a resolver
+        address = ip_address(inet_aton(host)) if re.fullmatch(r"[0-9a-fx.]*\d[0-9a-fx.]*", host) else None
+    except OSError:
+        address = None
+    if address is not None:
+        return address.is_loopback or address.is_link_local or address.is_unspecified
+    return host == "localhost" or host.endswith(".localhost") or host == "metadata.google.internal"
 
 
 def open_remote(url: str) -> Store | Bucket:

@@ -16,7 +16,7 @@ import tomli_w
 from souq import deltas, forge, pulls, source
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer_about
-from souq.errors import NotFound, SouqError, UsageError
+from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.governance import read_policy
 from souq.pulls import Draft, PullRequest
 from souq.records import Checked, Contribution, Decision, Kind, Verdict
@@ -26,6 +26,7 @@ from souq.snapshot import Snapshot
 if TYPE_CHECKING:
     from souq.outlook import Outlook
 
+MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
 
 
@@ -372,8 +373,15 @@ def diff_(number: int) -> None:
     repo = here()
     repo.fetch()
     pull = pulls.get(repo, number)
-    repo.changed(f"{pull.head}^", pull.head)  # raises where there is more than a person, or git, could show
-    out.print(repo.patch(f"{pull.head}^", pull.head))
+    before = repo.commit(f"{pull.head}^")
+    paths = repo.changed(before, pull.head)  # raises where there is more than a person, or git, could show
+    # Its own folder, whose size is known before git compares it: beside it there may be gigabytes.
+    if (size := sum(map(len, pull.offer.files.values()))) > MAX_PATCH:
+        hint = f"look at one file of it: `git diff {before[:12]} {pull.head[:12]} -- PATH`"
+        raise Hostile(f"#{number} brings {size:,} bytes of text; the most shown is {MAX_PATCH:,}", hint=hint)
+    out.print(repo.patch(before, pull.head, [pull.offer.home]))
+    for path in [path for path in paths if not path.startswith(pull.offer.home)][:20]:
+        done(f"changes {path!r} too, outside its own folder: the check `files` refuses that")
 
 
 @pr.command()
