@@ -7,6 +7,7 @@ main.config.merge, main.base, main.offers, main.evals
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -60,6 +61,7 @@ class Limits(Record, frozen=True, forbid_unknown_fields=True):
 
     max_norm: float = 0.5  # of a change, over the norm of the matrix it changes
     max_rows: int = 20_000  # of training data in one contribution
+    drift: float = 1.5  # margins: the most a protected eval may lose from one release to the next, all changes together
 
 
 class Config(Record, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +111,8 @@ def read_config(text: str) -> Config:
     """souq.toml, strictly: a wrong key is answered with the nearest right one, in [merge] too."""
     config = parse_toml(text, Config, where="souq.toml")
     Merging.of(config.merge)
+    if not 0 < config.checks.drift < math.inf:
+        raise UsageError(f"souq.toml: drift is a number of margins above 0, not {config.checks.drift}")
     if config.store.url:
         check_url(config.store.url, local=True)
     return config

@@ -18,69 +18,85 @@ from souq.snapshot import Snapshot, base_files
 
 @check("evals")
 def evals(case: Case) -> Answer:
-    """What it claims to fix gets better, and nothing guarded gets worse by more than its margin."""
-    main, claims = case.main, case.offer.contribution.fixes
+    """What it claims to fix gets better, and nothing guarded gets worse by more than its margin, now or bit by bit."""
+    main, claims = case.main, tuple(dict.fromkeys(case.offer.contribution.fixes))
     if unknown := [name for name in claims if name not in main.evals]:
         return "refuse", f"claims to fix {', '.join(unknown)}: no such eval on main", {"unknown": unknown}
     if case.offer.delta is None:
         return "pass", "brings no weights: main's scores stay as they are", {}
     if not claims:
         return "refuse", "claims to fix nothing: name an eval with --fixes", {}
-    asked = {name: main.evals[name] for name in {*claims, *main.guarded}}
-    before = scores(main, build(main, progress=case.progress), asked, case.progress)
-    after = scores(main, build(main, case.offer, case.progress), asked, case.progress)
-    found = {name: compare(before[name], after[name], margin=asked[name].margin) for name in asked}
-    return judge(found, claims, {name: evidence(before[name], after[name], found[name]) for name in asked})
+    return judge(tried(case, claims), claims)
 
 
-def judge(found: Mapping[str, Comparison], claims: tuple[str, ...], shown: dict[str, Any]) -> Answer:
-    """Superiority on what was claimed, non-inferiority on everything else (specs/governance_gating_threats.md, 2)."""
-    idle = [name for name in claims if not found[name].improved]
-    worse = [name for name in found if name not in claims and not found[name].non_inferior]
-    if worse:
-        told = "; ".join(f"`{name}` {found[name]}" for name in worse)
-        return "refuse", f"makes worse what main protects: {told}", shown
-    if idle:
-        return "refuse", "does not fix what it claims: " + "; ".join(f"`{name}` {found[name]}" for name in idle), shown
-    return "pass", "; ".join(f"fixes `{name}`: {found[name]}" for name in claims), shown
+# -- the trial ---------------------------------------------------------------------------------------------------------
 
 
-def evidence(before: Score, after: Score, found: Comparison) -> dict[str, Any]:
-    """The figures a verdict carries."""
-    return {
-        "n": before.n,
-        "before": round(before.value, 4),
-        "after": round(after.value, 4),
-        "gain": round(found.gain, 4),
-        "interval": [round(found.low, 4), round(found.high, 4)],
+@dataclass(frozen=True)
+class Trial:
+    """One eval: main, main with the change, what their comparison says; and for the protected, against the last release."""
+
+    suite: Eval
+    before: Score
+    after: Score
+    found: Comparison
+    since: Comparison | None = None
+    hopeless: bool = False
+
+    @property
+    def decided(self) -> bool:
+        """Whether more cases would change nothing."""
+        drifted = self.since is None or self.since.answer != "undecided"
+        return self.hopeless or (self.found.answer != "undecided" and drifted)
+
+
+@dataclass(frozen=True)
+class Course:
+    """The order in which an eval's cases are read, whole clusters at a time, and how many each look has read."""
+
+    suite: Eval
+    plan: Plan
+    order: tuple[tuple[EvalCase, ...], ...]
+
+    @classmethod
+    def of(cls, suite: Eval, seed: str, alpha: float) -> Course:
+        """Nobody can arrange the order: it follows from the contribution and the commit it would land on."""
+        groups: dict[str, list[EvalCase]] = {}
+        for found in suite.cases:
+            groups.setdefault(suite.clusters[found.id], []).append(found)
+        names = sorted(groups, key=lambda name: digest(f"{seed} {suite.name} {name}".encode()))
+        plan = Plan() if suite.is_bug else Plan.of(len(suite.cases), alpha)
+        return cls(suite, plan, tuple(tuple(groups[name]) for name in names))
+
+    @cached_property
+    def ends(self) -> list[int]:
+        return look_sizes([len(group) for group in self.order], self.plan)
+
+    def until(self, look: int) -> Eval:
+        """The eval with the cases that this look has read."""
+        return replace(self.suite, cases=tuple(found for group in self.order[: self.ends[look]] for found in group))
+
+
+def tried(case: Case, claims: Sequence[str]) -> dict[str, Trial]:
+    """Every eval that is claimed or guarded, read look by look until it is decided."""
+    main, found = case.main, dict[str, Trial]()
+    asked = {name: main.evals[name] for name in sorted({*claims, *main.guarded})}
+    before = Reader(main, build(main, progress=case.progress), case.progress)
+    after = Reader(main, build(main, case.offer, case.progress), case.progress)
+    past = _past(case, before)
+    share = ALPHA / sum(name in claims and not asked[name].is_bug for name in asked or 1) if claims else ALPHA
+    courses = {
+        name: Course.of(suite, f"{case.offer.digest} {main.commit}", share if name in claims else ALPHA)
+        for name, suite in asked.items()
     }
-
-
-def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
-    """Each eval's score of one built model; what was scored before is read, by model digest and eval digest."""
-    known = {name: _cached(main.repo, built.digest, suite) for name, suite in asked.items()}
-    if missing := [asked[name] for name, score in known.items() if score is None]:
-        from souq.lab import evals as lab_evals
-        from souq.lab import model as lab_model
-
-        lm = lab_model.load(built.files, built.weights, measure=base_files(main))
-        for name, score in lab_evals.score(lm, missing, progress).items():
-            known[name] = score
-            _keep(main.repo, built.digest, asked[name], score)
-    return {name: score for name, score in known.items() if score is not None}
-
-
-def _cached(repo: Repo, model: str, suite: Eval) -> Score | None:
-    path = repo.cache / "scores" / f"{model[3:35]}-{suite.digest[3:35]}.json"
-    return msgspec.json.decode(path.read_bytes(), type=Score) if path.is_file() else None
-
-
-def _keep(repo: Repo, model: str, suite: Eval, score: Score) -> None:
-    path = repo.cache / "scores" / f"{model[3:35]}-{suite.digest[3:35]}.json"
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_bytes(msgspec.json.encode(score))
-    partial.replace(path)
+    for look in range(LOOKS):
+        open_ = {n: c for n, c in courses.items() if look < len(c.ends) and not (n in found and found[n].decided)}
+        batch = {name: course.until(look) for name, course in open_.items()}
+        guarded = {name: suite for name, suite in batch.items() if suite.protected and name not in claims}
+        old, new, was = before(batch), after(batch), past(guarded)
+        for name, course in open_.items():
+            found[name] = _trial(course, look, old[name], new[name], was.get(name), main.config.checks.drift, name in claims)
+    return found
 
 
 def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) -> float | None:
