@@ -12,7 +12,7 @@ from souq.records import canonical
 def post(bazaar, number, kind, data, who="mallory"):
     """A record put among a pull request's refs by hand."""
     pull = pulls.get(bazaar.repo(who), number)
-    pulls._record(pull, kind, data)
+    pulls.publish_record(pull, kind, data)
 
 
 def signed(bazaar, offer, who, kind, *, choice="approve", key=None, namespace=None, subject=None):

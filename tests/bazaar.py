@@ -41,11 +41,11 @@ def jsonl(pairs):
 
 
 def write_eval(folder, pairs, *, kind="exact", margin=0.1, protected=False):
-    """An eval folder of real cases."""
+    """An eval folder of real cases: pairs of what is asked and expected, or whole cases."""
     folder.mkdir(parents=True)
     spec = EvalSpec(title=folder.name, kind=kind, source="tests", licence="CC0-1.0", margin=margin, protected=protected)
     (folder / "eval.toml").write_text(format_toml(spec))
-    cases = [{"id": f"c{i}", "prompt": q, "expected": a} for i, (q, a) in enumerate(pairs)]
+    cases = [pair if isinstance(pair, dict) else {"id": f"c{i}", "prompt": pair[0], "expected": pair[1]} for i, pair in enumerate(pairs)]  # fmt: skip
     (folder / "cases.jsonl").write_bytes(write_cases(cases))
     return folder
 
@@ -125,7 +125,7 @@ def _build(folder):
     write_model(folder / "tiny")
     policy = folder / "GOVERNANCE.toml"
     policy.write_text(foundation([bazaar.actors[name].who() for name in MAINTAINERS]))
-    guard = write_eval(folder / "evals" / "guard", [("tell me of", "the user and the assistant talk about the model")] , kind="loss", margin=9.0, protected=True)  # fmt: skip
+    guard = write_eval(folder / "evals" / "guard", [(f"tell me of {name}", "the user and the assistant talk about the model") for name in NAMES[28:40]], kind="loss", margin=9.0, protected=True)  # fmt: skip
     words = ["init", "smol", "--from", folder / "tiny", "--governance", policy, "--no-suite", "--evals", guard]
     assert bazaar("amira", words, at=folder / "amira") == 0
     assert bazaar("amira", ["push", folder / "hub.git"]) == 0
@@ -154,15 +154,19 @@ def built_bazaar(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def bazaar(built_bazaar, tmp_path, capfd):
-    """A fresh copy: every clone's remote is moved to the copy of the hub."""
-    folder = tmp_path / "town"
-    shutil.copytree(built_bazaar, folder)
+def copied(built, folder, capfd=None):
+    """A town of one's own: every clone's remote is moved to the copy of the hub."""
+    shutil.copytree(built, folder)
     for name in PEOPLE:
         words = ["git", "remote", "set-url", "origin", str(folder / "hub.git")]
         subprocess.run(words, cwd=folder / name / "smol", check=True)
     return Bazaar(folder, capfd)
+
+
+@pytest.fixture
+def bazaar(built_bazaar, tmp_path, capfd):
+    """A fresh copy for each test."""
+    return copied(built_bazaar, tmp_path / "town", capfd)
 
 
 __all__ = ["Bazaar", "Path", "bazaar", "built_bazaar", "jsonl", "rows", "write_eval"]

@@ -17,13 +17,14 @@ SOURCE = Path(souq.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors", "model_signing"}
 # Lower may not import higher. A file's floor is its own, or its folder's.
 FLOORS = [
-    {"errors", "progress", "statistics"},
+    {"errors", "progress", "batch", "statistics"},
     {"records"},
+    {"checkers"},
     {"weights", "signing", "openssf"},
     {"store", "tensorfile", "governance", "evals", "rows"},
     {"bucket"},
     {"merge", "repo", "sources"},
-    {"snapshot", "shelf"},
+    {"snapshot", "shelf", "scores"},
     {"nearness"},
     {"source"},
     {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},
@@ -32,7 +33,7 @@ FLOORS = [
     {"lab"},
     {"suite", "checks", "corpus", "start", "outlook"},
     {"pulls"},
-    {"forge"},
+    {"forge", "queue", "bugs", "holdouts"},
     {"comment"},
     {"releases", "witness", "bundling"},
     {"verify"},

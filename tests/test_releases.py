@@ -455,7 +455,7 @@ def test_of_several_checkers_the_least_is_believed_and_a_stranger_not_at_all(bui
         verdicts = [msgspec.to_builtins(verdict) for verdict in checked.verdicts]
         next(v for v in verdicts if v["check"] == "evals")["evidence"]["greet"]["gain"] = gain
         said = {**msgspec.to_builtins(checked), "by": who, "verdicts": verdicts}
-        pulls._record(pulls.get(bazaar.repo(who), number), "checked", pulls._signed("checked", pull.offer.slug, pull.offer.digest, said, bazaar.person(who)))  # fmt: skip
+        pulls.publish_record(pulls.get(bazaar.repo(who), number), "checked", pulls.signed_record("checked", pull.offer.slug, pull.offer.digest, said, bazaar.person(who)))  # fmt: skip
     for who in ("amira", "bruno"):
         assert bazaar(who, f"pr review {number} --approve --reason fine") == 0
     assert bazaar("bruno", f"pr merge {number}") == 0

@@ -131,8 +131,8 @@ def test_what_a_rebuild_gave_can_be_signed(bazaar):
     number = offered(bazaar)
     assert rebuilt(bazaar, number, "--attest")[0] == 0
     pull, who = pulls.get(bazaar.repo("mallory"), number), bazaar.person("mallory")
-    said = pulls._signed("rebuilt", pull.offer.slug, pull.offer.digest, {"by": "bruno", "exact": False}, who)
-    pulls._record(pull, "rebuilt", said)
+    said = pulls.signed_record("rebuilt", pull.offer.slug, pull.offer.digest, {"by": "bruno", "exact": False}, who)
+    pulls.publish_record(pull, "rebuilt", said)
 
     out = bazaar.says("amira", f"pr view {number} --no-forecast")[1]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,19 +20,25 @@ from typing import Any, Literal
 
 import msgspec
 
+from souq import checkers
 from souq.errors import Hostile, NotFound, UsageError
-from souq.records import Digest, Record, digest_files, parse_toml
-from souq.statistics import Plan, cases_needed, clustered_mean, losses, mcnemar, right_wrong
+from souq.records import Digest, Record, digest_files, is_digest, parse_toml
+from souq.statistics import ONCE, Plan, cases_needed, clustered_mean, hopeless, losses, mcnemar, right_wrong
 
-Kind = Literal["exact", "choice", "loss"]
+Kind = Literal["exact", "choice", "loss", "answer"]
 MAX_CASES = 20_000
+SEALED = "sealed.toml"
+MAX_TOKENS = 512  # of a generated answer: a gate waits for the longest
 MAX_BYTES = 16 << 20
 BUG = "bug-"  # how the name of an eval begins that somebody filed as a bug
 Answer = Literal["non-inferior", "inferior", "undecided"]
 
 
 class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
-    """One line of cases.jsonl. `cluster` names what cases share (a document), so that errors are not counted as independent."""
+    """One line of cases.jsonl. `cluster` names what cases share (a document), so that errors are not counted as independent.
+
+    `source` and `licence` (SPDX) are this case's own where they differ from the eval's; so is `checker`.
+    """
 
     id: str
     prompt: str = ""
@@ -39,6 +46,9 @@ class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
     expected: str = ""
     choices: tuple[str, ...] = ()
     cluster: str = ""
+    source: str = ""
+    licence: str = ""
+    checker: str = ""
 
     @property
     def turns(self) -> list[dict[str, str]]:
@@ -55,8 +65,9 @@ class EvalSpec(Record, frozen=True, forbid_unknown_fields=True):
     """eval.toml.
 
     kind `exact`: the greedy answer is `expected`; `choice`: `expected` is the likeliest of `choices`; `loss`: mean
-    nats a token of `expected` after `prompt`. `margin` is how much worse a change may make it: a share of cases, or
-    nats. `protected` evals guard every change of weights.
+    nats a token of `expected` after `prompt`; `answer`: the greedy answer, cut at `max_tokens`, passes `checker`
+    (checkers.py). `margin` is how much worse a change may make it: a share of cases, or nats. `protected` evals guard
+    every change of weights.
     """
 
     title: str
@@ -65,6 +76,9 @@ class EvalSpec(Record, frozen=True, forbid_unknown_fields=True):
     licence: str
     margin: float = 0.05
     protected: bool = False
+    checker: str = ""
+    max_tokens: int = 64
+    salt: str = ""  # of an eval that was hidden: what kept its digest from being guessed
 
 
 @dataclass(frozen=True)
@@ -112,25 +126,85 @@ def read_eval(name: str, files: Mapping[str, bytes]) -> Eval:
         raise Hostile(f"{where}/eval.toml is not UTF-8 text") from error
     if not 0 <= spec.margin < math.inf:
         raise UsageError(f"{where}: margin is a number from 0 up, not {spec.margin}")
+    if not 1 <= spec.max_tokens <= MAX_TOKENS:
+        raise UsageError(f"{where}: max_tokens is from 1 to {MAX_TOKENS}, not {spec.max_tokens}")
     lines = [line for line in files["cases.jsonl"].splitlines() if line.strip()]
     if not 0 < len(lines) <= MAX_CASES:
         raise UsageError(f"{where} has {len(lines):,} cases; between 1 and {MAX_CASES:,} are taken")
-    cases = tuple(_case(line, f"{where}/cases.jsonl, line {n}", spec.kind) for n, line in enumerate(lines, 1))
+    cases = tuple(_case(line, f"{where}/cases.jsonl, line {n}", spec) for n, line in enumerate(lines, 1))
     if len({case.id for case in cases}) != len(cases):
         raise UsageError(f"{where}: two cases have one id")
     return Eval(name, spec, cases, digest_files(dict(files)))
 
 
-def _case(line: bytes, where: str, kind: Kind) -> EvalCase:
+def _case(line: bytes, where: str, spec: EvalSpec) -> EvalCase:
     try:
         case = msgspec.json.decode(line, type=EvalCase)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UsageError(f"{where}: {error}") from error
     if not case.expected:
         raise UsageError(f"{where}: no `expected`")
-    if kind == "choice" and not (case.expected in case.choices and len(set(case.choices)) == len(case.choices) > 1):
+    if spec.kind == "choice" and not (
+        case.expected in case.choices and len(set(case.choices)) == len(case.choices) > 1
+    ):
         raise UsageError(f"{where}: `expected` is not one of at least two different `choices`")
+    if case.licence and not _LICENCE.fullmatch(case.licence):
+        raise UsageError(f"{where}: not a licence: {case.licence[:60]!r}", hint="write its SPDX name, such as CC0-1.0")
+    _checked(case, where, spec)
     return case
+
+
+_LICENCE = re.compile(r"[A-Za-z0-9.+\-]{1,60}( (AND|OR|WITH) [A-Za-z0-9.+\-]{1,60}){0,5}")  # the form; names are many
+
+
+def _checked(case: EvalCase, where: str, spec: EvalSpec) -> None:
+    """Generated answers have a checker that can look for `expected`; nothing else has one."""
+    name = case.checker or spec.checker
+    if spec.kind == "answer":
+        try:
+            checkers.vet(name, case.expected, case.choices)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}", hint=error.hint) from error
+    elif name:
+        raise UsageError(f"{where}: a checker judges generated answers", hint='write kind = "answer" in eval.toml')
+
+
+def passes(spec: EvalSpec, case: EvalCase, said: str) -> bool:
+    """Whether a generated answer is right."""
+    if spec.kind == "exact":
+        return said == case.expected
+    return checkers.right(case.checker or spec.checker, case.expected, said, case.choices)
+
+
+class Sealed(Record, frozen=True, forbid_unknown_fields=True):
+    """sealed.toml: an eval whose cases are not shown yet; `digest` is the one it will have when they are."""
+
+    title: str
+    digest: Digest
+    cases: int
+    kind: Kind
+    licence: str
+
+    @classmethod
+    def of(cls, found: Eval) -> Sealed:
+        spec = found.spec
+        return cls(title=spec.title, digest=found.digest, cases=len(found.cases), kind=spec.kind, licence=spec.licence)
+
+
+def read_sealed(name: str, data: bytes) -> Sealed:
+    """sealed.toml, strictly.
+
+    Raises:
+        UsageError: a wrong key, or a digest that is none.
+    """
+    where = f"evals/{name}/{SEALED}"
+    try:
+        found = parse_toml(data.decode(), Sealed, where=where)
+    except UnicodeDecodeError as error:
+        raise Hostile(f"{where} is not UTF-8 text") from error
+    if not is_digest(found.digest) or not 0 < found.cases <= MAX_CASES:
+        raise UsageError(f"{where}: no digest, or no number of cases", hint="`souq hidden seal FOLDER` writes one")
+    return found
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -186,6 +260,7 @@ class Comparison:
     n: int = 0
     total: int = 0  # cases there are, read or not
     needed: int | None = None  # how many more cases would decide; None where none would
+    hopeless: bool = False  # more cases will hardly decide
 
     @property
     def answer(self) -> Answer:
@@ -223,11 +298,13 @@ class Comparison:
 
 def compare(
     before: Score, after: Score, *, margin: float, clusters: Mapping[str, str] | None = None,
-    plan: Plan = Plan(), look: int = 0, total: int = 0,
+    plan: Plan = ONCE, look: int = 0, total: int = 0, hope: float | None = 0.0,
 ) -> Comparison:  # fmt: skip
     """Paired, case by case, at one look of a plan; the methods are in docs/statistics.md.
 
-    Improvement of right answers is McNemar's exact test; of losses, the bound above zero.
+    Improvement of right answers is McNemar's exact test; of losses, Student's. `total` is how many cases the plan has in
+    all. `hope` is the gain at which one would still like to show no harm; None asks for improvement, and hopes for the
+    best that the cases so far allow.
 
     Raises:
         UsageError: the two were not scored on the same cases.
@@ -239,10 +316,11 @@ def compare(
     found = losses(gains, clusters) if loss else right_wrong(gains, clusters)
     low, high = found.bounds(level)
     better = found.above(0.0) if loss else mcnemar(gains, clusters)
+    null, hoped = (0.0, high) if hope is None else (-margin, hope)
     return Comparison(
-        found.gain, low, high, found.gain > 0 and (low > 0 if loss else better <= level), margin, "nats" if loss else "points",
-        plan.overall(look, better), plan.overall(look, found.below(-margin)),
-        len(gains), max(total, len(gains)), cases_needed(found, len(gains), margin),
+        found.gain, low, high, found.gain > 0 and better <= level, margin, "nats" if loss else "points",
+        plan.overall(look, better), plan.overall(look, found.below(-margin)), len(gains), max(total, len(gains)),
+        cases_needed(found, len(gains), margin), hopeless(found, plan, look, null, hoped),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@
     refs/souq/pr/<n>/vote/<id>         a person's yes or no
     refs/souq/pr/<n>/ballot/<id>       an elector's choice, where it is an election
     refs/souq/pr/<n>/closed/<id>       withdrawn or turned down
+    refs/souq/pr/<n>/queued/<id>       waits to be merged, or was set aside: the queue's own (queue.py)
 
 Refs are only added, but for a head that its author rebases, with a new signature. When a pull request lands, its records are copied into main beside the contribution, so
 main alone can be judged by whoever doubts it. Every record names those its signer had seen, so that none is withheld.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from souq import signing
 from souq.build import build, needed
 from souq.checks import Case, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
+from souq.evals import Eval
 from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, with_members
@@ -115,7 +117,7 @@ class PullRequest:
         keys = list(read_policy(main.policy_text).keys)
         with suppress(SouqError):
             keys = [*keys, signing.normal_key(self.offer.contribution.author.key)]
-        return bool(_read_all(envelopes, "closed", keys, self.subject, strict=False))
+        return bool(read_all(envelopes, "closed", keys, self.subject, strict=False))
 
     def landed(self, main: Snapshot) -> bool:
         try:
@@ -125,8 +127,8 @@ class PullRequest:
 
     @property
     def records(self) -> dict[str, bytes]:
-        """Its signed records, by the path they have on main; what closed it has none there."""
-        kinds = {name.partition("/")[0] for name in self.refs} - {"head", "closed"}
+        """Its signed records, by the path they have on main; what closed it or queued it has none there."""
+        kinds = {name.partition("/")[0] for name in self.refs} - {"head", "closed", "queued"}
         return {
             f"{RECORDS}{name.replace('/', '-')}.json": self.repo.object(oid, MAX_RECORD)
             for name, oid in sorted(self.refs.items())
@@ -143,6 +145,11 @@ class PullRequest:
     def told(self, policy: Policy) -> Told:
         """Its records whose signatures hold and which are about exactly what is offered now."""
         return Told.of(self.offer, self.records, policy)
+
+    def with_record(self, kind: str, data: bytes) -> PullRequest:
+        """The same with one record more, which is in git and not yet published."""
+        oid = self.repo.write_blob(data)
+        return replace(self, refs={**self.refs, f"{kind}/{oid[:16]}": oid})
 
     def envelopes(self, kind: str) -> list[bytes]:
         """The records of one kind, as they were sent."""
@@ -214,9 +221,14 @@ class Draft:
 
 
 def create(
-    repo: Repo, draft: Draft, person: Person, *, checked: bool = True, progress: Progress = quiet
+    repo: Repo,
+    draft: Draft | Callable[[int], Draft],
+    person: Person,
+    *,
+    checked: bool = True,
+    progress: Progress = quiet,
 ) -> PullRequest:
-    """Offer a contribution under the next free number, signed off by its author.
+    """Offer a contribution under the next free number, signed off by its author; a draft may depend on that number.
 
     With `checked`, what a machine can refuse at once is refused here, before anything is sent.
 
@@ -227,7 +239,8 @@ def create(
         repo.fetch()
         number = max((pull.number for pull in listed(repo)), default=0) + 1
         try:
-            return _offer(repo, number, draft, person, checked=checked, progress=progress)
+            made = draft(number) if callable(draft) else draft
+            return _offer(repo, number, made, person, checked=checked, progress=progress)
         except Raced:
             continue
     raise Raced("others keep taking the next number", hint="run the command again")
@@ -239,7 +252,7 @@ def amend(repo: Repo, number: int, draft: Draft, person: Person, progress: Progr
     Raises:
         Refused: it is not open, or somebody else's.
     """
-    pull, _ = _open(repo, number)
+    pull, _ = open_now(repo, number)
     if person.public_key != signing.normal_key(pull.offer.contribution.author.key):
         raise Refused(f"#{number} is {pull.offer.contribution.author.name}'s: only its author can offer it anew")
     return _offer(repo, number, draft, person, checked=True, progress=progress, old=pull)
@@ -273,7 +286,7 @@ def signoff(offer: Offer, person: Person) -> bytes:
     """The author's promise about exactly these bytes, signed."""
     c = offer.contribution
     promise = {"certificate": "DCO-1.1", "signoff": c.signoff, "licence": c.licence, "at": now()}
-    return _signed("signoff", offer.slug, offer.digest, promise, person)
+    return signed_record("signoff", offer.slug, offer.digest, promise, person)
 
 
 def refuse_early(case: Case) -> None:
@@ -292,24 +305,32 @@ def slug(title: str) -> str:
 # -- checking and voting -----------------------------------------------------------------------------------------------
 
 
-def check(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> Checked:
-    """Run every check of main on a pull request, and sign what was found."""
-    pull, main = _open(repo, number)
-    offer = pull.offer
-    bring(repo, main, offer, progress)
-    verdicts = run(Case(main, pull.head, offer, progress), given=[_signed_off(pull)])
-    found = Checked(
-        subject=offer.digest, base=main.commit, verdicts=verdicts, by=person.name, at=now(), after=pull.seen(main)
-    )
-    _record(pull, "checked", _signed("checked", offer.slug, offer.digest, msgspec.to_builtins(found), person))
+def check(
+    repo: Repo, number: int, person: Person, progress: Progress = quiet, *, hidden: Mapping[str, Eval] | None = None
+) -> Checked:
+    """Run every check of main on a pull request, and sign what was found; hidden evals too where their cases are here."""
+    pull, main = open_now(repo, number)
+    bring(repo, main, pull.offer, progress)
+    case = Case(main, pull.head, pull.offer, progress, hidden or {})
+    found, data = checked(pull, main, run(case, given=[signed_off(pull)]), person)
+    publish_record(pull, "checked", data)
     return found
 
 
-def _signed_off(pull: PullRequest) -> Verdict:
+def checked(pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...], person: Person) -> tuple[Checked, bytes]:
+    """What was found on `main`, and that signed."""
+    subject = pull.offer.digest
+    found = Checked(
+        subject=subject, base=main.commit, verdicts=verdicts, by=person.name, at=now(), after=pull.seen(main)
+    )
+    return found, signed_record("checked", pull.offer.slug, subject, msgspec.to_builtins(found), person)
+
+
+def signed_off(pull: PullRequest) -> Verdict:
     """The author's own signature stands on exactly these bytes."""
     try:
         author = pull.offer.contribution.author
-        _read_all(pull.envelopes("signoff"), "signoff", [author.key], pull.offer.digest)[0]
+        read_all(pull.envelopes("signoff"), "signoff", [author.key], pull.offer.digest)[0]
     except (SouqError, IndexError) as error:
         because = str(error) if isinstance(error, SouqError) else "its author has not signed it off"
         return Verdict(check="signoff", outcome="refuse", because=because)
@@ -344,7 +365,7 @@ def review(
     Raises:
         Refused: something else is offered by now.
     """
-    pull, main = _open(repo, number)
+    pull, main = open_now(repo, number)
     if read is not None and read != pull.offer.digest:
         raise Refused(
             f"#{number} offers {pull.offer.digest} now, which is not what you read",
@@ -355,7 +376,9 @@ def review(
     vote = Vote(
         subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now(), after=pull.seen(main)
     )
-    _record(pull, "vote", _signed("vote", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(vote), person))
+    publish_record(
+        pull, "vote", signed_record("vote", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(vote), person)
+    )
     return vote
 
 
@@ -365,7 +388,7 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
     Raises:
         UsageError: it is no election, or a name is no candidate.
     """
-    pull, main = _open(repo, number)
+    pull, main = open_now(repo, number)
     election = pull.offer.election
     if election is None:
         raise UsageError(f"#{number} is no election", hint=f"vote with `souq pr review {number} --approve`")
@@ -375,18 +398,20 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
     if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint="only electors cast ballots")
     cast = Ballot(subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=now(), after=pull.seen(main))
-    _record(pull, "ballot", _signed("ballot", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(cast), person))
+    publish_record(
+        pull, "ballot", signed_record("ballot", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(cast), person)
+    )
     return cast
 
 
 def close(repo: Repo, number: int, reason: str, person: Person) -> None:
     """Withdraw a pull request, or turn it down; its records stay."""
-    pull, main = _open(repo, number)
+    pull, main = open_now(repo, number)
     policy = read_policy(main.policy_text)
     if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
         raise Refused(f"#{number} can be closed by its author or by an enrolled person")
     said = {"reason": reason, "by": person.name, "at": now()}
-    _record(pull, "closed", _signed("closed", f"pr-{number}", pull.subject, said, person))
+    publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.subject, said, person))
 
 
 # -- deciding and merging ----------------------------------------------------------------------------------------------
@@ -394,11 +419,12 @@ def close(repo: Repo, number: int, reason: str, person: Person) -> None:
 
 def decision(repo: Repo, number: int) -> Decision:
     """What main's own policy says about a pull request as it stands."""
-    pull, main = _open(repo, number)
-    return _decide(pull, main)
+    pull, main = open_now(repo, number)
+    return decision_on(pull, main)
 
 
-def _decide(pull: PullRequest, main: Snapshot) -> Decision:
+def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
+    """The same on a main at hand, which nobody else need have seen."""
     policy, at = read_policy(main.policy_text), now()
     try:
         offer, told = pull.offer, pull.told(policy)
@@ -425,25 +451,25 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     Raises:
         Refused: it is not open, or a person who is not enrolled asks; their merge record would be worth nothing.
     """
-    pull, main = _open(repo, number)
+    pull, main = open_now(repo, number)
     if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to merge it")
-    if not (said := _decide(pull, main)):
+    if not (said := decision_on(pull, main)):
         return said, None
-    _refuse_wrong_clock(repo, main)
-    if len(pull.records) + len(pull.offer.files) >= MAX_RECORDS:  # such a landing could not be verified
-        raise Refused(
-            f"#{number} carries {len(pull.records):,} records", hint="remove those that hold nothing, and fetch"
-        )
+    refuse_wrong_clock(repo, main)
     bring(repo, main, pull.offer, progress)
-    commit = _landing(pull, main, person, progress)
-    moved = pull.offer.moves(main)
-    tensors = [ref.digest for ref in moved.refs()] if moved else []
-    repo.publish({MAIN: (main.commit, commit)}, tensors, progress)
+    commit = landing(pull, main, person, progress)
+    repo.publish({MAIN: (main.commit, commit)}, tensors_of(pull, main), progress)
     return said, commit
 
 
-def _refuse_wrong_clock(repo: Repo, main: Snapshot) -> None:
+def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
+    """What its landing on `main` needs in the store."""
+    moved = pull.offer.moves(main)
+    return [ref.digest for ref in moved.refs()] if moved else []
+
+
+def refuse_wrong_clock(repo: Repo, main: Snapshot) -> None:
     """A landing dated before the one it stands on is a fault that stays in history for ever: it is not begun."""
     last, at = last_landing(repo, main.commit), now()
     if (seconds(last) or 0.0) > (seconds(at) or 0.0) + SKEW:
@@ -451,9 +477,17 @@ def _refuse_wrong_clock(repo: Repo, main: Snapshot) -> None:
         raise Refused(f"main's last landing is dated {last}, and your clock says {at}", hint=hint)
 
 
-def _landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progress) -> str:
-    """The commit that lands it: what was offered, who agreed, and what main now builds to."""
+def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progress) -> str:
+    """The commit that lands it: what was offered, who agreed, and what main now builds to.
+
+    Raises:
+        Refused: so many records that the landing could not be verified.
+    """
     offer, repo = pull.offer, pull.repo
+    if len(pull.records) + len(offer.files) >= MAX_RECORDS:
+        raise Refused(
+            f"#{pull.number} carries {len(pull.records):,} records", hint="remove those that hold nothing, and fetch"
+        )
     files: dict[str, bytes | None] = dict.fromkeys(offer.takes(main))
     files |= offer.landing() | offer.returns(main)
     files |= {f"{offer.home}{path}": data for path, data in pull.records.items()}
@@ -466,8 +500,8 @@ def _landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progre
     elif offer.moves(main) is not None:  # something was taken from the set: what is left says what it builds to
         bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
         files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
-    landing = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now(), "after": list(pull.seen(main))}
-    signed = _signed("merge", offer.slug, offer.digest, landing, person)
+    told = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now(), "after": list(pull.seen(main))}
+    signed = signed_record("merge", offer.slug, offer.digest, told, person)
     files[f"{offer.home}{RECORDS}merge.json"] = signed
     message = f"Merge #{pull.number}: {offer.contribution.title}\n"
     return repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
@@ -495,9 +529,26 @@ def read_checked(pull: PullRequest, policy: Policy) -> list[SignedChecked]:
     return pull.told(policy).checked
 
 
-def _read_all(
+def everything_checked(pull: PullRequest, policy: Policy) -> list[Checked]:
+    """What enrolled people's machines ever found of it, under whatever digest it was offered then."""
+    found = []
+    for data in pull.envelopes("checked"):
+        with suppress(SouqError, msgspec.ValidationError):
+            signed = signing.verify(data, keys=policy.keys, namespace="souq.checked.v1")
+            found.append(msgspec.convert(signed.predicate, Checked))
+    return found
+
+
+def landed_checked(main: Snapshot, slug: str, policy: Policy) -> list[Checked]:
+    """What landed beside a contribution of main, found by machines of people who are enrolled now."""
+    found = {path: data for path, data in main.below(f"contributions/{slug}/").items() if path.startswith(RECORDS)}
+    return [told.checked for told in Told.of(main.offers[slug], found, policy).checked]
+
+
+def read_all(
     envelopes: Sequence[bytes], kind: str, keys: Sequence[str], subject: Digest, *, strict: bool = True
 ) -> list[Signed]:
+    """The records of one kind about one contribution by these keys; without `strict`, what is forged is left out."""
     found = []
     for data in envelopes:
         try:
@@ -511,19 +562,21 @@ def _read_all(
     return found
 
 
-def _signed(kind: str, slug: str, subject: Digest, predicate: dict[str, Any], person: Person) -> bytes:
+def signed_record(kind: str, slug: str, subject: Digest, predicate: dict[str, Any], person: Person) -> bytes:
+    """A record about one contribution, canonical."""
     statement = signing.statement(f"urn:souq:{kind}:1", f"contributions/{slug}", subject, predicate)
     return canonical(signing.sign(statement, person.key, namespace=f"souq.{kind}.v1"))
 
 
-def _record(pull: PullRequest, kind: str, data: bytes) -> None:
+def publish_record(pull: PullRequest, kind: str, data: bytes) -> None:
+    """A signed record where everybody sees it."""
     oid = pull.repo.write_blob(data)
     name = f"{kind}/{oid[:16]}"
     if name not in pull.refs:  # said twice in a second is said once
         pull.repo.publish({f"{PULLS}{pull.number}/{name}": (None, oid)}, [])
 
 
-def _open(repo: Repo, number: int) -> tuple[PullRequest, Snapshot]:
+def open_now(repo: Repo, number: int) -> tuple[PullRequest, Snapshot]:
     """A pull request that is still open, with main as everybody sees it now.
 
     Raises:

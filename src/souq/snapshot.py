@@ -19,7 +19,7 @@ import msgspec
 
 from souq.bucket import Shared, check_url
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import Eval, read_eval
+from souq.evals import SEALED, Eval, Sealed, read_eval, read_sealed
 from souq.governance import POLICY, Election, Policy, read_policy
 from souq.merge import check_settings
 from souq.merge.grow import Grown, grow
@@ -62,6 +62,7 @@ class Limits(Record, frozen=True, forbid_unknown_fields=True):
     max_norm: float = 0.5  # of a change, over the norm of the matrix it changes
     max_rows: int = 20_000  # of training data in one contribution
     drift: float = 1.5  # margins: the most a protected eval may lose from one release to the next, all changes together
+    tries: int = 20  # on hidden evals, of one author and of one organisation, while the same ones are sealed
 
 
 class Config(Record, frozen=True, forbid_unknown_fields=True):
@@ -145,6 +146,11 @@ class Offer:
             {path.removeprefix("evals/"): data for path, data in self.files.items() if path.startswith("evals/")}
         )
 
+    @cached_property
+    def sealed(self) -> dict[str, Sealed]:
+        """The hidden evals it brings, of which it shows the digest."""
+        return _sealed(self.files, "evals/")
+
     @property
     def data(self) -> dict[str, bytes]:
         """The training rows it brings, by file."""
@@ -203,6 +209,11 @@ class Offer:
     def takes(self, base: Snapshot) -> dict[str, bytes]:
         """The files main loses when it lands on `base`."""
         kind, of = self.contribution.kind, self.contribution.of
+        if kind == "evals":  # what is revealed is sealed no more
+            return {
+                f"evals/{name}/{SEALED}": base.repo.read(base.commit, f"evals/{name}/{SEALED}")
+                for name in self._shown(base)
+            }
         if kind == "revert":
             home = f"contributions/{of}/"
             return {f"{home}{path}": data for path, data in base.below(home).items()}
@@ -211,6 +222,9 @@ class Offer:
             path = f"releases/{undone.contribution.of}/{YANKED}"
             return {path: base.repo.read(base.commit, path)}
         return {}
+
+    def _shown(self, base: Snapshot) -> list[str]:
+        return [found.name for found in self.evals if found.name in base.sealed]
 
     def returns(self, base: Snapshot) -> dict[str, bytes]:
         """The files main gets back when it lands on `base`: what a revert took, as it was."""
@@ -360,6 +374,11 @@ class Snapshot:
         return {found.name: found for found in _evals(self.repo.files(self.commit, "evals"))}
 
     @cached_property
+    def sealed(self) -> dict[str, Sealed]:
+        """The hidden evals, by name: what is known of them until they are revealed."""
+        return _sealed(self.repo.files(self.commit, "evals"), "")
+
+    @cached_property
     def guarded(self) -> dict[str, Eval]:
         """What a change may not make worse: the protected suite, and what landed contributions have fixed."""
         fixed = {name for offer in self.offers.values() for name in offer.contribution.fixes}
@@ -466,7 +485,16 @@ def _evals(files: Mapping[str, bytes]) -> list[Eval]:
     for path, data in files.items():
         name, _, inside = path.partition("/")
         folders.setdefault(name, {})[inside] = data
-    return [read_eval(name, folder) for name, folder in sorted(folders.items())]
+    return [read_eval(name, folder) for name, folder in sorted(folders.items()) if folder.keys() != {SEALED}]
+
+
+def _sealed(files: Mapping[str, bytes], below: str) -> dict[str, Sealed]:
+    found = {
+        path.removeprefix(below).removesuffix(f"/{SEALED}"): data
+        for path, data in sorted(files.items())
+        if path.startswith(below) and path.endswith(f"/{SEALED}")
+    }
+    return {name: read_sealed(name, data) for name, data in found.items()}
 
 
 def _text(files: Mapping[str, bytes], path: str) -> str:

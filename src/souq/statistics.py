@@ -12,7 +12,7 @@ spends its error in instalments. What is weak about each stands in decisions/sta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -155,7 +155,9 @@ def clustered_mean(
     groups = len(names)
     if groups < 2:
         return mean, math.inf, totals, counts
-    variance = math.fsum((s - m * mean) ** 2 for s, m in zip(totals, counts, strict=True)) / n**2 * groups / (groups - 1)
+    variance = (
+        math.fsum((s - m * mean) ** 2 for s, m in zip(totals, counts, strict=True)) / n**2 * groups / (groups - 1)
+    )
     return mean, math.sqrt(variance), totals, counts
 
 
@@ -255,7 +257,7 @@ def pocock(alpha: float, t: float) -> float:
 
 def kim_demets(alpha: float, t: float) -> float:
     """Between the two: alpha t^1.5 (Kim and DeMets 1987)."""
-    return alpha * t**1.5
+    return float(alpha * t**1.5)
 
 
 SPENDING = {"obrien-fleming": obrien_fleming, "pocock": pocock, "kim-demets": kim_demets}
@@ -287,9 +289,9 @@ class Plan:
         """The p of a whole trial that ended at `look` with this p there: earlier looks rank before it (Tsiatis 1984)."""
         if look == 0 or len(self.shares) == 1:
             return p
-        _, beyond = _passed(self, look)
+        beyond = _passed(self, look)
         spent = SPENDING[self.spending](self.alpha, self.shares[look - 1])
-        return min(1.0, spent + beyond(NORMAL.inv_cdf(1 - min(max(p, 1e-15), 1 - 1e-15))))
+        return min(1.0, float(spent + beyond(NORMAL.inv_cdf(1 - min(max(p, 1e-15), 1 - 1e-15)))))
 
     def chance(self, look: int, z: float, drift: float) -> float:
         """Of proof at the last look, from `z` now, if the final z is `drift` on average (conditional power)."""
@@ -300,13 +302,16 @@ class Plan:
         return 1 - NORMAL.cdf(ahead / math.sqrt(left))
 
 
+ONCE = Plan()
+
+
 @lru_cache(maxsize=64)
 def _bounds(plan: Plan) -> tuple[float, ...]:
     """By recursion over the looks (Armitage, McPherson and Rowe 1969), one-sided."""
     spend, spent, found = SPENDING[plan.spending], 0.0, list[float]()
     for look, share in enumerate(plan.shares):
         total = plan.alpha if look == len(plan.shares) - 1 else spend(plan.alpha, share)
-        _, beyond = _passed(plan, look, tuple(found))
+        beyond = _passed(plan, look, tuple(found))
         low, high = 0.0, 9.0
         for _ in range(60):
             middle = (low + high) / 2
@@ -316,8 +321,8 @@ def _bounds(plan: Plan) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _passed(plan: Plan, look: int, bounds: tuple[float, ...] | None = None) -> tuple[Array, Any]:
-    """The grid a trial not yet ended stands on before `look`, and z -> the chance to come and lie beyond z there."""
+def _passed(plan: Plan, look: int, bounds: tuple[float, ...] | None = None) -> Callable[[float], float]:
+    """z -> the chance that a trial has not ended before `look` and lies beyond z there, by quadrature over where it stands."""
     bounds = plan.bounds if bounds is None else bounds
     here, weight, before = np.zeros(1), np.ones(1), 0.0
     nodes, weights = np.polynomial.legendre.leggauss(160)
@@ -333,7 +338,7 @@ def _passed(plan: Plan, look: int, bounds: tuple[float, ...] | None = None) -> t
 
         return float(weight @ ndtr((here - z * math.sqrt(plan.shares[look])) / step))
 
-    return here, beyond
+    return beyond
 
 
 def look_sizes(sizes: Sequence[int], plan: Plan) -> list[int]:

@@ -6,7 +6,7 @@ refusal that says why.
     verdicts = run(Case(main, head, offer))
 """
 
-from souq.checks import contamination, evals, files, licence, tensors  # noqa: F401  each registers its checks
+from souq.checks import contamination, evals, files, hidden, licence, tensors  # noqa: F401  each registers its checks
 from souq.checks.cases import CHECKS, Case, check, run
 
 __all__ = ["CHECKS", "Case", "check", "run"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from souq.errors import SouqError
+from souq.evals import Eval
 from souq.progress import Progress, quiet
 from souq.records import Outcome, Verdict
 from souq.snapshot import Offer, Snapshot
@@ -21,6 +22,7 @@ class Case:
     head: str
     offer: Offer
     progress: Progress = quiet
+    hidden: Mapping[str, Eval] = field(default_factory=dict)  # the hold-outs that whoever checks has, by name
 
     @property
     def store(self) -> Store:
@@ -32,7 +34,7 @@ Check = Callable[[Case], Answer]
 CHECKS: dict[str, Check] = {}
 ORDER = (
     "files", "signoff", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps", "secrets",
-    "contamination", "evals",
+    "contamination", "evals", "hidden",
 )  # fmt: skip
 WEIGHTS = {"files", "fits-base", "tensors"}
 NEEDS = {  # not asked where one of these refused
@@ -43,9 +45,10 @@ NEEDS = {  # not asked where one of these refused
     "caps": {"files"},
     "secrets": {"files"},
     "contamination": {"files"},
-    "evals": set(ORDER) - {"evals"},
+    "evals": set(ORDER) - {"evals", "hidden"},
+    "hidden": set(ORDER) - {"hidden"},
 }
-COSTLY = {"evals"}
+COSTLY = {"evals", "hidden"}
 
 
 def check(name: str) -> Callable[[Check], Check]:
@@ -66,7 +69,8 @@ def run(case: Case, *, given: Sequence[Verdict] = (), costly: bool = True) -> tu
     found = {verdict.check: verdict for verdict in given}
     for name in sorted(CHECKS, key=ORDER.index):
         refused = {before for before, verdict in found.items() if not verdict}
-        if not refused & NEEDS.get(name, set()) and (costly or name not in COSTLY):
+        held = name != "hidden" or case.hidden.keys() >= case.main.sealed.keys()
+        if not refused & NEEDS.get(name, set()) and (costly or name not in COSTLY) and held:
             found[name] = _one(name, case)
     return tuple(found[name] for name in ORDER if name in found)
 

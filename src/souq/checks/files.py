@@ -18,6 +18,7 @@ ALLOWED = (
     (re.compile(r"release/(release\.json|README\.md|CHANGELOG\.md|CREDITS\.md)"), 1 << 20),
     (re.compile(r"data/[A-Za-z0-9_\-]{1,64}\.jsonl"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
+    (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/sealed\.toml"), 64 << 10),
 )
 MAX_NESTING = 8
 
@@ -42,7 +43,11 @@ def files(case: Case) -> Answer:
         return "refuse", because, {}
     if offer.merge is not None and (stranger := _stranger(case)):
         return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}
+    if because := _unsealed(case):
+        return "refuse", because, {}
     for found in offer.evals:
+        if (because := _squats(found, case)) is not None:
+            return "refuse", because, {"eval": found.name}
         if (old := case.main.evals.get(found.name)) is not None and not _only_grows(old, found):
             because = f"evals/{found.name} is there already: cases may be added, none changed or taken away"
             return "refuse", because, {"eval": found.name}
@@ -53,6 +58,26 @@ def _stranger(case: Case) -> str | None:
     """A contribution that is weighed and not there."""
     weights = Merging.of(case.offer.merge or {}).weights
     return next((slug for slug in sorted(weights) if slug not in case.main.offers and slug != case.offer.slug), None)
+
+
+def _unsealed(case: Case) -> str:
+    """What is wrong with the hidden evals it brings, or with those it reveals; "" where nothing is."""
+    main, offer = case.main, case.offer
+    for name in offer.sealed:
+        if name in main.sealed or name in main.evals or f"evals/{name}/eval.toml" in offer.files:
+            return f"evals/{name} is there already: a seal is never changed, and hides nothing that was shown"
+    for found in offer.evals:
+        if found.name in main.sealed and found.digest != main.sealed[found.name].digest:
+            return f"evals/{found.name} is not what was sealed: its digest is {found.digest[:19]}…, not {main.sealed[found.name].digest[:19]}…"
+    return ""
+
+
+def _squats(found: Eval, case: Case) -> str | None:
+    """A bug is called by the number of the pull request that files it, so that two are never called the same."""
+    own = f"bug-{int(found_[0])}" if (found_ := re.match(r"\d{1,9}", case.offer.slug)) else ""
+    if re.match(r"bug-", found.name) and found.name != own and found.name not in case.main.evals:
+        return f"evals/{found.name}: a bug is called by the number of the pull request that files it, here {own}"
+    return None
 
 
 def _only_grows(old: Eval, new: Eval) -> bool:

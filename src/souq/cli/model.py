@@ -10,16 +10,18 @@ import msgspec
 import tomli_w
 
 from souq import build as building
-from souq import pulls, suite
-from souq.checks.evals import scores
-from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq import holdouts, pulls, suite
+from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval, Score
+from souq.lab import engines
 from souq.progress import Progress
 from souq.repo import Repo
+from souq.scores import folder_key, model_key
 from souq.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
+from souq.weights import lock_digest
 
 
 @click.command()
@@ -122,29 +124,85 @@ def export(folder: Path) -> None:
 @click.option(
     "--model", "folder", type=click.Path(path_type=Path), help="Score this Hugging Face folder instead of main."
 )
+@click.option(
+    "--engine",
+    "line",
+    default="transformers",
+    show_default=True,
+    help="Who answers: transformers, openai:http://HOST:PORT/v1#MODEL, or llama.cpp:FILE.gguf.",
+)
+@click.option("--again", is_flag=True, help="Ask again what was scored before.")
+@click.option("--attest", "number", type=int, help="Run main's checks on this pull request, and sign what was found.")
+@click.option(
+    "--hidden", "held", type=click.Path(path_type=Path), multiple=True, help="With --attest: the folder of a hold-out."
+)
+@key_option
 @json_option
-def eval_(names: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
-    """Score main's model, or any folder, on main's evals (all, or those NAMED)."""
+def eval_(
+    names: tuple[str, ...],
+    folder: Path | None,
+    line: str,
+    again: bool,
+    number: int | None,
+    held: tuple[Path, ...],
+    key: Path | None,
+    as_json: bool,
+) -> None:
+    """Score main's model, or any other, on main's evals (all, or those NAMED); or evaluate a pull request and sign."""
+    if number is not None:
+        _attest(number, held, key, as_json)
+        return
     main = Snapshot(here(), "main")
     for name in names:
         if name not in main.evals:
             raise NotFound(f"no eval {name!r}{nearest(name, main.evals)}", hint=f"one of {', '.join(main.evals)}")
+    if folder is not None and line != "transformers":
+        raise UsageError("--model is for transformers", hint="another engine names its own model in --engine")
     asked = {name: main.evals[name] for name in names or main.evals}
     with bars() as progress:
-        if folder is None:
-            found = scores(main, building.build(main, progress=progress), asked, progress)
+        if line != "transformers":
+            found = _ask_engine(main, line, asked, progress, named=bool(names), again=again)
         else:
-            found = _score_folder(main, folder, asked, progress)
+            engine = _of_main(main, progress) if folder is None else _of_folder(main, folder)
+            found = engines.scores(main.repo, asked, engine, progress, again=again)
     answer(found, as_json, lambda: show_scores(found))
 
 
-def _score_folder(main: Snapshot, folder: Path, asked: dict[str, Eval], progress: Progress) -> dict[str, Score]:
+def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool) -> None:
+    from souq.cli.pr import show_verdicts
+
+    repo = here()
+    repo.fetch()
+    folders = holdouts.held_by(Snapshot(repo, repo.tip()), held)
+    with bars() as progress:
+        found = holdouts.attest(repo, number, person(repo, key), folders, progress)
+    answer(found, as_json, lambda: show_verdicts(found))
+    if not all(found.verdicts):
+        raise click.exceptions.Exit(3)
+
+
+def _of_main(main: Snapshot, progress: Progress) -> engines.Transformers:
+    built = building.build(main, progress=progress)
+    key = model_key(built.digest, built.files)
+    return engines.Transformers(key, built.files, built.weights, base_files(main))
+
+
+def _of_folder(main: Snapshot, folder: Path) -> engines.Transformers:
     if not (folder / "config.json").is_file():
         raise NotFound(f"no model in {folder}", hint="name a Hugging Face folder, such as `souq export` writes")
-    from souq.lab import evals as lab_evals
-    from souq.lab import model as lab_model
+    return engines.Transformers(folder_key(folder), folder, measure=base_files(main))
 
-    return lab_evals.score(lab_model.load(folder, measure=base_files(main)), list(asked.values()), progress)
+
+def _ask_engine(
+    main: Snapshot, line: str, asked: dict[str, Eval], progress: Progress, *, named: bool, again: bool
+) -> dict[str, Score]:
+    """What it cannot judge is left out and said, unless it was asked for by name."""
+    engine = engines.parse(line, serves=lock_digest(main.model))
+    fit = {name: suite for name, suite in asked.items() if named or suite.spec.kind in engine.kinds}
+    found = engines.scores(main.repo, fit, engine, progress, again=again)
+    for name in sorted(asked.keys() - fit.keys()):
+        done(f"{engine.under.engine} cannot judge `{name}`, of kind `{asked[name].spec.kind}`: left out")
+    return found
 
 
 def show_scores(found: dict[str, Score]) -> None:

@@ -177,7 +177,7 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     decision = pulls.decision(repo, number) if state == "open" else None
     c = pull.offer.contribution
     said = source.judged(pull.offer)
-    rebuilt = pulls._read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, pull.offer.digest, strict=False)
+    rebuilt = pulls.read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, pull.offer.digest, strict=False)
     ahead = None
     if forecast and c.kind == "weights" and state != "closed":
         try:

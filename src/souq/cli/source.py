@@ -55,7 +55,7 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     value = _value(offer, made, within)
     if pull is not None and who is not None:
         said = value | {"base": main.commit, "by": who.name, "at": pulls.now()}
-        pulls._record(pull, "rebuilt", pulls._signed("rebuilt", offer.slug, offer.digest, said, who))
+        pulls.publish_record(pull, "rebuilt", pulls.signed_record("rebuilt", offer.slug, offer.digest, said, who))
     answer(value, as_json, lambda: _show(offer, made, within))
     if attest:
         done(f"signed, for everybody to read with `souq pr view {offer.slug[:4].lstrip('0')}`")

@@ -230,7 +230,7 @@ def _latest(policy: Policy, change: Change, votes: Sequence[SignedVote], now: st
 
 def _judged(policy: Policy, scope: Scope, asked: _Asked) -> Decision:
     """One scope's answer."""
-    more, missing = _machines(scope, asked)
+    more, missing = _machines(policy, scope, asked)
     against = [*_objections(policy, scope, asked)]
     met: list[str] = []
     wait = [*_waits(scope, asked)]
@@ -244,24 +244,34 @@ def _judged(policy: Policy, scope: Scope, asked: _Asked) -> Decision:
     return Decision(missing=(*missing, *against, *wait, *wanted), met=tuple(met))
 
 
-def _machines(scope: Scope, asked: _Asked) -> tuple[int, list[str]]:
-    """Every check the scope names must have been run by an enrolled person other than the author, and not refuse."""
+def _machines(policy: Policy, scope: Scope, asked: _Asked) -> tuple[int, list[str]]:
+    """Every check the scope names must have been run by whom it asks, the author left out, and not refuse."""
     missing, more = [], 0
     for name in scope.checks:
         found = [
-            verdict
+            (who, verdict)
             for who, each in asked.checked
             if scope.author_may_vote or not asked.is_author(who)
             for verdict in each.verdicts
             if verdict.check == name
         ]
-        refused = min((verdict.because for verdict in found if verdict.outcome == "refuse"), default=None)
+        refused = min((verdict.because for _, verdict in found if verdict.outcome == "refuse"), default=None)
         if refused is not None:
             missing.append(f"check `{name}` refuses: {refused}")
-        elif not found:
-            missing.append(f"check `{name}` has not been run by an enrolled person other than the author")
-        more = max(more, int(any(verdict.outcome == "needs-eyes" for verdict in found)))
+        elif lack := _unchecked_by(policy, scope, [who for who, _ in found]):
+            missing.append(f"check `{name}` has not been run by {lack}")
+        more = max(more, int(any(verdict.outcome == "needs-eyes" for _, verdict in found)))
     return more, missing
+
+
+def _unchecked_by(policy: Policy, scope: Scope, ran: Sequence[Who]) -> str:
+    """Who is still to run a check that these have run; "" where nobody is."""
+    if scope.evaluators is None:
+        return "" if ran else "an enrolled person other than the author"
+    role, wanted = scope.evaluators.role, scope.evaluators.n
+    sides = sorted({who.side for who in ran if who.name in policy.members(role)})
+    of = f"{wanted} of `{role}`, each of another organisation" if wanted > 1 else f"one of `{role}`"
+    return "" if len(sides) >= wanted else f"{of} (have {', '.join(sides) or 'none'})"
 
 
 def _objections(policy: Policy, scope: Scope, asked: _Asked) -> Iterator[str]:

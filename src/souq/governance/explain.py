@@ -33,7 +33,12 @@ def _scope_in_words(policy: Policy, scope: Scope) -> str:
     more += [f"each approval {scope.cooloff_h} h old"] if scope.cooloff_h else []
     more += [f"or {scope.lazy.n} after {scope.lazy.after_h} h without a no"] if scope.lazy else []
     more += [_no_in_words(scope)]
-    more += [f"after {', '.join(scope.checks)}"] if scope.checks else []
+    by = (
+        f" run by {scope.evaluators.n} of `{scope.evaluators.role}`, each of another organisation"
+        if scope.evaluators
+        else ""
+    )
+    more += [f"after {', '.join(scope.checks)}{by}"] if scope.checks else []
     return f"{scope.name}: {' '.join(scope.match)} needs {who}, {', '.join(line for line in more if line)}".rstrip(", ")
 
 
@@ -102,7 +107,7 @@ def _alone(policy: Policy, scope: Scope, side: str) -> bool:
     verdicts = tuple(Verdict(check=name, outcome="pass", because="") for name in scope.checks)
     seen = [
         SignedChecked(Checked(subject=_DIGEST, base="", verdicts=verdicts, by="", at=_LONG_AGO), vote.key)
-        for vote in yes[:1]
+        for vote in yes
     ]
     ageless = Policy(
         person=tuple(type(who)(name=who.name, org=who.org, keys=tuple(_plain(key) for key in who.keys)) for who in only.person),

@@ -105,6 +105,9 @@ class Scope(Record, frozen=True, forbid_unknown_fields=True):
     max_per_org: int = 0  # approvals of one organisation that count; 0: no cap
     min_orgs: int = 0
     checks: tuple[str, ...] = ()
+    evaluators: Needs | None = (
+        None  # who must have run them, each of another organisation; one enrolled person unless told
+    )
     author_may_vote: bool = False
     window_h: int = 0  # hours it must have been open, as people of two organisations saw it
     cooloff_h: int = 0  # hours every approval that counts must have stood
@@ -270,7 +273,8 @@ def _role_problems(policy: Policy, role: Role, names: list[str], roles: list[str
 def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[str]:
     if not scope.requires or not scope.match:
         yield f"scope {scope.name!r} asks for nobody or covers nothing"
-    for role in [needs.role for needs in scope.requires] + ([scope.veto.role] if scope.veto else []):
+    judges = [scope.evaluators] if scope.evaluators else []
+    for role in [needs.role for needs in (*scope.requires, *judges)] + ([scope.veto.role] if scope.veto else []):
         if role not in roles:
             yield f"scope {scope.name!r} asks for role {role!r}, which is not there{nearest(role, roles)}"
             return
@@ -284,6 +288,9 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
     sides = {policy.who(name).side for needs in scope.requires for name in policy.members(needs.role)}
     if scope.min_orgs > len(sides):
         yield f"scope {scope.name!r} asks for {scope.min_orgs} organisations; those it asks are of {len(sides)}"
+    for needs in judges:
+        if not 0 < needs.n <= most(policy, replace(scope, max_per_org=1), needs.role):
+            yield f"scope {scope.name!r} asks {needs.n or needs.share} of {needs.role!r} to run its checks, each of another organisation: it cannot be"
     hours = [scope.window_h, scope.cooloff_h, scope.max_per_org, scope.min_orgs]
     hours += [scope.lazy.after_h, scope.lazy.n - 1] if scope.lazy else []
     hours += [scope.veto.seconds, scope.veto.alone_h, scope.veto.days - 1] if scope.veto else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -29,20 +29,37 @@ def answers(
     With a temperature, answer i is drawn with a generator seeded by seeds[i]: no answer depends on its neighbours.
     """
     asked = [lm.chat([{"role": "user", "content": prompt}]) for prompt in prompts]
+    told = {
+        i: text
+        for batch in in_batches(
+            lm, asked, max_tokens=max_tokens, temperature=temperature, seeds=seeds, progress=progress
+        )
+        for i, text in batch
+    }
+    return [told[i] for i in range(len(prompts))]
+
+
+def in_batches(
+    lm: LM,
+    asked: Sequence[Tokens],
+    *,
+    max_tokens: int = 32,
+    temperature: float = 0.0,
+    seeds: Sequence[int] | None = None,
+    progress: Progress = quiet,
+) -> Iterator[list[tuple[int, str]]]:
+    """(number, answer) pairs, a batch at a time, so that what is done can be kept; the shortest questions first."""
     order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
-    told: dict[int, str] = {}
+    drawn_by = seeds or range(len(asked))
     for start in range(0, len(order), BATCH):
         progress("answers", start, len(order))
         chosen = order[start : start + BATCH]
-        drawn = _batch(
-            lm, [asked[i] for i in chosen], max_tokens, temperature, [(seeds or range(len(asked)))[i] for i in chosen]
-        )
-        told |= {
-            i: lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        drawn = _batch(lm, [asked[i] for i in chosen], max_tokens, temperature, [drawn_by[i] for i in chosen])
+        yield [
+            (i, lm.tokenizer.decode(tokens, skip_special_tokens=True).strip())
             for i, tokens in zip(chosen, drawn, strict=True)
-        }
+        ]
     progress("answers", len(order), len(order))
-    return [told[i] for i in range(len(prompts))]
 
 
 @torch.inference_mode()

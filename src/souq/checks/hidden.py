@@ -1,0 +1,55 @@
+"""Hidden evals: main holds the digest of a hold-out and nothing more; whoever holds its cases runs them and says little.
+
+What a verdict says of a hidden eval is one word and a commitment to every case's value: a figure told at every try
+would let an author climb the hold-out (Blum and Hardt 2015). Once its cases are revealed, anybody computes both again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from souq.build import build
+from souq.checks.cases import Answer, Case, check
+from souq.checks.evals import scores
+from souq.evals import Comparison, Eval, Score, compare
+from souq.records import Digest, digest_of
+from souq.snapshot import Snapshot
+
+FINE = 4  # decimals of a case's value that are committed to: losses differ in the last bits between processors
+
+
+@check("hidden")
+def hidden(case: Case) -> Answer:
+    """No hidden eval gets worse by more than its margin; nothing is told but that."""
+    if case.offer.delta is None:
+        return "pass", "brings no weights: main's scores stay as they are", {}
+    before = scores(case.main, build(case.main, progress=case.progress), case.hidden, case.progress)
+    after = scores(case.main, build(case.main, case.offer, case.progress), case.hidden, case.progress)
+    words = {name: word(compare(before[name], after[name], margin=case.hidden[name].margin)) for name in case.hidden}
+    shown = {"evals": {name: told(found, before[name], after[name]) for name, found in case.hidden.items()}}
+    if worse := sorted(name for name in words if words[name] == "worse"):
+        return "refuse", f"makes worse what is hidden: {', '.join(worse)}", shown
+    if unsure := sorted(name for name in words if words[name] == "unsure"):
+        return "needs-eyes", f"not shown to be harmless to what is hidden: {', '.join(unsure)}", shown
+    return "pass", f"{len(words)} hidden evals are not worse", shown
+
+
+def word(found: Comparison) -> str:
+    """All that is told of a hidden eval."""
+    return "held" if found.non_inferior else "worse" if found.inferior or found.beyond else "unsure"
+
+
+def told(suite: Eval, before: Score, after: Score) -> dict[str, str]:
+    """What a verdict carries of one: which bytes were run, and a commitment to what they gave."""
+    return {"digest": suite.digest, "values": commitment(before, after)}
+
+
+def commitment(before: Score, after: Score) -> Digest:
+    """Binds whoever signs it to every case's value; the cases' ids, unknown till then, keep it from being guessed."""
+    both = {"before": before.cases, "after": after.cases}
+    return digest_of({side: {case: round(v, FINE) for case, v in values.items()} for side, values in both.items()})
+
+
+def runs_all(main: Snapshot, held: Mapping[str, Eval]) -> bool:
+    """Whether somebody holds every hidden eval of main."""
+    return held.keys() >= main.sealed.keys()

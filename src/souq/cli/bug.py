@@ -1,0 +1,82 @@
+"""`souq bug`: file a case that fails, and see which are open and which are being fixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from souq import bugs, pulls
+from souq.bugs import Bug
+from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
+from souq.errors import UsageError
+from souq.pulls import Draft
+from souq.snapshot import Snapshot
+
+
+@click.group()
+def bug() -> None:
+    """A bug is a case that the model gets wrong."""
+
+
+@bug.command("file")
+@click.argument("prompt")
+@click.option("--expected", required=True, help="The right answer, or what the checker looks for.")
+@click.option(
+    "--checker", default="", help="How an answer is judged: numeric, contains, regex, … Unless told, exactly."
+)
+@click.option("--title", default="", help="In a few words; the prompt itself unless told.")
+@click.option("--source", default="", help="Where the right answer is to be found.")
+@click.option("--licence", "--license", default="CC0-1.0", show_default=True, help="Of the case: an SPDX name.")
+@click.option("--signoff", is_flag=True, help="You may give this under that licence (developercertificate.org).")
+@key_option
+@json_option
+def file_(
+    prompt: str, expected: str, checker: str, title: str, source: str, licence: str, signoff: bool, key: Path | None, as_json: bool
+) -> None:  # fmt: skip
+    """Offer a case that main gets wrong, as a bug that a pull request can say it fixes."""
+    repo = here()
+    who = person(repo, key)
+    if not signoff:
+        raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
+
+    def drafted(number: int) -> Draft:
+        return bugs.drafted(
+            number, prompt, expected, who.author, title=title, checker=checker, source=source, licence=licence
+        )
+
+    with bars() as progress:
+        pull = pulls.create(repo, drafted, who, progress=progress)
+    value = {"number": pull.number, "name": f"bug-{pull.number}", "digest": pull.offer.digest}
+
+    def show() -> None:
+        out.print(f"bug-{pull.number} {pull.offer.contribution.title.removeprefix('Bug: ')}")
+        done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`: does main get it wrong?")
+
+    answer(value, as_json, show)
+
+
+@bug.command("list")
+@click.option("--all", "everything", is_flag=True, help="Fixed ones too.")
+@json_option
+def list_(everything: bool, as_json: bool) -> None:
+    """Bugs that are filed or open, and the pull requests that fix them."""
+    repo = here()
+    repo.fetch()
+    found = [one for one in bugs.listed(repo, Snapshot(repo, repo.tip())) if everything or one.state != "fixed"]
+
+    def show() -> None:
+        if not found:
+            done("no open bugs; `souq bug file PROMPT --expected ANSWER --signoff` files one")
+            return
+        rows = [[one.name, one.state, one.title, one.expected, one.by, _fix(one)] for one in found]
+        table(["bug", "state", "title", "expected", "by", "fix"], rows)
+
+    answer(found, as_json, show)
+
+
+def _fix(one: Bug) -> str:
+    if one.fixed:
+        return f"fixed by {one.fixed}"
+    said = [f"#{number} {'fixes it' if number in one.checked else 'says it fixes it'}" for number in one.claimed]
+    return ", ".join(said)

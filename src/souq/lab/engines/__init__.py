@@ -1,0 +1,157 @@
+"""Who answers an eval's cases: transformers in this process, llama.cpp, or a server that speaks OpenAI's protocol.
+
+An engine says which kinds of eval it can judge, and gives values as they come. What it gave is kept under its own name
+(scores.py), so two engines' scores never meet in one comparison. The gate asks transformers; the others are for people.
+
+    engine = parse("openai:http://127.0.0.1:8000/v1#smol", serves=lock_digest(main.model))
+    scores(repo, main.evals, engine, progress)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from souq.errors import NotFound, UsageError, nearest
+from souq.evals import Eval, Score
+from souq.progress import Progress, quiet
+from souq.records import Digest
+from souq.repo import Repo
+from souq.scores import TRANSFORMERS, Conditions, Kept, conditions, get, keep
+from souq.weights import Checkpoint
+
+OFTEN = 1.0  # seconds between two writes of what was found: what a kill can lose, and what a disk can bear
+OPENAI, LLAMA = "openai", "llama.cpp"
+KNOWN = (TRANSFORMERS, OPENAI, LLAMA)
+
+
+class Engine(Protocol):
+    """What can be asked. It loads or connects when it is first run."""
+
+    @property
+    def model(self) -> Digest:
+        """Whose values they are."""
+
+    @property
+    def under(self) -> Conditions:
+        """What its values are kept under."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of eval it can judge: some have log-probabilities, all generate."""
+
+    def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
+        """The values of the suite's cases, in any order, a batch at a time."""
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """A model in this process. `measure` are the files of the model in whose tokens a loss is told."""
+
+    model: Digest
+    files: Mapping[str, bytes] | Path
+    weights: Checkpoint | None = None
+    measure: Mapping[str, bytes] | None = None
+    kinds = frozenset({"exact", "choice", "loss", "answer"})
+
+    @property
+    def under(self) -> Conditions:
+        return conditions()
+
+    @cached_property
+    def _lm(self) -> Any:
+        from souq.lab import model
+
+        return model.load(self.files, self.weights, measure=self.measure)
+
+    def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
+        from souq.lab import evals
+
+        return evals.run(self._lm, suite, progress)
+
+
+def parse(text: str, *, serves: Digest) -> Engine:
+    """An engine other than transformers by its line: `openai:URL#MODEL`, `llama.cpp:FILE.gguf`.
+
+    A server's model goes by the digest that it is said to serve.
+
+    Raises:
+        UsageError: no engine is called that.
+        NotFound: no such file.
+    """
+    name, _, rest = text.partition(":")
+    if name == OPENAI and rest.startswith(("http://", "https://")):
+        from souq.lab.engines.openai import Server
+
+        url, _, model = rest.partition("#")
+        return Server(serves, url.rstrip("/"), model)
+    if name == LLAMA and rest:
+        from souq.lab.engines.llama import Llama
+
+        if not (path := Path(rest)).is_file():
+            raise NotFound(f"no file {rest}", hint="name a GGUF file: llama.cpp's convert_hf_to_gguf.py makes one of an export")  # fmt: skip
+        return Llama(path)
+    if name == "vllm":
+        raise UsageError(
+            "vLLM is asked through its server",
+            hint="run `souq export ./out` and `vllm serve ./out`, then --engine openai:http://127.0.0.1:8000/v1",
+        )
+    raise UsageError(
+        f"no engine {text[:80]!r}{nearest(name, KNOWN)}",
+        hint="one of transformers, openai:http://HOST:PORT/v1#MODEL, llama.cpp:FILE.gguf",
+    )
+
+
+def scores(
+    repo: Repo, suites: Mapping[str, Eval], engine: Engine, progress: Progress = quiet, *, again: bool = False
+) -> dict[str, Score]:
+    """Each suite's score. What was kept is not asked again unless told to; what is found is kept.
+
+    Raises:
+        UsageError: the engine cannot judge a suite of that kind.
+    """
+    refuse(engine, suites)
+    found = {name: {} if again else get(repo, engine.model, suite, engine.under) for name, suite in suites.items()}
+    for name, suite in suites.items():
+        if (rest := _without(suite, found[name])).cases:
+            for batch in steadily(engine.run(rest, progress)):
+                keep(repo, engine.model, suite, batch, engine.under)
+                found[name] |= {kept.case: kept.value for kept in batch}
+    return {name: _score(suite, found[name]) for name, suite in suites.items()}
+
+
+def refuse(engine: Engine, suites: Mapping[str, Eval]) -> None:
+    """Say no before anything is loaded."""
+    for name, suite in suites.items():
+        if (kind := suite.spec.kind) not in engine.kinds:
+            needs = "the log-probabilities of a given answer" if kind == "choice" else "those of a whole text"
+            raise UsageError(
+                f"{engine.under.engine} cannot judge `{name}`: `{kind}` needs {needs}",
+                hint="leave it out, or use --engine transformers",
+            )
+
+
+def _without(suite: Eval, found: Mapping[str, float]) -> Eval:
+    return replace(suite, cases=tuple(case for case in suite.cases if case.id not in found))
+
+
+def _score(suite: Eval, found: Mapping[str, float]) -> Score:
+    cases = {case.id: found[case.id] for case in suite.cases}
+    return Score.of(suite.name, suite.spec.kind, cases, suite.clusters)
+
+
+def steadily(batches: Iterable[list[Kept]]) -> Iterator[list[Kept]]:
+    """The same values in fewer batches: what came within a second goes together."""
+    held: list[Kept] = []
+    since = time.monotonic()
+    for batch in batches:
+        held += batch
+        if time.monotonic() - since >= OFTEN:
+            yield held
+            held, since = [], time.monotonic()
+    if held:
+        yield held

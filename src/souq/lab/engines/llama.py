@@ -1,0 +1,71 @@
+"""llama.cpp on a GGUF file: its own server, started in this process on loopback through xllamacpp's wheels.
+
+What people run on laptops computes with other kernels and other number formats than transformers, on a model that was
+quantised; its scores are of that file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from souq.errors import Missing, SouqError
+from souq.evals import Eval
+from souq.lab.engines.openai import AT_ONCE, Server
+from souq.progress import Progress
+from souq.records import Digest
+from souq.scores import Conditions, Kept, conditions, file_key
+
+CONTEXT = 2_048  # tokens for each question and its answer
+QUIET = -1  # of its log
+
+
+@dataclass(frozen=True)
+class Llama:
+    """A GGUF file."""
+
+    path: Path
+    kinds = frozenset({"exact", "choice", "answer"})
+
+    @cached_property
+    def model(self) -> Digest:
+        return file_key(self.path)
+
+    @property
+    def under(self) -> Conditions:
+        return conditions(f"llama.cpp, xllamacpp {_version()}", conditions().arithmetic.replace("float32", "GGUF"))
+
+    def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
+        return Server(self.model, f"{self._server.listening_address}/v1").run(suite, progress)
+
+    @cached_property
+    def _server(self) -> Any:
+        try:
+            import xllamacpp
+        except ImportError as error:
+            raise Missing("xllamacpp is not installed", hint='run `pip install "souq[engines]"`') from error
+        asked = xllamacpp.CommonParams()
+        asked.model.path, asked.verbosity = str(self.path), QUIET
+        asked.n_parallel = AT_ONCE // 2
+        asked.n_ctx = CONTEXT * asked.n_parallel
+        asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = _threads()
+        try:
+            return xllamacpp.Server(asked)
+        except RuntimeError as error:
+            raise SouqError(f"llama.cpp cannot load {self.path.name}: {error}"[:300]) from error
+
+
+def _version() -> str:
+    try:
+        return version("xllamacpp")
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _threads() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1
