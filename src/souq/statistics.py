@@ -207,12 +207,14 @@ def tango(mended: float, broken: float, n: float, z: float, *, corrected: bool =
     ends = []
     for outside in (-1.0, 1.0):
         inside, out = estimate, outside
-        for _ in range(60):
-            middle = (inside + out) / 2
-            if abs(float(score_z(mended, broken, n, middle, corrected=corrected))) < z:
-                inside = middle
-            else:
-                out = middle
+        for _ in range(7):  # each time the gap that holds the end is cut into 64
+            points = np.linspace(inside, out, 65)
+            far = np.abs(score_z(mended, broken, n, points, corrected=corrected)) >= z
+            if not far.any():  # not even the utmost difference is too far
+                inside = outside
+                break
+            first = int(far.argmax())
+            inside, out = float(points[max(first - 1, 0)]), float(points[first])
         ends.append(inside)
     return ends[0], ends[1]
 
