@@ -125,7 +125,7 @@ def build_town(folder):
     write_model(folder / "tiny")
     policy = folder / "GOVERNANCE.toml"
     policy.write_text(foundation([bazaar.actors[name].who() for name in MAINTAINERS]))
-    guard = write_eval(folder / "evals" / "guard", [("tell me of", "the user and the assistant talk about the model")] , kind="loss", margin=9.0, protected=True)  # fmt: skip
+    guard = write_eval(folder / "evals" / "guard", [(f"tell me of {name}", "the user and the assistant talk about the model") for name in NAMES[28:40]], kind="loss", margin=9.0, protected=True)  # fmt: skip
     words = ["init", "smol", "--from", folder / "tiny", "--governance", policy, "--no-suite", "--evals", guard]
     assert bazaar("amira", words, at=folder / "amira") == 0
     assert bazaar("amira", ["push", folder / "hub.git"]) == 0

@@ -36,7 +36,7 @@ def test_nothing_changed_is_neither_better_nor_worse(pairs):
 
     found = compare(same, same, margin=0.0)
 
-    assert (found.gain, found.improved, found.non_inferior) == (0.0, False, True)
+    assert (found.gain, found.improved, found.inferior, found.beyond) == (0.0, False, False, False)
 
 
 @given(st.integers(1, 40), st.integers(0, 40))

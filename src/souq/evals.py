@@ -23,6 +23,7 @@ import msgspec
 from souq import checkers
 from souq.errors import Hostile, NotFound, UsageError
 from souq.records import Digest, Record, digest_files, is_digest, parse_toml
+from souq.statistics import ONCE, Plan, cases_needed, clustered_mean, hopeless, losses, mcnemar, right_wrong
 
 Kind = Literal["exact", "choice", "loss", "answer"]
 MAX_CASES = 20_000
@@ -31,7 +32,8 @@ MAX_TOKENS = 512  # of a generated answer: a gate waits for the longest
 MAX_BYTES = 16 << 20
 MAX_CASE = 256 << 10  # bytes of a line: what a model is asked costs with the square of its length
 MAX_CHOICES = 1_000  # each is scored by the model
-Z = 1.645  # one-sided 95%: the gate asks "worse by more than the margin?" and "better?", each in one direction
+BUG = "bug-"  # how the name of an eval begins that somebody filed as a bug
+Answer = Literal["non-inferior", "inferior", "undecided"]
 
 
 class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +99,11 @@ class Eval:
     @property
     def protected(self) -> bool:
         return self.spec.protected
+
+    @property
+    def is_bug(self) -> bool:
+        """Whether it is one or a few cases that failed: then each must pass, and chance has no part in it."""
+        return self.name.startswith(BUG) and self.spec.kind != "loss"
 
     @cached_property
     def clusters(self) -> dict[str, str]:
@@ -235,7 +242,7 @@ class Score(Record, frozen=True):
 
     @classmethod
     def of(cls, name: str, kind: Kind, cases: Mapping[str, float], clusters: Mapping[str, str] | None = None) -> Score:
-        mean, stderr = _mean(dict(cases), clusters)
+        mean, stderr, *_ = clustered_mean(cases, clusters)
         return cls(eval=name, kind=kind, n=len(cases), value=mean, stderr=stderr, cases=dict(cases))
 
     @property
@@ -249,24 +256,61 @@ class Comparison:
     """One model against another on the same cases; `gain` is positive when the second is better."""
 
     gain: float
-    low: float  # one-sided 95% bounds
+    low: float  # one-sided bounds, 95% each over all looks
     high: float
     improved: bool
-    non_inferior: bool
     margin: float
     unit: str
-    mended: bool = False  # some were wrong before, and none is now: what fixing a bug means
+    p_better: float = 1.0  # of so large a gain, were the models alike
+    p_worse: float = 1.0  # of so large a loss, were the true one the margin
+    n: int = 0
+    total: int = 0  # cases there are, read or not
+    needed: int | None = None  # how many more cases would decide; None where none would
+    hopeless: bool = False  # more cases will hardly decide
+
+    @property
+    def answer(self) -> Answer:
+        """Whether a loss above the margin is ruled out, shown, or neither."""
+        return "non-inferior" if self.low > -self.margin else "inferior" if self.high < -self.margin else "undecided"
+
+    @property
+    def non_inferior(self) -> bool:
+        return self.answer == "non-inferior"
+
+    @property
+    def inferior(self) -> bool:
+        return self.answer == "inferior"
+
+    @property
+    def beyond(self) -> bool:
+        """Whether it seems worse by more than the margin, shown or not."""
+        return self.gain < -self.margin
 
     def __str__(self) -> str:
         if self.unit == "nats":
-            return f"{self.gain:+.3f} nats [{self.low:+.3f}, {self.high:+.3f}], margin {self.margin:.2f}"
-        return f"{100 * self.gain:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}], margin {100 * self.margin:.0f}"
+            told = f"{self.gain:+.3f} nats [{self.low:+.3f}, {self.high:+.3f}], margin {self.margin:.2f}"
+        else:
+            told = f"{100 * self.gain:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}], margin {100 * self.margin:.0f}"
+        read = f", {self.n:,} of {self.total:,} cases read" if self.n < self.total else ""
+        return told + read + (f", {self.wanting}" if self.answer == "undecided" else "")
+
+    @property
+    def wanting(self) -> str:
+        """What would decide."""
+        if self.needed is None:
+            return "no number of cases like these would decide"
+        return f"about {max(self.needed, 1):,} more cases would decide"
 
 
-def compare(before: Score, after: Score, *, margin: float, clusters: Mapping[str, str] | None = None) -> Comparison:
-    """Paired, case by case (Miller, arXiv 2411.00640): non-inferior when the lower bound is above -margin.
+def compare(
+    before: Score, after: Score, *, margin: float, clusters: Mapping[str, str] | None = None,
+    plan: Plan = ONCE, look: int = 0, total: int = 0, hope: float | None = 0.0,
+) -> Comparison:  # fmt: skip
+    """Paired, case by case, at one look of a plan; the methods are in docs/statistics.md.
 
-    Improvement of right answers is McNemar's exact test, one-sided at 5%; of losses, the bound above zero.
+    Improvement of right answers is McNemar's exact test; of losses, Student's. `total` is how many cases the plan has in
+    all. `hope` is the gain at which one would still like to show no harm; None asks for improvement, and hopes for the
+    best that the cases so far allow.
 
     Raises:
         UsageError: the two were not scored on the same cases.
@@ -274,32 +318,23 @@ def compare(before: Score, after: Score, *, margin: float, clusters: Mapping[str
     if before.cases.keys() != after.cases.keys():
         raise UsageError(f"eval {before.eval!r} was scored on other cases before than after")
     gains = {case: before.sign * (after.cases[case] - value) for case, value in before.cases.items()}
-    gain, stderr = _mean(gains, clusters)
-    low, high = gain - Z * stderr, gain + Z * stderr
-    improved = low > 0 if before.kind == "loss" else gain > 0 and _mcnemar(gains) < 0.05
-    unit = "nats" if before.kind == "loss" else "points"
-    mended = before.kind != "loss" and before.value < after.value == 1
-    return Comparison(gain, low, high, improved, low > -margin or gain >= 0, margin, unit, mended)
+    loss, level = before.kind == "loss", plan.level(look)
+    found = losses(gains, clusters) if loss else right_wrong(gains, clusters)
+    low, high = found.bounds(level)
+    better = found.above(0.0) if loss else mcnemar(gains, clusters)
+    null, hoped = (0.0, high) if hope is None else (-margin, hope)
+    return Comparison(
+        found.gain, low, high, found.gain > 0 and better <= level, margin, "nats" if loss else "points",
+        plan.overall(look, better), plan.overall(look, found.below(-margin)), len(gains), max(total, len(gains)),
+        cases_needed(found, len(gains), margin), hopeless(found, plan, look, null, hoped),
+    )  # fmt: skip
 
 
-def _mcnemar(gains: Mapping[str, float]) -> float:
-    """The chance of so many cases mended, of those that changed, if mending and breaking were alike."""
-    from scipy.stats import binomtest
-
-    mended, broken = sum(g > 0 for g in gains.values()), sum(g < 0 for g in gains.values())
-    return float(binomtest(mended, mended + broken, alternative="greater").pvalue) if mended + broken else 1.0
+def fixed(before: Score, after: Score) -> bool:
+    """Whether a bug is gone: not every case passed, and now each does. One case is enough; there is no chance in it."""
+    return any(value < 1 for value in before.cases.values()) and all(value == 1 for value in after.cases.values())
 
 
-def _mean(values: Mapping[str, float], clusters: Mapping[str, str] | None) -> tuple[float, float]:
-    """Mean and its standard error; cases of one cluster count as one draw."""
-    n = len(values)
-    mean = math.fsum(values.values()) / n
-    sums: dict[str, float] = {}
-    for case, value in values.items():
-        key = clusters[case] if clusters else case
-        sums[key] = sums.get(key, 0.0) + value - mean
-    groups = len(sums)
-    if groups < 2:
-        return mean, math.inf if n > 1 else 0.0
-    variance = math.fsum(s * s for s in sums.values()) / n**2 * groups / (groups - 1)
-    return mean, math.sqrt(variance)
+def back(before: Score, after: Score) -> list[str]:
+    """The cases of a bug that passed and fail again."""
+    return sorted(case for case, value in before.cases.items() if value == 1 and after.cases[case] < 1)

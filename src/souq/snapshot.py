@@ -7,6 +7,7 @@ main.config.merge, main.base, main.offers, main.evals
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -66,6 +67,7 @@ class Limits(Record, frozen=True, forbid_unknown_fields=True):
     max_rows_per_org: int = 200_000
     max_repeated: float = 0.1  # share of a contribution's rows that repeat others: more need eyes
     max_burst: int = 8  # rows that share a rare string and an answer: as many need eyes; far below the 250 that poison
+    drift: float = 1.5  # margins: the most a protected eval may lose from one release to the next, all changes together
     tries: int = 20  # on hidden evals, of one author and of one organisation, while the same ones are sealed
 
 
@@ -116,6 +118,8 @@ def read_config(text: str) -> Config:
     """souq.toml, strictly: a wrong key is answered with the nearest right one, in [merge] too."""
     config = parse_toml(text, Config, where="souq.toml")
     Merging.of(config.merge)
+    if not 0 < config.checks.drift < math.inf:
+        raise UsageError(f"souq.toml: drift is a number of margins above 0, not {config.checks.drift}")
     if config.store.url:
         check_url(config.store.url, local=True)
     return config

@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 from souq.build import Built, build
 from souq.checks.cases import Answer, Case, check
-from souq.evals import Comparison, Eval, Score, compare
+from souq.errors import Forged
+from souq.evals import Comparison, Eval, EvalCase, Score, back, compare, fixed
+from souq.governance import read_policy
+from souq.history import signed_release
 from souq.lab import engines
 from souq.lab.engines import Transformers
 from souq.progress import Progress
+from souq.records import Digest, digest
 from souq.scores import model_key
-from souq.snapshot import Offer, Snapshot, base_files
+from souq.snapshot import YANKED, Offer, Snapshot, base_files
+from souq.statistics import ALPHA, Plan, holm, look_sizes
 
 
 @check("evals")
 def evals(case: Case) -> Answer:
-    """What it claims to fix gets better, and nothing guarded gets worse by more than its margin."""
+    """What it claims to fix gets better, and nothing guarded gets worse by more than its margin, now or bit by bit."""
     claims = case.offer.contribution.fixes
     if unknown := [name for name in claims if name not in case.main.evals]:
         return "refuse", f"claims to fix {', '.join(unknown)}: no such eval on main", {"unknown": unknown}
-    if filed := [found for found in case.offer.evals if is_bug(found.name)]:
+    if filed := [found for found in case.offer.evals if found.is_bug]:
         return _fails(case.main, filed, case.progress)
     if case.offer.delta is None:
         return "pass", "brings no weights: main's scores stay as they are", {}
     if not claims:
         return "refuse", "claims to fix nothing: name an eval with --fixes", {}
     return effect(case.main, case.main, claims, case.progress, extra=case.offer)
-
-
-def is_bug(name: str) -> bool:
-    """Whether an eval is a filed bug: a few cases that are right or wrong, and no sample of anything."""
-    return name.startswith("bug-")
 
 
 def _fails(main: Snapshot, filed: Sequence[Eval], progress: Progress) -> Answer:
@@ -50,40 +53,210 @@ def effect(
     main: Snapshot, tree: Snapshot, claims: tuple[str, ...], progress: Progress, extra: Offer | None = None
 ) -> Answer:
     """What the model of a tree that is not main yet does, against main's; with one more contribution where asked."""
-    asked = {name: main.evals[name] for name in {*claims, *main.guarded}}
-    before = scores(main, build(main, progress=progress), asked, progress)
-    after = scores(main, build(tree, extra, progress, settled=False), asked, progress)
-    found = {name: compare(before[name], after[name], margin=asked[name].margin) for name in asked}
-    return judge(found, claims, {name: evidence(before[name], after[name], found[name]) for name in asked})
+    found = trials(main, tree, claims, progress, extra)
+    return judge(found, claims)
 
 
-def judge(found: Mapping[str, Comparison], claims: tuple[str, ...], shown: dict[str, Any]) -> Answer:
-    """Superiority on what was claimed, non-inferiority on everything else (specs/governance_gating_threats.md, 2)."""
-    idle = [name for name in claims if not (found[name].mended if is_bug(name) else found[name].improved)]
-    worse = [name for name in found if name not in claims and not found[name].non_inferior]
+# -- the trial: cases are read until they decide -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One eval so far: main, main with the change, what comparing them says; a protected one against the last release too."""
+
+    suite: Eval
+    before: Score
+    after: Score
+    found: Comparison
+    since: Comparison | None = None
+    claimed: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether more cases might say more."""
+        if self.claimed:
+            return not self.found.improved and not self.found.hopeless
+        return any(
+            one.answer == "undecided" and not one.hopeless for one in (self.found, self.since) if one is not None
+        )
+
+
+@dataclass(frozen=True)
+class Course:
+    """The order in which an eval's cases are read, whole clusters at a time, and how far each look reads."""
+
+    suite: Eval
+    plan: Plan
+    order: tuple[tuple[EvalCase, ...], ...]
+
+    @classmethod
+    def of(cls, suite: Eval, seed: Digest, alpha: float) -> Course:
+        """The order follows from what is merged, so nobody can arrange cases before knowing that."""
+        groups: dict[str, list[EvalCase]] = {}
+        for one in suite.cases:
+            groups.setdefault(suite.clusters[one.id], []).append(one)
+        names = sorted(groups, key=lambda name: digest(f"{seed} {suite.name} {name}".encode()))
+        plan = Plan() if suite.is_bug else Plan.of(len(suite.cases), alpha)
+        return cls(suite, plan, tuple(tuple(groups[name]) for name in names))
+
+    @cached_property
+    def ends(self) -> list[int]:
+        return look_sizes([len(group) for group in self.order], self.plan)
+
+    @property
+    def looks(self) -> int:
+        return len(self.plan.shares)
+
+    def until(self, look: int) -> Eval:
+        """The eval with the cases that this look has read."""
+        return replace(self.suite, cases=tuple(one for group in self.order[: self.ends[look]] for one in group))
+
+    def compare(self, before: Score, after: Score, look: int, margin: float, hope: float | None = 0.0) -> Comparison:
+        return compare(
+            before, after, margin=margin, clusters=self.suite.clusters, plan=self.plan, look=look,
+            total=len(self.suite.cases), hope=hope,
+        )  # fmt: skip
+
+
+def trials(
+    main: Snapshot, tree: Snapshot, claims: Collection[str], progress: Progress, extra: Offer | None = None
+) -> dict[str, Trial]:
+    """Every eval that is claimed or guarded, read look by look until it is decided. What was scored before is not scored again."""
+    asked = {name: main.evals[name] for name in sorted({*claims, *main.guarded})}
+    last, drift = released(main), main.config.checks.drift
+    before = _reader(main, lambda: build(main, progress=progress), progress)
+    after = _reader(main, lambda: build(tree, extra, progress, settled=False), progress)
+    past = _reader(main, lambda: build(last, progress=progress), progress)
+    seed = digest(f"{tree.recipe(extra).digest} {main.commit}".encode())
+    courses = {name: Course.of(suite, seed, _alpha(suite, claims)) for name, suite in asked.items()}
+    found: dict[str, Trial] = {}
+    for look in range(max((course.looks for course in courses.values()), default=0)):
+        going = {n: c for n, c in courses.items() if look < c.looks and (n not in found or found[n].open)}
+        part = {name: course.until(look) for name, course in going.items()}
+        old, new = before(part), after(part)
+        was = past({n: suite for n, suite in part.items() if suite.protected and not suite.is_bug and n not in claims})
+        for name, course in going.items():
+            margin = course.suite.margin
+            told = course.compare(old[name], new[name], look, margin, None if name in claims else 0.0)
+            since = course.compare(was[name], new[name], look, drift * margin) if name in was else None
+            found[name] = Trial(course.suite, old[name], new[name], told, since, name in claims)
+    return found
+
+
+def _alpha(suite: Eval, claims: Collection[str]) -> float:
+    """Claims share the chance of error while they are read; Holm's order is theirs only at the end."""
+    return ALPHA / max(1, len(set(claims))) if suite.name in claims else ALPHA
+
+
+def _reader(
+    main: Snapshot, built: Callable[[], Built], progress: Progress
+) -> Callable[[Mapping[str, Eval]], dict[str, Score]]:
+    """A model that is built, and loaded, when there is something to ask it, and once."""
+    engine = cache(lambda: _engine(main, built()))
+    return lambda asked: engines.scores(main.repo, asked, engine(), progress) if asked else {}
+
+
+def released(main: Snapshot) -> Snapshot:
+    """The main of the last release that was not yanked; where there is none, main as it began."""
+    commits = main.repo.history(main.commit)
+    policy, found = read_policy(main.policy_text), [commits[0]]
+    for version in main.releases:
+        files = main.below(f"releases/{version}")
+        with suppress(Forged):  # its key is not enrolled any more: an older release binds instead
+            if YANKED not in files:
+                found.append(signed_release(files.get("release.json", b""), policy)[0].commit)
+    return Snapshot(main.repo, max((one for one in found if one in commits), key=commits.index))
+
+
+# -- the verdict -------------------------------------------------------------------------------------------------------
+
+
+def judge(found: Mapping[str, Trial], claims: Sequence[str]) -> Answer:
+    """Better where it claims to be; elsewhere no worse than the margin, shown, now and since the last release.
+
+    What is neither shown nor ruled out is for people where it seems to be within the margin, and refused where not.
+    """
+    shown = {name: evidence(trial) for name, trial in found.items()}
+    guards = {name: trial for name, trial in found.items() if name not in claims}
+    adjusted = holm({name: trial.found.p_worse for name, trial in guards.items() if not trial.suite.is_bug})
+    worse = [_worse(trial, adjusted) for trial in guards.values() if _is_worse(trial)]
+    better = holm({name: found[name].found.p_better for name in claims if not found[name].suite.is_bug})
+    idle = [name for name in claims if not _mends(found[name], better)]
+    drifted = [name for name, trial in guards.items() if trial.since is not None and trial.since.inferior]
+    unsure = list(_unsure(guards))
     if worse:
-        told = "; ".join(f"`{name}` {found[name]}" for name in worse)
-        return "refuse", f"makes worse what main protects: {told}", shown
+        return "refuse", f"makes worse what main protects: {'; '.join(worse)}", shown
     if idle:
-        return "refuse", "does not fix what it claims: " + "; ".join(f"`{name}` {found[name]}" for name in idle), shown
-    return "pass", "; ".join(f"fixes `{name}`: {found[name]}" for name in claims), shown
+        told = "; ".join(f"`{name}` {found[name].found}{_holm(better, name)}" for name in idle)
+        return "refuse", f"does not fix what it claims: {told}", shown
+    if drifted:
+        told = "; ".join(f"`{name}` {found[name].since}" for name in drifted)
+        return "refuse", f"too much is lost since the last release, bit by bit: {told}", shown
+    fixes = "; ".join(f"fixes `{name}`: {found[name].found}" for name in claims)
+    if unsure:
+        return "needs-eyes", f"{fixes}; not shown to be harmless: {'; '.join(unsure)}", shown
+    return "pass", fixes, shown
 
 
-def evidence(before: Score, after: Score, found: Comparison) -> dict[str, Any]:
+def _is_worse(trial: Trial) -> bool:
+    if trial.suite.is_bug:
+        return bool(back(trial.before, trial.after))
+    return trial.found.inferior or (not trial.found.non_inferior and trial.found.beyond)
+
+
+def _worse(trial: Trial, adjusted: Mapping[str, float]) -> str:
+    """An eval that got worse, and how sure that is beside all the others that were asked."""
+    name = trial.suite.name
+    if trial.suite.is_bug:
+        return f"`{name}` fails again: {', '.join(back(trial.before, trial.after)[:3])}"
+    return f"`{name}` {trial.found}{_holm(adjusted, name)}"
+
+
+def _holm(adjusted: Mapping[str, float], name: str) -> str:
+    if name not in adjusted:
+        return ""
+    of = f" among {len(adjusted)}" if len(adjusted) > 1 else ""
+    return f" (p < 0.0001{of})" if adjusted[name] < 1e-4 else f" (p = {adjusted[name]:.2g}{of})"
+
+
+def _mends(trial: Trial, better: Mapping[str, float]) -> bool:
+    if trial.suite.is_bug:
+        return fixed(trial.before, trial.after)
+    return trial.found.gain > 0 and better[trial.suite.name] <= ALPHA
+
+
+def _unsure(guards: Mapping[str, Trial]) -> Iterator[str]:
+    for name, trial in guards.items():
+        if not trial.suite.is_bug and trial.found.answer == "undecided":
+            yield f"`{name}` {trial.found}"
+        elif trial.since is not None and trial.since.answer == "undecided":
+            yield f"`{name}` since the last release {trial.since}"
+
+
+def evidence(trial: Trial) -> dict[str, Any]:
     """The figures a verdict carries."""
-    return {
-        "n": before.n,
-        "before": round(before.value, 4),
-        "after": round(after.value, 4),
-        "gain": round(found.gain, 4),
-        "interval": [round(found.low, 4), round(found.high, 4)],
-    }
+    told = _figures(trial.before, trial.after, trial.found)
+    return told if trial.since is None else told | {"since_release": _interval(trial.since)}
+
+
+def _figures(before: Score, after: Score, found: Comparison) -> dict[str, Any]:
+    values = {"n": before.n, "of": found.total, "before": round(before.value, 4), "after": round(after.value, 4)}
+    return values | _interval(found)
+
+
+def _interval(found: Comparison) -> dict[str, Any]:
+    low, high = (max(-1e9, min(1e9, end)) for end in (found.low, found.high))  # canonical JSON has no infinity
+    told = {"gain": round(found.gain, 4), "interval": [round(low, 4), round(high, 4)], "answer": found.answer}
+    return told | ({"needed": found.needed} if found.answer == "undecided" else {})
 
 
 def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
     """Each eval's score of one built model; what was scored before, under the same conditions, is read."""
-    key = model_key(built.digest, built.files)
-    return engines.scores(main.repo, asked, Transformers(key, built.files, built.weights, base_files(main)), progress)
+    return engines.scores(main.repo, asked, _engine(main, built), progress)
+
+
+def _engine(main: Snapshot, built: Built) -> Transformers:
+    return Transformers(model_key(built.digest, built.files), built.files, built.weights, base_files(main))
 
 
 def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -28,12 +28,14 @@ def hidden(case: Case) -> Answer:
     shown = {"evals": {name: told(found, before[name], after[name]) for name, found in case.hidden.items()}}
     if worse := sorted(name for name in words if words[name] == "worse"):
         return "refuse", f"makes worse what is hidden: {', '.join(worse)}", shown
+    if unsure := sorted(name for name in words if words[name] == "unsure"):
+        return "needs-eyes", f"not shown to be harmless to what is hidden: {', '.join(unsure)}", shown
     return "pass", f"{len(words)} hidden evals are not worse", shown
 
 
 def word(found: Comparison) -> str:
     """All that is told of a hidden eval."""
-    return "held" if found.non_inferior else "worse"
+    return "held" if found.non_inferior else "worse" if found.inferior or found.beyond else "unsure"
 
 
 def told(suite: Eval, before: Score, after: Score) -> dict[str, str]:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from souq.errors import UsageError
 from souq.governance.policy import POLICY, Emergency, Needs, Policy, Role, Scope, Veto, Who, format_policy
 
-CHECKS = ("signoff", "files", "licence", "fits-base", "tensors", "norms", "contamination", "evals")
+CHECKS = (
+    "signoff", "files", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps", "secrets",
+    "contamination", "evals", "hidden",
+)  # fmt: skip
 WORK = ("contributions/**", "model.*", "lm_head.*", "souq.toml")
 EVALS, RELEASES = ("evals/**",), ("releases/**",)
 
