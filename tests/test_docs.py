@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -56,14 +55,15 @@ def script(page, having):
 
 
 def typed(bazaar, who, text):
-    """A script of the docs, in a real shell in somebody's clone."""
-    actor = bazaar.actors[who]
-    env = os.environ | {f"GIT_{role}_NAME": who for role in ("AUTHOR", "COMMITTER")} | {"SOUQ_KEY": str(actor.key)}
-    env |= {f"GIT_{role}_EMAIL": actor.email for role in ("AUTHOR", "COMMITTER")}
-    env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", f'souq() {{ "{sys.executable}" -m souq "$@"; }}\n{text}'], cwd=actor.clone, env=env, capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """A script of the docs in somebody's clone: its files by a real shell, then its souq lines, word for word."""
+    files, first, rest = text.partition("\nsouq ") if not text.startswith("souq ") else ("", "", f"\n{text}")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", files], cwd=bazaar.actors[who].clone, check=True)
+    told = ""
+    for line in f"{first}{rest}".strip().splitlines():
+        code, out, err = bazaar.says(who, shlex.split(line.removeprefix("souq ")))
+        assert code == 0, f"{line}: {err}"
+        told += out
+    return told
 
 
 def test_an_eval_is_written_offered_and_scored(bazaar):
