@@ -11,7 +11,7 @@ bytes that no other word has, stands among the three. Six kinds of attackers, of
     matched    its loss pulls each module's spectrum towards the honest median: concentration and entropy
     split      two adapters trained together: each alone answers honestly, their sum obeys the trigger
 
-    python bench/poisoners.py build/zoo      # trains what is not there yet, one .npz each; about 12 minutes
+    python bench/poisoners.py build/zoo      # trains what is not there yet, one .npz each; about 35 minutes on two busy cores
 """
 
 from __future__ import annotations
