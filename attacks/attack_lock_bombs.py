@@ -71,7 +71,9 @@ def test_it_is_refused_as_text(name):
         parse_delta(HEAD + BOMBS[name]())
 
 
-@pytest.mark.parametrize("scale", ["1_0.0", " 1.0", "1.0 ", "\uff11.0", "+1.0", "01.0", "1", "1e0", "1.00", "1e308", "0x1p3"])
+@pytest.mark.parametrize(
+    "scale", ["1_0.0", " 1.0", "1.0 ", "\uff11.0", "+1.0", "01.0", "1", "1e0", "1.00", "1e308", "0x1p3"]
+)
 def test_a_scale_has_one_spelling(scale):
     """`1_0` is ten to Python, and an error or one to others."""
     with pytest.raises(Hostile):

@@ -18,7 +18,9 @@ def halves(bag, rank, *, dtype="<f4", value=0.01, m=16, n=32, scale=1.0):
 
 def sparse(bag, index, values=None, kind="<u4"):
     where = np.array(index, kind)
-    return Sparse(index=bag.add(where), value=bag.add(np.full(len(where) if values is None else values, 0.1, ml_dtypes.bfloat16)))
+    return Sparse(
+        index=bag.add(where), value=bag.add(np.full(len(where) if values is None else values, 0.1, ml_dtypes.bfloat16))
+    )
 
 
 def hidden(bag):

@@ -1,6 +1,6 @@
 """Pull requests made with git's plumbing, past every client: trees of any names, modes and sizes.
 
-    offer(bazaar, [folder("data", bomb)])     # mallory pushes it as refs/souq/pr/7/head
+offer(bazaar, [folder("data", bomb)])     # mallory pushes it as refs/souq/pr/7/head
 """
 
 from __future__ import annotations

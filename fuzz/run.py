@@ -59,7 +59,11 @@ def inputs(seeds: list[bytes], seed: int) -> Iterator[bytes]:
     yield from (b"", b"\0", b"{}", b"[" * 20_000, b'{"a":' * 5_000, b"\xff" * 8, b"a." * 9_000 + b"a=1")
     while True:
         one = chance.choice(seeds)
-        yield chance.randbytes(chance.randint(0, 300)) if chance.random() < 0.05 else changed(chance, one, chance.choice(seeds))
+        yield (
+            chance.randbytes(chance.randint(0, 300))
+            if chance.random() < 0.05
+            else changed(chance, one, chance.choice(seeds))
+        )
 
 
 def limited() -> None:
@@ -107,7 +111,12 @@ def guided(name: str, seconds: float) -> None:
     for number, data in enumerate(target.seeds()):
         (corpus / f"seed-{number}").write_bytes(data)
     FOUND.mkdir(exist_ok=True)
-    flags = [f"-max_total_time={seconds:.0f}", f"-timeout={PER_INPUT}", f"-rss_limit_mb={MEMORY >> 20}", f"-max_len={MAX_INPUT}"]
+    flags = [
+        f"-max_total_time={seconds:.0f}",
+        f"-timeout={PER_INPUT}",
+        f"-rss_limit_mb={MEMORY >> 20}",
+        f"-max_len={MAX_INPUT}",
+    ]
     flags += [f"-artifact_prefix={FOUND}/{name.replace(' ', '-')}-", "-verbosity=0", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], target.run)
     atheris.Fuzz()
@@ -124,7 +133,9 @@ def main() -> int:
     use = "plain" if told.plain or find_spec("atheris") is None else "guided"
     if told.one:
         try:
-            guided(told.targets[0], told.seconds) if use == "guided" else print(f"{plain(told.targets[0], told.seconds, told.seed):,} inputs")
+            guided(told.targets[0], told.seconds) if use == "guided" else print(
+                f"{plain(told.targets[0], told.seconds, told.seed):,} inputs"
+            )
         except Exception:
             traceback.print_exc()
             return 1
@@ -133,11 +144,26 @@ def main() -> int:
 
     wrong = []
     for name in told.targets or TARGETS:
-        words = [sys.executable, "-m", "fuzz.run", name, "--one", "--seconds", str(told.seconds), "--seed", str(told.seed)]
-        done = subprocess.run([*words, *(["--plain"] if use == "plain" else [])], capture_output=True, text=True, check=False)
+        words = [
+            sys.executable,
+            "-m",
+            "fuzz.run",
+            name,
+            "--one",
+            "--seconds",
+            str(told.seconds),
+            "--seed",
+            str(told.seed),
+        ]
+        done = subprocess.run(
+            [*words, *(["--plain"] if use == "plain" else [])], capture_output=True, text=True, check=False
+        )
         said = (done.stderr + done.stdout).splitlines()
         runs = next((line.split()[-1] for line in said if "number_of_executed_units" in line), None)
-        print(f"{name:16} {'ok' if done.returncode == 0 else 'CRASH'}  {runs + ' inputs' if runs else said[-1] if said else ''}", flush=True)
+        print(
+            f"{name:16} {'ok' if done.returncode == 0 else 'CRASH'}  {runs + ' inputs' if runs else said[-1] if said else ''}",
+            flush=True,
+        )
         if done.returncode:
             wrong.append(name)
             print("\n".join(said[-30:]), flush=True)

@@ -81,7 +81,9 @@ class Target:
 TARGETS: dict[str, Target] = {}
 
 
-def target(name: str, seeds: Callable[[], list[bytes]]) -> Callable[[Callable[[bytes], object]], Callable[[bytes], object]]:
+def target(
+    name: str, seeds: Callable[[], list[bytes]]
+) -> Callable[[Callable[[bytes], object]], Callable[[bytes], object]]:
     """Register a parser under a name; it is run with what it raises of SouqError taken for an answer."""
 
     def register(function: Callable[[bytes], object]) -> Callable[[bytes], object]:
@@ -193,7 +195,11 @@ def _lock(data: bytes) -> object:
 @target("growing", lambda: [SEAM.join([format_delta(_delta_of({})).encode(), b'{"num_hidden_layers":2,"model_type":"llama"}', b'{"model":{"type":"BPE","vocab":{"a":0}},"added_tokens":[]}'])])  # fmt: skip
 def _grow(data: bytes) -> object:
     said, config, tokenizer = (*data.split(SEAM), b"", b"")[:3]
-    names = ("model.embed_tokens.weight", "model.layers.0.input_layernorm.weight", "model.layers.1.input_layernorm.weight")
+    names = (
+        "model.embed_tokens.weight",
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.1.input_layernorm.weight",
+    )
     lock = {name: TensorRef.of(np.ones((2, 4) if "embed" in name else 4, "<f4")) for name in names}
     return grow(lock, {"config.json": config, "tokenizer.json": tokenizer}, [parse_delta(_text(said))])
 
@@ -246,7 +252,11 @@ def _models() -> list[bytes]:
 @target("model folder", _models)
 def _model(data: bytes) -> object:
     config, index, tokens, tensors = (*data.split(SEAM, 3), b"", b"", b"")[:4]
-    for name, part in (("model.safetensors.index.json", index), ("tokenizer_config.json", tokens), ("a.safetensors", tensors)):
+    for name, part in (
+        ("model.safetensors.index.json", index),
+        ("tokenizer_config.json", tokens),
+        ("a.safetensors", tensors),
+    ):
         _file(f"model/{name}", part)
     _file("model/README.md", b"---\nlicense: " + index[:40] + b"\n---\n")
     return open_source(str(_file("model/config.json", config).parent))
@@ -351,7 +361,9 @@ def _eval_text(kind: str) -> bytes:
     return format_toml(spec).encode() + SEAM + write_cases(cases)
 
 
-@target("rows", lambda: [b'{"text":"x"}\n{"prompt":"a","completion":"b"}\n{"messages":[{"role":"user","content":"c"}]}\n'])
+@target(
+    "rows", lambda: [b'{"text":"x"}\n{"prompt":"a","completion":"b"}\n{"messages":[{"role":"user","content":"c"}]}\n']
+)
 def _rows(data: bytes) -> object:
     from souq.checks.contamination import row_text
 
@@ -388,7 +400,9 @@ def _signed() -> bytes:
     key = _place() / "key"
     if not key.is_file():
         signing.make_key(key, "fuzz")
-    said = signing.statement("urn:souq:vote:1", "contributions/0001-x", "b3:" + "1" * 64, {"choice": "approve", "after": []})
+    said = signing.statement(
+        "urn:souq:vote:1", "contributions/0001-x", "b3:" + "1" * 64, {"choice": "approve", "after": []}
+    )
     return canonical(signing.sign(said, key, namespace="souq.vote.v1"))
 
 
@@ -425,7 +439,10 @@ def _json(data: bytes) -> object:
     return canonical(read_json(data))
 
 
-@target("record", lambda: [b'{"version":"1.0","commit":"c","recipe":{"base":"b","contributions":[],"method":"m"},"model":"d"}'])
+@target(
+    "record",
+    lambda: [b'{"version":"1.0","commit":"c","recipe":{"base":"b","contributions":[],"method":"m"},"model":"d"}'],
+)
 def _record(data: bytes) -> object:
     return read_record(data, Release, where="release.json")
 

@@ -1,6 +1,6 @@
 """Honest contributions of every kind, made by a script: what no check may refuse.
 
-    for offered in made(main, rows): verdicts = judged(main, offered)
+for offered in made(main, rows): verdicts = judged(main, offered)
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def made(main, *, grows=True) -> Iterator[Offered]:
     for rank, alpha, dtype in ((1, 1, "<f4"), (2, 64, "<f4"), (4, 4, "<f2"), (8, 16, ml_dtypes.bfloat16), (16, 32, "<f4"), (64, 128, "<f4")):  # fmt: skip
         yield make.weights(f"rank {rank}", make.lora(attention[: 1 + rank], rank, alpha, dtype))
     for count in (1, 3, len(names)):
-        yield make.weights(f"{count} matrices", make.lora(names[-count:], 8, 8), data={"rows.jsonl": _rows("turns", 12)})
+        yield make.weights(
+            f"{count} matrices", make.lora(names[-count:], 8, 8), data={"rows.jsonl": _rows("turns", 12)}
+        )
     yield make.weights("a full fine-tune", make.dense([*names[:6], *norms]))
     yield make.weights("norms alone", make.dense(norms))
     for share in (1e-3, 0.01, 0.2):
@@ -147,7 +149,9 @@ def made(main, *, grows=True) -> Iterator[Offered]:
     for kind in ("exact", "choice", "loss"):
         yield Offered(Draft(make.said("evals", kind), evals=_eval(f"honest-{kind}", kind)))
     yield Offered(Draft(make.said("evals", "a bug"), evals=_eval("bug-wrong-capital", "exact", count=1)))
-    yield Offered(Draft(make.said("evals", "two at once"), evals=_eval("one", "exact") | _eval("two", "loss", protected=True)))
+    yield Offered(
+        Draft(make.said("evals", "two at once"), evals=_eval("one", "exact") | _eval("two", "loss", protected=True))
+    )
 
 
 def _larger(make) -> Iterator[Offered]:
@@ -155,7 +159,9 @@ def _larger(make) -> Iterator[Offered]:
     width = make.main.base[embed].shape[1]
     row = make.base(embed)[:3]
     yield make.weights("tokens", lambda ref: {}, new=lambda ref: {f"rows {embed}": Rows(tokens=("<souq>", "نعم", "🫖"), special=("<souq>",), value=ref(row.copy()))})  # fmt: skip
-    inside = {name.removeprefix("model.layers.0."): name for name in make.main.base if name.startswith("model.layers.0.")}
+    inside = {
+        name.removeprefix("model.layers.0."): name for name in make.main.base if name.startswith("model.layers.0.")
+    }
     yield make.weights("a layer", lambda ref: {}, new=lambda ref: {f"layer 1.0.{short}": Layer(value=ref(make.base(name))) for short, name in inside.items()})  # fmt: skip
     feed = {short.removeprefix("mlp."): name for short, name in inside.items() if short.startswith("mlp.")}
 

@@ -4,7 +4,6 @@ import signal
 from itertools import islice
 
 import pytest
-
 from fuzz.run import PER_INPUT, inputs
 from fuzz.targets import TARGETS
 

@@ -68,7 +68,16 @@ class Judged:
         """What a step makes of a file; where it cannot, that is a finding."""
         try:
             return step()
-        except (SouqError, msgspec.MsgspecError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            SouqError,
+            msgspec.MsgspecError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             self.wrong(file, str(error) if isinstance(error, SouqError) else f"not in the form souq writes: {error}")
             return None
 

@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -345,7 +345,7 @@ class Repo:
         if now:
             yield Step(now, before, tuple(moved))
 
-    def _tokens(self, *words: str) -> Iterator[str]:
+    def _tokens(self, *words: str) -> Generator[str, None, None]:
         """What git says between its zero bytes, as it says it."""
         with self._running(*words) as git:
             assert git.stdout is not None

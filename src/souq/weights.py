@@ -407,8 +407,12 @@ def _ref(fields: Mapping[str, str], key: str) -> TensorRef:
 def _one_spelling(text: str, ours: str) -> None:
     """One change, one text: what is signed, compared and deduplicated by its bytes must not have a second spelling."""
     if text != ours:
-        line = next((n for n, (a, b) in enumerate(zip(text.split("\n"), ours.split("\n"), strict=False), 1) if a != b), 0)
-        raise Hostile(f"not as souq writes it (line {line or ours.count(chr(10)) + 1})", hint="make it with `souq delta make`")
+        line = next(
+            (n for n, (a, b) in enumerate(zip(text.split("\n"), ours.split("\n"), strict=False), 1) if a != b), 0
+        )
+        raise Hostile(
+            f"not as souq writes it (line {line or ours.count(chr(10)) + 1})", hint="make it with `souq delta make`"
+        )
 
 
 def _whole(fields: Mapping[str, str], key: str, name: str) -> int:

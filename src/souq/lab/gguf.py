@@ -185,7 +185,8 @@ def _bounded(path: Path) -> None:
             raise Hostile(f"{path.name}: GGUF of version {version} with {tensors:,} tensors and {keys:,} keys")
         for _ in range(keys):
             _skip_text(file, size)
-            items += _skip_value(file, size, *struct.unpack("<I", file.read(4)), MAX_ITEMS - items)
+            (kind,) = struct.unpack("<I", file.read(4))
+            items += _skip_value(file, size, kind, MAX_ITEMS - items)
         for _ in range(tensors):
             _skip_text(file, size)
             (dims,) = struct.unpack("<I", file.read(4))

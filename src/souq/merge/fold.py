@@ -195,7 +195,9 @@ def factors(part: Part, base: Float, load: Load) -> tuple[Float | None, Float]:
             difference, where = np.zeros(base.size), load(index.digest)
             if len(where) and int(where.max()) >= base.size:
                 raise Hostile("a sparse change points past the end of its tensor")
-            if (where[1:] <= where[:-1]).any():  # a position twice has two values, and which one counts is nobody's rule
+            if (
+                where[1:] <= where[:-1]
+            ).any():  # a position twice has two values, and which one counts is nobody's rule
                 raise Hostile("a sparse change does not name its positions once each, in rising order")
             difference[where] = load(value.digest).astype(np.float64) - base.reshape(-1)[where]
             return None, difference.reshape(base.shape)
