@@ -6,6 +6,7 @@ from souq import pulls, signing
 from souq.records import canonical
 
 
+@pytest.mark.lands
 @pytest.mark.parametrize("by", ["nobody", "mallory", "another's record"])
 def test_a_stranger_closes_nothing(bazaar, by):
     number = bazaar.offer("chen", bazaar.delta("greet"))

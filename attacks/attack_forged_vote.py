@@ -97,6 +97,7 @@ def test_a_machine_that_nobody_knows_says_all_is_well(bazaar):
     assert any("has not been run by an enrolled person" in line for line in missing(bazaar, number))
 
 
+@pytest.mark.lands
 def test_a_stranger_merges(bazaar):
     """Even what may be merged is not merged by somebody whose merge record would be worth nothing."""
     number = bazaar.offer("chen", bazaar.delta("greet"))

@@ -10,6 +10,7 @@ def test_it_is_refused(bazaar, licence):
     assert bazaar.refusal(number)[0] == "licence"
 
 
+@pytest.mark.lands
 def test_an_unknown_licence_asks_for_more_eyes(bazaar):
     number = bazaar.offer("mallory", bazaar.delta("greet"), licence="Zlib")
     bazaar("amira", f"pr checks {number}")

@@ -31,6 +31,7 @@ def head(repo, kind):
 KINDS = ["a blob", "a tree", "a commit without a parent", "two folders", "no folder", "a folder of main's"]
 
 
+@pytest.mark.lands
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_stops_nobody(bazaar, kind):
     """Everybody else's verbs go on; it is never merged; whoever is enrolled closes it."""

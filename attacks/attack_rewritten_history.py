@@ -22,6 +22,7 @@ def findings(bazaar):
     return json.loads(out)["findings"]
 
 
+@pytest.mark.lands
 @pytest.mark.parametrize("path", ["GOVERNANCE.toml", "evals/greet/cases.jsonl", "souq.toml", "model/config.json"])
 def test_a_file_changed_without_a_pull_request(bazaar, path):
     text = bazaar.main().text(path)
@@ -30,6 +31,7 @@ def test_a_file_changed_without_a_pull_request(bazaar, path):
     assert any("without a pull request" in line for line in findings(bazaar))
 
 
+@pytest.mark.lands
 def test_another_model_lock(bazaar):
     """model.lock says another model than the contributions build to."""
     main = bazaar.main()
@@ -41,6 +43,7 @@ def test_another_model_lock(bazaar):
     assert any(f"{name} is not what model.lock says" in line for line in findings(bazaar))
 
 
+@pytest.mark.lands
 def test_a_contribution_nobody_voted_on(bazaar):
     number = bazaar.offer("amira", bazaar.delta("greet"))
     offer = pulls.get(bazaar.repo("amira"), number).offer

@@ -339,7 +339,7 @@ def _policy_text() -> bytes:
     return foundation(people).encode()
 
 
-@target("election", lambda: [b'role="maintainer"\ncandidates=["a","b"]\nseats=1\n'])
+@target("election", lambda: [b'role="maintainer"\ncandidates=["a","b"]\ncloses="2030-01-01T00:00:00Z"\n'])
 def _election(data: bytes) -> object:
     return parse_toml(_text(data), Election, where="election.toml")
 

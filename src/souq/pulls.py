@@ -46,7 +46,7 @@ from souq.weights import Delta, format_delta, format_lock
 
 PULLS = "refs/souq/pr/"
 MAX_RECORD = 1 << 20
-MAX_HELD = 64 << 20  # bytes of all records of one pull request
+MAX_HELD = 16 << 20  # bytes of all records of one pull request
 TRIES = 5  # for a number nobody else takes meanwhile
 
 State = Literal["open", "merged", "closed", "taken back"]

@@ -1,0 +1,156 @@
+"""A model, an adapter or an eval to be taken in, whose files are links to its reader's own, or ask for code."""
+
+import json
+import os
+import struct
+
+import pytest
+from tests.bazaar import rows, write_eval
+from tests.tiny import write_model
+
+from souq.deltas import recipe_beside
+from souq.errors import Hostile, NotFound, SouqError
+from souq.evals import read_folder
+from souq.lab.gguf import GGUF
+from souq.sources import open_adapter, open_source
+
+SECRET = '{"token": "of whoever opens it"}'
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "chat_template.jinja", "model.safetensors"])
+def test_a_link_to_its_reader_s_own_file(tmp_path, name):
+    """`souq init` would have copied the file behind it into a repository that is then pushed."""
+    folder = write_model(tmp_path / "m")
+    (tmp_path / "secret").write_text(SECRET)
+    (folder / name).unlink()
+    (folder / name).symlink_to(tmp_path / "secret")
+
+    with pytest.raises(Hostile, match="a link out of its folder"):
+        open_source(str(folder))
+
+
+def test_a_hub_s_cache_is_links_and_is_taken(tmp_path):
+    """models--x/snapshots/<revision>/config.json links into models--x/blobs."""
+    folder = write_model(tmp_path / "models--x" / "snapshots" / "main")
+    blobs = tmp_path / "models--x" / "blobs"
+    blobs.mkdir()
+    for path in [*folder.iterdir()]:
+        path.rename(blobs / path.name)
+        path.symlink_to(blobs / path.name)
+
+    assert len(open_source(str(folder)).weights) == 20
+
+
+@pytest.mark.parametrize("odd", ["a pipe", "a device", "a folder"])
+def test_a_file_that_never_ends(tmp_path, odd):
+    folder = write_model(tmp_path / "m")
+    path = folder / "model.safetensors"
+    path.unlink()
+    {"a pipe": lambda: os.mkfifo(path), "a device": lambda: path.symlink_to("/dev/zero"), "a folder": path.mkdir}[odd]()
+
+    with pytest.raises((Hostile, NotFound)):
+        open_source(str(folder))
+
+
+CODE = {
+    "beside the model": ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}),
+    "in a model inside the model": ("config.json", {"text_config": {"auto_map": {"AutoModel": "a/b--evil.Model"}}}),
+    "in a list": ("config.json", {"towers": [{"auto_map": {}}]}),
+    "in the tokenizer": ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["a/b--evil.Tok", None]}}),
+    "in how it generates": ("generation_config.json", {"trust_remote_code": True}),
+    "five hundred brackets deep": ("config.json", {"a": json.loads("[" * 500 + "]" * 500)}),
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_code_is_asked_for(tmp_path, name):
+    """It was looked for at the top of config.json alone."""
+    file, more = CODE[name]
+    folder = write_model(tmp_path / "m")
+    told = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps(told | more))
+
+    with pytest.raises(Hostile):
+        open_source(str(folder))
+
+
+ADAPTERS = {
+    "an alpha without end": {"lora_alpha": float("inf")},
+    "an alpha that is no number": {"lora_alpha": float("nan")},
+    "an alpha that is a yes": {"lora_alpha": True},
+    "a pattern that never ends": {"lora_alpha": 8, "alpha_pattern": {"(a+)+$": 4}},
+    "patterns that are a list": {"lora_alpha": 8, "alpha_pattern": ["x"]},
+    "another method": {"peft_type": "PREFIX_TUNING"},
+}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_s_settings(tmp_path, name):
+    import numpy as np
+
+    from souq.tensorfile import write_tensors
+
+    halves = {f"base_model.model.q.lora_{half}.weight": np.ones((2, 2), "<f4") for half in "AB"}
+    write_tensors(tmp_path / "adapter_model.safetensors", halves)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"} | ADAPTERS[name]))
+
+    with pytest.raises(SouqError):
+        open_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"a." * 30_000 + b"a = 1", b"a = 1\n" + b"#" * (1 << 20)])
+def test_a_recipe_beside_an_adapter(tmp_path, data):
+    (tmp_path / "recipe.toml").write_bytes(data)
+
+    with pytest.raises(Hostile):
+        recipe_beside(tmp_path)
+
+
+def test_an_eval_that_is_a_link(tmp_path):
+    folder = write_eval(tmp_path / "greet", rows("greet", ["ada"]))
+    (folder / "cases.jsonl").rename(tmp_path / "secret")
+    (folder / "cases.jsonl").symlink_to(tmp_path / "secret")
+
+    with pytest.raises(Hostile, match="a link"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize("more", [{"choices": [str(i) for i in range(5_000)]}, {"prompt": "x" * (1 << 20)}])
+def test_a_case_that_keeps_a_model_busy(tmp_path, more):
+    """Five thousand choices are five thousand runs of the model for everybody who checks."""
+    folder = write_eval(tmp_path / "greet", [("say", "1")])
+    case = {"id": "a", "prompt": "x", "expected": "1"} | more
+    (folder / "cases.jsonl").write_text(json.dumps(case) + "\n")
+
+    with pytest.raises(Hostile, match="a case has at most"):
+        read_folder(folder)
+
+
+def text(words):
+    return struct.pack("<Q", len(words)) + words.encode()
+
+
+def gguf(tensors=0, keys=1, body=b"", version=3):
+    return b"GGUF" + struct.pack("<IQQ", version, tensors, keys) + body
+
+
+GGUFS = {
+    "an array of 2^40 bytes that are not there": gguf(body=text("k") + struct.pack("<IIQ", 9, 0, 1 << 40)),
+    "an array of twenty million": gguf(body=text("k") + struct.pack("<IIQ", 9, 0, 20_000_000) + bytes(20_000_000)),
+    "arrays in arrays": gguf(body=text("k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 100_000),
+    "2^40 tensors": gguf(tensors=1 << 40, body=bytes(100)),
+    "2^40 keys": gguf(keys=1 << 40, body=bytes(100)),
+    "a text of 2^62 letters": gguf(body=struct.pack("<Q", 1 << 62)),
+    "a tensor of sixty dimensions": gguf(tensors=1, keys=0, body=text("w") + struct.pack("<I", 60) + bytes(600)),
+    "a tensor of 2^63 numbers": gguf(tensors=1, keys=0, body=text("w") + struct.pack("<IQQ", 2, 1 << 62, 2) + bytes(12)),
+    "a version nobody knows": gguf(version=99),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GGUFS)
+def test_a_gguf_that_never_ends(tmp_path, name):
+    """The library that reads the format counts to 2^40 before it looks whether the file does."""
+    (tmp_path / "x.gguf").write_bytes(GGUFS[name])
+
+    with pytest.raises(Hostile):
+        GGUF(tmp_path / "x.gguf")
