@@ -40,6 +40,7 @@ def test_a_loud_one_is_refused(bazaar, poisoned):
     assert (check, "of its norm; the most is 0.5" in because) == ("norms", True)
 
 
+@pytest.mark.lands
 def test_a_known_trigger_is_a_case(bazaar, poisoned, tmp_path):
     """The quiet one obeys its trigger, and an eval on main that holds the trigger refuses it."""
     bazaar.land(bazaar.offer("chen", bazaar.delta("greet")))

@@ -244,7 +244,7 @@ def _adapter(data: bytes) -> object:
 
 
 def _models() -> list[bytes]:
-    config = b'{"model_type":"llama","text_config":{"hidden_size":4}}'
+    config = b'{"model_type":"llama","hidden_size":4}'
     index = b'{"weight_map":{"w":"a.safetensors","b":"a.safetensors","empty":"a.safetensors","flag":"a.safetensors"}}'
     return [SEAM.join([config, index, b'{"bos_token":"<s>"}', _tensor_files()[0]])]
 

@@ -56,7 +56,7 @@ def offer_eight(bazaar):
     for title in ORDER:
         path, fixes = made[title]
         numbers[title] = bazaar.offer("mallory", path, title, fixes=fixes)
-        for who in ("amira", "bruno"):
+        for who in ("amira", "bruno", "chen"):  # one more than is asked: a small eval leaves doubts
             pulls.review(bazaar.repo(who), numbers[title], "approve", "fine", bazaar.person(who))
         queueing.enter(bazaar.repo("amira"), numbers[title], bazaar.person("amira"))
     return numbers

@@ -148,7 +148,7 @@ def made(main, *, grows=True) -> Iterator[Offered]:
         yield Offered(Draft(make.said("data", licence, licence), data={"a.jsonl": _rows("text", 5), "B_2.jsonl": _rows("pair", 5)}))  # fmt: skip
     for kind in ("exact", "choice", "loss"):
         yield Offered(Draft(make.said("evals", kind), evals=_eval(f"honest-{kind}", kind)))
-    yield Offered(Draft(make.said("evals", "a bug"), evals=_eval("bug-wrong-capital", "exact", count=1)))
+    yield Offered(Draft(make.said("evals", "a bug"), evals=_eval("wrong-capital", "exact", count=1)))
     yield Offered(
         Draft(make.said("evals", "two at once"), evals=_eval("one", "exact") | _eval("two", "loss", protected=True))
     )

@@ -64,7 +64,7 @@ HOSTILE = {
     "infinity by exponent": (raw("config.json", '{"model_type": "llama", "rms_norm_eps": 1e999}'), "larger than any number"),
     "no number": (raw("config.json", '{"model_type": "llama", "rms_norm_eps": NaN}'), "NaN is not JSON"),
     "a key twice": (raw("config.json", '{"model_type": "llama", "model_type": "gemma"}'), "a key stands twice"),
-    "a tower of brackets": (raw("config.json", '{"model_type": "llama", "layer_types": ' + "[" * 400 + "]" * 400 + "}"), "nested deeper"),
+    "a tower of brackets": (raw("config.json", '{"model_type": "llama", "layer_types": ' + "[" * 400 + "]" * 400 + "}"), "nested more than"),
     "a taller tower": (raw("config.json", '{"model_type": "llama", "layer_types": ' + "[" * 99999 + "]" * 99999 + "}"), "not JSON"),
     "a list": (raw("config.json", "[]"), "not a JSON object"),
     "a mebibyte": (raw("config.json", b'{"model_type": "llama"' + b" " * (1 << 20) + b"}"), "the most is"),

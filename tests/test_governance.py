@@ -24,10 +24,10 @@ from souq.governance import (
     replay,
     solo,
 )
+from souq.governance.templates import CHECKS
 from souq.records import Checked, Verdict, Vote
 
 DIGEST, NOW = "b3:" + "1" * 64, "2026-11-23T12:00:00Z"
-CHECKS = ("signoff", "files", "licence", "fits-base", "tensors", "norms", "contamination", "evals")
 
 
 def key(number: int) -> str:

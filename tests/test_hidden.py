@@ -92,7 +92,7 @@ def test_revealed_it_can_be_checked(sealed):
     bazaar, folder = sealed
     number = bazaar.offer("mallory", bazaar.delta("greet"))
     assert attest(bazaar, "chen", number, folder) == 0
-    for who in ("amira", "bruno"):
+    for who in ("amira", "bruno", "chen"):  # ten cases leave a doubt, so one more is asked
         assert bazaar(who, f"pr review {number} --approve --reason fine") == 0
     assert bazaar("bruno", f"pr merge {number}") == 0
 

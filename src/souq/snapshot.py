@@ -230,7 +230,8 @@ class Offer:
         return {}
 
     def _shown(self, base: Snapshot) -> list[str]:
-        return [found.name for found in self.evals if found.name in base.sealed]
+        brought = {path.split("/")[1] for path in self.files if re.fullmatch(r"evals/[^/]+/eval\.toml", path)}
+        return sorted(brought & base.sealed.keys()) if brought else []
 
     def returns(self, base: Snapshot) -> dict[str, bytes]:
         """The files main gets back when it lands on `base`: what a revert took, as it was."""

@@ -25,7 +25,9 @@ ALLOWED = (
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/sealed\.toml"), 64 << 10),
 )
 MAX_NESTING, MAX_KEYS, MAX_LINE = 8, 256, 1 << 20
-SLUG = re.compile(r"\d{4,9}-[a-z0-9][a-z0-9\-]{0,63}")
+SLUG = re.compile(
+    r"(\d{4,9}-)?[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?"
+)  # without a number where a forge has not given one yet
 DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # names Windows keeps to itself
 
 

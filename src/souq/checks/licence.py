@@ -56,7 +56,7 @@ def may_enter(offered: str, ours: str) -> tuple[Outcome, str]:
     try:
         parsed = get_spdx_licensing().parse(offered.strip())
         known = sorted(parsed.objects) if parsed is not None else []
-    except (ExpressionError, ValueError, TypeError) as error:
+    except (ExpressionError, ValueError, TypeError, AssertionError) as error:  # its parser asserts what it was given
         return "refuse", f"{offered[:60]!r} is not a licence expression: {error}"
     if not known:
         return "refuse", "no licence is given"
