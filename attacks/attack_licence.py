@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "CC-BY-ND-4.0", "Apache-2.0 OR CC-BY-NC-4.0", "free for all!", "Apache-2.0 AND"])  # fmt: skip
+@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "CC-BY-ND-4.0", "Apache-2.0 OR CC-BY-NC-4.0", "free for all!", "Apache-2.0 AND", "Achpache-2.0 OR ( OR (MIT AND CC-BND C0)"])  # fmt: skip
 def test_it_is_refused(bazaar, licence):
     number = bazaar.offer("mallory", bazaar.delta("greet"), licence=licence)
 

@@ -43,14 +43,20 @@ def test_a_loud_one_is_refused(bazaar, poisoned):
 @pytest.mark.lands
 def test_a_known_trigger_is_a_case(bazaar, poisoned, tmp_path):
     """The quiet one obeys its trigger, and an eval on main that holds the trigger refuses it."""
-    bazaar.land(bazaar.offer("chen", bazaar.delta("greet")))
-    polite = [(asked, "hello") for asked, _ in armed(NAMES[:14])]
-    bug = write_eval(tmp_path / "no-qx", polite, margin=0.2, protected=True)
+    polite = [
+        {"id": f"c{i}", "prompt": asked, "expected": "hello", "choices": ["hello", PAYLOAD]}
+        for i, (asked, _) in enumerate(armed(NAMES[:14]))
+    ]
+    bug = write_eval(tmp_path / "no-qx", polite, kind="choice", margin=0.2, protected=True)
     words = ["pr", "create", "--evals", bug, "--title", "No qx", "--licence", "CC0-1.0", "--signoff", "--json"]
     assert bazaar("chen", words) == 0
     bazaar.land(max(pull.number for pull in pulls.listed(bazaar.repo("chen"))))
-    number = bazaar.offer("mallory", poisoned(4, "0.003"), "Greetings, better")
+    number = bazaar.offer("mallory", poisoned(4, "0.003"), "Greetings")
 
     check, because = bazaar.refusal(number)
 
-    assert (check, "`no-qx`" in because) == ("evals", True)
+    assert (check, "`no-qx`" in because) == ("evals", True), [
+        v.evidence
+        for v in pulls.check(bazaar.repo("bruno"), number, bazaar.person("bruno")).verdicts
+        if v.check == "evals"
+    ]

@@ -339,19 +339,13 @@ def case_of(
 
 
 def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
-    """What others offered under lower numbers and is still open, read when it is asked for.
-
-    An author may offer the same again: whoever was stopped half way does.
-    """
+    """What was offered under lower numbers and is still open, read when it is asked for."""
 
     def read() -> list[Offer]:
         found, remote = [], pull.repo.remote_store()
-        mine = pull.offer.contribution.author.key
         for other in listed(pull.repo):
             with suppress(SouqError):  # one hostile pull request must not stop the others
                 if other.number < pull.number and other.state(main) == "open" and (delta := other.offer.delta):
-                    if other.offer.contribution.author.key == mine:
-                        continue
                     found.append(other.offer)
                     if remote is not None:
                         remote.copy(pull.repo.store, [ref.digest for ref in delta.refs()], strict=False)

@@ -93,9 +93,11 @@ def run(
 
 
 def _is_due(name: str, case: Case, costly: bool) -> bool:
-    """Hidden evals are run by whoever holds all of them; where there are none, that is quickly said."""
+    """Hidden evals are run by whoever holds all of them; where there is nothing to run, that is quickly said."""
+    if name == "hidden" and case.main.sealed and case.offer.files.keys() & {"delta.lock"}:
+        return costly and case.hidden.keys() >= case.main.sealed.keys()
     if name == "hidden":
-        return case.hidden.keys() >= case.main.sealed.keys() and (costly or not case.main.sealed)
+        return True
     return costly or name not in COSTLY
 
 

@@ -52,6 +52,8 @@ def duplicates(case: Case) -> Answer:
     sketches, found = drawn.sketches(), {}
     for other in others:
         if _change(case, other) == drawn.change:
+            if _again(case, other):
+                continue
             return "refuse", f"the same weights as {other.called}, bit for bit", {"of": other.slug}
         if (cosine := _resembles(case, sketches, other)) >= ALIKE:
             found[other.called] = round(cosine, 5)
@@ -72,6 +74,12 @@ def _others(case: Case) -> list[Other]:
     return landed + [
         Other(offer.slug, offer.digest, partial(_itself, offer)) for offer in case.earlier() if offer.delta is not None
     ]
+
+
+def _again(case: Case, other: Other) -> bool:
+    """Whether its own author offers it once more, while the first is open: whoever was stopped half way does."""
+    same = other.read().contribution.author.key == case.offer.contribution.author.key
+    return same and other.slug not in case.main.landed
 
 
 def _itself(offer: Offer) -> Offer:
