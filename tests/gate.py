@@ -68,7 +68,7 @@ class Gate:
         return Delta(delta.base, parts)
 
     def offer(self, delta, number, by="amira"):
-        author = Author(name=by, email=f"{by}@example.org", key=KEY)
+        author = Author(name=by, email=f"{by}@example.org", key=f"{KEY} {by}")
         said = Contribution(title="a skill", kind="weights", author=author, licence="Apache-2.0", signoff=by)
         return Offer(f"{number:04}-skill", Draft(said, delta).files())
 
