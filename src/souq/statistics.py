@@ -288,12 +288,16 @@ class Plan:
         return 1 - NORMAL.cdf(self.bounds[look])
 
     def overall(self, look: int, p: float) -> float:
-        """The p of a whole trial that ended at `look` with this p there: earlier looks rank before it (Tsiatis 1984)."""
-        if look == 0 or len(self.shares) == 1:
+        """The p of a whole trial that ended at `look` with this p there: earlier looks rank before it (Tsiatis 1984).
+
+        At least alpha where no bound was crossed: a trial that stops short of its bound has proved nothing.
+        """
+        if len(self.shares) == 1:
             return p
-        beyond = _passed(self, look)
-        spent = SPENDING[self.spending](self.alpha, self.shares[look - 1])
-        return min(1.0, float(spent + beyond(NORMAL.inv_cdf(1 - min(max(p, 1e-15), 1 - 1e-15)))))
+        spent = SPENDING[self.spending](self.alpha, self.shares[look - 1]) if look else 0.0
+        beyond = _passed(self, look)(NORMAL.inv_cdf(1 - min(max(p, 1e-15), 1 - 1e-15)))
+        short = look < len(self.shares) - 1 and p >= self.level(look)
+        return min(1.0, max(float(spent + beyond), self.alpha if short else 0.0))
 
     def chance(self, look: int, z: float, drift: float) -> float:
         """Of proof at the last look, from `z` now, if the final z is `drift` on average (conditional power)."""
