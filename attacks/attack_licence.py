@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "CC-BY-ND-4.0", "Apache-2.0 OR CC-BY-NC-4.0", "free for all!", "Apache-2.0 AND", "Achpache-2.0 OR ( OR (MIT AND CC-BND C0)"])  # fmt: skip
+@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "CC-BY-ND-4.0", "Apache-2.0 OR CC-BY-NC-4.0", "free for all!", "Apache-2.0 AND", "Achpache-2.0 OR ( OR (MIT AND CC-BND C0)", "( OR ("])  # fmt: skip
 def test_it_is_refused(bazaar, licence):
     number = bazaar.offer("mallory", bazaar.delta("greet"), licence=licence)
 
@@ -12,9 +12,11 @@ def test_it_is_refused(bazaar, licence):
 
 @pytest.mark.lands
 def test_an_unknown_licence_asks_for_more_eyes(bazaar):
+    """A machine that cannot tell raises the quorum: one approval no longer does, and the check says why."""
     number = bazaar.offer("mallory", bazaar.delta("greet"), licence="Zlib")
     bazaar("amira", f"pr checks {number}")
-    for who in ("amira", "bruno"):
-        bazaar(who, f"pr review {number} --approve --reason fine")
+    bazaar("amira", f"pr review {number} --approve --reason fine")
 
-    assert bazaar("bruno", f"pr merge {number}") in (0, 3)
+    code, _, told = bazaar.says("bruno", f"pr merge {number}")
+    assert code == 3
+    assert "1 more approval" in told

@@ -22,7 +22,7 @@ FLOORS = [
     {"checkers", "templates"},
     {"configs"},
     {"weights", "signing", "openssf"},
-    {"store", "tensorfile", "governance", "evals", "rows"},
+    {"store", "tensorfile", "governance", "evals", "rows", "asks"},
     {"bucket"},
     {"merge", "repo", "sources"},
     {"snapshot", "shelf", "scores"},

@@ -42,8 +42,8 @@ VERBS = {
     "export": ("model", "Write a folder that transformers, vLLM and others load"),
     "chat": ("model", "Ask main's model something"),
     "release": ("release", "Create, list, view or yank releases"),
-    "corpus": ("teach", "Let a release write training data, with the provenance of every row"),
-    "distill": ("teach", "Train a smaller student on a corpus"),
+    "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
+    "distill": ("distill", "Train a smaller student on a corpus"),
     "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
     "demo": ("demo", "Play the whole story on a real model"),
 }

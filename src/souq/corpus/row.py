@@ -1,0 +1,71 @@
+"""A row of a corpus: what was said, and everything that shaped it (specs/teacher.md, section 4).
+
+A row's id is the digest of its messages alone: the same words have the same id in every dump, whoever said them.
+Nothing here depends on when or in which order rows were made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from souq.asks import Message
+from souq.records import Digest, Record, digest_of
+
+Origin = Literal["real", "synthetic", "mixed"]
+
+
+class Passed(Record, frozen=True):
+    """What one filter or judge said of a row."""
+
+    name: str
+    version: str
+    kept: bool
+    score: float | None = None
+    because: str = ""
+
+
+class Row(Record, frozen=True):
+    """One row. What does not apply is empty: a real row has no teacher, no prompt and no sampling."""
+
+    id: Digest
+    messages: tuple[Message, ...]
+    licence: str  # an SPDX expression, computed from the teacher's and the source's
+    origin: Origin
+    depth: int  # 0 for real text; 1 + the greatest of its parents' otherwise
+    real_fraction: float  # of its words, how many people wrote: 1 for real rows
+    parents: tuple[Digest, ...] = ()
+    domain: str = ""
+    language: str = "en"
+    source: str = ""  # the seed's: where people can look it up
+    source_licence: str = ""
+    document: Digest | Literal[""] = ""  # of the seed document or question
+    teacher: Digest | Literal[""] = ""  # what the model builds to
+    tokenizer: Digest | Literal[""] = ""
+    engine: str = ""
+    prompt: str = ""  # the prompt's name in the recipe
+    prompt_digest: Digest | Literal[""] = ""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 0
+    sample: int = 0
+    seed: str = ""  # a whole number: Parquet's readers disagree about unsigned 64 bits
+    finish: str = ""
+    tokens: int = 0  # of the answer, in the teacher's tokenizer
+    filters: tuple[Passed, ...] = ()
+    judge: str = ""  # digest of the judge's prompt and its measured error, where one judged
+    duplicate_of: str = ""  # the id of the row kept in its place
+    rejected: str = ""  # why it is not kept; empty for kept rows
+
+
+def row_id(messages: tuple[Message, ...]) -> Digest:
+    """What a row is called."""
+    return digest_of([{"role": m.role, "content": m.content} for m in messages])
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """Every field, in the order above, defaults too: as Parquet wants it."""
+    import msgspec
+
+    return {name: msgspec.to_builtins(getattr(row, name)) for name in row.__struct_fields__}
