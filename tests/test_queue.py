@@ -10,14 +10,15 @@ import sys
 import time
 
 import pytest
+from msgspec.structs import replace
 
-from souq import pulls
+from souq import deltas, pulls
 from souq import queue as queueing
 from souq.errors import Refused
 from souq.governance import read_policy
 from souq.verify import verify
-from tests.bazaar import copied
-from tests.eight import BAD, GOOD, offer_eight
+from tests.bazaar import NAMES, copied, rows, write_eval
+from tests.eight import BAD, GOOD, offer_eight, part
 
 
 def outcome(bazaar, numbers):
@@ -86,6 +87,29 @@ def test_nothing_is_left_to_do(settled):
     found = queueing.run(bazaar.repo("bruno"), bazaar.person("bruno"))
 
     assert (found.tests, found.landed, bazaar.main().commit) == (0, {}, before)
+
+
+def test_the_one_apart_lands_with_what_the_new_main_lacks(settled, tmp_path):
+    """Six of the eight are in main in the end: who waited offers anew, milder, and names the bug that it mends there."""
+    bazaar, numbers, *_ = settled
+    number, bug = numbers["upper"], write_eval(tmp_path / "hello", rows("greet", NAMES[:14]), kind="loss", margin=9.0)
+    words = ["pr", "create", "--evals", bug, "--title", "Hello", "--licence", "CC0-1.0", "--signoff"]
+    assert bazaar("chen", words) == 0
+    bazaar.land(max(pull.number for pull in pulls.listed(bazaar.repo("chen"))))
+    delta, tensors = deltas.read_delta(part(bazaar, "upper", "greet", lambda i, n: "layers.1" in n, 0.3))
+    deltas.keep(delta, tensors, bazaar.main("mallory"))
+    old = pulls.Draft.of(pulls.get(bazaar.repo("mallory"), number).offer)
+    milder = replace(old.contribution, fixes=("hello",))
+    pulls.amend(bazaar.repo("mallory"), number, pulls.replace(old, contribution=milder, delta=delta), bazaar.person("mallory"))  # fmt: skip
+    for who in ("amira", "bruno", "chen"):
+        pulls.review(bazaar.repo(who), number, "approve", "fine", bazaar.person(who))
+    queueing.enter(bazaar.repo("amira"), number, bazaar.person("amira"))
+
+    found = queueing.run(bazaar.repo("amira"), bazaar.person("amira"))
+
+    assert [*found.landed] == [number], found
+    assert outcome(bazaar, numbers)[0] == {*GOOD, "lower", "upper"}
+    assert verified(bazaar)
 
 
 def test_a_kill_changes_nothing(eight):
