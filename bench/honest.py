@@ -19,7 +19,7 @@ import machine
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.bazaar import Bazaar, _build, jsonl, rows
+from tests.bazaar import Bazaar, build_town, jsonl, rows
 from tests.honest import Offered, _Making, judged, made
 
 from souq.deltas import read_delta
@@ -62,7 +62,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         town = Path(name) / "town"
         town.mkdir()
-        _build(town)
+        build_town(town)
         bazaar, begun = Bazaar(town), time.perf_counter()
         data = {"rows.jsonl": jsonl(rows("greet", ["zora", "yann"])).encode()}
         real = [
