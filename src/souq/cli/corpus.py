@@ -8,6 +8,7 @@ import click
 
 from souq import build as building
 from souq.cli.console import answer, bars, done, here, json_option, out
+from souq.cli.qna import export_qna, import_qna
 from souq.snapshot import Snapshot
 
 
@@ -47,3 +48,7 @@ def make(prompts: Path, folder: Path, temperature: float, samples: int, max_toke
         done(f"next: `souq distill {folder} --layers 10 --out ./student`")
 
     answer(told, as_json, show)
+
+
+corpus.add_command(import_qna)
+corpus.add_command(export_qna)

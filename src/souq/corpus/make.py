@@ -116,15 +116,20 @@ def _job(seed: Prompt, sample: int, teacher: Digest, sampling: Sampling, engine:
 def _answer(
     lm: Any, jobs: Sequence[dict[str, Any]], journal: Path, sampling: Sampling, progress: Progress
 ) -> dict[str, str]:
-    """Every job's answer; what the journal holds is not asked again."""
+    """Every job's answer; a batch that the journal holds is not asked again.
+
+    Batches are cut from all jobs, not from what is left: the last bits of an answer's odds depend on what it is padded
+    to, so a batch cut short by a crash is asked again whole.
+    """
     from souq.lab import generate
 
     told = dict(_journalled(journal))
-    todo = [job for job in jobs if job["key"] not in told]
     with journal.open("ab") as file:
-        for start in range(0, len(todo), BATCH):
-            progress("corpus rows", len(jobs) - len(todo) + start, len(jobs))
-            batch = todo[start : start + BATCH]
+        for start in range(0, len(jobs), BATCH):
+            progress("corpus rows", start, len(jobs))
+            batch = jobs[start : start + BATCH]
+            if all(job["key"] in told for job in batch):
+                continue
             answers = generate.answers(
                 lm, [job["seed"].prompt for job in batch], max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature, seeds=[job["chance"] for job in batch],
