@@ -31,7 +31,7 @@ from souq.corpus.make import Prompt, Sampling, make
 from souq.demo import skills
 from souq.records import digest
 
-SEEDS, MOST = 1500, 24  # of the killed runs
+SEEDS, MOST = 8000, 24  # of the killed runs
 PROMPTS, TOKENS = 96, 16  # of the rates
 
 
@@ -49,12 +49,20 @@ def killed(kills: int, seed: int) -> str:
         took, chance, torn = time.perf_counter() - begun, random.Random(seed), 0
         for _ in range(kills):
             running = _started(bazaar, seeds, Path(name) / "killed")
-            time.sleep(chance.uniform(0.6, 1.0) * took)
+            _grown(Path(name) / "killed" / "journal.jsonl", running)
+            time.sleep(chance.uniform(0, 0.4))
             torn += running.poll() is None
             running.send_signal(signal.SIGKILL)
             running.wait()
         same = _finished(bazaar, seeds, Path(name) / "killed") == whole
     return f"{torn} of {kills} kills met a running process; in the end the files are {'the same bytes' if same else 'DIFFERENT'} ({took:.1f} s a whole run)"
+
+
+def _grown(journal: Path, running: subprocess.Popen[bytes]) -> None:
+    """Until it has begun to write, so that a kill meets work and not imports."""
+    size = journal.stat().st_size if journal.exists() else 0
+    while running.poll() is None and not (journal.exists() and journal.stat().st_size > size):
+        time.sleep(0.01)
 
 
 def _seed(prompt: str) -> str:

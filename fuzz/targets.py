@@ -26,6 +26,7 @@ from souq.bundle import judge
 from souq.checks.files import _rows_refused
 from souq.checks.licence import may_enter
 from souq.comment import render
+from souq.corpus.qna import read as read_qna
 from souq.deltas import read_delta, read_recipe, write_delta
 from souq.errors import SouqError, UsageError
 from souq.evals import EvalSpec, read_eval, write_cases
@@ -376,6 +377,11 @@ def _rows(data: bytes) -> object:
 @target("licence", lambda: [b"Apache-2.0 OR (MIT AND CC-BY-4.0)", b"GPL-2.0-only WITH Classpath-exception-2.0"])
 def _licence(data: bytes) -> object:
     return may_enter(_text(data), "Apache-2.0")
+
+
+@target("qna", lambda: [b"created_by: a\ntask_description: ''\nseed_examples:\n- {question: q, answer: a}\n", b"version: 3\ndocument: {repo: r, commit: c, patterns: [a]}\nseed_examples: []\n"])  # fmt: skip
+def _qna(data: bytes) -> object:
+    return read_qna(data, "qna.yaml")
 
 
 @target("store url", lambda: [b"s3://bucket/folder", b"https://x.example:8443/a", b"file:///a"])

@@ -53,7 +53,7 @@ def import_qna(tree: Path, target: Path | None, shape: str, licence: str, as_jso
 
     answer({"nodes": nodes, "refused": refused, "rows": len(rows)}, as_json, show)
     if refused:
-        sys.exit(3)
+        raise click.exceptions.Exit(3)
 
 
 @click.command("export-qna")

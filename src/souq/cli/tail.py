@@ -1,0 +1,64 @@
+"""`souq corpus tail`: what of real text's rare things a corpus still has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from souq.cli.console import answer, done, json_option, table
+from souq.errors import NotFound, UsageError
+
+SHOWN = {
+    "types": "different words", "rare_kept": "rare words kept", "cover": "pairs of words kept", "distinct_2": "distinct pairs",
+    "distinct_3": "distinct triples", "zipf": "Zipf slope of the tail", "vendi": "unlike texts (Vendi)",
+}  # fmt: skip
+
+
+@click.command()
+@click.argument("corpus", type=click.Path(path_type=Path))
+@click.option("--against", "real", required=True, type=click.Path(path_type=Path), help="Real text: JSONL of rows, or a .txt with a text a line.")  # fmt: skip
+@click.option("--keep", type=click.FloatRange(0, 1), help="Answer no (exit 3) where less of the rare is left, of what its size could hold.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True)
+@json_option
+def tail(corpus: Path, real: Path, keep: float | None, seed: int, as_json: bool) -> None:
+    """Compare CORPUS (a folder of `souq corpus make`, JSONL or .txt) with real text, size for size."""
+    from souq.corpus import tails
+
+    found = tails.compare(_texts(corpus), _texts(real), seed=seed)
+
+    def show() -> None:
+        rows = [[name, _number(getattr(found.corpus, key)), _number(getattr(found.ceiling, key))] for key, name in SHOWN.items()]  # fmt: skip
+        table([f"in {found.corpus.words:,} words", "corpus", "real, drawn again"], rows, right=["corpus", "real, drawn again"])  # fmt: skip
+        done(f"of {found.rare:,} rare words (at most {found.rare_at_most} times in the real text), {found.kept:.0%} of what that size can hold is left")  # fmt: skip
+
+    answer({"report": found, "kept": found.kept}, as_json, show)
+    if keep is not None and found.kept < keep:
+        raise click.exceptions.Exit(3)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _texts(path: Path) -> list[str]:
+    """What was written, not what was asked: of a conversation the assistant's turns."""
+    from souq.corpus.make import read_rows as read_corpus
+    from souq.rows import read_rows
+
+    if path.is_dir():
+        return [_said(row) for row in read_corpus(path)]
+    if not path.is_file():
+        raise NotFound(f"no file or folder {path}", hint="name a corpus, JSONL of rows, or a .txt")
+    if path.suffix == ".txt":
+        try:
+            return path.read_text().splitlines()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path} is not UTF-8 at byte {error.start}") from error
+    return [_said(row) for row in read_rows(path)]
+
+
+def _said(row: dict[str, Any]) -> str:
+    turns = [turn["content"] for turn in row.get("messages") or () if turn["role"] == "assistant"]
+    return "\n".join(turns) or row.get("text") or row.get("completion") or ""
