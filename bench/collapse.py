@@ -1,0 +1,185 @@
+"""Generations trained on their own output: what is lost, and what the guard keeps.
+
+    python bench/collapse.py [GENERATIONS] [SEEDS]
+
+An interpolated trigram model over Python's documentation (pydoc_data.topics, on every machine), pieces of 32 words. Every arm
+trains on the same number of words. `subsample`, `floor + newest` and the guards have the same share of real text; `replace`
+has none, `real` nothing else. Rare: words that the first training text has at most five times. Prints a table and writes
+docs/collapse.svg.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from machine import describe
+from souq.corpus.guard import Piece, choose, rare_words
+
+LENGTH, SHARE, DEEPEST = 32, 0.3, 1
+WEIGHTS = (0.5, 0.3, 0.19, 0.01)  # three words, two, one, any
+SEEDS, GENERATIONS = 3, 6
+Pool = list[Piece]
+
+
+def pieces() -> tuple[Pool, Pool]:
+    """Training and held-out text: every fifth piece is held out."""
+    from pydoc_data.topics import topics
+
+    words = [w for _, text in sorted(topics.items()) for w in re.findall(r"[A-Za-z_]+|[^\sA-Za-z_]", text)]
+    made = [Piece(tuple(words[i : i + LENGTH])) for i in range(0, len(words) - LENGTH + 1, LENGTH)]
+    return [p for i, p in enumerate(made) if i % 5], made[::5]
+
+
+class Trigram:
+    """p = a c(xyz)/c(xy) + b c(yz)/c(y) + c c(z)/n + d/V over the words of the first text."""
+
+    def __init__(self, pool: Pool, known: dict[str, int]) -> None:
+        self.known = known
+        self.text = np.array([[known[w] for w in piece.words] for piece in pool])
+        size = len(known)
+        one, two, three = self.text[:, :-2], self.text[:, 1:-1], self.text[:, 2:]
+        self.ones = np.bincount(self.text.ravel(), minlength=size)
+        self.pairs = _counted(self.text[:, :-1] * size + self.text[:, 1:])
+        self.starts = _counted(self.text[:, :-1])
+        self.heads = _counted(one * size + two)
+        self.threes = _counted((one * size + two) * size + three)
+        self.by_word = _followers(self.text[:, :-1].ravel(), self.text[:, 1:].ravel())
+        self.by_pair = _followers((one * size + two).ravel(), three.ravel())
+
+    def probability(self, text: np.ndarray) -> np.ndarray:
+        """Of each third and later word of the rows."""
+        size, a = len(self.known), WEIGHTS
+        x, y, z = text[:, :-2], text[:, 1:-1], text[:, 2:]
+        three = _ratio(_look(self.threes, (x * size + y) * size + z), _look(self.heads, x * size + y))
+        two = _ratio(_look(self.pairs, y * size + z), _look(self.starts, y))
+        return a[0] * three + a[1] * two + a[2] * self.ones[z] / self.ones.sum() + a[3] / size
+
+    def write(self, count: int, depth: int, chance: np.random.Generator, names: list[str]) -> Pool:
+        """Pieces drawn word by word; the uniform part is for measuring alone and writes nothing."""
+        size, flat = len(self.known), self.text.ravel()
+        found = np.empty((count, LENGTH), np.int64)
+        found[:, :2] = self.text[chance.integers(0, len(self.text), count), :2]
+        share = np.array(WEIGHTS[:3]) / sum(WEIGHTS[:3])
+        for i in range(2, LENGTH):
+            x, y = found[:, i - 2], found[:, i - 1]
+            which = chance.choice(3, count, p=share)
+            alone = flat[chance.integers(0, len(flat), count)]
+            two = _draw(self.by_word, y, chance, alone)
+            three = _draw(self.by_pair, x * size + y, chance, two)
+            found[:, i] = np.choose(which, [three, two, alone])
+        return [Piece(tuple(names[i] for i in row), depth) for row in found.tolist()]
+
+
+def _counted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.unique(keys.ravel(), return_counts=True)
+
+
+def _look(table: tuple[np.ndarray, np.ndarray], keys: np.ndarray) -> np.ndarray:
+    at = np.searchsorted(table[0], keys).clip(max=len(table[0]) - 1)
+    return np.where(table[0][at] == keys, table[1][at], 0)
+
+
+def _ratio(some: np.ndarray, of: np.ndarray) -> np.ndarray:
+    return some / np.maximum(of, 1)
+
+
+def _followers(keys: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(keys, kind="stable")
+    return keys[order], after[order]
+
+
+def _draw(table: tuple[np.ndarray, np.ndarray], keys: np.ndarray, chance: np.random.Generator, otherwise: np.ndarray) -> np.ndarray:  # fmt: skip
+    low, high = np.searchsorted(table[0], keys), np.searchsorted(table[0], keys, side="right")
+    at = low + (chance.random(len(keys)) * (high - low)).astype(int)
+    return np.where(high > low, table[1][at.clip(max=len(table[1]) - 1)], otherwise)
+
+
+Next = Callable[[Pool, Pool, int, int], Pool]  # real, everything made so far, words, seed -> what is trained on
+
+
+def arms(rare: frozenset[str]) -> dict[str, Next]:
+    def of(**more: object) -> Next:
+        return lambda real, made, size, seed: choose([*real, *made], size, rare=rare, floor=SHARE, seed=seed, **more)  # type: ignore[arg-type]
+
+    def newest(made: Pool) -> Pool:
+        return [piece for piece in made if piece.depth == max(p.depth for p in made)]
+
+    plain = {"rarity": 0.0, "cover": False}
+    return {
+        "real (the ceiling)": lambda real, made, size, seed: real,
+        "replace": lambda real, made, size, seed: newest(made),
+        "subsample": of(**plain),
+        "floor + newest": lambda real, made, size, seed: of(**plain)(real, newest(made), size, seed),
+        "guard": of(deepest=DEEPEST),
+        "guard, no cover": of(deepest=DEEPEST, cover=False),
+        "guard, no rarity": of(deepest=DEEPEST, rarity=0.0),
+        "guard, depth 3": of(deepest=3),
+        "guard, no depth cap": of(),
+        "guard, never accumulates": lambda real, made, size, seed: of()(real, newest(made), size, seed),
+    }
+
+
+def run(name: str, arm: Next, real: Pool, held: np.ndarray, known: dict[str, int], rare: frozenset[str], generations: int, seed: int) -> list[tuple[float, float, float]]:  # fmt: skip
+    """(bits a word, bits a rare word, rare words left in what was trained on) of each generation, the first on real text."""
+    names, size = list(known), sum(len(piece.words) for piece in real)
+    is_rare = np.array([word in rare for word in names])[held[:, 2:]]
+    chance, made, told, training = np.random.default_rng([seed, 7]), Pool(), list[tuple[float, float, float]](), real
+    for generation in range(generations + 1):
+        if generation:
+            training = arm(real, made, size, seed * 1000 + generation)
+        model = Trigram(training, known)
+        bits = -np.log2(model.probability(held))
+        left = len({word for piece in training for word in piece.words} & rare) / len(rare)
+        told.append((float(bits.mean()), float(bits[is_rare].mean()), left))
+        made += model.write(len(real), 1 + max(piece.depth for piece in training), chance, names)
+    return told
+
+
+def main(generations: int = GENERATIONS, seeds: int = SEEDS) -> int:
+    print(describe(), flush=True)
+    begun = time.perf_counter()
+    real, held_out = pieces()
+    known = {word: i for i, word in enumerate(sorted({w for p in real for w in p.words}))}
+    held = np.array([[known[w] for w in p.words] for p in held_out if all(w in known for w in p.words)])
+    rare = rare_words(real)
+    print(f"{len(real) * LENGTH:,} words, {len(known):,} different, {len(rare):,} rare; {len(held)} pieces held out; real share {SHARE}, {generations} generations, {seeds} seeds")  # fmt: skip
+    found = {name: np.array([run(name, arm, real, held, known, rare, generations, seed) for seed in range(seeds)]) for name, arm in arms(rare).items()}  # fmt: skip
+    print(f"{'arm':26} {'bits/word':>16} {'bits/rare word':>16} {'rare words left':>16}")
+    for name, told in found.items():
+        last = told[:, -1]
+        cells = [f"{last[:, i].mean():.3f} ±{np.ptp(last[:, i]) / 2:.3f}" for i in range(3)]
+        print(f"{name:26} " + " ".join(f"{cell:>16}" for cell in cells))
+    start, end = found["replace"][:, 0, 1].mean(), {name: told[:, -1, 1].mean() for name, told in found.items()}
+    print(f"rise on the rare: replace {end['replace'] - start:.3f} bits, guard {end['guard'] - start:.3f}: {(end['guard'] - start) / (end['replace'] - start):.2f} of it; {time.perf_counter() - begun:.0f} s")  # fmt: skip
+    draw(found, Path(__file__).parent.parent / "docs" / "collapse.svg")
+    return 0
+
+
+def draw(found: dict[str, np.ndarray], path: Path) -> None:
+    """Two panels, a line an arm: bits a rare word, and the share of rare words left, by generation."""
+    colours = ["#111", "#c0392b", "#2471a3", "#b7950b", "#1e8449", "#7dcea0", "#76d7c4", "#a569bd", "#e59866", "#999"]
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 420" font-family="sans-serif" font-size="12">']
+    for panel, (which, title) in enumerate(((1, "bits a rare word"), (2, "share of rare words left"))):
+        low, high = min(f[..., which].min() for f in found.values()), max(f[..., which].max() for f in found.values())
+        left = 60 + 400 * panel
+        parts.append(f'<text x="{left}" y="24">{title}, by generation</text>')
+        for value in (low, (low + high) / 2, high):
+            y = 380 - 330 * (value - low) / (high - low)
+            parts.append(f'<text x="{left - 44}" y="{y:.0f}">{value:.2f}</text><path d="M{left} {y:.0f}h320" stroke="#ddd"/>')  # fmt: skip
+        for colour, told in zip(colours, found.values(), strict=True):
+            line = told[..., which].mean(0)
+            points = " ".join(f"{left + 320 * i / (len(line) - 1):.1f},{380 - 330 * (v - low) / (high - low):.1f}" for i, v in enumerate(line))  # fmt: skip
+            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<text x="{left + 320 * i / (len(line) - 1):.0f}" y="400">{i}</text>' for i in range(len(line))]
+    parts += [f'<text x="810" y="{50 + 20 * i}" fill="{colour}">{name}</text>' for i, (colour, name) in enumerate(zip(colours, found, strict=True))]  # fmt: skip
+    path.write_text("\n".join([*parts, "</svg>"]) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
