@@ -22,7 +22,7 @@ from souq.records import Record
 
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 12  # the schema needs five
-MAX_NODES = 200_000
+MAX_NODES = 50_000
 LATEST = 3
 FEWEST = 5  # examples, since version 2
 FEWEST_PAIRS = 3  # questions about one context
