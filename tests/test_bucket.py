@@ -246,7 +246,7 @@ def test_an_upload_that_is_killed(s3, tmp_path):
     sent = store.copy(there, names)
 
     assert 0 < len(before) < len(names)
-    assert sent == len(names) - len(before)
+    assert 0 < sent <= len(names) - len(before)  # the server may finish what was under way when its client died
     back = Store(tmp_path / "back")
     assert there.copy(back, names) == len(names)
     assert back.fsck() == []
