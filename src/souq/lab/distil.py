@@ -1,36 +1,38 @@
-"""A small student from a large teacher: some of its layers, taught again on what the teacher wrote.
+"""Teach a student what a teacher wrote, and how sure the teacher was: one loop for every loss (lessons.py).
 
-Which layers is decided by a probe (arXiv 2403.03853 finds whole layers redundant): the candidate that starts with the
-lower loss on the corpus is trained. Training is on the teacher's sequences (Kim and Rush, arXiv 1606.07947); the
-embeddings stay as they are.
+    student = distil(teacher, rows, Lesson(layers=8, loss="forward"), work=Path("student.work"))
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import msgspec
 import torch
 
 from souq.errors import UsageError
-from souq.lab.model import LM, unpacked
-from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
-from souq.lab.train import descend, shuffled
+from souq.lab import signals as signalling
+from souq.lab.checkpoints import Keeper
+from souq.lab.generate import in_batches
+from souq.lab.model import LM, quick, unpacked
+from souq.lab.packing import Passage, Row, logits, sequences_of
+from souq.lab.student import begun, one_vocabulary, parameters
+from souq.lab.train import TARGETS, Batch, Loss, as_it_is, descend, shuffled, steady, words
+from souq.lessons import Lesson
 from souq.progress import Progress, quiet
+from souq.records import digest_of
+from souq.rows import rows_digest
 from souq.tensorfile import write_tensors
 from souq.weights import DTYPES, Array
-
-PROBE = 32  # passages
 
 
 @dataclass(frozen=True)
 class Student:
-    """What came out: the model, the layers it kept, its size, and the loss as it learned."""
+    """What came out: the model, which of its teacher's layers it has, the two sizes, and the loss as it learned."""
 
     lm: LM
     layers: tuple[int, ...]
@@ -40,79 +42,133 @@ class Student:
 
 
 def distil(
-    teacher: LM, rows: Sequence[Mapping[str, Any]], *, layers: int, epochs: int = 3, lr: float = 1e-3, batch: int = 16,
-    seed: int = 0, progress: Progress = quiet,
+    teacher: LM, rows: Sequence[Mapping[str, Any]], lesson: Lesson, *, work: Path | None = None, name: str = "",
+    progress: Progress = quiet,
 ) -> Student:  # fmt: skip
-    """A student of `layers` of the teacher's layers, trained on a corpus's rows.
+    """A student taught on a corpus's rows. In `work` it keeps how far it came; `name` is the teacher's digest.
 
     Raises:
-        UsageError: the student would not be smaller, or there is nothing to learn from.
+        UsageError: there is nothing to learn from, or the two have other vocabularies and the loss compares odds.
     """
-    depth = teacher.net.config.num_hidden_layers
-    if not 0 < layers < depth:
-        raise UsageError(f"a student of {layers} layers from a teacher of {depth}", hint="ask for fewer --layers")
+    lesson.vetted()
     if not rows:
         raise UsageError("the corpus holds no kept rows", hint="look at rejected/ for why")
-    passages = [sequences_of(teacher, dict(row)) for row in rows]
-    lm, kept = min(
-        ((cut(teacher, chosen), chosen) for chosen in candidates(depth, layers)),
-        key=lambda s: _loss(s[0], passages[:PROBE]),
-    )
-    curve = _teach(lm, shuffled(passages, epochs, batch, seed), lr, progress)
-    return Student(lm, kept, _count(lm), _count(teacher), curve)
+    lm, kept = begun(teacher, lesson, [sequences_of(teacher, dict(row)) for row in rows[:64]])
+    if lesson.loss != "words" and not one_vocabulary(teacher, lm):
+        raise UsageError(
+            f"the student reads other tokens than its teacher, and `{lesson.loss}` compares odds token by token",
+            hint='teach it by what the teacher wrote: `loss = "words"`',
+        )
+    passages = [sequences_of(lm, dict(row), number) for number, row in enumerate(rows)]
+    files = _files(work, name, rows, lesson)
+    with steady():
+        loss, before = _lesson(teacher, lm, passages, lesson, files.get("signals"), progress)
+        curve = _taught(lm, lesson, passages, loss, before, files.get("step"), progress)
+    return Student(lm, kept, parameters(lm), parameters(teacher), curve)
 
 
-def candidates(depth: int, layers: int) -> list[tuple[int, ...]]:
-    """Layers spread evenly, or the first ones and the last few."""
-    last = min(3, layers - 1)
-    spread = tuple(int(i) for i in np.linspace(0, depth - 1, layers).round())
-    return [spread, (*range(layers - last), *range(depth - last, depth))]
+def _files(work: Path | None, name: str, rows: Sequence[Mapping[str, Any]], lesson: Lesson) -> dict[str, Path]:
+    """Where signals and steps are kept; each name is a digest of all that shapes it."""
+    if work is None:
+        return {}
+    work.mkdir(parents=True, exist_ok=True)
+    data = rows_digest(rows)
+    heard = digest_of([name, data, lesson.targets, lesson.k, lesson.temperature, lesson.seed])
+    shaped = digest_of([name, data, msgspec.to_builtins(lesson)])
+    return {"signals": work / f"signals-{heard[3:19]}.pt", "step": work / f"step-{shaped[3:19]}.pt"}
 
 
-def cut(teacher: LM, layers: Sequence[int]) -> LM:
-    """A copy of some of the teacher's layers; nothing is shared but the tokenizer."""
-    config = copy.deepcopy(teacher.net.config)
-    config.num_hidden_layers = len(layers)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[i] for i in layers]
-    with torch.device("meta"):
-        net = type(teacher.net)(config)
-    body = teacher.net.model
-    net.model.embed_tokens, net.model.norm = copy.deepcopy(body.embed_tokens), copy.deepcopy(body.norm)
-    net.model.rotary_emb = copy.deepcopy(body.rotary_emb)
-    net.model.layers = torch.nn.ModuleList([copy.deepcopy(body.layers[i]) for i in layers])
-    for number, layer in enumerate(net.model.layers):
-        layer.self_attn.layer_idx = number
-    net.lm_head = copy.deepcopy(teacher.net.lm_head)
-    net.tie_weights()
-    return LM(net.eval(), teacher.tokenizer)
+def _lesson(
+    teacher: LM, lm: LM, passages: Sequence[Passage], lesson: Lesson, file: Path | None, progress: Progress
+) -> tuple[Loss, Callable[[int, Batch], Batch]]:
+    if lesson.loss == "words":
+        return words, as_it_is
+    heard = signalling.gather(teacher, passages, lesson, file, progress)
+
+    def loss(net: Any, row: Row) -> Any:
+        found, chosen, _ = logits(net, row)
+        log_q = torch.log_softmax(found / lesson.temperature, -1)
+        apart = heard.distance(row, log_q).sum()
+        if not lesson.words or any(passage.tag is None for passage, _ in row.paths):
+            return apart
+        own = torch.log_softmax(found, -1).gather(1, chosen[:, None]).sum()
+        return (1 - lesson.words) * apart - lesson.words * own
+
+    return loss, _own_answers(lm, lesson) if lesson.on_policy else as_it_is
 
 
-def _teach(lm: LM, batches: Sequence[Sequence[Passage]], lr: float, progress: Progress) -> tuple[float, ...]:
-    for name, parameter in lm.net.named_parameters():
-        parameter.requires_grad_("embed_tokens" not in name and "lm_head" not in name)
-    curve = descend(lm.net, batches, lr, progress, label="distil tokens")
-    lm.net.requires_grad_(False)
+def _own_answers(lm: LM, lesson: Lesson) -> Callable[[int, Batch], Batch]:
+    """In some batches, the student's answer stands in the corpus's place; each is drawn by a seed of its own."""
+
+    def before(step: int, batch: Batch) -> Batch:
+        if int((step + 1) * lesson.on_policy) == int(step * lesson.on_policy):
+            return batch
+        lm.net.eval()
+        asked = [passage.tokens[: passage.start] for passage in batch]
+        seeds = [int(digest_of([lesson.seed, step, i])[3:18], 16) for i in range(len(batch))]
+        told = {
+            i: text
+            for part in in_batches(lm, asked, max_tokens=lesson.max_tokens, temperature=1.0, seeds=seeds)
+            for i, text in part
+        }
+        lm.net.train()
+        return [
+            replace(passage, tokens=[*asked[i], *lm.encode(told[i]), lm.end], tag=None)
+            for i, passage in enumerate(batch)
+        ]
+
+    return before
+
+
+def _taught(
+    lm: LM, lesson: Lesson, passages: Sequence[Passage], loss: Loss, before: Callable[[int, Batch], Batch],
+    file: Path | None, progress: Progress,
+) -> tuple[float, ...]:  # fmt: skip
+    net = _learning(lm, lesson)
+    batches = shuffled(passages, lesson.epochs, lesson.batch, lesson.seed)
+    curve = descend(
+        net, batches, lesson.lr, progress, label="distil tokens", loss=_quickly(loss), before=before,
+        keeper=Keeper(file) if file else None,
+    )  # fmt: skip
+    if net is not lm.net:
+        lm.net = net.merge_and_unload()
+    lm.net.eval().requires_grad_(False)
     return curve
 
 
-@torch.inference_mode()
-def _loss(lm: LM, passages: Sequence[Passage]) -> float:
-    found = [log_probabilities(lm.net, row)[0] for row in pack(sorted(passages, key=lambda p: p.tokens), 384)]
-    return float(-torch.cat(found).mean())
+def _quickly(loss: Loss) -> Loss:
+    """In bf16 where the hardware computes in it. Anew for each row: autocast keeps what it cast until it ends, and the
+    weights change between rows.
+    """
+
+    def told(net: Any, row: Row) -> Any:
+        with quick(next(net.parameters()).device.type):
+            return loss(net, row)
+
+    return told
 
 
-def _count(lm: LM) -> int:
-    return sum(p.numel() for p in {id(p): p for p in lm.net.parameters()}.values())
+def _learning(lm: LM, lesson: Lesson) -> Any:
+    """The network with what learns asking for gradients: all of it but the embeddings, or an adapter around it."""
+    if lesson.method == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(lesson.seed)
+        return get_peft_model(lm.net, LoraConfig(r=lesson.rank, lora_alpha=2 * lesson.rank, target_modules=list(TARGETS), task_type="CAUSAL_LM"))  # fmt: skip
+    new = lesson.embeddings or lesson.start == "scratch"
+    for name, parameter in lm.net.named_parameters():
+        parameter.requires_grad_(new or ("embed_tokens" not in name and "lm_head" not in name))
+    return lm.net
 
 
-def save(student: Student, files: Mapping[str, bytes], folder: Path) -> None:
-    """A Hugging Face folder in bf16, which AutoModelForCausalLM loads."""
-    folder.mkdir(parents=True)
-    config = json.loads(files["config.json"]) | {"num_hidden_layers": len(student.layers)}
+def save(student: LM, files: Mapping[str, bytes], folder: Path) -> None:
+    """A Hugging Face folder in bf16, which AutoModelForCausalLM loads; `files` are its tokenizer's and template's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.loads(student.net.config.to_json_string(use_diff=False)) | {"dtype": "bfloat16"}
+    config.pop("_name_or_path", None)  # where it lay on this machine
     tensors: dict[str, Array] = {
         name: value.float().numpy().astype(DTYPES["BF16"])
-        for name, value in unpacked(student.lm.net.state_dict()).items()
+        for name, value in unpacked(student.net.state_dict()).items()
         if not (name == "lm_head.weight" and config.get("tie_word_embeddings"))
     }
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})

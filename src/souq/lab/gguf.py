@@ -29,8 +29,8 @@ PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
     "default": _BYTES,
     "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTES]},
 }
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_LAYER = {
+TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+LAYER = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
@@ -233,11 +233,11 @@ def _skip(file: IO[bytes], size: int, length: int, most: int) -> None:
 
 def _named(name: str) -> str:
     found = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
-    if found and found.group(2) in _LAYER:
-        return f"model.layers.{found.group(1)}.{_LAYER[found.group(2)]}.{found.group(3)}"
+    if found and found.group(2) in LAYER:
+        return f"model.layers.{found.group(1)}.{LAYER[found.group(2)]}.{found.group(3)}"
     top, _, kind = name.rpartition(".")
-    if top in _TOP:
-        return f"{_TOP[top]}.{kind}"
+    if top in TOP:
+        return f"{TOP[top]}.{kind}"
     raise Hostile(f"a tensor souq has no place for: {name[:80]!r}")
 
 

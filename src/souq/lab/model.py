@@ -75,6 +75,11 @@ def best_dtype() -> Any:
     return torch.bfloat16 if fast else torch.float32
 
 
+def quick(device: str = "cpu") -> Any:
+    """A context in which products are computed in bf16, where the hardware does so."""
+    return torch.autocast(device, torch.bfloat16, enabled=best_dtype() is torch.bfloat16)
+
+
 def tokenizer_of(source: Path | Mapping[str, bytes]) -> Any:
     """The tokenizer of a Hugging Face folder, or among a model's files."""
     with _folder(source) as folder:

@@ -101,15 +101,19 @@ def hidden(net: Any, row: Row) -> Any:
     return body(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)[0][0]
 
 
-def log_probabilities(net: Any, row: Row) -> tuple[Any, Any, list[int]]:
-    """log p (t,) of each target, whether it is the greedy choice (t,), and whose it is; the head runs only there."""
+def logits(net: Any, row: Row) -> tuple[Any, Any, list[int]]:
+    """Logits (t, V) in float32 where a next token is scored, that token (t,), and whose it is; the head runs only there."""
     where, what, whose = row.targets()
     head = net.get_base_model().lm_head if hasattr(net, "get_base_model") else net.lm_head
-    states = hidden(net, row)[torch.tensor(where)]
-    logits = head(states).float()
-    chosen = torch.tensor(what, device=logits.device)
-    log_p = torch.log_softmax(logits, -1).gather(1, chosen[:, None])[:, 0]
-    return log_p, logits.argmax(-1) == chosen, whose
+    found = head(hidden(net, row)[torch.tensor(where)]).float()
+    return found, torch.tensor(what, device=found.device), whose
+
+
+def log_probabilities(net: Any, row: Row) -> tuple[Any, Any, list[int]]:
+    """log p (t,) of each target, whether it is the greedy choice (t,), and whose it is."""
+    found, chosen, whose = logits(net, row)
+    log_p = torch.log_softmax(found, -1).gather(1, chosen[:, None])[:, 0]
+    return log_p, found.argmax(-1) == chosen, whose
 
 
 def sequences_of(lm: LM, row: dict[str, Any], tag: Any = None) -> Passage:

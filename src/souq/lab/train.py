@@ -11,7 +11,7 @@ import os
 import platform
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,8 +22,9 @@ import torch
 
 from souq.deltas import RECIPE
 from souq.errors import Missing, UsageError
+from souq.lab.checkpoints import Keeper
 from souq.lab.model import LM, read_rows
-from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
+from souq.lab.packing import Passage, Row, log_probabilities, pack, sequences_of
 from souq.progress import Progress, quiet
 from souq.rows import rows_digest
 
@@ -144,39 +145,57 @@ def shuffled(passages: Sequence[Passage], epochs: int, size: int, seed: int) -> 
     return batches
 
 
+Batch = Sequence[Passage]
+Loss = Callable[[Any, Row], Any]
+"""Called as loss(net, row): nats, summed over the row's scored tokens."""
+
+
+def words(net: Any, row: Row) -> Any:
+    """The cross-entropy of what the row says."""
+    return -log_probabilities(net, row)[0].sum()
+
+
+def as_it_is(step: int, batch: Batch) -> Batch:
+    return batch
+
+
 def descend(
-    net: Any, batches: Sequence[Sequence[Passage]], lr: float, progress: Progress, *, label: str = "train tokens"
-) -> tuple[float, ...]:
-    """AdamW on what asks for gradients; the loss of every batch, in nats a token of the answers."""
+    net: Any, batches: Sequence[Batch], lr: float, progress: Progress, *, label: str = "train tokens", loss: Loss = words,
+    before: Callable[[int, Batch], Batch] = as_it_is, keeper: Keeper | None = None,
+) -> tuple[float, ...]:  # fmt: skip
+    """AdamW on what asks for gradients; the loss of every batch, a token of the answers.
+
+    `before` may put another batch in one's place; a `keeper` keeps how far it came, and goes on from there.
+    """
     parameters = [p for p in net.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
-    total, done = sum(len(p.tokens) for batch in batches for p in batch), 0
-    curve = []
+    first, curve = keeper.resume(parameters, optimiser) if keeper else (0, [])
+    sizes = [sum(len(p.tokens) for p in batch) for batch in batches]
     net.train()
-    for step, batch in enumerate(batches):
-        progress(label, done, total)
+    for step in range(first, len(batches)):
+        progress(label, sum(sizes[:step]), sum(sizes))
         for group in optimiser.param_groups:
             group["lr"] = lr * _schedule(step, len(batches))
-        curve.append(_backward(net, batch))
+        curve.append(_backward(net, before(step, batches[step]), loss))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        done += sum(len(p.tokens) for p in batch)
-    progress(label, total, total)
+        if keeper:
+            keeper.keep(step + 1, parameters, optimiser, curve)
+    progress(label, sum(sizes), sum(sizes))
     net.eval()
     return tuple(curve)
 
 
-def _backward(net: Any, batch: Sequence[Passage]) -> float:
+def _backward(net: Any, batch: Batch, loss: Loss) -> float:
     """Gradients of a batch's mean loss, row by row."""
     answers = sum(len(p.tokens) - p.start for p in batch)
-    loss = 0.0
+    told = 0.0
     for row in pack(sorted(batch, key=lambda p: p.tokens), most=ROW):
-        log_p, _, _ = log_probabilities(net, row)
-        part = -log_p.sum() / answers
+        part = loss(net, row) / answers
         part.backward()
-        loss += float(part.detach())
-    return loss
+        told += float(part.detach())
+    return told
 
 
 def _schedule(step: int, steps: int) -> float:

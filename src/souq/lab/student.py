@@ -1,0 +1,109 @@
+"""How a student begins: some of the teacher's layers, new ones, or anybody's model.
+
+Which of the teacher's layers is decided by a probe (whole layers are redundant: Men et al., arXiv 2403.03853): of a few
+choices, the one whose loss on the corpus is the lowest before any training.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from souq.errors import UsageError
+from souq.lab.model import LM, load
+from souq.lab.packing import Passage, log_probabilities, pack
+from souq.lessons import Lesson
+
+PROBE = 32  # passages
+
+
+def begun(teacher: LM, lesson: Lesson, passages: Sequence[Passage]) -> tuple[LM, tuple[int, ...]]:
+    """The untaught student, and which of the teacher's layers it has: none unless it was cut from it.
+
+    Raises:
+        UsageError: it would not be smaller than its teacher.
+    """
+    if lesson.start == "scratch":
+        return scratch(teacher, lesson.layers, lesson.hidden, lesson.seed), ()
+    if lesson.start != "teacher":
+        return load(Path(lesson.start).expanduser()), ()
+    depth = teacher.net.config.num_hidden_layers
+    if not 0 < lesson.layers < depth:
+        raise UsageError(f"a student of {lesson.layers} layers from a teacher of {depth}", hint="ask for fewer layers")
+    return min(
+        ((cut(teacher, chosen), chosen) for chosen in candidates(depth, lesson.layers)),
+        key=lambda s: loss(s[0], passages[:PROBE]),
+    )
+
+
+def candidates(depth: int, layers: int) -> list[tuple[int, ...]]:
+    """Layers spread evenly, or the first ones and the last few."""
+    last = min(3, layers - 1)
+    spread = tuple(int(i) for i in np.linspace(0, depth - 1, layers).round())
+    return [spread, (*range(layers - last), *range(depth - last, depth))]
+
+
+def cut(teacher: LM, layers: Sequence[int]) -> LM:
+    """A copy of some of the teacher's layers; nothing is shared but the tokenizer."""
+    config = copy.deepcopy(teacher.net.config)
+    config.num_hidden_layers = len(layers)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[i] for i in layers]
+    with torch.device("meta"):
+        net = type(teacher.net)(config)
+    body = teacher.net.model
+    net.model.embed_tokens, net.model.norm = copy.deepcopy(body.embed_tokens), copy.deepcopy(body.norm)
+    net.model.rotary_emb = copy.deepcopy(body.rotary_emb)
+    net.model.layers = torch.nn.ModuleList([copy.deepcopy(body.layers[i]) for i in layers])
+    for number, layer in enumerate(net.model.layers):
+        layer.self_attn.layer_idx = number
+    net.lm_head = copy.deepcopy(teacher.net.lm_head)
+    net.tie_weights()
+    return LM(net.eval(), teacher.tokenizer)
+
+
+def scratch(teacher: LM, layers: int, hidden: int, seed: int = 0) -> LM:
+    """A new network of the teacher's kind and vocabulary, `hidden` wide, the other widths in proportion.
+
+    Raises:
+        UsageError: the width is no whole number of pairs of heads.
+    """
+    config = copy.deepcopy(teacher.net.config)
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    groups = config.num_attention_heads // config.num_key_value_heads
+    if hidden % (head * groups):
+        raise UsageError(f"a width of {hidden}", hint=f"it is a multiple of {head * groups} for this teacher")
+    config.intermediate_size = round(config.intermediate_size * hidden / config.hidden_size / 64) * 64 or 64
+    config.hidden_size, config.num_hidden_layers, config.head_dim = hidden, layers, head
+    config.num_attention_heads, config.num_key_value_heads = hidden // head, hidden // head // groups
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:1] * layers
+    torch.manual_seed(seed)
+    net = type(teacher.net)(config).float().eval().requires_grad_(False)
+    return LM(net.to(teacher.device), teacher.tokenizer)
+
+
+@torch.inference_mode()
+def loss(lm: LM, passages: Sequence[Passage]) -> float:
+    """Mean nats a token of the answers."""
+    found = [log_probabilities(lm.net, row)[0] for row in pack(sorted(passages, key=lambda p: p.tokens), 384)]
+    return float(-torch.cat(found).mean())
+
+
+def parameters(lm: LM) -> int:
+    """How many numbers it has; a tied head counts once."""
+    return sum(p.numel() for p in {id(p): p for p in lm.net.parameters()}.values())
+
+
+def one_vocabulary(a: LM, b: LM) -> bool:
+    """Whether the odds of the two are over the same tokens."""
+    if a.net.config.vocab_size != b.net.config.vocab_size:
+        return False
+    return a.tokenizer is b.tokenizer or a.tokenizer.get_vocab() == b.tokenizer.get_vocab()
+
+
+__all__: Sequence[str] = ("begun", "candidates", "cut", "loss", "one_vocabulary", "parameters", "scratch")
