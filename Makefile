@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-mergekit check mutants fuzz attacks bench bench-kept clean
+.PHONY: demo test test-mergekit check mutants fuzz attacks bench bench-kept bench-corpus clean
 
 demo: $(READY)
 	$(BIN)/souq demo --out souq-demo
@@ -71,6 +71,19 @@ $(MERGEKIT)/.ready:
 	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 transformers==5.23.0 peft==0.21.2
 	touch $(MERGEKIT)/.ready
+
+# datasketch and datatrove, to be measured beside: one minute the first time.
+NEAR := build/near
+bench-corpus: $(READY) $(NEAR)/.ready
+	$(BIN)/python bench/near.py $(abspath $(NEAR))/bin/python
+	$(BIN)/python bench/crawl.py
+	$(BIN)/python bench/student.py
+	$(BIN)/python bench/collapse.py
+
+$(NEAR)/.ready:
+	$(PYTHON) -m venv $(NEAR)
+	$(NEAR)/bin/python -m pip install --quiet --disable-pip-version-check "datatrove[processing]" datasketch spacy orjson
+	touch $(NEAR)/.ready
 
 clean:
 	rm -rf $(VENV) souq-demo build dist mutants .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Teach a student what a teacher wrote, and how sure the teacher was: one loop for every loss (lessons.py).
 
-    student = distil(teacher, rows, Lesson(layers=8, loss="forward"), work=Path("student.work"))
+student = distil(teacher, rows, Lesson(layers=8, loss="forward"), work=Path("student.work"))
 """
 
 from __future__ import annotations

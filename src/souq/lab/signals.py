@@ -90,4 +90,3 @@ def _parts(signals: Signals, found: Any, chance: Any) -> Kept:
         ids, log_p = losses.likeliest(signals._odds(found), lesson.k)
         return ids.to(torch.int32), log_p.half()
     return (losses.draws(signals._odds(found), lesson.k, chance)[0].to(torch.int32),)
-

@@ -15,7 +15,7 @@ import numpy as np
 
 from souq.configs import admit
 from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
-from souq.lab.gguf import LAYER, TOP, PRE_TOKENIZERS
+from souq.lab.gguf import LAYER, PRE_TOKENIZERS, TOP
 from souq.progress import Progress, quiet
 from souq.tensorfile import open_tensors
 from souq.weights import Array
