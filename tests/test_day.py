@@ -269,12 +269,14 @@ def test_the_release_teaches(bazaar, tmp_path):
 
     import pyarrow.parquet as parquet
 
-    kept = parquet.read_table(tmp_path / "corpus" / "kept" / "part-00000.parquet").to_pylist()
-    rejected = parquet.read_table(tmp_path / "corpus" / "rejected" / "part-00000.parquet").to_pylist()
+    kept = parquet.read_table(tmp_path / "corpus/dump=1/subset=kept/part-00000.parquet", partitioning=None).to_pylist()
+    rejected = parquet.read_table(
+        tmp_path / "corpus/dump=1/subset=rejected/part-00000.parquet", partitioning=None
+    ).to_pylist()
     assert (tmp_path / "corpus" / "manifest.json").read_bytes() == first
     assert {row["messages"][-1]["content"] for row in kept} == {"hello"}
-    assert {row["rejected_because"] for row in rejected} == {"duplicate", "wrong by checker equals"}
-    assert {row["teacher_digest"] for row in kept + rejected} == {lock_digest(bazaar.main().model)}
+    assert {row["rejected"] for row in rejected} == {"duplicate", "wrong by checker equals"}
+    assert {row["teacher"] for row in kept + rejected} == {lock_digest(bazaar.main().model)}
 
     words = [
         "distill",

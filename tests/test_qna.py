@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from souq import pulls
 from souq.cli.corpus import corpus
-from souq.corpus.make import read_prompts
 from souq.corpus.qna import Document, Example, Node, Pair, attribution, normal, read, write
+from souq.corpus.recipe import Seeds
+from souq.corpus.seeds import read_seeds
 from souq.errors import SouqError, UsageError
 
 CASES = Path(__file__).parent.parent.parent / "shared" / "data" / "qna"
@@ -146,7 +147,9 @@ def test_a_tree_becomes_seeds_and_a_pull_request(bazaar, tmp_path):
     assert bazaar("mallory", [*words, tmp_path / "seeds.jsonl"]) == 0
     assert bazaar("mallory", [*words, tmp_path / "rows.jsonl", "--as", "messages"]) == 0
 
-    assert [seed.prompt for seed in read_prompts(tmp_path / "seeds.jsonl")][:2] == ["Who is a?", "Who is b?"]
+    assert [seed.fields["prompt"] for seed in read_seeds(Seeds(kind="questions", path="seeds.jsonl"), tmp_path)][
+        :2
+    ] == ["Who is a?", "Who is b?"]
     offer = ["pr", "create", "--data", tmp_path / "rows.jsonl", "--title", "Hello", "--licence", "Apache-2.0", "--signoff"]  # fmt: skip
     assert bazaar("mallory", offer) == 0
     number = max(pull.number for pull in pulls.listed(bazaar.repo("amira")))

@@ -55,6 +55,10 @@ class Writer(Protocol):
         """Whose words they are."""
 
     @property
+    def at_once(self) -> int:
+        """How many it is given together; their answers are kept together."""
+
+    @property
     def name(self) -> str:
         """The engine and its version, as provenance has it: `transformers 5.23.0`."""
 

@@ -1,15 +1,19 @@
-"""`souq corpus`: a release writes training data."""
+"""`souq corpus`: a release writes training data, and publishes it like a crawl."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from souq import build as building
-from souq.cli.console import answer, bars, done, here, json_option, out
+from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.cli.qna import export_qna, import_qna
 from souq.cli.tail import tail
+from souq.corpus.recipe import Making, Seeds, read_recipe
+from souq.evals import Eval, read_eval, read_folder
 from souq.snapshot import Snapshot
 
 
@@ -19,36 +23,95 @@ def corpus() -> None:
 
 
 @corpus.command()
-@click.argument("prompts", type=click.Path(path_type=Path))
+@click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path))
-@click.option("--temperature", default=0.0, show_default=True, help="0 is greedy.")
-@click.option("--samples", default=1, show_default=True, help="Answers a prompt.")
-@click.option("--max-tokens", default=32, show_default=True)
+@click.option("--temperature", type=float, help="0 is greedy.  [default: the recipe's, or 0]")
+@click.option("--samples", type=int, help="Answers a prompt.  [default: the recipe's, or 1]")
+@click.option("--max-tokens", type=int, help="[default: the recipe's, or 32]")
+@click.option("--dump", help="Name of this edition.  [default: the recipe's, or 1]")
+@click.option("--engine", help="transformers, llama.cpp:FILE.gguf or openai:URL#MODEL.  [default: the recipe's, or transformers]")  # fmt: skip
 @json_option
-def make(prompts: Path, folder: Path, temperature: float, samples: int, max_tokens: int, as_json: bool) -> None:
-    """Answer seed PROMPTS (JSONL), drop the wrong and the repeated, write Parquet; run again to go on."""
-    from souq.corpus import make as making
+def make(recipe: Path, folder: Path, temperature: float | None, samples: int | None, max_tokens: int | None, dump: str | None, engine: str | None, as_json: bool) -> None:  # fmt: skip
+    """Answer seeds, drop the wrong and the repeated, write Parquet; run again to go on.
 
-    seeds = making.read_prompts(prompts)
-    main = Snapshot(here(), "main")
-    from souq.lab import model as lab_model
-
+    RECIPE is TOML, or JSONL of prompts: {prompt, source, licence} and, where it can be checked, checker and expected.
+    """
+    found = _with(recipe_of(recipe), temperature, samples, max_tokens, dump, engine)
     with bars() as progress:
-        built = building.build(main, progress=progress)
-        lm = lab_model.load(built.files, built.weights)
-        sampling = making.Sampling(temperature=temperature, max_tokens=max_tokens, samples=samples)
-        told = making.make(
-            lm, seeds, folder, teacher=built.digest, licence=main.config.licence, sampling=sampling, progress=progress
-        )
+        told = made(found, recipe.parent, folder, progress)
 
     def show() -> None:
-        for name, facts in told["files"].items():
-            out.print(f"{folder}/{name}: {facts['rows']} rows")
+        for subset, count in told["rows"].items():
+            out.print(f"{folder}/dump={found.dump}/subset={subset}: {count} rows", markup=False, highlight=False)
         for reason, count in told["rejected"].items():
-            out.print(f"  rejected, {reason}: {count}")
+            out.print(f"  rejected, {reason}: {count}", markup=False, highlight=False)
+        out.print(f"  licence: {told['licence'] or 'none'}", markup=False, highlight=False)
         done(f"next: `souq distill {folder} --layers 10 --out ./student`")
 
     answer(told, as_json, show)
+
+
+def recipe_of(path: Path) -> Making:
+    """A recipe, or the plain one that a file of prompts stands for."""
+    if path.suffix == ".toml":
+        return read_recipe(path)
+    plain = Making(name=path.stem, seeds=(Seeds(kind="questions", path=path.name),))
+    return _with(plain, None, None, 32, None, None).vetted()
+
+
+def _with(recipe: Making, temperature: float | None, samples: int | None, max_tokens: int | None, dump: str | None, engine: str | None) -> Making:  # fmt: skip
+    """What was typed stands before what was written."""
+    import msgspec
+
+    drawn = {key: value for key, value in (("temperature", temperature), ("max_tokens", max_tokens)) if value is not None}  # fmt: skip
+    typed = {key: value for key, value in (("samples", samples), ("dump", dump), ("engine", engine)) if value is not None}  # fmt: skip
+    sampling = msgspec.structs.replace(recipe.sampling, **drawn)
+    return msgspec.structs.replace(recipe, sampling=sampling, **typed).vetted()
+
+
+def made(recipe: Making, base: Path, folder: Path, progress: Any) -> dict[str, Any]:
+    """One edition, written by main's model."""
+    from souq.corpus.make import make as carry_out
+    from souq.corpus.make import none_left
+    from souq.lab import model as lab_model
+    from souq.lab.writers import writer
+
+    main = Snapshot(here(), "main")
+    built = building.build(main, progress=progress)
+    with_words = writer(recipe.engine, built.digest, lambda: lab_model.load(built.files, built.weights, dtype=lab_model.best_dtype()))  # fmt: skip
+    own = {found.name: found for found in held_out(recipe, base)}
+    told = carry_out(
+        recipe, base, with_words, folder, licence=main.config.licence, tokenizer=_tokenizer(built.files),
+        evals={**main.evals, **own}, progress=progress,
+    )  # fmt: skip
+    if nothing := none_left(told):
+        raise nothing
+    return told
+
+
+def held_out(recipe: Making, base: Path) -> list[Eval]:
+    """The recipe's own evals."""
+    return [read_eval(Path(name).name, read_folder(base / name)) for name in recipe.evals]
+
+
+def _tokenizer(files: Any) -> str:
+    from souq.records import digest
+
+    return digest(files["tokenizer.json"]) if "tokenizer.json" in files else ""
+
+
+@corpus.command()
+@click.argument("sql")
+@click.argument("folder", metavar="CORPUS")
+@json_option
+def query(sql: str, folder: str, as_json: bool) -> None:
+    """Ask CORPUS (a folder, or s3://bucket/corpus) in SQL; the views are rows, kept and index."""
+    from souq.corpus.query import query as ask
+
+    columns, rows = ask(folder, sql)
+    answer([dict(zip(columns, row, strict=True)) for row in rows], as_json, lambda: table(columns, rows))
+    if not rows and not as_json:
+        click.echo("no rows", file=sys.stderr)
 
 
 corpus.add_command(import_qna)

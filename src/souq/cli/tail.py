@@ -44,7 +44,7 @@ def _number(value: float) -> str:
 
 def _texts(path: Path) -> list[str]:
     """What was written, not what was asked: of a conversation the assistant's turns."""
-    from souq.corpus.make import read_rows as read_corpus
+    from souq.corpus.dump import read_rows as read_corpus
     from souq.rows import read_rows
 
     if path.is_dir():

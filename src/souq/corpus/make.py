@@ -1,236 +1,229 @@
-"""Let a model answer seed prompts, keep what is right and new, and say of every row where it came from.
+"""Let a teacher answer, keep what is right and new, and say of every row where it came from.
 
-A finished answer is written to a journal before the next batch begins, under a digest of everything that shaped it
-(teacher, prompt, sampling, seed): after kill -9 the same command goes on where it was, and a changed setting never
-reuses a stale answer. What is published is Parquet: `kept/` and `rejected/`, one schema, and a manifest of digests.
+A finished batch is one line of a journal, written before the next begins, each answer under a digest of everything that
+shaped it (teacher, engine, question, sampling, edition, sample): after kill -9 the same command goes on where it was, and
+a changed setting never reuses a stale answer. Every answer is drawn by a seed of its own, from edition, question and sample.
 
-    rows = make(lm, read_prompts(path), Path("corpus"), teacher=digest, licence="Apache-2.0")
+    made = make(recipe, base, writer, Path("corpus"), licence="Apache-2.0", evals=main.evals)
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
-from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
+from souq.asks import Ask, Message, Told, Writer
+from souq.corpus import dump
+from souq.corpus.filters import Said, passed
+from souq.corpus.guard import Piece, choose, rare_words
+from souq.corpus.near import clusters
+from souq.corpus.overlap import Exam
+from souq.corpus.recipe import Making, Prompt
+from souq.corpus.row import Row, joint, row_id
+from souq.corpus.seeds import Seed, filled, read_seeds
+from souq.errors import UsageError
+from souq.evals import Eval
+from souq.plain import words
 from souq.progress import Progress, quiet
-from souq.records import Digest, Record, canonical, digest, digest_of
+from souq.records import Digest, canonical, digest_of
 
-MAX_PROMPTS = 1_000_000
-BATCH = 64
-
-
-class Prompt(Record, frozen=True, forbid_unknown_fields=True):
-    """A seed: what is asked, where it comes from, and how an answer can be checked, if it can."""
-
-    prompt: str
-    source: str
-    licence: str
-    checker: str = ""
-    expected: str = ""
+LONG = 40  # words: only texts of so many are compared for nearness; the short ones of one template are all near
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn; temperature 0 is greedy."""
+class Job:
+    """One answer to be had."""
 
-    temperature: float = 0.0
-    max_tokens: int = 32
-    samples: int = 1
-
-
-def _equals(answer: str, expected: str) -> bool:
-    return answer == expected
-
-
-def _is_json(answer: str, expected: str) -> bool:
-    try:
-        return isinstance(json.loads(answer), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _is_date(answer: str, expected: str) -> bool:
-    try:
-        return date.fromisoformat(answer).isoformat() == answer
-    except ValueError:
-        return False
-
-
-CHECKERS: dict[str, Callable[[str, str], bool]] = {"equals": _equals, "json": _is_json, "iso-date": _is_date}
-
-
-def read_prompts(path: Path) -> list[Prompt]:
-    """Seeds from JSONL.
-
-    Raises:
-        NotFound: no such file.
-        UsageError: a line that is no seed, or a checker that is not there.
-    """
-    if not path.is_file():
-        raise NotFound(
-            f"no file {path}", hint="a line is {prompt, source, licence} and, where it can be checked, checker"
-        )
-    found = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            seed = msgspec.json.decode(line, type=Prompt)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}, line {number}: {error}") from error
-        if seed.checker and seed.checker not in CHECKERS:
-            raise UsageError(f"{path}, line {number}: no checker {seed.checker!r}{nearest(seed.checker, CHECKERS)}")
-        found.append(seed)
-    if not 0 < len(found) <= MAX_PROMPTS:
-        raise UsageError(f"{path} has {len(found):,} prompts; between 1 and {MAX_PROMPTS:,} are taken")
-    return found
+    seed: Seed
+    prompt: Prompt
+    sample: int
+    ask: Ask
+    key: Digest
 
 
 def make(
-    lm: Any, prompts: Sequence[Prompt], out: Path, *, teacher: Digest, licence: str, sampling: Sampling | None = None,
-    progress: Progress = quiet,
+    recipe: Making, base: Path, writer: Writer, out: Path, *, licence: str, tokenizer: str = "",
+    evals: Mapping[str, Eval] | None = None, progress: Progress = quiet,
 ) -> dict[str, Any]:  # fmt: skip
-    """Generate, filter and publish; returns the manifest. Run again, it goes on or has nothing left to do."""
-    sampling = sampling or Sampling()
-    out.mkdir(parents=True, exist_ok=True)
-    from souq.lab import generate
+    """Generate, filter and publish one edition in `out`; returns what its manifest says. Run again, it goes on.
 
-    jobs = [_job(seed, n, teacher, sampling, generate.ENGINE) for seed in prompts for n in range(sampling.samples)]
-    told = _answer(lm, jobs, out / "journal.jsonl", sampling, progress)
-    rows = list(_judge([_row(job, told[job["key"]], teacher, licence, sampling) for job in jobs]))
-    return _publish(rows, out, teacher, licence)
-
-
-def _job(seed: Prompt, sample: int, teacher: Digest, sampling: Sampling, engine: str) -> dict[str, Any]:
-    facts = {"teacher": teacher, "prompt": seed.prompt, "sample": sample, "sampling": vars(sampling), "engine": engine}
-    key = digest_of(facts)
-    return {"seed": seed, "sample": sample, "key": key, "chance": int(key[3:18], 16), "engine": engine}
-
-
-def _answer(
-    lm: Any, jobs: Sequence[dict[str, Any]], journal: Path, sampling: Sampling, progress: Progress
-) -> dict[str, str]:
-    """Every job's answer; a batch that the journal holds is not asked again.
-
-    Batches are cut from all jobs, not from what is left: the last bits of an answer's odds depend on what it is padded
-    to, so a batch cut short by a crash is asked again whole.
+    `licence` is the teacher's; paths of the recipe are seen from `base`; no row holds a case of `evals`.
     """
-    from souq.lab import generate
+    seeds = [seed for found in recipe.seeds for seed in read_seeds(found, base)]
+    jobs = sorted(_jobs(recipe, seeds, writer), key=lambda job: (_length(job), job.key))
+    out.mkdir(parents=True, exist_ok=True)
+    told = _answered(jobs, writer, recipe, out / "journal.jsonl", progress)
+    facts = _Facts(recipe, writer, licence, tokenizer)
+    rows = [_real(seed) for seed in seeds if seed.answer] + [facts.row(job, told[job.key]) for job in jobs]
+    for step in (_new, _unlike, _unseen, _guarded):
+        rows = step(rows, recipe, evals or {})
+    return dump.publish(rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence)
 
-    told = dict(_journalled(journal))
+
+def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job]:
+    """Every prompt with every seed that has its fields; what people answered is not asked."""
+    for seed in seeds:
+        for prompt in recipe.prompts if not seed.answer else ():
+            turns: tuple[Message, ...] = (Message(role="user", content=filled(prompt, seed)),)
+            if prompt.system:
+                turns = (Message(role="system", content=prompt.system), *turns)
+            asked = [[turn.role, turn.content] for turn in turns]
+            for sample in range(recipe.samples):
+                chance = int(digest_of([recipe.dump, asked, sample])[3:18], 16)
+                shaped = [writer.model, writer.name, recipe.dump, asked, sample, msgspec.to_builtins(recipe.sampling)]
+                yield Job(seed, prompt, sample, Ask(messages=turns, seed=chance), digest_of(shaped))
+
+
+def _length(job: Job) -> int:
+    return sum(len(turn.content) for turn in job.ask.messages)
+
+
+def _answered(
+    jobs: Sequence[Job], writer: Writer, recipe: Making, journal: Path, progress: Progress
+) -> dict[Digest, Told]:
+    """Every job's answer, those of like length together; what the journal holds is not asked again.
+
+    Batches are written whole and in one order, so what a crash left is cut into the same batches as before: the last bits of
+    an answer's odds depend on what it is padded to.
+    """
+    told = _journalled(journal)
+    left = [job for job in {job.key: job for job in jobs}.values() if job.key not in told]
+    done, tokens = len(jobs) - len(left), 0
     with journal.open("ab") as file:
-        for start in range(0, len(jobs), BATCH):
-            progress("corpus rows", start, len(jobs))
-            batch = jobs[start : start + BATCH]
-            if all(job["key"] in told for job in batch):
-                continue
-            answers = generate.answers(
-                lm, [job["seed"].prompt for job in batch], max_tokens=sampling.max_tokens,
-                temperature=sampling.temperature, seeds=[job["chance"] for job in batch],
-            )  # fmt: skip
-            for job, answer in zip(batch, answers, strict=True):
-                told[job["key"]] = answer
-                file.write(canonical([job["key"], answer]) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        for start in range(0, len(left), writer.at_once):
+            progress("corpus rows", done + start, len(jobs))
+            batch = left[start : start + writer.at_once]
+            found = dict(pair for part in writer.write([job.ask for job in batch], recipe.sampling) for pair in part)
+            told |= {job.key: found[i] for i, job in enumerate(batch)}
+            _keep(file, {job.key: found[i] for i, job in enumerate(batch)})
+            tokens += sum(said.tokens for said in found.values())
+            progress("corpus tokens", tokens, max(tokens, round(tokens * len(left) / (start + len(batch)))))
     progress("corpus rows", len(jobs), len(jobs))
     return told
 
 
-def _journalled(journal: Path) -> Iterator[tuple[str, str]]:
-    """Finished answers; a last line cut off by a crash is not one, and is cut away so that the next begins clean."""
+def _keep(file: IO[bytes], answers: Mapping[Digest, Told]) -> None:
+    file.write(canonical({key: [t.text, t.finish, t.tokens, t.asked] for key, t in answers.items()}) + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _journalled(journal: Path) -> dict[Digest, Told]:
+    """Finished batches; a last line cut off by a crash is none, and is cut away so that the next begins clean."""
+    told: dict[Digest, Told] = {}
     if not journal.is_file():
-        return
+        return told
     whole = 0
     for line in journal.read_bytes().splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break
         whole += len(line)
-        key, answer = json.loads(line)
-        yield str(key), str(answer)
+        for key, (text, finish, tokens, asked) in json.loads(line).items():
+            told[key] = Told(text=text, finish=finish, tokens=tokens, asked=asked)
     os.truncate(journal, whole)
+    return told
 
 
-def _row(job: dict[str, Any], answer: str, teacher: Digest, licence: str, sampling: Sampling) -> dict[str, Any]:
-    """One row with its provenance (specs/teacher.md, section 4)."""
-    seed: Prompt = job["seed"]
-    messages = [{"role": "user", "content": seed.prompt}, {"role": "assistant", "content": answer}]
-    return {
-        "id": digest_of(messages), "messages": messages, "teacher_digest": teacher,
-        "prompt_digest": digest(seed.prompt.encode()), "seed_source": seed.source, "seed_licence": seed.licence,
-        "temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "sample": job["sample"],
-        "seed": str(job["chance"]), "engine": job["engine"], "checker": seed.checker,
-        "checked": CHECKERS[seed.checker](answer, seed.expected) if seed.checker else None,
-        "licence": licence, "origin": "synthetic", "ancestry_depth": 1, "rejected_because": "",
-    }  # fmt: skip
+# -- rows --------------------------------------------------------------------------------------------------------------
 
 
-def _judge(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Say why a row is not kept: empty, wrong by its checker, or said before."""
-    seen: set[str] = set()
-    for row in rows:
-        because = ""
-        if not row["messages"][-1]["content"]:
-            because = "empty"
-        elif row["checked"] is False:
-            because = f"wrong by checker {row['checker']}"
-        elif row["id"] in seen:
-            because = "duplicate"
-        seen.add(row["id"])
-        yield row | {"rejected_because": because}
+@dataclass(frozen=True)
+class _Facts:
+    recipe: Making
+    writer: Writer
+    licence: str
+    tokenizer: str
+
+    def row(self, job: Job, told: Told) -> Row:
+        """One row with its provenance."""
+        messages = (*job.ask.messages, Message(role="assistant", content=told.text))
+        seen = tuple(passed(Said(job.ask.messages[-1].content, told, job.seed, job.prompt), self.recipe.filters))
+        sampling = self.recipe.sampling
+        return Row(
+            id=row_id(messages), messages=messages, licence=joint((self.licence, job.seed.licence)), origin="synthetic",
+            depth=1, real_fraction=0.0, domain=job.prompt.domain, source=job.seed.source, source_licence=job.seed.licence,
+            document=job.seed.digest, teacher=self.writer.model, tokenizer=self.tokenizer, engine=self.writer.name,
+            prompt=job.prompt.name, prompt_digest=digest_of([job.prompt.system, job.prompt.template]),
+            temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p,
+            max_tokens=sampling.max_tokens, sample=job.sample, seed=str(job.ask.seed), finish=told.finish, tokens=told.tokens,
+            filters=seen, rejected=next((found.because for found in seen if not found.kept), ""),
+        )  # fmt: skip
 
 
-def _publish(rows: Sequence[dict[str, Any]], out: Path, teacher: Digest, licence: str) -> dict[str, Any]:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise Missing("pyarrow is not installed", hint='run `pip install "souq[corpus]"`') from error
-    turn = arrow.struct([("role", arrow.string()), ("content", arrow.string())])
-    kinds = {"messages": arrow.list_(turn), "temperature": arrow.float32(), "max_tokens": arrow.int32(), "sample": arrow.int32(),
-             "checked": arrow.bool_(), "ancestry_depth": arrow.int32()}  # fmt: skip
-    schema = arrow.schema([(name, kinds.get(name, arrow.string())) for name in rows[0]])
-    files = {}
-    for subset in ("kept", "rejected"):
-        chosen = sorted(
-            (row for row in rows if bool(row["rejected_because"]) == (subset == "rejected")), key=lambda r: r["id"]
-        )
-        path = out / subset / "part-00000.parquet"
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(".part")
-        parquet.write_table(arrow.Table.from_pylist(chosen, schema=schema), partial, compression="zstd")
-        partial.replace(path)
-        files[f"{subset}/{path.name}"] = {"rows": len(chosen), "digest": digest(path.read_bytes())}
-    manifest = {"teacher": teacher, "licence": licence, "files": files, "rejected": _reasons(rows)}
-    (out / "manifest.json").write_bytes(canonical(manifest))
-    return manifest
+def _real(seed: Seed) -> Row:
+    messages = (Message(role="user", content=seed.fields["prompt"]), Message(role="assistant", content=seed.answer))
+    return Row(
+        id=row_id(messages), messages=messages, licence=seed.licence, origin="real", depth=0, real_fraction=1.0,
+        source=seed.source, source_licence=seed.licence, document=seed.digest,
+    )  # fmt: skip
 
 
-def _reasons(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
-    reasons = [row["rejected_because"] for row in rows if row["rejected_because"]]
-    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+Step = Callable[[list[Row], Making, Mapping[str, Eval]], list[Row]]
 
 
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The kept rows of a corpus, its files checked against the manifest.
+def _new(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
+    """The same words twice are one row, and people's stay."""
+    seen: dict[Digest, Row] = {}
+    for row in sorted(rows, key=lambda row: (bool(row.rejected), row.depth, row.sample, row.seed)):
+        seen.setdefault(row.id, row)
+    return [row if row.rejected or seen[row.id] is row else _because(row, "duplicate", row.id) for row in rows]
 
-    Raises:
-        NotFound: not a corpus.
-        Hostile: a file is not what the manifest says.
-    """
-    import pyarrow.parquet as parquet
 
-    if not (folder / "manifest.json").is_file():
-        raise NotFound(f"no manifest.json in {folder}", hint="make a corpus with `souq corpus make`")
-    told = json.loads((folder / "manifest.json").read_bytes())
-    path = folder / "kept" / "part-00000.parquet"
-    if digest(path.read_bytes()) != told["files"]["kept/part-00000.parquet"]["digest"]:
-        raise Hostile(f"{path} is not what manifest.json says")
-    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+def _unlike(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
+    """Of long rows that say nearly the same, one."""
+    left = [i for i, row in enumerate(rows) if not row.rejected and len(words(_text(row))) >= LONG]
+    if not recipe.dedup or len(left) < 2:
+        return rows
+    kept = clusters([_text(rows[i]) for i in left], threshold=recipe.dedup, priorities=[rows[i].depth for i in left])
+    for place, i in enumerate(left):
+        if kept[place] != place:
+            rows[i] = _because(rows[i], "near duplicate", rows[left[kept[place]]].id)
     return rows
+
+
+def _unseen(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
+    """No row holds a case of an eval, whether people wrote it or not."""
+    from souq.checks.contamination import case_text
+
+    if not recipe.decontaminate or not evals:
+        return rows
+    exam = Exam({f"{name}/{case.id}": case_text(case) for name, found in evals.items() for case in found.cases})
+    held = exam.held([_text(row) for row in rows])
+    return [
+        _because(row, f"holds a case of eval {found.split('/')[0]}") if found and not row.rejected else row
+        for row, found in zip(rows, held, strict=True)
+    ]
+
+
+def _guarded(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
+    """What the guard does not choose is not published; the rare is what is rare in people's own rows."""
+    if recipe.guard is None:
+        return rows
+    pool = {i: Piece(tuple(words(_text(row))), row.depth) for i, row in enumerate(rows) if not row.rejected}
+    rare = rare_words([piece for piece in pool.values() if piece.depth == 0])
+    rules = recipe.guard
+    chosen = choose(list(pool.values()), rules.size, rare=rare, floor=rules.floor, deepest=rules.deepest, rarity=rules.rarity, seed=0)  # fmt: skip
+    stays = {id(piece) for piece in chosen}
+    return [row if i not in pool or id(pool[i]) in stays else _because(row, "not chosen by the guard") for i, row in enumerate(rows)]  # fmt: skip
+
+
+def _because(row: Row, why: str, other: str = "") -> Row:
+    return msgspec.structs.replace(row, rejected=why, duplicate_of=other)
+
+
+def _text(row: Row) -> str:
+    return "\n".join(turn.content for turn in row.messages if turn.role != "system")
+
+
+def none_left(made: Mapping[str, Any]) -> UsageError | None:
+    """Why nothing was kept, by filter; None where something was."""
+    if made["rows"]["kept"]:
+        return None
+    told = ", ".join(f"{count:,} {why}" for why, count in sorted(made["rejected"].items(), key=lambda pair: -pair[1]))
+    return UsageError(f"no row is left: {told}", hint="look at subset=rejected, and at the recipe's filters")

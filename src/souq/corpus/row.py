@@ -6,6 +6,7 @@ Nothing here depends on when or in which order rows were made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from souq.asks import Message
@@ -69,3 +70,12 @@ def plain(row: Row) -> dict[str, Any]:
     import msgspec
 
     return {name: msgspec.to_builtins(getattr(row, name)) for name in row.__struct_fields__}
+
+
+def joint(licences: Sequence[str]) -> str:
+    """What binds whoever uses all of it: both terms, each once."""
+    from license_expression import get_spdx_licensing
+
+    known = [f"({name})" if " " in name else name for name in sorted({name for name in licences if name})]
+    parsed = get_spdx_licensing().parse(" AND ".join(known))
+    return str(parsed.simplify()) if parsed is not None else ""

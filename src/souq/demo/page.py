@@ -150,7 +150,7 @@ def _taught(told: Told) -> str:
     if not student:
         return ""
     share = student["parameters"]["student"] / student["parameters"]["teacher"]
-    files = {name: facts["rows"] for name, facts in told.corpus.get("files", {}).items()}
+    rows = told.corpus.get("rows", {})
     figures = "".join(
         f"<figure><figcaption>{escape(name)}</figcaption>"
         + _bars({who: found[name] for who, found in student["scores"].items()})
@@ -159,7 +159,7 @@ def _taught(told: Told) -> str:
         for name in student["scores"]["teacher"]
     )
     return (
-        f"<h2>The release as a teacher</h2><p>It wrote {sum(files.values())} rows, of which {files.get('kept/part-00000.parquet', 0)} "
+        f"<h2>The release as a teacher</h2><p>It wrote {sum(rows.values())} rows, of which {rows.get('kept', 0)} "
         f"were right and new. A student of {student['parameters']['student'] / 1e6:.1f}M parameters "
         f"({100 * share:.0f}% of the teacher's) learned from them.</p><div class=grid>{figures}</div>{_curve(student['curve'])}"
     )

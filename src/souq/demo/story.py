@@ -442,7 +442,7 @@ def _teach(stage: Stage, cast: Cast, told: Told) -> None:
     prompts.write_bytes(seeds())
     stage.types(cast.chen, "fetch")
     stage.types(cast.chen, "corpus", "make", prompts, "--out", corpus, "--max-tokens", "12")
-    told.corpus = json.loads((corpus / "manifest.json").read_bytes())
+    told.corpus = json.loads((corpus / "manifest.json").read_bytes())["dumps"]["1"]
     report = home / "student.json"
     stage.types(
         cast.chen, "distill", corpus, "--layers", str(STUDENT_LAYERS), "--out", student, "--eval", "continents",

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import torch
 
+from souq.asks import Sampling
 from souq.errors import UsageError
 from souq.lab import signals as signalling
 from souq.lab.checkpoints import Keeper
@@ -106,11 +107,8 @@ def _own_answers(lm: LM, lesson: Lesson) -> Callable[[int, Batch], Batch]:
         lm.net.eval()
         asked = [passage.tokens[: passage.start] for passage in batch]
         seeds = [int(digest_of([lesson.seed, step, i])[3:18], 16) for i in range(len(batch))]
-        told = {
-            i: text
-            for part in in_batches(lm, asked, max_tokens=lesson.max_tokens, temperature=1.0, seeds=seeds)
-            for i, text in part
-        }
+        sampling = Sampling(temperature=1.0, max_tokens=lesson.max_tokens)
+        told = {i: said.text for part in in_batches(lm, asked, sampling, seeds=seeds) for i, said in part}
         lm.net.train()
         return [
             replace(passage, tokens=[*asked[i], *lm.encode(told[i]), lm.end], tag=None)

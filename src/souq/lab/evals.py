@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from souq.asks import Sampling
 from souq.evals import Eval, EvalCase, Score, passes
 from souq.lab import generate
 from souq.lab.model import LM
@@ -49,8 +50,8 @@ def run(lm: LM, suite: Eval, progress: Progress = quiet) -> Iterator[list[Kept]]
 
 def _answered(lm: LM, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
     asked = [lm.chat(case.turns) for case in suite.cases]
-    for batch in generate.in_batches(lm, asked, max_tokens=suite.spec.max_tokens, progress=progress):
-        cases = [(suite.cases[i], said) for i, said in batch]
+    for batch in generate.in_batches(lm, asked, Sampling(max_tokens=suite.spec.max_tokens), progress=progress):
+        cases = [(suite.cases[i], said.text) for i, said in batch]
         yield [Kept(case=c.id, value=float(passes(suite.spec, c, said)), said=said) for c, said in cases]
 
 

@@ -130,11 +130,19 @@ class Server:
 
     def _ask(self, turns: list[dict[str, str]], **settings: Any) -> Any:
         """One chat completion, greedy."""
+        return self.complete(turns, temperature=0, **settings)[0]
+
+    def complete(self, turns: list[dict[str, str]], **settings: Any) -> tuple[Any, Any]:
+        """One chat completion: the first choice, and how many tokens were used.
+
+        Raises:
+            Hostile: it answered with something else.
+        """
         with _plainly(self.url):
-            told = self._client.chat.completions.create(model=self.name, messages=turns, temperature=0, **settings)
+            told = self._client.chat.completions.create(model=self.name, messages=turns, **settings)
         if not getattr(told, "choices", None) or getattr(told.choices[0], "message", None) is None:
             raise Hostile(f"{self.url} answered with no message", hint=_V1)
-        return told.choices[0]
+        return told.choices[0], getattr(told, "usage", None)
 
 
 @contextmanager

@@ -1,0 +1,55 @@
+"""SQL over a corpus, on a disk or in a bucket, through DuckDB: only the columns and row groups that a question needs are read.
+
+    SELECT domain, depth, count(*), sum(tokens) FROM rows WHERE subset = 'kept' GROUP BY ALL
+
+Three views: `rows` (everything, by dump and subset), `index` (scalars alone), `kept`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from souq.errors import Missing, NotFound, UsageError
+
+MOST = 100_000  # rows of an answer
+
+
+def query(corpus: str, sql: str, most: int = MOST) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows. `corpus` is a folder, or a URL that fsspec opens (s3://bucket/corpus).
+
+    Raises:
+        NotFound: no corpus there.
+        UsageError: what DuckDB says of the SQL, or an answer of more than `most` rows.
+    """
+    try:
+        import duckdb
+    except ImportError as error:
+        raise Missing("duckdb is not installed", hint='run `pip install "souq[corpus]"`') from error
+    told = duckdb.connect()
+    if "://" in corpus:
+        told.register_filesystem(_remote(corpus.partition("://")[0]))
+    root = corpus.rstrip("/")
+    try:
+        for view, where in (("rows", f"{root}/dump=*/subset=*/*.parquet"), ("index", f"{root}/index/dump=*/subset=*/*.parquet")):  # fmt: skip
+            told.read_parquet(where, hive_partitioning=True).create_view(view)
+        told.execute("CREATE VIEW kept AS SELECT * FROM \"rows\" WHERE subset = 'kept'")
+    except duckdb.Error as error:
+        raise NotFound(f"no corpus at {corpus}", hint="make one with `souq corpus make`") from error
+    try:
+        found = told.execute(sql)
+        columns: Sequence[Any] = found.description or ()
+        rows = found.fetchmany(most + 1)
+    except duckdb.Error as error:
+        raise UsageError(f"{str(error).strip()[:500]}", hint="the views are rows, kept and index") from error
+    if len(rows) > most:
+        raise UsageError(f"an answer of more than {most:,} rows", hint="write LIMIT, or count")
+    return [str(column[0]) for column in columns], rows
+
+
+def _remote(scheme: str) -> Any:
+    try:
+        import fsspec
+    except ImportError as error:
+        raise Missing("fsspec is not installed", hint='run `pip install "souq[remote]"`') from error
+    return fsspec.filesystem(scheme, use_listings_cache=False)

@@ -1,0 +1,139 @@
+"""A corpus's recipe: what is asked, of what, how, and what becomes of the answers. Settings alone; reads and runs nothing.
+
+[[seeds]]
+kind = "fields"
+path = "cities.jsonl"          # seen from the recipe
+source = "GeoNames"
+licence = "CC-BY-4.0"
+
+[[prompts]]
+name = "continent"
+template = "On which continent is this city? {city}, {country}"
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal, Self
+
+from souq import checkers
+from souq.asks import Sampling
+from souq.errors import NotFound, UsageError, nearest
+from souq.lessons import Lesson
+from souq.records import Digest, Record, digest_of, parse_toml
+
+Kind = Literal["questions", "answers", "fields", "documents", "qna"]
+MAX_RECIPE = 256 << 10  # bytes
+
+
+class Seeds(Record, frozen=True, forbid_unknown_fields=True):
+    """Where seeds come from. `source` and `licence` are what a file does not say of itself.
+
+    questions: JSONL of {prompt, source, licence, checker, expected}. answers: JSONL of {prompt, expected, source,
+    licence}, which people wrote: rows of the corpus as they are. fields: JSONL of texts by name, for templates.
+    documents: text files, or a folder of them, in pieces of about `words` words: {document}. qna: a tree of qna.yaml.
+    """
+
+    kind: Kind
+    path: str
+    source: str = ""
+    licence: str = ""
+    words: int = 300
+
+
+class Prompt(Record, frozen=True, forbid_unknown_fields=True):
+    """What is asked of each seed that has the template's fields. `checker` is one of checkers.py: what is right for all."""
+
+    name: str
+    template: str = "{prompt}"
+    system: str = ""
+    checker: str = ""
+    expected: str = ""
+    choices: tuple[str, ...] = ()
+    domain: str = ""
+
+
+class Filter(Record, frozen=True, forbid_unknown_fields=True):
+    """One of filters.py, and its bounds."""
+
+    name: str
+    least: float = 0.0
+    most: float = math.inf
+
+
+class Guard(Record, frozen=True, forbid_unknown_fields=True):
+    """What is published of what was kept, against collapse (guard.py): `size` words, at least `floor` of them real."""
+
+    size: int
+    floor: float = 0.3
+    deepest: int = 1
+    rarity: float = 1.0
+
+
+class Making(Record, frozen=True, forbid_unknown_fields=True):
+    """A recipe. `dump` names this edition, as a crawl's month does: every row's chance is drawn from it."""
+
+    name: str
+    title: str = ""
+    dump: str = "1"
+    seeds: tuple[Seeds, ...] = ()
+    prompts: tuple[Prompt, ...] = (Prompt(name="as it is"),)
+    samples: int = 1
+    sampling: Sampling = Sampling()
+    engine: str = "transformers"
+    filters: tuple[Filter, ...] = ()
+    dedup: float = 0.7  # Jaccard index of five words in a row; 0: exact copies alone
+    decontaminate: bool = True
+    evals: tuple[str, ...] = ()  # folders of evals of its own, held out and scored
+    guard: Guard | None = None
+    student: Lesson | None = None
+    gguf: str = ""  # the kind of file a student is written as, beside the folder
+
+    def vetted(self) -> Self:
+        """Itself.
+
+        Raises:
+            UsageError: what could not be carried out.
+        """
+        from souq.corpus.filters import FILTERS
+
+        for prompt in self.prompts:
+            if prompt.checker:
+                checkers.vet(prompt.checker, prompt.expected, prompt.choices)
+        for found in self.filters:
+            if found.name not in FILTERS:
+                raise UsageError(f"no filter {found.name!r}{nearest(found.name, FILTERS)}", hint=f"one of {', '.join(FILTERS)}")  # fmt: skip
+        if not self.seeds or not self.prompts:
+            raise UsageError(f"recipe {self.name!r} has no seeds or no prompts", hint="write [[seeds]] and [[prompts]]")
+        if not 1 <= self.samples <= 1_000:
+            raise UsageError(f"samples = {self.samples}", hint="from 1 to 1,000 answers a prompt")
+        if not self.dump or not all(letter.isalnum() or letter in "-_." for letter in self.dump):
+            raise UsageError(f"dump = {self.dump!r}", hint="letters, digits, dots and dashes: it names a folder")
+        if self.student:
+            self.student.vetted()
+        return self
+
+    @property
+    def digest(self) -> Digest:
+        """Of every setting, defaults too."""
+        import msgspec
+
+        return digest_of({name: msgspec.to_builtins(getattr(self, name)) for name in self.__struct_fields__})
+
+
+def read_recipe(path: Path) -> Making:
+    """A recipe from TOML, strictly; paths in it are seen from where it lies.
+
+    Raises:
+        NotFound: no such file.
+        UsageError: a key it does not know, a value that will not do.
+    """
+    if not path.is_file():
+        raise NotFound(f"no recipe {path}", hint="a recipe is TOML with [[seeds]] and [[prompts]]")
+    if path.stat().st_size > MAX_RECIPE:
+        raise UsageError(f"{path} is larger than {MAX_RECIPE:,} bytes: no recipe is")
+    try:
+        return parse_toml(path.read_text(), Making, where=str(path)).vetted()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text") from error

@@ -1,0 +1,181 @@
+"""What a corpus grows from: questions, answers that people wrote, fields for templates, documents, trees of qna.yaml.
+
+Everything is read strictly and bounded; a document of ten megabytes on one line becomes pieces like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from souq import checkers
+from souq.corpus import qna
+from souq.corpus.recipe import Prompt, Seeds
+from souq.errors import NotFound, UsageError
+from souq.records import Digest, Record, canonical, digest, read_json
+
+MOST = 1_000_000  # seeds
+MAX_FILE = 512 << 20  # bytes
+MAX_PIECE = 20_000  # characters: words may be as long as a file
+DOCUMENTS = {".txt", ".md", ".rst"}
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+class Question(Record, frozen=True, forbid_unknown_fields=True):
+    """A line of `questions` or `answers`."""
+
+    prompt: str
+    source: str = ""
+    licence: str = ""
+    checker: str = ""
+    expected: str = ""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Texts by name, and where they come from. `answer` is what people said, where they did; `document` what it is about."""
+
+    fields: Mapping[str, str]
+    source: str
+    licence: str
+    digest: Digest
+    checker: str = ""
+    expected: str = ""
+    answer: str = ""
+    document: str = field(default="", repr=False)
+
+
+def read_seeds(found: Seeds, base: Path) -> list[Seed]:
+    """All seeds of one source; paths are seen from `base`.
+
+    Raises:
+        NotFound: nothing is there.
+        UsageError: a line that is no seed, a licence nobody says.
+    """
+    path = base / Path(found.path).expanduser()
+    if not path.exists():
+        raise NotFound(f"no seeds at {path}", hint="paths in a recipe are seen from where it lies")
+    reader = {"questions": _questions, "answers": _answers, "fields": _fields, "documents": _documents, "qna": _tree}
+    seeds = list(_bounded(reader[found.kind](path, found), path))
+    if not seeds:
+        raise UsageError(f"{path} holds no seeds of kind {found.kind!r}")
+    if silent := next((seed for seed in seeds if not seed.licence), None):
+        raise UsageError(f"{path}: nobody says under which licence {dict(silent.fields)!r:.80} is", hint="write `licence` into its [[seeds]]")  # fmt: skip
+    return seeds
+
+
+def filled(prompt: Prompt, seed: Seed) -> str:
+    """The template with a seed's fields in their places; other braces stay.
+
+    Raises:
+        UsageError: a field the seed does not have.
+    """
+
+    def put(told: re.Match[str]) -> str:
+        if told[1] not in seed.fields:
+            raise UsageError(f"prompt {prompt.name!r} asks for {{{told[1]}}}, and a seed of {seed.source!r} has {', '.join(seed.fields)}")  # fmt: skip
+        return seed.fields[told[1]]
+
+    return _FIELD.sub(put, prompt.template)
+
+
+def _bounded(seeds: Iterator[Seed], path: Path) -> Iterator[Seed]:
+    for number, seed in enumerate(seeds):
+        if number >= MOST:
+            raise UsageError(f"{path} holds more than {MOST:,} seeds")
+        yield seed
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    if not path.is_file() or path.stat().st_size > MAX_FILE:
+        raise UsageError(f"{path} is no file of at most {MAX_FILE:,} bytes")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield f"{path}, line {number}", line
+
+
+def _read(path: Path) -> Iterator[tuple[str, Question]]:
+    for where, line in _lines(path):
+        try:
+            asked = msgspec.json.decode(line, type=Question)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise UsageError(f"{where}: {error}") from error
+        yield where, asked
+
+
+def _questions(path: Path, found: Seeds) -> Iterator[Seed]:
+    for where, asked in _read(path):
+        if asked.checker:
+            try:
+                checkers.vet(asked.checker, asked.expected)
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}", hint=error.hint) from error
+        yield _seed({"prompt": asked.prompt}, found, asked, checker=asked.checker, expected=asked.expected)
+
+
+def _answers(path: Path, found: Seeds) -> Iterator[Seed]:
+    for where, asked in _read(path):
+        if not asked.expected:
+            raise UsageError(f"{where}: an answer that people wrote is in `expected`")
+        yield _seed({"prompt": asked.prompt}, found, asked, answer=asked.expected)
+
+
+def _seed(fields: dict[str, str], found: Seeds, asked: Question, *, checker: str = "", expected: str = "", answer: str = "") -> Seed:  # fmt: skip
+    return Seed(fields, asked.source or found.source, asked.licence or found.licence, digest(canonical(fields)), checker, expected, answer)  # fmt: skip
+
+
+def _fields(path: Path, found: Seeds) -> Iterator[Seed]:
+    for where, line in _lines(path):
+        told = read_json(line)
+        if not isinstance(told, dict) or not told or not all(isinstance(value, str) for value in told.values()):
+            raise UsageError(f"{where}: a line of fields is an object of texts")
+        yield Seed(told, found.source, found.licence, digest(canonical(told)))
+
+
+def _documents(path: Path, found: Seeds) -> Iterator[Seed]:
+    for file in sorted(p for p in path.rglob("*") if p.suffix in DOCUMENTS and p.is_file()) if path.is_dir() else [path]:  # fmt: skip
+        data = file.read_bytes()
+        if len(data) > MAX_FILE:
+            raise UsageError(f"{file} is larger than {MAX_FILE:,} bytes")
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{file} is not UTF-8 at byte {error.start}") from error
+        whole, source = digest(data), found.source or file.name
+        for piece in pieces(text, found.words):
+            yield Seed({"document": piece}, source, found.licence, whole, document=piece)
+
+
+def pieces(text: str, size: int) -> Iterator[str]:
+    """Runs of about `size` words; a piece ends at a paragraph's end where one is near."""
+    held: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        said = paragraph.split()
+        if held and len(held) + len(said) > size:
+            yield from _cut(held, size)
+            held = []
+        held += said
+    yield from _cut(held, size)
+
+
+def _cut(said: list[str], size: int) -> Iterator[str]:
+    for start in range(0, len(said), size):
+        told = " ".join(said[start : start + size])
+        yield from (told[i : i + MAX_PIECE] for i in range(0, len(told), MAX_PIECE))
+
+
+def _tree(path: Path, found: Seeds) -> Iterator[Seed]:
+    for file in sorted(path.rglob("qna.yaml")):
+        name = str(file.relative_to(path))
+        node = qna.read(file.read_bytes(), name)
+        terms = file.with_name("attribution.txt")
+        licence = qna.attribution(terms.read_bytes(), str(terms)) if terms.is_file() else found.licence
+        for example in node.examples:
+            for pair in example.pairs:
+                asked = f"{example.context}\n\n{pair.question}" if example.context else pair.question
+                yield Seed({"prompt": asked}, name, licence, digest(asked.encode()), answer=pair.answer, document=example.context)  # fmt: skip

@@ -1,0 +1,313 @@
+"""A recipe becomes a crawl: seeds of every kind, answers filtered, editions published, asked in SQL, read by others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from souq.asks import Told
+from souq.corpus.dump import manifest, read_rows
+from souq.corpus.make import make, none_left
+from souq.corpus.query import query
+from souq.corpus.recipe import Making, read_recipe
+from souq.corpus.seeds import pieces, read_seeds
+from souq.errors import Hostile, NotFound, UsageError
+from souq.evals import read_eval
+from souq.records import digest, format_toml
+from tests.bazaar import write_eval
+
+RECIPE = """
+name = "cities"
+dump = "2026-48"
+samples = 2
+evals = ["held"]
+
+[[seeds]]
+kind = "fields"
+path = "cities.jsonl"
+source = "an atlas"
+licence = "CC-BY-4.0"
+
+[[seeds]]
+kind = "answers"
+path = "known.jsonl"
+source = "people"
+licence = "CC0-1.0"
+
+[[prompts]]
+name = "continent"
+template = "Where is {city}?"
+checker = "regex"
+expected = "^(Africa|Asia)$"
+
+[sampling]
+max_tokens = 8
+temperature = 0.7
+
+[[filters]]
+name = "finished"
+least = 1
+"""
+
+
+@dataclass
+class Parrot:
+    """A writer without a model: it answers by rule, and counts what it is asked. Everything around it is real."""
+
+    answers: dict = field(default_factory=dict)
+    model = digest(b"parrot")
+    name = "parrot 1"
+    at_once = 2
+    asked: int = 0
+
+    def write(self, asks, sampling, progress=None):
+        self.asked += len(asks)
+        yield [(i, self.told(ask)) for i, ask in enumerate(asks)]
+
+    def told(self, ask):
+        city = ask.messages[-1].content.removeprefix("Where is ").removesuffix("?")
+        text = self.answers.get(city, ("Africa", "Asia")[ask.seed % 2])
+        return Told(text=text, finish="length" if text == "Asia and" else "stop", tokens=1, asked=5)
+
+
+@pytest.fixture
+def kitchen(tmp_path):
+    """A folder with a recipe and what it names."""
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    cities = ("Cairo", "Lima", "Oslo", "Pune", "Quito")
+    (tmp_path / "cities.jsonl").write_text("".join(json.dumps({"city": city}) + "\n" for city in cities))
+    (tmp_path / "known.jsonl").write_text(json.dumps({"prompt": "Where is Rome?", "expected": "Europe"}) + "\n")
+    write_eval(tmp_path / "held", [("Where is the city of Pune?", "Asia")])
+    return tmp_path
+
+
+def cook(kitchen, writer, name="corpus", *, recipe=None, evals=None):
+    found = recipe or read_recipe(kitchen / "recipe.toml")
+    return make(found, kitchen, writer, kitchen / name, licence="Apache-2.0", evals=evals)
+
+
+def test_every_row_says_where_it_comes_from(kitchen):
+    """Teacher, prompt, seed, sampling, licence of both, ancestry; the same id for the same words."""
+    made = cook(kitchen, Parrot())
+    rows = read_rows(kitchen / "corpus")
+    people = [row for row in rows if row["origin"] == "real"]
+    written = [row for row in rows if row["origin"] == "synthetic"]
+
+    assert [(row["depth"], row["licence"], row["teacher"]) for row in people] == [(0, "CC0-1.0", "")]
+    assert {(row["depth"], row["licence"], row["prompt"], row["max_tokens"]) for row in written} == {(1, "Apache-2.0 AND CC-BY-4.0", "continent", 8)}  # fmt: skip
+    assert {row["teacher"] for row in written} == {Parrot.model}
+    assert made["licence"] == "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0"
+    assert len({row["id"] for row in rows}) == len(rows) == made["rows"]["kept"]
+
+
+def test_each_answer_has_a_chance_of_its_own(kitchen):
+    """Two samples of a question differ in seed; another edition draws anew; another order of seeds changes nothing."""
+    cook(kitchen, Parrot())
+    first = {(row["document"], row["sample"]): row["seed"] for row in _both(kitchen / "corpus")}
+    lines = (kitchen / "cities.jsonl").read_text().splitlines(keepends=True)
+    (kitchen / "cities.jsonl").write_text("".join(reversed(lines)))
+    cook(kitchen, Parrot(), "again")
+
+    assert len(set(first.values())) == len(first)
+    for path in ("dump=2026-48/subset=kept/part-00000.parquet", "dump=2026-48/subset=rejected/part-00000.parquet"):
+        assert (kitchen / "again" / path).read_bytes() == (kitchen / "corpus" / path).read_bytes()
+
+
+def _both(folder):
+    _, rows = query(str(folder), "SELECT document, sample, seed FROM rows WHERE origin = 'synthetic' ORDER BY ALL")
+    return [{"document": d, "sample": s, "seed": seed} for d, s, seed in rows]
+
+
+def test_a_killed_run_ends_with_the_same_bytes(kitchen):
+    """Whatever part of the journal is left, even half a line."""
+    cook(kitchen, Parrot())
+    whole = (kitchen / "corpus" / "manifest.json").read_bytes()
+    journal = kitchen / "corpus" / "journal.jsonl"
+    told = journal.read_bytes()
+    for left in (0, 1, len(told) // 3, len(told) // 2, len(told) - 1):
+        journal.write_bytes(told[:left])
+        writer = Parrot()
+        cook(kitchen, writer)
+        assert (kitchen / "corpus" / "manifest.json").read_bytes() == whole
+        assert journal.read_bytes() == told
+        assert writer.asked == 10 - 2 * told[:left].count(b"\n")
+
+
+def test_nothing_is_asked_twice_and_nothing_stale_is_used(kitchen):
+    """The same again asks nothing; a new city asks for it alone; another temperature asks for all."""
+    cook(kitchen, Parrot())
+    writer = Parrot()
+    cook(kitchen, writer)
+    assert writer.asked == 0
+
+    with (kitchen / "cities.jsonl").open("a") as file:
+        file.write('{"city": "Xian"}\n')
+    cook(kitchen, writer)
+    assert writer.asked == 2
+
+    (kitchen / "recipe.toml").write_text(RECIPE.replace("temperature = 0.7", "temperature = 0.8"))
+    cook(kitchen, writer)
+    assert writer.asked == 2 + 12
+
+
+def test_why_a_row_is_not_kept_is_said(kitchen):
+    """Empty, cut off, wrong, said before, an exam's case: each under its name, in the manifest and in the row."""
+    answers = {"Cairo": "", "Lima": "Asia and", "Oslo": "Europe", "Quito": "Asia"}
+    (kitchen / "recipe.toml").write_text(RECIPE.replace("^(Africa|Asia)$", "^(Africa|Asia)").replace("Where is {city}?", "Where is the city of {city}?"))  # fmt: skip
+
+    class Guide(Parrot):
+        def told(self, ask):
+            said = ask.messages[-1].content
+            return super().told(type(ask)(messages=(type(ask.messages[0])(role="user", content=said.replace("the city of ", "")),), seed=2 * (ask.seed // 2) + 1))  # fmt: skip
+
+    held = read_eval("held", {p.name: p.read_bytes() for p in (kitchen / "held").iterdir()})
+    made = cook(kitchen, Guide(answers), evals={"held": held})
+
+    assert made["rejected"] == {
+        "empty": 2, "finished 0, not from 1 to inf": 2, "wrong by checker regex": 2, "duplicate": 2, "holds a case of eval held": 1,
+    }  # fmt: skip
+    assert {row["messages"][-1]["content"] for row in read_rows(kitchen / "corpus")} == {"Europe", "Asia"}
+
+
+def test_nothing_left_says_why(kitchen):
+    """Zero rows are an error that names the filters, not an empty corpus in silence."""
+    (kitchen / "recipe.toml").write_text(RECIPE.split("[[seeds]]\nkind = \"answers\"")[0] + "[[prompts]]" + RECIPE.split("[[prompts]]")[1])  # fmt: skip
+    made = cook(kitchen, Parrot(dict.fromkeys(("Cairo", "Lima", "Oslo", "Pune", "Quito"), "")))
+
+    assert "10 empty" in str(none_left(made))
+
+
+def test_editions_accumulate(kitchen):
+    """A second edition stands beside the first and says what is new and what is gone."""
+    cook(kitchen, Parrot())
+    (kitchen / "recipe.toml").write_text(RECIPE.replace("2026-48", "2026-49").replace("samples = 2", "samples = 1"))
+    (kitchen / "cities.jsonl").write_text('{"city": "Cairo"}\n{"city": "Xian"}\n')
+    before = {row["id"] for row in read_rows(kitchen / "corpus")}
+    made = cook(kitchen, Parrot())
+    after = {row["id"] for row in read_rows(kitchen / "corpus")}
+
+    assert (made["before"], made["new"], made["dropped"]) == ("2026-48", len(after - before), len(before - after))
+    assert {row["id"] for row in read_rows(kitchen / "corpus", "2026-48")} == before
+    assert list(manifest(kitchen / "corpus")["dumps"]) == ["2026-48", "2026-49"]
+
+
+def test_sql_over_rows_and_index(kitchen):
+    """Counted by subset from the index; a row is found where the index says it is."""
+    made = cook(kitchen, Parrot())
+    _, counted = query(str(kitchen / "corpus"), "SELECT subset, count(*) FROM index GROUP BY ALL ORDER BY ALL")
+    _, ((file, group, row, name),) = query(str(kitchen / "corpus"), "SELECT file, row_group, row, id FROM index WHERE origin = 'real'")  # fmt: skip
+
+    import pyarrow.parquet as parquet
+
+    assert dict(counted) == {subset: count for subset, count in made["rows"].items() if count}
+    assert parquet.ParquetFile(kitchen / "corpus" / file).read_row_group(group).to_pylist()[row]["id"] == name
+    with pytest.raises(UsageError, match="more than 5 rows"):
+        query(str(kitchen / "corpus"), "SELECT * FROM range(10)", most=5)
+    with pytest.raises(UsageError, match="nonsense"):
+        query(str(kitchen / "corpus"), "SELECT nonsense FROM kept")
+    with pytest.raises(NotFound):
+        query(str(kitchen / "nothing"), "SELECT 1")
+
+
+def test_hugging_face_reads_it(kitchen, monkeypatch):
+    """`load_dataset(FOLDER, "kept")`, as the card promises; the card says the licence."""
+    made = cook(kitchen, Parrot())
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(kitchen / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from datasets import load_dataset
+
+    found = load_dataset(str(kitchen / "corpus"), "kept", split="train", cache_dir=str(kitchen / "cache"))
+
+    assert sorted(found["id"]) == sorted(row["id"] for row in read_rows(kitchen / "corpus"))
+    card = (kitchen / "corpus" / "README.md").read_text()
+    assert made["licence"] in card
+    assert "| people | CC0-1.0 | 1 |" in card
+
+
+def test_a_changed_file_is_refused(kitchen):
+    """A student is never taught on what the manifest does not say."""
+    cook(kitchen, Parrot())
+    path = kitchen / "corpus" / "dump=2026-48/subset=kept/part-00000.parquet"
+    path.write_bytes(path.read_bytes() + b" ")
+
+    with pytest.raises(Hostile, match="not what manifest"):
+        read_rows(kitchen / "corpus")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (("{city}", "{town}"), "asks for {town}"),
+        (('name = "finished"', 'name = "finnished"'), 'no filter \'finnished\'.*finished'),
+        (('checker = "regex"', 'checker = "rejex"'), "no checker 'rejex'"),
+        (("samples = 2", "samples = 0"), "samples = 0"),
+        (("2026-48", "../out"), "dump = '../out'"),
+        (('licence = "CC-BY-4.0"', ""), "under which licence"),
+        (("cities.jsonl", "towns.jsonl"), "no seeds at"),
+        (("max_tokens = 8", "max_tokens = 8\ntemperatur = 1"), "temperatur"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[1] or "no licence",
+)  # fmt: skip
+def test_a_recipe_that_cannot_be_carried_out_says_what_is_wrong(kitchen, change, match):
+    """Nothing is asked before everything is known to be there."""
+    (kitchen / "recipe.toml").write_text(RECIPE.replace(*change))
+    writer = Parrot()
+
+    with pytest.raises((UsageError, NotFound), match=match):
+        cook(kitchen, writer)
+    assert writer.asked == 0
+
+
+def test_seeds_of_every_kind(kitchen):
+    """Documents in pieces with their file's digest, a qna tree's answers as people's."""
+    (kitchen / "docs").mkdir()
+    (kitchen / "docs" / "a.md").write_text("one two three.\n\nfour five\n\nsix")
+    (kitchen / "docs" / "b.bin").write_bytes(b"\xff")
+    (kitchen / "tree").mkdir()
+    (kitchen / "tree" / "qna.yaml").write_text("created_by: a\ntask_description: d\nseed_examples:\n- {question: q, answer: a}\n")  # fmt: skip
+    recipe = Making(name="x")
+    documents, tree = (
+        type(read_recipe(kitchen / "recipe.toml").seeds[0])(kind=kind, path=path, licence="MIT", words=4)
+        for kind, path in (("documents", "docs"), ("qna", "tree"))
+    )
+
+    found = read_seeds(documents, kitchen)
+    assert [seed.fields["document"] for seed in found] == ["one two three.", "four five six"]
+    assert {seed.source for seed in found} == {"a.md"}
+    (pair,) = read_seeds(tree, kitchen)
+    assert (pair.fields["prompt"], pair.answer, pair.licence) == ("q", "a", "MIT")
+    assert recipe.digest != Making(name="y").digest
+
+
+def test_a_document_of_ten_megabytes_on_one_line_is_cut():
+    """No piece is longer than was asked, in words, nor than 20,000 characters."""
+    found = list(pieces("word " * 2_000_000, 300))
+    one = list(pieces("x" * 10_000_000, 300))
+
+    assert {len(piece.split()) for piece in found} == {300, 2_000_000 % 300}
+    assert max(map(len, one)) == 20_000
+
+
+@given(st.lists(st.text("ab \n", max_size=30), max_size=8), st.integers(1, 9))
+def test_pieces_lose_no_word(paragraphs, size):
+    """Cut and put together again, the words are the same."""
+    text = "\n\n".join(paragraphs)
+
+    assert " ".join(pieces(text, size)).split() == text.split()
+    assert all(len(piece.split()) <= size for piece in pieces(text, size))
+
+
+def test_the_guard_chooses_what_is_published(kitchen):
+    """With a guard, at least its floor of the words is people's, and the rest is told why."""
+    found = read_recipe(kitchen / "recipe.toml")
+    text = format_toml({"size": 12, "floor": 0.3})
+    (kitchen / "recipe.toml").write_text(RECIPE + f"\n[guard]\n{text}")
+    made = cook(kitchen, Parrot())
+
+    assert found.guard is None
+    assert made["rejected"]["not chosen by the guard"] > 0
+    assert made["origins"]["real"] == 1
