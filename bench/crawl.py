@@ -27,7 +27,9 @@ import conftest  # noqa: F401  git knows nobody but who they say
 from tests.bazaar import Bazaar, build_town
 
 from machine import describe
-from souq.corpus.make import Prompt, Sampling, make
+from souq.asks import Sampling
+from souq.corpus.make import make
+from souq.corpus.recipe import Making, Seeds
 from souq.demo import skills
 from souq.records import digest
 
@@ -86,16 +88,20 @@ def rates() -> str:
     from souq.demo.story import real_model
     from souq.lab import generate
     from souq.lab import model as lab_model
+    from souq.lab.writers import writer
     from souq.sources import open_source
 
     source = open_source(str(real_model()))
     lm = lab_model.load(source.files, source.weights)
     prompts = [case["prompt"] for case in skills.skills(400)[1].cases][:PROMPTS]
-    seeds = [Prompt(prompt=prompt, source="bench", licence="CC0-1.0") for prompt in prompts]
     generate.answers(lm, prompts[:2], max_tokens=2)
     with tempfile.TemporaryDirectory() as name:
-        sampling = Sampling(max_tokens=TOKENS)
-        through = _seconds(lambda: make(lm, seeds, Path(name), teacher=digest(b"bench"), licence="Apache-2.0", sampling=sampling))  # fmt: skip
+        (Path(name) / "seeds.jsonl").write_text("".join(_seed(prompt) for prompt in prompts))
+        recipe = Making(
+            name="bench", seeds=(Seeds(kind="questions", path="seeds.jsonl"),), sampling=Sampling(max_tokens=TOKENS)
+        )
+        with_words = writer("transformers", digest(b"bench"), lambda: lm)
+        through = _seconds(lambda: make(recipe, Path(name), with_words, Path(name) / "out", licence="Apache-2.0"))
     bare = _seconds(lambda: generate.answers(lm, prompts, max_tokens=TOKENS))
     alone = _seconds(lambda: [_one(lm, prompt) for prompt in prompts])
     return f"{len(prompts)} prompts, at most {TOKENS} tokens: souq {through:.1f} s, the engine bare {bare:.1f} s, one by one {alone:.1f} s: {bare / through:.2f} of bare, {alone / through:.1f}x one by one"

@@ -43,7 +43,8 @@ VERBS = {
     "chat": ("model", "Ask main's model something"),
     "release": ("release", "Create, list, view or yank releases"),
     "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
-    "distill": ("distill", "Train a smaller student on a corpus"),
+    "distill": ("distill", "Train a smaller student on a corpus, or from a recipe's seeds on"),
+    "compare": ("compare", "Ask models the same cases, side by side: folders, GGUF files and servers"),
     "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
     "demo": ("demo", "Play the whole story on a real model"),
 }

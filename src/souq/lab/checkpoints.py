@@ -21,7 +21,6 @@ class Keeper:
     """`file` need not exist."""
 
     file: Path
-    every: float = EVERY
     _last: float = field(default_factory=time.monotonic)
 
     def resume(self, parameters: list[Any], optimiser: Any) -> tuple[int, list[float]]:
@@ -37,7 +36,7 @@ class Keeper:
 
     def keep(self, step: int, parameters: list[Any], optimiser: Any, curve: list[float]) -> None:
         """Unless it did so a moment ago."""
-        if time.monotonic() - self._last < self.every:
+        if time.monotonic() - self._last < EVERY:
             return
         write(
             {

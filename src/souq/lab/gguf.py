@@ -83,6 +83,11 @@ class GGUF(Mapping[str, Array]):
         return len(self._tensors)
 
     @property
+    def parameters(self) -> int:
+        """How many numbers it has, from its header."""
+        return sum(int(tensor.n_elements) for tensor in self._tensors.values())
+
+    @property
     def name(self) -> str:
         return self.path.stem.rpartition(".")[0] or self.path.stem
 

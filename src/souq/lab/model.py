@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ except ImportError as error:  # pragma: no cover
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+# Its newer releases call this argument `cache`, its older ones know no such name.
+warnings.filterwarnings("ignore", message=".*`past_key_values` is deprecated", category=FutureWarning)
 
 Tokens = list[int]
 

@@ -39,7 +39,7 @@ class Signals:
             return self._apart(self._odds(states(self.teacher, row)), log_q)
         parts = [torch.cat(tensors) for tensors in zip(*(kept for kept in told if kept), strict=True)]
         if self.lesson.targets == "likeliest":
-            return self._apart(parts[1].float(), losses.among(log_q, parts[0].long()))
+            return self._apart(parts[1], losses.among(log_q, parts[0].long()))
         if self.lesson.targets == "drawn":
             return losses.sampled(parts[0].long(), torch.full(parts[0].shape, 1 / self.lesson.k), log_q)
         return self._apart(self._odds(parts[0]), log_q)
@@ -88,5 +88,5 @@ def _parts(signals: Signals, found: Any, chance: Any) -> Kept:
         return (found.to(torch.bfloat16),)
     if lesson.targets == "likeliest":
         ids, log_p = losses.likeliest(signals._odds(found), lesson.k)
-        return ids.to(torch.int32), log_p.half()
+        return ids.to(torch.int32), log_p
     return (losses.draws(signals._odds(found), lesson.k, chance)[0].to(torch.int32),)

@@ -1,0 +1,110 @@
+"""`souq compare`: models side by side on your own cases, so that swapping one is a decision and not a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from souq.cli.console import answer, bars, here, json_option, out, table
+from souq.errors import NotFound, SouqError, UsageError, nearest
+from souq.evals import Eval, read_eval, read_folder  # fmt: skip
+from souq.evals import compare as paired
+from souq.snapshot import Snapshot
+from souq.swap import Measured, measured, price, untied
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option("--eval", "name", required=True, help="A folder with eval.toml and cases.jsonl, or one of main's evals.")
+@click.option("--price", "prices", multiple=True, metavar="MODEL=IN/OUT", help="Dollars a million tokens, as its seller has it.")  # fmt: skip
+@click.option("--margin", type=float, help="How much worse is still as good: a share of cases.  [default: the eval's]")
+@json_option
+def compare(models: tuple[str, ...], name: str, prices: tuple[str, ...], margin: float | None, as_json: bool) -> None:
+    """Ask MODELS the same cases: Hugging Face folders, llama.cpp:FILE.gguf, openai:URL#MODEL. The first is what you have.
+
+    Says how good, how fast and how large each is, what a thousand such cases cost, and what in your project a swap touches.
+    """
+    suite, costs = _eval_of(name), dict(_price(told, models) for told in prices)
+    with bars() as progress:
+        found = [measured(model, _writer(model), suite, progress) for model in models]
+    margin = suite.margin if margin is None else margin
+    told = [_value(model, found[0], suite, margin, costs) for model in found]
+    answer({"eval": suite.name, "cases": len(suite.cases), "models": told}, as_json, lambda: _show(told, suite, margin))
+
+
+def _eval_of(name: str) -> Eval:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return read_eval(folder.name, read_folder(folder))
+    try:
+        known = Snapshot(here(), "main").evals
+    except SouqError as error:
+        raise NotFound(f"no folder {name}, and no repository here", hint="an eval is a folder with eval.toml and cases.jsonl") from error  # fmt: skip
+    if name not in known:
+        raise NotFound(f"no eval {name!r}{nearest(name, known)}", hint=f"a folder, or one of {', '.join(known)}")
+    return known[name]
+
+
+def _price(told: str, models: tuple[str, ...]) -> tuple[str, tuple[float, float]]:
+    model, _, rest = told.rpartition("=")
+    asked, _, said = rest.partition("/")
+    try:
+        found = float(asked), float(said)
+    except ValueError as error:
+        raise UsageError(
+            f"--price {told!r}", hint="write MODEL=0.25/1.25: dollars a million tokens in and out"
+        ) from error
+    if model not in models:
+        raise UsageError(f"--price names {model!r}{nearest(model, models)}", hint="write the model as you wrote it before")  # fmt: skip
+    if not all(0 <= value < 1e6 for value in found):
+        raise UsageError(f"--price {told!r}: dollars a million tokens, from 0 up")
+    return model, found
+
+
+def _writer(model: str) -> Any:
+    from souq.lab import model as lab
+    from souq.lab.writers import writer
+    from souq.scores import folder_key
+
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return writer("transformers", folder_key(path), lambda: lab.load(path, dtype=lab.best_dtype()))
+    return writer(f"llama.cpp:{model}" if path.suffix == ".gguf" and path.is_file() else model, _NOBODY, lambda: None)
+
+
+_NOBODY = "b3:" + "0" * 64  # a server says itself what it serves
+
+
+def _value(model: Measured, first: Measured, suite: Eval, margin: float, costs: dict[str, tuple[float, float]]) -> dict[str, Any]:  # fmt: skip
+    score = model.score(suite)
+    against = None if model is first else paired(first.score(suite), score, margin=margin, clusters=suite.clusters)
+    told = {
+        "model": model.model, "engine": model.engine, "score": score.value, "stderr": score.stderr,
+        "cases_a_second": len(model.cases) / model.seconds, "parameters": model.parameters, "bytes": model.bytes,
+        "licence": model.ties.licence, "dollars_a_thousand": price(model, costs[model.model]) if model.model in costs else None,
+        "swap": [] if model is first else untied(first.ties, model.ties), "ties": msgspec.to_builtins(model.ties),
+    }  # fmt: skip
+    if against is not None:
+        told |= {"gain": against.gain, "low": against.low, "high": against.high, "answer": against.answer, "said": str(against)}  # fmt: skip
+    return told
+
+
+def _show(told: list[dict[str, Any]], suite: Eval, margin: float) -> None:
+    rows = [
+        [
+            model["model"], f"{model['score']:.3f} ± {model['stderr']:.3f}", f"{model['cases_a_second']:.1f}",
+            f"{model['parameters'] / 1e6:.1f}M" if model["parameters"] else "-",
+            f"{model['bytes'] / 1e6:.0f} MB" if model["bytes"] else "-", model["licence"] or "not said",
+            "-" if model["dollars_a_thousand"] is None else f"${model['dollars_a_thousand']:.4f}",
+        ]
+        for model in told
+    ]  # fmt: skip
+    table([f"on {suite.name}, {len(suite.cases)} cases", "score", "cases/s", "size", "file", "licence", "a thousand"], rows, right=["score", "cases/s", "size", "file", "a thousand"])  # fmt: skip
+    for model in told[1:]:
+        verdict = {"non-inferior": "as good, or better", "inferior": "worse", "undecided": "not decided"}[model["answer"]]  # fmt: skip
+        out.print(f"{model['model']} instead of {told[0]['model']}: {verdict}: {model['said']}", markup=False, highlight=False)  # fmt: skip
+        for change in model["swap"]:
+            out.print(f"  {change}", markup=False, highlight=False)

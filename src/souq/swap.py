@@ -1,0 +1,156 @@
+"""Models side by side on somebody's own cases: is what one says as good as the other, and what ties a project to it?
+
+Any of a Hugging Face folder, a GGUF file and a server is asked the same questions through one interface (asks.py), greedily;
+differences are paired, case by case. What cannot be seen of a model (a server's weights, an unknown licence) is "".
+
+    found = [measured(name, writer_of(name), suite) for name in names]
+    beside(found[0], found[1]).gain
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from souq.asks import Ask, Message, Sampling, Writer
+from souq.configs import MODEL_FILES
+from souq.errors import Hostile, NotFound, UsageError
+from souq.evals import Eval, Score, passes
+from souq.progress import Progress, quiet
+from souq.records import Record, digest
+from souq.templates import approve
+
+WARM = 2  # questions before the clock runs
+
+
+class Ties(Record, frozen=True):
+    """What a project that calls this model leans on, beside its answers."""
+
+    template: str = ""  # digest of the chat template
+    tokenizer: str = ""
+    context: int = 0  # tokens; 0: not known
+    tools: bool = False  # the template has a place for tools
+    system: str = ""  # what the template says where nobody gives a system message
+    licence: str = ""
+
+
+class Measured(Record, frozen=True):
+    """One model on one eval. Parameters and bytes are 0 where nobody can count them."""
+
+    model: str
+    engine: str
+    cases: dict[str, float]
+    said: dict[str, str]
+    seconds: float
+    asked_tokens: int
+    tokens: int
+    parameters: int = 0
+    bytes: int = 0
+    ties: Ties = Ties()
+
+    def score(self, suite: Eval) -> Score:
+        return Score.of(suite.name, suite.spec.kind, self.cases, suite.clusters)
+
+
+def measured(name: str, writer: Writer, suite: Eval, progress: Progress = quiet) -> Measured:
+    """Ask every case, greedily.
+
+    Raises:
+        UsageError: the eval is not judged by answers.
+    """
+    if suite.spec.kind not in ("exact", "answer"):
+        raise UsageError(f"`{suite.name}` is of kind `{suite.spec.kind}`; models are compared by what they answer", hint="exact or answer")  # fmt: skip
+    asks = [Ask(messages=tuple(Message(role=t["role"], content=t["content"]) for t in case.turns)) for case in suite.cases]  # type: ignore[arg-type]  # fmt: skip
+    room = suite.spec.max_tokens if suite.spec.kind == "answer" else max(len(case.expected.encode()) for case in suite.cases) + 1  # fmt: skip
+    list(writer.write(asks[:WARM], Sampling(max_tokens=1)))
+    begun = time.perf_counter()
+    told = {i: said for part in writer.write(asks, Sampling(max_tokens=min(room, 512)), progress) for i, said in part}
+    took = time.perf_counter() - begun
+    said = {case.id: told[i].text for i, case in enumerate(suite.cases)}
+    right = {case.id: float(passes(suite.spec, case, said[case.id])) for case in suite.cases}
+    parameters, size, ties = seen(name)
+    return Measured(
+        model=name, engine=writer.name, cases=right, said=said, seconds=took, parameters=parameters, bytes=size, ties=ties,
+        asked_tokens=sum(t.asked for t in told.values()), tokens=sum(t.tokens for t in told.values()),
+    )  # fmt: skip
+
+
+def seen(name: str) -> tuple[int, int, Ties]:
+    """Parameters, bytes and ties of a folder or a GGUF file; nothing of a server."""
+    if name.startswith(("http://", "https://", "openai:")):
+        return 0, 0, Ties()
+    path = Path(name.removeprefix("llama.cpp:")).expanduser()
+    return _of_folder(path) if path.is_dir() else _of_file(path)
+
+
+def _of_folder(path: Path) -> tuple[int, int, Ties]:
+    from souq.tensorfile import open_tensors
+
+    files = {name: (path / name).read_bytes() for name in MODEL_FILES if (path / name).is_file()}
+    weights = open_tensors(path / "model.safetensors")
+    size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return sum(weights[name].size for name in weights), size, _ties(files, _card_licence(path))
+
+
+def _of_file(path: Path) -> tuple[int, int, Ties]:
+    from souq.lab.gguf import GGUF
+
+    if not path.is_file():
+        raise NotFound(f"no model at {path}", hint="a Hugging Face folder, a .gguf file, or openai:URL#MODEL")
+    found = GGUF(path)
+    return found.parameters, path.stat().st_size, _ties(found.files(), found.licence or "")
+
+
+def _ties(files: Mapping[str, bytes], licence: str) -> Ties:
+    config = json.loads(files.get("config.json", b"{}"))
+    template = files.get("chat_template.jinja", b"") or str(json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template") or "").encode()  # fmt: skip
+    return Ties(
+        template=digest(template) if template else "", tokenizer=digest(files["tokenizer.json"]) if "tokenizer.json" in files else "",
+        context=int(config.get("max_position_embeddings") or 0), tools=b"tools" in template, system=_adds(template.decode()), licence=licence,
+    )  # fmt: skip
+
+
+def _adds(template: str) -> str:
+    """What it says itself where nobody gives a system message; nothing is known of one that souq would not run."""
+    try:
+        return approve(template).adds if template else ""
+    except Hostile:
+        return ""
+
+
+def _card_licence(path: Path) -> str:
+    """What the card's head says, as it is written there."""
+    card = path / "README.md"
+    head = card.read_text(errors="replace")[:4096].split("---")[1:2] if card.is_file() else []
+    lines = [line.partition(":")[2].strip() for line in "".join(head).splitlines() if line.startswith(("license:", "licence:"))]  # fmt: skip
+    return lines[0] if lines else ""
+
+
+def untied(before: Ties, after: Ties) -> list[str]:
+    """What changes for a project that swaps one for the other; nothing where nothing can be seen."""
+    changed: list[str] = []
+    for name, said in (
+        ("template", "another chat template: prompts that were built by hand must be built anew"),
+        ("tokenizer", "another tokenizer: counts of tokens, and what is cut at a limit, change"),
+        ("system", "another system message where you give none"),
+    ):  # fmt: skip
+        old, new = getattr(before, name), getattr(after, name)
+        if (old or new) and old != new and (name == "system" or (old and new)):
+            changed.append(said)
+    if before.context and after.context and after.context < before.context:
+        changed.append(f"a shorter context: {after.context:,} tokens, where there were {before.context:,}")
+    if before.tools and not after.tools:
+        changed.append("the template has no place for tools")
+    if before.licence.lower() != after.licence.lower():
+        changed.append(
+            f"another licence: {after.licence or 'none is said'}, where it was {before.licence or 'not said'}"
+        )
+    return changed
+
+
+def price(found: Measured, per_million: tuple[float, float]) -> float:
+    """Dollars a thousand cases like these, at (in, out) dollars a million tokens."""
+    total = found.asked_tokens * per_million[0] + found.tokens * per_million[1]
+    return total / 1e6 / max(len(found.cases), 1) * 1000
