@@ -1,11 +1,12 @@
 """Generations trained on their own output: what is lost, and what the guard keeps.
 
-    python bench/collapse.py [GENERATIONS] [SEEDS]
+    python bench/collapse.py [trigram|transformer] [GENERATIONS] [SEEDS]
 
-An interpolated trigram model over Python's documentation (pydoc_data.topics, on every machine), pieces of 32 words. Every arm
+An interpolated trigram model, or a small transformer that begins anew each generation, over Python's documentation
+(pydoc_data.topics, on every machine), pieces of 32 words. Every arm
 trains on the same number of words. `subsample`, `floor + newest` and the guards have the same share of real text; `replace`
 has none, `real` nothing else. Rare: words that the first training text has at most five times. Prints a table and writes
-docs/collapse.svg.
+docs/collapse.svg, or docs/collapse-transformer.svg.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,6 +103,73 @@ def _draw(table: tuple[np.ndarray, np.ndarray], keys: np.ndarray, chance: np.ran
     return np.where(high > low, table[1][at.clip(max=len(table[1]) - 1)], otherwise)
 
 
+class Transformer:
+    """Llama's architecture, four layers of 128, a token a word; trained on the pieces alone, from random numbers on."""
+
+    def __init__(self, pool: Pool, known: dict[str, int], seed: int) -> None:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        self.begin = len(known)
+        self.net = LlamaForCausalLM(LlamaConfig(vocab_size=len(known) + 1, hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=64, tie_word_embeddings=True))  # fmt: skip
+        text = self._with_begin(np.array([[known[w] for w in piece.words] for piece in pool]))
+        steps, chance = EPOCHS * (len(text) // BATCH), np.random.default_rng(seed)
+        optimiser = torch.optim.AdamW(self.net.parameters(), lr=RATE, weight_decay=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
+        for _ in range(EPOCHS):
+            order = chance.permutation(len(text))[: len(text) // BATCH * BATCH].reshape(-1, BATCH)
+            for rows in order:
+                batch = text[torch.from_numpy(rows)]
+                self.net(input_ids=batch, labels=batch).loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+                schedule.step()
+        self.net.eval()
+
+    def _with_begin(self, text: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(np.concatenate([np.full((len(text), 1), self.begin), text], 1))
+
+    def probability(self, text: np.ndarray) -> np.ndarray:
+        """Of each third and later word of the rows."""
+        import torch
+
+        found = []
+        with torch.inference_mode():
+            for rows in np.array_split(text, max(1, len(text) // 64)):
+                ids = self._with_begin(rows)
+                odds = torch.softmax(self.net(input_ids=ids).logits.float(), -1)[:, :-1]
+                found.append(odds.gather(-1, ids[:, 1:, None])[:, 2:, 0].numpy())
+        return np.concatenate(found).clip(1e-12)
+
+    def write(self, count: int, depth: int, chance: np.random.Generator, names: list[str]) -> Pool:
+        """Pieces drawn word by word at temperature 1, nothing cut off: the tail it has is the tail it says."""
+        import torch
+
+        drawn = torch.Generator().manual_seed(int(chance.integers(1 << 62)))
+        made = Pool()
+        with torch.inference_mode():
+            for start in range(0, count, 512):
+                ids, cache = torch.full((min(512, count - start), 1), self.begin), None
+                said = []
+                for _ in range(LENGTH):
+                    told = self.net(input_ids=ids, past_key_values=cache, use_cache=True)
+                    cache = told.past_key_values
+                    odds = torch.softmax(told.logits[:, -1].float()[:, : self.begin], -1)
+                    ids = torch.multinomial(odds, 1, generator=drawn)
+                    said.append(ids[:, 0])
+                made += [Piece(tuple(names[i] for i in row), depth) for row in torch.stack(said, 1).tolist()]
+        return made
+
+
+EPOCHS, BATCH, RATE = 5, 32, 3e-3
+FEW = ("real (the ceiling)", "replace", "subsample", "floor + newest", "guard", "guard, depth 3")
+
+
 Next = Callable[[Pool, Pool, int, int], Pool]  # real, everything made so far, words, seed -> what is trained on
 
 
@@ -125,7 +195,7 @@ def arms(rare: frozenset[str]) -> dict[str, Next]:
     }
 
 
-def run(name: str, arm: Next, real: Pool, held: np.ndarray, known: dict[str, int], rare: frozenset[str], generations: int, seed: int) -> list[tuple[float, float, float]]:  # fmt: skip
+def run(name: str, arm: Next, real: Pool, held: np.ndarray, known: dict[str, int], rare: frozenset[str], generations: int, seed: int, kind: str = "trigram") -> list[tuple[float, float, float]]:  # fmt: skip
     """(bits a word, bits a rare word, rare words left in what was trained on) of each generation, the first on real text."""
     names, size = list(known), sum(len(piece.words) for piece in real)
     is_rare = np.array([word in rare for word in names])[held[:, 2:]]
@@ -133,7 +203,9 @@ def run(name: str, arm: Next, real: Pool, held: np.ndarray, known: dict[str, int
     for generation in range(generations + 1):
         if generation:
             training = arm(real, made, size, seed * 1000 + generation)
-        model = Trigram(training, known)
+        model = (
+            Trigram(training, known) if kind == "trigram" else Transformer(training, known, seed * 1000 + generation)
+        )
         bits = -np.log2(model.probability(held))
         left = len({word for piece in training for word in piece.words} & rare) / len(rare)
         told.append((float(bits.mean()), float(bits[is_rare].mean()), left))
@@ -141,15 +213,25 @@ def run(name: str, arm: Next, real: Pool, held: np.ndarray, known: dict[str, int
     return told
 
 
-def main(generations: int = GENERATIONS, seeds: int = SEEDS) -> int:
-    print(describe(), flush=True)
-    begun = time.perf_counter()
+def one(name: str, kind: str, generations: int, seed: int) -> list[tuple[float, float, float]]:
+    """One arm and seed, in a process of its own."""
     real, held_out = pieces()
     known = {word: i for i, word in enumerate(sorted({w for p in real for w in p.words}))}
     held = np.array([[known[w] for w in p.words] for p in held_out if all(w in known for w in p.words)])
     rare = rare_words(real)
-    print(f"{len(real) * LENGTH:,} words, {len(known):,} different, {len(rare):,} rare; {len(held)} pieces held out; real share {SHARE}, {generations} generations, {seeds} seeds")  # fmt: skip
-    found = {name: np.array([run(name, arm, real, held, known, rare, generations, seed) for seed in range(seeds)]) for name, arm in arms(rare).items()}  # fmt: skip
+    return run(name, arms(rare)[name], real, held, known, rare, generations, seed, kind)
+
+
+def main(kind: str = "trigram", generations: str | int = GENERATIONS, seeds: str | int = SEEDS) -> int:
+    print(describe(), flush=True)
+    begun, generations, seeds = time.perf_counter(), int(generations), int(seeds)
+    real, _ = pieces()
+    rare = rare_words(real)
+    names = list(arms(rare)) if kind == "trigram" else list(FEW)
+    print(f"{kind}: {len(real) * LENGTH:,} words, {len({w for p in real for w in p.words}):,} different, {len(rare):,} rare; real share {SHARE}, {generations} generations, {seeds} seeds", flush=True)  # fmt: skip
+    with ProcessPoolExecutor(2) as pool:
+        waiting = {name: [pool.submit(one, name, kind, generations, seed) for seed in range(seeds)] for name in names}
+        found = {name: np.array([told.result() for told in each]) for name, each in waiting.items()}
     print(f"{'arm':26} {'bits/word':>16} {'bits/rare word':>16} {'rare words left':>16}")
     for name, told in found.items():
         last = told[:, -1]
@@ -157,7 +239,7 @@ def main(generations: int = GENERATIONS, seeds: int = SEEDS) -> int:
         print(f"{name:26} " + " ".join(f"{cell:>16}" for cell in cells))
     start, end = found["replace"][:, 0, 1].mean(), {name: told[:, -1, 1].mean() for name, told in found.items()}
     print(f"rise on the rare: replace {end['replace'] - start:.3f} bits, guard {end['guard'] - start:.3f}: {(end['guard'] - start) / (end['replace'] - start):.2f} of it; {time.perf_counter() - begun:.0f} s")  # fmt: skip
-    draw(found, Path(__file__).parent.parent / "docs" / "collapse.svg")
+    draw(found, Path(__file__).parent.parent / "docs" / ("collapse.svg" if kind == "trigram" else "collapse-transformer.svg"))  # fmt: skip
     return 0
 
 
@@ -172,14 +254,14 @@ def draw(found: dict[str, np.ndarray], path: Path) -> None:
         for value in (low, (low + high) / 2, high):
             y = 380 - 330 * (value - low) / (high - low)
             parts.append(f'<text x="{left - 44}" y="{y:.0f}">{value:.2f}</text><path d="M{left} {y:.0f}h320" stroke="#ddd"/>')  # fmt: skip
-        for colour, told in zip(colours, found.values(), strict=True):
+        for colour, told in zip(colours, found.values(), strict=False):
             line = told[..., which].mean(0)
             points = " ".join(f"{left + 320 * i / (len(line) - 1):.1f},{380 - 330 * (v - low) / (high - low):.1f}" for i, v in enumerate(line))  # fmt: skip
             parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<text x="{left + 320 * i / (len(line) - 1):.0f}" y="400">{i}</text>' for i in range(len(line))]
-    parts += [f'<text x="810" y="{50 + 20 * i}" fill="{colour}">{name}</text>' for i, (colour, name) in enumerate(zip(colours, found, strict=True))]  # fmt: skip
+    parts += [f'<text x="810" y="{50 + 20 * i}" fill="{colour}">{name}</text>' for i, (colour, name) in enumerate(zip(colours, found, strict=False))]  # fmt: skip
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(main(*sys.argv[1:]))

@@ -87,7 +87,7 @@ def control(teacher: Path, rows: list[dict[str, Any]], steps: int, seed: int, ta
     assert lesson is not None
     batches = -(-len(rows) // lesson.batch)
     other = msgspec.structs.replace(lesson, loss="words", epochs=max(1, round(steps / batches)), seed=seed)
-    lm = model.load(teacher)
+    lm = model.load(teacher, dtype=model.best_dtype())
     student = distil.distil(lm, rows, other)
     distil.save(student.lm, {p.name: p.read_bytes() for p in teacher.iterdir() if p.suffix != ".safetensors"}, target)
     return target

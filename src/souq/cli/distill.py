@@ -78,14 +78,15 @@ def _taught(main: Snapshot, folder: Path, lesson: Lesson, target: Path, asked: S
 
     rows = read_rows(folder)
     built = building.build(main, progress=progress)
-    teacher = lab_model.load(built.files, built.weights)
+    dtype = lab_model.best_dtype()
+    teacher = lab_model.load(built.files, built.weights, dtype=dtype)
     scored = {"teacher": lab_evals.score(teacher, asked, progress)} if asked else {}
     work = target.with_name(f"{target.name}.work")
     student = teaching.distil(teacher, rows, lesson, work=work, name=built.digest, progress=progress)
     files = dict(built.files) if lesson.start in ("teacher", "scratch") else _files_of(Path(lesson.start))
     teaching.save(student.lm, files, target)
     if asked:
-        scored["student"] = lab_evals.score(lab_model.load(target), asked, progress)
+        scored["student"] = lab_evals.score(lab_model.load(target, dtype=dtype), asked, progress)
     if gguf:
         write_gguf(target, target / f"{target.name}.{gguf}.gguf", gguf, licence=main.config.licence, progress=progress)
     value: dict[str, Any] = {

@@ -63,7 +63,7 @@ def cut(teacher: LM, layers: Sequence[int]) -> LM:
         layer.self_attn.layer_idx = number
     net.lm_head = copy.deepcopy(teacher.net.lm_head)
     net.tie_weights()
-    return LM(net.eval(), teacher.tokenizer)
+    return LM(net.float().eval(), teacher.tokenizer)  # it learns in float32, whatever its teacher answers in
 
 
 def scratch(teacher: LM, layers: int, hidden: int, seed: int = 0) -> LM:
