@@ -1,0 +1,152 @@
+"""Which models are one model under several badges: exact copies, renamed copies, and changes too small to matter.
+
+It knows folders of safetensors and never opens the rest. Every tensor is read once: its digest says what is the same,
+and SAMPLE of its numbers, evenly spaced, say how far apart the others are.
+
+    found = crowd([Path("a"), Path("b"), Path("c")], within=0.02)
+    found.kinds, found.clusters[0].pairs[0].how
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from souq.errors import Hostile, NotFound, UsageError
+from souq.progress import Progress, quiet
+from souq.records import Record, spelled_out
+from souq.tensorfile import open_tensors
+from souq.weights import Array, TensorRef
+
+SAMPLE = 1024  # numbers of a tensor
+SHARED = 0.9  # of both models' numbers must stand in tensors of one name and shape, for a distance to mean something
+MAX_MODELS = 2_000  # pairs are compared: two million
+MAX_FILES = 1_000  # of one model
+
+How = Literal["copy", "renamed", "same numbers", "near"]
+
+
+class Pair(Record, frozen=True):
+    """Two models of one kind. `distance` is ||w' - w|| / ||w|| over sampled numbers, of w the one named first."""
+
+    one: str
+    other: str
+    how: How
+    distance: float
+
+
+class Cluster(Record, frozen=True):
+    """Models joined by pairs; two at its ends may be further apart than any pair of it."""
+
+    models: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+
+
+class Crowd(Record, frozen=True):
+    """What was found: `kinds` counts each cluster once, and every model that stands alone."""
+
+    models: int
+    kinds: int
+    within: float
+    clusters: tuple[Cluster, ...]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A model, read: what each tensor is, and some of its numbers in double precision."""
+
+    name: str
+    refs: Mapping[str, TensorRef]
+    samples: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def size(self) -> int:
+        return sum(ref.size for ref in self.refs.values())
+
+
+def crowd(folders: Sequence[Path], *, within: float = 0.02, progress: Progress = quiet) -> Crowd:
+    """Compare every two of them.
+
+    Raises:
+        UsageError: fewer than two, too many, or one twice.
+        NotFound: a folder without safetensors.
+        Hostile: a file that is none, or a tensor that stands in two files of one model.
+    """
+    if len({folder.resolve() for folder in folders}) != len(folders) or not 2 <= len(folders) <= MAX_MODELS:
+        raise UsageError(f"two to {MAX_MODELS:,} different folders are compared", hint="name each model's folder once")
+    seen = [portrait(folder, progress) for folder in folders]
+    pairs = [pair for one, other in combinations(seen, 2) if (pair := compared(one, other, within)) is not None]
+    clusters = _joined([one.name for one in seen], pairs)
+    kinds = len(seen) - sum(len(cluster.models) - 1 for cluster in clusters)
+    return Crowd(models=len(seen), kinds=kinds, within=within, clusters=clusters)
+
+
+def portrait(folder: Path, progress: Progress = quiet) -> Portrait:
+    """Read a model's files, one tensor in memory at a time."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise NotFound(f"no safetensors in {folder}", hint="name a folder that holds model.safetensors")
+    if len(files) > MAX_FILES:
+        raise Hostile(f"{folder}: {len(files):,} files; the most is {MAX_FILES:,}")
+    refs, samples = dict[str, TensorRef](), dict[str, NDArray[np.float64]]()
+    for done, file in enumerate(files):
+        progress(f"read {folder.name}", done, len(files))
+        for name, array in open_tensors(file).items():
+            if name in refs:
+                raise Hostile(f"{file}: {name} stands in another file too")
+            refs[name], samples[name] = TensorRef.of(array), _sample(array)
+    progress(f"read {folder.name}", len(files), len(files))
+    return Portrait(spelled_out(str(folder)), refs, samples)
+
+
+def compared(one: Portrait, other: Portrait, within: float) -> Pair | None:
+    """How two models are of one kind; None where they are not."""
+    if one.refs == other.refs:
+        return Pair(one=one.name, other=other.name, how="copy", distance=0.0)
+    if Counter(map(str, one.refs.values())) == Counter(map(str, other.refs.values())):
+        return Pair(one=one.name, other=other.name, how="renamed", distance=0.0)
+    apart = distance(one, other)
+    if not apart <= within:
+        return None
+    return Pair(one=one.name, other=other.name, how="near" if apart else "same numbers", distance=apart)
+
+
+def distance(one: Portrait, other: Portrait) -> float:
+    """||w' - w|| / ||w|| over the tensors both have, each counted by its size; infinite where they share too little."""
+    names = [name for name, ref in one.refs.items() if name in other.refs and other.refs[name].shape == ref.shape]
+    if sum(one.refs[name].size for name in names) < SHARED * max(one.size, other.size):
+        return float("inf")
+    off = own = 0.0
+    for name in names:
+        weight = one.refs[name].size / max(len(one.samples[name]), 1)
+        own += weight * float(np.dot(one.samples[name], one.samples[name]))
+        if one.refs[name] != other.refs[name]:
+            change = other.samples[name] - one.samples[name]
+            off += weight * float(np.dot(change, change))
+    return float(np.sqrt(off / own)) if own > 0 else float("inf" if off else 0.0)
+
+
+def _sample(array: Array) -> NDArray[np.float64]:
+    flat: NDArray[Any] = array.reshape(-1)
+    return flat[np.unique(np.linspace(0, len(flat) - 1, min(SAMPLE, len(flat))).astype(int))].astype(np.float64)
+
+
+def _joined(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[Cluster, ...]:
+    """Models that a chain of pairs connects."""
+    home = {name: name for name in names}
+    for pair in pairs:
+        old, new = home[pair.other], home[pair.one]
+        home = {name: new if at == old else at for name, at in home.items()}
+    found = []
+    for root in dict.fromkeys(home.values()):
+        models = tuple(name for name in names if home[name] == root)
+        if len(models) > 1:
+            found.append(Cluster(models=models, pairs=tuple(pair for pair in pairs if home[pair.one] == root)))
+    return tuple(sorted(found, key=lambda cluster: (-len(cluster.models), cluster.models)))
