@@ -9,6 +9,7 @@ and SAMPLE of its numbers, evenly spaced, say how far apart the others are.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ SHARED = 0.9  # of both models' numbers must stand in tensors of one name and sh
 MAX_MODELS = 2_000  # pairs are compared: two million
 MAX_FILES = 1_000  # of one model
 
-How = Literal["copy", "renamed", "same numbers", "near"]
+How = Literal["copy", "renamed", "converted", "near"]  # converted: some tensors are of another dtype
 
 
 class Pair(Record, frozen=True):
@@ -115,27 +116,30 @@ def compared(one: Portrait, other: Portrait, within: float) -> Pair | None:
     apart = distance(one, other)
     if not apart <= within:
         return None
-    return Pair(one=one.name, other=other.name, how="near" if apart else "same numbers", distance=apart)
+    kept = all(other.refs[name].dtype == ref.dtype for name, ref in one.refs.items() if name in other.refs)
+    return Pair(one=one.name, other=other.name, how="near" if kept else "converted", distance=apart)
 
 
 def distance(one: Portrait, other: Portrait) -> float:
     """||w' - w|| / ||w|| over the tensors both have, each counted by its size; infinite where they share too little."""
     names = [name for name, ref in one.refs.items() if name in other.refs and other.refs[name].shape == ref.shape]
     if sum(one.refs[name].size for name in names) < SHARED * max(one.size, other.size):
-        return float("inf")
+        return math.inf
     off = own = 0.0
-    for name in names:
-        weight = one.refs[name].size / max(len(one.samples[name]), 1)
-        own += weight * float(np.dot(one.samples[name], one.samples[name]))
-        if one.refs[name] != other.refs[name]:
-            change = other.samples[name] - one.samples[name]
-            off += weight * float(np.dot(change, change))
-    return float(np.sqrt(off / own)) if own > 0 else float("inf" if off else 0.0)
+    with np.errstate(all="ignore"):  # a stranger's numbers may be infinite or none: then so is the distance
+        for name in names:
+            weight = one.refs[name].size / max(len(one.samples[name]), 1)
+            own += weight * float(np.dot(one.samples[name], one.samples[name]))
+            if one.refs[name] != other.refs[name]:
+                change = other.samples[name] - one.samples[name]
+                off += weight * float(np.dot(change, change))
+        return float(np.sqrt(off / own)) if own > 0 else math.inf
 
 
 def _sample(array: Array) -> NDArray[np.float64]:
     flat: NDArray[Any] = array.reshape(-1)
-    return flat[np.unique(np.linspace(0, len(flat) - 1, min(SAMPLE, len(flat))).astype(int))].astype(np.float64)
+    at = np.unique(np.linspace(0, len(flat) - 1, min(SAMPLE, len(flat))).astype(int))
+    return np.asarray(flat[at], np.float64)
 
 
 def _joined(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[Cluster, ...]:

@@ -1,6 +1,6 @@
 """Curves as an SVG, two axes and a legend: the same look for every audit.
 
-    chart([Curve("equal", [0, 1], [0, 1])], across="models", up="downloads")
+chart([Curve("equal", [0, 1], [0, 1])], across="models", up="downloads")
 """
 
 from __future__ import annotations
