@@ -64,7 +64,7 @@ class Adoption(Record, frozen=True):
     columns: dict[str, str]
     rows: int
     faults: dict[str, int]
-    note: str = NOTE
+    note: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def adoption(table: Downloads, *, by: Literal["year", "organisation", ""] = "", 
     groups, grouped = _groups(table.counts, labels, most, by == "year") if labels else ((), 0)
     return Adoption(
         whole=shares("all", table.counts), groups=groups, grouped=grouped, columns=table.columns, rows=table.rows,
-        faults=table.faults,
+        faults=table.faults, note=NOTE,
     )  # fmt: skip
 
 
@@ -264,26 +264,39 @@ def _parquet(path: Path, names: Mapping[Role, str]) -> Columns:
             schema = there.schema_arrow
             found = _once(chosen(schema.names, names, str(path)), schema.names, str(path))
             wanted = list(dict.fromkeys(found.values()))
-            words = [name for name in wanted if arrow.types.is_string(schema.field(name).type)]
+            if odd := next((name for name in wanted if not _plain(schema.field(name).type)), None):
+                raise Hostile(f"{path}: {odd} is a column of {schema.field(odd).type}, not of numbers or words")
+            words = [name for name in wanted if _wordy(schema.field(name).type)]
             raw.seek(0)
             table = parquet.ParquetFile(raw, read_dictionary=words).read(columns=wanted, use_threads=False)
-            texts = {role: _texts(table[column], str(path)) for role, column in found.items()}
+            texts = {role: _texts(table[column]) for role, column in found.items()}
     except (arrow.ArrowException, OSError) as error:
         raise Hostile(f"{path}: not Parquet: {spelled_out(str(error)[:200])}") from error
     return found, texts, 0
 
 
-def _texts(column: Any, where: str) -> Any:
+def _wordy(kind: Any) -> bool:
+    types = _arrow().types
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary, types.is_binary_view)  # fmt: skip
+    return any(test(kind) for test in tests)
+
+
+def _plain(kind: Any) -> bool:
+    """Whether a column may be read at all: a list or a block of bytes in each row has no bound."""
+    types = _arrow().types
+    inner = kind.value_type if types.is_dictionary(kind) else kind
+    tests = (_wordy, types.is_integer, types.is_floating, types.is_decimal, types.is_temporal, types.is_boolean, types.is_null)  # fmt: skip
+    return any(test(inner) for test in tests)
+
+
+def _texts(column: Any) -> Any:
     """A column as texts, a dictionary's still by number: one long text a million times is one text."""
     arrow = _arrow()
     whole = column.combine_chunks()
     if arrow.types.is_dictionary(whole.type) or arrow.types.is_string(whole.type):
         return whole
-    if arrow.types.is_nested(whole.type):
-        raise UsageError(f"{where}: a column of lists or tables is no column of numbers or words")
     if arrow.types.is_floating(whole.type):  # as people write whole numbers, not 1e+07
-        whole = arrow.compute.if_else(arrow.compute.is_finite(whole), arrow.compute.round(whole, 3), None)
-        return arrow.array([None if v is None else f"{v:.0f}" if v == int(v) else repr(v) for v in whole.to_pylist()], arrow.string())  # fmt: skip
+        return arrow.array([_text(value) for value in whole.to_pylist()], arrow.string())
     return whole.cast(arrow.string())
 
 
@@ -323,26 +336,37 @@ def _text(value: Any) -> str | None:
 
 def _cleaned(columns: dict[Role, str], texts: dict[Role, Any], unreadable: int) -> Downloads:
     """Rows sorted into good ones and faults; a model named again is left out, so that no share counts it twice."""
-    import pyarrow.compute as pc
-
-    told = texts["downloads"]
-    told = pc.utf8_trim_whitespace(told.cast("string") if told.type != "string" else told)
-    good = pc.fill_null(pc.match_substring_regex(told, r"^\d{1,15}(\.0{0,9})?$"), False).to_numpy(zero_copy_only=False)
-    empty = pc.fill_null(pc.equal(told, ""), True).to_numpy(zero_copy_only=False)
-    below = pc.fill_null(pc.match_substring_regex(told, r"^-\d+(\.\d*)?$"), False).to_numpy(zero_copy_only=False)
+    values, good, empty, below = _numbers(texts["downloads"])
     again = _repeated(texts.get("id"), good)
     kept = good & ~again
     faults = (empty, below, ~(good | empty | below), again)
-    counts = pc.cast(told.filter(_mask(kept)), "float64").to_numpy(zero_copy_only=False)
     return Downloads(
-        counts=counts, authors=_authors(texts, kept), years=_years(texts.get("created"), kept),
-        columns={role: spelled_out(name[:80]) for role, name in columns.items()}, rows=len(told) + unreadable,
+        counts=values[kept], authors=_authors(texts, kept), years=_years(texts.get("created"), kept),
+        columns={role: spelled_out(name[:80]) for role, name in columns.items()}, rows=len(good) + unreadable,
         faults=dict(zip(FAULTS, (*(int(fault.sum()) for fault in faults), unreadable), strict=True)),
     )  # fmt: skip
 
 
-def _mask(kept: NDArray[np.bool_]) -> Any:
-    return _arrow().array(kept)
+def _numbers(column: Any) -> tuple[Counts, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Each row's count, and whether it is one, is empty, is negative; each different text is looked at once."""
+    import pyarrow.compute as pc
+
+    codes, words = _encoded(column)
+    words = pc.utf8_trim_whitespace(words)
+    good = pc.match_substring_regex(words, r"^\d{1,15}(\.0{0,9})?$")
+    numbers = pc.cast(pc.if_else(good, words, "0"), "float64")
+    told = (numbers, good, pc.equal(words, ""), pc.match_substring_regex(words, r"^-\d+(\.\d*)?$"))
+    # one more at the end for -1, a row without a text: no number, and empty
+    value, fine, empty, below = (np.append(one.to_numpy(zero_copy_only=False), last)[codes] for one, last in zip(told, (0, False, True, False), strict=True))  # fmt: skip
+    return value.astype(np.float64), fine.astype(bool), empty.astype(bool), below.astype(bool)
+
+
+def _encoded(column: Any) -> tuple[NDArray[np.int64], Any]:
+    """Each row's text by number, -1 where there is none, and the texts, each once."""
+    import pyarrow.compute as pc
+
+    encoded = column if hasattr(column, "dictionary") else column.dictionary_encode()
+    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64), pc.fill_null(encoded.dictionary.cast("string"), "")  # fmt: skip
 
 
 def _repeated(ids: Any, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -359,12 +383,9 @@ def _repeated(ids: Any, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _codes(column: Any) -> tuple[NDArray[np.int64], list[str]]:
-    """Each row's text by number, -1 where there is none, and the texts."""
-    import pyarrow.compute as pc
-
-    encoded = column if hasattr(column, "dictionary") else column.dictionary_encode()
-    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    words = [word or "" for word in encoded.dictionary.cast("string").to_pylist()]
+    """Each row's word by number, -1 where there is none, and the words."""
+    codes, texts = _encoded(column)
+    words = texts.to_pylist()
     empty = np.array([not word.strip() for word in words] or [True])
     return np.where((codes >= 0) & empty[codes], -1, codes), words
 

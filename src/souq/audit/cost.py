@@ -140,7 +140,7 @@ def picture(found: Sequence[BreakEven], serve: Serving) -> str:
     kinds = {one.what: one for one in found if one.fixed}
     if serve.own is None or serve.api is None or not kinds:
         raise UsageError("no picture without a speed and a cost", hint="say how fast it serves: --set speed=2000 (tokens/s/GPU, measured)")  # fmt: skip
-    marks = [(one.tokens, f"{one.what}: {short(one.tokens)}") for one in kinds.values() if one.tokens]
+    marks = [(one.tokens, f"{short(one.tokens)}: {one.what}, {one.against}") for one in found if one.tokens]
     middle = [at for at, _ in marks] or [(one.fixed or 1.0) / serve.api * 1e6 for one in kinds.values()]
     low, high = math.floor(math.log10(min(middle))) - 1, math.ceil(math.log10(max(middle))) + 1
     volumes = tuple(10 ** (low + (high - low) * k / POINTS) for k in range(POINTS + 1))

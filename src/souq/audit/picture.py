@@ -34,10 +34,10 @@ def chart(curves: Sequence[Curve], *, across: str, up: str, logs: bool = False, 
         points = " ".join(f"{to_x(x):.1f},{to_y(y):.1f}" for x, y in _thinned(curve))
         body.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         body.append(f'<text x="{LEFT + 12}" y="{row}" fill="{colour}">{escape(curve.name[:70])}</text>')
-    for at, words in marks:
-        x = to_x(at)
+    for i, (at, words) in enumerate(marks):
+        x, row = to_x(at), TOP + TALL - 8 - 15 * i
         body.append(f'<path d="M{x:.1f} {TOP}V{TOP + TALL}" stroke="#6b675e" stroke-dasharray="3 3"/>')
-        body.append(f'<text x="{x - 4:.1f}" y="{TOP + TALL - 8}" text-anchor="end">{escape(words)}</text>')
+        body.append(f'<text x="{x - 4:.1f}" y="{row}" text-anchor="end">{escape(words)}</text>')
     width, height = LEFT + WIDE + 30, TOP + TALL + 50
     body.append(f'<text x="{LEFT + WIDE / 2}" y="{height - 8}" text-anchor="middle">{escape(across)}</text>')
     body.append(f'<text transform="translate(16 {TOP + TALL / 2}) rotate(-90)" text-anchor="middle">{escape(up)}</text>')  # fmt: skip

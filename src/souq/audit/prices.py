@@ -151,7 +151,7 @@ def _at(text: str, where: str, section: str, key: str) -> str:
     for number, line in enumerate(text.splitlines(), 1):
         if head := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
             now = head[1]
-            if now.removesuffix(f".{key}") == section and now != section:
+            if now == f"{section}.{key}".removeprefix("."):
                 return f"{where} line {number}"
         elif now == section and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
             return f"{where} line {number}"
