@@ -92,14 +92,25 @@ def test_strangers_are_strangers(tmp_path, whole):
     assert (found.models, found.kinds, found.clusters) == (4, 4, ())
 
 
-def test_a_few_new_tokens_are_no_other_model(tmp_path, whole):
-    """A table that grew has another shape; what stays counts, while it is nine tenths of the numbers."""
-    last = "model.layers.1.input_layernorm.weight"
-    grown = whole | {last: np.ones(40, np.float32)}
+@pytest.mark.parametrize("more", [1, 20])
+def test_a_few_new_tokens_are_no_other_model(tmp_path, whole, more):
+    """A vocabulary that grew by rows is compared by the rows both have; one that grew by half is another model."""
+    name = "model.embed_tokens.weight"
+    grown = {rows: whole | {name: np.concatenate([whole[name], whole[name][:rows]])} for rows in (more, 160)}
+    a, b, c = model(tmp_path / "a", whole), model(tmp_path / "b", grown[more]), model(tmp_path / "c", grown[160])
 
-    found = crowd([model(tmp_path / "a", whole), model(tmp_path / "b", grown)])
+    assert pairs(crowd([a, b])) == {("near", 0.0)}
+    assert pairs(crowd([b, a])) == {("near", 0.0)}
+    assert crowd([a, c]).kinds == 2
 
-    assert pairs(found) == {("near", 0.0)}
+
+def test_places_stay_when_a_table_grows(tmp_path):
+    """Across the size where fewer numbers are sampled, the same places are compared."""
+    step = 7 * 256  # just below and at it
+    whole = np.random.default_rng(0).standard_normal((step, 1)).astype(np.float32)
+    a, b = model(tmp_path / "a", {"w": whole[: step - 9]}), model(tmp_path / "b", {"w": whole})
+
+    assert pairs(crowd([a, b])) == {("near", 0.0)}
 
 
 def test_clusters_are_chains(tmp_path, whole):

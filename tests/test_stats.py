@@ -180,7 +180,7 @@ def test_too_large(tmp_path, monkeypatch):
     stored = written(hub(100), tmp_path / "x.parquet")
     monkeypatch.setattr(audit, "MAX_ROWS", 50)
     for one in (path, lines, stored):
-        with pytest.raises(Hostile, match="the most is 50|more than 50 rows"):
+        with pytest.raises(Hostile, match=r"the most is 50|more than 50 rows"):
             read_table(one)
     monkeypatch.setattr(audit, "MAX_LINE", 20)
     with pytest.raises(Hostile, match="a row of more than 20 bytes"):

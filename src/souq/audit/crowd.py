@@ -1,7 +1,7 @@
 """Which models are one model under several badges: exact copies, renamed copies, and changes too small to matter.
 
 It knows folders of safetensors and never opens the rest. Every tensor is read once: its digest says what is the same,
-and SAMPLE of its numbers, evenly spaced, say how far apart the others are.
+and a few hundred of its numbers, evenly spaced, say how far apart the others are.
 
     found = crowd([Path("a"), Path("b"), Path("c")], within=0.02)
     found.kinds, found.clusters[0].pairs[0].how
@@ -26,9 +26,9 @@ from souq.records import Record, spelled_out
 from souq.tensorfile import open_tensors
 from souq.weights import Array, TensorRef
 
-SAMPLE = 1024  # numbers of a tensor
-SHARED = 0.9  # of both models' numbers must stand in tensors of one name and shape, for a distance to mean something
-MAX_MODELS = 2_000  # pairs are compared: two million
+SAMPLE = 256  # numbers of a tensor, at least; seven times as many at most
+SHARED = 0.9  # of both models' numbers must stand in rows of one name and width, for a distance to mean something
+MAX_MODELS = 500  # their samples are held together: a few megabytes each
 MAX_FILES = 1_000  # of one model
 
 How = Literal["copy", "renamed", "converted", "near"]  # converted: some tensors are of another dtype
@@ -121,25 +121,48 @@ def compared(one: Portrait, other: Portrait, within: float) -> Pair | None:
 
 
 def distance(one: Portrait, other: Portrait) -> float:
-    """||w' - w|| / ||w|| over the tensors both have, each counted by its size; infinite where they share too little."""
-    names = [name for name, ref in one.refs.items() if name in other.refs and other.refs[name].shape == ref.shape]
-    if sum(one.refs[name].size for name in names) < SHARED * max(one.size, other.size):
+    """||w' - w|| / ||w|| over the rows both have, each tensor counted by its size; infinite where they share too little.
+
+    Of a table that grew, a vocabulary's mostly, the first rows are those both have.
+    """
+    names = [name for name, ref in one.refs.items() if name in other.refs and _alike(ref, other.refs[name])]
+    sizes = {name: min(one.refs[name].size, other.refs[name].size) for name in names}
+    if sum(sizes.values()) < SHARED * max(one.size, other.size):
         return math.inf
     off = own = 0.0
     with np.errstate(all="ignore"):  # a stranger's numbers may be infinite or none: then so is the distance
-        for name in names:
-            weight = one.refs[name].size / max(len(one.samples[name]), 1)
-            own += weight * float(np.dot(one.samples[name], one.samples[name]))
+        for name, size in sizes.items():
+            mine, theirs = _beside(one, other, name)
+            weight = size / max(len(mine), 1)
+            own += weight * float(np.dot(mine, mine))
             if one.refs[name] != other.refs[name]:
-                change = other.samples[name] - one.samples[name]
-                off += weight * float(np.dot(change, change))
+                off += weight * float(np.dot(theirs - mine, theirs - mine))
         return float(np.sqrt(off / own)) if own > 0 else math.inf
+
+
+def _alike(ref: TensorRef, other: TensorRef) -> bool:
+    return len(ref.shape) == len(other.shape) and ref.shape[1:] == other.shape[1:]
+
+
+def _beside(one: Portrait, other: Portrait, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The samples of one tensor of both at the same places."""
+    wide = max(_stride(one.refs[name].size), _stride(other.refs[name].size))
+    mine, theirs = (side.samples[name][:: wide // _stride(side.refs[name].size)] for side in (one, other))
+    least = min(len(mine), len(theirs))
+    return mine[:least], theirs[:least]
+
+
+def _stride(size: int) -> int:
+    """A power of 7: places stay the same when a table grows, and few widths are multiples of it."""
+    stride = 1
+    while size // (stride * 7) >= SAMPLE:
+        stride *= 7
+    return stride
 
 
 def _sample(array: Array) -> NDArray[np.float64]:
     flat: NDArray[Any] = array.reshape(-1)
-    at = np.unique(np.linspace(0, len(flat) - 1, min(SAMPLE, len(flat))).astype(int))
-    return np.asarray(flat[at], np.float64)
+    return np.asarray(flat[:: _stride(len(flat))], np.float64)
 
 
 def _joined(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[Cluster, ...]:
