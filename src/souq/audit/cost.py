@@ -19,7 +19,10 @@ from souq.audit.prices import Inputs
 from souq.errors import UsageError
 from souq.records import Record
 
-NOTE = "runs alone: AI2 measured that development added about half of training's footprint again (arXiv 2503.05804)"
+NOTE = (
+    "runs alone: AI2 measured that development added about half of training's footprint again (arXiv 2503.05804); "
+    "and dollars alone: whether one model can stand in for the other is for an eval to say"
+)
 POINTS = 200  # of a curve
 _SCALE = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
