@@ -275,6 +275,18 @@ def test_what_a_repository_knows(bazaar):
     assert "merge: not timed: --measure" in out
 
 
+def test_a_release_costs_what_stood_in_it(bazaar):
+    """What landed after it is not in its price; a version that is not there is said to be none."""
+    bazaar.release("amira", "1.0", "bruno", "adil")
+    bazaar.land(bazaar.offer("chen", bazaar.delta("count"), "count", fixes="count"))
+
+    told = {what: json.loads(bazaar.says("bruno", f"cost {what} --json")[1])["runs"] for what in ("", "1.0")}
+
+    assert [run["what"] for run in told["1.0"]] == [told[""][0]["what"], "merge"]
+    assert len(told[""]) == 3
+    assert bazaar("bruno", "cost 9.9") == 1
+
+
 def test_a_price_without_a_unit_stops_the_command(bazaar, tmp_path):
     (tmp_path / "p.toml").write_text("[gpu.h100]\nrate = 1.8\n")
 
