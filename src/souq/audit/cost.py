@@ -24,6 +24,7 @@ NOTE = (
     "and dollars alone: whether one model can stand in for the other is for an eval to say"
 )
 POINTS = 200  # of a curve
+MOST = 1e30  # of anything: no product of a few of them is infinite
 _SCALE = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
@@ -38,7 +39,7 @@ class Run(Record, frozen=True):
     usd: float | None
     kwh: float | None
     kg: float | None  # CO2e
-    mfu: float | None  # whole-run: FLOP over what the hours could have done
+    mfu: float | None  # whole-run: FLOP over what measured hours could have done; reckoned hours tell nothing of it
     because: str
 
 
@@ -70,8 +71,8 @@ def number(text: str, what: str) -> float:
     """
     found = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e\+?[0-9]{1,2})?)([KMBT]?)", text.strip(), re.I)
     value = float(found[1]) * _SCALE[found[2].upper()] if found else 0.0
-    if not 0 < value < math.inf:
-        raise UsageError(f"{what} is a number above 0, not {text[:40]!r}", hint=f"write {what} as 15.6T, 405B, 30.84M or 2e12")  # fmt: skip
+    if not 0 < value < MOST:
+        raise UsageError(f"{what} is a number above 0 and below {MOST:g}, not {text[:40]!r}", hint=f"write {what} as 15.6T, 405B, 30.84M or 2e12")  # fmt: skip
     return value
 
 
@@ -86,7 +87,7 @@ def training(
     kwh = _product(took, inputs["kw"], inputs["pue"])
     return Run(
         what=what, params=params, tokens=tokens, flop=flop, hours=took, usd=_product(took, inputs["rate"]), kwh=kwh,
-        kg=_product(kwh, inputs["intensity"]), mfu=_over(flop, _product(speed, took)),
+        kg=_product(kwh, inputs["intensity"]), mfu=_over(flop, _product(speed, hours)),
         because=because or _absent({"parameters": params, "tokens": tokens}),
     )  # fmt: skip
 

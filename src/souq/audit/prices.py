@@ -23,6 +23,7 @@ UNITS: Mapping[str, str] = {
     "machine_rate": "USD/hour", "machine_kw": "kW",
 }  # fmt: skip
 OF_GPU = ("peak", "kw", "rate", "speed")  # one of each kind of hardware
+LEAST, MOST = 1e-9, 1e12  # so that no product of a few of them is infinite
 _KEYS = ("value", "unit", "source", "dated")
 
 
@@ -140,6 +141,8 @@ def _figure(name: str, told: Any, where: str) -> Figure:
     value = told.get("value")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise UsageError(f"{where}: {name} is a number above 0, not {str(value)[:40]!r}", hint=hint)
+    if not LEAST <= value <= MOST:
+        raise UsageError(f"{where}: {name} lies between {LEAST:g} and {MOST:g}, not at {value:g}", hint=hint)
     if (told["unit"] == "share" and value > 1) or (name == "pue" and value < 1):
         raise UsageError(f"{where}: {name} is {'at most' if name != 'pue' else 'at least'} 1, not {value:g}", hint=hint)
     return Figure(value=float(value), unit=told["unit"], source=str(told["source"]), dated=str(told["dated"]))

@@ -63,11 +63,13 @@ def cost(
 
 def _inputs(gpu: str, path: Path | None, sets: tuple[str, ...]) -> Inputs:
     from souq.audit.prices import default_prices, read_prices
+    from souq.records import MAX_TOML
 
     prices = default_prices()
     if path is not None:
         try:
-            prices = read_prices(path.read_text(), where=path.name).over(prices)
+            with path.open(encoding="utf-8") as file:  # a character more than may be is refused as too many
+                prices = read_prices(file.read(MAX_TOML + 1), where=path.name).over(prices)
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is not UTF-8 at byte {error.start}") from error
     inputs = prices.on(gpu)
