@@ -32,7 +32,7 @@ FLOORS = [
     {"build"},
     {"deltas"},
     {"lab"},
-    {"suite", "checks", "corpus", "start", "outlook", "swap"},
+    {"suite", "checks", "corpus", "start", "outlook", "swap", "audit"},
     {"pulls"},
     {"forge", "queue", "bugs", "holdouts"},
     {"comment"},

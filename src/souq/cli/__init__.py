@@ -45,6 +45,8 @@ VERBS = {
     "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
     "distill": ("distill", "Train a smaller student on a corpus, or from a recipe's seeds on"),
     "compare": ("compare", "Ask models the same cases, side by side: folders, GGUF files and servers"),
+    "cost": ("cost", "What a model cost to train, merge and serve, and from which volume on it beats an API"),
+    "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
     "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
     "demo": ("demo", "Play the whole story on a real model"),
 }
