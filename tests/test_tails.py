@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from souq import pulls
 from souq.corpus.tails import compare, vendi, zipf
 from souq.errors import UsageError
 from souq.suite import passages
@@ -92,3 +93,32 @@ def test_the_command_says_no(bazaar, tmp_path):
     assert code == 0
     assert json.loads(told)["kept"] < 0.5
     assert bazaar("chen", f"corpus tail {tmp_path}/real.txt --against {tmp_path}/real.txt --keep 0.9") == 0
+
+
+def test_a_release_whose_corpus_lost_the_rare_needs_eyes(bazaar, tmp_path):
+    """Published with a thin corpus, the release is shown to people; with main's limit lowered or a rich one it passes."""
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps({"prompt": f"tell me of {i}", "source": "t", "licence": "CC0-1.0"}) + "\n" for i in range(6)))  # fmt: skip
+    (tmp_path / "real.txt").write_text("\n".join(text.replace("\n", " ") for text in REAL[:60]))
+    assert bazaar("amira", f"corpus make {tmp_path}/seeds.jsonl --out {tmp_path}/corpus --max-tokens 6 --temperature 1") == 0  # fmt: skip
+    words = f"release create 1.0 --no-scores --corpus {tmp_path}/corpus"
+
+    assert bazaar("amira", words) == 2
+    assert bazaar("amira", f"{words} --against {tmp_path}/real.txt") == 0
+    found = {v.check: v for v in pulls.check(bazaar.repo("amira"), 2, bazaar.person("amira")).verdicts}
+
+    assert found["caps"].outcome == "needs-eyes"
+    assert "of the rare words" in found["caps"].because
+    assert {name: v.outcome for name, v in found.items() if v.outcome == "refuse"} == {}
+
+
+def test_a_corpus_of_another_model_is_not_published_with_this_one(bazaar, tmp_path):
+    """What is said to be this release's is this release's."""
+    (tmp_path / "seeds.jsonl").write_text(json.dumps({"prompt": "hello", "source": "t", "licence": "CC0-1.0"}) + "\n")
+    (tmp_path / "real.txt").write_text(REAL[0].replace("\n", " "))
+    assert bazaar("amira", f"corpus make {tmp_path}/seeds.jsonl --out {tmp_path}/corpus --max-tokens 6 --temperature 1") == 0  # fmt: skip
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
+    assert bazaar("amira", "fetch") == 0
+
+    code, _, err = bazaar.says("amira", f"release create 1.0 --no-scores --corpus {tmp_path}/corpus --against {tmp_path}/real.txt")  # fmt: skip
+    assert code == 3
+    assert "another model" in err

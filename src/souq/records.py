@@ -242,6 +242,23 @@ class Release(Record, frozen=True):
     channel: Literal["stable", "nightly"] = "stable"
 
 
+class Published(Record, frozen=True, forbid_unknown_fields=True):
+    """release/corpus.json: the corpus published with a release, and what of the rare it keeps (corpus/tails.py).
+
+    `kept` is the share of `real`'s rare words in it, of what a text of its size could hold.
+    """
+
+    manifest: Digest
+    dump: str
+    teacher: Digest
+    licence: str
+    rows: int
+    words: int  # of corpus and real text alike, when they were compared
+    rare: int
+    kept: float
+    real: str  # what it was compared with: the file's digest
+
+
 def parse_toml(text: str, kind: type[T], *, where: str) -> T:
     """Read what people write; a wrong key is answered with the nearest right one.
 

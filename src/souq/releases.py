@@ -26,7 +26,7 @@ from souq.governance import read_policy
 from souq.history import signed_release
 from souq.progress import Progress, quiet
 from souq.pulls import MAX_RECORD, Draft, Person, PullRequest, now
-from souq.records import Contribution, Decision, Release, canonical, parse_toml
+from souq.records import Contribution, Decision, Published, Release, canonical, parse_toml
 from souq.repo import Repo
 from souq.snapshot import YANKED, Snapshot
 from souq.weights import lock_digest
@@ -45,9 +45,10 @@ class Signed:
 
 
 def propose(
-    repo: Repo, version: str, scores: Mapping[str, float], person: Person, progress: Progress = quiet
-) -> tuple[PullRequest, Release]:
-    """Sign what main builds to, and offer it as VERSION.
+    repo: Repo, version: str, scores: Mapping[str, float], person: Person, progress: Progress = quiet,
+    *, corpus: Published | None = None,
+) -> tuple[PullRequest, Release]:  # fmt: skip
+    """Sign what main builds to, and offer it as VERSION, with what is said of the corpus it wrote.
 
     Raises:
         Refused: the version is taken, or this person's key is not enrolled.
@@ -65,6 +66,10 @@ def propose(
         "release/release.json": sign(release, person),
         "release/README.md": card(main, release.model, release.recipe, version=version, scores=scores).encode(),
     }
+    if corpus is not None:
+        if corpus.teacher != release.model:
+            raise Refused("another model wrote this corpus", hint="make it from main as it is now: `souq corpus make`")
+        files["release/corpus.json"] = canonical(msgspec.to_builtins(corpus))
     said = Contribution(
         title=f"Release {version}", kind="release", of=version, author=person.author, licence=main.config.licence,
         signoff=f"{person.name} <{person.email}>",

@@ -23,7 +23,7 @@ import numpy as np
 from souq.checks.cases import Answer, Case, check
 from souq.checks.contamination import texts
 from souq.plain import plain, words
-from souq.records import Author, Record, read_json, spelled_out
+from souq.records import Author, Published, Record, read_json, read_record, spelled_out
 from souq.snapshot import Snapshot
 
 ALIKE = 0.8  # of the three-word shingles of two rows: from here on they are near-duplicates
@@ -34,12 +34,17 @@ OPENING = 8  # words of an answer that are compared
 SHOWN = 3
 INSTALL = 'near-duplicates not looked for: pip install "souq[checks]"'
 
+CORPUS = "release/corpus.json"
+MOST_KEPT = 100.0  # more than the ceiling's is possible, a hundred times is a lie
+
 Sketches = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 @check("caps")
 def caps(case: Case) -> Answer:
     """No author or organisation brings more rows than main allows; repeated rows and triggers are shown to people."""
+    if (note := case.offer.files.get(CORPUS)) is not None:
+        return _tail(note, case.main.config.checks.keep_tail)
     rows = list(texts(case.offer.data))
     if not rows:
         return "pass", "brings no data", {}
@@ -54,6 +59,17 @@ def caps(case: Case) -> Answer:
         if count > most:
             return "refuse", f"{count:,} rows of one {who} with this; the most is {most:,}", evidence
     return _looked(case, rows, evidence)
+
+
+def _tail(note: bytes, least: float) -> Answer:
+    """A release's corpus may have lost no more of the rare than main allows."""
+    told = read_record(note, Published, where=CORPUS)
+    evidence = {"kept": told.kept, "rare": told.rare, "words": told.words, "manifest": told.manifest}
+    if not 0 <= told.kept <= MOST_KEPT:
+        return "refuse", f"{CORPUS} says that {told.kept} of the rare is left", evidence
+    if told.kept < least:
+        return "needs-eyes", f"its corpus keeps {told.kept:.0%} of the rare words its size could hold; main asks for {least:.0%}", evidence  # fmt: skip
+    return "pass", f"its corpus keeps {told.kept:.0%} of the rare words its size could hold", evidence
 
 
 def _looked(case: Case, rows: Sequence[str], evidence: dict[str, Any]) -> Answer:

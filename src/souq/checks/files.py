@@ -20,6 +20,7 @@ ALLOWED = (
     (re.compile(r"merge\.toml"), 256 << 10),
     (re.compile(r"GOVERNANCE\.toml|election\.toml"), 1 << 20),
     (re.compile(r"release/(release\.json|README\.md|CHANGELOG\.md|CREDITS\.md)"), 1 << 20),
+    (re.compile(r"release/corpus\.json"), 64 << 10),
     (re.compile(r"data/[A-Za-z0-9_\-]{1,64}\.jsonl"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/sealed\.toml"), 64 << 10),

@@ -16,6 +16,7 @@ from souq.cli.offers import offer_about
 from souq.cli.pr import show_missing
 from souq.errors import UsageError
 from souq.governance import read_policy
+from souq.records import Published, digest
 from souq.snapshot import Snapshot
 
 
@@ -27,18 +28,23 @@ def release() -> None:
 @release.command()
 @click.argument("version")
 @click.option("--no-scores", is_flag=True, help="Do not run main's evals first.")
+@click.option("--corpus", "folder", type=click.Path(path_type=Path), help="What main's model wrote, published with it.")
+@click.option(
+    "--against", "real", type=click.Path(path_type=Path), help="Real text that the corpus's tail is compared with."
+)
 @key_option
 @json_option
-def create(version: str, no_scores: bool, key: Path | None, as_json: bool) -> None:
+def create(version: str, no_scores: bool, folder: Path | None, real: Path | None, key: Path | None, as_json: bool) -> None:  # fmt: skip
     """Score main's model, sign what it builds to, and offer it as VERSION; it lands when main's policy says yes."""
     repo = here()
     repo.fetch()
     main = Snapshot(repo, repo.tip())
+    corpus = _published(folder, real)
     with bars() as progress:
         found = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
         scores = {name: round(score.value, 4) for name, score in found.items()}
         who = person(repo, key)
-        pull, made = releases.propose(repo, version, scores, who, progress)
+        pull, made = releases.propose(repo, version, scores, who, progress, corpus=corpus)
         said, commit = releases.settle(repo, pull.number, who, progress)
     value = {"number": pull.number, "release": made, "landed": commit, "missing": said.missing}
 
@@ -51,6 +57,25 @@ def create(version: str, no_scores: bool, key: Path | None, as_json: bool) -> No
             show_missing(pull.number, said)
 
     answer(value, as_json, show)
+
+
+def _published(folder: Path | None, real: Path | None) -> Published | None:
+    """What a release says of its corpus; whether that is enough of a tail, the check decides."""
+    if folder is None and real is None:
+        return None
+    if folder is None or real is None:
+        raise UsageError("a corpus is published with real text to compare it with", hint="--corpus FOLDER --against REAL")  # fmt: skip
+    from souq.cli.tail import texts_of
+    from souq.corpus import tails
+    from souq.corpus.dump import manifest
+
+    told = manifest(folder)
+    latest, report = told["dumps"][told["latest"]], tails.compare(texts_of(folder), texts_of(real))
+    return Published(
+        manifest=digest((folder / "manifest.json").read_bytes()), dump=told["latest"], teacher=latest["teacher"],
+        licence=latest["licence"], rows=latest["rows"]["kept"], words=report.corpus.words, rare=report.rare,
+        kept=round(report.kept, 4), real=digest(real.read_bytes()),
+    )  # fmt: skip
 
 
 @release.command()

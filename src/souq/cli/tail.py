@@ -26,7 +26,7 @@ def tail(corpus: Path, real: Path, keep: float | None, seed: int, as_json: bool)
     """Compare CORPUS (a folder of `souq corpus make`, JSONL or .txt) with real text, size for size."""
     from souq.corpus import tails
 
-    found = tails.compare(_texts(corpus), _texts(real), seed=seed)
+    found = tails.compare(texts_of(corpus), texts_of(real), seed=seed)
 
     def show() -> None:
         rows = [[name, _number(getattr(found.corpus, key)), _number(getattr(found.ceiling, key))] for key, name in SHOWN.items()]  # fmt: skip
@@ -42,7 +42,7 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
-def _texts(path: Path) -> list[str]:
+def texts_of(path: Path) -> list[str]:
     """What was written, not what was asked: of a conversation the assistant's turns."""
     from souq.corpus.dump import read_rows as read_corpus
     from souq.rows import read_rows
