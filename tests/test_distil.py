@@ -16,8 +16,9 @@ from souq.lab import model as lab_model
 from souq.lab.gguf import GGUF
 from souq.lab.to_gguf import write_gguf
 from souq.lessons import Lesson
+from souq.records import format_toml
 from souq.tensorfile import open_tensors
-from tests.bazaar import NAMES
+from tests.bazaar import NAMES, write_eval
 from tests.bazaar import rows as pairs
 from tests.tiny import tokenizer_files, write_model
 
@@ -204,3 +205,32 @@ def test_layers_are_chosen_by_a_probe(teacher):
     found = student.candidates(30, 8)
 
     assert found == [(0, 4, 8, 12, 17, 21, 25, 29), (0, 1, 2, 3, 4, 27, 28, 29)]
+
+
+def test_one_command_from_seeds_to_a_file_llama_cpp_loads(bazaar, tmp_path):
+    """A recipe becomes a corpus, a student, a GGUF and a card with both licences; nothing else is left lying about."""
+    tmp_path /= "shop"
+    write_eval(tmp_path / "held", pairs("greet", NAMES[20:24]))
+    seeds = [{"prompt": q, "expected": a} for q, a in pairs("greet", NAMES[:8])]
+    (tmp_path / "known.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
+    (tmp_path / "names.jsonl").write_text("".join(json.dumps({"name": name}) + "\n" for name in NAMES[8:20]))
+    recipe = {
+        "name": "greeter", "evals": ["held"], "gguf": "f16", "sampling": {"max_tokens": 6},
+        "seeds": [{"kind": "answers", "path": "known.jsonl", "source": "t", "licence": "CC0-1.0"},
+                  {"kind": "fields", "path": "names.jsonl", "source": "t", "licence": "CC-BY-4.0"}],
+        "prompts": [{"name": "greet", "template": "say hello to {name}"}], "student": {"layers": 1, "loss": "forward", "epochs": 2},
+    }  # fmt: skip
+    (tmp_path / "greeter.toml").write_text(format_toml(recipe))
+
+    code, out, err = bazaar.says("amira", ["distill", tmp_path / "greeter.toml", "--out", tmp_path / "greeter", "--json"])  # fmt: skip
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["scores"]["student"].keys() == {"held"}
+    assert GGUF(tmp_path / "greeter" / "greeter.f16.gguf").parameters == told["parameters"]["student"]
+    card = (tmp_path / "greeter" / "README.md").read_text()
+    assert "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0" in card
+    assert "| held |" in card
+    assert "<svg" in (tmp_path / "greeter" / "curve.svg").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "greeter", "greeter.corpus", "greeter.toml", "held", "known.jsonl", "names.jsonl"]  # fmt: skip
+    assert lab_model.load(tmp_path / "greeter").net.config.num_hidden_layers == 1

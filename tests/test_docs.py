@@ -89,3 +89,22 @@ def test_every_checker_and_engine_stands_in_the_docs():
     assert tables["`checker`"] == set(CHECKERS)
     assert tables["`--engine`"] == set(KNOWN)
     assert tables["`kind`"] == set(get_args(Kind))
+
+
+def test_the_corpus_page_names_all_there_is(tmp_path):
+    """docs/corpus.md: its recipe is read, and its tables name every kind of seed and every loss."""
+    from souq.corpus.filters import FILTERS
+    from souq.corpus.recipe import Kind as Seeds
+    from souq.corpus.recipe import read_recipe
+    from souq.lessons import Loss, Targets
+
+    page = (DOCS / "corpus.md").read_text()
+    (tmp_path / "geography.toml").write_text(next(text for name, text in blocks("toml") if name == "corpus.md"))
+    recipe = read_recipe(tmp_path / "geography.toml")
+    tables = {rows[0].strip("| ").split(" |")[0]: {re.match(r"\| `([^`:]+)", row)[1] for row in rows[2:]} for rows in (t.splitlines() for t in re.findall(r"(?:^\|.*\n)+", page, re.M))}  # fmt: skip
+
+    assert tables["`kind`"] == set(get_args(Seeds))
+    assert tables["`loss`"] == set(get_args(Loss))
+    assert all(f"`{name}`" in page for name in get_args(Targets))
+    assert all(name in page for name in FILTERS)
+    assert recipe.student is not None
