@@ -45,6 +45,7 @@ VERBS = {
     "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
     "distill": ("distill", "Train a smaller student on a corpus"),
     "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
+    "audit": ("audit", "How open a model is, by evidence: index, framework, definition, and who decides"),
     "demo": ("demo", "Play the whole story on a real model"),
 }
 
