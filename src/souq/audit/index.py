@@ -228,7 +228,7 @@ def _of_yaml(text: str, where: str) -> Iterator[Line]:
     """Models by name, or a list of them; a rating is a word, or a table with a `class`."""
     import yaml
 
-    _refuse_bombs(text, where)
+    refuse_bombs(text, where)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -240,7 +240,7 @@ def _of_yaml(text: str, where: str) -> Iterator[Line]:
             yield Line(name.start_mark.line + 1, {"model": str(name.value), **_of_mapping(node, where)})
 
 
-def _refuse_bombs(text: str, where: str) -> None:
+def refuse_bombs(text: str, where: str) -> None:
     """Before anything is built: no aliases, no tags, no depth. A second document is refused by who composes."""
     import yaml
 

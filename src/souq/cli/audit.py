@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from souq.cli.console import answer, bars, done, err, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out, table
 from souq.errors import NotFound
-from souq.records import spelled_out
 
 if TYPE_CHECKING:
-    from souq.audit.evidence import Audit
+    from souq.audit.evidence import Audit, Cell
     from souq.audit.index import Comparison, Ratings
     from souq.audit.mof import Mof
 
@@ -38,6 +37,52 @@ def audit() -> None:
     """How open a model is, in a repository, an exported release or any Hugging Face folder; or in somebody's table.
 
     `souq audit PATH` is `souq audit show PATH`."""
+
+
+@audit.command()
+@click.argument("path", default=".", type=click.Path(path_type=Path))
+@click.option("--rebuild", is_flag=True, help="Let `souq verify` be evidence: it builds the model again.")
+@click.option("--badge", type=click.Path(path_type=Path), help="Write an SVG badge with rubric, date and commit.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write everything on one page.")
+@json_option
+def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_json: bool) -> None:
+    """What the repository, release or model folder at PATH shows of its openness, and what it only claims."""
+    from datetime import UTC, datetime
+
+    from souq.audit import evidence, page
+
+    with bars() as progress:
+        found = evidence.audit(path, today=datetime.now(UTC).date().isoformat(), rebuild=rebuild, progress=progress)
+    for place, draw in ((badge, page.badge_svg), (html, page.audit_html)):
+        if place is not None:
+            place.write_text(draw(found), encoding="utf-8")
+    answer(found, as_json, lambda: _show_audit(found))
+
+
+def _show_audit(found: Audit) -> None:
+    from souq.audit.mof import CLASSES
+
+    for title, cells in (("dimension", found.cells), ("component", found.components)):
+        rows = [[c.name, c.claimed, c.verified, c.status, _proof(c), c.todo] for c in cells]
+        table([title, "claimed", "verified", "status", "evidence", "next"], rows)
+        out.print()
+    out.print(f"at least {found.lower:g} (verified), at most {found.upper:g} (claimed) of 14")
+    out.print(f"MOF: {CLASSES[found.mof.best]} (verified), {CLASSES[found.mof_claimed.best]} (claimed); lacking: {'; '.join(found.mof.missing)}")  # fmt: skip
+    out.print(f"OSAID: {'; '.join(f'{a.name} {_met(a.verified)} ({_met(a.claimed)} as claimed)' for a in found.osaid)}")
+    for one in found.bazaar:
+        out.print(f"bazaar: {one.name}: {one.said} (n = {one.n}; {one.how})")
+    done(f"{found.kind} {found.name}, {found.date}{f', {found.commit[:12]}' if found.commit else ''}; rubrics {', '.join(found.rubrics)}")  # fmt: skip
+
+
+def _met(yes: bool) -> str:
+    return "met" if yes else "not met"
+
+
+def _proof(cell: Cell) -> str:
+    if not cell.evidence:
+        return "declared" if cell.claimed != "unknown" else "unknown"
+    first, *more = cell.evidence
+    return f"{first.path} {first.digest[:11]}" + (f" and {len(more)} more" if more else "")
 
 
 @audit.command("table")
