@@ -16,7 +16,7 @@ from statistics import median
 from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
-from souq.records import Author, Record
+from souq.records import Record
 from souq.snapshot import Snapshot
 
 ENOUGH = 5
@@ -41,15 +41,14 @@ def measure(main: Snapshot) -> tuple[Measure, ...]:
     landed = {c.kind for c, other in zip(offers, outside, strict=True) if other}
     route = [kind for kind in ("weights", "data", "evals") if kind in landed]
     scopes = [s for s in policy.scope if any(p.startswith("contributions") for p in s.match)]
-    votes = list(_votes(main))
-    apart = [(org, other) for author, org, other in votes for org in [author.org] if org and other]
+    apart = list(_apart(main))
     mergers = Counter(by for by in _mergers(main))
     at = [main.repo.summary(_commit_of(main, v))[1] for v in main.releases]
     return (
         Measure(name="route from outside", n=len(scopes), said="yes" if scopes else "no", how="scopes of the policy over contributions"),
         Measure(name="kinds landed from outside", n=sum(outside), said=", ".join(route) or "none", how="authors whom the first policy does not enrol"),
         Measure(name="landed change not by founders", n=len(offers), said=share(sum(outside), len(offers)), how="contributions on main; refused ones leave no trace there"),
-        Measure(name="reviews from another organisation", n=len(apart), said=share(sum(a != b for a, b in apart), len(apart)), how="votes whose signer's organisation is not the author's, as declared"),
+        Measure(name="reviews from another organisation", n=len(apart), said=share(sum(apart), len(apart)), how="votes by another key and organisation than the author's, as declared"),
         Measure(name="top maintainer's share of merges", n=mergers.total(), said=share(max(mergers.values(), default=0), mergers.total()), how="signed merge records"),
         Measure(name="written governance", n=len(policy.person), said="yes", how="GOVERNANCE.toml, people enrolled"),
         Measure(name="days between releases", n=len(at), said=days(sorted(at)), how="median, by the dates of the commits released"),
@@ -72,16 +71,19 @@ def _commit_of(main: Snapshot, version: str) -> str:
     return str(told.get("commit", ""))
 
 
-def _votes(main: Snapshot) -> Iterable[tuple[Author, str, str]]:
-    """(author, key, the voter's organisation) of every vote whose signature holds."""
+def _apart(main: Snapshot) -> Iterable[bool]:
+    """Of every vote whose signature holds, whether its signer and the author are of two organisations."""
     policy = read_policy(main.policy_text)
     for offer in main.offers.values():
+        author = offer.contribution.author
+        enrolled = policy.person_of(author.key)
+        org = enrolled.org if enrolled else author.org
         for path, data in main.below(offer.home).items():
             with suppress(SouqError):
                 if path.startswith("records/vote-"):
                     signed = signing.verify(data, keys=policy.keys, namespace="souq.vote.v1")
                     who = policy.person_of(signed.key)
-                    yield offer.contribution.author, signed.key, who.org if who else ""
+                    yield who is not None and signed.key != signing.normal_key(author.key) and who.org != org
 
 
 def _mergers(main: Snapshot) -> Iterable[str]:

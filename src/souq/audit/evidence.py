@@ -22,7 +22,10 @@ from typing import Any, Literal
 from blake3 import blake3
 
 from souq.audit import bazaar, index, mof, osaid
+from souq.audit.bazaar import Measure
 from souq.audit.index import POINTS, Rating, refuse_bombs
+from souq.audit.mof import Mof
+from souq.audit.osaid import Asked
 from souq.errors import Hostile, NotFound, SouqError
 from souq.progress import Progress, quiet
 from souq.records import Record, read_json, spelled_out
@@ -32,6 +35,7 @@ from souq.source import Share, share
 
 Value = Rating | Literal["unknown"]
 Status = Literal["verified", "contradicted", "unverifiable", "absent"]
+RUBRICS = (index.RUBRIC, mof.RUBRIC, osaid.RUBRIC)
 MAX_FILES, MAX_TEXT = 20_000, 4 << 20
 ORDER: tuple[Value, ...] = ("unknown", "closed", "partial", "open")
 # A licence's text, by words that stand in no other.
@@ -79,12 +83,12 @@ class Audit(Record, frozen=True, omit_defaults=False):
     upper: float
     cells: tuple[Cell, ...]
     components: tuple[Cell, ...]
-    mof: mof.Mof
-    mof_claimed: mof.Mof
-    osaid: tuple[osaid.Asked, ...]
-    bazaar: tuple[bazaar.Measure, ...] = ()
+    mof: Mof
+    mof_claimed: Mof
+    osaid: tuple[Asked, ...]
+    bazaar: tuple[Measure, ...] = ()
     rebuilt: str = ""
-    rubrics: tuple[str, ...] = (index.RUBRIC, mof.RUBRIC, osaid.RUBRIC)
+    rubrics: tuple[str, ...] = RUBRICS
 
     @property
     def osaid_met(self) -> bool:
@@ -223,7 +227,9 @@ class Seen:
     def sections(self) -> set[str]:
         """Which of a model card's subjects have a heading (Mitchell et al. 2019)."""
         heads = re.findall(r"^#{1,4} (.{1,200})$", self.card, re.MULTILINE)
-        return {name for name, words in SECTIONS.items() if any(re.search(words, head, re.IGNORECASE) for head in heads)}
+        return {
+            name for name, words in SECTIONS.items() if any(re.search(words, head, re.IGNORECASE) for head in heads)
+        }
 
     @cached_property
     def declared(self) -> str:

@@ -70,7 +70,9 @@ class Ratings(Record, frozen=True):
 
     def counts(self) -> dict[str, int]:
         """How many cells there are of each rating, and how many are unknown."""
-        found = {name: sum(one == name for r in self.rated for one in r.ratings.values()) for name in POINTS}
+        found: dict[str, int] = {
+            name: sum(one == name for r in self.rated for one in r.ratings.values()) for name in POINTS
+        }
         return {**found, "unknown": sum(len(r.unknown) for r in self.rated)}
 
 
@@ -276,4 +278,3 @@ def _of_mapping(node: Any, where: str) -> dict[str, str]:
         found[name.value.lower()] = value.value
     refuse_control(found, where=line)
     return found
-

@@ -53,8 +53,8 @@ PARTS: dict[str, Part] = {
 # A paper says what a report would.
 STANDS_IN = {"Technical report": "Research paper"}
 # SPDX names with the OSI's approval, as SPDX's list marks them (spdx.org/licenses, isOsiApproved).
-OSI = frozenset(
-    """0BSD AAL AFL-3.0 AGPL-3.0-only AGPL-3.0-or-later APL-1.0 APSL-2.0 Apache-1.1 Apache-2.0 Artistic-1.0 Artistic-2.0
+_OSI = """
+    0BSD AAL AFL-3.0 AGPL-3.0-only AGPL-3.0-or-later APL-1.0 APSL-2.0 Apache-1.1 Apache-2.0 Artistic-1.0 Artistic-2.0
     BSD-1-Clause BSD-2-Clause BSD-2-Clause-Patent BSD-3-Clause BSD-3-Clause-LBNL BSL-1.0 BlueOak-1.0.0 CAL-1.0 CATOSL-1.1
     CDDL-1.0 CECILL-2.1 CERN-OHL-P-2.0 CERN-OHL-S-2.0 CERN-OHL-W-2.0 CNRI-Python CPAL-1.0 CPL-1.0 CUA-OPL-1.0 ECL-1.0
     ECL-2.0 EFL-1.0 EFL-2.0 EPL-1.0 EPL-2.0 EUDatagrid EUPL-1.1 EUPL-1.2 Entessa Fair Frameworx-1.0 GPL-2.0 GPL-2.0-only
@@ -63,13 +63,14 @@ OSI = frozenset(
     LPPL-1.3c MIT MIT-0 MPL-1.0 MPL-1.1 MPL-2.0 MS-PL MS-RL MirOS Motosoto MulanPSL-2.0 Multics NASA-1.3 NCSA NGPL NPOSL-3.0
     NTP Naumen Nokia OCLC-2.0 OFL-1.1 OGTSL OLDAP-2.8 OLFL-1.3 OSET-PL-2.1 OSL-1.0 OSL-2.1 OSL-3.0 PHP-3.0 PHP-3.01
     PostgreSQL Python-2.0 QPL-1.0 RPL-1.1 RPL-1.5 RPSL-1.0 RSCPL SISSL SPL-1.0 SimPL-2.0 Sleepycat UCL-1.0 UPL-1.0
-    Unicode-3.0 Unicode-DFS-2016 Unlicense VSL-1.0 W3C Watcom-1.0 Xnet ZPL-2.0 ZPL-2.1 Zlib""".split()
-)
-DATA = frozenset(
-    """CC0-1.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 CDLA-Permissive-1.0 CDLA-Permissive-2.0 CDLA-Sharing-1.0
-    ODC-By-1.0 ODbL-1.0 PDDL-1.0""".split()
-)
-DOCUMENTS = frozenset("CC0-1.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 GFDL-1.3-only GFDL-1.3-or-later".split())
+    Unicode-3.0 Unicode-DFS-2016 Unlicense VSL-1.0 W3C Watcom-1.0 Xnet ZPL-2.0 ZPL-2.1 Zlib
+"""
+_DATA = """
+    CC0-1.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 CDLA-Permissive-1.0 CDLA-Permissive-2.0 CDLA-Sharing-1.0
+    ODC-By-1.0 ODbL-1.0 PDDL-1.0
+"""
+_DOCUMENTS = "CC0-1.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 GFDL-1.3-only GFDL-1.3-or-later"
+OSI, DATA, DOCUMENTS = (frozenset(names.split()) for names in (_OSI, _DATA, _DOCUMENTS))
 # OpenMDW covers every type at once; an OSI licence on data or documents is open too, if an odd fit.
 FIT: dict[Kind, frozenset[str]] = {
     "code": OSI | {"OpenMDW-1.0", "OpenMDW-1.1"},
@@ -188,7 +189,9 @@ def expected(found: Iterable[Mof], data: bytes, where: str) -> list[str]:
     for line in lines_of(data, where):
         level = one_of(line.cells, ("recomputed_class", "class"))
         if level not in ("0", "1", "2", "3"):
-            raise Hostile(f"{where}, line {line.number}: {level[:20]!r} is no class", hint="write 1, 2, 3, or 0 for none")
+            raise Hostile(
+                f"{where}, line {line.number}: {level[:20]!r} is no class", hint="write 1, 2, 3, or 0 for none"
+            )
         told.setdefault(one_of(line.cells, ("model", "name")), []).append(level)
     ours: dict[str, list[str]] = {}
     for one in found:

@@ -26,7 +26,7 @@ _SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="{{ width }}" height="{{
 <title>Openness of {{ rows|length }} models, {{ rubric }}</title><rect width="100%" height="100%" fill="#fff"/>
 {% for name, x in heads %}<text x="{{ x + 8 }}" y="88" transform="rotate(-60 {{ x + 8 }} 88)">{{ name }}</text>
 {% endfor %}{% for y, name, score, cells in rows %}<text x="6" y="{{ y + 13 }}">{{ name }}</text>
-{% for x, rating in cells %}<rect x="{{ x }}" y="{{ y }}" width="22" height="17" fill="{{ colours[rating] }}"><title>{{ rating }}</title></rect><text x="{{ x + 11 }}" y="{{ y + 13 }}" text-anchor="middle" fill="{{ ink[rating] }}">{{ signs[rating] }}</text>
+{% for x, rating in cells %}<rect x="{{ x }}" y="{{ y }}" width="22" height="17" fill="{{ colours[rating] }}"><title>{{ rating }}</title></rect><text x="{{ x + 11 }}" y="{{ y + 13 }}" text-anchor="middle" fill="{{ inks[rating] }}">{{ signs[rating] }}</text>
 {% endfor %}<text x="{{ width - 8 }}" y="{{ y + 13 }}" text-anchor="end">{{ score }}</text>
 {% endfor %}<text x="6" y="{{ height - 8 }}" fill="#555">{{ rubric }}: open 1, partial 0.5, closed 0, unknown counts 0; the sum</text></svg>
 """
@@ -60,7 +60,12 @@ def table_svg(found: Ratings) -> str:
     shift = {name: 8 * group for group, names in enumerate(GROUPS.values()) for name in names}
     across = {name: left + 24 * i + shift[name] for i, name in enumerate(DIMENSIONS)}
     rows = [
-        (top + 19 * i, one.model[:44], f"{one.score:g}", [(across[d], one.ratings.get(d, "unknown")) for d in DIMENSIONS])
+        (
+            top + 19 * i,
+            one.model[:44],
+            f"{one.score:g}",
+            [(across[d], one.ratings.get(d, "unknown")) for d in DIMENSIONS],
+        )
         for i, one in enumerate(found.rated)
     ]
     return _rendered(
@@ -94,7 +99,7 @@ def _rendered(template: str, **told: Any) -> str:
     from jinja2 import Environment, StrictUndefined
 
     made = Environment(autoescape=True, undefined=StrictUndefined, finalize=_plain)
-    return made.from_string(template).render(colours=COLOURS, signs=SIGNS, ink=INK, **told)
+    return made.from_string(template).render(colours=COLOURS, signs=SIGNS, inks=INK, **told)
 
 
 def _plain(value: Any) -> Any:
