@@ -69,7 +69,8 @@ def test_what_a_repository_can_prove_it_proves(town):
     assert {n: cells[n].verified for n in ("rldata", "rlweights", "llmweights", "llmdata", "paper")} == {
         "rldata": "open", "rlweights": "open", "llmweights": "open", "llmdata": "unknown", "paper": "unknown",
     }  # fmt: skip
-    assert audit(of(town), today=TODAY).mof.missing
+    assert cells["Evaluation data"].why == "open, under CC0-1.0"
+    assert audit(of(town), today=TODAY).mof.missing == ("Technical report: absent", "Data card: absent")
 
 
 def test_a_rebuild_is_evidence(town):
@@ -121,6 +122,16 @@ def test_a_licence_needs_its_text(folder):
     ]  # fmt: skip
     assert "MIT" in other.why
     assert shown.evidence[0].note == "licence text"
+
+
+def test_weights_are_open_only_under_terms_that_are_shown(folder):
+    """A licence that a card only names leaves the weights partial, with open as the claim; its text makes them open."""
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    said = by_name(audit(folder, today=TODAY))["rlweights"]
+    (folder / "LICENSE").write_text(APACHE)
+    shown = by_name(audit(folder, today=TODAY))["rlweights"]
+
+    assert (said.claimed, said.verified, shown.verified) == ("open", "partial", "open")
 
 
 def test_an_invented_licence_is_none(folder):

@@ -288,7 +288,27 @@ class Seen:
 
     @cached_property
     def recipes(self) -> list[str]:
-        return self.place.matching(r"contributions/[^/]+/contribution\.toml")
+        """What says how each change of weights was trained."""
+        main = self.place.main
+        return (
+            [f"contributions/{slug}/contribution.toml" for slug, one in main.landed.items() if one.moves]
+            if main
+            else []
+        )
+
+    @cached_property
+    def misfit(self) -> str:
+        """A contribution under terms that are not open, whatever the repository says of itself."""
+        main = self.place.main
+        said = {slug: offer.contribution.licence for slug, offer in main.offers.items()} if main else {}
+        return next((f"{slug} is under {name}" for slug, name in said.items() if name not in mof.FIT["data"]), "")
+
+    @cached_property
+    def exam(self) -> str:
+        """The licence of the evals, where there are any: theirs, not the model's; the first that does not fit."""
+        main = self.place.main
+        said = sorted({found.spec.licence for found in main.evals.values()}) if main else []
+        return next((name for name in said if name not in mof.FIT["data"]), said[0] if said else "")
 
     @cached_property
     def papers(self) -> dict[str, list[str]]:
@@ -297,6 +317,10 @@ class Seen:
             "paper": self.place.matching(r"(docs/)?paper[^/]*\.(pdf|md|tex)"),
             "preprint": self.place.matching(r"(docs/)?(preprint|technical[_-]report)[^/]*\.(pdf|md|tex)"),
         }
+
+    def licence_of(self, component: str) -> str:
+        """Evals have licences of their own; whatever else has none of its own has the distribution's."""
+        return self.exam if component == "Evaluation data" and self.exam else self.declared
 
     @property
     def listed(self) -> tuple[Evidence, ...]:
@@ -332,23 +356,26 @@ def _available(seen: Seen) -> Iterator[Cell]:
         yield _cell("opencode", linked, "partial" if code else "unknown", "code in the folder" if code else "no code here; a link in the card is declared", place.cite(*code[:4]) or seen.listed, "put the training code or recipe beside the model")  # fmt: skip
     said: Value = "partial" if seen.head.get("datasets") or (shared and shared.base != "binary") else "unknown"
     yield _cell("llmdata", said, "unknown", "what the base was trained on is not here", place.cite("souq.toml", note="names base and origin: declared") or seen.listed, "say in base_source where the base's data is")  # fmt: skip
-    fit = seen.declared in mof.FIT["data"] and not seen.conflict
+    fit = seen.declared in mof.FIT["data"] and not seen.conflict and not seen.misfit
     worth: Value = "open" if fit else "partial"
+    terms = _licence(seen)
+    # What is here under terms that are only said is available, and not yet shown to be licensed.
+    firm: Value = "open" if fit and terms.verified != "unknown" else "partial"
     main = place.main
     if main is not None:
         here = sum(ref.digest in main.repo.store for ref in main.base.values())
         held = here == len(main.base) and bool(main.base)
-        yield _cell("llmweights", worth, worth if held else "unknown", f"{here} of {len(main.base)} tensors of the base are in the store", place.cite("base.lock"), "" if held and fit else "`souq fetch`; a licence that fits data")  # fmt: skip
+        yield _cell("llmweights", worth, firm if held else "unknown", f"{here} of {len(main.base)} tensors of the base are in the store", place.cite("base.lock"), "" if held and fit else "`souq fetch`; a licence that fits data")  # fmt: skip
     else:
         yield _cell("llmweights", "unknown", "unknown", "the base itself is not here" if seen.head.get("base_model") or seen.listed else "whether these are the base's weights is not said", seen.listed, "publish the base beside it")  # fmt: skip
     rows = place.cite(*seen.data)
-    yield _cell("rldata", "partial" if seen.listed else "unknown", ("open" if whole and fit else "partial") if rows else "unknown", f"{len(seen.data)} files of rows", rows or seen.listed, "" if whole and fit else "bring the rows that every contribution was trained on")  # fmt: skip
+    yield _cell("rldata", "partial" if seen.listed else "unknown", (firm if whole else "partial") if rows else "unknown", f"{len(seen.data)} files of rows", rows or seen.listed, "" if whole and fit else "bring the rows that every contribution was trained on")  # fmt: skip
     if main is not None:
-        yield _cell("rlweights", worth, worth if main.landed else "unknown", "model.lock follows from the recipe; --rebuild computes it", place.cite("model.lock"), "land a contribution" if not main.landed else "")  # fmt: skip
+        yield _cell("rlweights", worth, firm if main.landed else "unknown", "model.lock follows from the recipe; --rebuild computes it", place.cite("model.lock"), "land a contribution" if not main.landed else "")  # fmt: skip
     else:
         there = bool(seen.weights) and not seen.broken
-        yield _cell("rlweights", worth if seen.weights else "unknown", worth if there else "unknown", seen.broken or ("every byte of the tensors is accounted for" if there else "no weights here"), place.cite(*seen.weights[:4]), "" if there and fit else "weights under a licence that fits data", wrong=bool(seen.broken))  # fmt: skip
-    yield _licence(seen)
+        yield _cell("rlweights", worth if seen.weights else "unknown", firm if there else "unknown", seen.broken or ("every byte of the tensors is accounted for" if there else "no weights here"), place.cite(*seen.weights[:4]), "" if there and firm == "open" else "weights, and the text of a licence that fits data", wrong=bool(seen.broken))  # fmt: skip
+    yield terms
 
 
 def _licence(seen: Seen) -> Cell:
@@ -356,13 +383,17 @@ def _licence(seen: Seen) -> Cell:
     proof = place.cite(*seen.texts, note="licence text") + place.cite("souq.toml" if place.main else seen.card_path)
     known = seen.declared in mof.OSI | {"OpenMDW-1.0", "OpenMDW-1.1"}
     read = any(name == seen.declared for name in seen.texts.values())
-    why = seen.conflict or f"{seen.declared or 'none'} declared; its text is {'here' if read else 'not here'}"
+    why = (
+        seen.conflict
+        or seen.misfit
+        or f"{seen.declared or 'none'} declared; its text is {'here' if read else 'not here'}"
+    )
     if seen.declared and not known and not _is_spdx(seen.declared):
         return _cell("license", "closed", "unknown", f"{seen.declared} is no SPDX licence", proof, "name one by its SPDX name", wrong=True)  # fmt: skip
-    verified: Value = "unknown" if seen.conflict else "open" if read and known else "unknown"
-    if verified == "unknown" and place.main and known and seen.recipes and not seen.conflict:
+    verified: Value = "unknown" if seen.conflict or seen.misfit else "open" if read and known else "unknown"
+    if verified == "unknown" and place.main and known and seen.recipes and not seen.conflict and not seen.misfit:
         verified = "partial"  # each contribution's author signed it off under its licence
-    return _cell("license", "open" if known else "partial" if seen.declared else "unknown", verified, why, proof if seen.declared or seen.texts else (), "" if verified == "open" else "add the licence's text as LICENSE", wrong=bool(seen.conflict))  # fmt: skip
+    return _cell("license", "open" if known else "partial" if seen.declared else "unknown", verified, why, proof if seen.declared or seen.texts else (), "" if verified == "open" else "add the licence's text as LICENSE", wrong=bool(seen.conflict or seen.misfit))  # fmt: skip
 
 
 def _is_spdx(name: str) -> bool:
@@ -418,7 +449,7 @@ def _release_holds(main: Snapshot) -> bool:
 
 def components(seen: Seen, found: Mapping[str, Cell]) -> tuple[Cell, ...]:
     """The framework's components: open where they are here and verified, partial where here and not fitly licensed."""
-    place, licence = seen.place, seen.declared
+    place = seen.place
     evals = place.matching(r"evals/[^/]+/(cases\.jsonl|eval\.toml)")
     scored = place.cite(seen.card_path) if "evaluation" in seen.sections else ()
     there: dict[str, tuple[Evidence, ...]] = {
@@ -440,16 +471,18 @@ def components(seen: Seen, found: Mapping[str, Cell]) -> tuple[Cell, ...]:
         "Research paper": place.cite(*seen.papers["paper"]),
         "Model metadata": place.cite("model.lock", "bom.cdx.json"),
     }  # fmt: skip
-    return tuple(_component(name, there[name], licence, bool(seen.conflict), found["license"].verified != "unknown") for name in mof.PARTS)  # fmt: skip
+    shown = found["license"].verified != "unknown"
+    return tuple(_component(name, there[name], seen.licence_of(name), shown) for name in mof.PARTS)
 
 
-def _component(name: str, proof: tuple[Evidence, ...], licence: str, conflict: bool, licensed: bool) -> Cell:
+def _component(name: str, proof: tuple[Evidence, ...], licence: str, shown: bool) -> Cell:
+    """`shown`: whether the licence is more than said."""
     state = mof.state(name, mof.Component(bool(proof), licence))
     claimed: Value = "open" if state == "open" else "partial" if proof else "unknown"
-    verified: Value = "unknown" if not proof else "open" if state == "open" and licensed and not conflict else "partial"
-    why = f"{state}, under the distribution's {licence or 'no licence'}" if proof else "absent"
+    verified: Value = "unknown" if not proof else "open" if state == "open" and shown else "partial"
+    why = f"{state}, under {licence or 'no licence'}" if proof else "absent"
     todo = {"absent": "bring it", "unlicensed": "license it", "not open": "license it openly"}.get(state, "")
-    return _cell(name, claimed, verified, why, proof, todo or ("" if licensed else "add the licence's text"))
+    return _cell(name, claimed, verified, why, proof, todo or ("" if shown else "add the licence's text"))
 
 
 # -- the audit ---------------------------------------------------------------------------------------------------------
@@ -469,7 +502,7 @@ def audit(path: Path, *, today: str, rebuild: bool = False, progress: Progress =
     if rebuild and place.main is not None:
         found["rlweights"], rebuilt = _rebuilt(place.main, found["rlweights"], progress)
     made = components(seen, found)
-    classes = [mof.judge(place.name, {c.name: mof.Component(bool(c.evidence), seen.declared if _value(c, side) == "open" else "") for c in made}) for side in ("verified", "claimed")]  # fmt: skip
+    classes = [mof.judge(place.name, {c.name: mof.Component(bool(c.evidence), seen.licence_of(c.name) if _value(c, side) == "open" else "") for c in made}) for side in ("verified", "claimed")]  # fmt: skip
     main = place.main
     return Audit(
         name=spelled_out(place.name), kind=place.kind, commit=main.commit if main else "", rebuilt=rebuilt,
