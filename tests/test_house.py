@@ -38,7 +38,7 @@ FLOORS = [
     {"comment"},
     {"releases", "witness", "bundling"},
     {"verify"},
-    {"conformance"},
+    {"conformance", "audit"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -1,1 +1,1 @@
-"""What can be counted about models from outside: what they cost, who takes them, how open and how alike they are."""
+"""The audit: how open a model is, under what terms, from where, at what cost, used by whom."""

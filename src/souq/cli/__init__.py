@@ -48,6 +48,7 @@ VERBS = {
     "cost": ("cost", "What a model cost to train, merge and serve, and from which volume on it beats an API"),
     "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
     "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
+    "audit": ("audit", "How open a model is, by evidence: index, framework, definition, and who decides"),
     "demo": ("demo", "Play the whole story on a real model"),
 }
 
