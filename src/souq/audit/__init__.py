@@ -1,0 +1,1 @@
+"""What may be said of a model by whoever did not make it."""
