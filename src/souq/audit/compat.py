@@ -62,11 +62,10 @@ class Found(Record, frozen=True):
 def judge(inputs: Sequence[Input], outbound: str) -> Found:
     """All of `inputs` released under `outbound`."""
     cells = tuple((one, into(one, outbound)) for one in inputs)
-    held = (("base", name) for way in alternatives(outbound) for name in way)
     own = [(Input("base", "the release itself", outbound), at_odds(way)) for way in alternatives(outbound)]
     cells += tuple((one, cell) for one, cell in own if cell is not None)
     worst = max((cell.verdict for _, cell in cells), key=RANK.__getitem__, default="ok")
-    known = [(relation, one) for relation, name in (*_named(inputs), *held) if (one := find(name))]
+    known = [(relation, one) for relation, name in _named(inputs) if (one := find(name))]
     duties = dict.fromkeys((one, duty) for relation, one in known for duty in owed(one, relation))
     limits = dict.fromkeys((one, limit) for relation, one in known if relation != "teacher" for limit in one.limits)
     return Found(worst, cells, tuple(duties), tuple(limits))
