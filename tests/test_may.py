@@ -113,12 +113,12 @@ def test_there_are_enough_questions():
 
 
 @pytest.mark.parametrize(("line", "said", "because"), ASKED, ids=[line for line, _, _ in ASKED])
-def test_a_question_with_a_known_answer(line, said, because, capfdbinary):
+def test_a_question_with_a_known_answer(line, said, because, capfd):
     """The answer, the exit code and the clause are what the text of the licence says."""
     from souq.cli import run
 
     code = run(["may", *line.split(" "), "--json"])
-    found = json.loads(capfdbinary.readouterr().out)
+    found = json.loads(capfd.readouterr().out)
 
     assert (found["answer"], code) == (said, 0 if said == "yes" else 3), found
     assert any(because in f"{r['clause']} {r['because']}" for r in found["reasons"] if r["answer"] == said), found

@@ -46,7 +46,7 @@ class Answer(Record, frozen=True):
     reasons: tuple[Reason, ...]
     duties: tuple[str, ...]
     limits: tuple[str, ...]
-    advice: str = ADVICE
+    advice: str
 
 
 def ask(question: Question, inputs: Sequence[Input], outbound: str) -> Answer:
@@ -56,7 +56,7 @@ def ask(question: Question, inputs: Sequence[Input], outbound: str) -> Answer:
     reasons = _cells(found) if rule is None else [said for one in inputs for said in _each(question, one)]
     worst = max((reason.answer for reason in reasons), key=ORDER.__getitem__, default="needs a lawyer")
     limits = tuple(f"{one.id} {limit.clause}: {limit.says}" for one, limit in found.limits)
-    return Answer(worst, tuple(reasons), tuple(duties_in_words(found)), limits)
+    return Answer(worst, tuple(reasons), tuple(duties_in_words(found)), limits, ADVICE)
 
 
 def duties_in_words(found: Found) -> list[str]:
