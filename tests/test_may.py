@@ -22,6 +22,8 @@ ASKED = [
     ("name llama-samira --of llama3.3", "no", "1.b.i"),
     ("name Llama-Samira --of llama4", "yes", "1.b.i"),
     ("name Llama-Samira --of llama3", "no", "“Llama 3”"),
+    ("name Llama-3-Samira --of llama3", "yes", "“Llama 3”"),
+    ("name Llama_3.1-Samira --of llama3.1 --of llama3", "yes", "“Llama 3”"),
     ("name Llama\u00a03-Samira --of llama3", "no", "“Llama 3”"),
     ("name Samira --of llama3 --student", "yes", "asks for no name"),
     ("name Samira --of llama2", "yes", "asks for no name"),

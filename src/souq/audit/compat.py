@@ -168,7 +168,9 @@ def _kept(one: Licence, outs: Sequence[Licence]) -> Cell:
         return _asks(one)
     nobody_sells = any(out.kind in ("noncommercial", "research") for out in limits)
     if limits and (one.kind == "use-limits" or nobody_sells):
-        return Cell("review", one.onward, f"both sets of terms hold; say `{one.id} AND {limits[0].id}`, and have it read")
+        return Cell(
+            "review", one.onward, f"both sets of terms hold; say `{one.id} AND {limits[0].id}`, and have it read"
+        )
     because = "its limits must go along" if one.kind == "use-limits" else "non-commercial use only"
     return Cell("block", one.onward, f"{one.id}: {because}, and {outs[0].id} alone drops them")
 

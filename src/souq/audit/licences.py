@@ -10,6 +10,7 @@ It knows clauses, not law: an engineering reading, never legal advice. Whether t
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -87,6 +88,11 @@ def _names() -> dict[str, Licence]:
 def find(name: str) -> Licence | None:
     """By its SPDX or LicenseRef id or the hub's tag, in any case; None where nobody looked into it."""
     return _names().get(name.strip().lower())
+
+
+def begins(name: str, text: str) -> bool:
+    """Whether a model's name begins so; hubs know no blanks in names, so Meta's own Llama 3 is `Meta-Llama-3-8B` there."""
+    return re.sub(r"[-_]", " ", name).startswith(text)
 
 
 def alternatives(expression: str) -> tuple[tuple[str, ...], ...]:

@@ -1,7 +1,7 @@
 """What a model is made of, read from a repository or a folder, and the papers that its licences ask for.
 
-    inputs = of_main(Snapshot(repo, repo.tip()))
-    notice("Llama-3-souq", judge(inputs, "llama3"))    # the text of NOTICE
+inputs = of_main(Snapshot(repo, repo.tip()))
+notice("Llama-3-souq", judge(inputs, "llama3"))    # the text of NOTICE
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from souq.audit.compat import Found, Input, Relation, judge
-from souq.audit.licences import find, table
+from souq.audit.licences import begins, find, table
 from souq.audit.questions import duties_in_words
 from souq.credits import plain
 from souq.errors import Hostile, NotFound, Refused, UsageError
@@ -169,10 +169,10 @@ def refuse_name(main: Snapshot) -> None:
         Refused: a licence of what it is made of asks for another beginning of its name.
     """
     name = main.config.name
-    wrong = [(one, duty) for one, duty in found_of(main).duties if duty.do == "name" and not name.startswith(duty.text)]
+    wrong = [(one, duty) for one, duty in found_of(main).duties if duty.do == "name" and not begins(name, duty.text)]
     if wrong:
         one, duty = max(wrong, key=lambda owed: len(owed[1].text))
         raise Refused(
             f"a model called {name!r} cannot be released: {one.title} {duty.clause}: its name begins with “{duty.text}”",
-            hint=f'rename it in souq.toml: name = "{duty.text}-{name}"',
+            hint=f'rename it in souq.toml: name = "{duty.text.replace(" ", "-")}-{name}"',
         )

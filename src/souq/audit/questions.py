@@ -1,6 +1,6 @@
 """May I? Yes, no, or needs a lawyer, with the clauses that say so and what is owed. Not legal advice.
 
-    ask(Question("name", name="Samira"), [Input("teacher", "rows", "llama3.1")], "Apache-2.0").answer    # "no"
+ask(Question("name", name="Samira"), [Input("teacher", "rows", "llama3.1")], "Apache-2.0").answer    # "no"
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from souq.audit.compat import Found, Input, judge
-from souq.audit.licences import Licence, Limit, alternatives, find
+from souq.audit.licences import Licence, Limit, alternatives, begins, find
 from souq.records import Record
 
 Said = Literal["yes", "no", "needs a lawyer"]
@@ -104,7 +104,7 @@ def _sell(_: Question, one: Licence, by: Input) -> tuple[Said, str, str]:
 def _name(question: Question, one: Licence, by: Input) -> tuple[Said, str, str]:
     for duty in one.duties:
         if duty.do == "name" and (by.relation != "teacher" or duty.of == "both"):
-            fits = question.name.startswith(duty.text)
+            fits = begins(question.name, duty.text)
             return ("yes" if fits else "no"), duty.clause, f"the name begins with “{duty.text}”"
     marks = next(iter(one.limited("marks")), None)
     if marks and one.family and one.family.lower() in question.name.lower():
