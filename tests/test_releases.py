@@ -33,7 +33,17 @@ from tests.bazaar import PEOPLE, Bazaar
 from tests.tiny import write_model
 
 ROOT = Path(__file__).parent.parent
-PAPERS = {"README.md", "CREDITS.md", "CHANGELOG.md", "GOVERNANCE.toml", "release.json", "model.lock", BOM, STATEMENT}
+PAPERS = {
+    "README.md",
+    "NOTICE",
+    "CREDITS.md",
+    "CHANGELOG.md",
+    "GOVERNANCE.toml",
+    "release.json",
+    "model.lock",
+    BOM,
+    STATEMENT,
+}
 
 
 def publish(bazaar, version, who="amira"):

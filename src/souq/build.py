@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from souq.card import card
+from souq.card import Edition, card
 from souq.errors import UsageError
 from souq.making import Making, folded, sums_of
 from souq.merge import Fold
@@ -172,7 +172,14 @@ class _Watched(Mapping[str, Array]):
         return len(self._inner)
 
 
-def export(snapshot: Snapshot, out: Path, progress: Progress = quiet) -> Built:
+def export(
+    snapshot: Snapshot,
+    out: Path,
+    progress: Progress = quiet,
+    *,
+    papers: Mapping[str, bytes] | None = None,
+    shown: Sequence[str] = (),
+) -> Built:
     """Main's model as a folder `AutoModelForCausalLM.from_pretrained` loads, with model.lock and a model card beside the weights.
 
     Raises:
@@ -184,7 +191,9 @@ def export(snapshot: Snapshot, out: Path, progress: Progress = quiet) -> Built:
         _write_files(built.files, partial)
         shutil.copyfile(built.path, partial / "model.safetensors")
         (partial / "model.lock").write_text(format_lock(built.lock))
-        (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe))
+        edition = Edition("", {}, shown=shown)
+        (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe, edition=edition))
+        _write_files(papers or {}, partial)
     return built
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from souq import build as building
 from souq import openssf, signing
+from souq.audit import lineage
 from souq.bundle import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
 from souq.card import Edition, card
 from souq.credits import Credit, changelog, credits, credits_text, step
@@ -104,6 +105,7 @@ def texts(tip: Snapshot, standing: Standing, found: tuple[Credit, ...]) -> dict[
         before=past[0].version if past else "",
         earlier=past[0].release.scores if past else None,
         root=main.repo.history(main.commit)[0],
+        shown=lineage.card_lines(main),
     )
     name = main.config.name
     written = {
@@ -111,7 +113,7 @@ def texts(tip: Snapshot, standing: Standing, found: tuple[Credit, ...]) -> dict[
         CREDITS: credits_text(name, release.version, found, main),
         CHANGELOG: changelog(name, steps),
     }
-    return {path: text.encode() for path, text in written.items()}
+    return {path: text.encode() for path, text in written.items()} | lineage.papers(main)
 
 
 def _before(rest: Sequence[Standing]) -> tuple[str, Snapshot] | None:

@@ -32,6 +32,7 @@ class Edition:
     before: str = ""  # the version before it
     earlier: Mapping[str, float] | None = None  # and what that scored
     root: str = ""  # the first commit of main
+    shown: Sequence[str] = ()  # what licences ask to be shown prominently
 
 
 def card(
@@ -54,6 +55,8 @@ def card(
         f"contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. Licence: {config.licence}.",
         "", f"Model digest `{model}`.", "",
     ]  # fmt: skip
+    if edition.shown:
+        lines += [*(f"**{text}**\n" for text in edition.shown), "[NOTICE](NOTICE) says what else its licences ask.", ""]
     if said := told(share(main)):
         lines += [f"Source: {said}.", ""]
     if edition.credits:

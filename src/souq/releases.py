@@ -19,8 +19,9 @@ from typing import Any, Literal
 import msgspec
 
 from souq import pulls, signing
+from souq.audit import lineage
 from souq.build import build
-from souq.card import card
+from souq.card import Edition, card
 from souq.errors import Forged, NotFound, Refused, SouqError, UsageError
 from souq.governance import read_policy
 from souq.history import signed_release
@@ -51,7 +52,7 @@ def propose(
     """Sign what main builds to, and offer it as VERSION, with what is said of the corpus it wrote.
 
     Raises:
-        Refused: the version is taken, or this person's key is not enrolled.
+        Refused: the version is taken, this person's key is not enrolled, or a licence asks for another name.
     """
     repo.fetch()
     main = Snapshot(repo, repo.tip())
@@ -61,10 +62,12 @@ def propose(
         raise Refused(f"{version} is released already", hint="a release is never changed: choose the next version")
     if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is")
+    lineage.refuse_name(main)
     release = made(main, version, scores, progress)
+    edition = Edition(version, scores, shown=lineage.card_lines(main))
     files = {
         "release/release.json": sign(release, person),
-        "release/README.md": card(main, release.model, release.recipe, version=version, scores=scores).encode(),
+        "release/README.md": card(main, release.model, release.recipe, edition=edition).encode(),
     }
     if corpus is not None:
         if corpus.teacher != release.model:

@@ -79,6 +79,7 @@ class Config(Record, frozen=True, forbid_unknown_fields=True):
     licence: str
     base: str
     origin: str = ""
+    base_licence: str = ""  # where the base is under another licence than the model
     base_source: str = ""  # where the base's own data and training are to be had; without it the base is a binary
     merge: dict[str, Any] = msgspec.field(default_factory=lambda: {"method": "covariance"})
     checks: Limits = Limits()

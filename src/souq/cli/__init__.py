@@ -41,6 +41,7 @@ VERBS = {
     "hidden": ("hidden", "Seal a hold-out, reveal it, and see whose tries are charged"),
     "export": ("model", "Write a folder that transformers, vLLM and others load"),
     "chat": ("model", "Ask main's model something"),
+    "may": ("may", "Whether licences let you merge, sell, name, train on or ship something"),
     "release": ("release", "Create, list, view or yank releases"),
     "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
     "distill": ("distill", "Train a smaller student on a corpus, or from a recipe's seeds on"),

@@ -114,8 +114,11 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(folder: Path) -> None:
     """Write a folder that transformers, vLLM and others load."""
+    from souq.audit import lineage
+
+    main = Snapshot(here(), "main")
     with bars() as progress:
-        built = building.export(Snapshot(here(), "main"), folder, progress=progress)
+        built = building.export(main, folder, progress, papers=lineage.papers(main), shown=lineage.card_lines(main))
     out.print(f"{folder}: {built.digest}")
 
 

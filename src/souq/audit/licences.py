@@ -1,0 +1,128 @@
+"""What licences ask: a reviewed table, expressions of its names, and the duties and limits that follow.
+
+It knows clauses, not law: an engineering reading, never legal advice. Whether terms on weights bind at all is unsettled.
+
+    >>> [d.text for d in find("llama3.1").duties if d.do == "badge"]
+    ['Built with Llama']
+    >>> alternatives("MIT OR (Apache-2.0 AND other)")
+    (('MIT',), ('Apache-2.0', 'other'))
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from license_expression import Licensing
+
+from souq.records import Record, parse_toml
+
+MAX_EXPRESSION, MAX_ALTERNATIVES = 1000, 64  # characters; ways to choose
+
+Kind = Literal["free", "permissive", "attribution", "share-alike", "copyleft", "noncommercial", "no-derivatives", "use-limits", "research"]  # fmt: skip
+Do = Literal["copy", "notice", "changes", "name", "badge", "policy", "documentation", "source", "same"]
+On = Literal["sale", "users", "revenue", "region", "use", "suit", "marks", "patents", "scope"]
+
+
+class Duty(Record, frozen=True, forbid_unknown_fields=True):
+    """What whoever passes it on must do; `text` are the very words, a name's beginning, or the policy that is meant."""
+
+    do: Do
+    clause: str
+    text: str = ""
+    of: Literal["weights", "both"] = "weights"  # both: also on a model that was only trained on outputs
+
+
+class Limit(Record, frozen=True, forbid_unknown_fields=True):
+    """What is not granted, or not to everybody. `number` is of people or US dollars; `at` the one day it is asked for."""
+
+    on: On
+    clause: str
+    says: str
+    number: int = 0
+    at: str = ""
+    commercial: bool = False
+    always: bool = False  # of a region: every model under this licence is meant
+
+
+class Licence(Record, frozen=True, forbid_unknown_fields=True):
+    """One row of licences.toml, whose head says what the words mean."""
+
+    id: str
+    title: str
+    kind: Kind
+    source: str
+    read: Literal["text", "knowledge", "report"]
+    names: tuple[str, ...] = ()
+    family: str = ""
+    same: bool = False
+    outputs: Literal["free", "unsaid", "marked", "derivative", "family", "policy", "research"] = "unsaid"
+    outputs_clause: str = ""
+    onward: str = ""
+    duties: tuple[Duty, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    sha256: str = ""
+
+    def limited(self, on: On) -> tuple[Limit, ...]:
+        return tuple(limit for limit in self.limits if limit.on == on)
+
+
+class Table(Record, frozen=True, forbid_unknown_fields=True):
+    licence: tuple[Licence, ...]
+
+
+@cache
+def table() -> tuple[Licence, ...]:
+    """Every licence somebody looked into."""
+    text = files("souq.audit").joinpath("licences.toml").read_text("utf-8")
+    return parse_toml(text, Table, where="licences.toml").licence
+
+
+@cache
+def _names() -> dict[str, Licence]:
+    return {name.lower(): one for one in table() for name in (one.id, *one.names)}
+
+
+def find(name: str) -> Licence | None:
+    """By its SPDX or LicenseRef id or the hub's tag, in any case; None where nobody looked into it."""
+    return _names().get(name.strip().lower())
+
+
+def begins(name: str, text: str) -> bool:
+    """Whether a model's name begins so; hubs know no blanks in names, so Meta's own Llama 3 is `Meta-Llama-3-8B` there."""
+    return re.sub(r"[-_]", " ", name).startswith(text)
+
+
+def alternatives(expression: str) -> tuple[tuple[str, ...], ...]:
+    """The ways an SPDX expression may be chosen: one of these, all of whose licences then hold. What cannot be read is one
+    name nobody knows; a licence WITH an exception is a name of its own.
+
+    Names stay as written: the parser's own aliases would make an invented `LicenseRef-Apache` the real one.
+    """
+    text = expression.strip()
+    if not text or len(text) > MAX_EXPRESSION:
+        return ((f"{text[:60]}…" if text else "no licence",),)
+    if find(text):
+        return ((text,),)
+    try:
+        return _ways(Licensing().parse(text))
+    except Exception:  # the parser answers some nonsense with whatever error lay at hand (fuzz/)
+        return ((text[:60],),)
+
+
+def _ways(node: Any) -> tuple[tuple[str, ...], ...]:
+    operator = type(node).__name__
+    if operator not in ("AND", "OR"):
+        return ((str(node),),)
+    parts = [_ways(part) for part in node.args]
+    if operator == "OR":
+        found = tuple(way for part in parts for way in part)
+    else:
+        found = ((),)
+        for part in parts:
+            found = tuple((*left, *right) for left in found for right in part)[: MAX_ALTERNATIVES + 1]
+    if len(found) > MAX_ALTERNATIVES:
+        raise ValueError("more ways than anybody can read")
+    return tuple(tuple(dict.fromkeys(way)) for way in found)

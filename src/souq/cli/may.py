@@ -1,0 +1,84 @@
+"""`souq may`: whether licences let you, by which clause, and what you then owe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from souq.cli.console import answer, done, json_option, out
+from souq.errors import UsageError
+
+if TYPE_CHECKING:
+    from souq.audit.compat import Input
+    from souq.audit.questions import Answer
+
+VERBS = ("merge", "finetune", "train-on", "train-on-output", "release", "sell", "name", "ship-eu", "users", "revenue")
+RELATION = {"merge": "merge", "train-on": "data", "train-on-output": "teacher"}
+NEEDS = {"name": "NAME", "users": "N", "revenue": "N"}
+
+
+@click.command()
+@click.argument("verb", type=click.Choice(VERBS))
+@click.argument("what", required=False, metavar="[NAME|N]")
+@click.option("--of", "of", multiple=True, required=True, help="A licence, a souq repository, or a model's folder; more than one where several go in.")  # fmt: skip
+@click.option("--as", "outbound", help="The licence you release under; the same one where it is left out.")
+@click.option("--student", is_flag=True, help="Only its outputs were used.")
+@click.option("--at-release", is_flag=True, help="N was counted in the month before the licence's own date.")
+@click.option("--multimodal/--text-only", default=None, help="What the model takes, for ship-eu.")
+@click.option("--noncommercial", is_flag=True, help="Nothing is sold.")
+@json_option
+def may(
+    verb: str, what: str | None, of: tuple[str, ...], outbound: str | None, student: bool, at_release: bool,
+    multimodal: bool | None, noncommercial: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """May I VERB this? Yes, no (exit 3) or needs a lawyer (exit 3), with clauses and duties. Not legal advice."""
+    from souq.audit.questions import Question, ask
+
+    if (verb in NEEDS) != (what is not None):
+        raise UsageError(f"{verb} takes {NEEDS.get(verb, 'no further word')}", hint=f"souq may {verb} {NEEDS.get(verb, '')} --of LICENCE")  # fmt: skip
+    relation = "teacher" if student else RELATION.get(verb, "base")
+    inputs, own = zip(*(_of(word, relation) for word in of), strict=True)
+    number = _number(what) if NEEDS.get(verb) == "N" else 0
+    question = Question(verb, what or "", number, at_release, multimodal, not noncommercial)  # type: ignore[arg-type]  # click chose it
+    found = ask(question, [one for some in inputs for one in some], outbound or " AND ".join(dict.fromkeys(own)))
+    answer(found, as_json, lambda: _show(found))
+    if found.answer != "yes":
+        raise click.exceptions.Exit(3)
+
+
+def _of(word: str, relation: str) -> tuple[tuple[Input, ...], str]:
+    """What a word names, and its own licence."""
+    from souq.audit import lineage
+    from souq.audit.compat import Input
+    from souq.audit.licences import find
+    from souq.repo import Repo
+    from souq.snapshot import Snapshot
+
+    path = Path(word)
+    if find(word) or not path.is_dir():
+        return (Input(relation, word[:200], word),), word  # type: ignore[arg-type]
+    if (path / "README.md").is_file() and not (path / ".git").exists():
+        return lineage.of_folder(path)
+    repo = Repo.find(path)
+    main = Snapshot(repo, repo.tip())
+    return lineage.of_main(main), main.config.licence
+
+
+def _number(text: str | None) -> int:
+    digits = (text or "").replace("_", "").replace(",", "")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 15:
+        raise UsageError(f"not a number: {(text or '')[:40]!r}", hint="write it in digits, like 700000001")
+    return int(digits)
+
+
+def _show(found: Answer) -> None:
+    out.print(found.answer)
+    for reason in found.reasons:
+        out.print(f"  {reason.answer}: {reason.licence or 'no licence'} {reason.clause}: {reason.because}")
+    for line in found.duties:
+        out.print(f"  owed: {line}")
+    for line in found.limits:
+        out.print(f"  limit: {line}")
+    done(found.advice)
