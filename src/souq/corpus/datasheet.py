@@ -57,7 +57,8 @@ def _body(made: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
 
 def safe(text: str) -> str:
     """Text in a table of Markdown: somebody else's, so nothing in it is markup."""
-    return "".join(f"\\{letter}" if letter in "|<>[]()*_`#\\!" else letter for letter in " ".join(text.split())[:200])
+    plain = " ".join(text.split())[:200].translate({ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"})
+    return "".join(f"\\{letter}" if letter in "|[]()*_`#\\!" else letter for letter in plain)
 
 
 def _bars(title: str, counts: Mapping[str, int], *, sort: bool = True) -> bytes:

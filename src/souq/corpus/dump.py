@@ -11,7 +11,6 @@ Files depend on rows alone, never on when or in which order these were made; eac
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from souq.corpus.recipe import Making
 from souq.corpus.row import Row, joint, plain
 from souq.errors import Hostile, Missing, NotFound
-from souq.records import canonical, digest
+from souq.records import canonical, digest, read_json
 
 SHARD = 100_000  # rows
 GROUP = 10_000  # rows of a row group: what a reader over a network fetches at least
@@ -97,10 +96,7 @@ def _refuse_strange(folder: Path, path: str, facts: Mapping[str, Any]) -> None:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
-    try:
-        told = json.loads(path.read_bytes()) if path.is_file() else {}
-    except ValueError as error:
-        raise Hostile(f"{path} is not JSON") from error
+    told = read_json(path.read_bytes()) if path.is_file() else {}
     return told if isinstance(told, dict) else {}
 
 
