@@ -71,12 +71,13 @@ def _rows(lm: LM, evals: Sequence[Eval], progress: Progress) -> Iterator[Told]:
     total, done = sum(len(row.tokens) for row in rows), 0
     for row in rows:
         progress("score tokens", done, total)
-        yield {tag: (p, lengths.get(tag, n), greedy) for tag, (p, n, greedy) in _through(lm, row).items()}
+        yield {tag: (p, lengths.get(tag, n), greedy) for tag, (p, n, greedy) in through(lm, row).items()}
         done += len(row.tokens)
     progress("score tokens", total, total)
 
 
-def _through(lm: LM, row: Any) -> Told:
+def through(lm: LM, row: Any) -> Told:
+    """One packed row through the model: each passage's summed log p, tokens, and whether it is the greedy one, by tag."""
     with torch.inference_mode():
         log_p, greedy, whose = log_probabilities(lm.net, row)
     told: Told = {passage.tag: (0.0, 0, True) for passage, _ in row.paths}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 
+from souq.asks import Sampling, Told
 from souq.lab.model import LM, Tokens
 from souq.progress import Progress, quiet
 
@@ -49,22 +50,39 @@ def in_batches(
     progress: Progress = quiet,
 ) -> Iterator[list[tuple[int, str]]]:
     """(number, answer) pairs, a batch at a time, so that what is done can be kept; the shortest questions first."""
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    for batch in told(lm, asked, sampling, seeds or range(len(asked)), progress):
+        yield [(i, answer.text) for i, answer in batch]
+
+
+def told(
+    lm: LM, asked: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int], progress: Progress = quiet
+) -> Iterator[list[tuple[int, Told]]]:
+    """The same, with all that shapes an answer and how it ended."""
     order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
-    drawn_by = seeds or range(len(asked))
     for start in range(0, len(order), BATCH):
         progress("answers", start, len(order))
         chosen = order[start : start + BATCH]
-        drawn = _batch(lm, [asked[i] for i in chosen], max_tokens, temperature, [drawn_by[i] for i in chosen])
+        drawn = _batch(lm, [asked[i] for i in chosen], sampling, [seeds[i] for i in chosen])
         yield [
-            (i, lm.tokenizer.decode(tokens, skip_special_tokens=True).strip())
-            for i, tokens in zip(chosen, drawn, strict=True)
-        ]
+            (i, Told(text=_text(lm, tokens, sampling.stop).strip(), finish="stop" if ended else "length", tokens=len(tokens), asked=len(asked[i])))
+            for i, (tokens, ended) in zip(chosen, drawn, strict=True)
+        ]  # fmt: skip
     progress("answers", len(order), len(order))
 
 
+def _text(lm: LM, tokens: Tokens, stop: Sequence[str]) -> str:
+    """What was said before the first of the words that stop it."""
+    text = str(lm.tokenizer.decode(tokens, skip_special_tokens=True))
+    return text[: min((at for word in stop if (at := text.find(word)) >= 0), default=len(text))]
+
+
 @torch.inference_mode()
-def _batch(lm: LM, asked: Sequence[Tokens], most: int, temperature: float, seeds: Sequence[int]) -> list[Tokens]:
-    """Left-padded, with a key-value cache; what all begin with (the system prompt) is read once."""
+def _batch(lm: LM, asked: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[Tokens, bool]]:
+    """Each answer, and whether it came to its end.
+
+    Left-padded, with a key-value cache; what all begin with (the system prompt) is read once.
+    """
     shared = _shared(asked)
     cache = _prefix(lm, asked[0][:shared], len(asked)) if shared else None
     rest = [tokens[shared:] for tokens in asked]
@@ -76,24 +94,26 @@ def _batch(lm: LM, asked: Sequence[Tokens], most: int, temperature: float, seeds
     chances = [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds]
     drawn: list[Tokens] = [[] for _ in asked]
     speaking = set(range(len(asked)))
-    for _ in range(most):
-        told = lm.net(
+    for _ in range(sampling.max_tokens):
+        found = lm.net(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
             logits_to_keep=1,
         )  # fmt: skip
-        cache = told.past_key_values
-        following = _next(told.logits[:, -1].float().cpu(), temperature, chances)
+        cache = found.past_key_values
+        following = _next(found.logits[:, -1].float().cpu(), sampling, chances)
         for i in sorted(speaking):
             if following[i] == lm.end:
                 speaking.discard(i)
             else:
                 drawn[i].append(following[i])
+                if sampling.stop and _text(lm, drawn[i], sampling.stop) != _text(lm, drawn[i], ()):
+                    speaking.discard(i)
         if not speaking:
             break
         ids = torch.tensor([[token] for token in following], device=lm.device)
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
         positions = positions[:, -1:] + 1
-    return drawn
+    return [(tokens, i not in speaking) for i, tokens in enumerate(drawn)]
 
 
 def _shared(asked: Sequence[Tokens]) -> int:
@@ -108,8 +128,21 @@ def _prefix(lm: LM, tokens: Tokens, times: int) -> Any:
     return cache
 
 
-def _next(logits: Any, temperature: float, chances: Sequence[Any]) -> list[int]:
-    if temperature <= 0:
+def _next(logits: Any, sampling: Sampling, chances: Sequence[Any]) -> list[int]:
+    if sampling.temperature <= 0:
         return [int(token) for token in logits.argmax(-1)]
-    shares = torch.softmax(logits / temperature, -1)
+    for warp in _warps(sampling):
+        logits = warp(None, logits)
+    shares = torch.softmax(logits, -1)
     return [int(torch.multinomial(share, 1, generator=chance)) for share, chance in zip(shares, chances, strict=True)]
+
+
+def _warps(sampling: Sampling) -> Iterator[Any]:
+    """transformers' own, in its own order."""
+    yield transformers.TemperatureLogitsWarper(float(sampling.temperature))
+    if sampling.top_k > 0:
+        yield transformers.TopKLogitsWarper(sampling.top_k)
+    if sampling.top_p < 1:
+        yield transformers.TopPLogitsWarper(sampling.top_p)
+    if sampling.min_p > 0:
+        yield transformers.MinPLogitsWarper(sampling.min_p)

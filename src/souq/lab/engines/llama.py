@@ -42,7 +42,12 @@ class Llama:
         )
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
-        return Server(self.model, f"{self._server.listening_address}/v1").run(suite, progress)
+        return self.served.run(suite, progress)
+
+    @cached_property
+    def served(self) -> Server:
+        """What it is asked through."""
+        return Server(self.model, f"{self._server.listening_address}/v1")
 
     @cached_property
     def _server(self) -> Any:
