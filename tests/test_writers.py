@@ -11,7 +11,8 @@ from souq.asks import GROUP, Ask, Message, Sampling, left
 from souq.errors import Hostile, NotFound, UsageError
 from souq.lab.writers import writer
 from souq.records import digest
-from tests.test_engines import GOOD, Trouble, trouble  # noqa: F401
+from tests.bazaar import built_bazaar  # noqa: F401
+from tests.test_engines import GOOD, Trouble, served, taught, trouble  # noqa: F401
 from tests.tiny import write_model
 
 MODEL = digest(b"whatever is served")
@@ -143,3 +144,29 @@ def test_ray_writes_the_bytes_of_one_machine(tiny):
         ray.shutdown()
 
     assert there == said(writer("transformers", tiny), asks(GROUP + 5), sampling)
+
+
+def test_where_engines_part_is_shown(trouble, tiny):  # noqa: F811
+    """The same engine agrees with itself; one that says something else does not, and the first other token is named."""
+    from souq.lab.agreement import agree
+
+    here, some = writer("transformers", tiny), asks(2)
+    ours = said(here, some, Sampling(max_tokens=4))
+    assert ours[0].text != ours[1].text
+    trouble.answers = [(200, answer(ours[0].text))]
+    found = agree(here, at(trouble), some, 4)
+
+    assert agree(here, here, some, 4).same == 2
+    assert (found.same, [parting.number for parting in found.partings]) == (1, [1])
+    assert found.partings[0].ours != found.partings[0].theirs
+
+
+@pytest.mark.slow
+def test_a_real_server_writes_what_transformers_writes(served):  # noqa: F811
+    """`transformers serve` on the same folder: every greedy answer is the same."""
+    from souq.lab.agreement import agree
+
+    url, out = served
+    some = [Ask(messages=(Message(role="user", content=f"greet {name}"),)) for name in ("ada", "bo", "cyna", "flo")]
+
+    assert agree(writer("transformers", out), writer(f"openai:{url}#{out}", out), some, 12).partings == ()

@@ -8,6 +8,7 @@ import click
 
 from souq import build as building
 from souq.cli.console import answer, bars, done, here, json_option, out
+from souq.cli.engines import engines
 from souq.cli.judge import judge_test
 from souq.cli.qna import export_qna, import_qna
 from souq.cli.tail import tail
@@ -56,3 +57,4 @@ corpus.add_command(import_qna)
 corpus.add_command(export_qna)
 corpus.add_command(tail)
 corpus.add_command(judge_test)
+corpus.add_command(engines)
