@@ -87,12 +87,13 @@ def _finished(bazaar: Bazaar, seeds: Path, out: Path) -> dict[str, str]:
 def rates() -> str:
     from souq.demo.story import real_model
     from souq.lab import generate
-    from souq.lab import model as lab_model
+    from souq.lab.engines import Transformers
     from souq.lab.writers import writer
     from souq.sources import open_source
 
     source = open_source(str(real_model()))
-    lm = lab_model.load(source.files, source.weights)
+    engine = Transformers(digest(b"bench"), source.files, source.weights, quick=True)
+    lm = engine.lm
     prompts = [case["prompt"] for case in skills.skills(400)[1].cases][:PROMPTS]
     generate.answers(lm, prompts[:2], max_tokens=2)
     with tempfile.TemporaryDirectory() as name:
@@ -100,7 +101,7 @@ def rates() -> str:
         recipe = Making(
             name="bench", seeds=(Seeds(kind="questions", path="seeds.jsonl"),), sampling=Sampling(max_tokens=TOKENS)
         )
-        with_words = writer("transformers", digest(b"bench"), lambda: lm)
+        with_words = writer("transformers", engine)
         through = _seconds(lambda: make(recipe, Path(name), with_words, Path(name) / "out", licence="Apache-2.0"))
     bare = _seconds(lambda: generate.answers(lm, prompts, max_tokens=TOKENS))
     alone = _seconds(lambda: [_one(lm, prompt) for prompt in prompts])

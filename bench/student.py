@@ -97,11 +97,10 @@ def beside(folder: Path, said: list[str], cases: list[tuple[str, str]]) -> float
     """The share of greedy answers that llama.cpp gives as transformers does, float32 against the file as it is."""
     from souq.asks import Ask, Message, Sampling
     from souq.lab.writers import writer
-    from souq.records import digest
 
     file = next(folder.glob("*.gguf"))
     asks = [Ask(messages=(Message(role="user", content=asked),)) for asked, _ in cases]
-    found = {i: t.text for part in writer(f"llama.cpp:{file}", digest(b""), lambda: None).write(asks, Sampling(max_tokens=8)) for i, t in part}  # fmt: skip
+    found = {i: t.text for part in writer(f"llama.cpp:{file}").write(asks, Sampling(max_tokens=8)) for i, t in part}  # fmt: skip
     return sum(found[i] == text for i, text in enumerate(said)) / len(said)
 
 
@@ -109,9 +108,8 @@ def speed(folder: Path, tokens: int = 96) -> float:
     """Tokens a second that llama.cpp generates, one question at a time."""
     from souq.asks import Ask, Message, Sampling
     from souq.lab.writers import writer
-    from souq.records import digest
 
-    with_words = writer(f"llama.cpp:{next(folder.glob('*.gguf'))}", digest(b""), lambda: None)
+    with_words = writer(f"llama.cpp:{next(folder.glob('*.gguf'))}")
     asks = [Ask(messages=(Message(role="user", content="Tell me a long story about a river."),))]
     drawn = Sampling(max_tokens=tokens, temperature=1.0)
     list(with_words.write(asks, drawn))

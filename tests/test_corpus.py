@@ -61,12 +61,12 @@ class Parrot:
     answers: dict = field(default_factory=dict)
     model = digest(b"parrot")
     name = "parrot 1"
-    at_once = 2
     asked: int = 0
 
     def write(self, asks, sampling, progress=None):
         self.asked += len(asks)
-        yield [(i, self.told(ask)) for i, ask in enumerate(asks)]
+        for start in range(0, len(asks), 2):
+            yield [(start + i, self.told(ask)) for i, ask in enumerate(asks[start : start + 2])]
 
     def told(self, ask):
         city = ask.messages[-1].content.removeprefix("Where is ").removesuffix("?")

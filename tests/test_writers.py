@@ -1,141 +1,201 @@
-"""Whoever answers, greedy answers are the same or the difference is shown; a server's limits are waited out."""
+"""What writers promise: the same bytes after a stop, an answer that owes nothing to its neighbours, a server's troubles borne."""
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
+import time
 
 import pytest
-import torch
 
-from souq.asks import Ask, Message, Sampling
-from souq.errors import NotFound, UsageError
-from souq.lab import generate
-from souq.lab import model as lab_model
-from souq.lab.to_gguf import write_gguf
-from souq.lab.writers import There, writer
+from souq.asks import GROUP, Ask, Message, Sampling, left
+from souq.errors import Hostile, NotFound, UsageError
+from souq.lab.writers import writer
 from souq.records import digest
+from tests.bazaar import built_bazaar  # noqa: F401
+from tests.test_engines import GOOD, Trouble, served, taught, trouble  # noqa: F401
 from tests.tiny import write_model
 
-NOBODY = digest(b"nobody")
-ASKED = ["tell me of the user", "what is the model", "tell me", "the assistant and the user", "a"]
+MODEL = digest(b"whatever is served")
 
 
-def asks(seed=0):
-    return [Ask(messages=(Message(role="user", content=text),), seed=seed + i) for i, text in enumerate(ASKED)]
+def asks(count):
+    return [Ask(messages=(Message(role="user", content="the user " * (i % 5 + 1) + str(i)),), seed=i) for i in range(count)]  # fmt: skip
 
 
-def told(found, sampling, seed=0):
-    return [said.text for _, said in sorted(pair for part in found.write(asks(seed), sampling) for pair in part)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("writers") / "tiny")
+def said(teacher, some, sampling):
+    return {number: told for batch in teacher.write(some, sampling) for number, told in batch}
 
 
 @pytest.fixture(scope="module")
-def here(folder):
-    lm = lab_model.load(folder)
-    return writer("transformers", NOBODY, lambda: lm)
+def tiny(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("writers") / "model")
 
 
-def test_llama_cpp_says_what_transformers_says(here, folder, tmp_path_factory):
+def test_a_run_that_goes_on_gives_the_bytes_of_one_that_never_stopped(tiny):
+    """Stopped within the second group: what is left is asked again in whole groups, and nothing differs."""
+    teacher, some = writer("transformers", tiny), asks(GROUP + 9)
+    sampling = Sampling(max_tokens=3, temperature=1.0, top_k=40, top_p=0.9, min_p=0.01)
+    whole = said(teacher, some, sampling)
+    rest = left(len(some), range(GROUP + 3))
+    again = said(teacher, [some[i] for i in rest], sampling)
+
+    assert rest == [*range(GROUP, GROUP + 9)]
+    assert {rest[i]: told for i, told in again.items()} == {i: whole[i] for i in rest}
+    assert len({told.text for told in whole.values()}) > GROUP / 2
+
+
+def test_top_k_of_one_is_greedy_and_a_stop_word_ends(tiny):
+    """The warpers are at work; a stop word is not part of the answer, and what it ended has ended."""
+    teacher, some = writer("transformers", tiny), asks(3)
+    greedy = said(teacher, some, Sampling(max_tokens=6))
+    assert said(teacher, some, Sampling(max_tokens=6, temperature=1.0, top_k=1)) == greedy
+    assert greedy[0].finish == "length"
+
+    word = greedy[0].text[2]
+    cut = said(teacher, some, Sampling(max_tokens=6, stop=(word,)))[0]
+    assert (cut.text, cut.finish) == (greedy[0].text[: greedy[0].text.index(word)].strip(), "stop")
+
+
+def at(server):
+    return writer(f"openai:http://127.0.0.1:{server.server_port}/v1", serves=MODEL)
+
+
+def answer(content, finish="stop"):
+    message = {"role": "assistant", "content": content}
+    return json.dumps(GOOD | {"choices": [{"index": 0, "finish_reason": finish, "message": message}]}).encode()
+
+
+def test_a_server_is_waited_for_as_long_as_it_says(trouble):  # noqa: F811
+    """429 with 700 ms in its header: no second request before that; then the answer counts."""
+    came = []
+
+    class Busy(Trouble):
+        def do_POST(self):
+            came.append(time.monotonic())
+            super().do_POST()
+
+        def send_header(self, name, value):
+            super().send_header(name, "700" if name == "retry-after-ms" else value)
+
+    trouble.RequestHandlerClass = Busy
+    trouble.answers = [(429, b"{}"), (200, answer("hello"))]
+
+    assert said(at(trouble), asks(1), Sampling())[0].text == "hello"
+    assert came[1] - came[0] >= 0.65
+
+
+def test_a_teacher_that_says_nothing_says_the_empty_text(trouble):  # noqa: F811
+    """Neither null nor half a character stops a run, and what a filter of the server's ended is no whole answer."""
+    trouble.answers = [(200, answer(None)), (200, b'{"choices":[{"finish_reason":"content_filter","message":{"content":"a\\ud800"}}]}')]  # fmt: skip
+    teacher = at(trouble)
+    first, second = said(teacher, asks(1), Sampling())[0], said(teacher, asks(1), Sampling())[0]
+
+    assert (first.text, first.finish) == ("", "stop")
+    assert (second.text, second.finish) == ("a?", "length")
+
+
+def test_more_than_was_asked_for_is_refused(trouble):  # noqa: F811
+    trouble.answers = [(200, answer("a" * 3_000))]
+    with pytest.raises(Hostile, match="2 tokens were asked for"):
+        said(at(trouble), asks(1), Sampling(max_tokens=2))
+
+
+def test_sampling_is_said_outright_where_a_server_takes_it(trouble):  # noqa: F811
+    """Servers have defaults of their own; one that refuses top_k is asked without, and never for a top_k it cannot do."""
+    trouble.answers = [(200, answer("x"))]
+    said(at(trouble), asks(1), Sampling(temperature=1.0))
+    assert (trouble.seen[-1]["top_k"], trouble.seen[-1]["min_p"], trouble.seen[-1]["seed"]) == (0, 0.0, 0)
+
+    trouble.answers = [(422, b"{}"), (200, answer("x"))]
+    said(at(trouble), asks(1), Sampling(temperature=1.0))
+    assert "top_k" not in trouble.seen[-1]
+
+    trouble.answers = [(422, b"{}")]
+    with pytest.raises(UsageError, match="neither top_k nor min_p"):
+        said(at(trouble), asks(1), Sampling(temperature=1.0, top_k=5))
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "words"),
+    [
+        ("transformer", UsageError, "did you mean 'transformers'?"),
+        ("ray:transformer", UsageError, "did you mean 'ray:transformers'?"),
+        ("transformers", UsageError, "none is named"),
+        ("vllm", UsageError, "through its server"),
+        ("llama.cpp:nowhere.gguf", NotFound, "no file"),
+    ],
+)
+def test_a_wrong_writer_is_answered_with_the_right_one(line, error, words):
+    with pytest.raises(error) as caught:
+        writer(line)
+
+    assert words in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.slow
+def test_ray_writes_the_bytes_of_one_machine(tiny):
+    """A real cluster on this machine: every answer is the one transformers gives here."""
+    ray = pytest.importorskip("ray", reason="pip install 'souq[ray]'")
+    sampling = Sampling(max_tokens=4, temperature=1.0)
+    try:
+        there = said(writer("ray:transformers", tiny), asks(GROUP + 5), sampling)
+    finally:
+        ray.shutdown()
+
+    assert there == said(writer("transformers", tiny), asks(GROUP + 5), sampling)
+
+
+def test_where_engines_part_is_shown(trouble, tiny):  # noqa: F811
+    """The same engine agrees with itself; one that says something else does not, and the first other token is named."""
+    from souq.lab.agreement import agree
+
+    here, some = writer("transformers", tiny), asks(2)
+    ours = said(here, some, Sampling(max_tokens=4))
+    assert ours[0].text != ours[1].text
+    trouble.answers = [(200, answer(ours[0].text))]
+    found = agree(here, at(trouble), some, 4)
+
+    assert agree(here, here, some, 4).same == 2
+    assert (found.same, [parting.number for parting in found.partings]) == (1, [1])
+    assert found.partings[0].ours != found.partings[0].theirs
+
+
+@pytest.mark.slow
+def test_a_real_server_writes_what_transformers_writes(served):  # noqa: F811
+    """`transformers serve` on the same folder: every greedy answer is the same."""
+    from souq.lab.agreement import agree
+
+    url, out = served
+    some = [Ask(messages=(Message(role="user", content=f"greet {name}"),)) for name in ("ada", "bo", "cyna", "flo")]
+
+    assert agree(writer("transformers", out), writer(f"openai:{url}#{out}", out), some, 12).partings == ()
+
+
+def test_llama_cpp_says_what_transformers_says(tiny, tmp_path):
     """The same weights as a GGUF, greedily: the same words."""
-    file = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    write_gguf(folder, file, "f32")
-    llama = writer(f"llama.cpp:{file}", NOBODY, lambda: None)
-    greedy = Sampling(max_tokens=6)
+    from souq.lab.to_gguf import write_gguf
 
-    assert told(llama, greedy) == told(here, greedy)
-    assert llama.name.startswith("llama.cpp, xllamacpp ")
-    assert {said.finish for part in llama.write(asks(), greedy) for _, said in part} <= {"stop", "length"}
+    write_gguf(tiny, tmp_path / "tiny.gguf", "f32")
+    llama, here, greedy = (
+        writer(f"llama.cpp:{tmp_path / 'tiny.gguf'}"),
+        writer("transformers", tiny),
+        Sampling(max_tokens=6),
+    )
 
-
-def test_settings_leave_out_what_they_say():
-    """top_k, top_p and min_p, each by hand; the likeliest always stays."""
-    odds = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
-
-    assert (generate._left(odds, Sampling(top_k=2)) > 0).tolist() == [[True, True, False, False]]
-    assert (generate._left(odds, Sampling(top_p=0.6)) > 0).tolist() == [[True, True, False, False]]
-    assert (generate._left(odds, Sampling(top_p=0.01)) > 0).tolist() == [[True, False, False, False]]
-    assert (generate._left(odds, Sampling(min_p=0.2)) > 0).tolist() == [[True, True, True, False]]
-    assert torch.equal(generate._left(odds, Sampling()), odds)
+    told, ours = said(llama, asks(5), greedy), said(here, asks(5), greedy)
+    assert {i: t.text for i, t in told.items()} == {i: t.text for i, t in ours.items()}
 
 
-def test_an_answer_stops_where_it_is_told_to(here):
-    """`stop` cuts it, and then it came to its end."""
-    (whole,) = {said.text for part in here.write(asks()[:1], Sampling(max_tokens=12)) for _, said in part}
-    word = whole[3:5]
-    (cut,) = [said for part in here.write(asks()[:1], Sampling(max_tokens=12, stop=(word,))) for _, said in part]
-
-    assert cut.text == whole[: whole.index(word)].strip()
-    assert cut.finish == "stop"
-
-
-def test_a_seed_is_an_answer_s_own(here):
+def test_a_seed_is_an_answer_s_own(tiny):
     """Another neighbour, the same answer; another seed, another one."""
-    drawn = Sampling(max_tokens=8, temperature=1.0)
-    alone = [next(said.text for part in here.write([ask], drawn) for _, said in part) for ask in asks()]
+    here, drawn = writer("transformers", tiny), Sampling(max_tokens=8, temperature=1.0)
+    alone = [said(here, [ask], drawn)[0].text for ask in asks(5)]
 
-    assert told(here, drawn) == alone
-    assert told(here, drawn, seed=100) != alone
-
-
-class Busy(http.server.BaseHTTPRequestHandler):
-    """OpenAI's protocol by a server that says 429 to every other request."""
-
-    counted = 0
-    seen: list = []  # noqa: RUF012
-
-    def do_GET(self):
-        self._say(200, {"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "x"}]})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Busy.counted += 1
-        if Busy.counted % 2:
-            self._say(429, {"error": {"message": "slow down"}})
-            return
-        Busy.seen.append(body)
-        message = {"role": "assistant", "content": f" {body['messages'][-1]['content']} "}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        self._say(200, {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}})  # fmt: skip
-
-    def _say(self, code, value):
-        data = json.dumps(value).encode()
-        self.send_response(code)
-        self.send_header("Retry-After", "0")
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *words):
-        pass
-
-
-def test_a_busy_server_is_asked_again_and_told_everything():
-    """Every answer arrives, with settings and seeds as the protocol has them, and counts of tokens."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    found = writer(f"openai:http://127.0.0.1:{server.server_port}/v1", NOBODY, lambda: None)
-    assert isinstance(found, There)
-
-    said = [pair for part in found.write(asks(7), Sampling(max_tokens=4, temperature=0.5, top_k=9, stop=("x",))) for pair in part]  # fmt: skip
-    server.shutdown()
-
-    assert [text.text for _, text in sorted(said)] == ASKED
-    assert {(t.tokens, t.asked, t.finish) for _, t in said} == {(2, 3, "stop")}
-    assert {body["seed"] for body in Busy.seen} == set(range(7, 12))
-    assert {(body["top_k"], body["max_tokens"], tuple(body["stop"])) for body in Busy.seen} == {(9, 4, ("x",))}
-
-
-@pytest.mark.parametrize(("line", "error", "match"), [
-    ("transformer", UsageError, "transformers"), ("openai:ftp://x", UsageError, "openai:URL"), ("llama.cpp:/no/such.gguf", NotFound, "no file"),
-])  # fmt: skip
-def test_nobody_is_called_that(line, error, match):
-    with pytest.raises(error) as raised:
-        writer(line, NOBODY, lambda: None)
-    assert match in f"{raised.value} {raised.value.hint}"
+    assert [told.text for _, told in sorted(said(here, asks(5), drawn).items())] == alone
+    assert [
+        told.text
+        for _, told in sorted(
+            said(here, [Ask(messages=ask.messages, seed=ask.seed + 9) for ask in asks(5)], drawn).items()
+        )
+    ] != alone

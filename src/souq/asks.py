@@ -1,18 +1,19 @@
 """What a teacher is asked, and what it told. Which engine answers is none of its business.
 
-for batch in writer.write(asks, progress):
+for batch in writer.write(asks, sampling, progress):
     for number, told in batch: ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record
 
 Finish = Literal["stop", "length"]
+GROUP = 64  # asks that are answered together: the last bits of an answer's odds depend on what it is padded to
 
 
 class Message(Record, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +40,10 @@ class Ask(Record, frozen=True):
 
 
 class Told(Record, frozen=True):
-    """One answer, stripped. `finish` is "length" where max_tokens cut it off."""
+    """One answer, stripped; nothing where nothing was said. `finish` is "length" unless it came to its own end.
+
+    Tokens are as the engine counts them, the one that ends a turn or not; 0 where it does not say.
+    """
 
     text: str
     finish: Finish
@@ -55,12 +59,32 @@ class Writer(Protocol):
         """Whose words they are."""
 
     @property
-    def at_once(self) -> int:
-        """How many it is given together; their answers are kept together."""
-
-    @property
     def name(self) -> str:
         """The engine and its version, as provenance has it: `transformers 5.23.0`."""
 
     def write(self, asks: Sequence[Ask], sampling: Sampling, progress: Progress = quiet) -> Iterator[list[tuple[int, Told]]]:  # fmt: skip
         """(number, answer) pairs in any order, a batch at a time, so that what is done can be kept."""
+
+
+class Weigher(Writer, Protocol):
+    """A writer that may also know how likely given answers are."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether it does."""
+
+    def weigh(self, asks: Sequence[Ask], options: Sequence[str], progress: Progress = quiet) -> Iterator[list[tuple[int, Mapping[str, float]]]]:  # fmt: skip
+        """(number, option -> log-probability of saying it and ending the turn) pairs, a batch at a time."""
+
+
+def left(count: int, told: Collection[int]) -> list[int]:
+    """Which of `count` asks are asked again after a stop: every one in a group that was not finished.
+
+    So the groups are those of a run without a stop, and the answers its bytes.
+
+    >>> left(130, range(100)) == [*range(64, 130)]
+    True
+    """
+    done = set(told)
+    groups = (range(start, min(start + GROUP, count)) for start in range(0, count, GROUP))
+    return [number for group in groups if not done.issuperset(group) for number in group]

@@ -235,6 +235,14 @@ def sign_test(ups: int, downs: int) -> float:
     return float(binomtest(ups, ups + downs, alternative="greater").pvalue) if ups + downs else 1.0
 
 
+def wilson(wrong: int, n: int, alpha: float = ALPHA) -> tuple[float, float]:
+    """Two-sided interval of a share, wrong with chance `alpha` (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(wrong, n).proportion_ci(1 - alpha, method="wilson")
+    return float(low), float(high)
+
+
 # -- several questions, several looks ----------------------------------------------------------------------------------
 
 

@@ -65,14 +65,14 @@ def _price(told: str, models: tuple[str, ...]) -> tuple[str, tuple[float, float]
 
 
 def _writer(model: str) -> Any:
-    from souq.lab import model as lab
+    from souq.lab.engines import Transformers
     from souq.lab.writers import writer
     from souq.scores import folder_key
 
     path = Path(model).expanduser()
     if path.is_dir():
-        return writer("transformers", folder_key(path), lambda: lab.load(path, dtype=lab.best_dtype()))
-    return writer(f"llama.cpp:{model}" if path.suffix == ".gguf" and path.is_file() else model, _NOBODY, lambda: None)
+        return writer("transformers", Transformers(folder_key(path), path, quick=True))
+    return writer(f"llama.cpp:{model}" if path.suffix == ".gguf" and path.is_file() else model, serves=_NOBODY)
 
 
 _NOBODY = "b3:" + "0" * 64  # a server says itself what it serves

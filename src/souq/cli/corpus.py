@@ -10,6 +10,8 @@ import click
 
 from souq import build as building
 from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.cli.engines import engines
+from souq.cli.judge import judge_test
 from souq.cli.qna import export_qna, import_qna
 from souq.cli.tail import tail
 from souq.corpus.recipe import Making, Seeds, read_recipe
@@ -73,12 +75,12 @@ def made(recipe: Making, base: Path, folder: Path, progress: Any) -> dict[str, A
     """One edition, written by main's model."""
     from souq.corpus.make import make as carry_out
     from souq.corpus.make import none_left
-    from souq.lab import model as lab_model
+    from souq.lab.engines import Transformers
     from souq.lab.writers import writer
 
     main = Snapshot(here(), "main")
     built = building.build(main, progress=progress)
-    with_words = writer(recipe.engine, built.digest, lambda: lab_model.load(built.files, built.weights, dtype=lab_model.best_dtype()))  # fmt: skip
+    with_words = writer(recipe.engine, Transformers(built.digest, built.files, built.weights, quick=True))
     own = {found.name: found for found in held_out(recipe, base)}
     told = carry_out(
         recipe, base, with_words, folder, licence=main.config.licence, tokenizer=_tokenizer(built.files),
@@ -117,3 +119,5 @@ def query(sql: str, folder: str, as_json: bool) -> None:
 corpus.add_command(import_qna)
 corpus.add_command(export_qna)
 corpus.add_command(tail)
+corpus.add_command(judge_test)
+corpus.add_command(engines)

@@ -89,21 +89,21 @@ def _answered(
 ) -> dict[Digest, Told]:
     """Every job's answer, those of like length together; what the journal holds is not asked again.
 
-    Batches are written whole and in one order, so what a crash left is cut into the same batches as before: the last bits of
-    an answer's odds depend on what it is padded to.
+    A writer hands over whole groups, each a line of the journal, so what a crash left is cut into the same groups as
+    before: the last bits of an answer's odds depend on what it is padded to.
     """
     told = _journalled(journal)
     left = [job for job in {job.key: job for job in jobs}.values() if job.key not in told]
     done, tokens = len(jobs) - len(left), 0
+    progress("corpus rows", done, len(jobs))
     with journal.open("ab") as file:
-        for start in range(0, len(left), writer.at_once):
-            progress("corpus rows", done + start, len(jobs))
-            batch = left[start : start + writer.at_once]
-            found = dict(pair for part in writer.write([job.ask for job in batch], recipe.sampling) for pair in part)
-            told |= {job.key: found[i] for i, job in enumerate(batch)}
-            _keep(file, {job.key: found[i] for i, job in enumerate(batch)})
-            tokens += sum(said.tokens for said in found.values())
-            progress("corpus tokens", tokens, max(tokens, round(tokens * len(left) / (start + len(batch)))))
+        for part in writer.write([job.ask for job in left], recipe.sampling):
+            found = {left[i].key: said for i, said in part}
+            _keep(file, found)
+            told |= found
+            done, tokens = done + len(found), tokens + sum(said.tokens for said in found.values())
+            progress("corpus tokens", tokens, round(tokens * len(jobs) / done))
+            progress("corpus rows", done, len(jobs))
     progress("corpus rows", len(jobs), len(jobs))
     return told
 

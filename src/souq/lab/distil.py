@@ -16,9 +16,9 @@ import torch
 
 from souq.asks import Sampling
 from souq.errors import UsageError
+from souq.lab import generate
 from souq.lab import signals as signalling
 from souq.lab.checkpoints import Keeper
-from souq.lab.generate import in_batches
 from souq.lab.model import LM, quick, unpacked
 from souq.lab.packing import Passage, Row, logits, sequences_of
 from souq.lab.student import begun, one_vocabulary, parameters
@@ -108,7 +108,7 @@ def _own_answers(lm: LM, lesson: Lesson) -> Callable[[int, Batch], Batch]:
         asked = [passage.tokens[: passage.start] for passage in batch]
         seeds = [int(digest_of([lesson.seed, step, i])[3:18], 16) for i in range(len(batch))]
         sampling = Sampling(temperature=1.0, max_tokens=lesson.max_tokens)
-        told = {i: said.text for part in in_batches(lm, asked, sampling, seeds=seeds) for i, said in part}
+        told = {i: said.text for part in generate.told(lm, asked, sampling, seeds) for i, said in part}
         lm.net.train()
         return [
             replace(passage, tokens=[*asked[i], *lm.encode(told[i]), lm.end], tag=None)

@@ -50,8 +50,8 @@ def run(lm: LM, suite: Eval, progress: Progress = quiet) -> Iterator[list[Kept]]
 
 def _answered(lm: LM, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
     asked = [lm.chat(case.turns) for case in suite.cases]
-    for batch in generate.in_batches(lm, asked, Sampling(max_tokens=suite.spec.max_tokens), progress=progress):
-        cases = [(suite.cases[i], said.text) for i, said in batch]
+    for batch in generate.in_batches(lm, asked, max_tokens=suite.spec.max_tokens, progress=progress):
+        cases = [(suite.cases[i], said) for i, said in batch]
         yield [Kept(case=c.id, value=float(passes(suite.spec, c, said)), said=said) for c, said in cases]
 
 
@@ -72,12 +72,13 @@ def _rows(lm: LM, evals: Sequence[Eval], progress: Progress) -> Iterator[Told]:
     total, done = sum(len(row.tokens) for row in rows), 0
     for row in rows:
         progress("score tokens", done, total)
-        yield {tag: (p, lengths.get(tag, n), greedy) for tag, (p, n, greedy) in _through(lm, row).items()}
+        yield {tag: (p, lengths.get(tag, n), greedy) for tag, (p, n, greedy) in through(lm, row).items()}
         done += len(row.tokens)
     progress("score tokens", total, total)
 
 
-def _through(lm: LM, row: Any) -> Told:
+def through(lm: LM, row: Any) -> Told:
+    """One packed row through the model: each passage's summed log p, tokens, and whether it is the greedy one, by tag."""
     with torch.inference_mode():
         log_p, greedy, whose = log_probabilities(lm.net, row)
     told: Told = {passage.tag: (0.0, 0, True) for passage, _ in row.paths}

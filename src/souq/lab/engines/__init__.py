@@ -50,12 +50,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Transformers:
-    """A model in this process. `measure` are the files of the model in whose tokens a loss is told."""
+    """A model in this process. `measure` are the files of the model in whose tokens a loss is told; `quick` computes in
+    bf16 where the machine does, which evals do not.
+    """
 
     model: Digest
     files: Mapping[str, bytes] | Path
     weights: Checkpoint | None = None
     measure: Mapping[str, bytes] | None = None
+    quick: bool = False
     kinds = frozenset({"exact", "choice", "loss", "answer"})
 
     @property
@@ -66,7 +69,8 @@ class Transformers:
     def lm(self) -> Any:
         from souq.lab import model
 
-        return model.load(self.files, self.weights, measure=self.measure)
+        dtype = model.best_dtype() if self.quick else None
+        return model.load(self.files, self.weights, dtype=dtype, measure=self.measure)
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
         from souq.lab import evals

@@ -42,11 +42,11 @@ class Llama:
         )
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
-        return self.server.run(suite, progress)
+        return self.served.run(suite, progress)
 
     @cached_property
-    def server(self) -> Server:
-        """It, as any other is asked."""
+    def served(self) -> Server:
+        """What it is asked through."""
         return Server(self.model, f"{self._server.listening_address}/v1")
 
     @cached_property

@@ -45,7 +45,7 @@ class Server:
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        return frozenset({"exact", "answer"} | ({"choice"} if self._tells else set()))
+        return frozenset({"exact", "answer"} | ({"choice"} if self.tells else set()))
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
         cases = suite.cases
@@ -72,11 +72,17 @@ class Server:
 
     def _log_p(self, case: EvalCase, option: str) -> float:
         """What the model gives an answer, its end included, where a grammar lets it say nothing else."""
-        told = self._forced(case.turns, option)
+        return self.log_p(case.turns, option)
+
+    def log_p(self, turns: list[dict[str, str]], option: str) -> float:
+        """The same, of any conversation.
+
+        Raises:
+            SouqError: it cannot be made to say that.
+        """
+        told = self._forced(turns, option)
         if told is None:
-            raise SouqError(
-                f"{self.url} did not say {option[:60]!r} word for word", hint="use --engine transformers for this eval"
-            )
+            raise SouqError(f"{self.url} did not say {option[:60]!r} word for word", hint="use --engine transformers")
         return told
 
     def _forced(self, turns: list[dict[str, str]], text: str) -> float | None:
@@ -99,7 +105,7 @@ class Server:
         return list(told["tokens"]) if isinstance(told, dict) and isinstance(told.get("tokens"), list) else []
 
     @cached_property
-    def _tells(self) -> bool:
+    def tells(self) -> bool:
         """Whether it can be made to say a given answer and tell how likely it was."""
         try:
             return self._forced([{"role": "user", "content": "Hello"}], "souq") is not None
@@ -130,19 +136,22 @@ class Server:
 
     def _ask(self, turns: list[dict[str, str]], **settings: Any) -> Any:
         """One chat completion, greedy."""
-        return self.complete(turns, temperature=0, **settings)[0]
+        return self.complete(turns, temperature=0, **settings).choices[0]
 
-    def complete(self, turns: list[dict[str, str]], **settings: Any) -> tuple[Any, Any]:
-        """One chat completion: the first choice, and how many tokens were used.
+    def complete(self, turns: list[dict[str, str]], **settings: Any) -> Any:
+        """One chat completion as the client reads it; it has a message.
 
         Raises:
-            Hostile: it answered with something else.
+            UsageError: the server does not take the settings, or the key.
+            NotFound: nothing is there, or not under that name.
+            SouqError: it is too busy, broken or slow, after TRIES more.
+            Hostile: what came is no completion.
         """
         with _plainly(self.url):
             told = self._client.chat.completions.create(model=self.name, messages=turns, **settings)
         if not getattr(told, "choices", None) or getattr(told.choices[0], "message", None) is None:
             raise Hostile(f"{self.url} answered with no message", hint=_V1)
-        return told.choices[0], getattr(told, "usage", None)
+        return told
 
 
 @contextmanager

@@ -1,0 +1,44 @@
+"""`souq corpus engines`: whether other engines write what transformers writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from souq.cli.console import answer, bars, json_option, out
+
+
+@click.command()
+@click.argument("prompts", type=click.Path(path_type=Path))
+@click.option("--model", "folder", required=True, type=click.Path(path_type=Path), help="A Hugging Face folder.")
+@click.option("--with", "specs", required=True, multiple=True, help="openai:URL#MODEL, llama.cpp:FILE.gguf, ray:transformers.")  # fmt: skip
+@click.option("--max-tokens", default=32, show_default=True, type=click.IntRange(1, 4096))
+@click.option("--agree", "least", type=click.FloatRange(0, 1), help="Answer no (exit 3) where a smaller share agrees.")
+@json_option
+def engines(
+    prompts: Path, folder: Path, specs: tuple[str, ...], max_tokens: int, least: float | None, as_json: bool
+) -> None:
+    """Answer PROMPTS (JSONL) greedily with transformers and with others, and show where they part."""
+    from souq.asks import Ask, Message
+    from souq.corpus.recipe import Seeds
+    from souq.corpus.seeds import read_seeds
+    from souq.lab.agreement import agree
+    from souq.lab.writers import Here, writer
+
+    seeds = read_seeds(Seeds(kind="questions", path=prompts.name), prompts.parent)
+    asks = [Ask(messages=(Message(role="user", content=seed.fields["prompt"]),)) for seed in seeds]
+    here = writer("transformers", folder)
+    assert isinstance(here, Here)
+    with bars() as progress:
+        found = [agree(here, writer(spec, folder), asks, max_tokens, progress) for spec in specs]
+
+    def show() -> None:
+        for one in found:
+            out.print(f"{one.engine}: {one.same} of {one.cases} answers are those of {here.name}")
+            for parting in one.partings:
+                out.print(f"  prompt {parting.number + 1}, token {parting.at + 1}: {parting.ours!r}, there {parting.theirs!r}")  # fmt: skip
+
+    answer(found, as_json, show)
+    if least is not None and any(one.same < least * one.cases for one in found):
+        raise click.exceptions.Exit(3)

@@ -1,0 +1,258 @@
+"""A judge: a model that says yes or no to a row, and how often it was wrong where people had said so before.
+
+It knows a prompt, the verdicts allowed, and gold labels. Without gold labels it is refused: a model's opinion of unknown
+error is no filter. Rows that a checker decides (checkers.py) are never shown to it.
+
+    judge = read_judge(Path("judge.toml"))
+    report = measure(judge, writer("transformers", folder))
+    report.error, report.beats_majority
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from souq import checkers
+from souq.asks import Ask, Message, Sampling, Weigher
+from souq.corpus.row import Passed
+from souq.errors import Hostile, NotFound, UsageError
+from souq.progress import Progress, quiet
+from souq.records import Digest, Record, digest, digest_of, parse_toml
+from souq.statistics import ALPHA, mcnemar, wilson
+
+MAX_GOLD, MAX_LINE, MAX_BYTES = 20_000, 256 << 10, 16 << 20
+_HOLES = re.compile(r"\{(question|answer)\}")
+
+
+class Spec(Record, frozen=True, forbid_unknown_fields=True):
+    """judge.toml. `prompt` holds {question} and {answer}; a row is kept on the verdict `keep`.
+
+    `threshold` is the least share of the verdicts' probability that `keep` must have, where the engine tells it.
+    """
+
+    name: str
+    prompt: str
+    verdicts: tuple[str, ...]
+    keep: str
+    gold: str = ""  # JSONL beside it: {question, answer, verdict}
+    threshold: float = 0.5
+
+
+class Labelled(Record, frozen=True, forbid_unknown_fields=True):
+    """A line of gold: what a person said of an answer."""
+
+    question: str
+    answer: str
+    verdict: str
+
+
+class Judge(Record, frozen=True):
+    spec: Spec
+    gold: tuple[Labelled, ...]
+    digest: Digest  # of the specification and the gold labels
+
+
+class Asked(Record, frozen=True):
+    """What a judge may be asked about, and the checker that comes before it."""
+
+    question: str
+    answer: str
+    checker: str = ""
+    expected: str = ""
+
+
+class Report(Record, frozen=True):
+    """What a judge is worth on its gold labels. `positive` is the verdict that keeps a row."""
+
+    judge: Digest
+    model: Digest
+    engine: str
+    by: str  # "likelihood" or "text"
+    n: int
+    wrong: int
+    error: float
+    low: float  # of the error, Wilson 95%
+    high: float
+    precision: float | None  # of what it keeps; None where it keeps nothing
+    recall: float | None
+    kappa: float
+    majority_error: float  # of always saying what most gold labels say
+    p: float  # of beating that by chance (McNemar, exact, one-sided)
+    undecided: int  # answers that named no verdict; each counts as not kept
+
+    @property
+    def beats_majority(self) -> bool:
+        return self.error < self.majority_error and self.p < ALPHA
+
+    @property
+    def line(self) -> str:
+        """For the card."""
+        return f"judge {digest_of(self)[:15]} by {self.engine}: wrong on {self.wrong} of {self.n} ({self.low:.1%} to {self.high:.1%}), kappa {self.kappa:.2f}"
+
+
+def read_judge(path: Path) -> Judge:
+    """A judge and its gold labels, strictly.
+
+    Raises:
+        NotFound: no such file.
+        UsageError: a wrong key or value, no gold labels, a line that is none.
+        Hostile: too large, or a gold file elsewhere.
+    """
+    try:
+        spec = parse_toml(_bytes(path).decode(), Spec, where=path.name)
+    except UnicodeDecodeError as error:
+        raise Hostile(f"{path} is not UTF-8 text") from error
+    _vet(spec, path.name)
+    gold = path.parent / spec.gold
+    if Path(spec.gold).name != spec.gold or gold.is_symlink():
+        raise Hostile(f"{path.name}: gold is {spec.gold[:80]!r}", hint="name a file beside the judge's")
+    data = _bytes(gold)
+    return Judge(spec=spec, gold=tuple(_gold(data, spec)), digest=digest_of([spec, digest(data)]))
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise NotFound(f"no file {path}", hint="a judge is a TOML file, and its gold labels beside it")
+    if path.stat().st_size > MAX_BYTES:
+        raise Hostile(f"{path.name} is larger than {MAX_BYTES:,} bytes")
+    return path.read_bytes()
+
+
+def _vet(spec: Spec, where: str) -> None:
+    plain = {checkers.plain(verdict) for verdict in spec.verdicts}
+    if len(plain) < max(2, len(spec.verdicts)) or "" in plain:
+        raise UsageError(f"{where}: `verdicts` are two or more words that differ", hint='for example ["yes", "no"]')
+    if spec.keep not in spec.verdicts:
+        raise UsageError(f"{where}: keep {spec.keep!r} is none of the verdicts")
+    if not 0 < spec.threshold < 1:
+        raise UsageError(f"{where}: threshold is between 0 and 1, not {spec.threshold}")
+    if "answer" not in _HOLES.findall(spec.prompt):
+        raise UsageError(f"{where}: the prompt never shows the {{answer}}")
+    if not spec.gold:
+        raise UsageError(
+            f"{where}: no gold labels", hint='label some rows by hand, and name the file: gold = "gold.jsonl"'
+        )
+
+
+def _gold(data: bytes, spec: Spec) -> Iterator[Labelled]:
+    lines = data.splitlines()
+    if len(lines) > MAX_GOLD:
+        raise Hostile(f"{spec.gold}: {len(lines):,} lines; the most is {MAX_GOLD:,}")
+    seen, verdicts = set(), set()
+    for number, line in enumerate(lines, 1):
+        where = f"{spec.gold}, line {number}"
+        if len(line) > MAX_LINE:
+            raise Hostile(f"{where}: more than {MAX_LINE:,} bytes")
+        try:
+            found = msgspec.json.decode(line, type=Labelled)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{where}: {error}", hint='a line is {"question", "answer", "verdict"}') from error
+        if found.verdict not in spec.verdicts:
+            raise UsageError(f"{where}: {found.verdict[:40]!r} is none of {', '.join(spec.verdicts)}")
+        if (pair := (found.question, found.answer)) in seen:
+            raise UsageError(f"{where}: said before; a label counts once")
+        seen.add(pair)
+        verdicts.add(found.verdict == spec.keep)
+        yield found
+    if len(verdicts) < 2:
+        raise UsageError(f"{spec.gold}: needs labels that keep and labels that do not", hint="label more rows by hand")
+
+
+# -- judging -----------------------------------------------------------------------------------------------------------
+
+
+def _ask(spec: Spec, question: str, answer: str) -> Ask:
+    """In one pass: what an answer says of {question} stays what it says."""
+    holes = {"question": question, "answer": answer}
+    said = _HOLES.sub(lambda found: holes[found[1]], spec.prompt)
+    return Ask(messages=(Message(role="user", content=said),))
+
+
+def shares(
+    spec: Spec, writer: Weigher, pairs: Sequence[tuple[str, str]], progress: Progress = quiet
+) -> Iterator[list[tuple[int, float | None]]]:
+    """(number, share of `keep`) of (question, answer) pairs; None where the answer named no verdict. By text it is 0 or 1."""
+    asks = [_ask(spec, *pair) for pair in pairs]
+    if writer.tells:
+        for weighed in writer.weigh(asks, spec.verdicts, progress):
+            yield [(number, _share(log_p, spec.keep)) for number, log_p in weighed]
+        return
+    room = Sampling(max_tokens=max(len(verdict.encode()) for verdict in spec.verdicts) + 8)
+    for told in writer.write(asks, room, progress):
+        yield [(number, _named(spec, answer.text)) for number, answer in told]
+
+
+def _share(log_p: Mapping[str, float], keep: str) -> float:
+    most = max(log_p.values())
+    return math.exp(log_p[keep] - most) / math.fsum(math.exp(p - most) for p in log_p.values())
+
+
+def _named(spec: Spec, said: str) -> float | None:
+    named = [v for v in spec.verdicts if checkers.right("one-of", v, said, spec.verdicts)]
+    return float(named[0] == spec.keep) if named else None
+
+
+def measure(judge: Judge, writer: Weigher, progress: Progress = quiet) -> Report:
+    """A judge against its gold labels: whether it keeps what people keep."""
+    spec = judge.spec
+    found = dict(pair for batch in shares(spec, writer, [(g.question, g.answer) for g in judge.gold], progress) for pair in batch)  # fmt: skip
+    said = [(share := found[i]) is not None and share >= spec.threshold for i in range(len(judge.gold))]
+    true = [label.verdict == spec.keep for label in judge.gold]
+    undecided = sum(share is None for share in found.values())
+    return _report(said, true, undecided, judge.digest, writer)
+
+
+def _report(said: Sequence[bool], true: Sequence[bool], undecided: int, judge: Digest, writer: Weigher) -> Report:
+    n, most = len(true), Counter(true).most_common(1)[0][0]
+    wrong, both = sum(s != t for s, t in zip(said, true, strict=True)), sum(s and t for s, t in zip(said, true, strict=True))  # fmt: skip
+    low, high = wilson(wrong, n)
+    gains = {str(i): float(s == t) - float(most == t) for i, (s, t) in enumerate(zip(said, true, strict=True))}
+    return Report(
+        judge=judge, model=writer.model, engine=writer.name, by="likelihood" if writer.tells else "text", n=n,
+        wrong=wrong, error=wrong / n, low=low, high=high, precision=both / sum(said) if any(said) else None,
+        recall=both / sum(true) if any(true) else None, kappa=kappa(said, true),
+        majority_error=true.count(not most) / n, p=mcnemar(gains), undecided=undecided,
+    )  # fmt: skip
+
+
+def kappa(one: Sequence[bool], other: Sequence[bool]) -> float:
+    """Agreement beyond chance (Cohen 1960): 1 is all, 0 what two who guess at their own rates would have."""
+    n = len(one)
+    agreed = sum(a == b for a, b in zip(one, other, strict=True)) / n
+    chance = sum(list(one).count(v) * list(other).count(v) for v in (True, False)) / n**2
+    return (agreed - chance) / (1 - chance) if chance < 1 else 0.0
+
+
+def passed(
+    judge: Judge, report: Report, writer: Weigher, rows: Sequence[Asked], progress: Progress = quiet
+) -> dict[int, Passed]:
+    """What is said of each row, by its number: its checker first, and the judge only where there is none.
+
+    Raises:
+        UsageError: the report is of another judge, model or engine, or no better than always saying the same.
+    """
+    if (report.judge, report.model, report.engine) != (judge.digest, writer.model, writer.name):
+        raise UsageError("this judge was not measured on this model and engine", hint="run `souq corpus judge-test`")
+    if not report.beats_majority:
+        raise UsageError(f"judge {judge.spec.name} is no better than always saying the same", hint="mend its prompt, or label more rows")  # fmt: skip
+    checked = {i: _checked(row) for i, row in enumerate(rows) if row.checker}
+    rest = [i for i, row in enumerate(rows) if not row.checker]
+    batches = shares(judge.spec, writer, [(rows[i].question, rows[i].answer) for i in rest], progress)
+    return checked | {rest[k]: _judged(judge, report, share) for batch in batches for k, share in batch}
+
+
+def _checked(row: Asked) -> Passed:
+    right = checkers.right(row.checker, row.expected, row.answer)
+    return Passed(name=row.checker, version="checker", kept=right, because="" if right else f"wrong by checker {row.checker}")  # fmt: skip
+
+
+def _judged(judge: Judge, report: Report, share: float | None) -> Passed:
+    kept = share is not None and share >= judge.spec.threshold
+    because = "" if kept else f"judge {judge.spec.name}" + (" named no verdict" if share is None else "")
+    return Passed(name=judge.spec.name, version=digest_of(report), kept=kept, score=share, because=because)
