@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from souq.audit.bazaar import ENOUGH, days, share
+from souq.audit.bazaar import ENOUGH, between, middle, share
 from souq.audit.evidence import audit
 from souq.audit.index import DIMENSIONS
 from souq.audit.mof import PARTS
@@ -165,7 +165,9 @@ def test_too_few_are_no_share(town):
     measures = {m.name: m for m in audit(of(town), today=TODAY).bazaar}
 
     assert (share(2, ENOUGH - 1), share(2, ENOUGH)) == ("too few", "40%")
-    assert days(["2026-01-01"] * (ENOUGH - 1)) == "too few"
+    assert (middle([2.0] * (ENOUGH - 1)), middle([2.0] * ENOUGH)) == ("too few", "2.0")
+    assert between(["2026-01-01T00:00:00Z", "2026-01-02T12:00:00+00:00"]) == [1.5]
+    assert (measures["outsiders' pull requests merged"].n, measures["days to a merge"].n) == (1, 3)
     assert measures["kinds landed from outside"].said == "weights"
     assert measures["landed change not by founders"].n == 3
     assert measures["reviews from another organisation"].n >= ENOUGH

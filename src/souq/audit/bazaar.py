@@ -16,10 +16,12 @@ from statistics import median
 from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
+from souq.pulls import listed
 from souq.records import Record
 from souq.snapshot import Snapshot
 
 ENOUGH = 5
+MOST = 500  # pull requests, the newest: anybody can push refs
 
 
 class Measure(Record, frozen=True, omit_defaults=False):
@@ -43,15 +45,19 @@ def measure(main: Snapshot) -> tuple[Measure, ...]:
     scopes = [s for s in policy.scope if any(p.startswith("contributions") for p in s.match)]
     apart = list(_apart(main))
     mergers = Counter(by for by in _mergers(main))
-    at = [main.repo.summary(_commit_of(main, v))[1] for v in main.releases]
+    released = [main.repo.summary(_commit_of(main, v))[1] for v in main.releases]
+    gaps = between(sorted(released, key=datetime.fromisoformat))
+    asked, waits = list(_answered(main, founders)), list(_waits(main))
     return (
         Measure(name="route from outside", n=len(scopes), said="yes" if scopes else "no", how="scopes of the policy over contributions"),
         Measure(name="kinds landed from outside", n=sum(outside), said=", ".join(route) or "none", how="authors whom the first policy does not enrol"),
-        Measure(name="landed change not by founders", n=len(offers), said=share(sum(outside), len(offers)), how="contributions on main; refused ones leave no trace there"),
+        Measure(name="landed change not by founders", n=len(offers), said=share(sum(outside), len(offers)), how="contributions on main"),
         Measure(name="reviews from another organisation", n=len(apart), said=share(sum(apart), len(apart)), how="votes by another key and organisation than the author's, as declared"),
         Measure(name="top maintainer's share of merges", n=mergers.total(), said=share(max(mergers.values(), default=0), mergers.total()), how="signed merge records"),
         Measure(name="written governance", n=len(policy.person), said="yes", how="GOVERNANCE.toml, people enrolled"),
-        Measure(name="days between releases", n=len(at), said=days(sorted(at)), how="median, by the dates of the commits released"),
+        Measure(name="outsiders' pull requests merged", n=len(asked), said=share(sum(asked), len(asked)), how="of those this clone knows that are no longer open"),
+        Measure(name="days to a merge", n=len(waits), said=middle(waits), how="median, from the offer's commit to the signed merge; by their authors' clocks"),
+        Measure(name="days between releases", n=len(gaps), said=middle(gaps), how="median, by the dates of the commits released"),
     )  # fmt: skip
 
 
@@ -60,10 +66,37 @@ def share(some: int, of: int) -> str:
     return f"{some / of:.0%}" if of >= ENOUGH else "too few"
 
 
-def days(at: list[str]) -> str:
-    """Median days between moments, in order; of too few there is none."""
-    gaps = [(datetime.fromisoformat(b) - datetime.fromisoformat(a)).total_seconds() / 86400 for a, b in pairwise(at)]
-    return f"{median(gaps):.1f}" if len(at) >= ENOUGH else "too few"
+def between(at: list[str]) -> list[float]:
+    """Days from each moment to the next; moments are ISO 8601, in order."""
+    return [_days(one, other) for one, other in pairwise(at)]
+
+
+def _days(one: str, other: str) -> float:
+    return (datetime.fromisoformat(other) - datetime.fromisoformat(one)).total_seconds() / 86400
+
+
+def middle(days: list[float]) -> str:
+    """Median, or that there are too few to give one."""
+    return f"{median(days):.1f}" if len(days) >= ENOUGH else "too few"
+
+
+def _answered(main: Snapshot, founders: set[str]) -> Iterable[bool]:
+    """Of outsiders' pull requests that are no longer open, the newest MOST, whether each was merged."""
+    for pull in listed(main.repo)[-MOST:]:
+        with suppress(SouqError):
+            state = pull.state(main)
+            if state != "open" and signing.normal_key(pull.offer.contribution.author.key) not in founders:
+                yield state == "merged"
+
+
+def _waits(main: Snapshot) -> Iterable[float]:
+    """Days from the commit that offered to the merge that was signed, of what is on main; both clocks are people's."""
+    keys = read_policy(main.policy_text).keys
+    for pull in listed(main.repo)[-MOST:]:
+        with suppress(SouqError, ValueError, KeyError):
+            data = main.repo.read(main.commit, f"contributions/{pull.offer.slug}/records/merge.json")
+            at = signing.verify(data, keys=keys, namespace="souq.merge.v1").predicate["at"]
+            yield _days(main.repo.summary(pull.head)[1], str(at))
 
 
 def _commit_of(main: Snapshot, version: str) -> str:
