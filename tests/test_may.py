@@ -177,7 +177,7 @@ def test_a_card_that_does_not_say(head, tmp_path):
 
 def test_card_and_file_disagree(tmp_path):
     """MIT on the card and Llama's agreement beside it: said plainly, and which two."""
-    with pytest.raises(UsageError, match="the card says mit, the licence file is LicenseRef-scancode-llama-3.1"):
+    with pytest.raises(UsageError, match=r"the card says mit, the licence file is LicenseRef-scancode-llama-3\.1"):
         lineage.of_folder(folder(tmp_path, "x", "license: mit", "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version Release Date"))  # fmt: skip
 
 
