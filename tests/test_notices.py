@@ -19,7 +19,10 @@ def main_of(folder, *, name="smol", licence="llama3", base_licence="", landed=()
     """A main under these terms."""
     before = stall(folder, landed=landed)
     text = f'name = "{name}"\nlicence = "{licence}"\nbase_licence = "{base_licence}"\nbase = "tiny"\n'
-    return Snapshot(before.repo, before.repo.write_commit([before.commit], {"souq.toml": text.encode()}, "terms\n"))
+    return Snapshot(
+        before.repo,
+        before.repo.write_commit([before.commit], {"souq.toml": text.encode()}, "terms\n", tree_of=before.commit),
+    )
 
 
 def test_the_sentences_licences_ask_for():
@@ -55,7 +58,7 @@ def test_the_whole_lineage_counts(tmp_path):
     inputs = lineage.of_main(main)
     text = lineage.papers(main)["NOTICE"].decode()
 
-    assert [(one.relation, one.licence) for one in inputs][0] == ("base", "MIT")
+    assert (inputs[0].relation, inputs[0].licence) == ("base", "MIT")
     assert {("data", "CC-BY-SA-4.0"), ("teacher", "qwen")} < {(one.relation, one.licence) for one in inputs}
     assert judge(inputs, "Apache-2.0").verdict == "review"
     assert all(words in text for words in ("CC-BY-SA-4.0", "Built with Qwen", "(base): MIT"))
@@ -65,7 +68,7 @@ def test_the_whole_lineage_counts(tmp_path):
 def test_the_same_bytes_again(tmp_path):
     """NOTICE depends on the commit alone."""
     main = main_of(tmp_path)
-    again = Snapshot(Repo.find(main.repo.root), main.commit)
+    again = Snapshot(Repo(main.repo.git_dir, main.repo.root), main.commit)
 
     assert lineage.papers(main) == lineage.papers(again) != {}
 
@@ -86,7 +89,9 @@ def retitled(bazaar, old, new):
     main = Snapshot(repo, repo.tip())
     text = repo.read(main.commit, "souq.toml").decode()
     assert old in text
-    commit = repo.write_commit([main.commit], {"souq.toml": text.replace(old, new).encode()}, "terms\n")
+    commit = repo.write_commit(
+        [main.commit], {"souq.toml": text.replace(old, new).encode()}, "terms\n", tree_of=main.commit
+    )
     repo.publish({MAIN: (main.commit, commit)}, [])
     return repo
 

@@ -64,11 +64,11 @@ def judge(inputs: Sequence[Input], outbound: str) -> Found:
     cells = tuple((one, into(one, outbound)) for one in inputs)
     own = [(Input("base", "the release itself", outbound), at_odds(way)) for way in alternatives(outbound)]
     cells += tuple((one, cell) for one, cell in own if cell is not None)
-    worst = max((cell.verdict for _, cell in cells), key=RANK.__getitem__, default="ok")
+    worst = max((cell for _, cell in cells), key=_rank, default=Cell("ok", "", "of nothing"))
     known = [(relation, one) for relation, name in _named(inputs) if (one := find(name))]
     duties = dict.fromkeys((one, duty) for relation, one in known for duty in owed(one, relation))
     limits = dict.fromkeys((one, limit) for relation, one in known if relation != "teacher" for limit in one.limits)
-    return Found(worst, cells, tuple(duties), tuple(limits))
+    return Found(worst.verdict, cells, tuple(duties), tuple(limits))
 
 
 def _named(inputs: Sequence[Input]) -> list[tuple[str, str]]:

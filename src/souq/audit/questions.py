@@ -54,7 +54,8 @@ def ask(question: Question, inputs: Sequence[Input], outbound: str) -> Answer:
     found = judge(inputs, outbound)
     rule = RULES.get(question.verb)
     reasons = _cells(found) if rule is None else [said for one in inputs for said in _each(question, one)]
-    worst = max((reason.answer for reason in reasons), key=ORDER.__getitem__, default="needs a lawyer")
+    verdicts: list[Said] = [reason.answer for reason in reasons] or ["needs a lawyer"]
+    worst = max(verdicts, key=lambda said: ORDER[said])
     limits = tuple(f"{one.id} {limit.clause}: {limit.says}" for one, limit in found.limits)
     return Answer(worst, tuple(reasons), tuple(duties_in_words(found)), limits, ADVICE)
 

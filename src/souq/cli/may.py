@@ -60,10 +60,20 @@ def _of(word: str, relation: str) -> tuple[tuple[Input, ...], str]:
     if find(word) or not path.is_dir():
         return (Input(relation, word[:200], word),), word  # type: ignore[arg-type]
     if (path / "README.md").is_file() and not (path / ".git").exists():
-        return lineage.of_folder(path)
+        inputs, own = lineage.of_folder(path)
+        return _by(relation, inputs), own
     repo = Repo.find(path)
     main = Snapshot(repo, repo.tip())
-    return lineage.of_main(main), main.config.licence
+    return _by(relation, lineage.of_main(main)), main.config.licence
+
+
+def _by(relation: str, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+    """What a whole model is made of, where that model is itself a teacher, a parent or data."""
+    import msgspec
+
+    if relation == "base":
+        return inputs
+    return tuple(msgspec.structs.replace(one, relation=relation) for one in inputs)
 
 
 def _number(text: str | None) -> int:
