@@ -32,7 +32,7 @@ FLOORS = [
     {"build"},
     {"deltas"},
     {"lab"},
-    {"suite", "checks", "corpus", "start", "outlook", "swap", "audit"},
+    {"suite", "checks", "corpus", "start", "outlook", "swap", "licences"},
     {"pulls"},
     {"forge", "queue", "bugs", "holdouts"},
     {"comment"},

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.audit.compat import ONWARD, RANK, Input, into, judge
-from souq.audit.licences import alternatives, find, table
 from souq.checks import licence as gate
+from souq.licences.compat import ONWARD, RANK, Input, into, judge
+from souq.licences.table import alternatives, find, table
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "licences"
 SHARED = SHARED if SHARED.exists() else Path("/work/shared/data/licences")

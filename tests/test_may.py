@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from souq.audit import lineage
-from souq.audit.compat import Input
-from souq.audit.questions import Question, ask
 from souq.errors import Hostile, UsageError
+from souq.licences import lineage
+from souq.licences.compat import Input
+from souq.licences.questions import Question, ask
 
 # what is typed after `souq may`, the answer, and words of the reason: a clause, mostly.
 ASKED = [

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from souq import releases
-from souq.audit import lineage
-from souq.audit.compat import Input, judge
 from souq.errors import Refused
+from souq.licences import lineage
+from souq.licences.compat import Input, judge
 from souq.repo import MAIN, Repo
 from souq.snapshot import Snapshot
 from tests.stall import offer, stall

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from souq import build as building
 from souq import openssf, signing
-from souq.audit import lineage
 from souq.bundle import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
 from souq.card import Edition, card
 from souq.credits import Credit, changelog, credits, credits_text, step
@@ -24,6 +23,7 @@ from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.governance import POLICY, read_policy
 from souq.history import signed_release
+from souq.licences import lineage
 from souq.progress import Progress, quiet
 from souq.pulls import Person
 from souq.records import Digest, Release, canonical

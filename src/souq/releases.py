@@ -19,12 +19,12 @@ from typing import Any, Literal
 import msgspec
 
 from souq import pulls, signing
-from souq.audit import lineage
 from souq.build import build
 from souq.card import Edition, card
 from souq.errors import Forged, NotFound, Refused, SouqError, UsageError
 from souq.governance import read_policy
 from souq.history import signed_release
+from souq.licences import lineage
 from souq.progress import Progress, quiet
 from souq.pulls import MAX_RECORD, Draft, Person, PullRequest, now
 from souq.records import Contribution, Decision, Published, Release, canonical, parse_toml

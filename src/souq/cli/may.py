@@ -11,8 +11,8 @@ from souq.cli.console import answer, done, json_option, out
 from souq.errors import UsageError
 
 if TYPE_CHECKING:
-    from souq.audit.compat import Input
-    from souq.audit.questions import Answer
+    from souq.licences.compat import Input
+    from souq.licences.questions import Answer
 
 VERBS = ("merge", "finetune", "train-on", "train-on-output", "release", "sell", "name", "ship-eu", "users", "revenue")
 RELATION = {"merge": "merge", "train-on": "data", "train-on-output": "teacher"}
@@ -34,7 +34,7 @@ def may(
     multimodal: bool | None, noncommercial: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """May I VERB this? Yes, no (exit 3) or needs a lawyer (exit 3), with clauses and duties. Not legal advice."""
-    from souq.audit.questions import Question, ask
+    from souq.licences.questions import Question, ask
 
     if (verb in NEEDS) != (what is not None):
         raise UsageError(f"{verb} takes {NEEDS.get(verb, 'no further word')}", hint=f"souq may {verb} {NEEDS.get(verb, '')} --of LICENCE")  # fmt: skip
@@ -50,9 +50,9 @@ def may(
 
 def _of(word: str, relation: str) -> tuple[tuple[Input, ...], str]:
     """What a word names, and its own licence."""
-    from souq.audit import lineage
-    from souq.audit.compat import Input
-    from souq.audit.licences import find
+    from souq.licences import lineage
+    from souq.licences.compat import Input
+    from souq.licences.table import find
     from souq.repo import Repo
     from souq.snapshot import Snapshot
 

@@ -114,7 +114,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(folder: Path) -> None:
     """Write a folder that transformers, vLLM and others load."""
-    from souq.audit import lineage
+    from souq.licences import lineage
 
     main = Snapshot(here(), "main")
     with bars() as progress:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from souq.asks import Sampling
 from souq.evals import Eval, EvalCase, Score, passes
 from souq.lab import generate
 from souq.lab.model import LM

@@ -76,7 +76,7 @@ class Table(Record, frozen=True, forbid_unknown_fields=True):
 @cache
 def table() -> tuple[Licence, ...]:
     """Every licence somebody looked into."""
-    text = files("souq.audit").joinpath("licences.toml").read_text("utf-8")
+    text = files("souq.licences").joinpath("table.toml").read_text("utf-8")
     return parse_toml(text, Table, where="licences.toml").licence
 
 

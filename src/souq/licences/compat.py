@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from souq.audit.licences import Duty, Licence, Limit, alternatives, find
+from souq.licences.table import Duty, Licence, Limit, alternatives, find
 from souq.records import Record
 
 Verdict = Literal["ok", "oblige", "review", "block"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from souq.audit.compat import Found, Input, judge
-from souq.audit.licences import Licence, Limit, alternatives, begins, find
+from souq.licences.compat import Found, Input, judge
+from souq.licences.table import Licence, Limit, alternatives, begins, find
 from souq.records import Record
 
 Said = Literal["yes", "no", "needs a lawyer"]

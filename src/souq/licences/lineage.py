@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from souq.audit.compat import Found, Input, Relation, judge
-from souq.audit.licences import begins, find, table
-from souq.audit.questions import duties_in_words
 from souq.credits import plain
 from souq.errors import Hostile, NotFound, Refused, UsageError
+from souq.licences.compat import Found, Input, Relation, judge
+from souq.licences.questions import duties_in_words
+from souq.licences.table import begins, find, table
 from souq.records import read_json
 from souq.snapshot import Offer, Snapshot
 
