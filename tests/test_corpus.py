@@ -68,6 +68,8 @@ class Parrot:
         for start in range(0, len(asks), 2):
             yield [(start + i, self.told(ask)) for i, ask in enumerate(asks[start : start + 2])]
 
+    tells = False
+
     def told(self, ask):
         city = ask.messages[-1].content.removeprefix("Where is ").removesuffix("?")
         text = self.answers.get(city, ("Africa", "Asia")[ask.seed % 2])
@@ -311,3 +313,39 @@ def test_the_guard_chooses_what_is_published(kitchen):
     assert found.guard is None
     assert made["rejected"]["not chosen by the guard"] > 0
     assert made["origins"]["real"] == 1
+
+
+JUDGE = 'name = "shouts"\nprompt = "JUDGE {answer}"\nverdicts = ["yes", "no"]\nkeep = "yes"\ngold = "gold.jsonl"\n'
+
+
+@dataclass
+class Umpire(Parrot):
+    """It says yes to what is written in capitals, or always yes."""
+
+    honest: bool = True
+
+    def told(self, ask):
+        said = ask.messages[-1].content
+        if not said.startswith("JUDGE "):
+            return Told(text="AFRICA" if ask.seed % 2 else "asia", finish="stop", tokens=1, asked=5)
+        return Told(text="no" if self.honest and not said.removeprefix("JUDGE ").isupper() else "yes", finish="stop", tokens=1, asked=5)  # fmt: skip
+
+
+def test_a_judge_decides_what_no_checker_does_and_its_error_stands_on_the_card(kitchen):
+    """Measured on gold first; one that is no better than always saying the same is refused, and no row is published."""
+    (kitchen / "recipe.toml").write_text("judges = [\"judge.toml\"]\n" + RECIPE.replace('checker = "regex"', "").replace('expected = "^(Africa|Asia)$"', ""))  # fmt: skip
+    (kitchen / "judge.toml").write_text(JUDGE)
+    gold = [{"question": "q", "answer": f"LOUD {i}" if i % 2 else f"quiet {i}", "verdict": "yes" if i % 2 else "no"} for i in range(24)]  # fmt: skip
+    (kitchen / "gold.jsonl").write_text("".join(json.dumps(line) + "\n" for line in gold))
+
+    with pytest.raises(UsageError, match="no better than"):
+        cook(kitchen, Umpire(honest=False), "deaf")
+    assert not (kitchen / "deaf" / "manifest.json").exists()
+    made = cook(kitchen, Umpire())
+    rows = [row for row in read_rows(kitchen / "corpus") if row["depth"]]
+
+    assert {row["messages"][-1]["content"] for row in rows} == {"AFRICA"}
+    assert made["rejected"]["judge shouts"] > 0
+    assert {row["filters"][-1]["name"] for row in rows} == {"shouts"}
+    assert "wrong on 0 of 24" in made["judges"]["shouts"]
+    assert "wrong on 0 of 24" in (kitchen / "corpus" / "README.md").read_text()

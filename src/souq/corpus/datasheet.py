@@ -52,6 +52,7 @@ def _body(made: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "| ancestry depth (0: people wrote it) | rows |", "|---|---|", *(f"| {depth} | {count:,} |" for depth, count in sorted(deep.items())), "",
         "| rejected because | rows |", "|---|---|", *(f"| {safe(why)} | {count:,} |" for why, count in made["rejected"].items()), "",
         f"Since edition {made['before']}: {made['new']:,} new, {made['dropped']:,} dropped." if made["before"] else "The first edition.", "",
+        *(f"{safe(line)}." for line in made["judges"].values()), "",
         "What a machine cannot know is not said here: whom the texts are about, and what they should not be used for.", "",
     ]  # fmt: skip
 

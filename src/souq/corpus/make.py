@@ -18,10 +18,13 @@ from typing import IO, Any
 
 import msgspec
 
-from souq.asks import Ask, Message, Told, Writer
+from souq.asks import Ask, Message, Told, Weigher, Writer
+from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
 from souq.corpus.guard import Piece, choose, rare_words
+from souq.corpus.judges import Asked, Judge, Report, measure, read_judge
+from souq.corpus.judges import passed as passed_by
 from souq.corpus.near import clusters
 from souq.corpus.overlap import Exam
 from souq.corpus.recipe import Making, Prompt
@@ -48,22 +51,28 @@ class Job:
 
 
 def make(
-    recipe: Making, base: Path, writer: Writer, out: Path, *, licence: str, tokenizer: str = "",
+    recipe: Making, base: Path, writer: Weigher, out: Path, *, licence: str, tokenizer: str = "",
     evals: Mapping[str, Eval] | None = None, progress: Progress = quiet,
 ) -> dict[str, Any]:  # fmt: skip
     """Generate, filter and publish one edition in `out`; returns what its manifest says. Run again, it goes on.
 
     `licence` is the teacher's; paths of the recipe are seen from `base`; no row holds a case of `evals`.
     """
+    judges = [read_judge(base / name) for name in recipe.judges]
     seeds = [seed for found in recipe.seeds for seed in read_seeds(found, base)]
     jobs = sorted(_jobs(recipe, seeds, writer), key=lambda job: (_length(job), job.key))
     out.mkdir(parents=True, exist_ok=True)
     told = _answered(jobs, writer, recipe, out / "journal.jsonl", progress)
     facts = _Facts(recipe, writer, licence, tokenizer)
     rows = [_real(seed) for seed in seeds if seed.answer] + [facts.row(job, told[job.key]) for job in jobs]
-    for step in (_new, _unlike, _unseen, _guarded):
+    for step in (_new, _unlike, _unseen):
         rows = step(rows, recipe, evals or {})
-    return dump.publish(rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence)
+    reports = {judge.spec.name: measure(judge, writer, progress) for judge in judges}
+    for judge in judges:
+        rows = _judged(rows, judge, reports[judge.spec.name], writer, progress)
+    rows = _guarded(rows, recipe, evals or {})
+    lines = {name: report.line for name, report in reports.items()}
+    return dump.publish(rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines)
 
 
 def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job]:
@@ -211,6 +220,20 @@ def _guarded(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list
     chosen = choose(list(pool.values()), rules.size, rare=rare, floor=rules.floor, deepest=rules.deepest, rarity=rules.rarity, seed=0)  # fmt: skip
     stays = {id(piece) for piece in chosen}
     return [row if i not in pool or id(pool[i]) in stays else _because(row, "not chosen by the guard") for i, row in enumerate(rows)]  # fmt: skip
+
+
+def _judged(rows: list[Row], judge: Judge, report: Report, writer: Weigher, progress: Progress) -> list[Row]:
+    """What no checker decided, a judge does, whose error on gold labels stands beside it."""
+    left = [i for i, row in enumerate(rows) if not row.rejected and row.depth and not _was_checked(row)]
+    asked = [Asked(question=rows[i].messages[-2].content, answer=rows[i].messages[-1].content) for i in left]
+    for place, said in passed_by(judge, report, writer, asked, progress).items():
+        row = rows[left[place]]
+        rows[left[place]] = msgspec.structs.replace(row, filters=(*row.filters, said), judge=digest_of(report), rejected=said.because)  # fmt: skip
+    return rows
+
+
+def _was_checked(row: Row) -> bool:
+    return any(found.name in CHECKERS for found in row.filters)
 
 
 def _because(row: Row, why: str, other: str = "") -> Row:

@@ -83,6 +83,7 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
     sampling: Sampling = Sampling()
     engine: str = "transformers"
     filters: tuple[Filter, ...] = ()
+    judges: tuple[str, ...] = ()  # TOML files (judges.py), measured on their gold labels before they judge
     dedup: float = 0.7  # Jaccard index of five words in a row; 0: exact copies alone
     decontaminate: bool = True
     evals: tuple[str, ...] = ()  # folders of evals of its own, held out and scored
