@@ -32,7 +32,7 @@ FLOORS = [
     {"build"},
     {"deltas"},
     {"lab"},
-    {"suite", "checks", "corpus", "start", "outlook"},
+    {"suite", "checks", "corpus", "start", "outlook", "audit"},
     {"pulls"},
     {"forge", "queue", "bugs", "holdouts"},
     {"comment"},

@@ -45,6 +45,7 @@ VERBS = {
     "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
     "distill": ("distill", "Train a smaller student on a corpus"),
     "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
+    "lineage": ("lineage", "Which known model a checkpoint descends from, and how; a hint, by its weights"),
     "demo": ("demo", "Play the whole story on a real model"),
 }
 
