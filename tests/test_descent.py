@@ -13,7 +13,7 @@ from souq.errors import Hostile, UsageError
 from souq.tensorfile import write_tensors
 from tests import tiny
 
-RULES = Rules(related=0.2, explained=0.8, on_grid=0.9, false_alarms=(0, 1))
+RULES = Rules(related=0.2, explained=0.8, on_grid=0.9, false_alarms=(0, 1), right={})
 
 
 def weights(seed):

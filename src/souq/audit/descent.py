@@ -45,7 +45,7 @@ class Rules(Record, frozen=True):
     explained: float  # share of the distance to the nearest parent that others explain: a merge
     on_grid: float  # share of numbers on a grid of 8 or 4 bits
     false_alarms: tuple[int, int]  # unrelated pairs called related, of how many
-    right: dict[str, tuple[int, int]] = {}  # kind -> called so with the right parent, of how many
+    right: dict[str, tuple[int, int]]  # kind -> called so with the right parent, of how many
 
 
 @lru_cache(maxsize=1)

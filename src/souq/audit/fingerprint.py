@@ -70,7 +70,7 @@ def finite(name: str, tensor: str, array: Array) -> Float:
     Raises:
         Hostile: not a number, or infinite, anywhere in it.
     """
-    wide = np.asarray(array, np.float32)
+    wide: Float = np.asarray(array, np.float32)
     if not np.isfinite(wide.min(initial=0)) or not np.isfinite(wide.max(initial=0)):  # a NaN wins either
         raise Hostile(f"{name}: {tensor} holds numbers that are not finite", hint="get the checkpoint again")
     return wide
