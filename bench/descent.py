@@ -151,7 +151,7 @@ def zoo() -> Iterator[Animal]:
             yield say("quantised", rounded(w, bits, block), i=i)
         layers = SHAPES[shape][2]
         yield say("pruned-layers", some_layers(w, [*range(layers - 1)]), i=0)
-        yield say("pruned-layers", some_layers(tuned[1], [0, *range(2, layers)]), i=1)
+        yield say("pruned-layers", some_layers(tuned[1], [0, *range(2, layers)]), f"{name}-fine-tune-1", i=1)
         yield say("pruned-width", narrow(w, 0.75, 0), i=0)
         yield say("pruned-width", narrow(w, 0.5, 1), i=1)
         yield say("upcycled", upcycle(w, 4, 0.0, 0), i=0)
@@ -189,20 +189,27 @@ def main() -> None:
     print(f"chosen on {len(pairs[0])} pairs: related {rules.related} (strangers at most {max(no):.3f}, relatives from {min(yes):.3f})")  # fmt: skip
     strangers = [(s, f) for one, base, s, f in pairs[1] if base.model.name not in one.ancestors]
     wrong = sum(s >= rules.related for s, _ in strangers)
-    print(f"judged: {wrong} of {len(strangers)} unrelated pairs called related, at most {max(s for s, _ in strangers):.3f}")
+    print(
+        f"judged: {wrong} of {len(strangers)} unrelated pairs called related, at most {max(s for s, _ in strangers):.3f}"
+    )
     judged = [a for a in animals if a.half]
     known = [a.model for a in judged if a.kind == "base" or a.model.name.endswith(("fine-tune-0", "fine-tune-1"))]
     right, called = {}, {}
-    print("| kind | pairs | AUC | missed | AUC of attention's spread alone | right kind | right parents |\n|---|---|---|---|---|---|---|")
+    print(
+        "| kind | pairs | AUC | missed | AUC of attention's spread alone | right kind | right parents | right family |\n|---|---|---|---|---|---|---|---|"
+    )
     for kind in sorted({a.kind for a in judged} - {"base"}):
         mine = [a for a in judged if a.kind == kind]
         near = [(s, f) for one, base, s, f in pairs[1] if one.kind == kind and base.model.name in one.ancestors]
         found = [(a, d.descent(a.model, [m for m in known if m.name != a.model.name], rules)) for a in mine]
         good = sum(set(f.parents) == set(a.parents) for a, f in found)
+        family = sum({p.split("-")[0] for p in f.parents} <= {p.split("-")[0] for p in a.ancestors} for a, f in found)
         called[kind] = [f.kind for _, f in found]
         right[kind] = (sum(f.kind == kind and set(f.parents) == set(a.parents) for a, f in found), len(found))
         told = f"{auc([s for s, _ in near], [s for s, _ in strangers]):.4f} | {sum(s < rules.related for s, _ in near)}/{len(near)} | {auc([f for _, f in near], [f for _, f in strangers]):.3f}" if near else " | | "  # fmt: skip
-        print(f"| {kind} | {len(near)} | {told} | {called[kind].count(kind)}/{len(found)} | {good}/{len(found)} |")
+        print(
+            f"| {kind} | {len(near)} | {told} | {called[kind].count(kind)}/{len(found)} | {good}/{len(found)} | {family}/{len(found)} |"
+        )
     print("called:", {kind: {k: names.count(k) for k in sorted(set(names))} for kind, names in called.items()})
     rules = msgspec.structs.replace(rules, false_alarms=(wrong, len(strangers)), right=right)
     OUT.write_text("# Written by bench/descent.py: chosen on three bases and theirs, judged on four others and theirs.\n" + tomli_w.dumps(msgspec.to_builtins(rules)))  # fmt: skip

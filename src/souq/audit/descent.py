@@ -238,7 +238,8 @@ def _kind(child: Model, best: Pair, rivals: Sequence[Pair], rules: Rules) -> Des
                 ("merge", f"{told['explained']:.0%} of its distance to {parents[0]} is others' weights"),
             )
         else:
-            found = _trained(child, best.parent, told)
+            parent, found = _elder(child, best, rivals, told)
+            parents = (parent.name,)
     return Descent(child.name, found[0], parents, round(best.score, 4), told, found[1], layers)
 
 
@@ -370,6 +371,16 @@ def _fit(grams: Float, chosen: tuple[int, ...]) -> tuple[Float, float]:
         weights += found * gram[0, 0]
         left += max(float(gram[0, 0] - 2 * found @ to + found @ inner @ found), 0.0)
     return weights / max(float(grams[:, 0, 0].sum()), 1e-300), left
+
+
+def _elder(child: Model, best: Pair, rivals: Sequence[Pair], told: dict[str, float]) -> tuple[Model, Told]:
+    """Whom the child differs from by a low rank, which no accident does; else the nearest, which may be a sibling."""
+    for rival in rivals[:PARENTS]:
+        tried: dict[str, float] = {}
+        if (found := _trained(child, rival.parent, tried))[0] == "lora":
+            told |= tried
+            return rival.parent, found
+    return best.parent, _trained(child, best.parent, told)
 
 
 def _trained(child: Model, parent: Model, told: dict[str, float]) -> Told:
