@@ -30,6 +30,7 @@ BASES = [("a", 1), ("a", 2), ("b", 3), ("a", 4), ("a", 5), ("c", 6), ("c", 7)]
 CHOOSING = 3  # of the bases; the others judge
 STEPS = 120  # of a base
 OUT = Path(__file__).parent.parent / "src" / "souq" / "audit" / "descent.toml"
+FRESH = 50 if "--fresh" in sys.argv else 0  # other seeds throughout: judged again, nothing written
 Weights = dict[str, np.ndarray]
 
 
@@ -132,7 +133,7 @@ def zoo() -> Iterator[Animal]:
     made: dict[str, Weights] = {}
     for number, (shape, seed) in enumerate(BASES):
         name, half = f"{shape}{seed}", int(number >= CHOOSING)
-        base = train(net(shape, seed), STEPS, 3e-3, seed)
+        base = train(net(shape, seed + FRESH), STEPS, 3e-3, seed + FRESH)
         made[name] = w = weights(base)
         yield Animal(d.Model.of(name, w), "base", (), frozenset({name}), half)
 
@@ -141,10 +142,10 @@ def zoo() -> Iterator[Animal]:
 
         tuned = []
         for i, (steps, lr) in enumerate([(8, 1e-3), (40, 1e-3), (15, 3e-3), (60, 3e-3), (30, 1e-2), (10, 1e-4)]):
-            tuned.append(weights(train(copy.deepcopy(base), steps, lr, i, slice(150_000, 300_000) if i % 2 else slice(300_000, None))))  # fmt: skip
+            tuned.append(weights(train(copy.deepcopy(base), steps, lr, i + FRESH, slice(150_000, 300_000) if i % 2 else slice(300_000, None))))  # fmt: skip
             yield say("fine-tune", tuned[-1], i=i)
         for i, (rank, lr) in enumerate([(2, 1e-3), (4, 1e-2), (8, 3e-3)]):
-            yield say("lora", lora(base, rank, lr, 20, i), i=i)
+            yield say("lora", lora(base, rank, lr, 20, i + FRESH), i=i)
         yield say("merge", blend((0.5, tuned[0]), (0.5, tuned[1])), f"{name}-fine-tune-0", f"{name}-fine-tune-1", i=0)
         yield say("merge", blend((0.3, tuned[0]), (0.7, tuned[1])), f"{name}-fine-tune-0", f"{name}-fine-tune-1", i=1)
         for i, (bits, block) in enumerate([(8, 0), (8, 32), (4, 0), (4, 32)]):
@@ -156,8 +157,8 @@ def zoo() -> Iterator[Animal]:
         yield say("pruned-width", narrow(w, 0.5, 1), i=1)
         yield say("upcycled", upcycle(w, 4, 0.0, 0), i=0)
         yield say("upcycled", upcycle(w, 8, 0.1, 1), i=1)
-        yield Animal(d.Model.of(f"{name}-random", weights(net(shape, 100 + seed))), "unrelated", (), frozenset(), half)
-        other = weights(train(net(shape, 200 + seed), 60, 3e-3, seed))
+        yield Animal(d.Model.of(f"{name}-random", weights(net(shape, 100 + seed + FRESH))), "unrelated", (), frozenset(), half)
+        other = weights(train(net(shape, 200 + seed + FRESH), 60, 3e-3, seed + FRESH))
         yield Animal(d.Model.of(f"{name}-stranger", other), "unrelated", (), frozenset(), half)
         twins = [m for m in made if m[0] == shape and m != name and int(int(m[1:]) > CHOOSING) == half]
         for i, (twin, share) in enumerate([(m, s) for m in twins for s in (0.5, 0.3)]):
@@ -212,7 +213,8 @@ def main() -> None:
         )
     print("called:", {kind: {k: names.count(k) for k in sorted(set(names))} for kind, names in called.items()})
     rules = msgspec.structs.replace(rules, false_alarms=(wrong, len(strangers)), right=right)
-    OUT.write_text("# Written by bench/descent.py: chosen on three bases and theirs, judged on four others and theirs.\n" + tomli_w.dumps(msgspec.to_builtins(rules)))  # fmt: skip
+    if not FRESH:
+        OUT.write_text("# Written by bench/descent.py: chosen on three bases and theirs, judged on four others and theirs.\n" + tomli_w.dumps(msgspec.to_builtins(rules)))  # fmt: skip
     print(f"all in {time.perf_counter() - begun:.0f} s", flush=True)
     if "--real" in sys.argv:
         real()
