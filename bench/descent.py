@@ -157,7 +157,9 @@ def zoo() -> Iterator[Animal]:
         yield say("pruned-width", narrow(w, 0.5, 1), i=1)
         yield say("upcycled", upcycle(w, 4, 0.0, 0), i=0)
         yield say("upcycled", upcycle(w, 8, 0.1, 1), i=1)
-        yield Animal(d.Model.of(f"{name}-random", weights(net(shape, 100 + seed + FRESH))), "unrelated", (), frozenset(), half)
+        yield Animal(
+            d.Model.of(f"{name}-random", weights(net(shape, 100 + seed + FRESH))), "unrelated", (), frozenset(), half
+        )
         other = weights(train(net(shape, 200 + seed + FRESH), 60, 3e-3, seed + FRESH))
         yield Animal(d.Model.of(f"{name}-stranger", other), "unrelated", (), frozenset(), half)
         twins = [m for m in made if m[0] == shape and m != name and int(int(m[1:]) > CHOOSING) == half]
