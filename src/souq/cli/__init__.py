@@ -50,6 +50,7 @@ VERBS = {
     "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
     "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
     "audit": ("audit", "How open a model is, by evidence: index, framework, definition, and who decides"),
+    "lineage": ("lineage", "Which known model a checkpoint descends from, and how; a hint, by its weights"),
     "demo": ("demo", "Play the whole story on a real model"),
 }
 
