@@ -156,3 +156,19 @@ def test_the_command_answers_and_says_no(bazaar, tmp_path):
     found = json.loads(told)["descents"][0]
     assert (found["kind"], found["parents"], found["claim"]) == ("fine-tune", ["base"], "org/elsewhere")
     assert bazaar("chen", f"lineage {other} --known {base}") == 3
+
+
+def test_a_family_is_drawn():
+    """Every child on a line of its own, a line from each parent, strangers without one; hostile names are text."""
+    from xml.etree import ElementTree
+
+    from souq.audit.tree import drawn
+
+    base, evil = Model.of("base", weights(0)), Model.of("<b>&", tuned(weights(0), 1))
+    found = [descent(evil, [base], RULES), descent(Model.of("far", weights(5)), [base], RULES)]
+    picture = ElementTree.fromstring(drawn(found))
+    texts = ["".join(text.itertext()) for text in picture.findall("{*}text")]
+
+    assert len(picture.findall("{*}path")) == 1
+    assert any(said.startswith("<b>&") for said in texts)
+    assert any("far (nobody known)" in said for said in texts)

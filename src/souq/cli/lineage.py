@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("checkpoints", nargs=-1, required=True)
 @click.option("--known", multiple=True, required=True, help="A model it may descend from: a folder, a .gguf or a hub id; may be repeated.")  # fmt: skip
+@click.option("--svg", "picture", type=click.Path(path_type=Path), help="Draw the family here.")
 @json_option
-def lineage(checkpoints: tuple[str, ...], known: tuple[str, ...], as_json: bool) -> None:
+def lineage(checkpoints: tuple[str, ...], known: tuple[str, ...], picture: Path | None, as_json: bool) -> None:
     """Name the most likely parent of each of CHECKPOINTS, and the kind of descent: a hint, never an accusation."""
     from souq.audit.descent import Model, circle, descent, shipped
+    from souq.audit.tree import drawn
 
     elders = [Model.open(path) for path in known]
     children = [Model.open(path) for path in checkpoints]
     found = [descent(one, elders) for one in children]
     ring = circle([*elders, *children])
     wrong, pairs = shipped().false_alarms
+    if picture is not None:
+        picture.write_text(drawn(found))
 
     def show() -> None:
         table(["checkpoint", "kind", "parent", "cosine", "why"], [_row(one) for one in found], right=["cosine"])
@@ -33,6 +38,8 @@ def lineage(checkpoints: tuple[str, ...], known: tuple[str, ...], as_json: bool)
                 done(f"{one.child}: its card names {one.claim}, its weights do not")
         if ring:
             done(f"cards claim descent in a ring: {' <- '.join(ring)}; one of them is wrong")
+        if any(one.kind == "fine-tune" for one in found):
+            done("of a full fine-tune the family is sure, the very parent is not: a sibling may stand nearer")
         done(f"a hint: of {pairs:,} unrelated pairs {wrong} were called related (bench/descent.py)")
 
     answer({"descents": found, "ring": ring, "false_alarms": wrong, "unrelated_pairs": pairs}, as_json, show)
