@@ -37,6 +37,7 @@ def test_the_same_model_in_another_engine_is_the_same(shop, capfd):
     assert (second["gain"], second["answer"]) == (0, "undecided" if second["low"] < -0.1 else "non-inferior")
     assert first["parameters"] == second["parameters"] > 0
     assert second["licence"] == "MIT"
+    assert any("keep its notices" in duty for duty in second["duties"])
     assert any("another licence: MIT" in change for change in second["swap"])
     assert first["dollars_a_thousand"] > 0
     assert second["dollars_a_thousand"] is None

@@ -18,6 +18,8 @@ from souq.asks import Ask, Message, Sampling, Writer
 from souq.configs import MODEL_FILES
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import Eval, Score, passes
+from souq.licences.compat import Input, judge
+from souq.licences.questions import duties_in_words
 from souq.progress import Progress, quiet
 from souq.records import Record, digest
 from souq.templates import approve
@@ -154,3 +156,8 @@ def price(found: Measured, per_million: tuple[float, float]) -> float:
     """Dollars a thousand cases like these, at (in, out) dollars a million tokens."""
     total = found.asked_tokens * per_million[0] + found.tokens * per_million[1]
     return total / 1e6 / max(len(found.cases), 1) * 1000
+
+
+def duties(licence: str) -> list[str]:
+    """What a licence asks of whoever ships the model as it is, clause by clause (licences/)."""
+    return duties_in_words(judge([Input("base", "it", licence)], licence)) if licence else []

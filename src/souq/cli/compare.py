@@ -13,7 +13,7 @@ from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals import Eval, read_eval, read_folder  # fmt: skip
 from souq.evals import compare as paired
 from souq.snapshot import Snapshot
-from souq.swap import Measured, measured, price, untied
+from souq.swap import Measured, duties, measured, price, untied
 
 
 @click.command()
@@ -84,7 +84,7 @@ def _value(model: Measured, first: Measured, suite: Eval, margin: float, costs: 
     told = {
         "model": model.model, "engine": model.engine, "score": score.value, "stderr": score.stderr,
         "cases_a_second": len(model.cases) / model.seconds, "parameters": model.parameters, "bytes": model.bytes,
-        "licence": model.ties.licence, "dollars_a_thousand": price(model, costs[model.model]) if model.model in costs else None,
+        "licence": model.ties.licence, "duties": duties(model.ties.licence), "dollars_a_thousand": price(model, costs[model.model]) if model.model in costs else None,
         "swap": [] if model is first else untied(first.ties, model.ties), "ties": msgspec.to_builtins(model.ties),
     }  # fmt: skip
     if against is not None:
@@ -103,6 +103,9 @@ def _show(told: list[dict[str, Any]], suite: Eval, margin: float) -> None:
         for model in told
     ]  # fmt: skip
     table([f"on {suite.name}, {len(suite.cases)} cases", "score", "cases/s", "size", "file", "licence", "a thousand"], rows, right=["score", "cases/s", "size", "file", "a thousand"])  # fmt: skip
+    for model in told:
+        for duty in model["duties"]:
+            out.print(f"{model['model']}: {duty}", markup=False, highlight=False)
     for model in told[1:]:
         verdict = {"non-inferior": "as good, or better", "inferior": "worse", "undecided": "not decided"}[model["answer"]]  # fmt: skip
         out.print(f"{model['model']} instead of {told[0]['model']}: {verdict}: {model['said']}", markup=False, highlight=False)  # fmt: skip
