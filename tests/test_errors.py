@@ -54,7 +54,7 @@ def broken(bazaar, name):
 
 CASES = [
     # who types, what, exit code, what the line says, what the hint says
-    ("amira", "statsu", 2, "no verb 'statsu' (did you mean 'status'?)", ""),
+    ("amira", "statuz", 2, "no verb 'statuz' (did you mean 'status'?)", ""),
     ("amira", "pr view 99", 1, "no pull request #99", "souq pr list"),
     ("amira", "pr checks 99", 1, "no pull request #99", "souq pr list"),
     ("amira", "delta make --from /no/where --out /tmp/x.delta", 1, "/no/where", ""),
