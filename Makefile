@@ -49,6 +49,7 @@ bench: $(READY) $(MERGEKIT)/.ready
 	$(BIN)/python bench/compilers.py
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/stats.py
+	$(BIN)/python bench/descent.py
 
 # What merges keep of ten real contributions, trained here first: an hour, of which the second run needs a third.
 bench-kept: $(READY)
