@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import shutil
@@ -461,3 +462,41 @@ def test_the_library_is_asked_for_by_name(tmp_path, monkeypatch):
     with pytest.raises(Missing, match="s3fs is not installed") as raised:
         Bucket("s3://models/x").size("b3:" + "0" * 64)
     assert raised.value.hint == "run `pip install 'souq[remote]'`"
+
+
+def test_a_corpus_is_asked_where_it_lies(s3, tmp_path, monkeypatch):
+    """SQL over a corpus in a bucket: the answer is the folder's, and only the parts it needs have travelled."""
+    import fsspec
+    import s3fs
+
+    from souq.asks import Message
+    from souq.corpus.dump import publish
+    from souq.corpus.query import query
+    from souq.corpus.recipe import Making
+    from souq.corpus.row import Row, row_id
+
+    chance = np.random.default_rng(0)
+    rows = []
+    for i in range(4_000):
+        said = (Message(role="user", content=f"q{i}"), Message(role="assistant", content=chance.bytes(150).hex()))
+        rows.append(Row(id=row_id(said), messages=said, licence="MIT", origin="synthetic", depth=1, real_fraction=0.0, domain=f"d{i % 3}"))  # fmt: skip
+    publish(rows, tmp_path / "corpus", Making(name="x"), teacher="b3:t", engine="e", licence="MIT")
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    with contextlib.suppress(FileExistsError):
+        files.mkdir(s3)
+    files.put(f"{tmp_path}/corpus/", f"{s3}/{tmp_path.name}-corpus/", recursive=True)
+    sql = "SELECT domain, count(*) FROM kept GROUP BY ALL ORDER BY ALL"
+    fetched, fetch = [], s3fs.core.S3File._fetch_range
+
+    def counted(self, start, end):
+        data = fetch(self, start, end)
+        fetched.append(len(data))
+        return data
+
+    monkeypatch.setattr(s3fs.core.S3File, "_fetch_range", counted)
+    found = query(f"{s3}/{tmp_path.name}-corpus", sql)
+
+    assert found == query(str(tmp_path / "corpus"), sql)
+    assert [count for _, count in found[1]] == [1334, 1333, 1333]
+    whole = sum(path.stat().st_size for path in (tmp_path / "corpus").glob("dump=*/subset=kept/*.parquet"))
+    assert 0 < sum(fetched) < whole / 2, (fetched, whole)
