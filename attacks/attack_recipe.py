@@ -75,6 +75,17 @@ def test_a_card_is_not_written_by_what_stands_in_it(tmp_path):
     assert "<script" not in (tmp_path / "datasheet" / "answers.svg").read_text()
 
 
+def test_an_answer_that_is_no_text_for_xml(tmp_path):
+    """Control characters, halves of characters and invisible ones: the corpus keeps them, the pictures are pictures."""
+    from xml.etree import ElementTree
+
+    for said in ("\x00\x01\x1b[31m", "\ufffe\uffff", "\u202eevil", "\x7f"):
+        publish([row(said, said)], tmp_path, Making(name="x"), teacher="b3:t", engine="e", licence="MIT")
+        assert read_rows(tmp_path)[0]["messages"][-1]["content"] == said
+        for name in ("answers", "sources", "lengths"):
+            ElementTree.parse(tmp_path / "datasheet" / f"{name}.svg")
+
+
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "dump=1/subset=kept/../../../../etc/passwd"])
 def test_a_manifest_does_not_point_out_of_its_folder(path, tmp_path):
     """Whoever made the corpus also made its manifest: a path that climbs is refused, whatever its digest."""

@@ -276,6 +276,8 @@ class Company(RuleBasedStateMachine):
         self.spent.add(change.digest)
         if change.amends is not None and change.kind == "governance":
             self.policy = change.amends
+            if gone is None:  # two others agreed to this very text, which may be older than somebody's resignation
+                self.seats = max(self.seats, held(change.amends))
 
     @invariant()
     def atlas_holds_no_more_than_it_did(self):

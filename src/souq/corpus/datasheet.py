@@ -70,7 +70,8 @@ def _bars(title: str, counts: Mapping[str, int], *, sort: bool = True) -> bytes:
         sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN] if sort else list(counts.items())[:SHOWN]
     )
     chart = pygal.HorizontalBar(title=title, js=(), show_legend=False, no_prefix=True, disable_xml_declaration=True, pretty_print=True, height=40 + 28 * max(len(told), 3))  # fmt: skip
-    chart.x_labels = [name or "(nothing)" for name, _ in reversed(told)]
+    # What a model says may be no text for XML.
+    chart.x_labels = ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name) or "(nothing)" for name, _ in reversed(told)]  # fmt: skip
     chart.add("rows", [count for _, count in reversed(told)])
     return drawn(chart)
 
