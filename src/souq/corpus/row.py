@@ -7,6 +7,7 @@ Nothing here depends on when or in which order rows were made.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from souq.asks import Message
@@ -74,8 +75,12 @@ def plain(row: Row) -> dict[str, Any]:
 
 def joint(licences: Sequence[str]) -> str:
     """What binds whoever uses all of it: both terms, each once."""
+    return _joint(tuple(sorted({name for name in licences if name})))
+
+
+@lru_cache  # of every row, and the list of licences takes the library a tenth of a second to load
+def _joint(licences: tuple[str, ...]) -> str:
     from license_expression import get_spdx_licensing
 
-    known = [f"({name})" if " " in name else name for name in sorted({name for name in licences if name})]
-    parsed = get_spdx_licensing().parse(" AND ".join(known))
+    parsed = get_spdx_licensing().parse(" AND ".join(f"({name})" if " " in name else name for name in licences))
     return str(parsed.simplify()) if parsed is not None else ""
