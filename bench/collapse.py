@@ -209,6 +209,8 @@ def run(name: str, arm: Next, real: Pool, held: np.ndarray, known: dict[str, int
         bits = -np.log2(model.probability(held))
         left = len({word for piece in training for word in piece.words} & rare) / len(rare)
         told.append((float(bits.mean()), float(bits[is_rare].mean()), left))
+        if kind != "trigram":  # an hour's work shows where it is
+            print(f"  {name}, seed {seed}, generation {generation}: {told[-1][0]:.3f} bits, rare {told[-1][1]:.3f}, {told[-1][2]:.0%} left", flush=True)  # fmt: skip
         made += model.write(len(real), 1 + max(piece.depth for piece in training), chance, names)
     return told
 
