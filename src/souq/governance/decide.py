@@ -343,7 +343,7 @@ def _quorum(policy: Policy, scope: Scope, needs: Needs, asked: _Asked, more: int
             f"; {who.name}'s does not count: {who.side} has {scope.max_per_org} of at most {scope.max_per_org} already"
         )
     young = [said for said in asked.said.values() if said.vote.choice == "approve" and scope.cooloff_h and said.since > asked.at - scope.cooloff_h * 3600]  # fmt: skip
-    for said in young:
+    for said in sorted(young, key=lambda said: said.who.name):  # whichever key they used
         line += f"; {said.who.name}'s counts in {_hours(said.since + scope.cooloff_h * 3600 - asked.at)}"
     if asked.author is not None and asked.author.name in asked.said and not scope.author_may_vote:
         line += f"; {asked.author.name} is its author"
