@@ -188,8 +188,17 @@ def _land(stage: Stage, cast: Cast, told: Told, taught: Mapping[str, Skill]) -> 
         if name == "chen":
             _one_company_alone(stage, cast, told, pull.number)
         stage.types(second, "pr", "review", str(pull.number), "--approve", "--reason", "nothing else got worse")
+        _by_eye(stage, cast.adil, pull.number)
         stage.types(second, "pr", "merge", str(pull.number))
         _remember(cast.amira, told, pull.number)
+
+
+def _by_eye(stage: Stage, actor: Actor, number: int) -> None:
+    """Where an exam is too small to show that nothing was lost, one person more looks."""
+    repo = Repo.find(actor.clone)
+    repo.fetch()
+    if not pulls.decision(repo, number):
+        stage.types(actor, "pr", "review", str(number), "--approve", "--reason", "too few cases to be sure; I looked, and see no harm")  # fmt: skip
 
 
 def _pull_of(actor: Actor, title: str) -> PullRequest:
