@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from souq.asks import GROUP, Ask, Message, Sampling, left
+from souq.asks import GROUP, Ask, Message, Sampling
 from souq.errors import Hostile, NotFound, UsageError
 from souq.lab.writers import writer
 from souq.records import digest
@@ -36,10 +36,9 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_never_stopped(tiny):
     teacher, some = writer("transformers", tiny), asks(GROUP + 9)
     sampling = Sampling(max_tokens=3, temperature=1.0, top_k=40, top_p=0.9, min_p=0.01)
     whole = said(teacher, some, sampling)
-    rest = left(len(some), range(GROUP + 3))
+    rest = [*range(GROUP, GROUP + 9)]
     again = said(teacher, [some[i] for i in rest], sampling)
 
-    assert rest == [*range(GROUP, GROUP + 9)]
     assert {rest[i]: told for i, told in again.items()} == {i: whole[i] for i in rest}
     assert len({told.text for told in whole.values()}) > GROUP / 2
 

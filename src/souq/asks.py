@@ -6,7 +6,7 @@ for batch in writer.write(asks, sampling, progress):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 from souq.progress import Progress, quiet
@@ -75,16 +75,3 @@ class Weigher(Writer, Protocol):
 
     def weigh(self, asks: Sequence[Ask], options: Sequence[str], progress: Progress = quiet) -> Iterator[list[tuple[int, Mapping[str, float]]]]:  # fmt: skip
         """(number, option -> log-probability of saying it and ending the turn) pairs, a batch at a time."""
-
-
-def left(count: int, told: Collection[int]) -> list[int]:
-    """Which of `count` asks are asked again after a stop: every one in a group that was not finished.
-
-    So the groups are those of a run without a stop, and the answers its bytes.
-
-    >>> left(130, range(100)) == [*range(64, 130)]
-    True
-    """
-    done = set(told)
-    groups = (range(start, min(start + GROUP, count)) for start in range(0, count, GROUP))
-    return [number for group in groups if not done.issuperset(group) for number in group]

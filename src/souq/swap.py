@@ -18,6 +18,7 @@ from souq.asks import Ask, Message, Sampling, Writer
 from souq.configs import MODEL_FILES
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import Eval, Score, passes
+from souq.licences import lineage
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
 from souq.progress import Progress, quiet
@@ -123,11 +124,8 @@ def _adds(template: str) -> str:
 
 
 def _card_licence(path: Path) -> str:
-    """What the card's head says, as it is written there."""
-    card = path / "README.md"
-    head = card.read_text(errors="replace")[:4096].split("---")[1:2] if card.is_file() else []
-    lines = [line.partition(":")[2].strip() for line in "".join(head).splitlines() if line.startswith(("license:", "licence:"))]  # fmt: skip
-    return lines[0] if lines else ""
+    """As the card's head says it."""
+    return str(lineage.head(path).get("license") or "") if (path / "README.md").is_file() else ""
 
 
 def untied(before: Ties, after: Ties) -> list[str]:

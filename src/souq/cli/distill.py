@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -17,21 +17,20 @@ from souq.cli.corpus import held_out, made
 from souq.corpus.recipe import Making, read_recipe
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval
-from souq.lessons import Lesson
+from souq.lab.to_gguf import KINDS
+from souq.lessons import Lesson, Loss
 from souq.snapshot import Snapshot
-
-GGUF = ("f32", "f16", "bf16", "q8_0")
 
 
 @click.command()
 @click.argument("source", metavar="CORPUS|RECIPE.toml", type=click.Path(path_type=Path))
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @click.option("--layers", type=int, help="Of the teacher's, to keep.")
-@click.option("--loss", type=click.Choice(["words", "forward", "reverse", "jsd", "skew"]), help="What it learns from: what the teacher wrote, or how sure it was.")  # fmt: skip
+@click.option("--loss", type=click.Choice(get_args(Loss)), help="What it learns from: what the teacher wrote, or how sure it was.")  # fmt: skip
 @click.option("--epochs", type=int)
 @click.option("--lr", type=float)
 @click.option("--start", help="teacher, scratch, or a Hugging Face folder.")
-@click.option("--gguf", type=click.Choice(GGUF), help="Write a GGUF file too.")
+@click.option("--gguf", type=click.Choice(list(KINDS)), help="Write a GGUF file too.")
 @click.option("--eval", "names", multiple=True, help="Score teacher and student on these of main's evals.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write sizes, scores and the curve here as JSON.")
 @json_option

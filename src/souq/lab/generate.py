@@ -13,7 +13,6 @@ from souq.lab.model import LM, Tokens
 from souq.progress import Progress, quiet
 
 BATCH = 32
-ENGINE = f"transformers {transformers.__version__}"  # what records of provenance call this
 
 
 def answers(

@@ -90,7 +90,7 @@ def _groups(asks: Sequence[Ask], progress: Progress) -> Iterator[tuple[int, Sequ
 
 @dataclass(frozen=True)
 class Here:
-    """transformers in this process. Groups are cut in the asks' order, so a run that goes on (asks.left) gives the same bytes."""
+    """transformers in this process. Groups are cut in the asks' order, so a run that asks for whole groups again gives the same bytes."""
 
     engine: Transformers
     tells = True

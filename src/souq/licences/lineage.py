@@ -65,9 +65,9 @@ def _read(folder: Path, home: Path, above: tuple[Path, ...]) -> tuple[tuple[Inpu
         raise Hostile(f"a circle: {circle}", hint="correct base_model in one of their cards")
     if len(above) >= MAX_PARENTS:
         raise Hostile(f"more than {MAX_PARENTS} models, each made of the next")
-    head = _head(folder)
-    licence, found = _licence(folder, head), list[Input]()
-    bases = head.get("base_model") or []
+    told = head(folder)
+    licence, found = _licence(folder, told), list[Input]()
+    bases = told.get("base_model") or []
     for base in bases if isinstance(bases, list) else [bases]:
         if not str(base).startswith(("./", "../")):
             found.append(Input("base", str(base)[:200], ""))  # a hub's name: its terms are not here
@@ -80,7 +80,8 @@ def _read(folder: Path, home: Path, above: tuple[Path, ...]) -> tuple[tuple[Inpu
     return tuple(dict.fromkeys((*found, Input("base", folder.name, licence)))), licence
 
 
-def _head(folder: Path) -> dict[str, Any]:
+def head(folder: Path) -> dict[str, Any]:
+    """What a model card says between its first --- lines, read safely."""
     import yaml
 
     card = folder / "README.md"
@@ -93,16 +94,16 @@ def _head(folder: Path) -> dict[str, Any]:
     if match and re.search(r"(^|[\s\[{,:-])[&*][\w-]", match.group(1)):
         raise Hostile(f"{card}: its head has YAML anchors, which can grow without end")
     try:
-        head = yaml.safe_load(match.group(1)) if match else {}
+        told = yaml.safe_load(match.group(1)) if match else {}
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(f"{card}: its head is not YAML", hint="correct it between the --- lines") from error
-    return head if isinstance(head, dict) else {}
+    return told if isinstance(told, dict) else {}
 
 
-def _licence(folder: Path, head: dict[str, Any]) -> str:
-    said = str(head.get("license") or "")[:200]
+def _licence(folder: Path, told: dict[str, Any]) -> str:
+    said = str(told.get("license") or "")[:200]
     if said.lower() == "other":
-        said = str(head.get("license_name") or "")[:200]
+        said = str(told.get("license_name") or "")[:200]
     written = _written(folder)
     if written and said and find(said) is not find(written):
         raise UsageError(
