@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def _draw(table: tuple[np.ndarray, np.ndarray], keys: np.ndarray, chance: np.ran
 
 
 class Transformer:
-    """Llama's architecture, four layers of 128, a token a word; trained on the pieces alone, from random numbers on."""
+    """Llama's architecture, two layers of 128, a token a word; trained on the pieces alone, from random numbers on."""
 
     def __init__(self, pool: Pool, known: dict[str, int], seed: int) -> None:
         import torch
@@ -113,7 +114,7 @@ class Transformer:
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         self.begin = len(known)
-        self.net = LlamaForCausalLM(LlamaConfig(vocab_size=len(known) + 1, hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=64, tie_word_embeddings=True))  # fmt: skip
+        self.net = LlamaForCausalLM(LlamaConfig(vocab_size=len(known) + 1, hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=64, tie_word_embeddings=True))  # fmt: skip
         text = self._with_begin(np.array([[known[w] for w in piece.words] for piece in pool]))
         steps, chance = EPOCHS * (len(text) // BATCH), np.random.default_rng(seed)
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=RATE, weight_decay=0.1)
@@ -167,9 +168,9 @@ class Transformer:
 
 
 EPOCHS, BATCH, RATE = 5, 32, 3e-3
-FEW = ("real (the ceiling)", "replace", "subsample", "floor + newest", "guard", "guard, depth 3")
+FEW = ("replace", "guard", "subsample", "real (the ceiling)", "floor + newest", "guard, depth 3")
 
-
+Told = tuple[float, float, float]  # bits a word, bits a rare word, share of rare words left in what was trained on
 Next = Callable[[Pool, Pool, int, int], Pool]  # real, everything made so far, words, seed -> what is trained on
 
 
@@ -195,54 +196,89 @@ def arms(rare: frozenset[str]) -> dict[str, Next]:
     }
 
 
-def run(name: str, arm: Next, real: Pool, held: np.ndarray, known: dict[str, int], rare: frozenset[str], generations: int, seed: int, kind: str = "trigram") -> list[tuple[float, float, float]]:  # fmt: skip
-    """(bits a word, bits a rare word, rare words left in what was trained on) of each generation, the first on real text."""
-    names, size = list(known), sum(len(piece.words) for piece in real)
-    is_rare = np.array([word in rare for word in names])[held[:, 2:]]
-    chance, made, told, training = np.random.default_rng([seed, 7]), Pool(), list[tuple[float, float, float]](), real
-    for generation in range(generations + 1):
-        if generation:
-            training = arm(real, made, size, seed * 1000 + generation)
-        model = (
-            Trigram(training, known) if kind == "trigram" else Transformer(training, known, seed * 1000 + generation)
-        )
-        bits = -np.log2(model.probability(held))
-        left = len({word for piece in training for word in piece.words} & rare) / len(rare)
-        told.append((float(bits.mean()), float(bits[is_rare].mean()), left))
+@dataclass(frozen=True)
+class Case:
+    """What every arm is measured on: real text, held-out text, the words, and which of them are rare."""
+
+    real: Pool
+    held: np.ndarray
+    known: dict[str, int]
+    rare: frozenset[str]
+
+    @classmethod
+    def read(cls) -> Case:
+        real, held_out = pieces()
+        known = {word: i for i, word in enumerate(sorted({w for p in real for w in p.words}))}
+        held = np.array([[known[w] for w in p.words] for p in held_out if all(w in known for w in p.words)])
+        return cls(real, held, known, rare_words(real))
+
+    def told(self, model: Trigram | Transformer, training: Pool) -> Told:
+        is_rare = np.array([word in self.rare for word in self.known])[self.held[:, 2:]]
+        bits = -np.log2(model.probability(self.held))
+        left = len({word for piece in training for word in piece.words} & self.rare) / len(self.rare)
+        return float(bits.mean()), float(bits[is_rare].mean()), left
+
+
+def train(case: Case, kind: str, training: Pool, seed: int) -> Trigram | Transformer:
+    return Trigram(training, case.known) if kind == "trigram" else Transformer(training, case.known, seed)
+
+
+def first(kind: str, seed: int) -> tuple[Told, Pool, np.random.Generator]:
+    """The generation that all arms have in common: trained on real text, and what it then wrote."""
+    case, chance = Case.read(), np.random.default_rng([seed, 7])
+    model = train(case, kind, case.real, seed * 1000)
+    return case.told(model, case.real), model.write(len(case.real), 1, chance, list(case.known)), chance
+
+
+def one(name: str, kind: str, generations: int, seed: int, told: Told, made: Pool, chance: np.random.Generator) -> list[Told]:  # fmt: skip
+    """One arm and seed from the first generation on, in a process of its own."""
+    case, found = Case.read(), [told]
+    arm, names, size = arms(case.rare)[name], list(case.known), sum(len(piece.words) for piece in case.real)
+    for generation in range(1, generations + 1):
+        training = arm(case.real, made, size, seed * 1000 + generation)
+        model = train(case, kind, training, seed * 1000 + generation)
+        found.append(case.told(model, training))
         if kind != "trigram":  # an hour's work shows where it is
-            print(f"  {name}, seed {seed}, generation {generation}: {told[-1][0]:.3f} bits, rare {told[-1][1]:.3f}, {told[-1][2]:.0%} left", flush=True)  # fmt: skip
-        made += model.write(len(real), 1 + max(piece.depth for piece in training), chance, names)
-    return told
-
-
-def one(name: str, kind: str, generations: int, seed: int) -> list[tuple[float, float, float]]:
-    """One arm and seed, in a process of its own."""
-    real, held_out = pieces()
-    known = {word: i for i, word in enumerate(sorted({w for p in real for w in p.words}))}
-    held = np.array([[known[w] for w in p.words] for p in held_out if all(w in known for w in p.words)])
-    rare = rare_words(real)
-    return run(name, arms(rare)[name], real, held, known, rare, generations, seed, kind)
+            print(f"  {name}, seed {seed}, generation {generation}: {found[-1][0]:.3f} bits, rare {found[-1][1]:.3f}, {found[-1][2]:.0%} left", flush=True)  # fmt: skip
+        if generation < generations:
+            made = [*made, *model.write(len(case.real), 1 + max(p.depth for p in training), chance, names)]
+    return found
 
 
 def main(kind: str = "trigram", generations: str | int = GENERATIONS, seeds: str | int = SEEDS) -> int:
     print(describe(), flush=True)
     begun, generations, seeds = time.perf_counter(), int(generations), int(seeds)
-    real, _ = pieces()
-    rare = rare_words(real)
-    names = list(arms(rare)) if kind == "trigram" else list(FEW)
-    print(f"{kind}: {len(real) * LENGTH:,} words, {len({w for p in real for w in p.words}):,} different, {len(rare):,} rare; real share {SHARE}, {generations} generations, {seeds} seeds", flush=True)  # fmt: skip
+    case = Case.read()
+    names = list(arms(case.rare)) if kind == "trigram" else list(FEW)
+    print(f"{kind}: {len(case.real) * LENGTH:,} words, {len(case.known):,} different, {len(case.rare):,} rare; real share {SHARE}, {generations} generations, {seeds} seeds", flush=True)  # fmt: skip
     with ProcessPoolExecutor(2) as pool:
-        waiting = {name: [pool.submit(one, name, kind, generations, seed) for seed in range(seeds)] for name in names}
-        found = {name: np.array([told.result() for told in each]) for name, each in waiting.items()}
+        firsts = list(pool.map(first, [kind] * seeds, range(seeds)))
+        waiting = {(name, seed): pool.submit(one, name, kind, generations, seed, *firsts[seed]) for seed in range(seeds) for name in names}  # fmt: skip
+        found = {name: np.array([waiting[name, seed].result() for seed in range(seeds)]) for name in names}
     print(f"{'arm':26} {'bits/word':>16} {'bits/rare word':>16} {'rare words left':>16}")
     for name, told in found.items():
         last = told[:, -1]
         cells = [f"{last[:, i].mean():.3f} ±{np.ptp(last[:, i]) / 2:.3f}" for i in range(3)]
         print(f"{name:26} " + " ".join(f"{cell:>16}" for cell in cells))
-    start, end = found["replace"][:, 0, 1].mean(), {name: told[:, -1, 1].mean() for name, told in found.items()}
-    print(f"rise on the rare: replace {end['replace'] - start:.3f} bits, guard {end['guard'] - start:.3f}: {(end['guard'] - start) / (end['replace'] - start):.2f} of it; {time.perf_counter() - begun:.0f} s")  # fmt: skip
+    bars(found)
     draw(found, Path(__file__).parent.parent / "docs" / ("collapse.svg" if kind == "trigram" else "collapse-transformer.svg"))  # fmt: skip
+    print(f"{time.perf_counter() - begun:.0f} s")
     return 0
+
+
+def bars(found: dict[str, np.ndarray]) -> None:
+    """What the guard promises, each with its figures and whether it held."""
+    start = found["replace"][:, 0, 1].mean()
+    mean, rare, left = ({name: told[:, -1, i].mean() for name, told in found.items()} for i in range(3))
+    share = (rare["guard"] - start) / (rare["replace"] - start)
+    for holds, text in (
+        (mean["guard"] <= mean["subsample"], f"bits a word: guard {mean['guard']:.3f}, subsample {mean['subsample']:.3f}"),
+        (rare["guard"] < rare["subsample"], f"bits a rare word: guard {rare['guard']:.3f}, subsample {rare['subsample']:.3f}"),
+        (share <= 1 / 3, f"rise on the rare: guard {rare['guard'] - start:.3f} bits, replace {rare['replace'] - start:.3f}: {share:.2f} of it, and at most a third is promised"),
+        (left["guard"] >= 0.8, f"rare words left: guard {left['guard']:.0%}, and at least 80% is promised"),
+        (left["replace"] < 0.4, f"rare words left: replace {left['replace']:.0%}, and collapse means less than 40%"),
+    ):  # fmt: skip
+        print(f"{'holds' if holds else 'FAILS'}  {text}")
 
 
 def draw(found: dict[str, np.ndarray], path: Path) -> None:
