@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,12 +15,12 @@ from souq.asks import Told
 from souq.corpus.dump import manifest, read_rows
 from souq.corpus.make import make, none_left
 from souq.corpus.query import query
-from souq.corpus.recipe import Making, read_recipe
-from souq.corpus.seeds import pieces, read_seeds
+from souq.corpus.recipe import Making, Seeds, read_recipe
+from souq.corpus.seeds import pieces, published, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import read_eval
 from souq.records import digest, format_toml
-from tests.bazaar import write_eval
+from tests.bazaar import NAMES, write_eval
 
 RECIPE = """
 name = "cities"
@@ -285,6 +287,76 @@ def test_seeds_of_every_kind(kitchen):
     assert recipe.digest != Making(name="y").digest
 
 
+def test_a_taxonomy_is_asked_about_its_leaves(kitchen):
+    """What has topics below it is spoken of through them; a row's domain is the topic's root; no topic is refused by its line."""
+    (kitchen / "topics.txt").write_text(
+        "# by hand\nScience\nScience > Physics\nScience > Physics > Optics\nArts > Music\n"
+    )
+    recipe = RECIPE.replace('kind = "fields"\npath = "cities.jsonl"', 'kind = "taxonomy"\npath = "topics.txt"')
+    recipe = recipe.replace('template = "Where is {city}?"', 'template = "Where is {topic}?"\ndomain = "{root}"')
+    (kitchen / "recipe.toml").write_text(recipe)
+    cook(kitchen, Parrot())
+    found = {row["domain"]: row["messages"][0]["content"] for row in read_rows(kitchen / "corpus") if row["depth"]}
+    (optics,) = (
+        s for s in read_seeds(read_recipe(kitchen / "recipe.toml").seeds[0], kitchen) if s.fields["topic"] == "Optics"
+    )
+
+    assert found == {"Science": "Where is Optics?", "Arts": "Where is Music?"}
+    assert (optics.fields["path"], optics.fields["parent"]) == ("Science > Physics > Optics", "Physics")
+    (kitchen / "topics.txt").write_text("Science\nScience > > Optics\n")
+    with pytest.raises(UsageError, match=r"line 2.*no topic"):
+        read_seeds(read_recipe(kitchen / "recipe.toml").seeds[0], kitchen)
+
+
+def test_an_edition_builds_on_those_before(kitchen):
+    """Accumulate, never replace: another corpus's rows come as they are, people's own depth 0, and depth is counted on."""
+    cook(kitchen, Parrot())
+    before = {row["id"]: row for row in read_rows(kitchen / "corpus")}
+    (kitchen / "cities.jsonl").write_text('{"city": "Xian"}\n')
+    more = '[[seeds]]\nkind = "corpus"\npath = "corpus"\ndump = "2026-48"\n\n[[prompts]]'
+    (kitchen / "recipe.toml").write_text(RECIPE.replace("2026-48", "2026-52").replace("[[prompts]]", more).replace("samples = 2", "samples = 2\nancestry = 1"))  # fmt: skip
+    cook(kitchen, Parrot())
+    rows = {row["id"]: row for row in read_rows(kitchen / "corpus")}
+
+    assert {name: rows[name] for name in before} == before
+    assert {row["depth"] for name, row in rows.items() if name not in before} == {2}
+    assert sum(row["origin"] == "real" for row in rows.values()) == 1
+
+    guarded = (kitchen / "recipe.toml").read_text() + f"\n[guard]\n{format_toml({'size': 1000, 'floor': 0.001})}"
+    (kitchen / "recipe.toml").write_text(guarded)
+    cook(kitchen, Parrot())
+    assert {row["depth"] for row in read_rows(kitchen / "corpus")} == {0, 1}
+
+
+def test_a_row_of_another_corpus_that_lies_about_itself_is_refused(kitchen):
+    """Its manifest is its maker's too: a row whose id is not its words', or without ancestry that can be, comes in nowhere."""
+    import msgspec
+    import pyarrow.parquet as parquet
+
+    cook(kitchen, Parrot())
+    told = manifest(kitchen / "corpus")
+    name = "dump=2026-48/subset=kept/part-00000.parquet"
+    path = kitchen / "corpus" / name
+    table = parquet.read_table(path, partitioning=None)
+    lies = [row | {"depth": -1} for row in table.to_pylist()]
+    parquet.write_table(type(table).from_pylist(lies, schema=table.schema), path)
+    told["dumps"]["2026-48"]["files"][name]["digest"] = digest(path.read_bytes())
+    (kitchen / "corpus" / "manifest.json").write_bytes(msgspec.json.encode(told))
+
+    with pytest.raises(Hostile, match="row 1: its id, its depth"):
+        published(Seeds(kind="corpus", path="corpus"), kitchen)
+
+
+def test_cents_are_told_as_they_are_spent(kitchen):
+    """Half a dollar a million tokens asked, two answered: ten answers of 5 and 1 tokens; the same again costs nothing more."""
+    seen: list[tuple[str, int, int]] = []
+    for _ in range(2):
+        made = make(read_recipe(kitchen / "recipe.toml"), kitchen, Parrot(), kitchen / "corpus", licence="MIT", price=(5e5, 2e6), progress=lambda *told: seen.append(told))  # fmt: skip
+        assert made["spent"] == {"asked": 50, "answered": 10}
+        assert seen[-2] == ("corpus cents", 4500, 4500)
+        assert seen[-1] == ("corpus rows", 10, 10)
+
+
 def test_a_document_of_ten_megabytes_on_one_line_is_cut():
     """No piece is longer than was asked, in words, nor than 20,000 characters."""
     found = list(pieces("word " * 2_000_000, 300))
@@ -349,3 +421,70 @@ def test_a_judge_decides_what_no_checker_does_and_its_error_stands_on_the_card(k
     assert {row["filters"][-1]["name"] for row in rows} == {"shouts"}
     assert "wrong on 0 of 24" in made["judges"]["shouts"]
     assert "wrong on 0 of 24" in (kitchen / "corpus" / "README.md").read_text()
+
+
+def test_what_a_judge_said_is_not_asked_again(kitchen):
+    """Killed while judging, the same command asks for what is left, and ends with the same bytes."""
+    (kitchen / "recipe.toml").write_text("judges = [\"judge.toml\"]\n" + RECIPE.replace('checker = "regex"', "").replace('expected = "^(Africa|Asia)$"', ""))  # fmt: skip
+    (kitchen / "judge.toml").write_text(JUDGE)
+    gold = [{"question": "q", "answer": f"LOUD {i}" if i % 2 else f"quiet {i}", "verdict": "yes" if i % 2 else "no"} for i in range(24)]  # fmt: skip
+    (kitchen / "gold.jsonl").write_text("".join(json.dumps(line) + "\n" for line in gold))
+    first = Umpire()
+    cook(kitchen, first)
+    whole, journal = (kitchen / "corpus" / "manifest.json").read_bytes(), kitchen / "corpus" / "judged.jsonl"
+    told = journal.read_bytes()
+
+    assert first.asked == 10 + 24 + told.count(b"\n") * 2 - 24  # answers, gold, and rows that differ, two a line
+    for left in (0, len(told) // 2, len(told)):
+        journal.write_bytes(told[:left])
+        writer = Umpire()
+        cook(kitchen, writer)
+        assert (kitchen / "corpus" / "manifest.json").read_bytes() == whole
+        assert journal.read_bytes() == told
+        assert writer.asked == 2 * (told.count(b"\n") - told[:left].count(b"\n"))
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(bazaar, tmp_path):
+    """The run ends with one line and what to type; with room again it goes on, and ends with the bytes of a run with room."""
+    seeds = [{"prompt": f"say hello to {name}", "source": "t", "licence": "CC0-1.0"} for name in NAMES] * 6
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(s | {"prompt": f"{s['prompt']} {i}"}) + "\n" for i, s in enumerate(seeds)))  # fmt: skip
+
+    def words(name):
+        return ["corpus", "make", tmp_path / "seeds.jsonl", "--out", tmp_path / name, "--max-tokens", "6"]
+
+    assert bazaar("amira", words("whole")) == 0
+    size = (tmp_path / "whole" / "journal.jsonl").stat().st_size
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size * 2 // 3, most))
+    try:
+        code, _, err = bazaar.says("amira", words("cut"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        signal.signal(signal.SIGXFSZ, before)
+
+    assert code == 1
+    assert "make room, and type the same again" in err
+    assert (tmp_path / "cut" / "journal.jsonl").read_bytes().count(b"\n") >= 1
+    assert not (tmp_path / "cut" / "manifest.json").exists()
+    assert bazaar("amira", words("cut")) == 0
+    for name in ("manifest.json", "journal.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_cluster_writes_the_corpus_of_one_machine(bazaar, tmp_path):
+    """`--engine ray:transformers` from the command line: a real cluster here, the same answers."""
+    ray = pytest.importorskip("ray", reason="pip install 'souq[ray]'")
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps({"prompt": f"say hello to {name}", "source": "t", "licence": "CC0-1.0"}) + "\n" for name in NAMES))  # fmt: skip
+    for name, engine in (("one", "transformers"), ("many", "ray:transformers")):
+        words = ["corpus", "make", tmp_path / "seeds.jsonl", "--out", tmp_path / name, "--max-tokens", "6", "--engine", engine]  # fmt: skip
+        try:
+            code, _, err = bazaar.says("amira", words)
+        finally:
+            ray.shutdown()
+        assert code == 0, err
+
+    said = [[(row["id"], row["messages"]) for row in read_rows(tmp_path / name)] for name in ("one", "many")]
+    assert said[0] == said[1]
+    assert {row["engine"].split(", ray")[1][:2] for row in read_rows(tmp_path / "many")} == {" 2"}

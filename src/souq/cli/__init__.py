@@ -5,6 +5,7 @@ stdout is for the next program, stderr for the person, `--json` for both. Exit c
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -111,7 +112,11 @@ def run(words: Sequence[str]) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        say(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", None)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        say(
+            f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+            "make room, and type the same again: what was finished is kept" if full else None,
+        )
         return 1
 
 

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from souq.cli.console import answer, bars, here, json_option, out, table
+from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals import Eval, read_eval, read_folder  # fmt: skip
 from souq.evals import compare as paired
@@ -50,17 +51,9 @@ def _eval_of(name: str) -> Eval:
 
 def _price(told: str, models: tuple[str, ...]) -> tuple[str, tuple[float, float]]:
     model, _, rest = told.rpartition("=")
-    asked, _, said = rest.partition("/")
-    try:
-        found = float(asked), float(said)
-    except ValueError as error:
-        raise UsageError(
-            f"--price {told!r}", hint="write MODEL=0.25/1.25: dollars a million tokens in and out"
-        ) from error
+    found = per_million(rest, f"--price {told!r}", "MODEL=0.25/1.25")
     if model not in models:
         raise UsageError(f"--price names {model!r}{nearest(model, models)}", hint="write the model as you wrote it before")  # fmt: skip
-    if not all(0 <= value < 1e6 for value in found):
-        raise UsageError(f"--price {told!r}: dollars a million tokens, from 0 up")
     return model, found
 
 

@@ -12,10 +12,12 @@ from souq import build as building
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.cli.engines import engines
 from souq.cli.judge import judge_test
+from souq.cli.prices import per_million
 from souq.cli.qna import export_qna, import_qna
 from souq.cli.tail import tail
 from souq.corpus.recipe import Making, Seeds, read_recipe
 from souq.evals import Eval, read_eval, read_folder
+from souq.records import Digest
 from souq.snapshot import Snapshot
 
 
@@ -31,16 +33,20 @@ def corpus() -> None:
 @click.option("--samples", type=int, help="Answers a prompt.  [default: the recipe's, or 1]")
 @click.option("--max-tokens", type=int, help="[default: the recipe's, or 32]")
 @click.option("--dump", help="Name of this edition.  [default: the recipe's, or 1]")
-@click.option("--engine", help="transformers, llama.cpp:FILE.gguf or openai:URL#MODEL.  [default: the recipe's, or transformers]")  # fmt: skip
+@click.option("--engine", help="transformers, ray:transformers, llama.cpp:FILE.gguf or openai:URL#MODEL.  [default: the recipe's, or transformers]")  # fmt: skip
+@click.option("--price", metavar="IN/OUT", help="Dollars a million tokens, as the engine's seller has it.")
 @json_option
-def make(recipe: Path, folder: Path, temperature: float | None, samples: int | None, max_tokens: int | None, dump: str | None, engine: str | None, as_json: bool) -> None:  # fmt: skip
+def make(recipe: Path, folder: Path, temperature: float | None, samples: int | None, max_tokens: int | None, dump: str | None, engine: str | None, price: str | None, as_json: bool) -> None:  # fmt: skip
     """Answer seeds, drop the wrong and the repeated, write Parquet; run again to go on.
 
     RECIPE is TOML, or JSONL of prompts: {prompt, source, licence} and, where it can be checked, checker and expected.
     """
     found = _with(recipe_of(recipe), temperature, samples, max_tokens, dump, engine)
+    costs = per_million(price, f"--price {price!r}") if price is not None else (0.0, 0.0)
     with bars() as progress:
-        told = made(found, recipe.parent, folder, progress)
+        told = made(found, recipe.parent, folder, progress, price=costs)
+    if price is not None:
+        told["dollars"] = (told["spent"]["asked"] * costs[0] + told["spent"]["answered"] * costs[1]) / 1e6
 
     def show() -> None:
         for subset, count in told["rows"].items():
@@ -48,6 +54,8 @@ def make(recipe: Path, folder: Path, temperature: float | None, samples: int | N
         for reason, count in told["rejected"].items():
             out.print(f"  rejected, {reason}: {count}", markup=False, highlight=False)
         out.print(f"  licence: {told['licence'] or 'none'}", markup=False, highlight=False)
+        if price is not None:
+            out.print(f"  spent: ${told['dollars']:,.4f} for {told['spent']['asked']:,} tokens asked and {told['spent']['answered']:,} answered", markup=False, highlight=False)  # fmt: skip
         done(f"next: `souq distill {folder} --layers 10 --out ./student`")
 
     answer(told, as_json, show)
@@ -71,7 +79,7 @@ def _with(recipe: Making, temperature: float | None, samples: int | None, max_to
     return msgspec.structs.replace(recipe, sampling=sampling, **typed).vetted()
 
 
-def made(recipe: Making, base: Path, folder: Path, progress: Any) -> dict[str, Any]:
+def made(recipe: Making, base: Path, folder: Path, progress: Any, *, price: tuple[float, float] = (0.0, 0.0)) -> dict[str, Any]:  # fmt: skip
     """One edition, written by main's model."""
     from souq.corpus.make import make as carry_out
     from souq.corpus.make import none_left
@@ -80,15 +88,26 @@ def made(recipe: Making, base: Path, folder: Path, progress: Any) -> dict[str, A
 
     main = Snapshot(here(), "main")
     built = building.build(main, progress=progress)
-    with_words = writer(recipe.engine, Transformers(built.digest, built.files, built.weights, quick=True))
+    teacher = Transformers(built.digest, built.files, built.weights, quick=True)
+    if recipe.engine.startswith("ray:"):  # every machine loads a folder
+        teacher = Transformers(built.digest, _exported(main, built.digest, progress), quick=True)
+    with_words = writer(recipe.engine, teacher)
     own = {found.name: found for found in held_out(recipe, base)}
     told = carry_out(
         recipe, base, with_words, folder, licence=main.config.licence, tokenizer=_tokenizer(built.files),
-        evals={**main.evals, **own}, progress=progress,
+        evals={**main.evals, **own}, progress=progress, price=price,
     )  # fmt: skip
     if nothing := none_left(told):
         raise nothing
     return told
+
+
+def _exported(main: Snapshot, model: Digest, progress: Any) -> Path:
+    """Main's model as a folder in the repository's cache, which every machine of a cluster must see."""
+    folder = main.repo.cache / "exported" / model.removeprefix("b3:")
+    if not folder.is_dir():
+        building.export(main, folder, progress)
+    return folder
 
 
 def held_out(recipe: Making, base: Path) -> list[Eval]:

@@ -29,7 +29,7 @@ INDEXED = ("id", "domain", "language", "origin", "depth", "real_fraction", "toke
 
 def publish(
     rows: Sequence[Row], out: Path, recipe: Making, *, teacher: str, engine: str, licence: str,
-    judges: Mapping[str, str] | None = None,
+    judges: Mapping[str, str] | None = None, spent: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write one edition beside those that are there; what the manifest says of it."""
     files: dict[str, Any] = {}
@@ -44,7 +44,7 @@ def publish(
         "tokens": sum(row.tokens for row in rows if not row.rejected), "files": files,
         "rejected": dict(sorted(Counter(row.rejected for row in rows if row.rejected).items())),
         "origins": dict(sorted(Counter(row.origin for row in rows if not row.rejected).items())),
-        "judges": dict(judges or {}), **_changed(rows, told, out, recipe.dump),
+        "judges": dict(judges or {}), "spent": dict(spent or {}), **_changed(rows, told, out, recipe.dump),
     }  # fmt: skip
     dumps = told.get("dumps", {}) | {recipe.dump: made}
     _write(out / "manifest.json", canonical({"format": 1, "latest": recipe.dump, "dumps": dict(sorted(dumps.items()))}))

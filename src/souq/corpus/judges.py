@@ -20,6 +20,7 @@ import msgspec
 
 from souq import checkers
 from souq.asks import Ask, Message, Sampling, Weigher
+from souq.corpus.journal import Journal
 from souq.corpus.row import Passed
 from souq.errors import Hostile, NotFound, UsageError
 from souq.progress import Progress, quiet
@@ -174,6 +175,23 @@ def _ask(spec: Spec, question: str, answer: str) -> Ask:
     return Ask(messages=(Message(role="user", content=said),))
 
 
+def remembered(
+    judge: Judge, writer: Weigher, pairs: Sequence[tuple[str, str]], progress: Progress, journal: Journal | None
+) -> list[float | None]:
+    """The share of `keep` of every (question, answer) pair; what the journal holds is not asked again."""
+    keys = [digest_of([judge.digest, writer.model, writer.name, *pair]) for pair in pairs]
+    told: dict[Digest, float | None] = (
+        {} if journal is None else {k: journal.held[k] for k in keys if k in journal.held}
+    )
+    left = list({key: pair for key, pair in zip(keys, pairs, strict=True) if key not in told}.items())
+    for batch in shares(judge.spec, writer, [pair for _, pair in left], progress):
+        found = {left[i][0]: share for i, share in batch}
+        if journal is not None:
+            journal.keep(found)
+        told |= found
+    return [told[key] for key in keys]
+
+
 def shares(
     spec: Spec, writer: Weigher, pairs: Sequence[tuple[str, str]], progress: Progress = quiet
 ) -> Iterator[list[tuple[int, float | None]]]:
@@ -198,14 +216,13 @@ def _named(spec: Spec, said: str) -> float | None:
     return float(named[0] == spec.keep) if named else None
 
 
-def measure(judge: Judge, writer: Weigher, progress: Progress = quiet) -> Report:
+def measure(judge: Judge, writer: Weigher, progress: Progress = quiet, journal: Journal | None = None) -> Report:
     """A judge against its gold labels: whether it keeps what people keep."""
     spec = judge.spec
-    found = dict(pair for batch in shares(spec, writer, [(g.question, g.answer) for g in judge.gold], progress) for pair in batch)  # fmt: skip
-    said = [(share := found[i]) is not None and share >= spec.threshold for i in range(len(judge.gold))]
+    found = remembered(judge, writer, [(g.question, g.answer) for g in judge.gold], progress, journal)
+    said = [share is not None and share >= spec.threshold for share in found]
     true = [label.verdict == spec.keep for label in judge.gold]
-    undecided = sum(share is None for share in found.values())
-    return _report(said, true, undecided, judge.digest, writer)
+    return _report(said, true, found.count(None), judge.digest, writer)
 
 
 def _report(said: Sequence[bool], true: Sequence[bool], undecided: int, judge: Digest, writer: Weigher) -> Report:
@@ -230,8 +247,9 @@ def kappa(one: Sequence[bool], other: Sequence[bool]) -> float:
 
 
 def passed(
-    judge: Judge, report: Report, writer: Weigher, rows: Sequence[Asked], progress: Progress = quiet
-) -> dict[int, Passed]:
+    judge: Judge, report: Report, writer: Weigher, rows: Sequence[Asked], progress: Progress = quiet,
+    journal: Journal | None = None,
+) -> dict[int, Passed]:  # fmt: skip
     """What is said of each row, by its number: its checker first, and the judge only where there is none.
 
     Raises:
@@ -243,8 +261,8 @@ def passed(
         raise UsageError(f"judge {judge.spec.name} is no better than always saying the same", hint="mend its prompt, or label more rows")  # fmt: skip
     checked = {i: _checked(row) for i, row in enumerate(rows) if row.checker}
     rest = [i for i, row in enumerate(rows) if not row.checker]
-    batches = shares(judge.spec, writer, [(rows[i].question, rows[i].answer) for i in rest], progress)
-    return checked | {rest[k]: _judged(judge, report, share) for batch in batches for k, share in batch}
+    told = remembered(judge, writer, [(rows[i].question, rows[i].answer) for i in rest], progress, journal)
+    return checked | {i: _judged(judge, report, share) for i, share in zip(rest, told, strict=True)}
 
 
 def _checked(row: Asked) -> Passed:

@@ -9,12 +9,10 @@ a changed setting never reuses a stale answer. Every answer is drawn by a seed o
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -23,18 +21,19 @@ from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
 from souq.corpus.guard import Piece, choose, rare_words
+from souq.corpus.journal import Journal
 from souq.corpus.judges import Asked, Judge, Report, measure, read_judge
 from souq.corpus.judges import passed as passed_by
 from souq.corpus.near import clusters
 from souq.corpus.overlap import Exam
 from souq.corpus.recipe import Making, Prompt
 from souq.corpus.row import Row, joint, row_id
-from souq.corpus.seeds import Seed, filled, read_seeds
+from souq.corpus.seeds import Seed, filled, published, read_seeds
 from souq.errors import UsageError
 from souq.evals import Eval
 from souq.plain import words
 from souq.progress import Progress, quiet
-from souq.records import Digest, canonical, digest_of
+from souq.records import Digest, digest_of
 
 LONG = 40  # words: only texts of so many are compared for nearness; the short ones of one template are all near
 
@@ -52,34 +51,46 @@ class Job:
 
 def make(
     recipe: Making, base: Path, writer: Weigher, out: Path, *, licence: str, tokenizer: str = "",
-    evals: Mapping[str, Eval] | None = None, progress: Progress = quiet,
+    evals: Mapping[str, Eval] | None = None, progress: Progress = quiet, price: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:  # fmt: skip
     """Generate, filter and publish one edition in `out`; returns what its manifest says. Run again, it goes on.
 
-    `licence` is the teacher's; paths of the recipe are seen from `base`; no row holds a case of `evals`.
+    `licence` is the teacher's; paths of the recipe are seen from `base`; no row holds a case of `evals`. `price` is dollars
+    a million tokens asked and answered: with it `progress` is told the cents spent so far, and how many it will be.
     """
     judges = [read_judge(base / name) for name in recipe.judges]
-    seeds = [seed for found in recipe.seeds for seed in read_seeds(found, base)]
+    seeds = [seed for found in recipe.seeds if found.kind != "corpus" for seed in read_seeds(found, base)]
+    inherited = [row for found in recipe.seeds if found.kind == "corpus" for row in published(found, base)]
     jobs = sorted(_jobs(recipe, seeds, writer), key=lambda job: (_length(job), job.key))
     out.mkdir(parents=True, exist_ok=True)
-    told = _answered(jobs, writer, recipe, out / "journal.jsonl", progress)
+    with Journal(out / "journal.jsonl") as journal:
+        told = _answered(jobs, writer, recipe, journal, progress, price)
     facts = _Facts(recipe, writer, licence, tokenizer)
-    rows = [_real(seed) for seed in seeds if seed.answer] + [facts.row(job, told[job.key]) for job in jobs]
+    rows = [
+        *inherited,
+        *(_real(seed) for seed in seeds if seed.answer),
+        *(facts.row(job, told[job.key]) for job in jobs),
+    ]
     for step in (_new, _unlike, _unseen):
         rows = step(rows, recipe, evals or {})
-    reports = {judge.spec.name: measure(judge, writer, progress) for judge in judges}
-    for judge in judges:
-        rows = _judged(rows, judge, reports[judge.spec.name], writer, progress)
+    lines: dict[str, str] = {}
+    with Journal(out / "judged.jsonl") as journal:
+        for judge in judges:
+            report = measure(judge, writer, progress, journal)
+            rows = _judged(rows, judge, report, writer, progress, journal)
+            lines[judge.spec.name] = report.line
     rows = _guarded(rows, recipe, evals or {})
-    lines = {name: report.line for name, report in reports.items()}
-    return dump.publish(rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines)
+    spent = {"asked": sum(each.asked for each in told.values()), "answered": sum(each.tokens for each in told.values())}
+    return dump.publish(
+        rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines, spent=spent
+    )
 
 
 def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job]:
     """Every prompt with every seed that has its fields; what people answered is not asked."""
     for seed in seeds:
         for prompt in recipe.prompts if not seed.answer else ():
-            turns: tuple[Message, ...] = (Message(role="user", content=filled(prompt, seed)),)
+            turns: tuple[Message, ...] = (Message(role="user", content=filled(prompt.template, seed, prompt.name)),)
             if prompt.system:
                 turns = (Message(role="system", content=prompt.system), *turns)
             asked = [[turn.role, turn.content] for turn in turns]
@@ -94,49 +105,54 @@ def _length(job: Job) -> int:
 
 
 def _answered(
-    jobs: Sequence[Job], writer: Writer, recipe: Making, journal: Path, progress: Progress
+    jobs: Sequence[Job],
+    writer: Writer,
+    recipe: Making,
+    journal: Journal,
+    progress: Progress,
+    price: tuple[float, float],
 ) -> dict[Digest, Told]:
     """Every job's answer, those of like length together; what the journal holds is not asked again.
 
     A writer hands over whole groups, each a line of the journal, so what a crash left is cut into the same groups as
     before: the last bits of an answer's odds depend on what it is padded to.
     """
-    told = _journalled(journal)
-    left = [job for job in {job.key: job for job in jobs}.values() if job.key not in told]
-    done, tokens = len(jobs) - len(left), 0
-    progress("corpus rows", done, len(jobs))
-    with journal.open("ab") as file:
-        for part in writer.write([job.ask for job in left], recipe.sampling):
-            found = {left[i].key: said for i, said in part}
-            _keep(file, found)
-            told |= found
-            done, tokens = done + len(found), tokens + sum(said.tokens for said in found.values())
-            progress("corpus tokens", tokens, round(tokens * len(jobs) / done))
-            progress("corpus rows", done, len(jobs))
-    progress("corpus rows", len(jobs), len(jobs))
+    wanted = {job.key: job for job in jobs}
+    told = {key: _told(journal.held[key]) for key in wanted if key in journal.held}
+    left = [job for key, job in wanted.items() if key not in told]
+    spent = _Meter(len(wanted), price, progress)
+    spent.add(told.values())
+    for part in writer.write([job.ask for job in left], recipe.sampling):
+        found = {left[i].key: said for i, said in part}
+        journal.keep({key: [t.text, t.finish, t.tokens, t.asked] for key, t in found.items()})
+        told |= found
+        spent.add(found.values())
     return told
 
 
-def _keep(file: IO[bytes], answers: Mapping[Digest, Told]) -> None:
-    file.write(canonical({key: [t.text, t.finish, t.tokens, t.asked] for key, t in answers.items()}) + b"\n")
-    file.flush()
-    os.fsync(file.fileno())
+def _told(kept: tuple[str, Any, int, int]) -> Told:
+    text, finish, tokens, asked = kept
+    return Told(text=text, finish=finish, tokens=tokens, asked=asked)
 
 
-def _journalled(journal: Path) -> dict[Digest, Told]:
-    """Finished batches; a last line cut off by a crash is none, and is cut away so that the next begins clean."""
-    told: dict[Digest, Told] = {}
-    if not journal.is_file():
-        return told
-    whole = 0
-    for line in journal.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        whole += len(line)
-        for key, (text, finish, tokens, asked) in json.loads(line).items():
-            told[key] = Told(text=text, finish=finish, tokens=tokens, asked=asked)
-    os.truncate(journal, whole)
-    return told
+class _Meter:
+    """How far the answers are: rows, tokens, and cents where there is a price."""
+
+    def __init__(self, rows: int, price: tuple[float, float], progress: Progress) -> None:
+        self.rows, self.price, self.progress = rows, price, progress
+        self.done = self.asked = self.tokens = 0
+
+    def add(self, told: Collection[Told]) -> None:
+        self.done += len(told)
+        self.asked += sum(each.asked for each in told)
+        self.tokens += sum(each.tokens for each in told)
+        cents = 1e-4 * (self.asked * self.price[0] + self.tokens * self.price[1])
+        if self.done:
+            whole = self.rows / self.done
+            self.progress("corpus tokens", self.tokens, round(self.tokens * whole))
+            if any(self.price):
+                self.progress("corpus cents", round(cents), round(cents * whole))
+        self.progress("corpus rows", self.done, self.rows)
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -156,7 +172,7 @@ class _Facts:
         sampling = self.recipe.sampling
         return Row(
             id=row_id(messages), messages=messages, licence=joint((self.licence, job.seed.licence)), origin="synthetic",
-            depth=1, real_fraction=0.0, domain=job.prompt.domain, source=job.seed.source, source_licence=job.seed.licence,
+            depth=1 + self.recipe.ancestry, real_fraction=0.0, domain=filled(job.prompt.domain, job.seed, job.prompt.name), source=job.seed.source, source_licence=job.seed.licence,
             document=job.seed.digest, teacher=self.writer.model, tokenizer=self.tokenizer, engine=self.writer.name,
             prompt=job.prompt.name, prompt_digest=digest_of([job.prompt.system, job.prompt.template]),
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p,
@@ -222,13 +238,21 @@ def _guarded(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list
     return [row if i not in pool or id(pool[i]) in stays else _because(row, "not chosen by the guard") for i, row in enumerate(rows)]  # fmt: skip
 
 
-def _judged(rows: list[Row], judge: Judge, report: Report, writer: Weigher, progress: Progress) -> list[Row]:
-    """What no checker decided, a judge does, whose error on gold labels stands beside it."""
-    left = [i for i, row in enumerate(rows) if not row.rejected and row.depth and not _was_checked(row)]
+def _judged(rows: list[Row], judge: Judge, report: Report, writer: Weigher, progress: Progress, journal: Journal) -> list[Row]:  # fmt: skip
+    """What no checker decided, a judge does, whose error on gold labels stands beside it; what it judged for an edition before stays."""
+    version = digest_of(report)
+    left = [
+        i
+        for i, row in enumerate(rows)
+        if not row.rejected
+        and row.depth
+        and not _was_checked(row)
+        and version not in {found.version for found in row.filters}
+    ]
     asked = [Asked(question=rows[i].messages[-2].content, answer=rows[i].messages[-1].content) for i in left]
-    for place, said in passed_by(judge, report, writer, asked, progress).items():
+    for place, said in passed_by(judge, report, writer, asked, progress, journal).items():
         row = rows[left[place]]
-        rows[left[place]] = msgspec.structs.replace(row, filters=(*row.filters, said), judge=digest_of(report), rejected=said.because)  # fmt: skip
+        rows[left[place]] = msgspec.structs.replace(row, filters=(*row.filters, said), judge=version, rejected=said.because)  # fmt: skip
     return rows
 
 

@@ -23,7 +23,7 @@ from souq.errors import NotFound, UsageError, nearest
 from souq.lessons import Lesson
 from souq.records import Digest, Record, digest_of, parse_toml
 
-Kind = Literal["questions", "answers", "fields", "documents", "qna"]
+Kind = Literal["questions", "answers", "fields", "documents", "taxonomy", "qna", "corpus"]
 MAX_RECIPE = 256 << 10  # bytes
 
 
@@ -32,7 +32,9 @@ class Seeds(Record, frozen=True, forbid_unknown_fields=True):
 
     questions: JSONL of {prompt, source, licence, checker, expected}. answers: JSONL of {prompt, expected, source,
     licence}, which people wrote: rows of the corpus as they are. fields: JSONL of texts by name, for templates.
-    documents: text files, or a folder of them, in pieces of about `words` words: {document}. qna: a tree of qna.yaml.
+    documents: text files, or a folder of them, in pieces of about `words` words: {document}. taxonomy: a line a topic, with
+    all above it, `Science > Physics > Optics`: {topic}, {path}, {parent}, {root} of each leaf. qna: a tree of qna.yaml.
+    corpus: the kept rows of another corpus, of its edition `dump` or its latest, with the ancestry they have.
     """
 
     kind: Kind
@@ -40,10 +42,11 @@ class Seeds(Record, frozen=True, forbid_unknown_fields=True):
     source: str = ""
     licence: str = ""
     words: int = 300
+    dump: str = ""
 
 
 class Prompt(Record, frozen=True, forbid_unknown_fields=True):
-    """What is asked of each seed that has the template's fields. `checker` is one of checkers.py: what is right for all."""
+    """What is asked of each seed. `domain` may hold its fields as the template does. `checker` is one of checkers.py: what is right for all."""
 
     name: str
     template: str = "{prompt}"
@@ -79,6 +82,7 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
     dump: str = "1"
     seeds: tuple[Seeds, ...] = ()
     prompts: tuple[Prompt, ...] = (Prompt(name="as it is"),)
+    ancestry: int = 0  # how deep the deepest text is that the teacher learned from: 0 where people wrote all of it
     samples: int = 1
     sampling: Sampling = Sampling()
     engine: str = "transformers"
@@ -107,6 +111,8 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
                 raise UsageError(f"no filter {found.name!r}{nearest(found.name, FILTERS)}", hint=f"one of {', '.join(FILTERS)}")  # fmt: skip
         if not self.seeds or not self.prompts:
             raise UsageError(f"recipe {self.name!r} has no seeds or no prompts", hint="write [[seeds]] and [[prompts]]")
+        if not 0 <= self.ancestry < 1_000:
+            raise UsageError(f"ancestry = {self.ancestry}", hint="0 where people wrote all that the teacher learned from, 1 where a model did that learned from people, and so on")  # fmt: skip
         if not 1 <= self.samples <= 1_000:
             raise UsageError(f"samples = {self.samples}", hint="from 1 to 1,000 answers a prompt")
         if not self.dump or not all(letter.isalnum() or letter in "-_." for letter in self.dump):

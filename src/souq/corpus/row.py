@@ -70,7 +70,8 @@ def plain(row: Row) -> dict[str, Any]:
     """Every field, in the order above, defaults too: as Parquet wants it."""
     import msgspec
 
-    return {name: msgspec.to_builtins(getattr(row, name)) for name in row.__struct_fields__}
+    told = {name: msgspec.to_builtins(getattr(row, name)) for name in row.__struct_fields__}
+    return told | {"filters": [msgspec.structs.asdict(found) for found in row.filters]}
 
 
 def joint(licences: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a corpus grows from: questions, answers that people wrote, fields for templates, documents, trees of qna.yaml.
+"""What a corpus grows from: questions, people's answers, fields, documents, taxonomies, trees of qna.yaml, other corpora.
 
 Everything is read strictly and bounded; a document of ten megabytes on one line becomes pieces like any other.
 """
@@ -14,13 +14,16 @@ import msgspec
 
 from souq import checkers
 from souq.corpus import qna
-from souq.corpus.recipe import Prompt, Seeds
-from souq.errors import NotFound, UsageError
+from souq.corpus.dump import read_rows
+from souq.corpus.recipe import Seeds
+from souq.corpus.row import Row, row_id
+from souq.errors import Hostile, NotFound, UsageError
 from souq.records import Digest, Record, canonical, digest, read_json
 
 MOST = 1_000_000  # seeds
 MAX_FILE = 512 << 20  # bytes
 MAX_PIECE = 20_000  # characters: words may be as long as a file
+BELOW, DEEP = ">", 32  # between a topic and what is below it, as Google's product taxonomy has it; levels
 DOCUMENTS = {".txt", ".md", ".rst"}
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -59,7 +62,7 @@ def read_seeds(found: Seeds, base: Path) -> list[Seed]:
     path = base / Path(found.path).expanduser()
     if not path.exists():
         raise NotFound(f"no seeds at {path}", hint="paths in a recipe are seen from where it lies")
-    reader = {"questions": _questions, "answers": _answers, "fields": _fields, "documents": _documents, "qna": _tree}
+    reader = {"questions": _questions, "answers": _answers, "fields": _fields, "documents": _documents, "taxonomy": _topics, "qna": _tree}  # fmt: skip
     seeds = list(_bounded(reader[found.kind](path, found), path))
     if not seeds:
         raise UsageError(f"{path} holds no seeds of kind {found.kind!r}")
@@ -68,8 +71,30 @@ def read_seeds(found: Seeds, base: Path) -> list[Seed]:
     return seeds
 
 
-def filled(prompt: Prompt, seed: Seed) -> str:
-    """The template with a seed's fields in their places; other braces stay.
+def published(found: Seeds, base: Path) -> list[Row]:
+    """The kept rows of another corpus, as they are: words, ancestry, licence, filters.
+
+    Raises:
+        NotFound: no corpus, or no such edition.
+        Hostile: a row that souq would not have written.
+    """
+    path = base / Path(found.path).expanduser()
+    told = list[Row]()
+    for number, plain in enumerate(read_rows(path, found.dump), 1):
+        try:
+            row = msgspec.convert(plain, Row)
+        except msgspec.ValidationError as error:
+            raise Hostile(f"{path}, row {number}: {error}") from error
+        if row.id != row_id(row.messages) or row.rejected or row.depth < 0 or not row.licence:
+            raise Hostile(f"{path}, row {number}: its id, its depth or its licence is not what souq writes")
+        told.append(row)
+    if len(told) > MOST:
+        raise UsageError(f"{path} holds more than {MOST:,} rows")
+    return told
+
+
+def filled(template: str, seed: Seed, name: str) -> str:
+    """The template of prompt `name` with a seed's fields in their places; other braces stay.
 
     Raises:
         UsageError: a field the seed does not have.
@@ -77,10 +102,10 @@ def filled(prompt: Prompt, seed: Seed) -> str:
 
     def put(told: re.Match[str]) -> str:
         if told[1] not in seed.fields:
-            raise UsageError(f"prompt {prompt.name!r} asks for {{{told[1]}}}, and a seed of {seed.source!r} has {', '.join(seed.fields)}")  # fmt: skip
+            raise UsageError(f"prompt {name!r} asks for {{{told[1]}}}, and a seed of {seed.source!r} has {', '.join(seed.fields)}")  # fmt: skip
         return seed.fields[told[1]]
 
-    return _FIELD.sub(put, prompt.template)
+    return _FIELD.sub(put, template)
 
 
 def _bounded(seeds: Iterator[Seed], path: Path) -> Iterator[Seed]:
@@ -167,6 +192,26 @@ def _cut(said: list[str], size: int) -> Iterator[str]:
     for start in range(0, len(said), size):
         told = " ".join(said[start : start + size])
         yield from (told[i : i + MAX_PIECE] for i in range(0, len(told), MAX_PIECE))
+
+
+def _topics(path: Path, found: Seeds) -> Iterator[Seed]:
+    """Leaves alone: what has topics below it is spoken of through them."""
+    told = set[tuple[str, ...]]()
+    for where, line in _lines(path):
+        try:
+            text = line.decode().strip()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{where} is not UTF-8") from error
+        if text.startswith("#"):
+            continue
+        names = tuple(name.strip() for name in text.split(BELOW))
+        if not all(names) or len(names) > DEEP or len(text) > MAX_PIECE:
+            raise UsageError(f"{where}: {text!r:.80} is no topic", hint=f"write Science {BELOW} Physics {BELOW} Optics, at most {DEEP} deep")  # fmt: skip
+        told.add(names)
+    broader = {names[:i] for names in told for i in range(1, len(names))}
+    for names in sorted(told - broader):
+        fields = {"topic": names[-1], "path": f" {BELOW} ".join(names), "root": names[0], "parent": names[-2] if names[1:] else ""}  # fmt: skip
+        yield Seed(fields, found.source, found.licence, digest(canonical(fields)))
 
 
 def _tree(path: Path, found: Seeds) -> Iterator[Seed]:

@@ -230,14 +230,19 @@ class Spread:
 
     @property
     def name(self) -> str:
-        return f"{TRANSFORMERS} {version_of('transformers')}, ray {version_of(RAY)}"
+        return f"{Here(self.engine).name}, ray {version_of(RAY)}"
 
     def write(self, asks: Sequence[Ask], sampling: Sampling, progress: Progress = quiet) -> Iterator[list[tuple[int, Told]]]:  # fmt: skip
         ray = _ray()
         groups = [{"start": start, "asks": msgspec.json.encode(list(group))} for start, group in _groups(asks, quiet)]
         if not groups:
             return
-        settings = {"folder": str(self.engine.files), "model": self.model, "sampling": msgspec.json.encode(sampling)}
+        settings = {
+            "folder": str(self.engine.files),
+            "model": self.model,
+            "sampling": msgspec.json.encode(sampling),
+            "quick": self.engine.quick,
+        }
         rows = ray.data.from_items(groups, override_num_blocks=len(groups)).map_batches(
             _Worker, batch_size=1, batch_format="numpy", fn_constructor_kwargs=settings, **_places(ray, len(groups))
         )
@@ -259,8 +264,8 @@ class Spread:
 class _Worker:
     """One machine's (or GPU's) model, loaded once."""
 
-    def __init__(self, folder: str, model: Digest, sampling: bytes) -> None:
-        self.here = Here(Transformers(model, Path(folder)))
+    def __init__(self, folder: str, model: Digest, sampling: bytes, quick: bool) -> None:
+        self.here = Here(Transformers(model, Path(folder), quick=quick))
         self.sampling = msgspec.json.decode(sampling, type=Sampling)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
