@@ -95,6 +95,30 @@ def test_the_command_says_no(bazaar, tmp_path):
     assert bazaar("chen", f"corpus tail {tmp_path}/real.txt --against {tmp_path}/real.txt --keep 0.9") == 0
 
 
+@pytest.mark.slow
+def test_mauve_falls_where_a_few_texts_stand_for_all(bazaar, tmp_path):
+    """Real text beside real text has what two halves of it have; twenty texts again and again have next to nothing."""
+    from pydoc_data.topics import topics
+
+    told = [" ".join(part.split()) for text in topics.values() for part in text.split("\n\n")]
+    real = [text for text in told if len(text.split()) > 12][:400]
+    for name, texts in (("real", real[1::2] + real[::2]), ("like", real[::3]), ("few", real[:20] * 7)):
+        (tmp_path / f"{name}.txt").write_text("\n".join(texts))
+
+    def mauve(name):
+        code, out, err = bazaar.says("chen", f"corpus tail {tmp_path}/{name}.txt --against {tmp_path}/real.txt --mauve --json")  # fmt: skip
+        assert code == 0, err
+        return json.loads(out)["mauve"]
+
+    like, few = mauve("like"), mauve("few")
+    assert (like["texts"], few["texts"]) == (134, 140)
+    assert like["corpus"] > 0.8 * like["ceiling"]
+    assert few["corpus"] < 0.2 * few["ceiling"]
+    code, _, err = bazaar.says("chen", f"corpus tail {tmp_path}/few.txt --against {tmp_path}/few.txt --mauve")
+    assert code == 2
+    assert "leave it out, or bring more" in err
+
+
 def test_a_release_whose_corpus_lost_the_rare_needs_eyes(bazaar, tmp_path):
     """Published with a thin corpus, the release is shown to people; with main's limit lowered or a rich one it passes."""
     (tmp_path / "seeds.jsonl").write_text("".join(json.dumps({"prompt": f"tell me of {i}", "source": "t", "licence": "CC0-1.0"}) + "\n" for i in range(6)))  # fmt: skip

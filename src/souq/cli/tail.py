@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from souq.cli.console import answer, done, json_option, table
+from souq.cli.console import answer, bars, done, json_option, table
 from souq.errors import NotFound, UsageError
 
 SHOWN = {
@@ -20,22 +20,34 @@ SHOWN = {
 @click.argument("corpus", type=click.Path(path_type=Path))
 @click.option("--against", "real", required=True, type=click.Path(path_type=Path), help="Real text: JSONL of rows, or a .txt with a text a line.")  # fmt: skip
 @click.option("--keep", type=click.FloatRange(0, 1), help="Answer no (exit 3) where less of the rare is left, of what its size could hold.")  # fmt: skip
+@click.option("--mauve", is_flag=True, help="Also how far both cover what the other means: MAUVE, over a sentence embedder.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @json_option
-def tail(corpus: Path, real: Path, keep: float | None, seed: int, as_json: bool) -> None:
+def tail(corpus: Path, real: Path, keep: float | None, mauve: bool, seed: int, as_json: bool) -> None:
     """Compare CORPUS (a folder of `souq corpus make`, JSONL or .txt) with real text, size for size."""
     from souq.corpus import tails
 
-    found = tails.compare(texts_of(corpus), texts_of(real), seed=seed)
+    said, real_texts = texts_of(corpus), texts_of(real)
+    found = tails.compare(said, real_texts, seed=seed)
+    meant = _mauve(said, real_texts, seed) if mauve else None
 
     def show() -> None:
         rows = [[name, _number(getattr(found.corpus, key)), _number(getattr(found.ceiling, key))] for key, name in SHOWN.items()]  # fmt: skip
+        if meant is not None:
+            rows.append([f"MAUVE, of {meant.texts:,} texts", _number(meant.corpus), _number(meant.ceiling)])
         table([f"in {found.corpus.words:,} words", "corpus", "real, drawn again"], rows, right=["corpus", "real, drawn again"])  # fmt: skip
         done(f"of {found.rare:,} rare words (at most {found.rare_at_most} times in the real text), {found.kept:.0%} of what that size can hold is left")  # fmt: skip
 
-    answer({"report": found, "kept": found.kept}, as_json, show)
+    answer({"report": found, "kept": found.kept, **({"mauve": meant} if meant else {})}, as_json, show)
     if keep is not None and found.kept < keep:
         raise click.exceptions.Exit(3)
+
+
+def _mauve(said: list[str], real: list[str], seed: int) -> Any:
+    from souq.lab.mauve import compare
+
+    with bars() as progress:
+        return compare(said, real, seed=seed, progress=progress)
 
 
 def _number(value: float) -> str:
