@@ -230,6 +230,8 @@ def test_one_command_from_seeds_to_a_file_llama_cpp_loads(bazaar, tmp_path):
     card = (tmp_path / "greeter" / "README.md").read_text()
     assert "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0" in card
     assert "| held |" in card
+    assert "% real, " in card
+    assert "`ancestry = 1`" in card
     assert "<svg" in (tmp_path / "greeter" / "curve.svg").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "greeter", "greeter.corpus", "greeter.toml", "held", "known.jsonl", "names.jsonl"]  # fmt: skip

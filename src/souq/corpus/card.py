@@ -28,12 +28,18 @@ def student_card(name: str, licence: str, corpus: Mapping[str, Any], value: Mapp
         f"A student of {size / 1e6:.1f}M parameters ({100 * size / whole:.0f}% of its teacher's), taught on {value['rows']:,} rows of {safe(corpus['title'] or corpus['name'])}.", "",
         f"- teacher: the model that builds to `{value['teacher']}` ({licence})",
         f"- corpus: recipe `{corpus['recipe']}`, {corpus['rows']['kept']:,} rows kept, licence {corpus['licence'] or 'none'}",
+        f"- ancestry: {_origins(corpus)}; a recipe whose teacher this student is says `ancestry = {corpus['deepest']}`",
         f"- terms: {terms}", f"- lesson: {', '.join(f'{key} {told}' for key, told in lesson.items()) or 'the defaults'}",
         f"- layers of its teacher's: {', '.join(map(str, value['layers'])) or 'none'}", "",
         *(["| eval | teacher | student | rare items, teacher | rare items, student |", "|---|---|---|---|---|", *scores, ""] if scores else []),
         "![loss as it learned](curve.svg)", "",
     ])  # fmt: skip
     return {"README.md": text.encode(), "curve.svg": curve(value["curve"])}
+
+
+def _origins(corpus: Mapping[str, Any]) -> str:
+    whole = sum(corpus["origins"].values()) or 1
+    return ", ".join(f"{100 * count / whole:.0f}% {origin}" for origin, count in corpus["origins"].items())
 
 
 def _rare(value: Mapping[str, Any], who: str, name: str) -> str:

@@ -44,6 +44,7 @@ def publish(
         "tokens": sum(row.tokens for row in rows if not row.rejected), "files": files,
         "rejected": dict(sorted(Counter(row.rejected for row in rows if row.rejected).items())),
         "origins": dict(sorted(Counter(row.origin for row in rows if not row.rejected).items())),
+        "deepest": max((row.depth for row in rows if not row.rejected), default=0),
         "judges": dict(judges or {}), "spent": dict(spent or {}), **_changed(rows, told, out, recipe.dump),
     }  # fmt: skip
     dumps = told.get("dumps", {}) | {recipe.dump: made}
