@@ -171,8 +171,8 @@ def _kept(one: Licence, outs: Sequence[Licence]) -> Cell:
         return Cell(
             "review", one.onward, f"both sets of terms hold; say `{one.id} AND {limits[0].id}`, and have it read"
         )
-    because = "its limits must go along" if one.kind == "use-limits" else "non-commercial use only"
-    return Cell("block", one.onward, f"{one.id}: {because}, and {outs[0].id} alone drops them")
+    because = "its limits" if one.kind == "use-limits" else "its bar to commercial use"
+    return Cell("block", one.onward, f"{one.id}: {because} must go along, and {outs[0].id} alone drops that")
 
 
 def _taught(one: Licence, outs: Sequence[Licence]) -> Cell:

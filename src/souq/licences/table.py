@@ -17,9 +17,11 @@ from typing import Any, Literal
 
 from license_expression import Licensing
 
+from souq.errors import UsageError
 from souq.records import Record, parse_toml
 
 MAX_EXPRESSION, MAX_ALTERNATIVES = 1000, 64  # characters; ways to choose
+_NAME = re.compile(r"[A-Za-z0-9.:+-]+( WITH [A-Za-z0-9.:+-]+)?")  # SPDX's idstring; a colon is a DocumentRef's
 
 Kind = Literal["free", "permissive", "attribution", "share-alike", "copyleft", "noncommercial", "no-derivatives", "use-limits", "research"]  # fmt: skip
 Do = Literal["copy", "notice", "changes", "name", "badge", "policy", "documentation", "source", "same"]
@@ -101,15 +103,33 @@ def alternatives(expression: str) -> tuple[tuple[str, ...], ...]:
 
     Names stay as written: the parser's own aliases would make an invented `LicenseRef-Apache` the real one.
     """
+    try:
+        return ways(expression)
+    except UsageError:
+        return ((expression.strip()[:60] or "no licence",),)
+
+
+def ways(expression: str) -> tuple[tuple[str, ...], ...]:
+    """The same, strictly.
+
+    Raises:
+        UsageError: empty, too long, or no licence expression.
+    """
     text = expression.strip()
-    if not text or len(text) > MAX_EXPRESSION:
-        return ((f"{text[:60]}…" if text else "no licence",),)
+    if not text:
+        raise UsageError("no licence is given", hint="write an SPDX expression, for example Apache-2.0")
     if find(text):
         return ((text,),)
+    wrong = UsageError(f"{text[:60]!r} is not a licence expression", hint="for example Apache-2.0, or MIT AND CC-BY-4.0")  # fmt: skip
+    if len(text) > MAX_EXPRESSION:
+        raise wrong
     try:
-        return _ways(Licensing().parse(text))
-    except Exception:  # the parser answers some nonsense with whatever error lay at hand (fuzz/)
-        return ((text[:60],),)
+        found = _ways(Licensing().parse(text))
+    except Exception as error:  # the parser answers some nonsense with whatever error lay at hand (fuzz/)
+        raise wrong from error
+    if not all(_NAME.fullmatch(name) for way in found for name in way):
+        raise wrong
+    return found
 
 
 def _ways(node: Any) -> tuple[tuple[str, ...], ...]:
