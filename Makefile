@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-mergekit check mutants fuzz attacks bench bench-kept bench-corpus clean
+.PHONY: demo test test-mergekit check mutants fuzz attacks bench bench-kept bench-corpus bench-student bench-collapse clean
 
 demo: $(READY)
 	$(BIN)/souq demo --out souq-demo
@@ -78,6 +78,16 @@ $(MERGEKIT)/.ready:
 NEAR := build/near
 bench-corpus: $(READY) $(NEAR)/.ready
 	$(BIN)/python bench/near.py $(abspath $(NEAR))/bin/python
+	$(BIN)/python bench/crawl.py
+
+# A specialised student from seeds to a GGUF, and its controls: sixteen minutes.
+bench-student: $(READY)
+	$(BIN)/python bench/student.py
+
+# Generations trained on their own output: three minutes for the trigram, fifty for the transformer.
+bench-collapse: $(READY)
+	$(BIN)/python bench/collapse.py
+	$(BIN)/python bench/collapse.py transformer 6 3 0.8
 	$(BIN)/python bench/crawl.py
 	$(BIN)/python bench/student.py
 	$(BIN)/python bench/collapse.py
