@@ -158,6 +158,43 @@ def test_nothing_is_asked_twice_and_nothing_stale_is_used(kitchen):
     assert writer.asked == 2 + 12
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"nonsense", b"5", b"", b"%s[7]}", b'%s["Asia", "stop", 1, -5]}', b'%s["Asia", "perhaps", 1, 5]}', b'%s["\\ud800", "stop", 1, 5]}', b'%s["\xff", "stop", 1, 5]}'],
+    ids=str,
+)  # fmt: skip
+def test_a_journal_that_somebody_edited_names_the_line(kitchen, line):
+    """Nothing is asked, nothing lost, and it says what to do: without the line the run goes on."""
+    cook(kitchen, Parrot())
+    journal = kitchen / "corpus" / "journal.jsonl"
+    first, *more = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(first + line.replace(b"%s", first.split(b"[")[0]) + b"\n" + b"".join(more))
+    edited, writer = journal.read_bytes(), Parrot()
+
+    with pytest.raises(Hostile, match="line 2") as told:
+        cook(kitchen, writer)
+    assert "take the line out" in told.value.hint
+    assert journal.read_bytes() == edited
+    journal.write_bytes(first + b"".join(more))
+    cook(kitchen, writer)
+    assert writer.asked == 0
+
+
+def test_two_runs_in_one_folder_are_one_after_the_other(kitchen):
+    """The second is told to wait: it would pay for every answer again, and publish without what the first made."""
+
+    class Nosy(Parrot):
+        def write(self, asks, sampling, progress=None):
+            with pytest.raises(UsageError, match="another run is writing"):
+                cook(kitchen, Parrot())
+            yield from super().write(asks, sampling, progress)
+
+    cook(kitchen, Nosy())
+    writer = Parrot()
+    cook(kitchen, writer)
+    assert writer.asked == 0
+
+
 def test_why_a_row_is_not_kept_is_said(kitchen):
     """Empty, cut off, wrong, said before, an exam's case: each under its name, in the manifest and in the row."""
     answers = {"Cairo": "", "Lima": "Asia and", "Oslo": "Europe", "Quito": "Asia"}

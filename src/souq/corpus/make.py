@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from souq.asks import Ask, Message, Told, Weigher, Writer
+from souq.asks import Ask, Finish, Message, Told, Weigher, Writer
 from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
@@ -36,6 +36,10 @@ from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
 
 LONG = 40  # words: only texts of so many are compared for nearness; the short ones of one template are all near
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+Kept = tuple[str, Finish, Count, Count]  # an answer in the journal: text, finish, tokens of it and of the question
 
 
 @dataclass(frozen=True)
@@ -63,27 +67,26 @@ def make(
     inherited = [row for found in recipe.seeds if found.kind == "corpus" for row in published(found, base)]
     jobs = sorted(_jobs(recipe, seeds, writer), key=lambda job: (_length(job), job.key))
     out.mkdir(parents=True, exist_ok=True)
-    with Journal(out / "journal.jsonl") as journal:
+    with Journal(out / "journal.jsonl", Kept) as journal, Journal(out / "judged.jsonl", float | None) as judged:
         told = _answered(jobs, writer, recipe, journal, progress, price)
-    facts = _Facts(recipe, writer, licence, tokenizer)
-    rows = [
-        *inherited,
-        *(_real(seed) for seed in seeds if seed.answer),
-        *(facts.row(job, told[job.key]) for job in jobs),
-    ]
-    for step in (_new, _unlike, _unseen):
-        rows = step(rows, recipe, evals or {})
-    lines: dict[str, str] = {}
-    with Journal(out / "judged.jsonl") as journal:
+        facts = _Facts(recipe, writer, licence, tokenizer)
+        rows = [
+            *inherited,
+            *(_real(seed) for seed in seeds if seed.answer),
+            *(facts.row(job, told[job.key]) for job in jobs),
+        ]
+        for step in (_new, _unlike, _unseen):
+            rows = step(rows, recipe, evals or {})
+        lines: dict[str, str] = {}
         for judge in judges:
-            report = measure(judge, writer, progress, journal)
-            rows = _judged(rows, judge, report, writer, progress, journal)
+            report = measure(judge, writer, progress, judged)
+            rows = _judged(rows, judge, report, writer, progress, judged)
             lines[judge.spec.name] = report.line
-    rows = _guarded(rows, recipe, evals or {})
-    spent = {"asked": sum(each.asked for each in told.values()), "answered": sum(each.tokens for each in told.values())}
-    return dump.publish(
-        rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines, spent=spent
-    )
+        rows = _guarded(rows, recipe, evals or {})
+        spent = {"asked": sum(each.asked for each in told.values()), "answered": sum(each.tokens for each in told.values())}  # fmt: skip
+        return dump.publish(
+            rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines, spent=spent
+        )
 
 
 def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job]:
@@ -130,7 +133,7 @@ def _answered(
     return told
 
 
-def _told(kept: tuple[str, Any, int, int]) -> Told:
+def _told(kept: Kept) -> Told:
     text, finish, tokens, asked = kept
     return Told(text=text, finish=finish, tokens=tokens, asked=asked)
 
