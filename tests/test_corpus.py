@@ -290,8 +290,20 @@ def test_a_changed_file_is_refused(kitchen):
         (('licence = "CC-BY-4.0"', ""), "under which licence"),
         (("cities.jsonl", "towns.jsonl"), "no seeds at"),
         (("max_tokens = 8", "max_tokens = 8\ntemperatur = 1"), "temperatur"),
+        (("max_tokens = 8", "max_tokens = 5_000_000_000"), "max_tokens is from 1"),
+        (("temperature = 0.7", "temperature = nan"), "temperature is a number"),
+        (("temperature = 0.7", "temperature = 0.7\ntop_p = 2.0"), "top_p is from 0 to 1, not 2.0"),
+        (("samples = 2", "samples = 2\ndedup = -1"), "dedup is a Jaccard index"),
+        (("least = 1", "least = nan"), "keeps nothing from nan"),
+        (("least = 1", "least = 1\n[guard]\nsize = 10\nfloor = nan"), "floor is a share"),
+        (("least = 1", "least = 1\n[guard]\nsize = 10\nrarity = 1e308"), "rarity is from 0"),
+        (('licence = "CC-BY-4.0"', 'licence = "CC-BY-4.0"\nwords = 0'), "words is a whole number"),
+        (('name = "continent"', 'name = "continent"\ndomain = "{country}"'), "asks for {country}"),
+        (('licence = "CC-BY-4.0"', 'licence = "MIT AND"'), "'MIT AND' is no licence"),
+        (('licence = "CC-BY-4.0"', 'licence = "MIT) OR (CC0-1.0"'), "is no licence"),
+        (("2026-48", "4" * 300), "dump = "),
     ],
-    ids=lambda value: value if isinstance(value, str) else value[1] or "no licence",
+    ids=lambda value: value if isinstance(value, str) else (value[1] or "no licence")[:40],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_carried_out_says_what_is_wrong(kitchen, change, match):
     """Nothing is asked before everything is known to be there."""

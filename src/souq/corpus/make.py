@@ -48,6 +48,7 @@ class Job:
 
     seed: Seed
     prompt: Prompt
+    domain: str
     sample: int
     ask: Ask
     key: Digest
@@ -96,11 +97,12 @@ def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job
             turns: tuple[Message, ...] = (Message(role="user", content=filled(prompt.template, seed, prompt.name)),)
             if prompt.system:
                 turns = (Message(role="system", content=prompt.system), *turns)
+            domain = filled(prompt.domain, seed, prompt.name)
             asked = [[turn.role, turn.content] for turn in turns]
             for sample in range(recipe.samples):
                 chance = int(digest_of([recipe.dump, asked, sample])[3:18], 16)
                 shaped = [writer.model, writer.name, recipe.dump, asked, sample, msgspec.to_builtins(recipe.sampling)]
-                yield Job(seed, prompt, sample, Ask(messages=turns, seed=chance), digest_of(shaped))
+                yield Job(seed, prompt, domain, sample, Ask(messages=turns, seed=chance), digest_of(shaped))
 
 
 def _length(job: Job) -> int:
@@ -175,7 +177,7 @@ class _Facts:
         sampling = self.recipe.sampling
         return Row(
             id=row_id(messages), messages=messages, licence=joint((self.licence, job.seed.licence)), origin="synthetic",
-            depth=1 + self.recipe.ancestry, real_fraction=0.0, domain=filled(job.prompt.domain, job.seed, job.prompt.name), source=job.seed.source, source_licence=job.seed.licence,
+            depth=1 + self.recipe.ancestry, real_fraction=0.0, domain=job.domain, source=job.seed.source, source_licence=job.seed.licence,
             document=job.seed.digest, teacher=self.writer.model, tokenizer=self.tokenizer, engine=self.writer.name,
             prompt=job.prompt.name, prompt_digest=digest_of([job.prompt.system, job.prompt.template]),
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p,

@@ -16,7 +16,7 @@ from souq import checkers
 from souq.corpus import qna
 from souq.corpus.dump import read_rows
 from souq.corpus.recipe import Seeds
-from souq.corpus.row import Row, row_id
+from souq.corpus.row import Row, joint, row_id
 from souq.errors import Hostile, NotFound, UsageError
 from souq.records import Digest, Record, canonical, digest, read_json
 
@@ -67,7 +67,9 @@ def read_seeds(found: Seeds, base: Path) -> list[Seed]:
     if not seeds:
         raise UsageError(f"{path} holds no seeds of kind {found.kind!r}")
     if silent := next((seed for seed in seeds if not seed.licence), None):
-        raise UsageError(f"{path}: nobody says under which licence {dict(silent.fields)!r:.80} is", hint="write `licence` into its [[seeds]]")  # fmt: skip
+        raise UsageError(f"{path}: nobody says under which licence {dict(silent.fields)!r:.80} is", hint=f"write `licence` into {'its line, or into ' if found.kind in ('questions', 'answers') else ''}its [[seeds]] in a recipe")  # fmt: skip
+    for licence in {seed.licence for seed in seeds}:
+        joint((licence,))
     return seeds
 
 
