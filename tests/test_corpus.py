@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 from dataclasses import dataclass, field
@@ -11,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.asks import Told
+from souq.asks import Message, Told
 from souq.corpus.dump import manifest, read_rows
 from souq.corpus.make import make, none_left
 from souq.corpus.query import query
 from souq.corpus.recipe import Making, Seeds, read_recipe
+from souq.corpus.row import row_id
 from souq.corpus.seeds import pieces, published, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import read_eval
-from souq.records import digest, format_toml
+from souq.records import canonical, digest, format_toml
 from tests.bazaar import NAMES, write_eval
 
 RECIPE = """
@@ -357,6 +359,40 @@ def test_a_taxonomy_is_asked_about_its_leaves(kitchen):
         read_seeds(read_recipe(kitchen / "recipe.toml").seeds[0], kitchen)
 
 
+def test_a_taxonomy_is_read_in_bounds(kitchen, monkeypatch):
+    """A mark at its start is no topic's name; too many topics are refused while they are read, not once they are all there."""
+    found = Seeds(kind="taxonomy", path="topics.txt", licence="MIT")
+    (kitchen / "topics.txt").write_text("\ufeffScience\nScience > Optics\n", encoding="utf-8")
+    assert [seed.fields["path"] for seed in read_seeds(found, kitchen)] == ["Science > Optics"]
+
+    monkeypatch.setattr("souq.corpus.seeds.MOST", 9)
+    (kitchen / "topics.txt").write_text("".join(f"t{i}\n" for i in range(10)) + "no > > topic\n")
+    with pytest.raises(UsageError, match="more than 9 topics"):
+        read_seeds(found, kitchen)
+
+
+def test_seeds_are_files_that_end(kitchen):
+    """A pipe is not waited for, and a file too large is not read to find that out."""
+    os.mkfifo(kitchen / "pipe.md")
+    with (kitchen / "large.md").open("wb") as file:
+        file.truncate((512 << 20) + 1)
+    (kitchen / "tree").mkdir()
+    with (kitchen / "tree" / "qna.yaml").open("wb") as file:
+        file.truncate(1 << 40)
+
+    for kind, path in (("documents", "pipe.md"), ("documents", "large.md"), ("qna", "tree")):
+        with pytest.raises(UsageError, match="is no file of at most"):
+            read_seeds(Seeds(kind=kind, path=path, licence="MIT"), kitchen)
+
+
+def test_a_line_of_fields_that_is_none_is_named(kitchen):
+    with (kitchen / "cities.jsonl").open("a") as file:
+        file.write('{"city": "Rome", "city": "Bonn"}\n')
+
+    with pytest.raises(Hostile, match=r"cities\.jsonl, line 6: a key stands twice"):
+        read_seeds(Seeds(kind="fields", path="cities.jsonl", licence="MIT"), kitchen)
+
+
 def test_an_edition_builds_on_those_before(kitchen):
     """Accumulate, never replace: another corpus's rows come as they are, people's own depth 0, and depth is counted on."""
     cook(kitchen, Parrot())
@@ -377,23 +413,118 @@ def test_an_edition_builds_on_those_before(kitchen):
     assert {row["depth"] for row in read_rows(kitchen / "corpus")} == {0, 1}
 
 
-def test_a_row_of_another_corpus_that_lies_about_itself_is_refused(kitchen):
-    """Its manifest is its maker's too: a row whose id is not its words', or without ancestry that can be, comes in nowhere."""
-    import msgspec
-    import pyarrow.parquet as parquet
+LIES = {
+    "no ancestry": {"depth": -1},
+    "a machine's words as people's": {"origin": "synthetic", "depth": 0},
+    "more than a row can hold": {"tokens": -(1 << 31)},
+    "no share": {"real_fraction": float("nan")},
+    "refused by its filter": {"filters": [{"name": "x", "version": "", "kept": False, "score": None, "because": ""}]},
+    "no turns": {"messages": [], "id": row_id(())},
+    "no answer": {"messages": [{"role": "user", "content": "q"}], "id": row_id((Message(role="user", content="q"),))},
+    "no licence": {"licence": ""},
+}
 
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_row_of_another_corpus_that_lies_about_itself_is_refused(kitchen, lie):
+    """Its manifest is its maker's too: a row whose id is not its words', or without ancestry that can be, comes in nowhere."""
     cook(kitchen, Parrot())
-    told = manifest(kitchen / "corpus")
-    name = "dump=2026-48/subset=kept/part-00000.parquet"
-    path = kitchen / "corpus" / name
-    table = parquet.read_table(path, partitioning=None)
-    lies = [row | {"depth": -1} for row in table.to_pylist()]
-    parquet.write_table(type(table).from_pylist(lies, schema=table.schema), path)
-    told["dumps"]["2026-48"]["files"][name]["digest"] = digest(path.read_bytes())
-    (kitchen / "corpus" / "manifest.json").write_bytes(msgspec.json.encode(told))
+    forge(kitchen / "corpus", lambda rows: [row | lie for row in rows])
 
     with pytest.raises(Hostile, match="row 1: its id, its depth"):
         published(Seeds(kind="corpus", path="corpus"), kitchen)
+
+
+def forge(corpus, change):
+    """Other rows, or other bytes, under a manifest that says so."""
+    import pyarrow.parquet as parquet
+
+    told = manifest(corpus)
+    name = "dump=2026-48/subset=kept/part-00000.parquet"
+    path = corpus / name
+    if isinstance(change, bytes):
+        path.write_bytes(change)
+    else:
+        table = parquet.read_table(path, partitioning=None)
+        parquet.write_table(type(table).from_pylist(change(table.to_pylist()), schema=table.schema), path)
+    told["dumps"]["2026-48"]["files"][name]["digest"] = digest(path.read_bytes())
+    (corpus / "manifest.json").write_bytes(canonical(told))
+
+
+def test_what_another_corpus_says_of_itself_writes_no_card(kitchen):
+    """Its sources' licences are its maker's text: no markup; one that is no licence is refused before anything is asked."""
+    cook(kitchen, Parrot())
+    forge(kitchen / "corpus", lambda rows: [row | {"source_licence": "MIT |\n\n<script>alert(1)</script>"} for row in rows])  # fmt: skip
+    (kitchen / "recipe.toml").write_text(RECIPE.replace("[[prompts]]", '[[seeds]]\nkind = "corpus"\npath = "corpus"\n\n[[prompts]]'))  # fmt: skip
+    cook(kitchen, Parrot(), "other")
+    assert "<script" not in (kitchen / "other" / "README.md").read_text()
+
+    forge(kitchen / "corpus", lambda rows: [row | {"licence": "MIT AND ("} for row in rows])
+    writer = Parrot()
+    with pytest.raises(UsageError, match="is no licence"):
+        cook(kitchen, writer, "more")
+    assert writer.asked == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1 nonsense PAR1"], ids=["empty", "nonsense"])
+def test_a_corpus_of_files_that_are_no_parquet_is_refused(kitchen, data):
+    """Under a digest that is right, too: in a line, not a traceback."""
+    cook(kitchen, Parrot())
+    forge(kitchen / "corpus", data)
+
+    with pytest.raises(Hostile, match="no Parquet"):
+        read_rows(kitchen / "corpus")
+
+
+@pytest.mark.parametrize(
+    "change", [{"latest": []}, {"dumps": {"2026-48": 7}}, {"dumps": {"2026-48": {}}}, {"latest": "2026-47"}], ids=str
+)
+def test_a_manifest_that_somebody_edited_is_neither_relied_on_nor_written_over(kitchen, change):
+    """Its editions are known from it alone: the file stays as it is, for whoever can mend it."""
+    cook(kitchen, Parrot())
+    path = kitchen / "corpus" / "manifest.json"
+    path.write_bytes(canonical(json.loads(path.read_bytes()) | change))
+    edited = path.read_bytes()
+
+    for act in (lambda: read_rows(kitchen / "corpus"), lambda: cook(kitchen, Parrot())):
+        with pytest.raises(Hostile, match=r"manifest\.json"):
+            act()
+    assert path.read_bytes() == edited
+
+
+def test_an_edition_is_not_its_own_seeds(kitchen):
+    """Made again it would keep every row it ever had, whatever the recipe says now."""
+    more = '[[seeds]]\nkind = "corpus"\npath = "corpus"\n\n[[prompts]]'
+    cook(kitchen, Parrot())
+    for dump in ("", 'dump = "2026-48"\n'):
+        (kitchen / "recipe.toml").write_text(RECIPE.replace("[[prompts]]", more.replace("\n\n", f"\n{dump}\n")))
+        with pytest.raises(UsageError, match="its own seeds"):
+            cook(kitchen, Parrot())
+
+
+def test_what_stands_in_an_edition_before_keeps_its_provenance(kitchen):
+    """The same words said again by the teacher of today change nothing of the row: not its seed, its sample nor its judge."""
+    cook(kitchen, Parrot())
+    forge(kitchen / "corpus", lambda rows: [row | {"sample": 1, "seed": "9" if row["depth"] else ""} for row in rows])
+    before = {row["id"]: row for row in read_rows(kitchen / "corpus")}
+    more = '[[seeds]]\nkind = "corpus"\npath = "corpus"\ndump = "2026-48"\n\n[[prompts]]'
+    (kitchen / "recipe.toml").write_text(RECIPE.replace("2026-48", "2026-52").replace("[[prompts]]", more))
+    cook(kitchen, Parrot())
+    after = {row["id"]: row for row in read_rows(kitchen / "corpus")}
+
+    assert {name: after[name] for name in before if before[name]["depth"]} == {name: row for name, row in before.items() if row["depth"]}  # fmt: skip
+
+
+def test_an_edition_made_again_and_shorter_leaves_nothing_behind(kitchen, monkeypatch):
+    """SQL and Hugging Face read shards by name: one of the longer edition would be read with the shorter one."""
+    monkeypatch.setattr("souq.corpus.dump.SHARD", 3)
+    cook(kitchen, Parrot())
+    (kitchen / "cities.jsonl").write_text('{"city": "Cairo"}\n')
+    made = cook(kitchen, Parrot())
+
+    for view in ("rows", "index"):
+        _, counted = query(str(kitchen / "corpus"), f"SELECT subset, count(*) FROM {view} GROUP BY ALL")
+        assert dict(counted) == {subset: count for subset, count in made["rows"].items() if count}
 
 
 def test_cents_are_told_as_they_are_spent(kitchen):
@@ -434,6 +565,17 @@ def test_the_guard_chooses_what_is_published(kitchen):
     assert found.guard is None
     assert made["rejected"]["not chosen by the guard"] > 0
     assert made["origins"]["real"] == 1
+
+
+def test_the_guard_chooses_the_same_whatever_the_order_of_the_seeds(kitchen):
+    """Files depend on rows alone."""
+    lines = [json.dumps({"prompt": f"Where is {c}?", "expected": f"Europe {c} {c}{c}"}) + "\n" for c in "abcdefgh"]
+    (kitchen / "recipe.toml").write_text(RECIPE + f"\n[guard]\n{format_toml({'size': 20, 'floor': 0.6})}")
+    for name, told in (("one", lines), ("other", lines[::-1])):
+        (kitchen / "known.jsonl").write_text("".join(told))
+        cook(kitchen, Parrot(), name)
+
+    assert read_rows(kitchen / "one") == read_rows(kitchen / "other")
 
 
 JUDGE = 'name = "shouts"\nprompt = "JUDGE {answer}"\nverdicts = ["yes", "no"]\nkeep = "yes"\ngold = "gold.jsonl"\n'

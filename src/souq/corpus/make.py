@@ -9,7 +9,7 @@ a changed setting never reuses a stale answer. Every answer is drawn by a seed o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,6 +63,9 @@ def make(
     `licence` is the teacher's; paths of the recipe are seen from `base`; no row holds a case of `evals`. `price` is dollars
     a million tokens asked and answered: with it `progress` is told the cents spent so far, and how many it will be.
     """
+    for found in recipe.seeds:
+        if found.kind == "corpus" and found.dump in ("", recipe.dump) and (base / Path(found.path).expanduser()).resolve() == out.resolve():  # fmt: skip
+            raise UsageError(f"edition {recipe.dump} would be its own seeds", hint='name the one it builds on in its [[seeds]]: dump = "2026-48", say')  # fmt: skip
     judges = [read_judge(base / name) for name in recipe.judges]
     seeds = [seed for found in recipe.seeds if found.kind != "corpus" for seed in read_seeds(found, base)]
     inherited = [row for found in recipe.seeds if found.kind == "corpus" for row in published(found, base)]
@@ -76,14 +79,13 @@ def make(
             *(_real(seed) for seed in seeds if seed.answer),
             *(facts.row(job, told[job.key]) for job in jobs),
         ]
-        for step in (_new, _unlike, _unseen):
-            rows = step(rows, recipe, evals or {})
+        rows = _unseen(_unlike(_new(rows, len(inherited)), recipe, len(inherited)), recipe, evals or {})
         lines: dict[str, str] = {}
         for judge in judges:
             report = measure(judge, writer, progress, judged)
             rows = _judged(rows, judge, report, writer, progress, judged)
             lines[judge.spec.name] = report.line
-        rows = _guarded(rows, recipe, evals or {})
+        rows = _guarded(rows, recipe)
         spent = {"asked": sum(each.asked for each in told.values()), "answered": sum(each.tokens for each in told.values())}  # fmt: skip
         return dump.publish(
             rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines, spent=spent
@@ -194,23 +196,22 @@ def _real(seed: Seed) -> Row:
     )  # fmt: skip
 
 
-Step = Callable[[list[Row], Making, Mapping[str, Eval]], list[Row]]
-
-
-def _new(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
-    """The same words twice are one row, and people's stay."""
+def _new(rows: list[Row], inherited: int) -> list[Row]:
+    """The same words twice are one row; people's stay, then what stood in the corpora this one builds on."""
     seen: dict[Digest, Row] = {}
-    for row in sorted(rows, key=lambda row: (bool(row.rejected), row.depth, row.sample, row.seed)):
-        seen.setdefault(row.id, row)
+    ranks = [(bool(row.rejected), row.depth, i >= inherited, row.sample, row.seed) for i, row in enumerate(rows)]
+    for i in sorted(range(len(rows)), key=ranks.__getitem__):
+        seen.setdefault(rows[i].id, rows[i])
     return [row if row.rejected or seen[row.id] is row else _because(row, "duplicate", row.id) for row in rows]
 
 
-def _unlike(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
-    """Of long rows that say nearly the same, one."""
+def _unlike(rows: list[Row], recipe: Making, inherited: int) -> list[Row]:
+    """Of long rows that say nearly the same, one, chosen likewise."""
     left = [i for i, row in enumerate(rows) if not row.rejected and len(words(_text(row))) >= LONG]
     if not recipe.dedup or len(left) < 2:
         return rows
-    kept = clusters([_text(rows[i]) for i in left], threshold=recipe.dedup, priorities=[rows[i].depth for i in left])
+    ranks = [2 * rows[i].depth + (i >= inherited) for i in left]
+    kept = clusters([_text(rows[i]) for i in left], threshold=recipe.dedup, priorities=ranks)
     for place, i in enumerate(left):
         if kept[place] != place:
             rows[i] = _because(rows[i], "near duplicate", rows[left[kept[place]]].id)
@@ -231,11 +232,12 @@ def _unseen(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[
     ]
 
 
-def _guarded(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
+def _guarded(rows: list[Row], recipe: Making) -> list[Row]:
     """What the guard does not choose is not published; the rare is what is rare in people's own rows."""
     if recipe.guard is None:
         return rows
-    pool = {i: Piece(tuple(words(_text(row))), row.depth) for i, row in enumerate(rows) if not row.rejected}
+    left = sorted((i for i, row in enumerate(rows) if not row.rejected), key=lambda i: rows[i].id)
+    pool = {i: Piece(tuple(words(_text(rows[i]))), rows[i].depth) for i in left}
     rare = rare_words([piece for piece in pool.values() if piece.depth == 0])
     rules = recipe.guard
     chosen = choose(list(pool.values()), rules.size, rare=rare, floor=rules.floor, deepest=rules.deepest, rarity=rules.rarity, seed=0)  # fmt: skip
