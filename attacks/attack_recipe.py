@@ -5,7 +5,7 @@ import json
 import pytest
 
 from souq.corpus.dump import publish, read_rows
-from souq.corpus.recipe import MAX_RECIPE, Making, Prompt, Seeds, read_recipe
+from souq.corpus.recipe import MAX_RECIPE, Making, Seeds, read_recipe
 from souq.corpus.row import Row, row_id
 from souq.corpus.seeds import MAX_PIECE, filled, pieces, read_seeds
 from souq.errors import SouqError
