@@ -304,6 +304,7 @@ def test_a_changed_file_is_refused(kitchen):
         (('licence = "CC-BY-4.0"', 'licence = "MIT AND"'), "'MIT AND' is no licence"),
         (('licence = "CC-BY-4.0"', 'licence = "MIT) OR (CC0-1.0"'), "is no licence"),
         (("2026-48", "4" * 300), "dump = "),
+        (("samples = 2", 'samples = 2\ngguf = "q8"'), "gguf = 'q8' .did you mean"),
     ],
     ids=lambda value: value if isinstance(value, str) else (value[1] or "no licence")[:40],
 )  # fmt: skip

@@ -105,6 +105,7 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             UsageError: what could not be carried out.
         """
         from souq.corpus.filters import FILTERS
+        from souq.lab.to_gguf import KINDS
 
         for prompt in self.prompts:
             if prompt.checker:
@@ -124,6 +125,8 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             raise UsageError(wrong)
         if self.student:
             self.student.vetted()
+        if self.gguf and self.gguf not in KINDS:
+            raise UsageError(f"gguf = {self.gguf!r}{nearest(self.gguf, KINDS)}", hint=f"one of {', '.join(KINDS)}")
         return self
 
     def _faults(self) -> Iterator[tuple[bool, str]]:
