@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from souq.asks import Message, Told
+from souq.cli import run
 from souq.corpus.dump import manifest, read_rows
 from souq.corpus.make import make, none_left
 from souq.corpus.query import query
@@ -252,8 +253,27 @@ def test_sql_over_rows_and_index(kitchen):
         query(str(kitchen / "corpus"), "SELECT * FROM range(10)", most=5)
     with pytest.raises(UsageError, match="nonsense"):
         query(str(kitchen / "corpus"), "SELECT nonsense FROM kept")
+    with pytest.raises(UsageError, match="no SQL"):
+        query(str(kitchen / "corpus"), "-- nothing")
+    with pytest.raises(UsageError, match="nothing here opens nosuch://"):
+        query("nosuch://bucket/corpus", "SELECT 1")
     with pytest.raises(NotFound):
         query(str(kitchen / "nothing"), "SELECT 1")
+    (kitchen / "corpus").rename(kitchen / "corpus [1]")
+    assert query(str(kitchen / "corpus [1]"), "SELECT count(*) FROM kept")[1] == [(made["rows"]["kept"],)]
+
+
+def test_what_a_model_wrote_steers_no_terminal(kitchen, capfd):
+    """SQL's answer is shown with control characters spelled out; as JSON it is what stands there."""
+    cook(kitchen, Parrot({"Cairo": "\x1b[2JAsia\u202e"}), recipe=read_recipe(kitchen / "recipe.toml"))
+    words = ["corpus", "query", "SELECT messages[-1].content AS said FROM rows", str(kitchen / "corpus")]
+
+    assert run(words) == 0
+    shown = capfd.readouterr().out
+    assert "\x1b" not in shown
+    assert "\\u001b[2JAsia\\u202e" in shown
+    assert run([*words, "--json"]) == 0
+    assert {"said": "\x1b[2JAsia\u202e"} in json.loads(capfd.readouterr().out)
 
 
 def test_hugging_face_reads_it(kitchen, monkeypatch):
