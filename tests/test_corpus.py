@@ -635,6 +635,21 @@ def test_a_judge_decides_what_no_checker_does_and_its_error_stands_on_the_card(k
     assert "wrong on 0 of 24" in (kitchen / "corpus" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("names", [("regex",), ("shouts", "shouts")], ids=str)
+def test_a_judge_has_a_name_of_its_own(kitchen, names):
+    """Called as a checker is, its rows would count as checked; called as another judge is, one error would stand for both."""
+    gold = [{"question": "q", "answer": answer, "verdict": verdict} for answer, verdict in (("A", "yes"), ("b", "no"))]
+    (kitchen / "gold.jsonl").write_text("".join(json.dumps(line) + "\n" for line in gold))
+    for i, name in enumerate(names):
+        (kitchen / f"{i}.toml").write_text(JUDGE.replace("shouts", name))
+    (kitchen / "recipe.toml").write_text(f"judges = {json.dumps([f'{i}.toml' for i in range(len(names))])}\n" + RECIPE)
+    writer = Umpire()
+
+    with pytest.raises(UsageError, match="a judge is called"):
+        cook(kitchen, writer)
+    assert writer.asked == 0
+
+
 def test_what_a_judge_said_is_not_asked_again(kitchen):
     """Killed while judging, the same command asks for what is left, and ends with the same bytes."""
     (kitchen / "recipe.toml").write_text("judges = [\"judge.toml\"]\n" + RECIPE.replace('checker = "regex"', "").replace('expected = "^(Africa|Asia)$"', ""))  # fmt: skip

@@ -67,6 +67,9 @@ def make(
         if found.kind == "corpus" and found.dump in ("", recipe.dump) and (base / Path(found.path).expanduser()).resolve() == out.resolve():  # fmt: skip
             raise UsageError(f"edition {recipe.dump} would be its own seeds", hint='name the one it builds on in its [[seeds]]: dump = "2026-48", say')  # fmt: skip
     judges = [read_judge(base / name) for name in recipe.judges]
+    names = [judge.spec.name for judge in judges]
+    if same := [name for i, name in enumerate(names) if name in CHECKERS or name in names[:i]]:
+        raise UsageError(f"a judge is called {same[0]!r}, as a checker or another judge is", hint="give each a name of its own: rows are filed under it")  # fmt: skip
     seeds = [seed for found in recipe.seeds if found.kind != "corpus" for seed in read_seeds(found, base)]
     inherited = [row for found in recipe.seeds if found.kind == "corpus" for row in published(found, base)]
     jobs = sorted(_jobs(recipe, seeds, writer), key=lambda job: (_length(job), job.key))
