@@ -5,7 +5,7 @@ import json
 import pytest
 
 from souq.corpus.dump import publish, read_rows
-from souq.corpus.recipe import MAX_RECIPE, Making, Prompt, Seeds, read_recipe
+from souq.corpus.recipe import MAX_RECIPE, Making, Seeds, read_recipe
 from souq.corpus.row import Row, row_id
 from souq.corpus.seeds import MAX_PIECE, filled, pieces, read_seeds
 from souq.errors import SouqError
@@ -20,7 +20,7 @@ def test_a_template_puts_texts_in_places_and_does_nothing_else(template, tmp_pat
     (tmp_path / "f.jsonl").write_text('{"a": "{b}", "b": "secret"}\n')
     (seed,) = read_seeds(Seeds(kind="fields", path="f.jsonl", licence="MIT"), tmp_path)
     try:
-        told = filled(Prompt(name="p", template=template), seed)
+        told = filled(template, seed, "p")
     except SouqError:
         return
     assert told == template.replace("{a}", "{b}")

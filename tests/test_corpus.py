@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 from dataclasses import dataclass, field
@@ -11,15 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.asks import Told
+from souq.asks import Message, Told
+from souq.cli import run
 from souq.corpus.dump import manifest, read_rows
 from souq.corpus.make import make, none_left
 from souq.corpus.query import query
 from souq.corpus.recipe import Making, Seeds, read_recipe
+from souq.corpus.row import row_id
 from souq.corpus.seeds import pieces, published, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import read_eval
-from souq.records import digest, format_toml
+from souq.records import canonical, digest, format_toml
 from tests.bazaar import NAMES, write_eval
 
 RECIPE = """
@@ -158,6 +161,43 @@ def test_nothing_is_asked_twice_and_nothing_stale_is_used(kitchen):
     assert writer.asked == 2 + 12
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"nonsense", b"5", b"", b"%s[7]}", b'%s["Asia", "stop", 1, -5]}', b'%s["Asia", "perhaps", 1, 5]}', b'%s["\\ud800", "stop", 1, 5]}', b'%s["\xff", "stop", 1, 5]}'],
+    ids=str,
+)  # fmt: skip
+def test_a_journal_that_somebody_edited_names_the_line(kitchen, line):
+    """Nothing is asked, nothing lost, and it says what to do: without the line the run goes on."""
+    cook(kitchen, Parrot())
+    journal = kitchen / "corpus" / "journal.jsonl"
+    first, *more = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(first + line.replace(b"%s", first.split(b"[")[0]) + b"\n" + b"".join(more))
+    edited, writer = journal.read_bytes(), Parrot()
+
+    with pytest.raises(Hostile, match="line 2") as told:
+        cook(kitchen, writer)
+    assert "take the line out" in told.value.hint
+    assert journal.read_bytes() == edited
+    journal.write_bytes(first + b"".join(more))
+    cook(kitchen, writer)
+    assert writer.asked == 0
+
+
+def test_two_runs_in_one_folder_are_one_after_the_other(kitchen):
+    """The second is told to wait: it would pay for every answer again, and publish without what the first made."""
+
+    class Nosy(Parrot):
+        def write(self, asks, sampling, progress=None):
+            with pytest.raises(UsageError, match="another run is writing"):
+                cook(kitchen, Parrot())
+            yield from super().write(asks, sampling, progress)
+
+    cook(kitchen, Nosy())
+    writer = Parrot()
+    cook(kitchen, writer)
+    assert writer.asked == 0
+
+
 def test_why_a_row_is_not_kept_is_said(kitchen):
     """Empty, cut off, wrong, said before, an exam's case: each under its name, in the manifest and in the row."""
     answers = {"Cairo": "", "Lima": "Asia and", "Oslo": "Europe", "Quito": "Asia"}
@@ -213,8 +253,27 @@ def test_sql_over_rows_and_index(kitchen):
         query(str(kitchen / "corpus"), "SELECT * FROM range(10)", most=5)
     with pytest.raises(UsageError, match="nonsense"):
         query(str(kitchen / "corpus"), "SELECT nonsense FROM kept")
+    with pytest.raises(UsageError, match="no SQL"):
+        query(str(kitchen / "corpus"), "-- nothing")
+    with pytest.raises(UsageError, match="nothing here opens nosuch://"):
+        query("nosuch://bucket/corpus", "SELECT 1")
     with pytest.raises(NotFound):
         query(str(kitchen / "nothing"), "SELECT 1")
+    (kitchen / "corpus").rename(kitchen / "corpus [1]")
+    assert query(str(kitchen / "corpus [1]"), "SELECT count(*) FROM kept")[1] == [(made["rows"]["kept"],)]
+
+
+def test_what_a_model_wrote_steers_no_terminal(kitchen, capfd):
+    """SQL's answer is shown with control characters spelled out; as JSON it is what stands there."""
+    cook(kitchen, Parrot({"Cairo": "\x1b[2JAsia\u202e"}), recipe=read_recipe(kitchen / "recipe.toml"))
+    words = ["corpus", "query", "SELECT messages[-1].content AS said FROM rows", str(kitchen / "corpus")]
+
+    assert run(words) == 0
+    shown = capfd.readouterr().out
+    assert "\x1b" not in shown
+    assert "\\u001b[2JAsia\\u202e" in shown
+    assert run([*words, "--json"]) == 0
+    assert {"said": "\x1b[2JAsia\u202e"} in json.loads(capfd.readouterr().out)
 
 
 def test_hugging_face_reads_it(kitchen, monkeypatch):
@@ -253,8 +312,21 @@ def test_a_changed_file_is_refused(kitchen):
         (('licence = "CC-BY-4.0"', ""), "under which licence"),
         (("cities.jsonl", "towns.jsonl"), "no seeds at"),
         (("max_tokens = 8", "max_tokens = 8\ntemperatur = 1"), "temperatur"),
+        (("max_tokens = 8", "max_tokens = 5_000_000_000"), "max_tokens is from 1"),
+        (("temperature = 0.7", "temperature = nan"), "temperature is a number"),
+        (("temperature = 0.7", "temperature = 0.7\ntop_p = 2.0"), "top_p is from 0 to 1, not 2.0"),
+        (("samples = 2", "samples = 2\ndedup = -1"), "dedup is a Jaccard index"),
+        (("least = 1", "least = nan"), "keeps nothing from nan"),
+        (("least = 1", "least = 1\n[guard]\nsize = 10\nfloor = nan"), "floor is a share"),
+        (("least = 1", "least = 1\n[guard]\nsize = 10\nrarity = 1e308"), "rarity is from 0"),
+        (('licence = "CC-BY-4.0"', 'licence = "CC-BY-4.0"\nwords = 0'), "words is a whole number"),
+        (('name = "continent"', 'name = "continent"\ndomain = "{country}"'), "asks for {country}"),
+        (('licence = "CC-BY-4.0"', 'licence = "MIT AND"'), "'MIT AND' is no licence"),
+        (('licence = "CC-BY-4.0"', 'licence = "MIT) OR (CC0-1.0"'), "is no licence"),
+        (("2026-48", "4" * 300), "dump = "),
+        (("samples = 2", 'samples = 2\ngguf = "q8"'), "gguf = 'q8' .did you mean"),
     ],
-    ids=lambda value: value if isinstance(value, str) else value[1] or "no licence",
+    ids=lambda value: value if isinstance(value, str) else (value[1] or "no licence")[:40],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_carried_out_says_what_is_wrong(kitchen, change, match):
     """Nothing is asked before everything is known to be there."""
@@ -308,6 +380,40 @@ def test_a_taxonomy_is_asked_about_its_leaves(kitchen):
         read_seeds(read_recipe(kitchen / "recipe.toml").seeds[0], kitchen)
 
 
+def test_a_taxonomy_is_read_in_bounds(kitchen, monkeypatch):
+    """A mark at its start is no topic's name; too many topics are refused while they are read, not once they are all there."""
+    found = Seeds(kind="taxonomy", path="topics.txt", licence="MIT")
+    (kitchen / "topics.txt").write_text("\ufeffScience\nScience > Optics\n", encoding="utf-8")
+    assert [seed.fields["path"] for seed in read_seeds(found, kitchen)] == ["Science > Optics"]
+
+    monkeypatch.setattr("souq.corpus.seeds.MOST", 9)
+    (kitchen / "topics.txt").write_text("".join(f"t{i}\n" for i in range(10)) + "no > > topic\n")
+    with pytest.raises(UsageError, match="more than 9 topics"):
+        read_seeds(found, kitchen)
+
+
+def test_seeds_are_files_that_end(kitchen):
+    """A pipe is not waited for, and a file too large is not read to find that out."""
+    os.mkfifo(kitchen / "pipe.md")
+    with (kitchen / "large.md").open("wb") as file:
+        file.truncate((512 << 20) + 1)
+    (kitchen / "tree").mkdir()
+    with (kitchen / "tree" / "qna.yaml").open("wb") as file:
+        file.truncate(1 << 40)
+
+    for kind, path in (("documents", "pipe.md"), ("documents", "large.md"), ("qna", "tree")):
+        with pytest.raises(UsageError, match="is no file of at most"):
+            read_seeds(Seeds(kind=kind, path=path, licence="MIT"), kitchen)
+
+
+def test_a_line_of_fields_that_is_none_is_named(kitchen):
+    with (kitchen / "cities.jsonl").open("a") as file:
+        file.write('{"city": "Rome", "city": "Bonn"}\n')
+
+    with pytest.raises(Hostile, match=r"cities\.jsonl, line 6: a key stands twice"):
+        read_seeds(Seeds(kind="fields", path="cities.jsonl", licence="MIT"), kitchen)
+
+
 def test_an_edition_builds_on_those_before(kitchen):
     """Accumulate, never replace: another corpus's rows come as they are, people's own depth 0, and depth is counted on."""
     cook(kitchen, Parrot())
@@ -328,23 +434,118 @@ def test_an_edition_builds_on_those_before(kitchen):
     assert {row["depth"] for row in read_rows(kitchen / "corpus")} == {0, 1}
 
 
-def test_a_row_of_another_corpus_that_lies_about_itself_is_refused(kitchen):
-    """Its manifest is its maker's too: a row whose id is not its words', or without ancestry that can be, comes in nowhere."""
-    import msgspec
-    import pyarrow.parquet as parquet
+LIES = {
+    "no ancestry": {"depth": -1},
+    "a machine's words as people's": {"origin": "synthetic", "depth": 0},
+    "more than a row can hold": {"tokens": -(1 << 31)},
+    "no share": {"real_fraction": float("nan")},
+    "refused by its filter": {"filters": [{"name": "x", "version": "", "kept": False, "score": None, "because": ""}]},
+    "no turns": {"messages": [], "id": row_id(())},
+    "no answer": {"messages": [{"role": "user", "content": "q"}], "id": row_id((Message(role="user", content="q"),))},
+    "no licence": {"licence": ""},
+}
 
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_row_of_another_corpus_that_lies_about_itself_is_refused(kitchen, lie):
+    """Its manifest is its maker's too: a row whose id is not its words', or without ancestry that can be, comes in nowhere."""
     cook(kitchen, Parrot())
-    told = manifest(kitchen / "corpus")
-    name = "dump=2026-48/subset=kept/part-00000.parquet"
-    path = kitchen / "corpus" / name
-    table = parquet.read_table(path, partitioning=None)
-    lies = [row | {"depth": -1} for row in table.to_pylist()]
-    parquet.write_table(type(table).from_pylist(lies, schema=table.schema), path)
-    told["dumps"]["2026-48"]["files"][name]["digest"] = digest(path.read_bytes())
-    (kitchen / "corpus" / "manifest.json").write_bytes(msgspec.json.encode(told))
+    forge(kitchen / "corpus", lambda rows: [row | lie for row in rows])
 
     with pytest.raises(Hostile, match="row 1: its id, its depth"):
         published(Seeds(kind="corpus", path="corpus"), kitchen)
+
+
+def forge(corpus, change):
+    """Other rows, or other bytes, under a manifest that says so."""
+    import pyarrow.parquet as parquet
+
+    told = manifest(corpus)
+    name = "dump=2026-48/subset=kept/part-00000.parquet"
+    path = corpus / name
+    if isinstance(change, bytes):
+        path.write_bytes(change)
+    else:
+        table = parquet.read_table(path, partitioning=None)
+        parquet.write_table(type(table).from_pylist(change(table.to_pylist()), schema=table.schema), path)
+    told["dumps"]["2026-48"]["files"][name]["digest"] = digest(path.read_bytes())
+    (corpus / "manifest.json").write_bytes(canonical(told))
+
+
+def test_what_another_corpus_says_of_itself_writes_no_card(kitchen):
+    """Its sources' licences are its maker's text: no markup; one that is no licence is refused before anything is asked."""
+    cook(kitchen, Parrot())
+    forge(kitchen / "corpus", lambda rows: [row | {"source_licence": "MIT |\n\n<script>alert(1)</script>"} for row in rows])  # fmt: skip
+    (kitchen / "recipe.toml").write_text(RECIPE.replace("[[prompts]]", '[[seeds]]\nkind = "corpus"\npath = "corpus"\n\n[[prompts]]'))  # fmt: skip
+    cook(kitchen, Parrot(), "other")
+    assert "<script" not in (kitchen / "other" / "README.md").read_text()
+
+    forge(kitchen / "corpus", lambda rows: [row | {"licence": "MIT AND ("} for row in rows])
+    writer = Parrot()
+    with pytest.raises(UsageError, match="is no licence"):
+        cook(kitchen, writer, "more")
+    assert writer.asked == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1 nonsense PAR1"], ids=["empty", "nonsense"])
+def test_a_corpus_of_files_that_are_no_parquet_is_refused(kitchen, data):
+    """Under a digest that is right, too: in a line, not a traceback."""
+    cook(kitchen, Parrot())
+    forge(kitchen / "corpus", data)
+
+    with pytest.raises(Hostile, match="no Parquet"):
+        read_rows(kitchen / "corpus")
+
+
+@pytest.mark.parametrize(
+    "change", [{"latest": []}, {"dumps": {"2026-48": 7}}, {"dumps": {"2026-48": {}}}, {"latest": "2026-47"}], ids=str
+)
+def test_a_manifest_that_somebody_edited_is_neither_relied_on_nor_written_over(kitchen, change):
+    """Its editions are known from it alone: the file stays as it is, for whoever can mend it."""
+    cook(kitchen, Parrot())
+    path = kitchen / "corpus" / "manifest.json"
+    path.write_bytes(canonical(json.loads(path.read_bytes()) | change))
+    edited = path.read_bytes()
+
+    for act in (lambda: read_rows(kitchen / "corpus"), lambda: cook(kitchen, Parrot())):
+        with pytest.raises(Hostile, match=r"manifest\.json"):
+            act()
+    assert path.read_bytes() == edited
+
+
+def test_an_edition_is_not_its_own_seeds(kitchen):
+    """Made again it would keep every row it ever had, whatever the recipe says now."""
+    more = '[[seeds]]\nkind = "corpus"\npath = "corpus"\n\n[[prompts]]'
+    cook(kitchen, Parrot())
+    for dump in ("", 'dump = "2026-48"\n'):
+        (kitchen / "recipe.toml").write_text(RECIPE.replace("[[prompts]]", more.replace("\n\n", f"\n{dump}\n")))
+        with pytest.raises(UsageError, match="its own seeds"):
+            cook(kitchen, Parrot())
+
+
+def test_what_stands_in_an_edition_before_keeps_its_provenance(kitchen):
+    """The same words said again by the teacher of today change nothing of the row: not its seed, its sample nor its judge."""
+    cook(kitchen, Parrot())
+    forge(kitchen / "corpus", lambda rows: [row | {"sample": 1, "seed": "9" if row["depth"] else ""} for row in rows])
+    before = {row["id"]: row for row in read_rows(kitchen / "corpus")}
+    more = '[[seeds]]\nkind = "corpus"\npath = "corpus"\ndump = "2026-48"\n\n[[prompts]]'
+    (kitchen / "recipe.toml").write_text(RECIPE.replace("2026-48", "2026-52").replace("[[prompts]]", more))
+    cook(kitchen, Parrot())
+    after = {row["id"]: row for row in read_rows(kitchen / "corpus")}
+
+    assert {name: after[name] for name in before if before[name]["depth"]} == {name: row for name, row in before.items() if row["depth"]}  # fmt: skip
+
+
+def test_an_edition_made_again_and_shorter_leaves_nothing_behind(kitchen, monkeypatch):
+    """SQL and Hugging Face read shards by name: one of the longer edition would be read with the shorter one."""
+    monkeypatch.setattr("souq.corpus.dump.SHARD", 3)
+    cook(kitchen, Parrot())
+    (kitchen / "cities.jsonl").write_text('{"city": "Cairo"}\n')
+    made = cook(kitchen, Parrot())
+
+    for view in ("rows", "index"):
+        _, counted = query(str(kitchen / "corpus"), f"SELECT subset, count(*) FROM {view} GROUP BY ALL")
+        assert dict(counted) == {subset: count for subset, count in made["rows"].items() if count}
 
 
 def test_cents_are_told_as_they_are_spent(kitchen):
@@ -387,6 +588,17 @@ def test_the_guard_chooses_what_is_published(kitchen):
     assert made["origins"]["real"] == 1
 
 
+def test_the_guard_chooses_the_same_whatever_the_order_of_the_seeds(kitchen):
+    """Files depend on rows alone."""
+    lines = [json.dumps({"prompt": f"Where is {c}?", "expected": f"Europe {c} {c}{c}"}) + "\n" for c in "abcdefgh"]
+    (kitchen / "recipe.toml").write_text(RECIPE + f"\n[guard]\n{format_toml({'size': 20, 'floor': 0.6})}")
+    for name, told in (("one", lines), ("other", lines[::-1])):
+        (kitchen / "known.jsonl").write_text("".join(told))
+        cook(kitchen, Parrot(), name)
+
+    assert read_rows(kitchen / "one") == read_rows(kitchen / "other")
+
+
 JUDGE = 'name = "shouts"\nprompt = "JUDGE {answer}"\nverdicts = ["yes", "no"]\nkeep = "yes"\ngold = "gold.jsonl"\n'
 
 
@@ -421,6 +633,21 @@ def test_a_judge_decides_what_no_checker_does_and_its_error_stands_on_the_card(k
     assert {row["filters"][-1]["name"] for row in rows} == {"shouts"}
     assert "wrong on 0 of 24" in made["judges"]["shouts"]
     assert "wrong on 0 of 24" in (kitchen / "corpus" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("names", [("regex",), ("shouts", "shouts")], ids=str)
+def test_a_judge_has_a_name_of_its_own(kitchen, names):
+    """Called as a checker is, its rows would count as checked; called as another judge is, one error would stand for both."""
+    gold = [{"question": "q", "answer": answer, "verdict": verdict} for answer, verdict in (("A", "yes"), ("b", "no"))]
+    (kitchen / "gold.jsonl").write_text("".join(json.dumps(line) + "\n" for line in gold))
+    for i, name in enumerate(names):
+        (kitchen / f"{i}.toml").write_text(JUDGE.replace("shouts", name))
+    (kitchen / "recipe.toml").write_text(f"judges = {json.dumps([f'{i}.toml' for i in range(len(names))])}\n" + RECIPE)
+    writer = Umpire()
+
+    with pytest.raises(UsageError, match="a judge is called"):
+        cook(kitchen, writer)
+    assert writer.asked == 0
 
 
 def test_what_a_judge_said_is_not_asked_again(kitchen):

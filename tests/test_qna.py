@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from souq import pulls
+from souq.cli import run
 from souq.cli.corpus import corpus
 from souq.corpus.qna import Document, Example, Node, Pair, attribution, normal, read, write
 from souq.corpus.recipe import Seeds
@@ -85,6 +86,19 @@ def test_a_tree_with_one_that_may_not_come_in():
         "grounded_inclusion/qna.yaml": "CC-BY-SA-4.0", "knowledge_chickadee/qna.yaml": "CC-BY-SA-4.0",
         "knowledge_phoenix_e2e/qna.yaml": "Apache-2.0", "knowledge_swifties/qna.yaml": "CC-BY-SA-4.0",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [[], ["--licence", "MIT"]], ids=["refused", "taken"])
+def test_a_folder_s_name_steers_no_terminal(tmp_path, capfd, more):
+    """Whoever made the tree named its folders."""
+    leaf = tmp_path / "tree" / "\x1b[2Jhello"
+    leaf.mkdir(parents=True)
+    (leaf / "qna.yaml").write_text(SKILL)
+    run(["corpus", "import-qna", str(tmp_path / "tree"), *more])
+
+    out = capfd.readouterr().out
+    assert "\x1b" not in out
+    assert "\\u001b[2Jhello/qna.yaml" in out
 
 
 SKILL = """created_by: amira

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from souq import pulls
+from souq.cli import run
 from souq.corpus.tails import compare, vendi, zipf
 from souq.errors import UsageError
 from souq.suite import passages
@@ -25,6 +26,20 @@ def test_a_text_against_itself_loses_nothing():
     assert found.corpus.cover == pytest.approx(1.0)
     assert found.kept > 1.0
     assert found.corpus.words == found.ceiling.words
+
+
+def test_a_ceiling_is_as_large_as_what_it_stands_beside():
+    """Where one text holds most words and the draws miss it, more is drawn: a smaller ceiling is a lower bar."""
+    real = ["a b"] * 19 + [" ".join(f"w{i}" for i in range(1000))]
+
+    found = compare(real, real, seed=23)
+
+    assert found.ceiling.words == found.corpus.words == 1038
+
+
+def test_a_seed_below_zero_is_a_wrong_option(tmp_path):
+    (tmp_path / "real.txt").write_text("a b c\n")
+    assert run(["corpus", "tail", str(tmp_path / "real.txt"), "--against", str(tmp_path / "real.txt"), "--seed", "-1"]) == 2  # fmt: skip
 
 
 def test_without_the_rare_the_report_falls():

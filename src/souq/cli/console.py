@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from souq.errors import UsageError
+from souq.records import spelled_out
 
 if TYPE_CHECKING:  # what is imported in functions takes a while, and not every command needs it
     from souq.pulls import Person
@@ -78,7 +79,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Seque
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
+        made.add_row(*(Text(spelled_out(str(cell))) for cell in row))
     shown = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     with shown.capture() as text:
         shown.print(made)

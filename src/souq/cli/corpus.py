@@ -34,7 +34,7 @@ def corpus() -> None:
 @click.option("--max-tokens", type=int, help="[default: the recipe's, or 32]")
 @click.option("--dump", help="Name of this edition.  [default: the recipe's, or 1]")
 @click.option("--engine", help="transformers, ray:transformers, llama.cpp:FILE.gguf or openai:URL#MODEL.  [default: the recipe's, or transformers]")  # fmt: skip
-@click.option("--price", metavar="IN/OUT", help="Dollars a million tokens, as the engine's seller has it.")
+@click.option("--price", metavar="IN/OUT", help="Dollars a million tokens of answers, as the engine's seller has it; what judges read is not counted.")  # fmt: skip
 @json_option
 def make(recipe: Path, folder: Path, temperature: float | None, samples: int | None, max_tokens: int | None, dump: str | None, engine: str | None, price: str | None, as_json: bool) -> None:  # fmt: skip
     """Answer seeds, drop the wrong and the repeated, write Parquet; run again to go on.
@@ -53,6 +53,8 @@ def make(recipe: Path, folder: Path, temperature: float | None, samples: int | N
             out.print(f"{folder}/dump={found.dump}/subset={subset}: {count} rows", markup=False, highlight=False)
         for reason, count in told["rejected"].items():
             out.print(f"  rejected, {reason}: {count}", markup=False, highlight=False)
+        if told["before"]:
+            out.print(f"  since {told['before']}: {told['new']} new, {told['dropped']} dropped")
         out.print(f"  licence: {told['licence'] or 'none'}", markup=False, highlight=False)
         if price is not None:
             out.print(f"  spent: ${told['dollars']:,.4f} for {told['spent']['asked']:,} tokens asked and {told['spent']['answered']:,} answered", markup=False, highlight=False)  # fmt: skip

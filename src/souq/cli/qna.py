@@ -13,6 +13,7 @@ import click
 from souq.cli.console import answer, done, json_option, out
 from souq.corpus import qna
 from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
+from souq.records import spelled_out
 
 MOST = 100_000  # files
 SHAPES = ("seeds", "messages")
@@ -44,11 +45,13 @@ def import_qna(tree: Path, target: Path | None, shape: str, licence: str, as_jso
 
     def show() -> None:
         for told in nodes:
-            out.print(f"{told['file']}: {told['kind']}, {told['rows']} rows, {told['licence']}", markup=False)
+            out.print(
+                spelled_out(f"{told['file']}: {told['kind']}, {told['rows']} rows, {told['licence']}"), markup=False
+            )
             for note in told["notes"]:
                 out.print(f"  note: {note}", markup=False)
         for because in refused.values():
-            out.print(f"refused: {because}", markup=False)
+            out.print(spelled_out(f"refused: {because}"), markup=False)
         done(f"{len(rows)} rows of {len(nodes)} files; {len(refused)} refused" + (f"; wrote {target}" if target and rows else ""))  # fmt: skip
 
     answer({"nodes": nodes, "refused": refused, "rows": len(rows)}, as_json, show)

@@ -21,7 +21,7 @@ SHOWN = {
 @click.option("--against", "real", required=True, type=click.Path(path_type=Path), help="Real text: JSONL of rows, or a .txt with a text a line.")  # fmt: skip
 @click.option("--keep", type=click.FloatRange(0, 1), help="Answer no (exit 3) where less of the rare is left, of what its size could hold.")  # fmt: skip
 @click.option("--mauve", is_flag=True, help="Also how far both cover what the other means: MAUVE, over a sentence embedder.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 31) - 1))
 @json_option
 def tail(corpus: Path, real: Path, keep: float | None, mauve: bool, seed: int, as_json: bool) -> None:
     """Compare CORPUS (a folder of `souq corpus make`, JSONL or .txt) with real text, size for size."""

@@ -27,7 +27,7 @@ def student_card(name: str, licence: str, corpus: Mapping[str, Any], value: Mapp
         f"# {safe(name)}", "",
         f"A student of {size / 1e6:.1f}M parameters ({100 * size / whole:.0f}% of its teacher's), taught on {value['rows']:,} rows of {safe(corpus['title'] or corpus['name'])}.", "",
         f"- teacher: the model that builds to `{value['teacher']}` ({licence})",
-        f"- corpus: recipe `{corpus['recipe']}`, {corpus['rows']['kept']:,} rows kept, licence {corpus['licence'] or 'none'}",
+        f"- corpus: recipe `{safe(corpus['recipe'])}`, {corpus['rows']['kept']:,} rows kept, licence {safe(corpus['licence']) or 'none'}",
         f"- ancestry: {_origins(corpus)}; a recipe whose teacher this student is says `ancestry = {corpus['deepest']}`",
         f"- terms: {terms}", f"- lesson: {', '.join(f'{key} {told}' for key, told in lesson.items()) or 'the defaults'}",
         f"- layers of its teacher's: {', '.join(map(str, value['layers'])) or 'none'}", "",

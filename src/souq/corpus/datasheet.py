@@ -48,7 +48,7 @@ def _body(made: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "computed from the teacher's and every source's.", "",
         f"Written by the model that builds to `{made['teacher']}` ({made['teacher_licence']}), through {safe(made['engine'])}; recipe `{made['recipe']}`.", "",
         "| where seeds come from | licence | rows |", "|---|---|---|",
-        *(f"| {safe(source)} | {licence} | {count:,} |" for (source, licence), count in sources.most_common(SHOWN)), "",
+        *(f"| {safe(source)} | {safe(licence)} | {count:,} |" for (source, licence), count in sources.most_common(SHOWN)), "",
         "| ancestry depth (0: people wrote it) | rows |", "|---|---|", *(f"| {depth} | {count:,} |" for depth, count in sorted(deep.items())), "",
         "| rejected because | rows |", "|---|---|", *(f"| {safe(why)} | {count:,} |" for why, count in made["rejected"].items()), "",
         f"Since edition {made['before']}: {made['new']:,} new, {made['dropped']:,} dropped." if made["before"] else "The first edition.", "",

@@ -16,15 +16,43 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from souq.corpus.recipe import Making
 from souq.corpus.row import Row, joint, plain
 from souq.errors import Hostile, Missing, NotFound
-from souq.records import canonical, digest, read_json
+from souq.records import Record, canonical, digest, read_json
 
 SHARD = 100_000  # rows
 GROUP = 10_000  # rows of a row group: what a reader over a network fetches at least
 SUBSETS = ("kept", "rejected")
+_AGAIN = "bring back the one it was published with, or make the corpus again in another folder"
 INDEXED = ("id", "domain", "language", "origin", "depth", "real_fraction", "tokens", "source", "licence", "prompt", "engine", "finish", "rejected")  # fmt: skip
+
+
+class _File(Record, frozen=True):
+    digest: str
+
+
+class _Rows(Record, frozen=True):
+    kept: int
+
+
+class _Edition(Record, frozen=True):
+    """What others rely on of an edition; souq writes more."""
+
+    name: str
+    title: str
+    teacher: str
+    recipe: str
+    licence: str
+    rows: _Rows
+    files: dict[str, _File]
+
+
+class _Manifest(Record, frozen=True):
+    latest: str
+    dumps: dict[str, _Edition]
 
 
 def publish(
@@ -37,7 +65,7 @@ def publish(
         chosen = sorted((row for row in rows if bool(row.rejected) == (subset == "rejected")), key=lambda r: (r.domain, r.id, r.seed))  # fmt: skip
         for number, start in enumerate(range(0, len(chosen), SHARD) or range(1)):
             files |= _shard(chosen[start : start + SHARD], out, f"dump={recipe.dump}/subset={subset}/part-{number:05}.parquet")  # fmt: skip
-    told = _manifest(out)
+    told = manifest(out) if (out / "manifest.json").exists() else {}
     made = {
         "teacher": teacher, "engine": engine, "teacher_licence": licence, "recipe": recipe.digest, "name": recipe.name, "title": recipe.title,
         "licence": _binding(rows), "rows": {s: sum(f["rows"] for p, f in files.items() if p.startswith(f"dump={recipe.dump}/subset={s}/")) for s in SUBSETS},
@@ -51,9 +79,17 @@ def publish(
     _write(out / "manifest.json", canonical({"format": 1, "latest": recipe.dump, "dumps": dict(sorted(dumps.items()))}))
     from souq.corpus.datasheet import datasheet
 
+    _sweep(out, recipe.dump, files)
     for name, data in datasheet(made, [row for row in rows if not row.rejected], sorted(dumps)).items():
         _write(out / name, data)
     return made
+
+
+def _sweep(out: Path, name: str, files: Mapping[str, Any]) -> None:
+    """Away with shards of an edition that was longer when it was made before: whoever reads by name would read them too."""
+    for path in [*out.glob(f"dump={name}/subset=*/part-*.parquet"), *out.glob(f"index/dump={name}/subset=*/part-*.parquet")]:  # fmt: skip
+        if path.relative_to(out).as_posix() not in files:
+            path.unlink()
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -65,10 +101,12 @@ def manifest(folder: Path) -> dict[str, Any]:
     """
     if not (told := _manifest(folder)):
         raise NotFound(f"no manifest.json in {folder}", hint="make a corpus with `souq corpus make`")
-    if not isinstance(told.get("dumps"), dict) or told.get("latest") not in told["dumps"]:
-        raise Hostile(
-            f"{folder}/manifest.json is not one that souq writes", hint="make the corpus again with this souq"
-        )
+    try:
+        known = msgspec.convert(told, _Manifest)
+    except msgspec.ValidationError as error:
+        raise Hostile(f"{folder}/manifest.json is not one that souq writes: {error}", hint=_AGAIN) from error  # fmt: skip
+    if known.latest not in known.dumps:
+        raise Hostile(f"{folder}/manifest.json: its latest edition is none of its editions", hint=_AGAIN)  # fmt: skip
     return told
 
 
@@ -79,6 +117,7 @@ def read_rows(folder: Path, name: str = "") -> list[dict[str, Any]]:
         NotFound: not a corpus, or no such edition.
         Hostile: a file is not what the manifest says.
     """
+    import pyarrow as arrow
     import pyarrow.parquet as parquet
 
     told = manifest(folder)
@@ -86,21 +125,30 @@ def read_rows(folder: Path, name: str = "") -> list[dict[str, Any]]:
         raise NotFound(f"no edition {name!r} in {folder}", hint=f"one of {', '.join(told['dumps'])}")
     rows: list[dict[str, Any]] = []
     for path, facts in told["dumps"][name]["files"].items():
-        if f"dump={name}/subset=kept/" in path and not path.startswith("index/"):
+        if path.startswith(f"dump={name}/subset=kept/"):
             _refuse_strange(folder, path, facts)
-            rows += parquet.ParquetFile(folder / path).read().to_pylist()
+            try:
+                file = parquet.ParquetFile(folder / path)
+                if file.metadata.num_rows > SHARD:
+                    raise Hostile(f"{folder / path} holds {file.metadata.num_rows:,} rows; souq puts at most {SHARD:,} into a file")  # fmt: skip
+                rows += file.read().to_pylist()
+            except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
+                raise Hostile(f"{folder / path} is no Parquet that souq writes: {str(error)[:200]}") from error
     return rows
 
 
 def _refuse_strange(folder: Path, path: str, facts: Mapping[str, Any]) -> None:
     file = folder / path
     if ".." in Path(path).parts or not file.is_file() or digest(file.read_bytes()) != facts["digest"]:
-        raise Hostile(f"{file} is not what manifest.json says")
+        raise Hostile(f"{file} is not what manifest.json says", hint="fetch it again, or make the edition again with `souq corpus make`")  # fmt: skip
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
-    told = read_json(path.read_bytes()) if path.is_file() else {}
+    try:
+        told = read_json(path.read_bytes()) if path.is_file() else {}
+    except Hostile as error:
+        raise Hostile(f"{path}: {error}") from error
     return told if isinstance(told, dict) else {}
 
 

@@ -9,14 +9,14 @@ a changed setting never reuses a stale answer. Every answer is drawn by a seed o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from souq.asks import Ask, Message, Told, Weigher, Writer
+from souq.asks import Ask, Finish, Message, Told, Weigher, Writer
 from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
@@ -38,12 +38,17 @@ from souq.records import Digest, digest_of
 LONG = 40  # words: only texts of so many are compared for nearness; the short ones of one template are all near
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+Kept = tuple[str, Finish, Count, Count]  # an answer in the journal: text, finish, tokens of it and of the question
+
+
 @dataclass(frozen=True)
 class Job:
     """One answer to be had."""
 
     seed: Seed
     prompt: Prompt
+    domain: str
     sample: int
     ask: Ask
     key: Digest
@@ -58,32 +63,36 @@ def make(
     `licence` is the teacher's; paths of the recipe are seen from `base`; no row holds a case of `evals`. `price` is dollars
     a million tokens asked and answered: with it `progress` is told the cents spent so far, and how many it will be.
     """
+    for found in recipe.seeds:
+        if found.kind == "corpus" and found.dump in ("", recipe.dump) and (base / Path(found.path).expanduser()).resolve() == out.resolve():  # fmt: skip
+            raise UsageError(f"edition {recipe.dump} would be its own seeds", hint='name the one it builds on in its [[seeds]]: dump = "2026-48", say')  # fmt: skip
     judges = [read_judge(base / name) for name in recipe.judges]
+    names = [judge.spec.name for judge in judges]
+    if same := [name for i, name in enumerate(names) if name in CHECKERS or name in names[:i]]:
+        raise UsageError(f"a judge is called {same[0]!r}, as a checker or another judge is", hint="give each a name of its own: rows are filed under it")  # fmt: skip
     seeds = [seed for found in recipe.seeds if found.kind != "corpus" for seed in read_seeds(found, base)]
     inherited = [row for found in recipe.seeds if found.kind == "corpus" for row in published(found, base)]
     jobs = sorted(_jobs(recipe, seeds, writer), key=lambda job: (_length(job), job.key))
     out.mkdir(parents=True, exist_ok=True)
-    with Journal(out / "journal.jsonl") as journal:
+    with Journal(out / "journal.jsonl", Kept) as journal, Journal(out / "judged.jsonl", float | None) as judged:
         told = _answered(jobs, writer, recipe, journal, progress, price)
-    facts = _Facts(recipe, writer, licence, tokenizer)
-    rows = [
-        *inherited,
-        *(_real(seed) for seed in seeds if seed.answer),
-        *(facts.row(job, told[job.key]) for job in jobs),
-    ]
-    for step in (_new, _unlike, _unseen):
-        rows = step(rows, recipe, evals or {})
-    lines: dict[str, str] = {}
-    with Journal(out / "judged.jsonl") as journal:
+        facts = _Facts(recipe, writer, licence, tokenizer)
+        rows = [
+            *inherited,
+            *(_real(seed) for seed in seeds if seed.answer),
+            *(facts.row(job, told[job.key]) for job in jobs),
+        ]
+        rows = _unseen(_unlike(_new(rows, len(inherited)), recipe, len(inherited)), recipe, evals or {})
+        lines: dict[str, str] = {}
         for judge in judges:
-            report = measure(judge, writer, progress, journal)
-            rows = _judged(rows, judge, report, writer, progress, journal)
+            report = measure(judge, writer, progress, judged)
+            rows = _judged(rows, judge, report, writer, progress, judged)
             lines[judge.spec.name] = report.line
-    rows = _guarded(rows, recipe, evals or {})
-    spent = {"asked": sum(each.asked for each in told.values()), "answered": sum(each.tokens for each in told.values())}
-    return dump.publish(
-        rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines, spent=spent
-    )
+        rows = _guarded(rows, recipe)
+        spent = {"asked": sum(each.asked for each in told.values()), "answered": sum(each.tokens for each in told.values())}  # fmt: skip
+        return dump.publish(
+            rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines, spent=spent
+        )
 
 
 def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job]:
@@ -93,11 +102,12 @@ def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job
             turns: tuple[Message, ...] = (Message(role="user", content=filled(prompt.template, seed, prompt.name)),)
             if prompt.system:
                 turns = (Message(role="system", content=prompt.system), *turns)
+            domain = filled(prompt.domain, seed, prompt.name)
             asked = [[turn.role, turn.content] for turn in turns]
             for sample in range(recipe.samples):
                 chance = int(digest_of([recipe.dump, asked, sample])[3:18], 16)
                 shaped = [writer.model, writer.name, recipe.dump, asked, sample, msgspec.to_builtins(recipe.sampling)]
-                yield Job(seed, prompt, sample, Ask(messages=turns, seed=chance), digest_of(shaped))
+                yield Job(seed, prompt, domain, sample, Ask(messages=turns, seed=chance), digest_of(shaped))
 
 
 def _length(job: Job) -> int:
@@ -130,7 +140,7 @@ def _answered(
     return told
 
 
-def _told(kept: tuple[str, Any, int, int]) -> Told:
+def _told(kept: Kept) -> Told:
     text, finish, tokens, asked = kept
     return Told(text=text, finish=finish, tokens=tokens, asked=asked)
 
@@ -172,7 +182,7 @@ class _Facts:
         sampling = self.recipe.sampling
         return Row(
             id=row_id(messages), messages=messages, licence=joint((self.licence, job.seed.licence)), origin="synthetic",
-            depth=1 + self.recipe.ancestry, real_fraction=0.0, domain=filled(job.prompt.domain, job.seed, job.prompt.name), source=job.seed.source, source_licence=job.seed.licence,
+            depth=1 + self.recipe.ancestry, real_fraction=0.0, domain=job.domain, source=job.seed.source, source_licence=job.seed.licence,
             document=job.seed.digest, teacher=self.writer.model, tokenizer=self.tokenizer, engine=self.writer.name,
             prompt=job.prompt.name, prompt_digest=digest_of([job.prompt.system, job.prompt.template]),
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p,
@@ -189,23 +199,22 @@ def _real(seed: Seed) -> Row:
     )  # fmt: skip
 
 
-Step = Callable[[list[Row], Making, Mapping[str, Eval]], list[Row]]
-
-
-def _new(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
-    """The same words twice are one row, and people's stay."""
+def _new(rows: list[Row], inherited: int) -> list[Row]:
+    """The same words twice are one row; people's stay, then what stood in the corpora this one builds on."""
     seen: dict[Digest, Row] = {}
-    for row in sorted(rows, key=lambda row: (bool(row.rejected), row.depth, row.sample, row.seed)):
-        seen.setdefault(row.id, row)
+    ranks = [(bool(row.rejected), row.depth, i >= inherited, row.sample, row.seed) for i, row in enumerate(rows)]
+    for i in sorted(range(len(rows)), key=ranks.__getitem__):
+        seen.setdefault(rows[i].id, rows[i])
     return [row if row.rejected or seen[row.id] is row else _because(row, "duplicate", row.id) for row in rows]
 
 
-def _unlike(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
-    """Of long rows that say nearly the same, one."""
+def _unlike(rows: list[Row], recipe: Making, inherited: int) -> list[Row]:
+    """Of long rows that say nearly the same, one, chosen likewise."""
     left = [i for i, row in enumerate(rows) if not row.rejected and len(words(_text(row))) >= LONG]
     if not recipe.dedup or len(left) < 2:
         return rows
-    kept = clusters([_text(rows[i]) for i in left], threshold=recipe.dedup, priorities=[rows[i].depth for i in left])
+    ranks = [2 * rows[i].depth + (i >= inherited) for i in left]
+    kept = clusters([_text(rows[i]) for i in left], threshold=recipe.dedup, priorities=ranks)
     for place, i in enumerate(left):
         if kept[place] != place:
             rows[i] = _because(rows[i], "near duplicate", rows[left[kept[place]]].id)
@@ -226,11 +235,12 @@ def _unseen(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[
     ]
 
 
-def _guarded(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
+def _guarded(rows: list[Row], recipe: Making) -> list[Row]:
     """What the guard does not choose is not published; the rare is what is rare in people's own rows."""
     if recipe.guard is None:
         return rows
-    pool = {i: Piece(tuple(words(_text(row))), row.depth) for i, row in enumerate(rows) if not row.rejected}
+    left = sorted((i for i, row in enumerate(rows) if not row.rejected), key=lambda i: rows[i].id)
+    pool = {i: Piece(tuple(words(_text(rows[i]))), rows[i].depth) for i in left}
     rare = rare_words([piece for piece in pool.values() if piece.depth == 0])
     rules = recipe.guard
     chosen = choose(list(pool.values()), rules.size, rare=rare, floor=rules.floor, deepest=rules.deepest, rarity=rules.rarity, seed=0)  # fmt: skip

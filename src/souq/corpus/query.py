@@ -9,6 +9,7 @@ Three views: `rows` (everything, by dump and subset), `index` (scalars alone), `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import escape
 from typing import Any
 
 from souq.errors import Missing, NotFound, UsageError
@@ -30,15 +31,19 @@ def query(corpus: str, sql: str, most: int = MOST) -> tuple[list[str], list[tupl
     told = duckdb.connect()
     if "://" in corpus:
         told.register_filesystem(_remote(corpus.partition("://")[0]))
-    root = corpus.rstrip("/")
+    root = corpus.rstrip("/") if "://" in corpus else escape(corpus.rstrip("/"))
     try:
         for view, where in (("rows", f"{root}/dump=*/subset=*/*.parquet"), ("index", f"{root}/index/dump=*/subset=*/*.parquet")):  # fmt: skip
             told.read_parquet(where, hive_partitioning=True).create_view(view)
         told.execute("CREATE VIEW kept AS SELECT * FROM \"rows\" WHERE subset = 'kept'")
     except duckdb.Error as error:
-        raise NotFound(f"no corpus at {corpus}", hint="make one with `souq corpus make`") from error
+        raise NotFound(
+            f"no corpus at {corpus}: {str(error).splitlines()[0][:200]}", hint="make one with `souq corpus make`"
+        ) from error
     try:
-        found = told.execute(sql)
+        found: Any = told.execute(sql)
+        if found is None:
+            raise UsageError("no SQL", hint="the views are rows, kept and index")
         columns: Sequence[Any] = found.description or ()
         rows = found.fetchmany(most + 1)
     except duckdb.Error as error:
@@ -54,4 +59,7 @@ def _remote(scheme: str) -> Any:
     except ImportError as error:
         raise Missing("fsspec is not installed", hint='run `pip install "souq[remote]"`') from error
     exactly = {"default_cache_type": "none"} if scheme == "s3" else {}  # else s3fs reads fifty megabytes ahead
-    return fsspec.filesystem(scheme, use_listings_cache=False, **exactly)
+    try:
+        return fsspec.filesystem(scheme, use_listings_cache=False, **exactly)
+    except (ValueError, ImportError) as error:  # no such scheme; its package is not there
+        raise UsageError(f"nothing here opens {scheme}:// ({error})", hint="s3://BUCKET/CORPUS, or a folder") from error

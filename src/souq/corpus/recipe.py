@@ -14,6 +14,7 @@ template = "On which continent is this city? {city}, {country}"
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,6 +26,8 @@ from souq.records import Digest, Record, digest_of, parse_toml
 
 Kind = Literal["questions", "answers", "fields", "documents", "taxonomy", "qna", "corpus"]
 MAX_RECIPE = 256 << 10  # bytes
+MAX_TOKENS = 1_000_000  # of an answer, and of a vocabulary
+MAX_RARITY = 16  # a power: beyond, only the rarest counts
 
 
 class Seeds(Record, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +105,7 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             UsageError: what could not be carried out.
         """
         from souq.corpus.filters import FILTERS
+        from souq.lab.to_gguf import KINDS
 
         for prompt in self.prompts:
             if prompt.checker:
@@ -115,11 +119,33 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             raise UsageError(f"ancestry = {self.ancestry}", hint="0 where people wrote all that the teacher learned from, 1 where a model did that learned from people, and so on")  # fmt: skip
         if not 1 <= self.samples <= 1_000:
             raise UsageError(f"samples = {self.samples}", hint="from 1 to 1,000 answers a prompt")
-        if not self.dump or not all(letter.isalnum() or letter in "-_." for letter in self.dump):
-            raise UsageError(f"dump = {self.dump!r}", hint="letters, digits, dots and dashes: it names a folder")
+        if not self.dump or len(self.dump) > 100 or not all(letter.isalnum() or letter in "-_." for letter in self.dump):  # fmt: skip
+            raise UsageError(f"dump = {self.dump[:100]!r}", hint="letters, digits, dots and dashes: it names a folder")
+        if wrong := next((said for bad, said in self._faults() if bad), None):
+            raise UsageError(wrong)
         if self.student:
             self.student.vetted()
+        if self.gguf and self.gguf not in KINDS:
+            raise UsageError(f"gguf = {self.gguf!r}{nearest(self.gguf, KINDS)}", hint=f"one of {', '.join(KINDS)}")
         return self
+
+    def _faults(self) -> Iterator[tuple[bool, str]]:
+        """Numbers that nothing could follow, of what is read only once the answers are there, too."""
+        drawn, guard = self.sampling, self.guard
+        yield not 0 <= self.dedup <= 1, f"dedup is a Jaccard index, or 0 for exact copies alone, not {self.dedup}"
+        yield not (0 <= drawn.temperature < math.inf), f"temperature is a number from 0 up, not {drawn.temperature}"
+        yield not 1 <= drawn.max_tokens <= MAX_TOKENS, f"max_tokens is from 1 to {MAX_TOKENS:,}, not {drawn.max_tokens}"
+        yield not 0 <= drawn.top_k <= MAX_TOKENS, f"top_k is from 0, no limit, to {MAX_TOKENS:,}, not {drawn.top_k}"
+        for name in ("top_p", "min_p"):
+            yield not 0 <= getattr(drawn, name) <= 1, f"{name} is from 0 to 1, not {getattr(drawn, name)}"
+        for found in self.seeds:
+            yield found.words < 1, f"words is a whole number above 0, not {found.words}"
+        for rule in self.filters:
+            yield not rule.least <= rule.most, f"filter {rule.name} keeps nothing from {rule.least:g} to {rule.most:g}"
+        if guard is not None:
+            yield guard.size < 1, f"[guard] size is a number of words above 0, not {guard.size}"
+            yield not 0 <= guard.floor <= 1, f"[guard] floor is a share from 0 to 1, not {guard.floor}"
+            yield not 0 <= guard.rarity <= MAX_RARITY, f"[guard] rarity is from 0 to {MAX_RARITY}, not {guard.rarity}"
 
     @property
     def digest(self) -> Digest:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from souq.asks import Message
+from souq.errors import UsageError
 from souq.records import Digest, Record, digest_of
 
 Origin = Literal["real", "synthetic", "mixed"]
@@ -75,7 +76,11 @@ def plain(row: Row) -> dict[str, Any]:
 
 
 def joint(licences: Sequence[str]) -> str:
-    """What binds whoever uses all of it: both terms, each once."""
+    """What binds whoever uses all of it: both terms, each once.
+
+    Raises:
+        UsageError: one that is no SPDX expression.
+    """
     return _joint(tuple(sorted({name for name in licences if name})))
 
 
@@ -83,5 +88,16 @@ def joint(licences: Sequence[str]) -> str:
 def _joint(licences: tuple[str, ...]) -> str:
     from license_expression import get_spdx_licensing
 
-    parsed = get_spdx_licensing().parse(" AND ".join(f"({name})" if " " in name else name for name in licences))
+    # Each alone first: `MIT) OR (GPL-3.0-only` between brackets would read as a choice.
+    told = " AND ".join(f"({_alone(name)})" for name in licences)
+    parsed = get_spdx_licensing().parse(told)
     return str(parsed.simplify()) if parsed is not None else ""
+
+
+def _alone(name: str) -> str:
+    from license_expression import get_spdx_licensing
+
+    try:
+        return str(get_spdx_licensing().parse(name).simplify())
+    except Exception as error:  # the parser answers some nonsense with whatever error lay at hand
+        raise UsageError(f"{name!r:.200} is no licence", hint="write it as SPDX does: CC-BY-4.0, or MIT AND CC0-1.0") from error  # fmt: skip

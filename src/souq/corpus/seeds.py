@@ -16,7 +16,7 @@ from souq import checkers
 from souq.corpus import qna
 from souq.corpus.dump import read_rows
 from souq.corpus.recipe import Seeds
-from souq.corpus.row import Row, row_id
+from souq.corpus.row import Row, joint, row_id
 from souq.errors import Hostile, NotFound, UsageError
 from souq.records import Digest, Record, canonical, digest, read_json
 
@@ -67,7 +67,9 @@ def read_seeds(found: Seeds, base: Path) -> list[Seed]:
     if not seeds:
         raise UsageError(f"{path} holds no seeds of kind {found.kind!r}")
     if silent := next((seed for seed in seeds if not seed.licence), None):
-        raise UsageError(f"{path}: nobody says under which licence {dict(silent.fields)!r:.80} is", hint="write `licence` into its [[seeds]]")  # fmt: skip
+        raise UsageError(f"{path}: nobody says under which licence {dict(silent.fields)!r:.80} is", hint=f"write `licence` into {'its line, or into ' if found.kind in ('questions', 'answers') else ''}its [[seeds]] in a recipe")  # fmt: skip
+    for licence in {seed.licence for seed in seeds}:
+        joint((licence,))
     return seeds
 
 
@@ -77,6 +79,7 @@ def published(found: Seeds, base: Path) -> list[Row]:
     Raises:
         NotFound: no corpus, or no such edition.
         Hostile: a row that souq would not have written.
+        UsageError: no rows, too many, or a licence that is none.
     """
     path = base / Path(found.path).expanduser()
     told = list[Row]()
@@ -85,12 +88,28 @@ def published(found: Seeds, base: Path) -> list[Row]:
             row = msgspec.convert(plain, Row)
         except msgspec.ValidationError as error:
             raise Hostile(f"{path}, row {number}: {error}") from error
-        if row.id != row_id(row.messages) or row.rejected or row.depth < 0 or not row.licence:
-            raise Hostile(f"{path}, row {number}: its id, its depth or its licence is not what souq writes")
+        if _odd(row):
+            raise Hostile(f"{path}, row {number}: its id, its depth, its licence or its turns are not what souq writes")
+        joint((row.licence,))
         told.append(row)
-    if len(told) > MOST:
-        raise UsageError(f"{path} holds more than {MOST:,} rows")
+    if not told or len(told) > MOST:
+        raise UsageError(f"{path} holds {len(told):,} rows", hint=f"from 1 to {MOST:,}, of an edition that is there")
     return told
+
+
+def _odd(row: Row) -> bool:
+    """Whether souq would not have kept it so: what follows counts on it."""
+    counts = (row.depth, row.top_k, row.max_tokens, row.sample, row.tokens)
+    return (
+        row.id != row_id(row.messages)
+        or [turn.role for turn in row.messages][-2:] != ["user", "assistant"]
+        or (row.origin == "real") != (row.depth == 0)
+        or not 0 <= row.real_fraction <= 1
+        or not all(0 <= count < 1 << 31 for count in counts)
+        or not all(found.kept for found in row.filters)
+        or bool(row.rejected)
+        or not row.licence
+    )
 
 
 def filled(template: str, seed: Seed, name: str) -> str:
@@ -156,7 +175,10 @@ def _seed(fields: dict[str, str], found: Seeds, asked: Question, *, checker: str
 
 def _fields(path: Path, found: Seeds) -> Iterator[Seed]:
     for where, line in _lines(path):
-        told = read_json(line)
+        try:
+            told = read_json(line)
+        except Hostile as error:
+            raise Hostile(f"{where}: {error}") from error
         if not isinstance(told, dict) or not told or not all(isinstance(value, str) for value in told.values()):
             raise UsageError(f"{where}: a line of fields is an object of texts")
         yield Seed(told, found.source, found.licence, digest(canonical(told)))
@@ -164,9 +186,7 @@ def _fields(path: Path, found: Seeds) -> Iterator[Seed]:
 
 def _documents(path: Path, found: Seeds) -> Iterator[Seed]:
     for file in sorted(p for p in path.rglob("*") if p.suffix in DOCUMENTS and p.is_file()) if path.is_dir() else [path]:  # fmt: skip
-        data = file.read_bytes()
-        if len(data) > MAX_FILE:
-            raise UsageError(f"{file} is larger than {MAX_FILE:,} bytes")
+        data = _whole(file, MAX_FILE)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
@@ -174,6 +194,13 @@ def _documents(path: Path, found: Seeds) -> Iterator[Seed]:
         whole, source = digest(data), found.source or file.name
         for piece in pieces(text, found.words):
             yield Seed({"document": piece}, source, found.licence, whole, document=piece)
+
+
+def _whole(path: Path, most: int) -> bytes:
+    """A file's bytes; neither a pipe, which never ends, nor more than is read of its kind."""
+    if not path.is_file() or path.stat().st_size > most:
+        raise UsageError(f"{path} is no file of at most {most:,} bytes")
+    return path.read_bytes()
 
 
 def pieces(text: str, size: int) -> Iterator[str]:
@@ -199,15 +226,17 @@ def _topics(path: Path, found: Seeds) -> Iterator[Seed]:
     told = set[tuple[str, ...]]()
     for where, line in _lines(path):
         try:
-            text = line.decode().strip()
+            text = line.decode("utf-8-sig").strip()
         except UnicodeDecodeError as error:
             raise UsageError(f"{where} is not UTF-8") from error
         if text.startswith("#"):
             continue
-        names = tuple(name.strip() for name in text.split(BELOW))
+        names = tuple(name.strip() for name in text[:MAX_PIECE].split(BELOW))
         if not all(names) or len(names) > DEEP or len(text) > MAX_PIECE:
             raise UsageError(f"{where}: {text!r:.80} is no topic", hint=f"write Science {BELOW} Physics {BELOW} Optics, at most {DEEP} deep")  # fmt: skip
         told.add(names)
+        if len(told) > MOST:
+            raise UsageError(f"{path} holds more than {MOST:,} topics")
     broader = {names[:i] for names in told for i in range(1, len(names))}
     for names in sorted(told - broader):
         fields = {"topic": names[-1], "path": f" {BELOW} ".join(names), "root": names[0], "parent": names[-2] if names[1:] else ""}  # fmt: skip
@@ -217,9 +246,9 @@ def _topics(path: Path, found: Seeds) -> Iterator[Seed]:
 def _tree(path: Path, found: Seeds) -> Iterator[Seed]:
     for file in sorted(path.rglob("qna.yaml")):
         name = str(file.relative_to(path))
-        node = qna.read(file.read_bytes(), name)
+        node = qna.read(_whole(file, qna.MAX_BYTES), name)
         terms = file.with_name("attribution.txt")
-        licence = qna.attribution(terms.read_bytes(), str(terms)) if terms.is_file() else found.licence
+        licence = qna.attribution(_whole(terms, qna.MAX_BYTES), str(terms)) if terms.is_file() else found.licence
         for example in node.examples:
             for pair in example.pairs:
                 asked = f"{example.context}\n\n{pair.question}" if example.context else pair.question

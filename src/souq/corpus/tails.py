@@ -65,7 +65,9 @@ def compare(said: Sequence[str], real: Sequence[str], *, seed: int = 0) -> Repor
         raise UsageError("no words to compare" if theirs else "no words in the real text", hint="give more text")
     size = min(_size(ours), _size(theirs))
     chance = np.random.default_rng(seed)
-    again = [theirs[i] for i in chance.integers(0, len(theirs), 2 * len(theirs))]
+    again = list[Sequence[str]]()
+    while _size(again) < size:  # once is enough, but where few texts hold most of the words
+        again += [theirs[i] for i in chance.integers(0, len(theirs), 2 * len(theirs))]
     rare = {word for word, count in Counter(w for text in theirs for w in text).items() if count <= RARE}
     pairs = set(_grams(theirs, 2))
     ceiling = measured(_cut(again, size), rare, pairs)
