@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from souq.asks import Told
 from souq.cli import run
+from souq.evals import read_eval, read_folder
 from souq.lab.to_gguf import write_gguf
-from souq.swap import Ties, untied
+from souq.swap import Ties, measured, seen, untied
 from tests.bazaar import write_eval
 from tests.tiny import write_model
 
@@ -51,6 +54,50 @@ def test_another_template_and_a_shorter_context_are_said():
     changes = " ".join(untied(before, Ties(template="b3:b", tokenizer="b3:u", context=512, licence="MIT", system="You are x.")))  # fmt: skip
     for said in ("another chat template", "another tokenizer", "a shorter context: 512", "no place for tools", "another system message"):  # fmt: skip
         assert said in changes
+
+
+def test_of_what_cannot_be_seen_nothing_is_said():
+    """A server shows no template: whether it adds a system message is not known."""
+    assert untied(Ties(template="b3:a", system="You are x.", licence="MIT"), Ties(licence="MIT")) == []
+
+
+def test_a_gguf_file_that_souq_does_not_read_is_still_compared(tmp_path):
+    """llama.cpp runs more kinds than souq knows; of those only the size is seen, and no run is lost."""
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "qwen.gguf", "qwen2")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    assert seen(str(tmp_path / "qwen.gguf")) == (0, (tmp_path / "qwen.gguf").stat().st_size, Ties())
+
+
+class Cut:
+    """A writer whose every answer is right and was cut."""
+
+    name, model = "cut", ""
+
+    def write(self, asks, sampling, progress=None):
+        yield [(i, Told(text="the user", finish="length", tokens=3, asked=3)) for i in range(len(asks))]
+
+
+def test_an_answer_that_was_cut_is_not_the_expected_one(shop):
+    """`exact` means the whole answer, as in `souq eval`: one that had no more room has not ended."""
+    suite = read_eval("held", read_folder(shop / "held"))
+
+    assert set(measured("openai:http://x/v1", Cut(), suite).cases.values()) == {0.0}
+
+
+def test_every_model_is_looked_for_before_the_first_is_asked(shop, capfd, monkeypatch):
+    """A typing error in the second name costs no run of the first."""
+    asked = []
+    monkeypatch.setattr("souq.cli.compare.measured", lambda name, *_: asked.append(name))
+    code, err = compared(shop, capfd, shop / "one", "nowhere.gguf")
+
+    assert (code, asked) == (2, []), err
 
 
 @pytest.mark.parametrize(("words", "match"), [

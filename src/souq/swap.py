@@ -23,6 +23,7 @@ from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
 from souq.progress import Progress, quiet
 from souq.records import Record, digest
+from souq.sources import weights_of
 from souq.templates import approve
 
 WARM = 2  # questions before the clock runs
@@ -66,14 +67,15 @@ def measured(name: str, writer: Writer, suite: Eval, progress: Progress = quiet)
     if suite.spec.kind not in ("exact", "answer"):
         raise UsageError(f"`{suite.name}` is of kind `{suite.spec.kind}`; models are compared by what they answer", hint="exact or answer")  # fmt: skip
     asks = [Ask(messages=tuple(Message(role=t["role"], content=t["content"]) for t in case.turns)) for case in suite.cases]  # type: ignore[arg-type]  # fmt: skip
+    parameters, size, ties = seen(name)
     room = suite.spec.max_tokens if suite.spec.kind == "answer" else max(len(case.expected.encode()) for case in suite.cases) + 1  # fmt: skip
     list(writer.write(asks[:WARM], Sampling(max_tokens=1)))
     begun = time.perf_counter()
     told = {i: said for part in writer.write(asks, Sampling(max_tokens=min(room, 512)), progress) for i, said in part}
     took = time.perf_counter() - begun
     said = {case.id: told[i].text for i, case in enumerate(suite.cases)}
-    right = {case.id: float(passes(suite.spec, case, said[case.id])) for case in suite.cases}
-    parameters, size, ties = seen(name)
+    whole = {case.id: told[i].finish == "stop" or suite.spec.kind == "answer" for i, case in enumerate(suite.cases)}
+    right = {case.id: float(whole[case.id] and passes(suite.spec, case, said[case.id])) for case in suite.cases}
     return Measured(
         model=name, engine=writer.name, cases=right, said=said, seconds=took, parameters=parameters, bytes=size, ties=ties,
         asked_tokens=sum(t.asked for t in told.values()), tokens=sum(t.tokens for t in told.values()),
@@ -89,21 +91,28 @@ def seen(name: str) -> tuple[int, int, Ties]:
 
 
 def _of_folder(path: Path) -> tuple[int, int, Ties]:
-    from souq.tensorfile import open_tensors
-
     files = {name: (path / name).read_bytes() for name in MODEL_FILES if (path / name).is_file()}
-    weights = open_tensors(path / "model.safetensors")
+    weights = weights_of(path)
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     return sum(weights[name].size for name in weights), size, _ties(files, _card_licence(path))
 
 
 def _of_file(path: Path) -> tuple[int, int, Ties]:
+    """llama.cpp runs more kinds than souq reads, and splits text in more ways: of those only what souq reads is seen."""
     from souq.lab.gguf import GGUF
 
     if not path.is_file():
         raise NotFound(f"no model at {path}", hint="a Hugging Face folder, a .gguf file, or openai:URL#MODEL")
-    found = GGUF(path)
-    return found.parameters, path.stat().st_size, _ties(found.files(), found.licence or "")
+    size = path.stat().st_size
+    try:
+        found = GGUF(path)
+    except Hostile:
+        return 0, size, Ties()
+    try:
+        files = found.files()
+    except Hostile:
+        files = {}
+    return found.parameters, size, _ties(files, found.licence or "")
 
 
 def _ties(files: Mapping[str, bytes], licence: str) -> Ties:
@@ -124,8 +133,10 @@ def _adds(template: str) -> str:
 
 
 def _card_licence(path: Path) -> str:
-    """As the card's head says it."""
-    return str(lineage.head(path).get("license") or "") if (path / "README.md").is_file() else ""
+    """As the card's head says it; what the hub calls other has a name of its own."""
+    told = lineage.head(path) if (path / "README.md").is_file() else {}
+    said = str(told.get("license") or "")
+    return str(told.get("license_name") or said) if said.lower() == "other" else said
 
 
 def untied(before: Ties, after: Ties) -> list[str]:
@@ -137,7 +148,8 @@ def untied(before: Ties, after: Ties) -> list[str]:
         ("system", "another system message where you give none"),
     ):  # fmt: skip
         old, new = getattr(before, name), getattr(after, name)
-        if (old or new) and old != new and (name == "system" or (old and new)):
+        seen = before.template and after.template if name == "system" else old and new
+        if seen and old != new:
             changed.append(said)
     if before.context and after.context and after.context < before.context:
         changed.append(f"a shorter context: {after.context:,} tokens, where there were {before.context:,}")
