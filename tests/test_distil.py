@@ -288,7 +288,7 @@ def test_one_command_from_seeds_to_a_file_llama_cpp_loads(bazaar, tmp_path):
     assert GGUF(tmp_path / "greeter" / "greeter.f16.gguf").parameters == told["parameters"]["student"]
     card = (tmp_path / "greeter" / "README.md").read_text()
     assert "license_name: Apache-2.0 AND CC-BY-4.0 AND CC0-1.0" in card
-    assert GGUF(tmp_path / "greeter" / "greeter.f16.gguf")._field("general.license") == "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0"  # fmt: skip
+    assert GGUF(tmp_path / "greeter" / "greeter.f16.gguf").licence == "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0"  # fmt: skip
     assert "| held |" in card
     assert "<svg" in (tmp_path / "greeter" / "curve.svg").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [

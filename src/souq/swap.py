@@ -22,7 +22,7 @@ from souq.licences import lineage
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
 from souq.progress import Progress, quiet
-from souq.records import Record, digest
+from souq.records import Digest, Record, digest, digest_of
 from souq.sources import weights_of
 from souq.templates import approve
 
@@ -67,9 +67,9 @@ def measured(name: str, writer: Writer, suite: Eval, progress: Progress = quiet)
     if suite.spec.kind not in ("exact", "answer"):
         raise UsageError(f"`{suite.name}` is of kind `{suite.spec.kind}`; models are compared by what they answer", hint="exact or answer")  # fmt: skip
     asks = [Ask(messages=tuple(Message(role=t["role"], content=t["content"]) for t in case.turns)) for case in suite.cases]  # type: ignore[arg-type]  # fmt: skip
-    parameters, size, ties = seen(name)
     room = suite.spec.max_tokens if suite.spec.kind == "answer" else max(len(case.expected.encode()) for case in suite.cases) + 1  # fmt: skip
     list(writer.write(asks[:WARM], Sampling(max_tokens=1)))
+    parameters, size, ties = seen(name)
     begun = time.perf_counter()
     told = {i: said for part in writer.write(asks, Sampling(max_tokens=min(room, 512)), progress) for i, said in part}
     took = time.perf_counter() - begun
@@ -119,9 +119,24 @@ def _ties(files: Mapping[str, bytes], licence: str) -> Ties:
     config = json.loads(files.get("config.json", b"{}"))
     template = files.get("chat_template.jinja", b"") or str(json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template") or "").encode()  # fmt: skip
     return Ties(
-        template=digest(template) if template else "", tokenizer=digest(files["tokenizer.json"]) if "tokenizer.json" in files else "",
+        template=digest(template) if template else "", tokenizer=_cuts(files["tokenizer.json"]) if "tokenizer.json" in files else "",
         context=int(config.get("max_position_embeddings") or 0), tools=b"tools" in template, system=_adds(template.decode()), licence=licence,
     )  # fmt: skip
+
+
+def _cuts(tokenizer: bytes) -> Digest:
+    """What decides where text is cut into tokens, however the file writes it: a GGUF's is written anew by who reads it."""
+    from souq.lab.to_gguf import essence
+
+    told = json.loads(tokenizer)
+    if (model := told["model"]).get("type") != "BPE":
+        return digest(tokenizer)
+    tokens = model["vocab"] | {token["content"]: token["id"] for token in told.get("added_tokens", [])}
+    named = sorted(
+        (number, token) for token, number in tokens.items() if token != f"[PAD{number}]"
+    )  # llama.cpp's filling
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return digest_of([named, merges, essence(told.get("pre_tokenizer")), told.get("normalizer")])
 
 
 def _adds(template: str) -> str:

@@ -28,11 +28,13 @@ def compare(models: tuple[str, ...], name: str, prices: tuple[str, ...], margin:
 
     Says how good, how fast and how large each is, what a thousand such cases cost, and what in your project a swap touches.
     """
+    if margin is not None and not 0 <= margin <= 1:
+        raise UsageError(f"--margin {margin}", hint="a share of cases, from 0 to 1: 0.02 allows two of a hundred")
     suite, costs = _eval_of(name), dict(_price(told, models) for told in prices)
+    margin = suite.margin if margin is None else margin
     with bars() as progress:
         writers = [_writer(model) for model in models]  # all are looked for before the first is asked
         found = [measured(model, writer, suite, progress) for model, writer in zip(models, writers, strict=True)]
-    margin = suite.margin if margin is None else margin
     told = [_value(model, found[0], suite, margin, costs) for model in found]
     answer({"eval": suite.name, "cases": len(suite.cases), "models": told}, as_json, lambda: _show(told, suite, margin))
 

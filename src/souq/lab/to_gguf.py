@@ -137,16 +137,16 @@ def _tokenizer(writer: Any, files: Mapping[str, bytes]) -> None:
 def _splits(told: Any) -> str:
     """The name by which llama.cpp knows how text is split before the merges."""
     for name, known in PRE_TOKENIZERS.items():
-        if _essence(told) == _essence(known):
+        if essence(told) == essence(known):
             return name
     raise Hostile("this tokenizer splits text in a way souq has no llama.cpp name for", hint=f"souq knows {', '.join(PRE_TOKENIZERS)}")  # fmt: skip
 
 
-def _essence(told: Any) -> Any:
+def essence(told: Any) -> Any:
     """Without what changes offsets alone."""
     if isinstance(told, dict):
-        return {key: _essence(value) for key, value in told.items() if key != "trim_offsets"}
-    return [_essence(item) for item in told] if isinstance(told, list) else told
+        return {key: essence(value) for key, value in told.items() if key != "trim_offsets"}
+    return [essence(item) for item in told] if isinstance(told, list) else told
 
 
 def _add(writer: Any, gguf: Any, name: str, array: Array, kind: str, heads: Mapping[str, int]) -> None:
@@ -177,4 +177,4 @@ def permute(wide: Array, heads: int) -> Array:
     return wide.reshape(heads, 2, wide.shape[0] // heads // 2, *wide.shape[1:]).swapaxes(1, 2).reshape(wide.shape)
 
 
-__all__ = ("KINDS", "permute", "vet", "write_gguf")
+__all__ = ("KINDS", "essence", "permute", "vet", "write_gguf")
