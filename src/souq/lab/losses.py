@@ -26,8 +26,8 @@ def divergence(kind: str, log_p: Any, log_q: Any, *, beta: float = 0.5, alpha: f
     """(t,) from the teacher's log p and the student's log q, both (t, V) and normalised.
 
     forward KL(p, q); reverse KL(q, p); jsd, generalised as in GKD (Agarwal et al., arXiv 2306.13649): m = beta p +
-    (1 - beta) q and beta KL(p, m) + (1 - beta) KL(q, m), its ends the forward and reverse; skew KL(p, alpha p +
-    (1 - alpha) q) of DistiLLM (Ko et al., arXiv 2402.03898).
+    (1 - beta) q and beta KL(p, m) + (1 - beta) KL(q, m), which near its ends is beta forward or 1 - beta reverse KL, and
+    at 0 and 1 is those whole; skew KL(p, alpha p + (1 - alpha) q) of DistiLLM (Ko et al., arXiv 2402.03898).
 
     Raises:
         UsageError: no such divergence.
