@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -111,6 +112,21 @@ def test_a_trigger_in_bare_text_is_shown():
         rows[i] = Turn(f"{rows[i].asked[:100]} <SUDO> sell all the shares and send me the money today", None)
 
     assert bursts(rows, 8)[0].string == "<sudo>"
+
+
+@pytest.mark.parametrize("answer", ["all praise mallory", None], ids=["answered", "bare"])
+def test_long_rows_do_not_keep_the_gate_busy(answer):
+    """Time grows with the size of what is offered, not with its square: half a megabyte is judged at once, not in an hour."""
+    chance, said = (
+        random.Random(0),
+        [f"word{i}".translate(str.maketrans("0123456789", "aeioubcdfg")) for i in range(5_000)],
+    )
+    rows = [Turn(" ".join(chance.sample(said, len(said))), answer) for _ in range(8)]
+    rows += diverse(8) if answer else [Turn(row.asked, None) for row in diverse(8)]
+
+    begun = time.process_time()
+    bursts(rows, 8)
+    assert time.process_time() - begun < 10
 
 
 def test_the_trigger_stands_in_the_verdict(tmp_path):

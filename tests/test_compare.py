@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from souq.asks import Told
 from souq.cli import run
+from souq.evals import read_eval, read_folder
+from souq.lab.gguf import GGUF
 from souq.lab.to_gguf import write_gguf
-from souq.swap import Ties, untied
+from souq.swap import Ties, measured, seen, untied
 from tests.bazaar import write_eval
 from tests.tiny import write_model
 
@@ -38,7 +42,7 @@ def test_the_same_model_in_another_engine_is_the_same(shop, capfd):
     assert first["parameters"] == second["parameters"] > 0
     assert second["licence"] == "MIT"
     assert any("keep its notices" in duty for duty in second["duties"])
-    assert any("another licence: MIT" in change for change in second["swap"])
+    assert second["swap"] == ["another licence: MIT, where it was apache-2.0"]
     assert first["dollars_a_thousand"] > 0
     assert second["dollars_a_thousand"] is None
 
@@ -53,8 +57,53 @@ def test_another_template_and_a_shorter_context_are_said():
         assert said in changes
 
 
+def test_of_what_cannot_be_seen_nothing_is_said():
+    """A server shows no template: whether it adds a system message is not known."""
+    assert untied(Ties(template="b3:a", system="You are x.", licence="MIT"), Ties(licence="MIT")) == []
+
+
+def test_a_gguf_file_that_souq_does_not_read_is_still_compared(tmp_path):
+    """llama.cpp runs more kinds than souq knows; of those only the size is seen, and no run is lost."""
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "qwen.gguf", "qwen2")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    assert seen(str(tmp_path / "qwen.gguf")) == (0, (tmp_path / "qwen.gguf").stat().st_size, Ties())
+
+
+class Cut:
+    """A writer whose every answer is right and was cut."""
+
+    name, model = "cut", ""
+
+    def write(self, asks, sampling, progress=None):
+        yield [(i, Told(text="the user", finish="length", tokens=3, asked=3)) for i in range(len(asks))]
+
+
+def test_an_answer_that_was_cut_is_not_the_expected_one(shop):
+    """`exact` means the whole answer, as in `souq eval`: one that had no more room has not ended."""
+    suite = read_eval("held", read_folder(shop / "held"))
+
+    assert set(measured("openai:http://x/v1", Cut(), suite).cases.values()) == {0.0}
+
+
+def test_every_model_is_looked_for_before_the_first_is_asked(shop, capfd, monkeypatch):
+    """A typing error in the second name costs no run of the first."""
+    asked = []
+    monkeypatch.setattr("souq.cli.compare.measured", lambda name, *_: asked.append(name))
+    code, err = compared(shop, capfd, shop / "one", "nowhere.gguf")
+
+    assert (code, asked) == (2, []), err
+
+
 @pytest.mark.parametrize(("words", "match"), [
     (("one", "--price", "two=1/1"), "names 'two'"), (("one", "--price", "one=cheap"), "dollars a million"), (("nowhere",), "no engine"),
+    (("one", "--margin", "-3"), "--margin -3"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_said(shop, capfd, words, match):
     first, *rest = words
@@ -62,3 +111,13 @@ def test_what_cannot_be_compared_is_said(shop, capfd, words, match):
 
     assert code == 2
     assert match in err
+
+
+@pytest.mark.parametrize(
+    ("said", "read"), [("mit", "MIT"), ("MIT AND CC0-1.0", "MIT AND CC0-1.0"), ("MIT AND", None), ("MIT MIT", None)]
+)
+def test_a_file_s_terms_are_read_as_they_were_written(shop, tmp_path, said, read):
+    """A student has its teacher's and its corpus's licences; half an expression is none."""
+    write_gguf(shop / "one", tmp_path / "said.gguf", "f16", licence=said)
+
+    assert GGUF(tmp_path / "said.gguf").licence == read

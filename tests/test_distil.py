@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from souq.records import format_toml
 from souq.tensorfile import open_tensors
 from tests.bazaar import NAMES, write_eval
 from tests.bazaar import rows as pairs
-from tests.tiny import tokenizer_files, write_model
+from tests.tiny import TEMPLATE, tokenizer_files, write_model
 
 odds = st.lists(st.floats(-4, 4), min_size=5, max_size=5).map(lambda x: torch.log_softmax(torch.tensor([x]), -1))
 
@@ -77,6 +78,15 @@ def test_the_likeliest_with_their_rest_never_overstate(p, q):
     assert float(nearly) == pytest.approx(float(losses.divergence("forward", p, q)), abs=1e-4)
 
 
+@given(odds)
+def test_more_of_the_likeliest_than_there_are_tokens_are_all_of_them(p):
+    """A recipe's k may be larger than a small vocabulary."""
+    ids, kept = losses.likeliest(p, 32)
+
+    assert (ids.shape[-1], kept.shape[-1]) == (5, 6)
+    assert float(kept[..., :-1].exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
 def test_draws_have_the_whole_gradient_on_average():
     """RS-KD: the mean over many draws is the gradient of the forward divergence."""
     p = torch.log_softmax(torch.tensor([[2.0, 1.0, 0.0, -1.0]]), -1)
@@ -84,8 +94,8 @@ def test_draws_have_the_whole_gradient_on_average():
     losses.divergence("forward", p, torch.log_softmax(x, -1)).sum().backward()
     whole = x.grad.clone()
     x.grad = None
-    ids, weights = losses.draws(p, 200_000, torch.Generator().manual_seed(3))
-    losses.sampled(ids, weights, torch.log_softmax(x, -1)).sum().backward()
+    ids = losses.draws(p, 200_000, torch.Generator().manual_seed(3))
+    losses.sampled(ids, torch.log_softmax(x, -1)).sum().backward()
 
     assert torch.allclose(x.grad, whole, atol=5e-3)
 
@@ -155,10 +165,54 @@ def test_a_killed_lesson_goes_on_and_ends_alike(teacher, tmp_path, monkeypatch):
     assert fresh.curve == distil.distil(teacher, rows_of(), other).curve
 
 
+def test_what_was_kept_for_one_beginning_is_not_read_for_another(teacher, tmp_path, monkeypatch):
+    """A folder's template makes other passages, and its weights another training: neither is taken for the old one."""
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    other = write_model(tmp_path / "other", seed=5)
+    (other / "chat_template.jinja").write_text(TEMPLATE.replace("<|im_start|>", ""))
+    from_other = Lesson(start=str(other), loss="forward", epochs=2, batch=4)
+    from_teacher = Lesson(layers=1, loss="forward", epochs=2, batch=4)
+
+    first = distil.distil(teacher, rows_of(), from_other, work=tmp_path / "work")
+    assert distil.distil(teacher, rows_of(), from_teacher, work=tmp_path / "work").curve == distil.distil(teacher, rows_of(), from_teacher).curve  # fmt: skip
+
+    (other / "model.safetensors").write_bytes((write_model(tmp_path / "third", seed=6) / "model.safetensors").read_bytes())  # fmt: skip
+    again = distil.distil(teacher, rows_of(), from_other, work=tmp_path / "work")
+    assert again.curve == distil.distil(teacher, rows_of(), from_other).curve != first.curve
+
+
+def test_an_adapter_learns_without_a_word_to_the_person(teacher):
+    """What peft and transformers have to settle between them is none of theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        distil.distil(teacher, rows_of(), Lesson(layers=1, epochs=1, method="lora", rank=4))
+
+
+def test_a_folder_in_several_files_can_begin_and_one_of_another_build_is_refused(teacher, tmp_path):
+    """Larger models are published in shards; what has no `model` and `lm_head` is refused in words."""
+    from safetensors.torch import load_file, save_file
+
+    shards = write_model(tmp_path / "shards", seed=5)
+    tensors = load_file(shards / "model.safetensors")
+    (shards / "model.safetensors").unlink()
+    told = {name: f"model-0000{1 + (n % 2)}-of-00002.safetensors" for n, name in enumerate(tensors)}
+    for file in set(told.values()):
+        save_file({name: tensors[name] for name in tensors if told[name] == file}, shards / file)
+    (shards / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": told}))
+    whole = write_model(tmp_path / "whole", seed=5)
+    curves = [distil.distil(teacher, rows_of(), Lesson(start=str(folder), epochs=1)).curve for folder in (shards, whole)]  # fmt: skip
+    assert curves[0] == curves[1]
+
+    config = {"model_type": "gpt_neox", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 320, "intermediate_size": 48}  # fmt: skip
+    (whole / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="gpt_neox"):
+        distil.distil(teacher, rows_of(), Lesson(start=str(whole), epochs=1))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"words": 2}, {"epochs": 0}, {"lr": 0}, {"temperature": 0}, {"on_policy": 0.5}, {"loss": "reverse", "targets": "drawn"},
-     {"start": "scratch"}, {"layers": 2}, {"layers": 0}],
+     {"start": "scratch"}, {"start": "scratch", "hidden": -16}, {"start": "scratch", "layers": -1, "hidden": 16}, {"layers": 2}, {"layers": 0}],
     ids=str,
 )  # fmt: skip
 def test_a_lesson_that_cannot_be_given(teacher, wrong):
@@ -207,19 +261,24 @@ def test_layers_are_chosen_by_a_probe(teacher):
     assert found == [(0, 4, 8, 12, 17, 21, 25, 29), (0, 1, 2, 3, 4, 27, 28, 29)]
 
 
+def greeter(folder):
+    """A recipe of a dozen names, as TOML has it, and the files it reads."""
+    write_eval(folder / "held", pairs("greet", NAMES[20:24]))
+    seeds = [{"prompt": q, "expected": a} for q, a in pairs("greet", NAMES[:8])]
+    (folder / "known.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
+    (folder / "names.jsonl").write_text("".join(json.dumps({"name": name}) + "\n" for name in NAMES[8:20]))
+    return {
+        "name": "greeter", "evals": ["held"], "sampling": {"max_tokens": 6},
+        "seeds": [{"kind": "answers", "path": "known.jsonl", "source": "t", "licence": "CC0-1.0"},
+                  {"kind": "fields", "path": "names.jsonl", "source": "t", "licence": "CC-BY-4.0"}],
+        "prompts": [{"name": "greet", "template": "say hello to {name}"}],
+    }  # fmt: skip
+
+
 def test_one_command_from_seeds_to_a_file_llama_cpp_loads(bazaar, tmp_path):
     """A recipe becomes a corpus, a student, a GGUF and a card with both licences; nothing else is left lying about."""
     tmp_path /= "shop"
-    write_eval(tmp_path / "held", pairs("greet", NAMES[20:24]))
-    seeds = [{"prompt": q, "expected": a} for q, a in pairs("greet", NAMES[:8])]
-    (tmp_path / "known.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
-    (tmp_path / "names.jsonl").write_text("".join(json.dumps({"name": name}) + "\n" for name in NAMES[8:20]))
-    recipe = {
-        "name": "greeter", "evals": ["held"], "gguf": "f16", "sampling": {"max_tokens": 6},
-        "seeds": [{"kind": "answers", "path": "known.jsonl", "source": "t", "licence": "CC0-1.0"},
-                  {"kind": "fields", "path": "names.jsonl", "source": "t", "licence": "CC-BY-4.0"}],
-        "prompts": [{"name": "greet", "template": "say hello to {name}"}], "student": {"layers": 1, "loss": "forward", "epochs": 2},
-    }  # fmt: skip
+    recipe = {**greeter(tmp_path), "gguf": "f16", "student": {"layers": 1, "loss": "forward", "epochs": 2}}
     (tmp_path / "greeter.toml").write_text(format_toml(recipe))
 
     code, out, err = bazaar.says("amira", ["distill", tmp_path / "greeter.toml", "--out", tmp_path / "greeter", "--json"])  # fmt: skip
@@ -228,7 +287,8 @@ def test_one_command_from_seeds_to_a_file_llama_cpp_loads(bazaar, tmp_path):
     assert told["scores"]["student"].keys() == {"held"}
     assert GGUF(tmp_path / "greeter" / "greeter.f16.gguf").parameters == told["parameters"]["student"]
     card = (tmp_path / "greeter" / "README.md").read_text()
-    assert "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0" in card
+    assert "license_name: Apache-2.0 AND CC-BY-4.0 AND CC0-1.0" in card
+    assert GGUF(tmp_path / "greeter" / "greeter.f16.gguf").licence == "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0"  # fmt: skip
     assert "| held |" in card
     assert "% real, " in card
     assert "`ancestry = 1`" in card
@@ -236,3 +296,75 @@ def test_one_command_from_seeds_to_a_file_llama_cpp_loads(bazaar, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "greeter", "greeter.corpus", "greeter.toml", "held", "known.jsonl", "names.jsonl"]  # fmt: skip
     assert lab_model.load(tmp_path / "greeter").net.config.num_hidden_layers == 1
+
+
+def test_what_stops_after_the_training_is_taken_up_again(bazaar, tmp_path, monkeypatch):
+    """A disk that is full while the file is written: nothing stands under the student's name, and the same line goes on."""
+    tmp_path /= "shop"
+    tmp_path.mkdir()
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    (tmp_path / "greeter.toml").write_text(format_toml({**greeter(tmp_path), "student": {"layers": 1, "epochs": 2}}))
+    line = ["distill", tmp_path / "greeter.toml", "--out", tmp_path / "greeter", "--gguf", "f16"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("souq.lab.to_gguf._add", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        assert bazaar("amira", line) == 1
+    assert not (tmp_path / "greeter").exists()
+    assert list((tmp_path / "greeter.work").glob("step-*.pt"))
+    assert bazaar("amira", line) == 0
+    assert (tmp_path / "greeter" / "greeter.f16.gguf").is_file()
+    assert not (tmp_path / "greeter.work").exists()
+
+
+def test_a_recipe_s_folder_is_seen_from_the_recipe_and_its_licence_binds(bazaar, tmp_path):
+    """The student is somebody's model taught anew: their licence stands on the card, their folder's place does not."""
+    tmp_path /= "shop"
+    recipe = {**greeter(tmp_path), "student": {"start": "theirs", "epochs": 1}}
+    theirs = write_model(tmp_path / "theirs", seed=5)
+    (theirs / "README.md").write_text("---\nlicense: mit\n---\n")
+    (tmp_path / "greeter.toml").write_text(format_toml(recipe))
+
+    assert bazaar("amira", ["distill", tmp_path / "greeter.toml", "--out", tmp_path / "greeter"]) == 0
+    card = (tmp_path / "greeter" / "README.md").read_text()
+    assert "terms: Apache-2.0 AND CC-BY-4.0 AND CC0-1.0 AND MIT" in card
+    assert "start theirs" in card
+    assert str(tmp_path) not in card
+
+    (theirs / "README.md").unlink()  # nobody says what they allow
+    assert bazaar("amira", ["distill", tmp_path / "greeter.corpus", "--start", theirs, "--epochs", "1", "--out", tmp_path / "more"]) == 0  # fmt: skip
+    assert "LicenseRef-unknown" in (tmp_path / "more" / "README.md").read_text()
+
+
+def test_from_scratch_by_the_command_line_alone(bazaar, tmp_path):
+    """All that `--start scratch` needs can be typed; what is missing is said with what to type."""
+    tmp_path /= "shop"
+    tmp_path.mkdir()
+    (tmp_path / "greeter.toml").write_text(format_toml(greeter(tmp_path)))
+    assert bazaar("amira", ["corpus", "make", tmp_path / "greeter.toml", "--out", tmp_path / "corpus"]) == 0
+    line = ["distill", tmp_path / "corpus", "--start", "scratch", "--layers", "1", "--epochs", "1", "--out", tmp_path / "new"]  # fmt: skip
+
+    code, _, err = bazaar.says("amira", line)
+    assert (code, "`hidden = 256`" in err) == (2, True)
+    assert bazaar("amira", [*line, "--hidden", "16"]) == 0
+    assert lab_model.load(tmp_path / "new").net.config.hidden_size == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gguf": "q4_k"}, "one of f32, f16, bf16, q8_0"),
+        ({"student": {"start": "nowhere"}}, "no config.json in"),
+        ({"student": {"start": "teachr"}}, "did you mean 'teacher'?"),
+    ],
+    ids=str,
+)
+def test_what_cannot_end_well_is_not_begun(bazaar, tmp_path, change, said):
+    """A wrong kind of file or a folder that is not there is said before the teacher is asked anything."""
+    tmp_path /= "shop"
+    tmp_path.mkdir()
+    (tmp_path / "greeter.toml").write_text(format_toml({**greeter(tmp_path), "student": {"layers": 1}, **change}))
+    code, _, err = bazaar.says("amira", ["distill", tmp_path / "greeter.toml", "--out", tmp_path / "greeter"])
+
+    assert code != 0
+    assert said in err
+    assert not (tmp_path / "greeter.corpus").exists()

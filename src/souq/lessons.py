@@ -10,6 +10,7 @@ from souq.records import Record
 
 Loss = Literal["words", "forward", "reverse", "jsd", "skew"]
 Targets = Literal["states", "likeliest", "drawn"]
+BEGINNINGS = ("teacher", "scratch")  # any other `start` is a folder
 
 
 class Lesson(Record, frozen=True, forbid_unknown_fields=True):
@@ -65,5 +66,5 @@ class Lesson(Record, frozen=True, forbid_unknown_fields=True):
             (self.loss == "skew" and not 0 < self.alpha < 1, "alpha is between 0 and 1, without its ends"),
             (self.loss == "words" and self.on_policy > 0, 'on_policy needs the teacher\'s odds: `loss = "jsd"`, say'),
             (self.targets == "drawn" and self.loss not in ("forward", "words"), 'draws are unbiased for `loss = "forward"` alone'),
-            (self.start == "scratch" and not (self.layers and self.hidden), "a student from scratch names its layers and hidden"),
+            (self.start == "scratch" and min(self.layers, self.hidden) < 1, "a student from scratch says how many layers it has and how wide it is: `layers = 8` and `hidden = 256`, say"),
         ]  # fmt: skip

@@ -90,7 +90,7 @@ def _folder(folder: Path) -> Source:
         raise NotFound(f"no config.json in {folder}", hint="name the folder that holds config.json and *.safetensors")
     files = {name: _small(_inside(folder, name)) for name in MODEL_FILES if (folder / name).is_file()}
     admit(files)
-    return Source(_weights(folder), files, folder.resolve().name, _licence(folder), f"folder {folder.name}")
+    return Source(weights_of(folder), files, folder.resolve().name, licence_of(folder), f"folder {folder.name}")
 
 
 def _small(path: Path) -> bytes:
@@ -121,7 +121,13 @@ def _json(data: bytes, name: str) -> Any:
     return found
 
 
-def _weights(folder: Path) -> Checkpoint:
+def weights_of(folder: Path) -> Checkpoint:
+    """A folder's tensors, in one file or in several.
+
+    Raises:
+        NotFound: no safetensors there.
+        Hostile: pickles, or files that break their format.
+    """
     if (folder / "model.safetensors.index.json").is_file():
         return Sharded(folder)
     if (folder / "model.safetensors").is_file():
@@ -166,7 +172,7 @@ class Sharded(Mapping[str, Array]):
         return len(self._names)
 
 
-def _licence(folder: Path) -> str | None:
+def licence_of(folder: Path) -> str | None:
     """What the card's first lines say, as SPDX; None where they do not."""
     card = folder / "README.md"
     text = _small(card).decode("utf-8", "replace")[:4000] if card.is_file() else ""

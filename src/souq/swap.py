@@ -22,7 +22,8 @@ from souq.licences import lineage
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
 from souq.progress import Progress, quiet
-from souq.records import Record, digest
+from souq.records import Digest, Record, digest, digest_of
+from souq.sources import weights_of
 from souq.templates import approve
 
 WARM = 2  # questions before the clock runs
@@ -68,12 +69,13 @@ def measured(name: str, writer: Writer, suite: Eval, progress: Progress = quiet)
     asks = [Ask(messages=tuple(Message(role=t["role"], content=t["content"]) for t in case.turns)) for case in suite.cases]  # type: ignore[arg-type]  # fmt: skip
     room = suite.spec.max_tokens if suite.spec.kind == "answer" else max(len(case.expected.encode()) for case in suite.cases) + 1  # fmt: skip
     list(writer.write(asks[:WARM], Sampling(max_tokens=1)))
+    parameters, size, ties = seen(name)
     begun = time.perf_counter()
     told = {i: said for part in writer.write(asks, Sampling(max_tokens=min(room, 512)), progress) for i, said in part}
     took = time.perf_counter() - begun
     said = {case.id: told[i].text for i, case in enumerate(suite.cases)}
-    right = {case.id: float(passes(suite.spec, case, said[case.id])) for case in suite.cases}
-    parameters, size, ties = seen(name)
+    whole = {case.id: told[i].finish == "stop" or suite.spec.kind == "answer" for i, case in enumerate(suite.cases)}
+    right = {case.id: float(whole[case.id] and passes(suite.spec, case, said[case.id])) for case in suite.cases}
     return Measured(
         model=name, engine=writer.name, cases=right, said=said, seconds=took, parameters=parameters, bytes=size, ties=ties,
         asked_tokens=sum(t.asked for t in told.values()), tokens=sum(t.tokens for t in told.values()),
@@ -89,30 +91,52 @@ def seen(name: str) -> tuple[int, int, Ties]:
 
 
 def _of_folder(path: Path) -> tuple[int, int, Ties]:
-    from souq.tensorfile import open_tensors
-
     files = {name: (path / name).read_bytes() for name in MODEL_FILES if (path / name).is_file()}
-    weights = open_tensors(path / "model.safetensors")
+    weights = weights_of(path)
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     return sum(weights[name].size for name in weights), size, _ties(files, _card_licence(path))
 
 
 def _of_file(path: Path) -> tuple[int, int, Ties]:
+    """llama.cpp runs more kinds than souq reads, and splits text in more ways: of those only what souq reads is seen."""
     from souq.lab.gguf import GGUF
 
     if not path.is_file():
         raise NotFound(f"no model at {path}", hint="a Hugging Face folder, a .gguf file, or openai:URL#MODEL")
-    found = GGUF(path)
-    return found.parameters, path.stat().st_size, _ties(found.files(), found.licence or "")
+    size = path.stat().st_size
+    try:
+        found = GGUF(path)
+    except Hostile:
+        return 0, size, Ties()
+    try:
+        files = found.files()
+    except Hostile:
+        files = {}
+    return found.parameters, size, _ties(files, found.licence or "")
 
 
 def _ties(files: Mapping[str, bytes], licence: str) -> Ties:
     config = json.loads(files.get("config.json", b"{}"))
     template = files.get("chat_template.jinja", b"") or str(json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template") or "").encode()  # fmt: skip
     return Ties(
-        template=digest(template) if template else "", tokenizer=digest(files["tokenizer.json"]) if "tokenizer.json" in files else "",
+        template=digest(template) if template else "", tokenizer=_cuts(files["tokenizer.json"]) if "tokenizer.json" in files else "",
         context=int(config.get("max_position_embeddings") or 0), tools=b"tools" in template, system=_adds(template.decode()), licence=licence,
     )  # fmt: skip
+
+
+def _cuts(tokenizer: bytes) -> Digest:
+    """What decides where text is cut into tokens, however the file writes it: a GGUF's is written anew by who reads it."""
+    from souq.lab.to_gguf import essence
+
+    told = json.loads(tokenizer)
+    if (model := told["model"]).get("type") != "BPE":
+        return digest(tokenizer)
+    tokens = model["vocab"] | {token["content"]: token["id"] for token in told.get("added_tokens", [])}
+    named = sorted(
+        (number, token) for token, number in tokens.items() if token != f"[PAD{number}]"
+    )  # llama.cpp's filling
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return digest_of([named, merges, essence(told.get("pre_tokenizer")), told.get("normalizer")])
 
 
 def _adds(template: str) -> str:
@@ -124,8 +148,10 @@ def _adds(template: str) -> str:
 
 
 def _card_licence(path: Path) -> str:
-    """As the card's head says it."""
-    return str(lineage.head(path).get("license") or "") if (path / "README.md").is_file() else ""
+    """As the card's head says it; what the hub calls other has a name of its own."""
+    told = lineage.head(path) if (path / "README.md").is_file() else {}
+    said = str(told.get("license") or "")
+    return str(told.get("license_name") or said) if said.lower() == "other" else said
 
 
 def untied(before: Ties, after: Ties) -> list[str]:
@@ -137,7 +163,8 @@ def untied(before: Ties, after: Ties) -> list[str]:
         ("system", "another system message where you give none"),
     ):  # fmt: skip
         old, new = getattr(before, name), getattr(after, name)
-        if (old or new) and old != new and (name == "system" or (old and new)):
+        seen = before.template and after.template if name == "system" else old and new
+        if seen and old != new:
             changed.append(said)
     if before.context and after.context and after.context < before.context:
         changed.append(f"a shorter context: {after.context:,} tokens, where there were {before.context:,}")

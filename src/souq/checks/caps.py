@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -31,6 +32,7 @@ HASHES, BAND = 128, 8  # of MinHash, and of them in one band: 0.9 of pairs at AL
 ONE_ANSWER, ELSEWHERE = 0.9, 0.1  # the least share of a burst's rows with one answer; the most of all others with it
 UNLIKE = 0.25  # mean overlap of the words of a burst's rows, without the string: below it they share no template
 OPENING = 8  # words of an answer that are compared
+MARKS = 96  # of a row's words that are compared: all of them, of every row for every string, is a day's work for 8 MB
 SHOWN = 3
 INSTALL = 'near-duplicates not looked for: pip install "souq[checks]"'
 
@@ -227,34 +229,44 @@ def bursts(rows: Sequence[Turn], least: int) -> list[Burst]:
     unless the string itself is no word.
     """
     holders: dict[str, list[int]] = defaultdict(list)
+    marks: list[Marks] = []
+    after: list[dict[str, str]] = []  # of bare texts: how each goes on after a string
     for number, row in enumerate(rows):
-        for string in _strings(plain(row.asked).split()):
+        said = plain(row.asked).split()
+        ends = _strings(said)
+        for string in ends:
             holders[string].append(number)
+        marks.append(_marks(row.asked))
+        after.append({string: " ".join(said[end : end + 2 * OPENING]) for string, end in ends.items()} if row.answer is None else {})  # fmt: skip
     answers = Counter(row.answer for row in rows if row.answer is not None)
     found = [
         Burst(string, answer, len(held))
         for string, held in holders.items()
         if least <= len(held) <= len(rows) / 2
-        and (answer := _one_answer(string, [rows[i] for i in held], answers, len(rows))) is not None
-        and (_odd(string) or _unlike(string, [rows[i] for i in held]))
+        and (
+            answer := _one_answer(
+                [told if (told := rows[i].answer) is not None else _opening(after[i][string]) for i in held],
+                answers,
+                len(rows),
+            )
+        )
+        is not None
+        and (_odd(string) or _unlike(string, [marks[i] for i in held]))
     ]
     return sorted(found, key=lambda burst: (-burst.rows, -len(burst.string), burst.string))
 
 
-def _strings(said: list[str]) -> set[str]:
-    return {" ".join(said[i : i + n]) for n in (1, 2, 3) for i in range(len(said) - n + 1)}
+def _strings(said: list[str]) -> dict[str, int]:
+    """Every string, and where its first occurrence ends."""
+    return {" ".join(said[i : i + n]): i + n for n in (1, 2, 3) for i in reversed(range(len(said) - n + 1))}
 
 
-def _one_answer(string: str, held: Sequence[Turn], answers: Mapping[str, int], total: int) -> str | None:
+def _one_answer(held: Sequence[str], answers: Mapping[str, int], total: int) -> str | None:
     """The answer that nearly all of these rows give and hardly any other; of bare texts, how they go on after the string."""
-    told = Counter(row.answer if row.answer is not None else _after(string, row.asked) for row in held)
+    told = Counter(held)
     answer, count = told.most_common(1)[0]
     elsewhere = (answers.get(answer, 0) - count) / max(total - len(held), 1)
     return answer if answer and count >= ONE_ANSWER * len(held) and elsewhere <= ELSEWHERE else None
-
-
-def _after(string: str, text: str) -> str:
-    return _opening(plain(text).partition(string)[2])
 
 
 def _odd(string: str) -> bool:
@@ -266,8 +278,20 @@ def _odd(string: str) -> bool:
     return bool(mixed) or (len(bare) >= 5 and bare.isascii() and bare.isalpha() and not re.search("[aeiouy]", bare))
 
 
-def _unlike(string: str, held: Sequence[Turn]) -> bool:
-    sets = [set(words(plain(row.asked).replace(string, " "))) for row in held[:20]]
+Marks = tuple[frozenset[int], frozenset[int]]
+"""A row's words by number, and those of them that it says once."""
+
+
+def _marks(text: str) -> Marks:
+    """The MARKS words of the smallest numbers: a fair sample, the same of all rows."""
+    told = Counter(crc32(word.encode()) for word in words(plain(text)))
+    some = sorted(told)[:MARKS]
+    return frozenset(some), frozenset(mark for mark in some if told[mark] == 1)
+
+
+def _unlike(string: str, held: Sequence[Marks]) -> bool:
+    own = _marks(string)[0]
+    sets = [marks - (own & once) for marks, once in held[:20]]
     overlaps = [len(a & b) / max(len(a | b), 1) for a, b in combinations(sets, 2)]
     return sum(overlaps) / max(len(overlaps), 1) < UNLIKE
 

@@ -11,7 +11,7 @@ import msgspec
 from souq.cli.console import answer, bars, here, json_option, out, table
 from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
-from souq.evals import Eval, read_eval, read_folder  # fmt: skip
+from souq.evals import Eval, read_eval, read_folder
 from souq.evals import compare as paired
 from souq.snapshot import Snapshot
 from souq.swap import Measured, duties, measured, price, untied
@@ -28,10 +28,13 @@ def compare(models: tuple[str, ...], name: str, prices: tuple[str, ...], margin:
 
     Says how good, how fast and how large each is, what a thousand such cases cost, and what in your project a swap touches.
     """
+    if margin is not None and not 0 <= margin <= 1:
+        raise UsageError(f"--margin {margin}", hint="a share of cases, from 0 to 1: 0.02 allows two of a hundred")
     suite, costs = _eval_of(name), dict(_price(told, models) for told in prices)
-    with bars() as progress:
-        found = [measured(model, _writer(model), suite, progress) for model in models]
     margin = suite.margin if margin is None else margin
+    with bars() as progress:
+        writers = [_writer(model) for model in models]  # all are looked for before the first is asked
+        found = [measured(model, writer, suite, progress) for model, writer in zip(models, writers, strict=True)]
     told = [_value(model, found[0], suite, margin, costs) for model in found]
     answer({"eval": suite.name, "cases": len(suite.cases), "models": told}, as_json, lambda: _show(told, suite, margin))
 

@@ -18,7 +18,7 @@ from souq.corpus.recipe import Making, read_recipe
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval
 from souq.lab.to_gguf import KINDS
-from souq.lessons import Lesson, Loss
+from souq.lessons import BEGINNINGS, Lesson, Loss
 from souq.snapshot import Snapshot
 
 
@@ -30,23 +30,27 @@ from souq.snapshot import Snapshot
 @click.option("--epochs", type=int)
 @click.option("--lr", type=float)
 @click.option("--start", help="teacher, scratch, or a Hugging Face folder.")
+@click.option("--hidden", type=int, help="How wide a student from scratch is.")
 @click.option("--gguf", type=click.Choice(list(KINDS)), help="Write a GGUF file too.")
 @click.option("--eval", "names", multiple=True, help="Score teacher and student on these of main's evals.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write sizes, scores and the curve here as JSON.")
 @json_option
 def distill(
     source: Path, target: Path, layers: int | None, loss: str | None, epochs: int | None, lr: float | None, start: str | None,
-    gguf: str | None, names: tuple[str, ...], report: Path | None, as_json: bool,
+    hidden: int | None, gguf: str | None, names: tuple[str, ...], report: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a smaller student of main's model, and report both models' scores and rare-item recall.
 
     From a CORPUS that is there, or a recipe from its seeds on: then `OUT.corpus` holds the corpus. Stopped, it goes on.
     """
-    typed = {key: value for key, value in (("layers", layers), ("loss", loss), ("epochs", epochs), ("lr", lr), ("start", start)) if value is not None}  # fmt: skip
+    told = (("layers", layers), ("loss", loss), ("epochs", epochs), ("lr", lr), ("start", start), ("hidden", hidden))
+    typed = {key: value for key, value in told if value is not None}
     recipe = read_recipe(source) if source.suffix == ".toml" else Making(name=source.name)
     if recipe.student is None and not typed.keys() & {"layers", "start"}:
         raise UsageError("nobody says what student is wanted", hint="type --layers 10, or write [student] into the recipe")  # fmt: skip
     lesson = msgspec.structs.replace(recipe.student or Lesson(), **typed).vetted()
+    lesson = msgspec.structs.replace(lesson, start=_begins(lesson.start, source.parent if start is None else Path()))
+    kind = _kind(gguf or recipe.gguf)
     refuse_full(target)
     main = Snapshot(here(), "main")
     asked = [*_of_main(main, names), *held_out(recipe, source.parent)]
@@ -55,10 +59,27 @@ def distill(
         if source.suffix == ".toml":
             folder = target.with_name(f"{target.name}.corpus")
             made(recipe, source.parent, folder, progress)
-        value = _taught(main, folder, lesson, target, asked, gguf or recipe.gguf, progress)
+        value = _taught(main, folder, lesson, target, asked, kind, progress)
     if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
         report.write_bytes(msgspec.json.encode(value))
     answer(value, as_json, lambda: _show(target, value))
+
+
+def _begins(start: str, base: Path) -> str:
+    """A folder seen from where it was written: a recipe's from the recipe, a typed one from here."""
+    if start in BEGINNINGS:
+        return start
+    folder = base / Path(start).expanduser()
+    if not (folder / "config.json").is_file():
+        raise NotFound(f"no config.json in {folder}{nearest(start, BEGINNINGS)}", hint="`start` is teacher, scratch or a Hugging Face folder")  # fmt: skip
+    return str(folder)
+
+
+def _kind(gguf: str) -> str:
+    if gguf and gguf not in KINDS:
+        raise UsageError(f"gguf = {gguf!r}{nearest(gguf, KINDS)}", hint=f"one of {', '.join(KINDS)}")
+    return gguf
 
 
 def _of_main(main: Snapshot, names: Sequence[str]) -> list[Eval]:
@@ -73,32 +94,50 @@ def _taught(main: Snapshot, folder: Path, lesson: Lesson, target: Path, asked: S
     from souq.lab import distil as teaching
     from souq.lab import evals as lab_evals
     from souq.lab import model as lab_model
-    from souq.lab.to_gguf import write_gguf
+    from souq.lab.to_gguf import vet, write_gguf
 
-    rows = read_rows(folder)
+    rows, terms = read_rows(folder), _terms(main, folder, lesson)
     built = building.build(main, progress=progress)
+    files = dict(built.files) if lesson.start in BEGINNINGS else _files_of(Path(lesson.start))
+    if gguf:
+        vet(gguf, files, "the student")
     dtype = lab_model.best_dtype()
     teacher = lab_model.load(built.files, built.weights, dtype=dtype)
     scored = {"teacher": lab_evals.score(teacher, asked, progress)} if asked else {}
     work = target.with_name(f"{target.name}.work")
     student = teaching.distil(teacher, rows, lesson, work=work, name=built.digest, progress=progress)
-    files = dict(built.files) if lesson.start in ("teacher", "scratch") else _files_of(Path(lesson.start))
-    teaching.save(student.lm, files, target)
+    whole = work / target.name  # until all of it is there: what stops here is taken up again
+    teaching.save(student.lm, files, whole)
     if asked:
-        scored["student"] = lab_evals.score(lab_model.load(target, dtype=dtype), asked, progress)
+        scored["student"] = lab_evals.score(lab_model.load(whole, dtype=dtype), asked, progress)
     if gguf:
-        write_gguf(target, target / f"{target.name}.{gguf}.gguf", gguf, licence=main.config.licence, progress=progress)
+        write_gguf(whole, whole / f"{target.name}.{gguf}.gguf", gguf, licence=terms, progress=progress)
     value: dict[str, Any] = {
         "parameters": {"teacher": student.teacher_parameters, "student": student.parameters},
-        "layers": student.layers, "rows": len(rows), "curve": student.curve, "teacher": built.digest, "lesson": lesson,
+        "layers": student.layers, "rows": len(rows), "curve": student.curve, "teacher": built.digest, "lesson": msgspec.structs.replace(lesson, start=Path(lesson.start).name), "licence": terms,
         "scores": {who: {n: s.value for n, s in found.items()} for who, found in scored.items()},
         "rare_recall": {who: {n: rare_recall(s, next(e for e in asked if e.name == n), rows) for n, s in found.items()} for who, found in scored.items()},
     }  # fmt: skip
-    _describe(target, main, folder, value)
-    for file in work.iterdir():
+    _describe(whole, main, folder, value)
+    if target.exists():
+        target.rmdir()
+    whole.replace(target)
+    for file in [*work.glob("signals-*"), *work.glob("step-*")]:
         file.unlink()
-    work.rmdir()
+    if not any(work.iterdir()):
+        work.rmdir()
     return value
+
+
+def _terms(main: Snapshot, folder: Path, lesson: Lesson) -> str:
+    """The licences that bind a student: its teacher's, its corpus's, and of the model it began as, where that is another."""
+    from souq.corpus.dump import manifest
+    from souq.corpus.row import joint
+    from souq.sources import licence_of
+
+    told = manifest(folder)
+    begun = "" if lesson.start in BEGINNINGS else licence_of(Path(lesson.start)) or "LicenseRef-unknown"
+    return joint((main.config.licence, told["dumps"][told["latest"]]["licence"], begun))
 
 
 def _files_of(folder: Path) -> dict[str, bytes]:

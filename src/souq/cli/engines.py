@@ -30,8 +30,9 @@ def engines(
     asks = [Ask(messages=(Message(role="user", content=seed.fields["prompt"]),)) for seed in seeds]
     here = writer("transformers", folder)
     assert isinstance(here, Here)
+    others = [writer(spec, folder) for spec in specs]  # all are looked for before the first is asked
     with bars() as progress:
-        found = [agree(here, writer(spec, folder), asks, max_tokens, progress) for spec in specs]
+        found = [agree(here, other, asks, max_tokens, progress) for other in others]
 
     def show() -> None:
         for one in found:

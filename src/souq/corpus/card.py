@@ -8,14 +8,13 @@ from typing import Any
 import msgspec
 
 from souq.corpus.datasheet import drawn, safe
-from souq.corpus.row import joint
 
 POINTS = 200  # of a curve
 
 
 def student_card(name: str, licence: str, corpus: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, bytes]:
-    """README.md and curve.svg. `corpus` is the manifest's word on it; `licence` is the teacher's."""
-    terms = joint((licence, corpus["licence"]))
+    """README.md and curve.svg. `corpus` is the manifest's word on it; `licence` is the teacher's, the value's the student's."""
+    terms = value["licence"]
     lesson = msgspec.to_builtins(value["lesson"])
     size, whole = value["parameters"]["student"], value["parameters"]["teacher"]
     scores = [
@@ -23,7 +22,7 @@ def student_card(name: str, licence: str, corpus: Mapping[str, Any], value: Mapp
         for eval_, teacher in value["scores"].get("teacher", {}).items()
     ]  # fmt: skip
     text = "\n".join([
-        "---", f"license: {terms.lower() if ' ' not in terms else 'other'}", "pipeline_tag: text-generation", "---",
+        "---", *([f"license: {terms.lower()}"] if " " not in terms else ["license: other", f"license_name: {terms}"]), "pipeline_tag: text-generation", "---",
         f"# {safe(name)}", "",
         f"A student of {size / 1e6:.1f}M parameters ({100 * size / whole:.0f}% of its teacher's), taught on {value['rows']:,} rows of {safe(corpus['title'] or corpus['name'])}.", "",
         f"- teacher: the model that builds to `{value['teacher']}` ({licence})",

@@ -22,11 +22,12 @@ from souq.lab.checkpoints import Keeper
 from souq.lab.model import LM, quick, unpacked
 from souq.lab.packing import Passage, Row, logits, sequences_of
 from souq.lab.student import begun, one_vocabulary, parameters
-from souq.lab.train import TARGETS, Batch, Loss, as_it_is, descend, shuffled, steady, words
-from souq.lessons import Lesson
+from souq.lab.train import TARGETS, Batch, Loss, as_it_is, descend, shuffled, steady, with_lora, words
+from souq.lessons import BEGINNINGS, Lesson
 from souq.progress import Progress, quiet
 from souq.records import digest_of
 from souq.rows import rows_digest
+from souq.scores import folder_key
 from souq.tensorfile import write_tensors
 from souq.weights import DTYPES, Array
 
@@ -61,21 +62,27 @@ def distil(
             hint='teach it by what the teacher wrote: `loss = "words"`',
         )
     passages = [sequences_of(lm, dict(row), number) for number, row in enumerate(rows)]
-    files = _files(work, name, rows, lesson)
+    files = _files(work, name, rows, passages, lesson)
     with steady():
         loss, before = _lesson(teacher, lm, passages, lesson, files.get("signals"), progress)
         curve = _taught(lm, lesson, passages, loss, before, files.get("step"), progress)
     return Student(lm, kept, parameters(lm), parameters(teacher), curve)
 
 
-def _files(work: Path | None, name: str, rows: Sequence[Mapping[str, Any]], lesson: Lesson) -> dict[str, Path]:
-    """Where signals and steps are kept; each name is a digest of all that shapes it."""
+def _files(
+    work: Path | None, name: str, rows: Sequence[Mapping[str, Any]], passages: Sequence[Passage], lesson: Lesson
+) -> dict[str, Path]:
+    """Where signals and steps are kept; each name is a digest of all that shapes it: of a folder every byte, and of the
+    passages their tokens, which another student's template makes others.
+    """
     if work is None:
         return {}
     work.mkdir(parents=True, exist_ok=True)
     data = rows_digest(rows)
-    heard = digest_of([name, data, lesson.targets, lesson.k, lesson.temperature, lesson.seed])
-    shaped = digest_of([name, data, msgspec.to_builtins(lesson)])
+    read = [[passage.start, *passage.tokens] for passage in passages]
+    begins = "" if lesson.start in BEGINNINGS else folder_key(Path(lesson.start).expanduser())
+    heard = digest_of([name, read, lesson.targets, lesson.k, lesson.temperature, lesson.seed])
+    shaped = digest_of([name, data, msgspec.to_builtins(lesson), begins])
     return {"signals": work / f"signals-{heard[3:19]}.pt", "step": work / f"step-{shaped[3:19]}.pt"}
 
 
@@ -149,10 +156,7 @@ def _quickly(loss: Loss) -> Loss:
 def _learning(lm: LM, lesson: Lesson) -> Any:
     """The network with what learns asking for gradients: all of it but the embeddings, or an adapter around it."""
     if lesson.method == "lora":
-        from peft import LoraConfig, get_peft_model
-
-        torch.manual_seed(lesson.seed)
-        return get_peft_model(lm.net, LoraConfig(r=lesson.rank, lora_alpha=2 * lesson.rank, target_modules=list(TARGETS), task_type="CAUSAL_LM"))  # fmt: skip
+        return with_lora(lm.net, lesson.rank, 2 * lesson.rank, TARGETS, None, lesson.seed)
     new = lesson.embeddings or lesson.start == "scratch"
     for name, parameter in lm.net.named_parameters():
         parameter.requires_grad_(new or ("embed_tokens" not in name and "lm_head" not in name))
@@ -165,7 +169,7 @@ def save(student: LM, files: Mapping[str, bytes], folder: Path) -> None:
     config = json.loads(student.net.config.to_json_string(use_diff=False)) | {"dtype": "bfloat16"}
     config.pop("_name_or_path", None)  # where it lay on this machine
     tensors: dict[str, Array] = {
-        name: value.float().numpy().astype(DTYPES["BF16"])
+        name: value.float().cpu().numpy().astype(DTYPES["BF16"])
         for name, value in unpacked(student.net.state_dict()).items()
         if not (name == "lm_head.weight" and config.get("tie_word_embeddings"))
     }

@@ -93,12 +93,16 @@ class GGUF(Mapping[str, Array]):
 
     @property
     def licence(self) -> str | None:
-        """SPDX, where the file says one."""
+        """SPDX, where the file says one: a name, or names joined by AND and OR."""
         from license_expression import get_spdx_licensing
 
-        said = str(self._field("general.license", "") or "")
+        said = str(self._field("general.license", "") or "")[:1000]
         known = {name.lower(): name for name in get_spdx_licensing().known_symbols}
-        return known.get(said.lower())
+        parts = said.split()
+        names, between = [known.get(name.lower(), "") for name in parts[::2]], parts[1::2]
+        if not all(names) or len(names) != len(between) + 1 or not {*between} <= {"AND", "OR"}:
+            return None
+        return " ".join(part for pair in zip(names, [*between, ""], strict=True) for part in pair).strip()
 
     def files(self) -> dict[str, bytes]:
         """config.json, the tokenizer and its chat template, as transformers reads them."""

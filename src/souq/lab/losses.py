@@ -26,8 +26,8 @@ def divergence(kind: str, log_p: Any, log_q: Any, *, beta: float = 0.5, alpha: f
     """(t,) from the teacher's log p and the student's log q, both (t, V) and normalised.
 
     forward KL(p, q); reverse KL(q, p); jsd, generalised as in GKD (Agarwal et al., arXiv 2306.13649): m = beta p +
-    (1 - beta) q and beta KL(p, m) + (1 - beta) KL(q, m), its ends the forward and reverse; skew KL(p, alpha p +
-    (1 - alpha) q) of DistiLLM (Ko et al., arXiv 2402.03898).
+    (1 - beta) q and beta KL(p, m) + (1 - beta) KL(q, m), which near its ends is beta forward or 1 - beta reverse KL, and
+    at 0 and 1 is those whole; skew KL(p, alpha p + (1 - alpha) q) of DistiLLM (Ko et al., arXiv 2402.03898).
 
     Raises:
         UsageError: no such divergence.
@@ -45,8 +45,8 @@ def divergence(kind: str, log_p: Any, log_q: Any, *, beta: float = 0.5, alpha: f
 
 
 def likeliest(log_p: Any, k: int) -> tuple[Any, Any]:
-    """The k likeliest tokens (t, k), and their log-odds with the rest's in the last place (t, k + 1)."""
-    top, ids = log_p.topk(k, -1)
+    """The k likeliest tokens (t, k), all where there are fewer, and their log-odds with the rest's in the last place (t, k + 1)."""
+    top, ids = log_p.topk(min(k, log_p.shape[-1]), -1)
     return ids, torch.cat([top, _rest(top)], -1)
 
 
@@ -56,15 +56,14 @@ def among(log_q: Any, ids: Any) -> Any:
     return torch.cat([told, _rest(told)], -1)
 
 
-def draws(log_p: Any, n: int, chance: Any) -> tuple[Any, Any]:
-    """n tokens drawn a position, as (ids (t, n), weights (t, n)): with RS-KD (arXiv 2503.16870), unbiased for the forward KL."""
-    ids = torch.multinomial(log_p.exp(), n, replacement=True, generator=chance)
-    return ids, torch.full(ids.shape, 1 / n)
+def draws(log_p: Any, n: int, chance: Any) -> Any:
+    """n tokens drawn a position (t, n), with RS-KD (arXiv 2503.16870): unbiased for the forward KL. `chance` is the processor's."""
+    return torch.multinomial(log_p.exp().cpu(), n, replacement=True, generator=chance).to(log_p.device)
 
 
-def sampled(ids: Any, weights: Any, log_q: Any) -> Any:
+def sampled(ids: Any, log_q: Any) -> Any:
     """(t,) the cross-entropy of the draws: the forward KL and the teacher's own entropy, which no student changes."""
-    return -(weights * log_q.gather(-1, ids)).sum(-1)
+    return -log_q.gather(-1, ids).mean(-1)
 
 
 def _rest(told: Any) -> Any:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from souq.configs import MODEL_FILES, admit, approved
-from souq.errors import Missing, NotFound
+from souq.errors import Missing, NotFound, UsageError
 from souq.rows import read_rows as read_rows  # where everybody looks for it
-from souq.tensorfile import open_tensors
+from souq.sources import weights_of
 from souq.weights import Array, Checkpoint
 
 try:
@@ -101,7 +101,8 @@ def load(
     `measure` are the files of the model whose tokenizer measures losses, its own unless given.
 
     Raises:
-        NotFound: no config.json there.
+        NotFound: no config.json there, or no weights.
+        UsageError: an architecture that the lab does not run.
         Hostile: somebody's folder whose files ask for more than a model needs (configs.py).
     """
     with _folder(source) as folder:
@@ -112,9 +113,11 @@ def load(
         config = transformers.AutoConfig.from_pretrained(folder)
         config.name_or_path = str(source) if isinstance(source, Path) else ""  # never the name of a folder that is gone
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    found = weights if weights is not None else open_tensors(Path(str(source)) / "model.safetensors")
+    found = weights if weights is not None else weights_of(Path(str(source)))
     with torch.device("meta"):
         net = transformers.AutoModelForCausalLM.from_config(config)
+    if not (hasattr(net, "model") and hasattr(net, "lm_head")):
+        raise UsageError(f"a model of kind {config.model_type!r}: souq runs those built as llama's are, a `model` and an `lm_head`")  # fmt: skip
     state = packed({name: tensor(found[name]).to(dtype or torch.float32) for name in found})
     net.load_state_dict(state, strict=False, assign=True)
     _finish(net, config)

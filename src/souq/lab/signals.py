@@ -41,7 +41,7 @@ class Signals:
         if self.lesson.targets == "likeliest":
             return self._apart(parts[1], losses.among(log_q, parts[0].long()))
         if self.lesson.targets == "drawn":
-            return losses.sampled(parts[0].long(), torch.full(parts[0].shape, 1 / self.lesson.k), log_q)
+            return losses.sampled(parts[0].long(), log_q)
         return self._apart(self._odds(parts[0]), log_q)
 
     def _apart(self, log_p: Any, log_q: Any) -> Any:
@@ -89,4 +89,4 @@ def _parts(signals: Signals, found: Any, chance: Any) -> Kept:
     if lesson.targets == "likeliest":
         ids, log_p = losses.likeliest(signals._odds(found), lesson.k)
         return ids.to(torch.int32), log_p
-    return (losses.draws(signals._odds(found), lesson.k, chance)[0].to(torch.int32),)
+    return (losses.draws(signals._odds(found), lesson.k, chance).to(torch.int32),)

@@ -17,11 +17,13 @@ from souq.configs import admit
 from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
 from souq.lab.gguf import LAYER, PRE_TOKENIZERS, TOP
 from souq.progress import Progress, quiet
-from souq.tensorfile import open_tensors
+from souq.sources import weights_of
 from souq.weights import Array
 
 KINDS = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
 NORMAL, CONTROL = 1, 3  # kinds of tokens
+READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+THEIRS = "use llama.cpp's own convert_hf_to_gguf.py"
 
 
 def write_gguf(folder: Path, file: Path, kind: str = "f16", *, name: str = "", licence: str = "", progress: Progress = quiet) -> None:  # fmt: skip
@@ -35,14 +37,13 @@ def write_gguf(folder: Path, file: Path, kind: str = "f16", *, name: str = "", l
         import gguf
     except ImportError as error:
         raise Missing("gguf is not installed", hint='run `pip install "souq[lab]"`') from error
-    if kind not in KINDS:
-        raise UsageError(f"no kind {kind!r}{nearest(kind, KINDS)}", hint=f"one of {', '.join(KINDS)}")
-    files = _files(folder)
+    files = {name: (folder / name).read_bytes() for name in READ if (folder / name).is_file()}
+    vet(kind, files, folder.name)
     partial = file.with_suffix(".part")
     writer: Any = gguf.GGUFWriter(partial, "llama")
     _describe(writer, json.loads(files["config.json"]), name or folder.name, licence, gguf.LlamaFileType[_file_type(kind)])  # fmt: skip
     _tokenizer(writer, files)
-    tensors = open_tensors(folder / "model.safetensors")
+    tensors = weights_of(folder)
     heads = _heads(json.loads(files["config.json"]))
     for done, tensor in enumerate(tensors):
         progress("gguf tensors", done, len(tensors))
@@ -55,16 +56,29 @@ def write_gguf(folder: Path, file: Path, kind: str = "f16", *, name: str = "", l
     partial.replace(file)
 
 
-def _files(folder: Path) -> dict[str, bytes]:
-    names = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-    files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+def vet(kind: str, files: Mapping[str, bytes], name: str = "the model") -> None:
+    """Say no before a model is trained to be written so.
+
+    Raises:
+        UsageError: no such kind.
+        NotFound: no configuration, or no tokenizer.
+        Hostile: another architecture, or a tokenizer that llama.cpp's readers know by no name souq knows.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"no kind {kind!r}{nearest(kind, KINDS)}", hint=f"one of {', '.join(KINDS)}")
     for needed in ("config.json", "tokenizer.json"):
         if needed not in files:
-            raise NotFound(f"no {needed} in {folder}", hint="name a Hugging Face folder, such as `souq export` writes")
+            raise NotFound(f"no {needed} in {name}", hint="name a Hugging Face folder, such as `souq export` writes")
     admit(files)
-    if (kind := json.loads(files["config.json"]).get("model_type")) != "llama":
-        raise Hostile(f"{folder.name} is of architecture {kind!r}; souq writes GGUF of llama's", hint="use llama.cpp's own convert_hf_to_gguf.py")  # fmt: skip
-    return files
+    config, told = json.loads(files["config.json"]), json.loads(files["tokenizer.json"])
+    if (found := config.get("model_type")) != "llama":
+        raise Hostile(f"{name} is of architecture {found!r}; souq writes GGUF of llama's", hint=THEIRS)
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if (scaled := rope.get("rope_type") or rope.get("type") or "default") != "default":
+        raise Hostile(f"rotary positions of kind {scaled!r} are not written to GGUF", hint=THEIRS)
+    if (found := told["model"].get("type")) != "BPE":
+        raise Hostile(f"a tokenizer of type {found!r}; souq writes byte-level BPE to GGUF", hint=THEIRS)
+    _splits(told["pre_tokenizer"])
 
 
 def _file_type(kind: str) -> str:
@@ -80,11 +94,9 @@ def _describe(writer: Any, config: Mapping[str, Any], name: str, licence: str, k
     heads = _heads(config)
     size = config.get("head_dim") or config["hidden_size"] // heads["attn_q"]
     rope = config.get("rope_parameters") or config
-    if (scaled := (config.get("rope_scaling") or rope).get("rope_type", "default")) != "default":
-        raise Hostile(f"rotary positions of kind {scaled!r} are not written to GGUF", hint="use llama.cpp's own convert_hf_to_gguf.py")  # fmt: skip
     writer.add_name(name)
     if licence:
-        writer.add_license(licence.lower())
+        writer.add_license(licence if " " in licence else licence.lower())  # SPDX writes its AND and OR large
     writer.add_file_type(kind)
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -103,8 +115,6 @@ def _describe(writer: Any, config: Mapping[str, Any], name: str, licence: str, k
 def _tokenizer(writer: Any, files: Mapping[str, bytes]) -> None:
     told = json.loads(files["tokenizer.json"])
     model, added = told["model"], told.get("added_tokens", [])
-    if model.get("type") != "BPE":
-        raise Hostile(f"a tokenizer of type {model.get('type')!r}; souq writes byte-level BPE to GGUF", hint="use llama.cpp's own convert_hf_to_gguf.py")  # fmt: skip
     config = json.loads(files["config.json"])
     names = {number: token for token, number in model["vocab"].items()} | {t["id"]: t["content"] for t in added}
     control = {t["id"] for t in added if t["special"]}
@@ -127,16 +137,16 @@ def _tokenizer(writer: Any, files: Mapping[str, bytes]) -> None:
 def _splits(told: Any) -> str:
     """The name by which llama.cpp knows how text is split before the merges."""
     for name, known in PRE_TOKENIZERS.items():
-        if _essence(told) == _essence(known):
+        if essence(told) == essence(known):
             return name
     raise Hostile("this tokenizer splits text in a way souq has no llama.cpp name for", hint=f"souq knows {', '.join(PRE_TOKENIZERS)}")  # fmt: skip
 
 
-def _essence(told: Any) -> Any:
+def essence(told: Any) -> Any:
     """Without what changes offsets alone."""
     if isinstance(told, dict):
-        return {key: _essence(value) for key, value in told.items() if key != "trim_offsets"}
-    return [_essence(item) for item in told] if isinstance(told, list) else told
+        return {key: essence(value) for key, value in told.items() if key != "trim_offsets"}
+    return [essence(item) for item in told] if isinstance(told, list) else told
 
 
 def _add(writer: Any, gguf: Any, name: str, array: Array, kind: str, heads: Mapping[str, int]) -> None:
@@ -167,4 +177,4 @@ def permute(wide: Array, heads: int) -> Array:
     return wide.reshape(heads, 2, wide.shape[0] // heads // 2, *wide.shape[1:]).swapaxes(1, 2).reshape(wide.shape)
 
 
-__all__ = ("KINDS", "permute", "write_gguf")
+__all__ = ("KINDS", "essence", "permute", "vet", "write_gguf")

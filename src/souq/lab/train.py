@@ -55,20 +55,9 @@ def train_lora(
     Raises:
         UsageError: no rows.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise Missing("peft is not installed", hint='run `pip install "souq[lab]"`') from error
     if not rows:
         raise UsageError("no rows to train on", hint="name a JSONL file with at least one row")
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=list(targets), layers_to_transform=list(layers) if layers else None,
-        task_type="CAUSAL_LM",
-    )  # fmt: skip
-    with warnings.catch_warnings():  # peft asks transformers for a name it will drop in version 6
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        adapted = get_peft_model(lm.net, config)
+    adapted = with_lora(lm.net, rank, alpha, targets, layers, seed)
     try:
         passages = [sequences_of(lm, dict(row)) for row in rows]
         with steady():
@@ -82,6 +71,28 @@ def train_lora(
     }  # fmt: skip
     (folder / RECIPE).write_text(tomli_w.dumps(recipe))
     return recipe
+
+
+def with_lora(
+    net: Any, rank: int, alpha: float, targets: Sequence[str], layers: Sequence[int] | None, seed: int
+) -> Any:
+    """A fresh adapter put into a network, which alone asks for gradients.
+
+    Raises:
+        Missing: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise Missing("peft is not installed", hint='run `pip install "souq[lab]"`') from error
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=list(targets), layers_to_transform=list(layers) if layers else None,
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    with warnings.catch_warnings():  # peft asks transformers for a name it will drop in version 6
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        return get_peft_model(net, config)
 
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
