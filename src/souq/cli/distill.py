@@ -50,7 +50,6 @@ def distill(
         raise UsageError("nobody says what student is wanted", hint="type --layers 10, or write [student] into the recipe")  # fmt: skip
     lesson = msgspec.structs.replace(recipe.student or Lesson(), **typed).vetted()
     lesson = msgspec.structs.replace(lesson, start=_begins(lesson.start, source.parent if start is None else Path()))
-    kind = _kind(gguf or recipe.gguf)
     refuse_full(target)
     main = Snapshot(here(), "main")
     asked = [*_of_main(main, names), *held_out(recipe, source.parent)]
@@ -59,7 +58,7 @@ def distill(
         if source.suffix == ".toml":
             folder = target.with_name(f"{target.name}.corpus")
             made(recipe, source.parent, folder, progress)
-        value = _taught(main, folder, lesson, target, asked, kind, progress)
+        value = _taught(main, folder, lesson, target, asked, gguf or recipe.gguf, progress)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_bytes(msgspec.json.encode(value))
@@ -74,12 +73,6 @@ def _begins(start: str, base: Path) -> str:
     if not (folder / "config.json").is_file():
         raise NotFound(f"no config.json in {folder}{nearest(start, BEGINNINGS)}", hint="`start` is teacher, scratch or a Hugging Face folder")  # fmt: skip
     return str(folder)
-
-
-def _kind(gguf: str) -> str:
-    if gguf and gguf not in KINDS:
-        raise UsageError(f"gguf = {gguf!r}{nearest(gguf, KINDS)}", hint=f"one of {', '.join(KINDS)}")
-    return gguf
 
 
 def _of_main(main: Snapshot, names: Sequence[str]) -> list[Eval]:
