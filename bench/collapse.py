@@ -287,9 +287,15 @@ def bars(found: dict[str, np.ndarray]) -> None:
         print(f"{'holds' if holds else 'FAILS'}  {text}")
 
 
+COLOURS = {
+    "real (the ceiling)": "#111", "replace": "#c0392b", "subsample": "#2471a3", "floor + newest": "#b7950b", "guard": "#1e8449",
+    "guard, no cover": "#7dcea0", "guard, no rarity": "#76d7c4", "guard, depth 3": "#a569bd", "guard, no depth cap": "#e59866",
+    "guard, never accumulates": "#999",
+}  # fmt: skip
+
+
 def draw(found: dict[str, np.ndarray], path: Path) -> None:
     """Two panels, a line an arm: bits a rare word, and the share of rare words left, by generation."""
-    colours = ["#111", "#c0392b", "#2471a3", "#b7950b", "#1e8449", "#7dcea0", "#76d7c4", "#a569bd", "#e59866", "#999"]
     parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 420" font-family="sans-serif" font-size="12">']
     for panel, (which, title) in enumerate(((1, "bits a rare word"), (2, "share of rare words left"))):
         low, high = min(f[..., which].min() for f in found.values()), max(f[..., which].max() for f in found.values())
@@ -298,12 +304,12 @@ def draw(found: dict[str, np.ndarray], path: Path) -> None:
         for value in (low, (low + high) / 2, high):
             y = 380 - 330 * (value - low) / (high - low)
             parts.append(f'<text x="{left - 44}" y="{y:.0f}">{value:.2f}</text><path d="M{left} {y:.0f}h320" stroke="#ddd"/>')  # fmt: skip
-        for colour, told in zip(colours, found.values(), strict=False):
+        for name, told in found.items():
             line = told[..., which].mean(0)
             points = " ".join(f"{left + 320 * i / (len(line) - 1):.1f},{380 - 330 * (v - low) / (high - low):.1f}" for i, v in enumerate(line))  # fmt: skip
-            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/>')
         parts += [f'<text x="{left + 320 * i / (len(line) - 1):.0f}" y="400">{i}</text>' for i in range(len(line))]
-    parts += [f'<text x="810" y="{50 + 20 * i}" fill="{colour}">{name}</text>' for i, (colour, name) in enumerate(zip(colours, found, strict=False))]  # fmt: skip
+    parts += [f'<text x="810" y="{50 + 20 * i}" fill="{COLOURS[name]}">{name}</text>' for i, name in enumerate(found)]  # fmt: skip
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
 

@@ -239,6 +239,15 @@ def test_editions_accumulate(kitchen):
     assert list(manifest(kitchen / "corpus")["dumps"]) == ["2026-48", "2026-49"]
 
 
+def test_edition_10_comes_after_9(kitchen):
+    for name in ("9", "10", "2026-52", "2026-48"):
+        (kitchen / "recipe.toml").write_text(RECIPE.replace("2026-48", name))
+        cook(kitchen, Parrot())
+
+    told = manifest(kitchen / "corpus")["dumps"]
+    assert {name: told[name]["before"] for name in told} == {"9": "", "10": "9", "2026-52": "10", "2026-48": "10"}
+
+
 def test_sql_over_rows_and_index(kitchen):
     """Counted by subset from the index; a row is found where the index says it is."""
     made = cook(kitchen, Parrot())

@@ -11,6 +11,7 @@ Files depend on rows alone, never on when or in which order these were made; eac
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -159,11 +160,16 @@ def _binding(rows: Sequence[Row]) -> str:
 
 def _changed(rows: Sequence[Row], told: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
     """Beside the edition before: what is new, and what is no longer there."""
-    before = max((n for n in told.get("dumps", {}) if n < name), default="")
+    before = max((n for n in told.get("dumps", {}) if _order(n) < _order(name)), key=_order, default="")
     if not before:
         return {"before": "", "new": sum(not row.rejected for row in rows), "dropped": 0}
     was, now = {row["id"] for row in read_rows(out, before)}, {row.id for row in rows if not row.rejected}
     return {"before": before, "new": len(now - was), "dropped": len(was - now)}
+
+
+def _order(name: str) -> list[tuple[int, str]]:
+    """By the numbers in it: 9 comes before 10, and 2026-48 before 2026-52."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _shard(rows: Sequence[Row], out: Path, path: str) -> dict[str, Any]:
