@@ -132,19 +132,6 @@ def test_a_wrong_writer_is_answered_with_the_right_one(line, error, words):
     assert caught.value.hint
 
 
-@pytest.mark.slow
-def test_ray_writes_the_bytes_of_one_machine(tiny):
-    """A real cluster on this machine: every answer is the one transformers gives here."""
-    ray = pytest.importorskip("ray", reason="pip install 'souq[ray]'")
-    sampling = Sampling(max_tokens=4, temperature=1.0)
-    try:
-        there = said(writer("ray:transformers", tiny), asks(GROUP + 5), sampling)
-    finally:
-        ray.shutdown()
-
-    assert there == said(writer("transformers", tiny), asks(GROUP + 5), sampling)
-
-
 def test_where_engines_part_is_shown(trouble, tiny):  # noqa: F811
     """The same engine agrees with itself; one that says something else does not, and the first other token is named."""
     from souq.lab.agreement import agree
