@@ -14,6 +14,7 @@ import click
 import pytest
 
 from souq.cli import VERBS, souq
+from souq.cli import run as type_in
 from souq.repo import Repo
 from souq.snapshot import Snapshot
 
@@ -46,11 +47,10 @@ def test_every_command_in_the_readme_exists(line):
     assert missing_words(line) == []
 
 
-def test_every_verb_answers_help():
+def test_every_verb_answers_help(capfd):
     for verb in VERBS:
-        found = subprocess.run([sys.executable, "-m", "souq", verb, "--help"], capture_output=True, text=True)
-        assert found.returncode == 0, verb
-        assert "Usage:" in found.stdout
+        assert type_in([verb, "--help"]) == 0, verb
+        assert "Usage:" in capfd.readouterr().out, verb
 
 
 def test_the_recording_was_recorded():

@@ -116,7 +116,7 @@ def test_mauve_falls_where_a_few_texts_stand_for_all(bazaar, tmp_path):
     from pydoc_data.topics import topics
 
     told = [" ".join(part.split()) for text in topics.values() for part in text.split("\n\n")]
-    real = [text for text in told if len(text.split()) > 12][:200]
+    real = [" ".join(text.split()[:12]) for text in told if len(text.split()) > 12][:200]
     for name, texts in (("real", real), ("like", real[::2]), ("few", real[:4] * 25)):
         (tmp_path / f"{name}.txt").write_text("\n".join(texts))
 
