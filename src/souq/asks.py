@@ -51,6 +51,11 @@ class Told(Record, frozen=True):
     asked: int  # tokens of the question, with the template
 
 
+def dollars(asked: int, answered: int, per_million: tuple[float, float]) -> float:
+    """What so many tokens cost, at (in, out) dollars a million."""
+    return (asked * per_million[0] + answered * per_million[1]) / 1e6
+
+
 class Writer(Protocol):
     """Who answers. It loads or connects when it is first asked."""
 

@@ -90,7 +90,7 @@ def _folder(folder: Path) -> Source:
         raise NotFound(f"no config.json in {folder}", hint="name the folder that holds config.json and *.safetensors")
     files = {name: _small(_inside(folder, name)) for name in MODEL_FILES if (folder / name).is_file()}
     admit(files)
-    return Source(weights_of(folder), files, folder.resolve().name, licence_of(folder), f"folder {folder.name}")
+    return Source(weights_of(folder), files, folder.resolve().name, _licence(folder), f"folder {folder.name}")
 
 
 def _small(path: Path) -> bytes:
@@ -172,7 +172,7 @@ class Sharded(Mapping[str, Array]):
         return len(self._names)
 
 
-def licence_of(folder: Path) -> str | None:
+def _licence(folder: Path) -> str | None:
     """What the card's first lines say, as SPDX; None where they do not."""
     card = folder / "README.md"
     text = _small(card).decode("utf-8", "replace")[:4000] if card.is_file() else ""

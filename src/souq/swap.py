@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from souq.asks import Ask, Message, Sampling, Writer
+from souq.asks import Ask, Message, Sampling, Writer, dollars
 from souq.configs import MODEL_FILES
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import Eval, Score, passes
@@ -94,7 +94,7 @@ def _of_folder(path: Path) -> tuple[int, int, Ties]:
     files = {name: (path / name).read_bytes() for name in MODEL_FILES if (path / name).is_file()}
     weights = weights_of(path)
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-    return sum(weights[name].size for name in weights), size, _ties(files, _card_licence(path))
+    return sum(weights[name].size for name in weights), size, _ties(files, lineage.card_licence(path))
 
 
 def _of_file(path: Path) -> tuple[int, int, Ties]:
@@ -147,13 +147,6 @@ def _adds(template: str) -> str:
         return ""
 
 
-def _card_licence(path: Path) -> str:
-    """As the card's head says it; what the hub calls other has a name of its own."""
-    told = lineage.head(path) if (path / "README.md").is_file() else {}
-    said = str(told.get("license") or "")
-    return str(told.get("license_name") or said) if said.lower() == "other" else said
-
-
 def untied(before: Ties, after: Ties) -> list[str]:
     """What changes for a project that swaps one for the other; nothing where nothing can be seen."""
     changed: list[str] = []
@@ -179,8 +172,7 @@ def untied(before: Ties, after: Ties) -> list[str]:
 
 def price(found: Measured, per_million: tuple[float, float]) -> float:
     """Dollars a thousand cases like these, at (in, out) dollars a million tokens."""
-    total = found.asked_tokens * per_million[0] + found.tokens * per_million[1]
-    return total / 1e6 / max(len(found.cases), 1) * 1000
+    return dollars(found.asked_tokens, found.tokens, per_million) / max(len(found.cases), 1) * 1000
 
 
 def duties(licence: str) -> list[str]:

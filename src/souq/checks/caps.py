@@ -239,20 +239,18 @@ def bursts(rows: Sequence[Turn], least: int) -> list[Burst]:
         marks.append(_marks(row.asked))
         after.append({string: " ".join(said[end : end + 2 * OPENING]) for string, end in ends.items()} if row.answer is None else {})  # fmt: skip
     answers = Counter(row.answer for row in rows if row.answer is not None)
-    found = [
-        Burst(string, answer, len(held))
-        for string, held in holders.items()
-        if least <= len(held) <= len(rows) / 2
-        and (
-            answer := _one_answer(
-                [told if (told := rows[i].answer) is not None else _opening(after[i][string]) for i in held],
-                answers,
-                len(rows),
-            )
-        )
-        is not None
-        and (_odd(string) or _unlike(string, [marks[i] for i in held]))
-    ]
+
+    def given(string: str, number: int) -> str:
+        answer = rows[number].answer
+        return _opening(after[number][string]) if answer is None else answer
+
+    found = list[Burst]()
+    for string, held in holders.items():
+        if not least <= len(held) <= len(rows) / 2:
+            continue
+        answer = _one_answer([given(string, i) for i in held], answers, len(rows))
+        if answer is not None and (_odd(string) or _unlike(string, [marks[i] for i in held])):
+            found.append(Burst(string, answer, len(held)))
     return sorted(found, key=lambda burst: (-burst.rows, -len(burst.string), burst.string))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from souq import build as building
+from souq.asks import dollars
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.cli.engines import engines
 from souq.cli.judge import judge_test
@@ -46,7 +47,7 @@ def make(recipe: Path, folder: Path, temperature: float | None, samples: int | N
     with bars() as progress:
         told = made(found, recipe.parent, folder, progress, price=costs)
     if price is not None:
-        told["dollars"] = (told["spent"]["asked"] * costs[0] + told["spent"]["answered"] * costs[1]) / 1e6
+        told["dollars"] = dollars(told["spent"]["asked"], told["spent"]["answered"], costs)
 
     def show() -> None:
         for subset, count in told["rows"].items():

@@ -17,8 +17,7 @@ from souq.cli.corpus import held_out, made
 from souq.corpus.recipe import Making, read_recipe
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval
-from souq.lab.to_gguf import KINDS
-from souq.lessons import BEGINNINGS, Lesson, Loss
+from souq.lessons import BEGINNINGS, GGUF, Lesson, Loss
 from souq.snapshot import Snapshot
 
 
@@ -31,7 +30,7 @@ from souq.snapshot import Snapshot
 @click.option("--lr", type=float)
 @click.option("--start", help="teacher, scratch, or a Hugging Face folder.")
 @click.option("--hidden", type=int, help="How wide a student from scratch is.")
-@click.option("--gguf", type=click.Choice(list(KINDS)), help="Write a GGUF file too.")
+@click.option("--gguf", type=click.Choice(GGUF), help="Write a GGUF file too.")
 @click.option("--eval", "names", multiple=True, help="Score teacher and student on these of main's evals.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write sizes, scores and the curve here as JSON.")
 @json_option
@@ -126,10 +125,10 @@ def _terms(main: Snapshot, folder: Path, lesson: Lesson) -> str:
     """The licences that bind a student: its teacher's, its corpus's, and of the model it began as, where that is another."""
     from souq.corpus.dump import manifest
     from souq.corpus.row import joint
-    from souq.sources import licence_of
+    from souq.licences.lineage import card_licence
 
     told = manifest(folder)
-    begun = "" if lesson.start in BEGINNINGS else licence_of(Path(lesson.start)) or "LicenseRef-unknown"
+    begun = "" if lesson.start in BEGINNINGS else card_licence(Path(lesson.start)) or "LicenseRef-unknown"
     return joint((main.config.licence, told["dumps"][told["latest"]]["licence"], begun))
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from souq.asks import Ask, Finish, Message, Told, Weigher, Writer
+from souq.asks import Ask, Finish, Message, Told, Weigher, Writer, dollars
 from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
@@ -156,7 +156,7 @@ class _Meter:
         self.done += len(told)
         self.asked += sum(each.asked for each in told)
         self.tokens += sum(each.tokens for each in told)
-        cents = 1e-4 * (self.asked * self.price[0] + self.tokens * self.price[1])
+        cents = 100 * dollars(self.asked, self.tokens, self.price)
         if self.done:
             whole = self.rows / self.done
             self.progress("corpus tokens", self.tokens, round(self.tokens * whole))

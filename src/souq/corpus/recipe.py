@@ -21,7 +21,7 @@ from typing import Literal, Self
 from souq import checkers
 from souq.asks import Sampling
 from souq.errors import NotFound, UsageError, nearest
-from souq.lessons import Lesson
+from souq.lessons import GGUF, Lesson
 from souq.records import Digest, Record, digest_of, parse_toml
 
 Kind = Literal["questions", "answers", "fields", "documents", "taxonomy", "qna", "corpus"]
@@ -105,7 +105,6 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             UsageError: what could not be carried out.
         """
         from souq.corpus.filters import FILTERS
-        from souq.lab.to_gguf import KINDS
 
         for prompt in self.prompts:
             if prompt.checker:
@@ -125,8 +124,8 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             raise UsageError(wrong)
         if self.student:
             self.student.vetted()
-        if self.gguf and self.gguf not in KINDS:
-            raise UsageError(f"gguf = {self.gguf!r}{nearest(self.gguf, KINDS)}", hint=f"one of {', '.join(KINDS)}")
+        if self.gguf and self.gguf not in GGUF:
+            raise UsageError(f"gguf = {self.gguf!r}{nearest(self.gguf, GGUF)}", hint=f"one of {', '.join(GGUF)}")
         return self
 
     def _faults(self) -> Iterator[tuple[bool, str]]:

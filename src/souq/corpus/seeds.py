@@ -135,8 +135,7 @@ def _bounded(seeds: Iterator[Seed], path: Path) -> Iterator[Seed]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    if not path.is_file() or path.stat().st_size > MAX_FILE:
-        raise UsageError(f"{path} is no file of at most {MAX_FILE:,} bytes")
+    _vet_size(path, MAX_FILE)
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -197,10 +196,14 @@ def _documents(path: Path, found: Seeds) -> Iterator[Seed]:
 
 
 def _whole(path: Path, most: int) -> bytes:
-    """A file's bytes; neither a pipe, which never ends, nor more than is read of its kind."""
+    _vet_size(path, most)
+    return path.read_bytes()
+
+
+def _vet_size(path: Path, most: int) -> None:
+    """Neither a pipe, which never ends, nor more than is read of its kind."""
     if not path.is_file() or path.stat().st_size > most:
         raise UsageError(f"{path} is no file of at most {most:,} bytes")
-    return path.read_bytes()
 
 
 def pieces(text: str, size: int) -> Iterator[str]:

@@ -16,11 +16,11 @@ import numpy as np
 from souq.configs import admit
 from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
 from souq.lab.gguf import LAYER, PRE_TOKENIZERS, TOP
+from souq.lessons import GGUF
 from souq.progress import Progress, quiet
 from souq.sources import weights_of
 from souq.weights import Array
 
-KINDS = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
 NORMAL, CONTROL = 1, 3  # kinds of tokens
 READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 THEIRS = "use llama.cpp's own convert_hf_to_gguf.py"
@@ -47,7 +47,7 @@ def write_gguf(folder: Path, file: Path, kind: str = "f16", *, name: str = "", l
     heads = _heads(json.loads(files["config.json"]))
     for done, tensor in enumerate(tensors):
         progress("gguf tensors", done, len(tensors))
-        _add(writer, gguf, tensor, tensors[tensor], KINDS[kind], heads)
+        _add(writer, gguf, tensor, tensors[tensor], kind.upper(), heads)
     progress("gguf tensors", len(tensors), len(tensors))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -64,8 +64,8 @@ def vet(kind: str, files: Mapping[str, bytes], name: str = "the model") -> None:
         NotFound: no configuration, or no tokenizer.
         Hostile: another architecture, or a tokenizer that llama.cpp's readers know by no name souq knows.
     """
-    if kind not in KINDS:
-        raise UsageError(f"no kind {kind!r}{nearest(kind, KINDS)}", hint=f"one of {', '.join(KINDS)}")
+    if kind not in GGUF:
+        raise UsageError(f"no kind {kind!r}{nearest(kind, GGUF)}", hint=f"one of {', '.join(GGUF)}")
     for needed in ("config.json", "tokenizer.json"):
         if needed not in files:
             raise NotFound(f"no {needed} in {name}", hint="name a Hugging Face folder, such as `souq export` writes")
@@ -82,7 +82,7 @@ def vet(kind: str, files: Mapping[str, bytes], name: str = "the model") -> None:
 
 
 def _file_type(kind: str) -> str:
-    return "ALL_F32" if kind == "f32" else f"MOSTLY_{KINDS[kind]}"
+    return "ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"
 
 
 def _heads(config: Mapping[str, Any]) -> dict[str, int]:
@@ -177,4 +177,4 @@ def permute(wide: Array, heads: int) -> Array:
     return wide.reshape(heads, 2, wide.shape[0] // heads // 2, *wide.shape[1:]).swapaxes(1, 2).reshape(wide.shape)
 
 
-__all__ = ("KINDS", "essence", "permute", "vet", "write_gguf")
+__all__ = ("essence", "permute", "vet", "write_gguf")

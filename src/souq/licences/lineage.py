@@ -100,10 +100,19 @@ def head(folder: Path) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _licence(folder: Path, told: dict[str, Any]) -> str:
+def card_licence(folder: Path) -> str:
+    """As the card's head says it; "" where there is no card, or it does not."""
+    return _said(head(folder)) if (folder / "README.md").is_file() else ""
+
+
+def _said(told: dict[str, Any]) -> str:
+    """What the hub calls other has a name of its own."""
     said = str(told.get("license") or "")[:200]
-    if said.lower() == "other":
-        said = str(told.get("license_name") or "")[:200]
+    return str(told.get("license_name") or "")[:200] if said.lower() == "other" else said
+
+
+def _licence(folder: Path, told: dict[str, Any]) -> str:
+    said = _said(told)
     written = _written(folder)
     if written and said and find(said) is not find(written):
         raise UsageError(
