@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.annals", "tests.bazaar"]
+pytest_plugins = ["tests.annals", "tests.bazaar", "tests.kitchen"]
 settings.register_profile("souq", deadline=None)
 settings.load_profile("souq")
 

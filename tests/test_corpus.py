@@ -6,95 +6,24 @@ import json
 import os
 import resource
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.asks import Message, Told
+from souq.asks import Told
 from souq.cli import run
 from souq.corpus.dump import manifest, read_rows
 from souq.corpus.make import make, none_left
 from souq.corpus.query import query
 from souq.corpus.recipe import Making, Seeds, read_recipe
-from souq.corpus.row import row_id
-from souq.corpus.seeds import pieces, published, read_seeds
+from souq.corpus.seeds import pieces, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import read_eval
-from souq.records import canonical, digest, format_toml
-from tests.bazaar import NAMES, write_eval
-
-RECIPE = """
-name = "cities"
-dump = "2026-48"
-samples = 2
-evals = ["held"]
-
-[[seeds]]
-kind = "fields"
-path = "cities.jsonl"
-source = "an atlas"
-licence = "CC-BY-4.0"
-
-[[seeds]]
-kind = "answers"
-path = "known.jsonl"
-source = "people"
-licence = "CC0-1.0"
-
-[[prompts]]
-name = "continent"
-template = "Where is {city}?"
-checker = "regex"
-expected = "^(Africa|Asia)$"
-
-[sampling]
-max_tokens = 8
-temperature = 0.7
-
-[[filters]]
-name = "finished"
-least = 1
-"""
-
-
-@dataclass
-class Parrot:
-    """A writer without a model: it answers by rule, and counts what it is asked. Everything around it is real."""
-
-    answers: dict = field(default_factory=dict)
-    model = digest(b"parrot")
-    name = "parrot 1"
-    asked: int = 0
-
-    def write(self, asks, sampling, progress=None):
-        self.asked += len(asks)
-        for start in range(0, len(asks), 2):
-            yield [(start + i, self.told(ask)) for i, ask in enumerate(asks[start : start + 2])]
-
-    tells = False
-
-    def told(self, ask):
-        city = ask.messages[-1].content.removeprefix("Where is ").removesuffix("?")
-        text = self.answers.get(city, ("Africa", "Asia")[ask.seed % 2])
-        return Told(text=text, finish="length" if text == "Asia and" else "stop", tokens=1, asked=5)
-
-
-@pytest.fixture
-def kitchen(tmp_path):
-    """A folder with a recipe and what it names."""
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    cities = ("Cairo", "Lima", "Oslo", "Pune", "Quito")
-    (tmp_path / "cities.jsonl").write_text("".join(json.dumps({"city": city}) + "\n" for city in cities))
-    (tmp_path / "known.jsonl").write_text(json.dumps({"prompt": "Where is Rome?", "expected": "Europe"}) + "\n")
-    write_eval(tmp_path / "held", [("Where is the city of Pune?", "Asia")])
-    return tmp_path
-
-
-def cook(kitchen, writer, name="corpus", *, recipe=None, evals=None):
-    found = recipe or read_recipe(kitchen / "recipe.toml")
-    return make(found, kitchen, writer, kitchen / name, licence="Apache-2.0", evals=evals)
+from souq.records import format_toml
+from tests.bazaar import NAMES
+from tests.kitchen import RECIPE, Parrot, cook, forge
 
 
 def test_every_row_says_where_it_comes_from(kitchen):
@@ -441,85 +370,6 @@ def test_an_edition_builds_on_those_before(kitchen):
     (kitchen / "recipe.toml").write_text(guarded)
     cook(kitchen, Parrot())
     assert {row["depth"] for row in read_rows(kitchen / "corpus")} == {0, 1}
-
-
-LIES = {
-    "no ancestry": {"depth": -1},
-    "a machine's words as people's": {"origin": "synthetic", "depth": 0},
-    "more than a row can hold": {"tokens": -(1 << 31)},
-    "no share": {"real_fraction": float("nan")},
-    "refused by its filter": {"filters": [{"name": "x", "version": "", "kept": False, "score": None, "because": ""}]},
-    "no turns": {"messages": [], "id": row_id(())},
-    "no answer": {"messages": [{"role": "user", "content": "q"}], "id": row_id((Message(role="user", content="q"),))},
-    "no licence": {"licence": ""},
-}
-
-
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_row_of_another_corpus_that_lies_about_itself_is_refused(kitchen, lie):
-    """Its manifest is its maker's too: a row whose id is not its words', or without ancestry that can be, comes in nowhere."""
-    cook(kitchen, Parrot())
-    forge(kitchen / "corpus", lambda rows: [row | lie for row in rows])
-
-    with pytest.raises(Hostile, match="row 1: its id, its depth"):
-        published(Seeds(kind="corpus", path="corpus"), kitchen)
-
-
-def forge(corpus, change):
-    """Other rows, or other bytes, under a manifest that says so."""
-    import pyarrow.parquet as parquet
-
-    told = manifest(corpus)
-    name = "dump=2026-48/subset=kept/part-00000.parquet"
-    path = corpus / name
-    if isinstance(change, bytes):
-        path.write_bytes(change)
-    else:
-        table = parquet.read_table(path, partitioning=None)
-        parquet.write_table(type(table).from_pylist(change(table.to_pylist()), schema=table.schema), path)
-    told["dumps"]["2026-48"]["files"][name]["digest"] = digest(path.read_bytes())
-    (corpus / "manifest.json").write_bytes(canonical(told))
-
-
-def test_what_another_corpus_says_of_itself_writes_no_card(kitchen):
-    """Its sources' licences are its maker's text: no markup; one that is no licence is refused before anything is asked."""
-    cook(kitchen, Parrot())
-    forge(kitchen / "corpus", lambda rows: [row | {"source_licence": "MIT |\n\n<script>alert(1)</script>"} for row in rows])  # fmt: skip
-    (kitchen / "recipe.toml").write_text(RECIPE.replace("[[prompts]]", '[[seeds]]\nkind = "corpus"\npath = "corpus"\n\n[[prompts]]'))  # fmt: skip
-    cook(kitchen, Parrot(), "other")
-    assert "<script" not in (kitchen / "other" / "README.md").read_text()
-
-    forge(kitchen / "corpus", lambda rows: [row | {"licence": "MIT AND ("} for row in rows])
-    writer = Parrot()
-    with pytest.raises(UsageError, match="is no licence"):
-        cook(kitchen, writer, "more")
-    assert writer.asked == 0
-
-
-@pytest.mark.parametrize("data", [b"", b"PAR1 nonsense PAR1"], ids=["empty", "nonsense"])
-def test_a_corpus_of_files_that_are_no_parquet_is_refused(kitchen, data):
-    """Under a digest that is right, too: in a line, not a traceback."""
-    cook(kitchen, Parrot())
-    forge(kitchen / "corpus", data)
-
-    with pytest.raises(Hostile, match="no Parquet"):
-        read_rows(kitchen / "corpus")
-
-
-@pytest.mark.parametrize(
-    "change", [{"latest": []}, {"dumps": {"2026-48": 7}}, {"dumps": {"2026-48": {}}}, {"latest": "2026-47"}], ids=str
-)
-def test_a_manifest_that_somebody_edited_is_neither_relied_on_nor_written_over(kitchen, change):
-    """Its editions are known from it alone: the file stays as it is, for whoever can mend it."""
-    cook(kitchen, Parrot())
-    path = kitchen / "corpus" / "manifest.json"
-    path.write_bytes(canonical(json.loads(path.read_bytes()) | change))
-    edited = path.read_bytes()
-
-    for act in (lambda: read_rows(kitchen / "corpus"), lambda: cook(kitchen, Parrot())):
-        with pytest.raises(Hostile, match=r"manifest\.json"):
-            act()
-    assert path.read_bytes() == edited
 
 
 def test_an_edition_is_not_its_own_seeds(kitchen):

@@ -321,12 +321,14 @@ def test_a_recipe_s_folder_is_seen_from_the_recipe_and_its_licence_binds(bazaar,
     tmp_path /= "shop"
     recipe = {**greeter(tmp_path), "student": {"start": "theirs", "epochs": 1}}
     theirs = write_model(tmp_path / "theirs", seed=5)
-    (theirs / "README.md").write_text("---\nlicense: mit\n---\n")
+    (theirs / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: MIT AND ISC\n---\n"
+    )  # as a student's card says it
     (tmp_path / "greeter.toml").write_text(format_toml(recipe))
 
     assert bazaar("amira", ["distill", tmp_path / "greeter.toml", "--out", tmp_path / "greeter"]) == 0
     card = (tmp_path / "greeter" / "README.md").read_text()
-    assert "terms: Apache-2.0 AND CC-BY-4.0 AND CC0-1.0 AND MIT" in card
+    assert "terms: Apache-2.0 AND CC-BY-4.0 AND CC0-1.0 AND ISC AND MIT" in card
     assert "start theirs" in card
     assert str(tmp_path) not in card
 
