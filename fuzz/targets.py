@@ -33,9 +33,9 @@ from souq.evals import EvalSpec, read_eval, write_cases
 from souq.forge import Answer
 from souq.governance import Election, foundation, read_policy
 from souq.governance.policy import Who
-from souq.merge.config import parse_config
 from souq.merge.grow import grow
-from souq.merge.vocabulary import read_words
+from souq.merge.mergekit.config import parse_config
+from souq.model.tokenizer import read_words
 from souq.pulls import slug
 from souq.records import (
     Author,

@@ -24,7 +24,7 @@ FLOORS = [
     {"weights", "signing", "openssf"},
     {"store", "tensorfile", "governance", "evals", "rows", "asks", "lessons"},
     {"bucket"},
-    {"merge", "repo", "sources"},
+    {"merge", "model", "repo", "sources"},
     {"snapshot", "shelf", "scores"},
     {"nearness"},
     {"source"},

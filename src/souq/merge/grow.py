@@ -21,7 +21,7 @@ import numpy as np
 
 from souq.errors import Hostile
 from souq.merge.exact import round_once
-from souq.merge.vocabulary import PLAIN, STALE, Words, read_words, tokenizer_files, with_tokens
+from souq.model.tokenizer import PLAIN, STALE, Words, read_words, tokenizer_files, with_tokens
 from souq.records import Digest, digest, read_json
 from souq.weights import (
     DTYPES,

@@ -22,8 +22,8 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from souq.errors import Hostile, UsageError
-from souq.merge.config import ModelRef
 from souq.merge.exact import matmul
+from souq.merge.mergekit.config import ModelRef
 from souq.sources import Sharded, Source, open_source, read_adapter
 from souq.tensorfile import TensorFile
 from souq.weights import DTYPES, Array
