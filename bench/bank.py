@@ -72,7 +72,7 @@ def adapter_factors(folder: Path) -> dict[str, Any]:
 def main(folder: Path, more: Path | None) -> None:
     import torch
 
-    from souq.lab.model import load
+    from souq.lab.lm import load
 
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
     torch.set_num_threads(1)

@@ -26,7 +26,7 @@ from souq import deltas, governance, suite
 from souq.build import Stored
 from souq.evals import Eval, read_eval
 from souq.lab import evals as lab_evals
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab import sketching
 from souq.merge import Fold
 from souq.records import Record
@@ -150,7 +150,7 @@ def open_bazaar(folder: Path) -> Bazaar:
         shutil.rmtree(folder / "repo", ignore_errors=True)
         begin = Beginning(
             "bazaar", "Apache-2.0", governance.solo("bench", "bench", KEY), {},
-            sketch=lambda source, lock: suite.sketch(source, lock_digest(lock)),
+            sketch=lambda source, lock: sketching.of_base(source, lock_digest(lock), suite.general_texts()),
         )  # fmt: skip
         init(folder / "repo", open_source(str(real_model())), begin)
     bazaar = Bazaar(folder, Repo.find(folder / "repo"))

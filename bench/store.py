@@ -10,7 +10,7 @@ import zstandard
 
 from machine import describe
 from souq.demo.story import real_model
-from souq.lab.gguf import GGUF
+from souq.model.gguf import GGUF
 from souq.store import Store
 
 

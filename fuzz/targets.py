@@ -285,7 +285,7 @@ def _ggufs() -> list[bytes]:
 
 @target("gguf", _ggufs)
 def _gguf(data: bytes) -> object:
-    from souq.lab.gguf import GGUF
+    from souq.model.gguf import GGUF
 
     found = GGUF(_file("x.gguf", data))
     return [array.shape for array in found.values()], found._config(), found._generation(), found.licence

@@ -469,11 +469,11 @@ def test_a_corpus_is_asked_where_it_lies(s3, tmp_path):
     """SQL over a corpus in a bucket gives the folder's answer."""
     import fsspec
 
-    from souq.asks import Message
     from souq.corpus.dump import publish
     from souq.corpus.query import query
     from souq.corpus.recipe import Making
     from souq.corpus.row import Row, row_id
+    from souq.lab.chat import Message
 
     chance = np.random.default_rng(0)
     rows = []

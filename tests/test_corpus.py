@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.asks import Told
 from souq.cli import run
 from souq.corpus.dump import manifest, read_rows
 from souq.corpus.make import make, none_left
@@ -21,6 +20,7 @@ from souq.corpus.recipe import Making, Seeds, read_recipe
 from souq.corpus.seeds import pieces, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import read_eval
+from souq.lab.chat import Told
 from souq.records import format_toml
 from tests.bazaar import NAMES
 from tests.kitchen import RECIPE, Parrot, cook, forge

@@ -16,7 +16,7 @@ from souq.checks.evals import scores
 from souq.deltas import read_delta, read_recipe
 from souq.errors import Refused
 from souq.governance import read_policy
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
 from souq.snapshot import Snapshot

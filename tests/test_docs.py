@@ -96,7 +96,7 @@ def test_the_corpus_page_names_all_there_is(tmp_path):
     from souq.corpus.filters import FILTERS
     from souq.corpus.recipe import Kind as Seeds
     from souq.corpus.recipe import read_recipe
-    from souq.lessons import Loss, Targets
+    from souq.lab.student_config import Loss, Targets
 
     page = (DOCS / "corpus.md").read_text()
     (tmp_path / "geography.toml").write_text(next(text for name, text in blocks("toml") if name == "corpus.md"))

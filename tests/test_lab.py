@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from souq.lab import generate, packing, sketching, train
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab.packing import Passage
 from souq.merge.methods import Sketch
 from tests.bazaar import jsonl, rows

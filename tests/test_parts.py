@@ -12,7 +12,7 @@ import pytest
 from souq import pulls
 from souq.build import build
 from souq.deltas import from_model
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.merge.grow import Larger, grow
 from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files

@@ -62,8 +62,8 @@ def _price(told: str, models: tuple[str, ...]) -> tuple[str, tuple[float, float]
 
 def _writer(model: str) -> Any:
     from souq.lab.engines import Transformers
+    from souq.lab.score_cache import folder_key
     from souq.lab.writers import writer
-    from souq.scores import folder_key
 
     path = Path(model).expanduser()
     if path.is_dir():

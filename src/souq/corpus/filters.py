@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from souq import checkers
-from souq.asks import Told
 from souq.corpus.recipe import Filter, Prompt
 from souq.corpus.row import Passed
 from souq.corpus.seeds import Seed
+from souq.lab.chat import Told
 from souq.plain import words
 
 VERSION = "1"

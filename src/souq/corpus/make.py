@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from souq.asks import Ask, Finish, Message, Told, Weigher, Writer, dollars
 from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
@@ -31,6 +30,7 @@ from souq.corpus.row import Row, joint, row_id
 from souq.corpus.seeds import Seed, filled, published, read_seeds
 from souq.errors import UsageError
 from souq.evals import Eval
+from souq.lab.chat import Ask, Finish, Message, Told, Weigher, Writer, dollars
 from souq.plain import words
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of

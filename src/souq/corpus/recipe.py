@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Literal, Self
 
 from souq import checkers
-from souq.asks import Sampling
 from souq.errors import NotFound, UsageError, nearest
-from souq.lessons import GGUF, Lesson
+from souq.lab.chat import Sampling
+from souq.lab.student_config import Lesson
+from souq.model.gguf_writer import GGUF_KINDS
 from souq.records import Digest, Record, digest_of, parse_toml
 
 Kind = Literal["questions", "answers", "fields", "documents", "taxonomy", "qna", "corpus"]
@@ -124,8 +125,10 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             raise UsageError(wrong)
         if self.student:
             self.student.vetted()
-        if self.gguf and self.gguf not in GGUF:
-            raise UsageError(f"gguf = {self.gguf!r}{nearest(self.gguf, GGUF)}", hint=f"one of {', '.join(GGUF)}")
+        if self.gguf and self.gguf not in GGUF_KINDS:
+            raise UsageError(
+                f"gguf = {self.gguf!r}{nearest(self.gguf, GGUF_KINDS)}", hint=f"one of {', '.join(GGUF_KINDS)}"
+            )
         return self
 
     def _faults(self) -> Iterator[tuple[bool, str]]:

@@ -417,7 +417,7 @@ def _stderr_of_gain(before: Score, after: Score) -> float:
 def _alone(main: Snapshot, pull: PullRequest, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
     """The base with one contributor's adapter as they trained it, scored."""
     from souq.lab import evals as lab_evals
-    from souq.lab import model as lab_model
+    from souq.lab import lm as lab_model
 
     delta = pull.offer.delta
     assert delta is not None

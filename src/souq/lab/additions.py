@@ -23,8 +23,8 @@ import torch
 from souq.build import Model, Stored, applied
 from souq.deltas import Tensors
 from souq.errors import UsageError
-from souq.lab import model as lab_model
-from souq.lab.model import LM
+from souq.lab import lm as lab_model
+from souq.lab.lm import LM
 from souq.lab.packing import Passage, hidden, pack, sequences_of
 from souq.lab.train import circumstances, descend, shuffled, steady
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow

@@ -21,7 +21,7 @@ from souq.build import Stored, applied
 from souq.deltas import Tensors, from_adapter, from_model, keep
 from souq.errors import Refused, SouqError
 from souq.lab import additions
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
