@@ -32,7 +32,7 @@ FLOORS = [
     {"build"},
     {"deltas"},
     {"lab"},
-    {"suite", "checks", "corpus", "start", "outlook", "swap", "licences"},
+    {"suite", "checks", "corpus", "start", "outlook", "licences"},
     {"pulls"},
     {"forge", "queue", "bugs", "holdouts"},
     {"comment"},
