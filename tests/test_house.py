@@ -39,14 +39,13 @@ FLOORS = [
     {"releases", "witness", "bundling"},
     {"verify"},
     {"conformance", "audit"},
-    {"demo"},
     {"cli"},
     {"__main__"},
 ]
 COMPILED = {"merge/kernels.py", "corpus/shingles.py"}  # imported by its users inside functions, or by files that are
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
 # Imports inside functions of what is optional: the lab behind a GGUF, behind an eval, behind a sketch.
-DEFERRED = {("sources", "lab"), ("demo", "cli")}
+DEFERRED = {("sources", "lab")}
 
 
 def modules():

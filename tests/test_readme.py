@@ -66,8 +66,8 @@ def test_the_recording_was_recorded():
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """What the README's reader has: the real model as a Hugging Face folder, rows, an eval, git and a key."""
-    from souq.demo.skills import skills
-    from souq.demo.story import real_model
+    from souq.cli.demo.skills import skills
+    from souq.cli.demo.story import real_model
     from souq.signing import make_key
 
     folder = tmp_path_factory.mktemp("readme")
