@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from souq.demo.skills import MONTHS, Pair, Skill, _cities, _countries, _currencies, _skill, skills
+from souq.cli.demo.skills import MONTHS, Pair, Skill, _cities, _countries, _currencies, _skill, skills
 
 ROWS = 320
 

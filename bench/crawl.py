@@ -86,7 +86,7 @@ def _finished(bazaar: Bazaar, seeds: Path, out: Path) -> dict[str, str]:
 
 
 def rates() -> str:
-    from souq.demo.story import real_model
+    from souq.cli.demo.story import real_model
     from souq.lab import generate
     from souq.lab.engines import Transformers
     from souq.lab.writers import writer

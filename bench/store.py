@@ -9,7 +9,7 @@ from pathlib import Path
 import zstandard
 
 from machine import describe
-from souq.demo.story import real_model
+from souq.cli.demo.story import real_model
 from souq.model.gguf import GGUF
 from souq.store import Store
 

@@ -25,10 +25,10 @@ import conftest  # noqa: F401  git knows nobody but who they say
 
 from machine import describe
 from souq.cli import run
+from souq.cli.demo.skills import skills
+from souq.cli.demo.stage import Stage
+from souq.cli.demo.story import real_model
 from souq.corpus.recipe import read_recipe
-from souq.demo.skills import skills
-from souq.demo.stage import Stage
-from souq.demo.story import real_model
 from souq.evals import read_eval, read_folder
 
 RECIPE = Path(__file__).parent.parent / "examples" / "geography.toml"

@@ -22,8 +22,8 @@ from tests.honest import Offered, _Making, judged
 
 from machine import describe
 from souq import build as building
+from souq.cli.demo.skills import TRAINING, as_row, skills
 from souq.deltas import from_adapter
-from souq.demo.skills import TRAINING, as_row, skills
 from souq.lab import generate, train
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM

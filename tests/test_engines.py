@@ -360,7 +360,7 @@ def test_llama_cpp_reads_the_same_file(repo):
     Its kernels round activations to eight bits: a tenth of a nat a token, and no case turned that was clear.
     """
     pytest.importorskip("xllamacpp", reason="pip install 'souq[engines]'")
-    from souq.demo.story import real_model
+    from souq.cli.demo.story import real_model
     from souq.lab import evals as lab_evals
     from souq.lab import lm as lab_model
     from souq.sources import open_source

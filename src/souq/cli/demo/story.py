@@ -24,9 +24,9 @@ from souq.build import applied, build, model_lock, moved
 from souq.checks import Case
 from souq.checks.evals import scores
 from souq.checks.tensors import relative_norms
+from souq.cli.demo.skills import Skill, poison, seeds, skills
+from souq.cli.demo.stage import Actor, Stage
 from souq.deltas import read_delta, write_delta
-from souq.demo.skills import Skill, poison, seeds, skills
-from souq.demo.stage import Actor, Stage
 from souq.errors import Missing, SouqError
 from souq.evals import Eval, Score, compare
 from souq.governance import foundation, read_policy
