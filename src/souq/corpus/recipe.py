@@ -26,6 +26,7 @@ from souq.model.gguf_writer import GGUF_KINDS
 from souq.records import Digest, Record, digest_of, parse_toml
 
 Kind = Literal["questions", "answers", "fields", "documents", "taxonomy", "qna", "corpus"]
+FILTERS = ("length", "repetition", "finished", "grounded", "numbers", "echo")  # filters.py carries them out
 MAX_RECIPE = 256 << 10  # bytes
 MAX_TOKENS = 1_000_000  # of an answer, and of a vocabulary
 MAX_RARITY = 16  # a power: beyond, only the rarest counts
@@ -105,8 +106,6 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
         Raises:
             UsageError: what could not be carried out.
         """
-        from souq.corpus.filters import FILTERS
-
         for prompt in self.prompts:
             if prompt.checker:
                 checkers.vet(prompt.checker, prompt.expected, prompt.choices)
