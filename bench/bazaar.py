@@ -34,7 +34,8 @@ from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files
 from souq.sources import open_adapter, open_source
 from souq.start import Beginning, init
-from souq.weights import Checkpoint, Delta, lock_digest
+from souq.weights.delta import Checkpoint, Delta
+from souq.weights.lockfile import lock_digest
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8v1m2vUeWnK9wZk3yqJ2qJ2qJ2qJ2qJ2qJ2qJ2qJ2q"
 SUITE = ("capitals", "arithmetic")

@@ -24,7 +24,7 @@ from souq.records import Author, Contribution, format_toml
 from souq.snapshot import Offer, Snapshot
 from souq.sources import open_source
 from souq.start import Beginning, init
-from souq.weights import format_delta
+from souq.weights.lockfile import format_delta
 
 SKILL = "iso-dates"
 FORWARD = "forward passes"

@@ -32,7 +32,8 @@ from souq.snapshot import Offer, Snapshot
 from souq.sources import open_source
 from souq.start import Beginning, init
 from souq.suite import general_texts
-from souq.weights import Delta, Gram, Lock, Lora, TensorRef, format_delta, format_lock, lock_digest
+from souq.weights.delta import Delta, Gram, Lock, Lora, TensorRef
+from souq.weights.lockfile import format_delta, format_lock, lock_digest
 
 SOUQ = Path(sys.executable).with_name("souq")
 ROUNDS = 3

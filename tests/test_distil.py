@@ -18,7 +18,7 @@ from souq.lab.student_config import Lesson
 from souq.model.gguf import GGUF
 from souq.model.gguf_writer import write_gguf
 from souq.records import format_toml
-from souq.tensorfile import open_tensors
+from souq.weights.safetensors import open_tensors
 from tests.bazaar import NAMES, write_eval
 from tests.bazaar import rows as pairs
 from tests.tiny import TEMPLATE, tokenizer_files, write_model

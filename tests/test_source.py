@@ -17,7 +17,7 @@ from souq.lab.train import steady, train_lora
 from souq.nearness import compare, moved
 from souq.rows import parse_rows, rows_digest
 from souq.sources import open_adapter
-from souq.weights import Delta, Dense, Layer, Lora, Sparse, TensorRef
+from souq.weights.delta import Delta, Dense, Layer, Lora, Sparse, TensorRef
 from tests.bazaar import jsonl, rows
 from tests.test_parts import TRAINED
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
-from souq.store import BLOCK, Store
-from souq.weights import DTYPES, tensor_digest
+from souq.weights.codec import BLOCK
+from souq.weights.delta import DTYPES, tensor_digest
+from souq.weights.store import Store
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 

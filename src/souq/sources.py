@@ -20,8 +20,8 @@ from souq.configs import MAX_FILE, MODEL_FILES, admit
 from souq.errors import Hostile, Missing, NotFound, UsageError
 from souq.model.gguf import GGUF
 from souq.records import refuse_nested
-from souq.tensorfile import TensorFile, open_tensors
-from souq.weights import Array, Checkpoint
+from souq.weights.delta import Array, Checkpoint
+from souq.weights.safetensors import TensorFile, open_tensors
 
 
 @dataclass(frozen=True)

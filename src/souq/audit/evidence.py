@@ -150,7 +150,7 @@ class Seen:
     @cached_property
     def broken(self) -> str:
         """Why the weights are no model; nothing where their headers hold and every byte is accounted for."""
-        from souq.tensorfile import open_tensors
+        from souq.weights.safetensors import open_tensors
 
         for path in self.weights if self.place.folder else []:
             try:

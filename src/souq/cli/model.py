@@ -21,7 +21,7 @@ from souq.progress import Progress
 from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 
 
 @click.command()

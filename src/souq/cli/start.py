@@ -27,7 +27,8 @@ from souq.snapshot import Snapshot
 from souq.sources import Source, open_source
 from souq.start import Beginning, bring_main, clone_all
 from souq.start import init as start
-from souq.weights import Delta, Lock, lock_digest
+from souq.weights.delta import Delta, Lock
+from souq.weights.lockfile import lock_digest
 
 
 @click.command()

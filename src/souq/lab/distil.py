@@ -28,8 +28,8 @@ from souq.lab.train import TARGETS, Batch, Loss, as_it_is, descend, shuffled, st
 from souq.progress import Progress, quiet
 from souq.records import digest_of
 from souq.rows import rows_digest
-from souq.tensorfile import write_tensors
-from souq.weights import DTYPES, Array
+from souq.weights.delta import DTYPES, Array
+from souq.weights.safetensors import write_tensors
 
 
 @dataclass(frozen=True)

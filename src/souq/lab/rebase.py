@@ -33,7 +33,7 @@ from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
 from souq.rows import rows_digest
 from souq.snapshot import Offer, Snapshot, base_files
-from souq.weights import Array, Delta, Load, Lora
+from souq.weights.delta import Array, Delta, Load, Lora
 
 LINEAR = tuple(SUMS)
 Factors = dict[str, tuple[Array, Array, float]]

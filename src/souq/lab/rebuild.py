@@ -33,7 +33,8 @@ from souq.rows import Rows
 from souq.snapshot import Offer, Snapshot, base_files
 from souq.source import Judged, OfAdditions, OfLora
 from souq.sources import Source, open_adapter
-from souq.weights import Array, Delta, Load, Lora, format_delta
+from souq.weights.delta import Array, Delta, Load, Lora
+from souq.weights.lockfile import format_delta
 
 MACHINE = ("device", "processor", "threads", "python", "torch", "transformers", "tokenizers", "peft")
 

@@ -28,7 +28,7 @@ from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.snapshot import Snapshot, base_files
 from souq.sources import Source
-from souq.weights import Array, Delta
+from souq.weights.delta import Array, Delta
 
 Groups = dict[str, tuple[Array, Array, int]]
 """Group -> (factor (k, n) float16, diag (n,) float32, tokens): G ~ factor.T @ factor + diag."""

@@ -35,7 +35,8 @@ from souq.pulls import PullRequest
 from souq.records import Digest, Verdict
 from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files
-from souq.weights import Array, Delta, Lora, TensorRef, lock_digest
+from souq.weights.delta import Array, Delta, Lora, TensorRef
+from souq.weights.lockfile import lock_digest
 
 VERSION = "2026.11"
 STUDENT_LAYERS = 10

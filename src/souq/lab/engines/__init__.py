@@ -22,7 +22,7 @@ from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.repo import Repo
-from souq.weights import Checkpoint
+from souq.weights.delta import Checkpoint
 
 OFTEN = 1.0  # seconds between two writes of what was found: what a kill can lose, and what a disk can bear
 OPENAI, LLAMA = "openai", "llama.cpp"
