@@ -26,7 +26,7 @@ FLOORS = [
     {"bucket"},
     {"merge", "repo", "sources"},
     {"snapshot", "shelf", "scores"},
-    {"nearness"},
+    {"delta_distance"},
     {"source"},
     {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},
     {"build"},
