@@ -20,7 +20,7 @@ from souq.merge.exact import Float, inner
 from souq.merge.fold import factors
 from souq.progress import Progress, quiet
 from souq.records import Record
-from souq.weights import Delta, Dense, Load, Lora, New, Part, Sparse, TensorRef
+from souq.weights.delta import Delta, Dense, Load, Lora, New, Part, Sparse, TensorRef
 
 Factors = tuple[Float | None, Float]
 
