@@ -25,7 +25,7 @@ FLOORS = [
     {"governance", "evals", "rows", "asks", "lessons"},
     {"merge", "model", "repo", "sources"},
     {"snapshot", "shelf", "scores"},
-    {"nearness"},
+    {"delta_distance"},
     {"source"},
     {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},
     {"build"},

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from souq.build import Stored, applied
+from souq.delta_distance import Near, compare
 from souq.deltas import Tensors, from_adapter, from_model, keep
 from souq.errors import Refused, SouqError
 from souq.lab import additions
@@ -26,7 +27,6 @@ from souq.lab.packing import sequences_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
 from souq.lab.train import machine, steady, train_lora
-from souq.nearness import Near, compare
 from souq.progress import Progress, quiet
 from souq.records import digest_of, format_toml
 from souq.rows import Rows
