@@ -28,7 +28,7 @@ FLOORS = [
     {"snapshot", "shelf", "scores"},
     {"nearness"},
     {"source"},
-    {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},
+    {"card", "making", "additions", "history", "policy_state", "credits", "dossier", "bundle"},
     {"build"},
     {"deltas"},
     {"lab"},
