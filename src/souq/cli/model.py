@@ -10,7 +10,7 @@ import msgspec
 import tomli_w
 
 from souq import build as building
-from souq import holdouts, pulls, suite
+from souq import holdouts, signing, suite
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
@@ -84,7 +84,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
         )
     repo = Repo.find(folder)
     with bars() as progress:
-        at = now or pulls.now()
+        at = now or signing.now()
         report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress)
 
     def show() -> None:
