@@ -19,6 +19,7 @@ from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
 from souq.repo import Repo
+from souq.rows import read_rows
 from souq.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
 from souq.weights.lockfile import lock_digest
@@ -287,7 +288,7 @@ def train(
     from souq.lab import lm as lab_model
     from souq.lab import train as training
 
-    main, rows = Snapshot(here(), "main"), lab_model.read_rows(data)
+    main, rows = Snapshot(here(), "main"), read_rows(data)
     wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
     with bars() as progress:
         if wanted:
