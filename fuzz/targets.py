@@ -21,7 +21,6 @@ import ml_dtypes
 import numpy as np
 
 from souq import signing
-from souq.bucket import check_url
 from souq.bundle import judge
 from souq.checks.files import _rows_refused
 from souq.checks.licence import may_enter
@@ -51,22 +50,11 @@ from souq.records import (
 from souq.rows import parse_rows
 from souq.snapshot import Merging, Offer, read_config
 from souq.sources import open_adapter, open_source
-from souq.store import Store
-from souq.tensorfile import open_tensors, write_tensors
-from souq.weights import (
-    Delta,
-    Dense,
-    Gram,
-    Layer,
-    Lora,
-    Rows,
-    Sparse,
-    TensorRef,
-    format_delta,
-    format_lock,
-    parse_delta,
-    parse_lock,
-)
+from souq.weights.bucket import check_url
+from souq.weights.delta import Delta, Dense, Gram, Layer, Lora, Rows, Sparse, TensorRef
+from souq.weights.lockfile import format_delta, format_lock, parse_delta, parse_lock
+from souq.weights.safetensors import open_tensors, write_tensors
+from souq.weights.store import Store
 
 SEAM = b"\n--8<--\n"
 
@@ -285,7 +273,7 @@ def _ggufs() -> list[bytes]:
 
 @target("gguf", _ggufs)
 def _gguf(data: bytes) -> object:
-    from souq.lab.gguf import GGUF
+    from souq.model.gguf import GGUF
 
     found = GGUF(_file("x.gguf", data))
     return [array.shape for array in found.values()], found._config(), found._generation(), found.licence

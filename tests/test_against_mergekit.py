@@ -15,7 +15,7 @@ import pytest
 
 from souq.merge.mergekit.config import parse_config
 from souq.merge.mergekit.files import merge_files
-from souq.tensorfile import open_tensors, write_tensors
+from souq.weights.safetensors import open_tensors, write_tensors
 from tests.tiny import TEMPLATE
 
 HIDDEN, MIDDLE, HEADS = 64, 96, 4

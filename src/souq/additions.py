@@ -22,7 +22,7 @@ from souq.model.tokenizer import read_words
 from souq.records import read_json
 from souq.snapshot import Snapshot, base_files
 from souq.sources import Source
-from souq.weights import Array, Expert, Layer, New, Router, Rows, TensorRef, tensor_digest
+from souq.weights.delta import Array, Expert, Layer, New, Router, Rows, TensorRef, tensor_digest
 
 Get = Callable[[], Array]
 Keep = Callable[[Array], TensorRef]

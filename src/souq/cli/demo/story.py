@@ -24,9 +24,9 @@ from souq.build import applied, build, model_lock, moved
 from souq.checks import Case
 from souq.checks.evals import scores
 from souq.checks.tensors import relative_norms
+from souq.cli.demo.skills import Skill, poison, seeds, skills
+from souq.cli.demo.stage import Actor, Stage
 from souq.deltas import read_delta, write_delta
-from souq.demo.skills import Skill, poison, seeds, skills
-from souq.demo.stage import Actor, Stage
 from souq.errors import Missing, SouqError
 from souq.evals import Eval, Score, compare
 from souq.governance import foundation, read_policy
@@ -35,7 +35,8 @@ from souq.pulls import PullRequest
 from souq.records import Digest, Verdict
 from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files
-from souq.weights import Array, Delta, Lora, TensorRef, lock_digest
+from souq.weights.delta import Array, Delta, Lora, TensorRef
+from souq.weights.lockfile import lock_digest
 
 VERSION = "2026.11"
 STUDENT_LAYERS = 10
@@ -417,7 +418,7 @@ def _stderr_of_gain(before: Score, after: Score) -> float:
 def _alone(main: Snapshot, pull: PullRequest, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
     """The base with one contributor's adapter as they trained it, scored."""
     from souq.lab import evals as lab_evals
-    from souq.lab import model as lab_model
+    from souq.lab import lm as lab_model
 
     delta = pull.offer.delta
     assert delta is not None

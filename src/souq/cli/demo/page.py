@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from souq.demo.story import Told
+from souq.cli.demo.story import Told
 
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1c1b19, #eceae4); --soft: light-dark(#6b675e, #a5a096);

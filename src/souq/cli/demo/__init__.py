@@ -16,8 +16,8 @@ from souq.cli.console import bars, err, out
 def demo(folder: Path) -> None:
     """Play the whole story on a real model (SmolLM2-135M-Instruct): pull requests, attacks, release, student."""
     from souq.cli import run
-    from souq.demo import page, story
-    from souq.demo.stage import Stage
+    from souq.cli.demo import page, story
+    from souq.cli.demo.stage import Stage
 
     begun = time.monotonic()
     folder = folder.absolute()
