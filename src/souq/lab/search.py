@@ -175,7 +175,7 @@ class Search:
             Change(change.left, change.right, change.gram, weights.get(who, 1.0))
             for who, change in self._fold.changes(name).items()
         ]
-        self._beside[name].lay(self._fold.asked(name, changes, METHODS[candidate.method], candidate.settings))
+        self._beside[name].lay(self._fold.apply_method(name, changes, METHODS[candidate.method], candidate.settings))
 
     def _clear(self) -> None:
         for beside in self._beside.values():
