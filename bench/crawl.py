@@ -28,9 +28,9 @@ import conftest  # noqa: F401  git knows nobody but who they say
 from tests.bazaar import Bazaar, build_town
 
 from machine import describe
-from souq.asks import Sampling
 from souq.corpus.make import make
 from souq.corpus.recipe import Making, Seeds
+from souq.lab.chat import Sampling
 from souq.records import digest
 
 SEEDS, MOST = 8000, 24  # of the killed runs
@@ -86,7 +86,7 @@ def _finished(bazaar: Bazaar, seeds: Path, out: Path) -> dict[str, str]:
 
 
 def rates() -> str:
-    from souq.demo.story import real_model
+    from souq.cli.demo.story import real_model
     from souq.lab import generate
     from souq.lab.engines import Transformers
     from souq.lab.writers import writer

@@ -14,9 +14,9 @@ import pytest
 
 from souq import pulls
 from souq.cli import run
+from souq.cli.demo.stage import Actor, Stage
+from souq.cli.demo.story import changed
 from souq.deltas import read_delta
-from souq.demo.stage import Actor, Stage
-from souq.demo.story import changed
 from souq.evals import EvalSpec, write_cases
 from souq.governance import foundation
 from souq.records import format_toml

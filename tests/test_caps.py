@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from souq.checks.caps import HASHES, Turn, bursts, caps, repeated, sketched, turns
-from souq.demo.skills import skills
+from souq.cli.demo.skills import skills
 from souq.plain import words
 from souq.suite import passages
 from tests.stall import case, jsonl, key, offer, qa, stall
