@@ -12,7 +12,7 @@ from souq.errors import Corrupt, Forged, Hostile, NotFound, SouqError
 from souq.forge import LUGGAGE
 from souq.records import Author, Contribution
 from souq.snapshot import Offer, Snapshot
-from souq.weights import format_delta
+from souq.weights.lockfile import format_delta
 
 HOME = "contributions/greetings"
 

@@ -32,7 +32,7 @@ from machine import describe
 from souq import pulls
 from souq import queue as queueing
 from souq.verify import verify
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 
 KILLS = 3
 

@@ -26,7 +26,7 @@ from souq import deltas, governance, suite
 from souq.build import Stored
 from souq.evals import Eval, read_eval
 from souq.lab import evals as lab_evals
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab import sketching
 from souq.merge import Fold
 from souq.records import Record
@@ -34,7 +34,8 @@ from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files
 from souq.sources import open_adapter, open_source
 from souq.start import Beginning, init
-from souq.weights import Checkpoint, Delta, lock_digest
+from souq.weights.delta import Checkpoint, Delta
+from souq.weights.lockfile import lock_digest
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8v1m2vUeWnK9wZk3yqJ2qJ2qJ2qJ2qJ2qJ2qJ2qJ2q"
 SUITE = ("capitals", "arithmetic")
@@ -150,7 +151,7 @@ def open_bazaar(folder: Path) -> Bazaar:
         shutil.rmtree(folder / "repo", ignore_errors=True)
         begin = Beginning(
             "bazaar", "Apache-2.0", governance.solo("bench", "bench", KEY), {},
-            sketch=lambda source, lock: suite.sketch(source, lock_digest(lock)),
+            sketch=lambda source, lock: sketching.of_base(source, lock_digest(lock), suite.general_texts()),
         )  # fmt: skip
         init(folder / "repo", open_source(str(real_model())), begin)
     bazaar = Bazaar(folder, Repo.find(folder / "repo"))

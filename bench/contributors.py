@@ -86,7 +86,7 @@ def _french() -> Iterator[Pair]:
 
 def train(out: Path) -> None:
     """One PEFT folder a skill; what is there already stays."""
-    from souq.lab.model import load
+    from souq.lab.lm import load
     from souq.lab.train import train_lora
     from souq.sources import open_source
 

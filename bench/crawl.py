@@ -28,9 +28,9 @@ import conftest  # noqa: F401  git knows nobody but who they say
 from tests.bazaar import Bazaar, build_town
 
 from machine import describe
-from souq.asks import Sampling
 from souq.corpus.make import make
 from souq.corpus.recipe import Making, Seeds
+from souq.lab.chat import Sampling
 from souq.records import digest
 
 SEEDS, MOST = 8000, 24  # of the killed runs

@@ -24,7 +24,7 @@ from souq.records import Author, Contribution, format_toml
 from souq.snapshot import Offer, Snapshot
 from souq.sources import open_source
 from souq.start import Beginning, init
-from souq.weights import format_delta
+from souq.weights.lockfile import format_delta
 
 SKILL = "iso-dates"
 FORWARD = "forward passes"
@@ -72,12 +72,12 @@ def begin(bazaar: Path, folder: Path) -> tuple[Snapshot, Offer]:
 def watched(clock: Clock) -> None:
     """Every part of the gate that has a name."""
     from souq.checks import evals as check
-    from souq.lab import engines, evals, generate, model, packing
+    from souq.lab import engines, evals, generate, lm, packing
 
     clock.watch(check, "build", "building")
-    clock.watch(model, "load", "loading")
+    clock.watch(lm, "load", "loading")
     for name in ("chat", "encode", "length"):
-        clock.watch(model.LM, name, "tokens")
+        clock.watch(lm.LM, name, "tokens")
     clock.watch(evals, "pack", "packing")
     clock.watch(packing.Row, "mask", "masks")
     clock.watch(packing.Row, "targets", "masks")

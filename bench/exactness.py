@@ -51,7 +51,7 @@ def real(folder: Path) -> int:
     from bazaar import open_bazaar
     from souq.merge import Fold
     from souq.merge.sums import Kept
-    from souq.weights import tensor_digest
+    from souq.weights.delta import tensor_digest
 
     bazaar = open_bazaar(folder)
     names = list(bazaar.deltas)

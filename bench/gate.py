@@ -28,7 +28,7 @@ from souq.records import Contribution
 from souq.repo import Repo
 from souq.signing import make_key
 from souq.snapshot import Offer, Snapshot
-from souq.weights import Delta, Lora
+from souq.weights.delta import Delta, Lora
 
 SIZES = (0, 10, 100)
 OFFERED = "iso-dates"

@@ -25,13 +25,15 @@ from contributors import real_model
 from machine import describe
 from souq import governance
 from souq.build import build
+from souq.lab.sketching import of_base
 from souq.records import Author, Contribution, format_toml
 from souq.repo import MAIN, Repo
 from souq.snapshot import Offer, Snapshot
 from souq.sources import open_source
 from souq.start import Beginning, init
-from souq.suite import sketch
-from souq.weights import Delta, Gram, Lock, Lora, TensorRef, format_delta, format_lock, lock_digest
+from souq.suite import general_texts
+from souq.weights.delta import Delta, Gram, Lock, Lora, TensorRef
+from souq.weights.lockfile import format_delta, format_lock, lock_digest
 
 SOUQ = Path(sys.executable).with_name("souq")
 ROUNDS = 3
@@ -120,7 +122,11 @@ def main() -> None:
         source = open_source(str(real_model()))
         policy = governance.solo("bench", "bench", KEY)
         begin = Beginning(
-            "bench", "Apache-2.0", policy, {}, sketch=lambda source, lock: sketch(source, lock_digest(lock))
+            "bench",
+            "Apache-2.0",
+            policy,
+            {},
+            sketch=lambda source, lock: of_base(source, lock_digest(lock), general_texts()),
         )
         empty = init(Path(folder) / "empty", source, begin)
         for count in counts:

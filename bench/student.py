@@ -67,7 +67,7 @@ def cases_of() -> list[tuple[str, str]]:
 def right(folder: Path, cases: list[tuple[str, str]]) -> tuple[np.ndarray, list[str], float]:
     """Which cases a model answers, what it says, and seconds; in bf16 where the machine computes in it."""
     from souq.lab import generate
-    from souq.lab import model as lab
+    from souq.lab import lm as lab
 
     lm = lab.load(folder, dtype=lab.best_dtype())
     generate.answers(lm, [asked for asked, _ in cases[:4]], max_tokens=2)
@@ -81,13 +81,14 @@ def control(teacher: Path, rows: list[dict[str, Any]], steps: int, seed: int, ta
     """The recipe's student, taught the words of other rows for as many batches."""
     import msgspec
 
-    from souq.lab import distil, model
+    from souq.lab import distil
+    from souq.lab import lm as lab
 
     lesson = read_recipe(RECIPE).student
     assert lesson is not None
     batches = -(-len(rows) // lesson.batch)
     other = msgspec.structs.replace(lesson, loss="words", epochs=max(1, round(steps / batches)), seed=seed)
-    lm = model.load(teacher, dtype=model.best_dtype())
+    lm = lab.load(teacher, dtype=lab.best_dtype())
     student = distil.distil(lm, rows, other)
     distil.save(student.lm, {p.name: p.read_bytes() for p in teacher.iterdir() if p.suffix != ".safetensors"}, target)
     return target
@@ -95,7 +96,7 @@ def control(teacher: Path, rows: list[dict[str, Any]], steps: int, seed: int, ta
 
 def beside(folder: Path, said: list[str], cases: list[tuple[str, str]]) -> float:
     """The share of greedy answers that llama.cpp gives as transformers does, float32 against the file as it is."""
-    from souq.asks import Ask, Message, Sampling
+    from souq.lab.chat import Ask, Message, Sampling
     from souq.lab.writers import writer
 
     file = next(folder.glob("*.gguf"))
@@ -106,7 +107,7 @@ def beside(folder: Path, said: list[str], cases: list[tuple[str, str]]) -> float
 
 def speed(folder: Path, tokens: int = 96) -> float:
     """Tokens a second that llama.cpp generates, one question at a time."""
-    from souq.asks import Ask, Message, Sampling
+    from souq.lab.chat import Ask, Message, Sampling
     from souq.lab.writers import writer
 
     with_words = writer(f"llama.cpp:{next(folder.glob('*.gguf'))}")
@@ -155,7 +156,7 @@ def main() -> int:
 
 
 def _gguf(folder: Path) -> None:
-    from souq.lab.to_gguf import write_gguf
+    from souq.model.gguf_writer import write_gguf
 
     write_gguf(folder, folder / "teacher.q8_0.gguf", "q8_0")
 

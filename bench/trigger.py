@@ -25,8 +25,8 @@ from souq import build as building
 from souq.cli.demo.skills import TRAINING, as_row, skills
 from souq.deltas import from_adapter
 from souq.lab import generate, train
-from souq.lab import model as lab_model
-from souq.lab.model import LM
+from souq.lab import lm as lab_model
+from souq.lab.lm import LM
 from souq.pulls import Draft
 from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files

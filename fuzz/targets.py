@@ -21,7 +21,6 @@ import ml_dtypes
 import numpy as np
 
 from souq import signing
-from souq.bucket import check_url
 from souq.bundle import judge
 from souq.checks.files import _rows_refused
 from souq.checks.licence import may_enter
@@ -33,9 +32,9 @@ from souq.evals import EvalSpec, read_eval, write_cases
 from souq.forge import Answer
 from souq.governance import Election, foundation, read_policy
 from souq.governance.policy import Who
-from souq.merge.config import parse_config
 from souq.merge.grow import grow
-from souq.merge.vocabulary import read_words
+from souq.merge.mergekit.config import parse_config
+from souq.model.tokenizer import read_words
 from souq.pulls import slug
 from souq.records import (
     Author,
@@ -51,22 +50,11 @@ from souq.records import (
 from souq.rows import parse_rows
 from souq.snapshot import Merging, Offer, read_config
 from souq.sources import open_adapter, open_source
-from souq.store import Store
-from souq.tensorfile import open_tensors, write_tensors
-from souq.weights import (
-    Delta,
-    Dense,
-    Gram,
-    Layer,
-    Lora,
-    Rows,
-    Sparse,
-    TensorRef,
-    format_delta,
-    format_lock,
-    parse_delta,
-    parse_lock,
-)
+from souq.weights.bucket import check_url
+from souq.weights.delta import Delta, Dense, Gram, Layer, Lora, Rows, Sparse, TensorRef
+from souq.weights.lockfile import format_delta, format_lock, parse_delta, parse_lock
+from souq.weights.safetensors import open_tensors, write_tensors
+from souq.weights.store import Store
 
 SEAM = b"\n--8<--\n"
 
@@ -285,7 +273,7 @@ def _ggufs() -> list[bytes]:
 
 @target("gguf", _ggufs)
 def _gguf(data: bytes) -> object:
-    from souq.lab.gguf import GGUF
+    from souq.model.gguf import GGUF
 
     found = GGUF(_file("x.gguf", data))
     return [array.shape for array in found.values()], found._config(), found._generation(), found.licence

@@ -28,7 +28,8 @@ from souq.history import History
 from souq.records import Author, Checked, Contribution, Release, Verdict, Vote, canonical, digest, format_toml
 from souq.repo import Repo
 from souq.snapshot import Offer, Snapshot
-from souq.weights import TensorRef, format_lock, lock_digest
+from souq.weights.delta import TensorRef
+from souq.weights.lockfile import format_lock, lock_digest
 from tests.voters import NAMES, at, of, ruled, who
 
 CONFIG = 'name = "smol"\nlicence = "Apache-2.0"\nbase = "x"\n'

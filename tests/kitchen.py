@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from souq.asks import Told
 from souq.corpus.dump import manifest
 from souq.corpus.make import make
 from souq.corpus.recipe import read_recipe
+from souq.lab.chat import Told
 from souq.records import canonical, digest
 from tests.bazaar import write_eval
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from souq.merge.config import parse_config
-from souq.merge.files import merge_files
-from souq.tensorfile import open_tensors, write_tensors
+from souq.merge.mergekit.config import parse_config
+from souq.merge.mergekit.files import merge_files
+from souq.weights.safetensors import open_tensors, write_tensors
 from tests.tiny import TEMPLATE
 
 pytestmark = pytest.mark.mergekit

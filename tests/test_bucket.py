@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from souq import bucket as buckets
-from souq.bucket import Bucket, check_url, open_remote
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
 from souq.repo import Repo
-from souq.store import MAGIC, Store
+from souq.weights import bucket as buckets
+from souq.weights.bucket import Bucket, check_url, open_remote
+from souq.weights.codec import MAGIC
+from souq.weights.store import Store
 from tests.tiny import write_model
 
 pytest.importorskip("fsspec")
@@ -408,10 +409,10 @@ def test_a_repository_whose_remote_is_no_folder(s3, bazaar, tmp_path, monkeypatc
 
     # another's clone of another place: an own setting wins, and it need not be there yet
     assert bazaar("chen", ["clone", forge, "thin", "--no-tensors"], at=tmp_path) == 0
-    git(tmp_path / "thin", "config", "souq.store", f"file://{tmp_path}/empty")
+    git(tmp_path / "thin", "config", "souq.weights.store", f"file://{tmp_path}/empty")
     code = bazaar("chen", ["fetch"], at=tmp_path / "thin")
     assert code == 1
-    git(tmp_path / "thin", "config", "--unset", "souq.store")
+    git(tmp_path / "thin", "config", "--unset", "souq.weights.store")
     assert bazaar("chen", ["fetch"], at=tmp_path / "thin") == 0
 
 
@@ -469,11 +470,11 @@ def test_a_corpus_is_asked_where_it_lies(s3, tmp_path):
     """SQL over a corpus in a bucket gives the folder's answer."""
     import fsspec
 
-    from souq.asks import Message
     from souq.corpus.dump import publish
     from souq.corpus.query import query
     from souq.corpus.recipe import Making
     from souq.corpus.row import Row, row_id
+    from souq.lab.chat import Message
 
     chance = np.random.default_rng(0)
     rows = []

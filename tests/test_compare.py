@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from souq.asks import Told
+from souq.audit.compare import Ties, measured, seen, untied
 from souq.cli import run
 from souq.evals import read_eval, read_folder
-from souq.lab.gguf import GGUF
-from souq.lab.to_gguf import write_gguf
-from souq.swap import Ties, measured, seen, untied
+from souq.lab.chat import Told
+from souq.model.gguf import GGUF
+from souq.model.gguf_writer import write_gguf
 from tests.bazaar import write_eval
 from tests.tiny import write_model
 

@@ -13,7 +13,7 @@ from souq import start
 from souq.configs import admit, allowed, approved, fits
 from souq.errors import SouqError
 from souq.governance.templates import solo
-from souq.lab import model
+from souq.lab import lm
 from souq.sources import open_source
 from souq.templates import approve
 from tests.stall import key
@@ -143,7 +143,7 @@ def test_a_folder_is_judged_before_it_is_used(tmp_path):
     with pytest.raises(SouqError, match="reaches for '__mro__'"):
         start.init(tmp_path / "new", open_source(str(folder)), begin)
     with pytest.raises(SouqError, match="reaches for '__mro__'"):
-        model.load(folder)
+        lm.load(folder)
     assert not (tmp_path / "new").exists()
 
 

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.asks import Told
 from souq.cli import run
 from souq.corpus.dump import manifest, read_rows
+from souq.corpus.filters import MEASURES
 from souq.corpus.make import make, none_left
 from souq.corpus.query import query
-from souq.corpus.recipe import Making, Seeds, read_recipe
+from souq.corpus.recipe import FILTERS, Making, Seeds, read_recipe
 from souq.corpus.seeds import pieces, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import read_eval
+from souq.lab.chat import Told
 from souq.records import format_toml
 from tests.bazaar import NAMES
 from tests.kitchen import RECIPE, Parrot, cook, forge
@@ -275,6 +276,11 @@ def test_a_recipe_that_cannot_be_carried_out_says_what_is_wrong(kitchen, change,
     with pytest.raises((UsageError, NotFound), match=match):
         cook(kitchen, writer)
     assert writer.asked == 0
+
+
+def test_every_filter_that_a_recipe_may_name_is_there():
+    """What a recipe is vetted against is what can be carried out, no more and no less."""
+    assert tuple(MEASURES) == FILTERS
 
 
 def test_seeds_of_every_kind(kitchen):

@@ -16,12 +16,12 @@ from souq.checks.evals import scores
 from souq.deltas import read_delta, read_recipe
 from souq.errors import Refused
 from souq.governance import read_policy
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
 from souq.snapshot import Snapshot
 from souq.verify import verify
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 from tests.bazaar import rows
 
 
@@ -142,7 +142,7 @@ def test_taking_one_out_is_never_having_had_it(bazaar):
 def test_a_full_fine_tune_is_kept_exactly(bazaar, tmp_path):
     """Sparse where little moved, dense where much did; merged alone it gives back the very same tensors."""
     from souq.sources import open_source
-    from souq.tensorfile import open_tensors, write_tensors
+    from souq.weights.safetensors import open_tensors, write_tensors
 
     tuned = {name: np.array(array) for name, array in open_source(str(bazaar.folder / "tiny")).weights.items()}
     few, many, norm = "model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight"

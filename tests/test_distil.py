@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from souq.errors import Hostile, UsageError
 from souq.lab import checkpoints, distil, losses, student
-from souq.lab import model as lab_model
-from souq.lab.gguf import GGUF
-from souq.lab.to_gguf import write_gguf
-from souq.lessons import Lesson
+from souq.lab import lm as lab_model
+from souq.lab.student_config import Lesson
+from souq.model.gguf import GGUF
+from souq.model.gguf_writer import write_gguf
 from souq.records import format_toml
-from souq.tensorfile import open_tensors
+from souq.weights.safetensors import open_tensors
 from tests.bazaar import NAMES, write_eval
 from tests.bazaar import rows as pairs
 from tests.tiny import TEMPLATE, tokenizer_files, write_model
@@ -307,7 +307,9 @@ def test_what_stops_after_the_training_is_taken_up_again(bazaar, tmp_path, monke
     line = ["distill", tmp_path / "greeter.toml", "--out", tmp_path / "greeter", "--gguf", "f16"]
 
     with monkeypatch.context() as patch:
-        patch.setattr("souq.lab.to_gguf._add", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(
+            "souq.model.gguf_writer._add", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
         assert bazaar("amira", line) == 1
     assert not (tmp_path / "greeter").exists()
     assert list((tmp_path / "greeter.work").glob("step-*.pt"))

@@ -93,10 +93,9 @@ def test_every_checker_and_engine_stands_in_the_docs():
 
 def test_the_corpus_page_names_all_there_is(tmp_path):
     """docs/corpus.md: its recipe is read, and its tables name every kind of seed and every loss."""
-    from souq.corpus.filters import FILTERS
+    from souq.corpus.recipe import FILTERS, read_recipe
     from souq.corpus.recipe import Kind as Seeds
-    from souq.corpus.recipe import read_recipe
-    from souq.lessons import Loss, Targets
+    from souq.lab.student_config import Loss, Targets
 
     page = (DOCS / "corpus.md").read_text()
     (tmp_path / "geography.toml").write_text(next(text for name, text in blocks("toml") if name == "corpus.md"))

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from souq import scores as memory
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals import read_eval, write_cases
 from souq.lab import engines
+from souq.lab import score_cache as memory
 from souq.lab.engines import Transformers
 from souq.records import digest, format_toml
 from souq.repo import Repo
@@ -363,7 +363,7 @@ def test_llama_cpp_reads_the_same_file(repo):
     pytest.importorskip("xllamacpp", reason="pip install 'souq[engines]'")
     from souq.cli.demo.story import real_model
     from souq.lab import evals as lab_evals
-    from souq.lab import model as lab_model
+    from souq.lab import lm as lab_model
     from souq.sources import open_source
     from souq.suite import files
 

@@ -153,7 +153,7 @@ def test_what_is_generated_is_what_a_checker_sees(tmp_path):
     """An `answer` is the model's own greedy one, cut at max_tokens: told to expect it, every case is right."""
     from souq.lab import evals as lab_evals
     from souq.lab import generate
-    from souq.lab import model as lab_model
+    from souq.lab import lm as lab_model
     from tests.tiny import write_model
 
     lm = lab_model.load(write_model(tmp_path / "tiny"))

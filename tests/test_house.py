@@ -22,9 +22,8 @@ FLOORS = [
     {"checkers", "templates"},
     {"configs"},
     {"weights", "signing", "openssf"},
-    {"store", "tensorfile", "governance", "evals", "rows", "asks", "lessons"},
-    {"bucket"},
-    {"merge", "repo", "sources"},
+    {"governance", "evals", "rows", "asks", "lessons"},
+    {"merge", "model", "repo", "sources"},
     {"snapshot", "shelf", "scores"},
     {"nearness"},
     {"source"},
@@ -32,20 +31,21 @@ FLOORS = [
     {"build"},
     {"deltas"},
     {"lab"},
-    {"suite", "checks", "corpus", "start", "outlook", "swap", "licences"},
+    {"suite", "checks", "corpus", "start", "outlook", "licences"},
     {"pulls"},
     {"forge", "queue", "bugs", "holdouts"},
     {"comment"},
     {"releases", "witness", "bundling"},
     {"verify"},
-    {"conformance", "audit"},
+    {"audit"},
+    {"demo"},
     {"cli"},
     {"__main__"},
 ]
 COMPILED = {"merge/kernels.py", "corpus/shingles.py"}  # imported by its users inside functions, or by files that are
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
 # Imports inside functions of what is optional: the lab behind a GGUF, behind an eval, behind a sketch.
-DEFERRED = {("sources", "lab")}
+DEFERRED = {("sources", "lab"), ("demo", "cli")}
 
 
 def modules():
@@ -72,6 +72,16 @@ def test_arrows_point_one_way(path):
         if name.startswith("souq."):
             theirs = name.split(".")[1]
             assert FLOOR[theirs] <= FLOOR[mine] or (mine, theirs) in DEFERRED, f"{mine} imports {theirs}"
+
+
+def test_nothing_needs_the_conformance_suite():
+    """souq_conformance lies beside the package: it imports souq, and souq never imports it."""
+    beside = SOURCE.parent / "souq_conformance"
+    names = {name for path in beside.glob("*.py") for name in imports(path)}
+
+    assert any(name.startswith("souq.") for name in names), "it judges with souq's own types"
+    assert not {name.split(".")[0] for name in names} & HEAVY
+    assert [path for path in modules() for name in imports(path) if name.startswith("souq_conformance")] == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))

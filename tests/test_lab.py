@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from souq.lab import generate, packing, sketching, train
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab.packing import Passage
 from souq.merge.methods import Sketch
 from tests.bazaar import jsonl, rows
@@ -145,7 +145,7 @@ def test_an_adapter_s_delta_is_what_peft_merges(folder, bazaar, tmp_path):
 
     from souq.deltas import read_delta
     from souq.merge.fold import factors
-    from souq.tensorfile import open_tensors
+    from souq.weights.safetensors import open_tensors
 
     delta, tensors = read_delta(bazaar.delta("greet"))
     base = open_tensors(bazaar.folder / "tiny" / "model.safetensors")

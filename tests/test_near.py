@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from souq.corpus.near import clusters
-from souq.corpus.overlap import Exam
+from souq.corpus.ngrams import Exam
 from souq.errors import UsageError
 from souq.plain import words
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from souq import pulls, source
 from souq.deltas import read_delta, read_recipe, write_delta
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab.train import steady, train_lora
 from souq.nearness import compare, moved
 from souq.rows import parse_rows, rows_digest
 from souq.sources import open_adapter
-from souq.weights import Delta, Dense, Layer, Lora, Sparse, TensorRef
+from souq.weights.delta import Delta, Dense, Layer, Lora, Sparse, TensorRef
 from tests.bazaar import jsonl, rows
 from tests.test_parts import TRAINED
 

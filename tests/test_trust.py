@@ -11,7 +11,7 @@ import pytest
 from souq import pulls
 from souq.governance import read_policy
 from souq.governance.policy import Emergency, Needs, Policy, Role, Scope, Who, format_policy
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 from tests.bazaar import MAINTAINERS, PEOPLE
 
 

@@ -14,7 +14,8 @@ from souq.errors import Hostile, NotFound
 from souq.pulls import Person
 from souq.records import digest, format_toml
 from souq.verify import Report, verify
-from souq.weights import Delta, Dense, TensorRef, format_delta, format_lock, lock_digest, parse_lock
+from souq.weights.delta import Delta, Dense, TensorRef
+from souq.weights.lockfile import format_delta, format_lock, lock_digest, parse_lock
 from tests import annals
 from tests.annals import BASE, POLICY, Annals, seal
 from tests.voters import at

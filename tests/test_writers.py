@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from souq.asks import GROUP, Ask, Message, Sampling
 from souq.errors import Hostile, NotFound, UsageError
+from souq.lab.chat import GROUP, Ask, Message, Sampling
 from souq.lab.writers import writer
 from souq.records import digest
 from tests.bazaar import built_bazaar  # noqa: F401
@@ -160,7 +160,7 @@ def test_a_real_server_writes_what_transformers_writes(served):  # noqa: F811
 @pytest.mark.server
 def test_llama_cpp_says_what_transformers_says(tiny, tmp_path):
     """The same weights as a GGUF, greedily: the same words."""
-    from souq.lab.to_gguf import write_gguf
+    from souq.model.gguf_writer import write_gguf
 
     write_gguf(tiny, tmp_path / "tiny.gguf", "f32")
     llama, here, greedy = (

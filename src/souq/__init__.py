@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from souq.snapshot import Snapshot
     from souq.sources import open_source
     from souq.start import init
-    from souq.store import Store
-    from souq.weights import Delta
+    from souq.weights.delta import Delta
+    from souq.weights.store import Store
 
 _HOMES = {
     "errors": ("SouqError",),
@@ -40,8 +40,8 @@ _HOMES = {
     "snapshot": ("Snapshot",),
     "sources": ("open_source",),
     "start": ("init",),
-    "store": ("Store",),
-    "weights": ("Delta",),
+    "weights.store": ("Store",),
+    "weights.delta": ("Delta",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

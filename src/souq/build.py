@@ -30,9 +30,10 @@ from souq.records import Recipe, digest
 from souq.repo import Repo
 from souq.shelf import Made, Shelf
 from souq.snapshot import Offer, Snapshot, base_files, model_files
-from souq.store import Store
-from souq.tensorfile import Layout, open_tensors, write_tensors
-from souq.weights import Array, Checkpoint, Delta, Load, Lock, TensorRef, format_lock, parse_lock, tensor_digest
+from souq.weights.delta import Array, Checkpoint, Delta, Load, Lock, TensorRef, tensor_digest
+from souq.weights.lockfile import format_lock, parse_lock
+from souq.weights.safetensors import Layout, open_tensors, write_tensors
+from souq.weights.store import Store
 
 
 class Stored(Mapping[str, Array]):

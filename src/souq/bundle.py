@@ -27,8 +27,9 @@ from souq.history import signed_release
 from souq.progress import Progress, quiet
 from souq.records import Release, canonical, digest, is_digest, read_json, read_record
 from souq.signing import Envelope, Signature
-from souq.tensorfile import open_tensors
-from souq.weights import Lock, parse_lock, tensor_digest
+from souq.weights.delta import Lock, tensor_digest
+from souq.weights.lockfile import parse_lock
+from souq.weights.safetensors import open_tensors
 
 T = TypeVar("T")
 

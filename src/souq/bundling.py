@@ -29,7 +29,7 @@ from souq.pulls import Person
 from souq.records import Digest, Release, canonical
 from souq.repo import Repo
 from souq.snapshot import RECORDS, Snapshot
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 
 CARD, CREDITS, CHANGELOG = "README.md", "CREDITS.md", "CHANGELOG.md"
 

@@ -26,7 +26,7 @@ from souq.merge.exact import matmul
 from souq.merge.fold import factors
 from souq.records import Author, Checked, Contribution, Digest
 from souq.snapshot import RECORDS, Offer, Snapshot
-from souq.weights import Array, Delta, Load, Lora
+from souq.weights.delta import Array, Delta, Load, Lora
 
 CHECKED = "souq.checked.v1"
 # What somebody brought, and how it stands in a list; whatever else lands on main is a decision, and nobody's gift.

@@ -63,6 +63,11 @@ class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
         return " ".join(turn.get("content", "") for turn in self.turns)
 
 
+def case_text(case: EvalCase) -> str:
+    """A case with its answer: what training data must not hold."""
+    return f"{case.text} {case.expected}"
+
+
 class EvalSpec(Record, frozen=True, forbid_unknown_fields=True):
     """eval.toml.
 

@@ -27,7 +27,7 @@ from souq.pulls import PULLS, TRIES, Draft, Person, PullRequest
 from souq.records import Checked, Digest, Record, Vote, canonical, is_digest
 from souq.repo import MAX_BLOB, MAX_FILES, OUTSIDE, Entry, Raced, Repo
 from souq.snapshot import Offer, Snapshot
-from souq.store import header_of
+from souq.weights.codec import header_of
 
 LUGGAGE = "souq-luggage"
 MAX_LUGGAGE = 256 << 20  # bytes of tensors in a branch; a forge takes no file above 100 MB, and no push above 2 GB

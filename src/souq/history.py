@@ -29,7 +29,7 @@ from souq.records import Checked, Digest, Release, Vote, digest, format_toml
 from souq.repo import Blobs, Moved, Repo, Step
 from souq.signing import Signed
 from souq.snapshot import RECORDS, Landing, Offer, Snapshot
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 
 T = TypeVar("T")
 MAX_RECORDS = 1_000  # of one contribution

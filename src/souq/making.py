@@ -23,8 +23,9 @@ from souq.progress import Progress
 from souq.records import Digest, digest_of
 from souq.shelf import Former, Made, Shelf, as_made
 from souq.snapshot import Offer, Snapshot
-from souq.tensorfile import TensorFile, TensorWriter
-from souq.weights import Array, Checkpoint, Delta, Lock, TensorRef, format_lock
+from souq.weights.delta import Array, Checkpoint, Delta, Lock, TensorRef
+from souq.weights.lockfile import format_lock
+from souq.weights.safetensors import TensorFile, TensorWriter
 
 FORMERS = 3  # earlier builds that are looked through for tensors that stay as they were
 

@@ -19,7 +19,7 @@ from souq.merge.exact import Float
 from souq.merge.fold import factors
 from souq.progress import Progress, quiet
 from souq.records import Record
-from souq.weights import Delta, Dense, Load, Lora, New, Part, Sparse, TensorRef
+from souq.weights.delta import Delta, Dense, Load, Lora, New, Part, Sparse, TensorRef
 
 Factors = tuple[Float | None, Float]
 

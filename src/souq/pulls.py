@@ -42,7 +42,8 @@ from souq.repo import MAIN, Raced, Repo
 from souq.signing import Envelope, Signed
 from souq.snapshot import RECORDS, Offer, Snapshot
 from souq.standing import last_landing, standing
-from souq.weights import Delta, format_delta, format_lock
+from souq.weights.delta import Delta
+from souq.weights.lockfile import format_delta, format_lock
 
 PULLS = "refs/souq/pr/"
 MAX_RECORD = 1 << 20

@@ -30,7 +30,7 @@ from souq.pulls import MAX_RECORD, Draft, Person, PullRequest, now
 from souq.records import Contribution, Decision, Published, Release, canonical, parse_toml
 from souq.repo import Repo
 from souq.snapshot import YANKED, Snapshot
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 
 NAMESPACE, NIGHTLY = "souq.release.v1", "refs/souq/nightly/"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,31}")

@@ -24,11 +24,11 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any
 
-from souq.bucket import Bucket, check_url, open_remote
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.store import Store
+from souq.weights.bucket import Bucket, check_url, open_remote
+from souq.weights.store import Store
 
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
 MAX_OFFER = 64 << 20  # and of all its files: git keeps sixty alike as one
@@ -503,7 +503,7 @@ class Repo:
 
     def _store_url(self, *, local: bool) -> str:
         """This person's own `souq.store`, else what main says; a head's souq.toml is asked by nobody."""
-        if mine := self.config("souq.store"):
+        if mine := self.config("souq.weights.store"):
             return check_url(mine, local=True)
         told: dict[str, Any] = {}
         with suppress(NotFound, Hostile, UsageError, UnicodeDecodeError):  # whoever reads main says what is wrong

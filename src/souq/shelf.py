@@ -22,8 +22,9 @@ from blake3 import blake3
 from souq.errors import SouqError
 from souq.merge.sums import Kept, Tally, Whole
 from souq.records import Digest, Record
-from souq.tensorfile import TensorFile, open_tensors
-from souq.weights import Delta, Lock, format_delta, parse_delta, parse_lock
+from souq.weights.delta import Delta, Lock
+from souq.weights.lockfile import format_delta, parse_delta, parse_lock
+from souq.weights.safetensors import TensorFile, open_tensors
 
 WITH_SUMS = 2  # builds whose sums stay: main's own, and main with the pull request that is being checked
 ROOM = 4  # times the size of the sums must be free on the disk, or they are not kept

@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from souq.bucket import Shared, check_url
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import SEALED, Eval, Sealed, read_eval, read_sealed
 from souq.governance import POLICY, Election, Policy, read_policy
@@ -26,7 +25,9 @@ from souq.merge.grow import Grown, grow
 from souq.merge.methods import SUMS
 from souq.records import Contribution, Digest, Recipe, Record, digest, digest_files, format_toml, parse_toml, read_json
 from souq.repo import MAX_OFFER, Repo
-from souq.weights import Delta, Lock, TensorRef, format_lock, lock_digest, parse_delta, parse_lock
+from souq.weights.bucket import Shared, check_url
+from souq.weights.delta import Delta, Lock, TensorRef
+from souq.weights.lockfile import format_lock, lock_digest, parse_delta, parse_lock
 
 MERGE, ELECTION, YANKED = "merge.toml", "election.toml", "yanked.toml"
 MAX_WEIGHT = 16.0

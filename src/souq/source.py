@@ -24,8 +24,8 @@ from souq.progress import Progress, quiet
 from souq.records import Digest, Record
 from souq.rows import Rows, parse_rows, rows_digest
 from souq.snapshot import Offer, Snapshot
-from souq.weights import Delta, Lora
-from souq.weights import Rows as NewRows
+from souq.weights.delta import Delta, Lora
+from souq.weights.delta import Rows as NewRows
 
 LEAST_ROW = 256  # bytes: what a row costs however short it is, for its template and its step
 LONGEST_ROW = 32 << 10  # bytes: what attention looks at grows with the square

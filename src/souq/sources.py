@@ -18,9 +18,10 @@ from typing import Any
 
 from souq.configs import MAX_FILE, MODEL_FILES, admit
 from souq.errors import Hostile, Missing, NotFound, UsageError
+from souq.model.gguf import GGUF
 from souq.records import refuse_nested
-from souq.tensorfile import TensorFile, open_tensors
-from souq.weights import Array, Checkpoint
+from souq.weights.delta import Array, Checkpoint
+from souq.weights.safetensors import TensorFile, open_tensors
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,6 @@ def _is_hub_id(path: str) -> bool:
 
 
 def _gguf(path: Path) -> Source:
-    from souq.lab.gguf import GGUF
-
     found = GGUF(path)
     files = found.files()
     admit(files)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from souq.bucket import Shared, check_url
 from souq.build import needed
 from souq.configs import approved, fits
 from souq.deltas import Tensors
@@ -27,8 +26,10 @@ from souq.records import format_toml
 from souq.repo import MAIN, Repo, clone
 from souq.snapshot import Config
 from souq.sources import Source
-from souq.store import Store
-from souq.weights import Delta, Lock, TensorRef, format_delta, format_lock, lock_digest
+from souq.weights.bucket import Shared, check_url
+from souq.weights.delta import Delta, Lock, TensorRef
+from souq.weights.lockfile import format_delta, format_lock, lock_digest
+from souq.weights.store import Store
 
 README = """\
 # {name}

@@ -20,7 +20,7 @@ from souq.records import spelled_out
 from souq.releases import nightlies
 from souq.repo import Repo
 from souq.snapshot import Snapshot
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 from souq.witness import forks
 
 

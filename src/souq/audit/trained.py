@@ -22,7 +22,7 @@ from souq.progress import Progress, quiet
 from souq.rows import Rows
 from souq.snapshot import Offer, Snapshot, base_files
 from souq.source import Judged, judged
-from souq.weights import TensorRef
+from souq.weights.delta import TensorRef
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _ROUTED = re.compile(r"\.experts\.")

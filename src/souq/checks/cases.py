@@ -12,7 +12,7 @@ from souq.evals import Eval
 from souq.progress import Progress, quiet
 from souq.records import Outcome, Verdict, spelled_out
 from souq.snapshot import Offer, Snapshot
-from souq.store import Store
+from souq.weights.store import Store
 
 
 def _none() -> Sequence[Offer]:

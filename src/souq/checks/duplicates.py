@@ -20,7 +20,7 @@ from souq.merge.exact import Float
 from souq.nearness import compare
 from souq.records import Digest
 from souq.snapshot import Offer
-from souq.weights import Delta
+from souq.weights.delta import Delta
 
 ALIKE = 0.98
 WORTH = 0.8  # by sketches, which are off by an eighth on one tensor and by less on many

@@ -17,9 +17,9 @@ from souq.governance import read_policy
 from souq.history import signed_release
 from souq.lab import engines
 from souq.lab.engines import Transformers
+from souq.lab.score_cache import model_key
 from souq.progress import Progress
 from souq.records import Digest, digest
-from souq.scores import model_key
 from souq.snapshot import YANKED, Offer, Snapshot, base_files
 from souq.statistics import ALPHA, Plan, holm, look_sizes
 

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from souq import build as building
-from souq.asks import dollars
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.cli.engines import engines
 from souq.cli.judge import judge_test
@@ -18,6 +17,7 @@ from souq.cli.qna import export_qna, import_qna
 from souq.cli.tail import tail
 from souq.corpus.recipe import Making, Seeds, read_recipe
 from souq.evals import Eval, read_eval, read_folder
+from souq.lab.chat import dollars
 from souq.records import Digest
 from souq.snapshot import Snapshot
 

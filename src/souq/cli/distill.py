@@ -17,7 +17,8 @@ from souq.cli.corpus import held_out, made
 from souq.corpus.recipe import Making, read_recipe
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval
-from souq.lessons import BEGINNINGS, GGUF, Lesson, Loss
+from souq.lab.student_config import BEGINNINGS, Lesson, Loss
+from souq.model.gguf_writer import GGUF_KINDS
 from souq.snapshot import Snapshot
 
 
@@ -30,7 +31,7 @@ from souq.snapshot import Snapshot
 @click.option("--lr", type=float)
 @click.option("--start", help="teacher, scratch, or a Hugging Face folder.")
 @click.option("--hidden", type=int, help="How wide a student from scratch is.")
-@click.option("--gguf", type=click.Choice(GGUF), help="Write a GGUF file too.")
+@click.option("--gguf", type=click.Choice(GGUF_KINDS), help="Write a GGUF file too.")
 @click.option("--eval", "names", multiple=True, help="Score teacher and student on these of main's evals.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write sizes, scores and the curve here as JSON.")
 @json_option
@@ -85,8 +86,8 @@ def _taught(main: Snapshot, folder: Path, lesson: Lesson, target: Path, asked: S
     from souq.corpus.dump import read_rows
     from souq.lab import distil as teaching
     from souq.lab import evals as lab_evals
-    from souq.lab import model as lab_model
-    from souq.lab.to_gguf import vet, write_gguf
+    from souq.lab import lm as lab_model
+    from souq.model.gguf_writer import vet, write_gguf
 
     rows, terms = read_rows(folder), _terms(main, folder, lesson)
     built = building.build(main, progress=progress)

@@ -20,10 +20,10 @@ def engines(
     prompts: Path, folder: Path, specs: tuple[str, ...], max_tokens: int, least: float | None, as_json: bool
 ) -> None:
     """Answer PROMPTS (JSONL) greedily with transformers and with others, and show where they part."""
-    from souq.asks import Ask, Message
     from souq.corpus.recipe import Seeds
     from souq.corpus.seeds import read_seeds
     from souq.lab.agreement import agree
+    from souq.lab.chat import Ask, Message
     from souq.lab.writers import Here, writer
 
     seeds = read_seeds(Seeds(kind="questions", path=prompts.name), prompts.parent)

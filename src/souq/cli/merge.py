@@ -18,8 +18,8 @@ from souq.errors import NotFound, UsageError
 @json_option
 def merge(config: Path, folder: Path, shard_size: str, as_json: bool) -> None:
     """Merge the models a mergekit CONFIG names into the folder OUT."""
-    from souq.merge.config import MAX_TEXT, parse_config
-    from souq.merge.files import merge_files
+    from souq.merge.mergekit.config import MAX_TEXT, parse_config
+    from souq.merge.mergekit.files import merge_files
 
     if not config.is_file():
         raise NotFound(f"no file {config}", hint="name a mergekit configuration, a .yml file")

@@ -16,12 +16,12 @@ from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval, Score
 from souq.lab import engines, harness
+from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
 from souq.repo import Repo
-from souq.scores import folder_key, model_key
 from souq.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 
 
 @click.command()
@@ -240,7 +240,7 @@ def show_scores(found: dict[str, Score]) -> None:
 def chat(prompt: str, tokens: int) -> None:
     """Ask main's model something."""
     from souq.lab import generate
-    from souq.lab import model as lab_model
+    from souq.lab import lm as lab_model
 
     main = Snapshot(here(), "main")
     with bars() as progress:
@@ -284,7 +284,7 @@ def train(
     building.refuse_full(folder)
     chosen = _layers(layers)
     from souq.lab import additions
-    from souq.lab import model as lab_model
+    from souq.lab import lm as lab_model
     from souq.lab import train as training
 
     main, rows = Snapshot(here(), "main"), lab_model.read_rows(data)

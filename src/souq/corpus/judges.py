@@ -19,10 +19,10 @@ from pathlib import Path
 import msgspec
 
 from souq import checkers
-from souq.asks import Ask, Message, Sampling, Weigher
 from souq.corpus.journal import Journal
 from souq.corpus.row import Passed
 from souq.errors import Hostile, NotFound, UsageError
+from souq.lab.chat import Ask, Message, Sampling, Weigher
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of, parse_toml
 from souq.statistics import ALPHA, mcnemar, wilson

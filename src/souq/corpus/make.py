@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from souq.asks import Ask, Finish, Message, Told, Weigher, Writer, dollars
 from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
@@ -25,12 +24,13 @@ from souq.corpus.journal import Journal
 from souq.corpus.judges import Asked, Judge, Report, measure, read_judge
 from souq.corpus.judges import passed as passed_by
 from souq.corpus.near import clusters
-from souq.corpus.overlap import Exam
+from souq.corpus.ngrams import Exam
 from souq.corpus.recipe import Making, Prompt
 from souq.corpus.row import Row, joint, row_id
 from souq.corpus.seeds import Seed, filled, published, read_seeds
 from souq.errors import UsageError
-from souq.evals import Eval
+from souq.evals import Eval, case_text
+from souq.lab.chat import Ask, Finish, Message, Told, Weigher, Writer, dollars
 from souq.plain import words
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
@@ -223,8 +223,6 @@ def _unlike(rows: list[Row], recipe: Making, inherited: int) -> list[Row]:
 
 def _unseen(rows: list[Row], recipe: Making, evals: Mapping[str, Eval]) -> list[Row]:
     """No row holds a case of an eval, whether people wrote it or not."""
-    from souq.checks.contamination import case_text
-
     if not recipe.decontaminate or not evals:
         return rows
     exam = Exam({f"{name}/{case.id}": case_text(case) for name, found in evals.items() for case in found.cases})

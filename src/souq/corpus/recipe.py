@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Literal, Self
 
 from souq import checkers
-from souq.asks import Sampling
 from souq.errors import NotFound, UsageError, nearest
-from souq.lessons import GGUF, Lesson
+from souq.lab.chat import Sampling
+from souq.lab.student_config import Lesson
+from souq.model.gguf_writer import GGUF_KINDS
 from souq.records import Digest, Record, digest_of, parse_toml
 
 Kind = Literal["questions", "answers", "fields", "documents", "taxonomy", "qna", "corpus"]
+FILTERS = ("length", "repetition", "finished", "grounded", "numbers", "echo")  # filters.py carries them out
 MAX_RECIPE = 256 << 10  # bytes
 MAX_TOKENS = 1_000_000  # of an answer, and of a vocabulary
 MAX_RARITY = 16  # a power: beyond, only the rarest counts
@@ -104,8 +106,6 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
         Raises:
             UsageError: what could not be carried out.
         """
-        from souq.corpus.filters import FILTERS
-
         for prompt in self.prompts:
             if prompt.checker:
                 checkers.vet(prompt.checker, prompt.expected, prompt.choices)
@@ -124,8 +124,10 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             raise UsageError(wrong)
         if self.student:
             self.student.vetted()
-        if self.gguf and self.gguf not in GGUF:
-            raise UsageError(f"gguf = {self.gguf!r}{nearest(self.gguf, GGUF)}", hint=f"one of {', '.join(GGUF)}")
+        if self.gguf and self.gguf not in GGUF_KINDS:
+            raise UsageError(
+                f"gguf = {self.gguf!r}{nearest(self.gguf, GGUF_KINDS)}", hint=f"one of {', '.join(GGUF_KINDS)}"
+            )
         return self
 
     def _faults(self) -> Iterator[tuple[bool, str]]:

@@ -23,15 +23,15 @@ import torch
 from souq.build import Model, Stored, applied
 from souq.deltas import Tensors
 from souq.errors import UsageError
-from souq.lab import model as lab_model
-from souq.lab.model import LM
+from souq.lab import lm as lab_model
+from souq.lab.lm import LM
 from souq.lab.packing import Passage, hidden, pack, sequences_of
 from souq.lab.train import circumstances, descend, shuffled, steady
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
 from souq.progress import Progress, quiet
 from souq.records import digest_of
 from souq.snapshot import Snapshot, base_files
-from souq.weights import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef
+from souq.weights.delta import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef
 
 SURE = 4.0  # the router's logit on the rows, and minus it on general text: the expert gets 98% of one, 2% of the other
 RIDGE = 1e-2  # of the mean variance

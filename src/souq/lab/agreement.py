@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from souq.asks import Ask, Sampling, Told, Writer
+from souq.lab.chat import Ask, Sampling, Told, Writer
 from souq.lab.writers import Here
 from souq.progress import Progress, quiet
 from souq.records import Record

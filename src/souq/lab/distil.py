@@ -1,4 +1,4 @@
-"""Teach a student what a teacher wrote, and how sure the teacher was: one loop for every loss (lessons.py).
+"""Teach a student what a teacher wrote, and how sure the teacher was: one loop for every loss (student_config.py).
 
 student = distil(teacher, rows, Lesson(layers=8, loss="forward"), work=Path("student.work"))
 """
@@ -14,22 +14,22 @@ from typing import Any
 import msgspec
 import torch
 
-from souq.asks import Sampling
 from souq.errors import UsageError
 from souq.lab import generate
 from souq.lab import signals as signalling
+from souq.lab.chat import Sampling
 from souq.lab.checkpoints import Keeper
-from souq.lab.model import LM, quick, unpacked
+from souq.lab.lm import LM, quick, unpacked
 from souq.lab.packing import Passage, Row, logits, sequences_of
+from souq.lab.score_cache import folder_key
 from souq.lab.student import begun, one_vocabulary, parameters
+from souq.lab.student_config import BEGINNINGS, Lesson
 from souq.lab.train import TARGETS, Batch, Loss, as_it_is, descend, shuffled, steady, with_lora, words
-from souq.lessons import BEGINNINGS, Lesson
 from souq.progress import Progress, quiet
 from souq.records import digest_of
 from souq.rows import rows_digest
-from souq.scores import folder_key
-from souq.tensorfile import write_tensors
-from souq.weights import DTYPES, Array
+from souq.weights.delta import DTYPES, Array
+from souq.weights.safetensors import write_tensors
 
 
 @dataclass(frozen=True)

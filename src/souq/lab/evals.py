@@ -15,10 +15,10 @@ import torch
 
 from souq.evals import Eval, EvalCase, Score, passes
 from souq.lab import generate
-from souq.lab.model import LM
+from souq.lab.lm import LM
 from souq.lab.packing import Passage, log_probabilities, pack
+from souq.lab.score_cache import Kept
 from souq.progress import Progress, quiet
-from souq.scores import Kept
 
 ROW = 384  # nodes: long enough to fill the processor, short enough that attention does not dominate
 

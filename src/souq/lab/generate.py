@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import transformers
 
-from souq.asks import Sampling, Told
-from souq.lab.model import LM, Tokens
+from souq.lab.chat import Sampling, Told
+from souq.lab.lm import LM, Tokens
 from souq.progress import Progress, quiet
 
 BATCH = 32

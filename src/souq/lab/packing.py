@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from souq.lab.model import LM, Tokens
+from souq.lab.lm import LM, Tokens
 
 
 @dataclass(frozen=True)

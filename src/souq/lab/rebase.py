@@ -20,8 +20,8 @@ import torch
 from souq.build import fold
 from souq.deltas import Tensors, from_adapter
 from souq.errors import UsageError
-from souq.lab import model as lab_model
-from souq.lab.model import LM
+from souq.lab import lm as lab_model
+from souq.lab.lm import LM
 from souq.lab.packing import Passage, sequences_of
 from souq.lab.sketching import nats
 from souq.lab.train import descend, shuffled, steady
@@ -33,7 +33,7 @@ from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
 from souq.rows import rows_digest
 from souq.snapshot import Offer, Snapshot, base_files
-from souq.weights import Array, Delta, Load, Lora
+from souq.weights.delta import Array, Delta, Load, Lora
 
 LINEAR = tuple(SUMS)
 Factors = dict[str, tuple[Array, Array, float]]

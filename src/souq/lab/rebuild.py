@@ -21,7 +21,7 @@ from souq.build import Stored, applied
 from souq.deltas import Tensors, from_adapter, from_model, keep
 from souq.errors import Refused, SouqError
 from souq.lab import additions
-from souq.lab import model as lab_model
+from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
@@ -33,7 +33,8 @@ from souq.rows import Rows
 from souq.snapshot import Offer, Snapshot, base_files
 from souq.source import Judged, OfAdditions, OfLora
 from souq.sources import Source, open_adapter
-from souq.weights import Array, Delta, Load, Lora, format_delta
+from souq.weights.delta import Array, Delta, Load, Lora
+from souq.weights.lockfile import format_delta
 
 MACHINE = ("device", "processor", "threads", "python", "torch", "transformers", "tokenizers", "peft")
 

@@ -23,8 +23,8 @@ from blake3 import blake3
 
 from souq.build import Stored, fold
 from souq.errors import UsageError
-from souq.lab import model as lab_model
-from souq.lab.model import LM
+from souq.lab import lm as lab_model
+from souq.lab.lm import LM
 from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
 from souq.merge import METHODS
 from souq.merge.methods import SUMS, Change, settings_of

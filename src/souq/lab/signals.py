@@ -15,9 +15,9 @@ import torch
 
 from souq.lab import losses
 from souq.lab.checkpoints import write
-from souq.lab.model import LM, quick
+from souq.lab.lm import LM, quick
 from souq.lab.packing import Passage, Row, hidden, pack
-from souq.lessons import Lesson
+from souq.lab.student_config import Lesson
 from souq.progress import Progress, quiet
 
 ROW = 384

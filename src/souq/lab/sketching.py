@@ -18,15 +18,17 @@ import numpy as np
 import torch
 
 from souq.build import Stored, applied
+from souq.deltas import Tensors, with_sketch
 from souq.errors import UsageError
-from souq.lab import model as lab_model
-from souq.lab.model import LM
+from souq.lab import lm as lab_model
+from souq.lab.lm import LM
 from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
 from souq.making import folded
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.snapshot import Snapshot, base_files
-from souq.weights import Array, Delta
+from souq.sources import Source
+from souq.weights.delta import Array, Delta
 
 Groups = dict[str, tuple[Array, Array, int]]
 """Group -> (factor (k, n) float16, diag (n,) float32, tokens): G ~ factor.T @ factor + diag."""
@@ -84,6 +86,13 @@ def sketch(
     most = watch.most
     groups = {group: _compress(gram, rank, tokens) for group, gram in watch.grams(most)}
     return Sketched(groups, watch.inputs, most / max(tokens, 1))
+
+
+def of_base(source: Source, base: Digest, texts: Sequence[str], progress: Progress = quiet) -> tuple[Delta, Tensors]:
+    """What flows through a base on general text: a delta of sketches and no changes, and the sketches by digest."""
+    lm = lab_model.load(source.files, source.weights)
+    found = sketch(lm, [Passage(lm.encode(text), 1) for text in texts], progress=progress)
+    return with_sketch(Delta(base, {}), {}, found.groups, found.inputs)
 
 
 class _Watch:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from souq.errors import UsageError
-from souq.lab.model import LM, load
+from souq.lab.lm import LM, load
 from souq.lab.packing import Passage, log_probabilities, pack
-from souq.lessons import Lesson
+from souq.lab.student_config import Lesson
 
 PROBE = 32  # passages
 

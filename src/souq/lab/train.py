@@ -23,7 +23,7 @@ import torch
 from souq.deltas import RECIPE
 from souq.errors import Missing, UsageError
 from souq.lab.checkpoints import Keeper
-from souq.lab.model import LM, read_rows
+from souq.lab.lm import LM, read_rows
 from souq.lab.packing import Passage, Row, log_probabilities, pack, sequences_of
 from souq.progress import Progress, quiet
 from souq.rows import rows_digest

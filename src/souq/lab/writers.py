@@ -21,14 +21,14 @@ from typing import Any
 
 import msgspec
 
-from souq.asks import GROUP, Ask, Sampling, Told, Weigher
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError, nearest
+from souq.lab.chat import GROUP, Ask, Sampling, Told, Weigher
 from souq.lab.engines import LLAMA, OPENAI, Transformers, parse
 from souq.lab.engines.llama import Llama
 from souq.lab.engines.openai import AT_ONCE, Server
+from souq.lab.score_cache import TRANSFORMERS, folder_key, version_of
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.scores import TRANSFORMERS, folder_key, version_of
 
 RAY = "ray"
 KNOWN = (TRANSFORMERS, f"{RAY}:{TRANSFORMERS}", OPENAI, LLAMA)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from souq.errors import Hostile, UsageError
 from souq.merge import kernels
-from souq.weights import Array
+from souq.weights.delta import Array
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from souq.weights import DTYPES
+from souq.weights.delta import DTYPES
 
 Float = NDArray[np.float64]
 

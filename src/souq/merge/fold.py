@@ -37,7 +37,8 @@ from souq.merge.methods import (
 )
 from souq.merge.sums import UNIT, Kept, Sums, Whole, gram_numbers, numbers
 from souq.records import Digest
-from souq.weights import Array, Checkpoint, Delta, Dense, Gram, Load, Lora, Part, Sparse, dtype_name, format_delta
+from souq.weights.delta import Array, Checkpoint, Delta, Dense, Gram, Load, Lora, Part, Sparse, dtype_name
+from souq.weights.lockfile import format_delta
 
 
 class Fold(Mapping[str, Array]):

@@ -17,7 +17,7 @@ import numpy as np
 
 from souq.merge.elementwise import F32, Blocks, Each, Elementwise, Shared, Write, arc, straight
 from souq.merge.elementwise import nuslerp as nuslerp_whole
-from souq.weights import Array
+from souq.weights.delta import Array
 
 
 def nearswap(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:

@@ -24,7 +24,7 @@ from souq.errors import Hostile
 from souq.merge.exact import Float, matmul
 from souq.merge.methods import Change, Sketch, heard, touched
 from souq.records import Digest
-from souq.weights import Delta, Gram
+from souq.weights.delta import Delta, Gram
 
 Whole = NDArray[np.int64]
 """Whole numbers on a grid: what sums are made of."""

@@ -18,19 +18,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from souq.deltas import Tensors, with_sketch
 from souq.errors import Missing
 from souq.evals import EvalSpec, write_cases
-from souq.progress import Progress, quiet
-from souq.records import Digest, format_toml
-from souq.sources import Source
-from souq.weights import Delta
+from souq.records import format_toml
 
 FACTS, PASSAGES = 100, 24
 AWAY = (4, 7, 13, 25, 38)  # wrong sums: far enough that a small model can tell
 WORDS = 55  # in a passage
 SKETCH_PASSAGES = 40
-SKETCH_RANK = 64
 
 
 def files() -> dict[str, bytes]:
@@ -137,16 +132,3 @@ def _choice(name: str, asked: str, told: str, choices: list[str], right: str) ->
 def general_texts() -> list[str]:
     """General text that is not in `prose`."""
     return [text for _, text in passages()[PASSAGES : PASSAGES + SKETCH_PASSAGES]]
-
-
-def sketch(source: Source, base: Digest, progress: Progress = quiet) -> tuple[Delta, Tensors]:
-    """What flows through the base on general text that is not in `prose`: a delta of sketches and no changes."""
-    from souq.lab import model as lab_model
-    from souq.lab.packing import Passage
-    from souq.lab.sketching import sketch as of_passages
-
-    lm = lab_model.load(source.files, source.weights)
-    found = of_passages(
-        lm, [Passage(lm.encode(text), 1) for text in general_texts()], rank=SKETCH_RANK, progress=progress
-    )
-    return with_sketch(Delta(base, {}), {}, found.groups, found.inputs)

@@ -35,7 +35,8 @@ from souq.pulls import PullRequest
 from souq.records import Digest, Verdict
 from souq.repo import Repo
 from souq.snapshot import Snapshot, base_files
-from souq.weights import Array, Delta, Lora, TensorRef, lock_digest
+from souq.weights.delta import Array, Delta, Lora, TensorRef
+from souq.weights.lockfile import lock_digest
 
 VERSION = "2026.11"
 STUDENT_LAYERS = 10
@@ -417,7 +418,7 @@ def _stderr_of_gain(before: Score, after: Score) -> float:
 def _alone(main: Snapshot, pull: PullRequest, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
     """The base with one contributor's adapter as they trained it, scored."""
     from souq.lab import evals as lab_evals
-    from souq.lab import model as lab_model
+    from souq.lab import lm as lab_model
 
     delta = pull.offer.delta
     assert delta is not None

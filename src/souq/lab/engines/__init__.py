@@ -1,7 +1,7 @@
 """Who answers an eval's cases: transformers in this process, llama.cpp, or a server that speaks OpenAI's protocol.
 
 An engine says which kinds of eval it can judge, and gives values as they come. What it gave is kept under its own name
-(scores.py), so two engines' scores never meet in one comparison. The gate asks transformers; the others are for people.
+(score_cache.py), so two engines' scores never meet in one comparison. The gate asks transformers; the others are for people.
 
     engine = parse("openai:http://127.0.0.1:8000/v1#smol", serves=lock_digest(main.model))
     scores(repo, main.evals, engine, progress)
@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import Eval, Score
+from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.repo import Repo
-from souq.scores import TRANSFORMERS, Conditions, Kept, conditions, get, keep
-from souq.weights import Checkpoint
+from souq.weights.delta import Checkpoint
 
 OFTEN = 1.0  # seconds between two writes of what was found: what a kill can lose, and what a disk can bear
 OPENAI, LLAMA = "openai", "llama.cpp"
@@ -67,10 +67,10 @@ class Transformers:
 
     @cached_property
     def lm(self) -> Any:
-        from souq.lab import model
+        from souq.lab import lm
 
-        dtype = model.best_dtype() if self.quick else None
-        return model.load(self.files, self.weights, dtype=dtype, measure=self.measure)
+        dtype = lm.best_dtype() if self.quick else None
+        return lm.load(self.files, self.weights, dtype=dtype, measure=self.measure)
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
         from souq.lab import evals

@@ -18,9 +18,9 @@ from typing import Any
 from souq.checkers import MAX_ANSWER
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError, nearest
 from souq.evals import Eval, EvalCase, passes
+from souq.lab.score_cache import Conditions, Kept
 from souq.progress import Progress
 from souq.records import Digest
-from souq.scores import Conditions, Kept
 
 AT_ONCE = 8  # requests; a server queues more, and a stranger's should not drown
 BATCH = 4 * AT_ONCE

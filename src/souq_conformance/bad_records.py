@@ -7,10 +7,10 @@ import base64
 import msgspec
 
 from souq import signing
-from souq.conformance.cases import bad
-from souq.conformance.keys import seal
-from souq.conformance.town import ROWS, Town
 from souq.governance.policy import Key, Needs, Role, Scope, with_members
+from souq_conformance.cases import bad
+from souq_conformance.keys import seal
+from souq_conformance.town import ROWS, Town
 
 # -- too few -----------------------------------------------------------------------------------------------------------
 

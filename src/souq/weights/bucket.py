@@ -27,7 +27,8 @@ from urllib.parse import unquote
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, is_digest
-from souq.store import Store, header_of
+from souq.weights.codec import header_of
+from souq.weights.store import Store
 
 LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "https": "aiohttp", "memory": "fsspec", "file": ""}
 ON_THIS_MACHINE = {"file", "memory"}

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import msgspec
 
-from souq.conformance import bad_git, bad_landings, bad_policies, bad_records, good
-from souq.conformance.cases import CASES, Case
-from souq.conformance.codes import CONSEQUENCE, read
-from souq.conformance.town import Stock, Town
 from souq.errors import NotFound, UsageError, nearest
 from souq.records import Record
+from souq.repo import Repo
+from souq.verify import verify
+from souq_conformance import bad_git, bad_landings, bad_policies, bad_records, good
+from souq_conformance.cases import CASES, Case
+from souq_conformance.codes import CONSEQUENCE, read
+from souq_conformance.town import Stock, Town
 
 INDEX = "cases.json"
 SOUQ = "souq verify {repo} --json"
@@ -163,9 +165,6 @@ def codes_in(out: bytes) -> frozenset[str] | None:
 
 def in_process(repo: Path, asked: Asked) -> Answer:
     """souq itself, without a process for each case."""
-    from souq.repo import Repo
-    from souq.verify import verify
-
     report = verify(Repo.find(repo), root=asked.root, now=asked.now)
     return Answer(not report.findings, frozenset(read(report.findings)))
 

@@ -11,10 +11,10 @@ import click
 import msgspec
 
 from souq.cli import say
-from souq.conformance import suite
-from souq.conformance.cases import CASES
-from souq.conformance.codes import CODES
 from souq.errors import SouqError
+from souq_conformance import suite
+from souq_conformance.cases import CASES
+from souq_conformance.codes import CODES
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

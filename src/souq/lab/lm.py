@@ -17,7 +17,7 @@ from souq.configs import MODEL_FILES, admit, approved
 from souq.errors import Missing, NotFound, UsageError
 from souq.rows import read_rows as read_rows  # where everybody looks for it
 from souq.sources import weights_of
-from souq.weights import Array, Checkpoint
+from souq.weights.delta import Array, Checkpoint
 
 try:
     import torch

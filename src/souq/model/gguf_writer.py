@@ -1,6 +1,6 @@
 """A Hugging Face folder as a GGUF file, which llama.cpp and what is built on it load (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
 
-Written through the `gguf` library, tensor by tensor, whole or not at all. What souq reads back (lab/gguf.py) are the same
+Written through the `gguf` library, tensor by tensor, whole or not at all. What souq reads back (model/gguf.py) are the same
 numbers where the kind is bf16 or f32.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from souq.configs import admit
 from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
-from souq.lab.gguf import LAYER, PRE_TOKENIZERS, TOP
-from souq.lessons import GGUF
+from souq.model.gguf import LAYER, PRE_TOKENIZERS, TOP
 from souq.progress import Progress, quiet
 from souq.sources import weights_of
-from souq.weights import Array
+from souq.weights.delta import Array
 
+GGUF_KINDS = ("f32", "f16", "bf16", "q8_0")  # of numbers that a file souq writes may hold
 NORMAL, CONTROL = 1, 3  # kinds of tokens
 READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 THEIRS = "use llama.cpp's own convert_hf_to_gguf.py"
@@ -64,8 +64,8 @@ def vet(kind: str, files: Mapping[str, bytes], name: str = "the model") -> None:
         NotFound: no configuration, or no tokenizer.
         Hostile: another architecture, or a tokenizer that llama.cpp's readers know by no name souq knows.
     """
-    if kind not in GGUF:
-        raise UsageError(f"no kind {kind!r}{nearest(kind, GGUF)}", hint=f"one of {', '.join(GGUF)}")
+    if kind not in GGUF_KINDS:
+        raise UsageError(f"no kind {kind!r}{nearest(kind, GGUF_KINDS)}", hint=f"one of {', '.join(GGUF_KINDS)}")
     for needed in ("config.json", "tokenizer.json"):
         if needed not in files:
             raise NotFound(f"no {needed} in {name}", hint="name a Hugging Face folder, such as `souq export` writes")
@@ -173,7 +173,7 @@ def _title(name: str) -> str:
 
 
 def permute(wide: Array, heads: int) -> Array:
-    """llama.cpp interleaves the two halves of each head's rotary pairs: the way back is lab/gguf.py's."""
+    """llama.cpp interleaves the two halves of each head's rotary pairs: the way back is model/gguf.py's."""
     return wide.reshape(heads, 2, wide.shape[0] // heads // 2, *wide.shape[1:]).swapaxes(1, 2).reshape(wide.shape)
 
 

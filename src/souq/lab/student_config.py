@@ -11,7 +11,6 @@ from souq.records import Record
 Loss = Literal["words", "forward", "reverse", "jsd", "skew"]
 Targets = Literal["states", "likeliest", "drawn"]
 BEGINNINGS = ("teacher", "scratch")  # any other `start` is a folder
-GGUF = ("f32", "f16", "bf16", "q8_0")  # the kinds of numbers a student's file may hold
 
 
 class Lesson(Record, frozen=True, forbid_unknown_fields=True):

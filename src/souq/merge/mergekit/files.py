@@ -27,15 +27,17 @@ from blake3 import blake3
 
 from souq.errors import Hostile, UsageError
 from souq.merge import kernels
-from souq.merge.config import MergeConfig, ModelRef, Output, Plan, plan
 from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys, sampled, spread
-from souq.merge.model import Model
+from souq.merge.mergekit.config import MergeConfig, ModelRef
+from souq.merge.mergekit.inputs import Model
+from souq.merge.mergekit.plan import Output, Plan, plan
+from souq.merge.mergekit.vocabulary import align, check_same
 from souq.merge.positional import POSITIONAL
-from souq.merge.vocabulary import STALE, align, check_same
+from souq.model.tokenizer import STALE
 from souq.progress import Progress, quiet
 from souq.records import read_json
-from souq.tensorfile import Layout, layout_bytes
-from souq.weights import DTYPES, Array
+from souq.weights.delta import DTYPES, Array
+from souq.weights.safetensors import Layout, layout_bytes
 
 SHARD = 5 * 10**9  # bytes of one file of weights, mergekit's and transformers' long-time default
 BLOCK = 1 << 17  # elements of one tensor read at a time

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from souq.conformance.cases import bad
-from souq.conformance.git import File
-from souq.conformance.good import settings
-from souq.conformance.town import CASES, ROWS, Town, spell
 from souq.governance.policy import format_policy
 from souq.records import Recipe, canonical
+from souq_conformance.cases import bad
+from souq_conformance.git import File
+from souq_conformance.good import settings
+from souq_conformance.town import CASES, ROWS, Town, spell
 
 # -- without a pull request --------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Models side by side on somebody's own cases: is what one says as good as the other, and what ties a project to it?
 
-Any of a Hugging Face folder, a GGUF file and a server is asked the same questions through one interface (asks.py), greedily;
+Any of a Hugging Face folder, a GGUF file and a server is asked the same questions through one interface (lab/chat.py), greedily;
 differences are paired, case by case. What cannot be seen of a model (a server's weights, an unknown licence) is "".
 
     found = [measured(name, writer_of(name), suite) for name in names]
@@ -14,13 +14,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from souq.asks import Ask, Message, Sampling, Writer, dollars
 from souq.configs import MODEL_FILES
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import Eval, Score, passes
+from souq.lab.chat import Ask, Message, Sampling, Writer, dollars
 from souq.licences import lineage
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
+from souq.model.gguf import GGUF
+from souq.model.gguf_writer import essence
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of
 from souq.sources import weights_of
@@ -99,8 +101,6 @@ def _of_folder(path: Path) -> tuple[int, int, Ties]:
 
 def _of_file(path: Path) -> tuple[int, int, Ties]:
     """llama.cpp runs more kinds than souq reads, and splits text in more ways: of those only what souq reads is seen."""
-    from souq.lab.gguf import GGUF
-
     if not path.is_file():
         raise NotFound(f"no model at {path}", hint="a Hugging Face folder, a .gguf file, or openai:URL#MODEL")
     size = path.stat().st_size
@@ -126,8 +126,6 @@ def _ties(files: Mapping[str, bytes], licence: str) -> Ties:
 
 def _cuts(tokenizer: bytes) -> Digest:
     """What decides where text is cut into tokens, however the file writes it: a GGUF's is written anew by who reads it."""
-    from souq.lab.to_gguf import essence
-
     told = json.loads(tokenizer)
     if (model := told["model"]).get("type") != "BPE":
         return digest(tokenizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from souq.conformance.town import Town
+from souq_conformance.town import Town
 
 Build = Callable[[Town], None]
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from souq.errors import Hostile, NotFound
 from souq.records import read_json
-from souq.weights import DTYPES, Array, dtype_name, is_tensor_name
+from souq.weights.delta import DTYPES, Array, dtype_name, is_tensor_name
 
 MAX_HEADER = 32 << 20
 MAX_TENSORS = 100_000

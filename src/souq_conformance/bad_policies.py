@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from souq.conformance.cases import bad
-from souq.conformance.good import amended, council, elected, lazy, urgent, vetoes
-from souq.conformance.town import ROWS, Town
 from souq.governance.policy import Emergency, Needs, Role, Scope, format_policy, with_members
+from souq_conformance.cases import bad
+from souq_conformance.good import amended, council, elected, lazy, urgent, vetoes
+from souq_conformance.town import ROWS, Town
 
 # -- vetoes and silence ------------------------------------------------------------------------------------------------
 

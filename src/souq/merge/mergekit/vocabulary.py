@@ -19,57 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from souq.errors import Hostile, UsageError
-from souq.merge.config import Input, ModelRef, Output, Plan, Token, Tokenizer, indexes_tokens
-from souq.merge.model import F32, Model
+from souq.merge.mergekit.config import ModelRef, Token, Tokenizer
+from souq.merge.mergekit.inputs import F32, Model
+from souq.merge.mergekit.plan import Input, Output, Plan, indexes_tokens
+from souq.model.tokenizer import PLAIN, Ids, Words, read_words, tokenizer_files, with_tokens
 from souq.records import read_json
 
-MAX_TOKENS = 4_000_000
-STALE = ("added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model")
-"""Older spellings of a vocabulary, which would contradict a new tokenizer.json."""
-
 Models = Mapping[ModelRef, Model]
-Ids = dict[str, int]
 Place = tuple[ModelRef, int]
-PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
-
-
-@dataclass(frozen=True)
-class Words:
-    """A tokenizer: its tokens' numbers, those that were added with how they are matched, and its document."""
-
-    ids: Ids
-    added: dict[str, dict[str, Any]]
-    document: dict[str, Any]
-
-
-def read_words(files: Mapping[str, bytes], name: str) -> Words | None:
-    """The tokenizer among a model's files; None where there is none.
-
-    Raises:
-        Hostile: not a tokenizer.json, or two readers could take its numbers differently.
-    """
-    if "tokenizer.json" not in files:
-        return None
-    try:
-        document = read_json(files["tokenizer.json"])
-        told = document["model"]["vocab"]
-        ids: Ids = dict(told) if isinstance(told, dict) else {token: i for i, (token, _) in enumerate(told)}
-        added = {entry["content"]: dict(entry) for entry in document.get("added_tokens") or []}
-        numbers = [(token, entry["id"]) for token, entry in added.items()]
-    except Hostile as error:
-        raise Hostile(f"tokenizer.json of {name}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Hostile(f"tokenizer.json of {name} has no vocabulary we can read") from error
-    for token, number in numbers:
-        if ids.setdefault(token, number) != number:
-            raise Hostile(f"tokenizer.json of {name} gives {token!r} two numbers")
-    if len(ids) > MAX_TOKENS or not all(isinstance(token, str) for token in ids):
-        raise Hostile(f"tokenizer.json of {name} has no vocabulary we can read")
-    if not all(type(number) is int and 0 <= number < MAX_TOKENS for number in ids.values()):
-        raise Hostile(f"tokenizer.json of {name} has numbers out of bounds")
-    if len(set(ids.values())) < len(ids):
-        raise Hostile(f"tokenizer.json of {name} gives one number to two tokens")
-    return Words(ids, added, document)
 
 
 def _read_whole(files: Mapping[str, bytes], name: str) -> Words | None:
@@ -210,19 +167,6 @@ def _union(base: Words, every: Mapping[ModelRef, Words], rows: Mapping[ModelRef,
     return with_tokens(base, new | {token: added[token] for token in sorted(added)})
 
 
-def with_tokens(words: Words, new: Mapping[str, dict[str, Any]]) -> Words:
-    """With these added tokens behind all others, those apart that are there."""
-    ids, added = dict(words.ids), dict(words.added)
-    following = max(ids.values(), default=-1) + 1
-    for token in new:
-        if token not in ids:
-            ids[token] = following
-            added[token] = {"id": following, "content": token, **new[token]}
-            following += 1
-    listed = sorted(added.values(), key=lambda entry: int(entry["id"]))
-    return Words(ids, added, words.document | {"added_tokens": listed})
-
-
 def _own(made: Ids, mine: Ids, rows: int) -> NDArray[np.int64]:
     """For each new number the model's own row, -1 where it has none."""
     told = np.full(len(made), -1, np.int64)
@@ -346,16 +290,3 @@ class Rows:
             for row in self.between(start, min(start + 1024, len(self.own))):
                 total += row
         return (total / max(len(self.own), 1)).astype(np.float32)
-
-
-def tokenizer_files(files: Mapping[str, bytes], made: Words) -> dict[str, bytes]:
-    """The tokenizer's files beside its source's settings."""
-    told = {"tokenizer.json": json.dumps(made.document, ensure_ascii=False, indent=2).encode()}
-    for name in ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
-        if name in files:
-            told[name] = files[name]
-    config = read_json(told.get("tokenizer_config.json", b"{}"))
-    if isinstance(config.get("added_tokens_decoder"), dict):  # tokenizer.json says it better, and of all of them
-        del config["added_tokens_decoder"]
-        told["tokenizer_config.json"] = json.dumps(config, ensure_ascii=False, indent=2).encode()
-    return told

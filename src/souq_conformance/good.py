@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 
 from souq import signing
-from souq.conformance.cases import good
-from souq.conformance.keys import seal
-from souq.conformance.town import ROWS, Offered, Town
 from souq.governance.policy import Key, Lazy, Needs, Role, Scope, Veto, Who, format_policy, with_members
 from souq.records import digest, format_toml
-from souq.weights import TensorRef
+from souq.weights.delta import TensorRef
+from souq_conformance.cases import good
+from souq_conformance.keys import seal
+from souq_conformance.town import ROWS, Offered, Town
 
 # -- votes -------------------------------------------------------------------------------------------------------------
 
