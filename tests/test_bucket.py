@@ -100,7 +100,7 @@ def _make_bucket(url, patience=60.0):
             time.sleep(0.5)
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.server)])
 def there(request, tmp_path):
     """An empty bucket: in this process's memory, and at a real S3 endpoint."""
     base = "memory://souq" if request.param == "memory" else request.getfixturevalue("s3")

@@ -215,14 +215,15 @@ def test_what_a_model_wrote_steers_no_terminal(kitchen, capfd):
     assert {"said": "\x1b[2JAsia\u202e"} in json.loads(capfd.readouterr().out)
 
 
+@pytest.mark.server
 def test_hugging_face_reads_it(kitchen, monkeypatch):
     """`load_dataset(FOLDER, "kept")`, as the card promises; the card says the licence."""
     made = cook(kitchen, Parrot())
     monkeypatch.setenv("HF_DATASETS_CACHE", str(kitchen / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    from datasets import load_dataset
+    datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
-    found = load_dataset(str(kitchen / "corpus"), "kept", split="train", cache_dir=str(kitchen / "cache"))
+    found = datasets.load_dataset(str(kitchen / "corpus"), "kept", split="train", cache_dir=str(kitchen / "cache"))
 
     assert sorted(found["id"]) == sorted(row["id"] for row in read_rows(kitchen / "corpus"))
     card = (kitchen / "corpus" / "README.md").read_text()
@@ -566,7 +567,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(bazaar, tmp_path):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.server
 def test_a_cluster_writes_the_corpus_of_one_machine(bazaar, tmp_path):
     """`--engine ray:transformers` from the command line: a real cluster here, and every sampled answer is the one machine's."""
     ray = pytest.importorskip("ray", reason="pip install 'souq[ray]'")

@@ -147,7 +147,6 @@ def test_where_engines_part_is_shown(trouble, tiny):  # noqa: F811
     assert found.partings[0].ours != found.partings[0].theirs
 
 
-@pytest.mark.slow
 def test_a_real_server_writes_what_transformers_writes(served):  # noqa: F811
     """`transformers serve` on the same folder: every greedy answer is the same."""
     from souq.lab.agreement import agree
@@ -160,6 +159,7 @@ def test_a_real_server_writes_what_transformers_writes(served):  # noqa: F811
     assert agree(writer("transformers", out), writer(f"openai:{url}#{out}", out), some, 12).partings == ()
 
 
+@pytest.mark.server
 def test_llama_cpp_says_what_transformers_says(tiny, tmp_path):
     """The same weights as a GGUF, greedily: the same words."""
     from souq.model.gguf_writer import write_gguf

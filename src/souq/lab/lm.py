@@ -67,14 +67,12 @@ class LM:
 
 
 def best_dtype() -> Any:
-    """bf16 where the hardware computes in it; elsewhere float32, which is ten times faster than emulated bf16."""
+    """bf16 where the hardware computes in it and torch lets it; elsewhere float32, ten times faster than emulated bf16."""
     if torch.cuda.is_available():
         return torch.bfloat16
-    fast = (
-        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    )
-    return torch.bfloat16 if fast else torch.float32
+    able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    allowed = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not under ONEDNN_MAX_CPU_ISA=AVX2
+    return torch.bfloat16 if able and allowed else torch.float32
 
 
 def autocast(device: str = "cpu") -> Any:
