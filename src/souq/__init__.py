@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from souq.governance import Policy, decide, read_policy
     from souq.merge import Fold, merge_method
     from souq.records import Contribution, Decision, Recipe, Release, Verdict, Vote
-    from souq.repo import Repo
-    from souq.snapshot import Snapshot
+    from souq.repo.init import init
+    from souq.repo.remote import Repo
+    from souq.repo.snapshot import Snapshot
     from souq.sources import open_source
-    from souq.start import init
     from souq.weights.delta import Delta
     from souq.weights.store import Store
 
@@ -36,10 +36,10 @@ _HOMES = {
     "governance": ("Policy", "decide", "read_policy"),
     "merge": ("Fold", "merge_method"),
     "records": ("Contribution", "Decision", "Recipe", "Release", "Verdict", "Vote"),
-    "repo": ("Repo",),
-    "snapshot": ("Snapshot",),
+    "repo.remote": ("Repo",),
+    "repo.snapshot": ("Snapshot",),
     "sources": ("open_source",),
-    "start": ("init",),
+    "repo.init": ("init",),
     "weights.store": ("Store",),
     "weights.delta": ("Delta",),
 }

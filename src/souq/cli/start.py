@@ -21,12 +21,12 @@ from souq.governance.templates import TEMPLATES, from_template
 from souq.progress import Progress
 from souq.pulls import Person
 from souq.records import Record, parse_toml
-from souq.repo import Repo
+from souq.repo.init import Beginning, bring_main, clone_all
+from souq.repo.init import init as start
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.signing import normal_key
-from souq.snapshot import Snapshot
 from souq.sources import Source, open_source
-from souq.start import Beginning, bring_main, clone_all
-from souq.start import init as start
 from souq.weights.delta import Delta, Lock
 from souq.weights.lockfile import lock_digest
 

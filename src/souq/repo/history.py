@@ -26,9 +26,12 @@ from souq.governance import POLICY, Ballot, Change, Landed, Policy, SignedBallot
 from souq.governance.decide import SKEW, seconds
 from souq.governance.replay import Replay
 from souq.records import Checked, Digest, Release, Vote, digest, format_toml
-from souq.repo import Blobs, Moved, Repo, Step
+from souq.repo.contribution import RECORDS, Landing, Offer
+from souq.repo.git import Blobs, Moved, Step
+from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed, touched
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.signing import Signed
-from souq.snapshot import RECORDS, Landing, Offer, Snapshot
 from souq.weights.lockfile import lock_digest
 
 T = TypeVar("T")
@@ -87,7 +90,7 @@ class History:
         offer, records = self._offered(slug, step.moved)
         self._remember(offer)
         problems = [f"{path} is not a plain file" for path, m in moved.items() if m.new and m.mode != "100644"]
-        if problem := offer.odd() or offer.wrong(base):
+        if problem := malformed(offer) or conflicts_with(base, offer):
             return [*problems, problem]
         problems += self._only_its_own(offer, base, moved)
         change = change_of(offer, base)
@@ -133,7 +136,11 @@ class History:
 
     def _only_its_own(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved]) -> list[str]:
         """A landing writes what was offered and its records, takes what it says it takes, and not a byte more."""
-        writes, takes, computed = offer.landing() | offer.returns(base), offer.takes(base), computed_by(offer, base)
+        writes, takes, computed = (
+            files_gained(offer) | files_returned(offer, base),
+            files_lost(offer, base),
+            computed_by(offer, base),
+        )
         problems = []
         for path, each in moved.items():
             if path in writes and each.new:
@@ -197,7 +204,7 @@ def computed_by(offer: Offer, base: Snapshot) -> set[str]:
     follows = {
         "souq.toml": offer.merge is not None,
         POLICY: offer.contribution.kind == "election",
-        "model.lock": offer.moves(base) is not None,
+        "model.lock": delta_moved(offer, base) is not None,
     }
     return {path for path, true in follows.items() if true}
 
@@ -206,7 +213,7 @@ def change_of(offer: Offer, base: Snapshot) -> Change:
     """A contribution as the policy sees it."""
     c = offer.contribution
     return Change(
-        digest=offer.digest, author_key=c.author.key, touched=tuple(offer.touches(base)),
+        digest=offer.digest, author_key=c.author.key, touched=tuple(touched(offer, base)),
         kind=c.kind, of=c.of, amends=offer.amends, election=offer.election,
     )  # fmt: skip
 
