@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from souq import start
-from souq.configs import admit, allowed, approved, fits
 from souq.errors import SouqError
 from souq.governance.templates import solo
 from souq.lab import lm
+from souq.model.chat_template import approve
+from souq.model.config import admit, allowed, approved, fits
 from souq.sources import open_source
-from souq.templates import approve
 from tests.stall import key
 from tests.tiny import CONFIG, HIDDEN, LAYERS, TEMPLATE, VOCAB, tokenizer_files, write_model
 

@@ -17,10 +17,8 @@ SOURCE = Path(souq.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors", "model_signing"}
 # Lower may not import higher. A file's floor is its own, or its folder's.
 FLOORS = [
-    {"errors", "progress", "files", "batch", "rendering", "plain", "statistics"},
+    {"errors", "progress", "files", "batch", "plain"},
     {"records"},
-    {"checkers", "templates"},
-    {"configs"},
     {"weights", "signing", "openssf"},
     {"governance", "evals", "rows", "asks", "lessons"},
     {"merge", "model", "repo", "sources"},

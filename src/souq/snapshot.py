@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import SEALED, Eval, Sealed, read_eval, read_sealed
+from souq.evals.eval import SEALED, Eval, Sealed, read_eval, read_sealed
 from souq.governance import POLICY, Election, Policy, read_policy
 from souq.merge import check_settings
 from souq.merge.grow import Grown, grow
