@@ -25,7 +25,7 @@ FLOORS = [
     {"snapshot", "shelf", "scores"},
     {"delta_distance"},
     {"source"},
-    {"card", "making", "additions", "history", "standing", "credits", "dossier", "bundle"},
+    {"card", "making", "additions", "history", "policy_state", "credits", "dossier", "bundle"},
     {"build"},
     {"deltas"},
     {"lab"},

@@ -14,7 +14,7 @@ from souq import pulls, source
 from souq.delta_distance import compare, squared_length
 from souq.deltas import read_delta, read_recipe, write_delta
 from souq.lab import lm as lab_model
-from souq.lab.train import steady, train_lora
+from souq.lab.train import deterministic, train_lora
 from souq.rows import parse_rows, rows_digest
 from souq.sources import open_adapter
 from souq.weights.delta import Delta, Dense, Layer, Lora, Sparse, TensorRef
@@ -223,7 +223,7 @@ def test_training_is_the_same_twice_in_one_process(bazaar, tmp_path):
     found = []
     for name in ("one", "two"):
         lm = lab_model.load(bazaar.folder / "tiny")
-        with steady(2):
+        with deterministic(2):
             recipe = train_lora(lm, told, tmp_path / name, epochs=5)
         adapter = open_adapter(tmp_path / name)
         found.append({n: (a.tobytes(), b.tobytes(), scale) for n, (a, b, scale) in adapter.items()})
