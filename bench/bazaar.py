@@ -24,7 +24,7 @@ import msgspec
 from contributors import contributors, real_model, train
 from souq import deltas, governance, suite
 from souq.build import Stored
-from souq.evals import Eval, read_eval
+from souq.evals.eval import Eval, read_eval
 from souq.lab import evals as lab_evals
 from souq.lab import lm as lab_model
 from souq.lab import sketching

@@ -28,7 +28,7 @@ from souq.comment import render
 from souq.corpus.qna import read as read_qna
 from souq.deltas import read_delta, read_recipe, write_delta
 from souq.errors import SouqError, UsageError
-from souq.evals import EvalSpec, read_eval, write_cases
+from souq.evals.eval import EvalSpec, read_eval, write_cases
 from souq.forge import Answer
 from souq.governance import Election, foundation, read_policy
 from souq.governance.policy import Who

@@ -14,7 +14,7 @@ import numpy as np
 
 from souq.checks import Case, run
 from souq.deltas import keep
-from souq.evals import EvalSpec, write_cases
+from souq.evals.eval import EvalSpec, write_cases
 from souq.pulls import Draft, slug
 from souq.records import Author, Contribution, format_toml
 from souq.repo.contribution import Offer

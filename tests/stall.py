@@ -6,7 +6,7 @@ import base64
 import json
 
 from souq.checks import Case
-from souq.evals import EvalSpec, read_eval, write_cases
+from souq.evals.eval import EvalSpec, read_eval, write_cases
 from souq.records import Author, Contribution, format_toml
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo

@@ -9,13 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from souq.configs import admit, allowed, approved, fits
+
 from souq.errors import SouqError
 from souq.governance.templates import solo
 from souq.lab import lm
+from souq.model.chat_template import approve
+from souq.model.config import admit
+from souq.model.config import allowed
+from souq.model.config import approved
+from souq.model.config import fits
 from souq.repo.git import init
 from souq.sources import open_source
-from souq.templates import approve
 from tests.stall import key
 from tests.tiny import CONFIG, HIDDEN, LAYERS, TEMPLATE, VOCAB, tokenizer_files, write_model
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
-from souq.evals import read_eval, write_cases
+from souq.evals.eval import read_eval, write_cases
 from souq.lab import engines
 from souq.lab import score_cache as memory
 from souq.lab.engines import Transformers

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from souq.errors import NotFound, UsageError
-from souq.evals import read_eval, write_cases
+from souq.evals.eval import read_eval, write_cases
 from souq.lab import engines
 from souq.lab.engines import Transformers
 from souq.lab.harness import Task, score

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.evals import read_eval
+from souq.evals.eval import read_eval
 from souq.lab import score_cache as scores
 from souq.lab.score_cache import Conditions, Kept
 from souq.records import digest

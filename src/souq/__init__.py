@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from souq import build, pulls, verify
     from souq.errors import SouqError
-    from souq.evals import Eval, Score, compare
+    from souq.evals.eval import Eval, Score, compare
     from souq.governance import Policy, decide, read_policy
     from souq.merge import Fold, merge_method
     from souq.records import Contribution, Decision, Recipe, Release, Verdict, Vote
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "errors": ("SouqError",),
-    "evals": ("Eval", "Score", "compare"),
+    "evals.eval": ("Eval", "Score", "compare"),
     "governance": ("Policy", "decide", "read_policy"),
     "merge": ("Fold", "merge_method"),
     "records": ("Contribution", "Decision", "Recipe", "Release", "Verdict", "Vote"),

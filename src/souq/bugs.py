@@ -17,7 +17,7 @@ from typing import Literal
 
 from souq import pulls
 from souq.errors import SouqError
-from souq.evals import Eval, EvalCase, EvalSpec, read_eval, write_cases
+from souq.evals.eval import Eval, EvalCase, EvalSpec, read_eval, write_cases
 from souq.governance import read_policy
 from souq.pulls import Draft, PullRequest
 from souq.records import Author, Contribution, Record, format_toml

@@ -23,7 +23,7 @@ from souq.build import build
 from souq.checks.evals import scores
 from souq.checks.hidden import commitment
 from souq.errors import NotFound, Refused, SouqError, UsageError
-from souq.evals import SEALED, Eval, EvalSpec, Sealed, read_eval, read_folder
+from souq.evals.eval import SEALED, Eval, EvalSpec, Sealed, read_eval, read_folder
 from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls import Draft, Person, PullRequest

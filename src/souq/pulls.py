@@ -29,7 +29,7 @@ from souq import signing
 from souq.build import build, needed
 from souq.checks import Case, During, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.governance import POLICY, Ballot, Policy, PolicyState, SignedChecked, SignedVote, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, with_members

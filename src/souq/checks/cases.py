@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from souq.errors import SouqError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.progress import Progress, quiet
 from souq.records import Outcome, Verdict, spelled_out
 from souq.repo.contribution import Offer

@@ -8,7 +8,7 @@ import msgspec
 
 from souq.checks.cases import Answer, Case, check
 from souq.errors import SouqError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.records import nesting, read_json, refuse_huge
 from souq.repo.config import Merging
 from souq.repo.git import MAX_OFFER

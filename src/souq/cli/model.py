@@ -14,7 +14,7 @@ from souq import holdouts, signing, suite
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval, Score
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.records import Digest, Record, digest_files, digest_of
 from souq.repo.remote import Repo
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import msgspec
 
 from souq.build import needed
-from souq.configs import approved, fits
 from souq.deltas import Tensors
 from souq.errors import UsageError
 from souq.governance import read_policy
+from souq.model.config import approved, fits
 from souq.progress import Progress, quiet
 from souq.records import format_toml
 from souq.repo.config import Config

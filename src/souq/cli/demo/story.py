@@ -28,7 +28,7 @@ from souq.cli.demo.skills import Skill, poison, seeds, skills
 from souq.cli.demo.stage import Actor, Stage
 from souq.deltas import read_delta, write_delta
 from souq.errors import Missing, SouqError
-from souq.evals import Eval, Score, compare
+from souq.evals.eval import Eval, Score, compare
 from souq.governance import foundation, read_policy
 from souq.progress import Progress
 from souq.pulls import PullRequest

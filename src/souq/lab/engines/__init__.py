@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval, Score
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
 from souq.progress import Progress, quiet
 from souq.records import Digest
