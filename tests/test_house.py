@@ -19,7 +19,7 @@ HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "sa
 FLOORS = [
     {"errors", "progress", "files", "batch", "rendering", "plain", "statistics"},
     {"records"},
-    {"checkers", "templates"},
+    {"checkers", "templates", "yaml_text"},
     {"configs"},
     {"weights", "signing", "openssf"},
     {"governance", "evals", "rows", "asks", "lessons"},
