@@ -354,6 +354,7 @@ def test_another_engine_is_another_key(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.server
 def test_llama_cpp_reads_the_same_file(repo):
     """Through a grammar that leaves it no other token, llama.cpp tells the log-probabilities that transformers has.
 

@@ -19,6 +19,7 @@ from tests.test_docs import script, typed
 from tests.tiny import write_model
 
 pytest.importorskip("lm_eval", reason="pip install 'souq[harness]'")
+pytestmark = pytest.mark.server
 
 WORDS = ["the user", "the assistant", "the model", "talk", "about", "and the"]
 END = "<|im_end|>"

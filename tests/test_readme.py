@@ -102,6 +102,7 @@ def run(folder, script):
     return found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # two trainings of the real model, on whatever machine this is
 def test_a_day_at_the_bazaar(place):
     """The README's commands on the real model, one after another, in a shell; what they leave is what they say."""
