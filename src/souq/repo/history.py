@@ -1,4 +1,4 @@
-"""Main's own history, step by step: what each commit changed, who agreed, and whether the policy before it allowed that.
+"""Main's own history, step by step: what each commit changed, who agreed, and whether the policy before allowed it.
 
 Everything that reaches main is the landing of one contribution, a release and an amendment too, so there is one kind
 of step. What a server, a maintainer or this clone says about itself is not asked; what is read is git's bytes, by one
@@ -110,13 +110,8 @@ class History:
         return Snapshot(self.repo, commit, landed=lambda: self._landed_at(commit))
 
     def _landed_at(self, commit: str) -> dict[str, Landing]:
-        landed: dict[str, Landing] = {}
-        for slug, landing in self.log[: self.commits[commit]]:
-            if landing is None:
-                landed.pop(slug, None)
-            else:
-                landed[slug] = landing
-        return dict(sorted(landed.items()))
+        last = sorted(dict(self.log[: self.commits[commit]]).items())
+        return {slug: landing for slug, landing in last if landing is not None}
 
     def _slug(self, moved: Sequence[Moved]) -> str | None:
         """The one new contribution of a step; those that were here before are brought back, not new."""
@@ -201,12 +196,9 @@ def _is(base: Snapshot, path: str, data: bytes) -> bool:
 
 def computed_by(offer: Offer, base: Snapshot) -> set[str]:
     """The files of main that follow from a landing, so that nobody offers their bytes."""
-    follows = {
-        "souq.toml": offer.merge is not None,
-        POLICY: offer.contribution.kind == "election",
-        "model.lock": delta_moved(offer, base) is not None,
-    }
-    return {path for path, true in follows.items() if true}
+    elects, moves = offer.contribution.kind == "election", delta_moved(offer, base) is not None
+    follows = {"souq.toml": offer.merge is not None, POLICY: elects, "model.lock": moves}
+    return {path for path, is_so in follows.items() if is_so}
 
 
 def change_of(offer: Offer, base: Snapshot) -> Change:
@@ -288,9 +280,8 @@ class SignedRecords:
     def uncounted_reasons(self, policy: Policy, before: str) -> list[str]:
         """Why records that are here did not count for a landing on commit `before`."""
         reasons = [*self.invalid]
-        reasons += [
-            f"{name} and more may be withheld: records that name it count for nothing" for name in self.withheld[:1]
-        ]
+        if self.withheld:
+            reasons.append(f"{self.withheld[0]} and more may be withheld: records that name it count for nothing")
         for record in (record for kind in ("checked", "vote", "ballot") for record in self.by_kind[kind]):
             predicate = record.predicate  # as _held has read it
             at, line = predicate["at"], f"{record.kind} by {predicate['by']} counts for nothing"
