@@ -76,13 +76,13 @@ def watched(clock: Clock) -> None:
 
     clock.watch(check, "build", "building")
     clock.watch(lm, "load", "loading")
-    for name in ("chat", "encode", "length"):
+    for name in ("chat_tokens", "encode", "length"):
         clock.watch(lm.LM, name, "tokens")
     clock.watch(evals, "pack", "packing")
-    clock.watch(packing.Row, "mask", "masks")
-    clock.watch(packing.Row, "targets", "masks")
+    clock.watch(packing.PackedRow, "mask", "masks")
+    clock.watch(packing.PackedRow, "targets", "masks")
     clock.watch(evals, "log_probabilities", FORWARD)
-    clock.watch(generate, "_batch", FORWARD)
+    clock.watch(generate, "_decode", FORWARD)
     clock.watch(engines, "keep", "keeping")
     clock.watch(engines, "get", "keeping")
     clock.watch(check, "compare", "comparing")

@@ -21,7 +21,7 @@ from souq.corpus.recipe import FILTERS, Making, Seeds, read_recipe
 from souq.corpus.seeds import pieces, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import read_eval
-from souq.lab.chat import Told
+from souq.lab.chat import Completion
 from souq.records import format_toml
 from tests.bazaar import NAMES
 from tests.kitchen import RECIPE, Parrot, cook, forge
@@ -117,10 +117,10 @@ def test_two_runs_in_one_folder_are_one_after_the_other(kitchen):
     """The second is told to wait: it would pay for every answer again, and publish without what the first made."""
 
     class Nosy(Parrot):
-        def write(self, asks, sampling, progress=None):
+        def generate(self, asks, sampling, progress=None):
             with pytest.raises(UsageError, match="another run is writing"):
                 cook(kitchen, Parrot())
-            yield from super().write(asks, sampling, progress)
+            yield from super().generate(asks, sampling, progress)
 
     cook(kitchen, Nosy())
     writer = Parrot()
@@ -477,8 +477,10 @@ class Umpire(Parrot):
     def told(self, ask):
         said = ask.messages[-1].content
         if not said.startswith("JUDGE "):
-            return Told(text="AFRICA" if ask.seed % 2 else "asia", finish="stop", tokens=1, asked=5)
-        return Told(text="no" if self.honest and not said.removeprefix("JUDGE ").isupper() else "yes", finish="stop", tokens=1, asked=5)  # fmt: skip
+            return Completion(
+                text="AFRICA" if ask.seed % 2 else "asia", finish="stop", completion_tokens=1, prompt_tokens=5
+            )
+        return Completion(text="no" if self.honest and not said.removeprefix("JUDGE ").isupper() else "yes", finish="stop", completion_tokens=1, prompt_tokens=5)  # fmt: skip
 
 
 def test_a_judge_decides_what_no_checker_does_and_its_error_stands_on_the_card(kitchen):

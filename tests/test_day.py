@@ -19,6 +19,7 @@ from souq.governance import read_policy
 from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
+from souq.rows import read_rows
 from souq.snapshot import Snapshot
 from souq.verify import verify
 from souq.weights.lockfile import lock_digest
@@ -341,7 +342,7 @@ def test_a_rebase_teaches_it_to_live_with_the_others(bazaar):
     main, repo = bazaar.main("adil"), bazaar.repo("adil")
     built = build(main, after)
     lm = lab_model.load(built.files, built.weights)
-    read = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
+    read = [sequences_of(lm, row) for row in read_rows(data)]
     assert abs(nats(lm, read) - told["after"]) < 0.02 * told["before"] + 0.01
     assert not pulls.read_votes(pulls.get(repo, number), read_policy(main.policy_text))
     assert bazaar.refusal(number) is None

@@ -190,7 +190,8 @@ def _pinned(told: str) -> str:
 
 
 def _release(data: bytes, policy: Policy, found: Judged) -> Release:
-    release, key = signed_release(data, policy)
+    signed = signed_release(data, policy)
+    release, key = signed.release, signed.key
     if policy.person_of(key, release.at) is None:
         raise Forged(f"is signed with a key that did not hold on {release.at}")
     found.version, found.model = release.version, release.model

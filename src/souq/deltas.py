@@ -20,8 +20,8 @@ import tomli_w
 
 from souq.additions import take
 from souq.build import Stored
+from souq.delta_distance import stands_beside
 from souq.errors import Hostile, NotFound, UsageError
-from souq.nearness import stands_beside
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
 from souq.snapshot import Snapshot

@@ -114,6 +114,10 @@ class Eval:
     def clusters(self) -> dict[str, str]:
         return {case.id: case.cluster or case.id for case in self.cases}
 
+    def score(self, values: Mapping[str, float]) -> Score:
+        """The score of its cases' values, by case, in the cases' order."""
+        return Score.of(self.name, self.spec.kind, {case.id: values[case.id] for case in self.cases}, self.clusters)
+
 
 def read_eval(name: str, files: Mapping[str, bytes]) -> Eval:
     """An eval from its two files, strictly.

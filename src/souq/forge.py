@@ -22,6 +22,7 @@ from souq import pulls, signing
 from souq.checks import Case
 from souq.errors import Corrupt, Forged, Hostile, NotFound, Refused, UsageError
 from souq.governance import read_policy
+from souq.history import MAX_RECORD
 from souq.progress import Progress, quiet
 from souq.pulls import PULLS, TRIES, Draft, Person, PullRequest
 from souq.records import Checked, Digest, Record, Vote, canonical, is_digest
@@ -184,7 +185,7 @@ def _luggage(outside: Repo, base: str, commit: str, offer: Offer) -> tuple[bytes
         entries = {entry.path.removeprefix(f"{LUGGAGE}/"): entry for entry in outside.entries(below, LUGGAGE)}
         if "signoff.json" not in entries:
             continue
-        data = outside.object(entries["signoff.json"].oid, pulls.MAX_RECORD)
+        data = outside.object(entries["signoff.json"].oid, MAX_RECORD)
         try:
             signed = signing.verify(data, keys=[offer.contribution.author.key], namespace="souq.signoff.v1")
         except Forged:
@@ -240,7 +241,7 @@ def _publish(repo: Repo, forge: int, sent: Sent, kept: list[Digest], person: Per
     slug = old.offer.slug if old is not None else f"{number:04d}-{sent.offer.slug}"
     own = {f"contributions/{slug}/{path}": data for path, data in sent.offer.files.items()}
     message = f"{slug}: {sent.offer.contribution.title}\n\nFrom #{forge} of the forge, {sent.commit}\n"
-    said = {"forge": forge, "head": sent.commit, "by": person.name, "at": pulls.now()}
+    said = {"forge": forge, "head": sent.commit, "by": person.name, "at": signing.now()}
     record = repo.write_blob(_signed(sent.offer, slug, said, person))
     refs = {
         "head": repo.write_commit([main.commit], own, message, tree_of=main.commit),

@@ -32,7 +32,9 @@ from souq.snapshot import RECORDS, Landing, Offer, Snapshot
 from souq.weights.lockfile import lock_digest
 
 T = TypeVar("T")
+NIGHTLY = "refs/souq/nightly/"
 MAX_RECORDS = 1_000  # of one contribution
+MAX_RECORD = 1 << 20  # bytes of one
 KINDS: dict[str, Any] = {"signoff": None, "merge": None, "checked": Checked, "vote": Vote, "ballot": Ballot}
 
 
@@ -59,88 +61,89 @@ class History:
         try:
             if step.odd:
                 raise Hostile(step.odd)
-            wrong = self._judge(step) if step.before else self._root(step)
+            problems = self._landing(step) if step.before else self._root(step)
         except (SouqError, UnicodeDecodeError) as error:
-            wrong = [str(error)]
+            problems = [str(error)]
         for moved in step.moved:  # what is there counts from here on, rightly or not
             self.policy = moved.new if moved.path == POLICY else self.policy
             self.config = moved.new if moved.path == "souq.toml" else self.config
         self.commits[step.commit] = len(self.log)
-        return [f"{step.commit[:12]}: {line}" for line in wrong]
+        return [f"{step.commit[:12]}: {line}" for line in problems]
 
     def _root(self, step: Step) -> list[str]:
-        found = {moved.path: moved.new for moved in step.moved}
-        if POLICY not in found:
+        paths = {moved.path: moved.new for moved in step.moved}
+        if POLICY not in paths:
             return [f"history begins without a {POLICY}"]
-        read_policy(self._text(found[POLICY]))
-        odd = [path for path in found if path.startswith(("contributions/", "releases/"))]
-        return [f"history begins with {odd[0]}, which nobody voted on"] if odd else []
+        read_policy(self._text(paths[POLICY]))
+        unvoted = [path for path in paths if path.startswith(("contributions/", "releases/"))]
+        return [f"history begins with {unvoted[0]}, which nobody voted on"] if unvoted else []
 
-    def _judge(self, step: Step) -> list[str]:
-        moved = {found.path: found for found in step.moved}
+    def _landing(self, step: Step) -> list[str]:
+        moved = {each.path: each for each in step.moved}
         slug = self._slug(step.moved)
         if slug is None:
             return [f"changes {next(iter(moved), 'nothing')} without a pull request"]
         policy, base = read_policy(self._text(self.policy)), self._main(step.before)
         offer, records = self._offered(slug, step.moved)
         self._remember(offer)
-        wrong = [f"{path} is not a plain file" for path, found in moved.items() if found.new and found.mode != "100644"]
-        if odd := offer.odd() or offer.wrong(base):
-            return [*wrong, odd]
-        wrong += self._only_its_own(offer, base, moved)
+        problems = [f"{path} is not a plain file" for path, m in moved.items() if m.new and m.mode != "100644"]
+        if problem := offer.odd() or offer.wrong(base):
+            return [*problems, problem]
+        problems += self._only_its_own(offer, base, moved)
         change = change_of(offer, base)
         if offer.contribution.kind == "election":
             if POLICY not in moved:
-                return [*wrong, f"{POLICY} does not say who was elected"]
+                return [*problems, f"{POLICY} does not say who was elected"]
             change = replace(change, amends=read_policy(self._text(moved[POLICY].new)))
-        told = Told.of(offer, records, policy)
-        wrong += told.wrong(offer, policy, step.before)
-        judged = self.replay.judge(told.landed(offer, policy, change, step.before))
+        signed = SignedRecords.of(offer, records, policy)
+        problems += signed.problems(offer, policy, step.before)
+        judged = self.replay.judge(signed.as_landed(offer, policy, change, step.before))
         if judged:
-            judged += [f"{offer.slug}: {line}" for line in told.uncounted(policy, step.before)]
-        return [*wrong, *judged, *self._computed(offer, base, moved, policy)]
+            judged += [f"{offer.slug}: {line}" for line in signed.uncounted_reasons(policy, step.before)]
+        return [*problems, *judged, *self._computed(offer, base, moved, policy)]
 
     def _main(self, commit: str) -> Snapshot:
         """Main as it was, with what landed as it was judged here and not as somebody remembers it."""
         return Snapshot(self.repo, commit, landed=lambda: self._landed_at(commit))
 
     def _landed_at(self, commit: str) -> dict[str, Landing]:
-        found: dict[str, Landing] = {}
+        landed: dict[str, Landing] = {}
         for slug, landing in self.log[: self.commits[commit]]:
             if landing is None:
-                found.pop(slug, None)
+                landed.pop(slug, None)
             else:
-                found[slug] = landing
-        return dict(sorted(found.items()))
+                landed[slug] = landing
+        return dict(sorted(landed.items()))
 
     def _slug(self, moved: Sequence[Moved]) -> str | None:
         """The one new contribution of a step; those that were here before are brought back, not new."""
-        added = {m.path.split("/")[1] for m in moved if m.path.startswith("contributions/") and m.path.count("/") > 1 and m.new and not m.old}  # fmt: skip
-        new = [slug for slug in sorted(added) if slug not in self.ever]
+        added = [each.path.split("/") for each in moved if each.new and not each.old]
+        slugs = {parts[1] for parts in added if parts[0] == "contributions" and len(parts) > 2}
+        new = [slug for slug in slugs if slug not in self.ever]
         return new[0] if len(new) == 1 else None
 
     def _offered(self, slug: str, moved: Sequence[Moved]) -> tuple[Offer, dict[str, bytes]]:
         home = f"contributions/{slug}/"
-        own = [found for found in moved if found.path.startswith(home) and found.new]
+        own = [each for each in moved if each.path.startswith(home) and each.new]
         if len(own) > MAX_RECORDS:
             raise Hostile(f"{slug} brings {len(own):,} files; the most is {MAX_RECORDS:,}")
-        files = {found.path.removeprefix(home): self.blobs[found.new] for found in own}
+        files = {each.path.removeprefix(home): self.blobs[each.new] for each in own}
         records = {path: data for path, data in files.items() if path.startswith(RECORDS)}
         return Offer(slug, {path: data for path, data in files.items() if path not in records}), records
 
     def _only_its_own(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved]) -> list[str]:
         """A landing writes what was offered and its records, takes what it says it takes, and not a byte more."""
         writes, takes, computed = offer.landing() | offer.returns(base), offer.takes(base), computed_by(offer, base)
-        wrong = []
-        for path, found in moved.items():
-            if path in writes and found.new:
-                if self.blobs[found.new] != writes[path]:
-                    wrong.append(f"{path} is not what {offer.slug} offered")
-            elif not (path in computed or (path in takes and not found.new) or path.startswith(offer.home + RECORDS)):
-                wrong.append(f"changes {path}, which {offer.slug} did not offer")
-        wrong += [f"leaves {path}, which {offer.slug} takes back" for path in takes if path not in moved]
+        problems = []
+        for path, each in moved.items():
+            if path in writes and each.new:
+                if self.blobs[each.new] != writes[path]:
+                    problems.append(f"{path} is not what {offer.slug} offered")
+            elif not (path in computed or (path in takes and not each.new) or path.startswith(offer.home + RECORDS)):
+                problems.append(f"changes {path}, which {offer.slug} did not offer")
+        problems += [f"leaves {path}, which {offer.slug} takes back" for path in takes if path not in moved]
         absent = [path for path in writes if path not in moved and not _is(base, path, writes[path])]
-        return wrong + [f"{path} of {offer.slug} did not land" for path in absent]
+        return problems + [f"{path} of {offer.slug} did not land" for path in absent]
 
     def _computed(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved], policy: Policy) -> list[str]:
         """What a landing computes must be what anybody computes: souq.toml, a release."""
@@ -151,14 +154,15 @@ class History:
 
     def _release(self, offer: Offer, policy: Policy) -> list[str]:
         self.releases += 1
-        release, key = signed_release(offer.files["release/release.json"], policy)
-        if policy.person_of(key, self.replay.at) is None:
+        signed = signed_release(offer.files["release/release.json"], policy)
+        release = signed.release
+        if policy.person_of(signed.key, self.replay.at) is None:
             return [f"release {release.version} is signed with a key that did not hold on {self.replay.at}"]
         if release.version != offer.contribution.of or release.channel != "stable":
             return [f"release {offer.contribution.of} calls itself {release.version}"]
-        wrong = self.stands(release)
-        self.released += [] if wrong else [release.commit]
-        return wrong
+        problems = self.stands(release)
+        self.released += [] if problems else [release.commit]
+        return problems
 
     def stands(self, release: Release) -> list[str]:
         """What is wrong with what a release says of the main it stands on."""
@@ -172,13 +176,13 @@ class History:
         return []
 
     def _remember(self, offer: Offer) -> None:
-        found, of = Landing.of(offer), offer.contribution.of
-        self.ever[offer.slug] = found
-        self.log.append((offer.slug, found))
-        if found.kind == "revert":
+        landing, of = Landing.of(offer), offer.contribution.of
+        self.ever[offer.slug] = landing
+        self.log.append((offer.slug, landing))
+        if landing.kind == "revert":
             self.log.append((of, None))
         undone = self.ever.get(of)
-        if found.kind == "restore" and undone is not None and undone.kind == "revert" and undone.about in self.ever:
+        if landing.kind == "restore" and undone is not None and undone.kind == "revert" and undone.about in self.ever:
             self.log.append((undone.about, self.ever[undone.about]))
 
 
@@ -190,9 +194,12 @@ def _is(base: Snapshot, path: str, data: bytes) -> bool:
 
 def computed_by(offer: Offer, base: Snapshot) -> set[str]:
     """The files of main that follow from a landing, so that nobody offers their bytes."""
-    found = {"souq.toml"} if offer.merge is not None else set[str]()
-    found |= {POLICY} if offer.contribution.kind == "election" else set()
-    return found | ({"model.lock"} if offer.moves(base) is not None else set())
+    follows = {
+        "souq.toml": offer.merge is not None,
+        POLICY: offer.contribution.kind == "election",
+        "model.lock": offer.moves(base) is not None,
+    }
+    return {path for path, true in follows.items() if true}
 
 
 def change_of(offer: Offer, base: Snapshot) -> Change:
@@ -208,7 +215,7 @@ def change_of(offer: Offer, base: Snapshot) -> Change:
 
 
 @dataclass(frozen=True)
-class Told:
+class SignedRecords:
     """The records of one contribution whose signatures hold and which are about exactly it.
 
     Each names those its signer had seen. One that names what is not here counts for nothing but a no, so whoever
@@ -216,43 +223,43 @@ class Told:
     """
 
     by_kind: Mapping[str, Sequence[Signed]]
-    withheld: tuple[Digest, ...] = ()
-    idle: tuple[str, ...] = ()  # why other records count for nothing
+    withheld: tuple[Digest, ...] = ()  # named by those that hold, and not here
+    invalid: tuple[str, ...] = ()  # why other records count for nothing
     seen: tuple[Digest, ...] = ()  # what the next to sign names
 
     @classmethod
-    def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> Told:
+    def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> SignedRecords:
         """`records`: envelopes by path, `records/vote-….json`."""
         keys = (*policy.keys, *(offer.amends.keys if offer.amends else ()))  # whom it enrols is asked by the new policy
         author = (offer.contribution.author.key,)
-        told, idle, seen = {kind: list[Signed]() for kind in KINDS}, list[str](), list[Digest]()
+        valid, invalid, seen = {kind: list[Signed]() for kind in KINDS}, list[str](), list[Digest]()
         for path, data in sorted(records.items()):
-            if found := _PATH.fullmatch(path):
-                kind = found[1] or found[2]
+            if match := _PATH.fullmatch(path):
+                kind = match[1] or match[2]
                 try:
-                    told[kind].append(_held(data, kind, author if kind == "signoff" else keys, offer))
+                    valid[kind].append(_held(data, kind, author if kind == "signoff" else keys, offer))
                     seen.append(digest(data))
                 except Forged as error:
-                    idle.append(f"{path} counts for nothing: {error}")
-        here = {digest(data) for data in records.values()}
-        withheld = {name for found in told.values() for signed in found for name in _after(signed)} - here
-        whole = {
-            kind: [s for s in found if _says_no(s, kind) or not withheld.intersection(_after(s))]
-            for kind, found in told.items()
+                    invalid.append(f"{path} counts for nothing: {error}")
+        named = {name for signed in valid.values() for record in signed for name in _after(record)}
+        withheld = named - {digest(data) for data in records.values()}
+        by_kind = {
+            kind: [record for record in signed if _says_no(record, kind) or not withheld.intersection(_after(record))]
+            for kind, signed in valid.items()
         }
-        return cls(whole, tuple(sorted(withheld)), tuple(idle), tuple(sorted(seen)))
+        return cls(by_kind, tuple(sorted(withheld)), tuple(invalid), tuple(sorted(seen)))
 
     @property
     def checked(self) -> list[SignedChecked]:
-        return [SignedChecked(_as(one, Checked), one.key) for one in self.by_kind["checked"]]
+        return [SignedChecked(_as(record, Checked), record.key) for record in self.by_kind["checked"]]
 
     @property
     def votes(self) -> list[SignedVote]:
-        return [SignedVote(_as(one, Vote), one.key) for one in self.by_kind["vote"]]
+        return [SignedVote(_as(record, Vote), record.key) for record in self.by_kind["vote"]]
 
     @property
     def ballots(self) -> list[SignedBallot]:
-        return [SignedBallot(_as(one, Ballot), one.key) for one in self.by_kind["ballot"]]
+        return [SignedBallot(_as(record, Ballot), record.key) for record in self.by_kind["ballot"]]
 
     @property
     def merged(self) -> Signed | None:
@@ -262,37 +269,38 @@ class Told:
     def at(self) -> str:
         return str(self.merged.predicate.get("at", "")) if self.merged else ""
 
-    def wrong(self, offer: Offer, policy: Policy, before: str) -> list[str]:
+    def problems(self, offer: Offer, policy: Policy, before: str) -> list[str]:
         """What is odd about the records of a landing on commit `before`."""
-        wrong = [] if self.by_kind["signoff"] else [f"{offer.slug} is not signed off by its author"]
+        problems = [] if self.by_kind["signoff"] else [f"{offer.slug} is not signed off by its author"]
         if self.merged and self.merged.predicate.get("base") != before:
-            wrong.append(f"{offer.slug}'s merge record was made for another main")
+            problems.append(f"{offer.slug}'s merge record was made for another main")
         if self.merged and policy.person_of(self.merged.key, self.at) is None:
-            wrong.append(f"{offer.slug} was merged with a key that did not hold on {self.at}")
-        return wrong
+            problems.append(f"{offer.slug} was merged with a key that did not hold on {self.at}")
+        return problems
 
-    def uncounted(self, policy: Policy, before: str) -> list[str]:
+    def uncounted_reasons(self, policy: Policy, before: str) -> list[str]:
         """Why records that are here did not count for a landing on commit `before`."""
-        lost = [
+        reasons = [*self.invalid]
+        reasons += [
             f"{name} and more may be withheld: records that name it count for nothing" for name in self.withheld[:1]
         ]
-        for signed in (one for kind in ("checked", "vote", "ballot") for one in self.by_kind[kind]):
-            told = signed.predicate  # as _held has read it
-            at, line = told["at"], f"{signed.kind} by {told['by']} counts for nothing"
+        for record in (record for kind in ("checked", "vote", "ballot") for record in self.by_kind[kind]):
+            predicate = record.predicate  # as _held has read it
+            at, line = predicate["at"], f"{record.kind} by {predicate['by']} counts for nothing"
             now = self.at or at
-            if told.get("base", before) != before:
-                lost.append(f"{line}: it is of another main")
+            if predicate.get("base", before) != before:
+                reasons.append(f"{line}: it is of another main")
             elif (seconds(at) or 0.0) > (seconds(now) or 0.0) + SKEW:
-                lost.append(f"{line}: it is dated {at}, after the landing")
-            elif None in (policy.person_of(signed.key, at), policy.person_of(signed.key, now)):
-                lost.append(f"{line}: the key does not hold, on {at} or on {now}")
-        return [*self.idle, *lost]
+                reasons.append(f"{line}: it is dated {at}, after the landing")
+            elif None in (policy.person_of(record.key, at), policy.person_of(record.key, now)):
+                reasons.append(f"{line}: the key does not hold, on {at} or on {now}")
+        return reasons
 
-    def landed(self, offer: Offer, policy: Policy, change: Change, before: str) -> Landed:
+    def as_landed(self, offer: Offer, policy: Policy, change: Change, before: str) -> Landed:
         """As replay judges it; verdicts on another main than the one it landed on say nothing."""
         return Landed(
             name=offer.slug, policy=policy, change=replace(change, ballots=tuple(self.ballots)),
-            checked=tuple(found for found in self.checked if found.checked.base == before),
+            checked=tuple(signed for signed in self.checked if signed.checked.base == before),
             votes=tuple(self.votes), at=self.at, by=self.merged.key if self.merged else "",
         )  # fmt: skip
 
@@ -333,12 +341,29 @@ def _says_no(signed: Signed, kind: str) -> bool:
 
 
 def _after(signed: Signed) -> list[str]:
-    told = signed.predicate.get("after")
-    return [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
+    names = signed.predicate.get("after")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
-def signed_release(data: bytes, policy: Policy) -> tuple[Release, str]:
-    """A release and the key that signed it.
+# -- releases ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SignedRelease:
+    """A release whose signature holds, the key that made it, and why it was yanked, if it was."""
+
+    release: Release
+    key: str
+    record: bytes = b""  # the envelope it came in
+    yanked: str = ""
+
+    def main(self, repo: Repo) -> Snapshot:
+        """The main it stands on."""
+        return Snapshot(repo, self.release.commit)
+
+
+def signed_release(data: bytes, policy: Policy) -> SignedRelease:
+    """The release in an envelope.
 
     Raises:
         Forged: nobody enrolled signed it, or it signs another digest than its own.
@@ -347,4 +372,13 @@ def signed_release(data: bytes, policy: Policy) -> tuple[Release, str]:
     release = _as(signed, Release)
     if signed.subject != release.model:
         raise Forged(f"the record of release {release.version} is about something else")
-    return release, signed.key
+    return SignedRelease(release, signed.key, data)
+
+
+def nightlies(repo: Repo, main: Snapshot) -> list[SignedRelease]:
+    """The nightlies whose signatures hold, by main's policy, the oldest first; a ref alone says nothing."""
+    policy, nights = read_policy(main.policy_text), []
+    for oid in repo.refs(NIGHTLY).values():
+        with suppress(SouqError):
+            nights.append(signed_release(repo.object(oid, MAX_RECORD), policy))
+    return sorted(nights, key=lambda night: night.release.at)

@@ -185,7 +185,7 @@ class Making:
             else:
                 top = sums.top(name)
                 self._keep(self._shelf.top(self._sums, name, sums.tallies[name]), top, keeps)
-                array = self.fold.settled(name, top, balanced)
+                array = self.fold.finish(name, top, balanced)
             lock |= made(name, array)
         return lock
 

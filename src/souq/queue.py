@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 from filelock import FileLock, Timeout
 
-from souq import pulls
+from souq import pulls, signing
 from souq.batch import settle
 from souq.checks import run as run_checks
 from souq.checks.evals import effect
@@ -107,7 +107,7 @@ def place(pull: PullRequest, main: Snapshot) -> Place | None:
 
 
 def _say(pull: PullRequest, main: Snapshot, state: State, person: Person, **more: Any) -> Queued:
-    if read_policy(main.policy_text).person_of(person.public_key, pulls.now()) is None:
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to queue it")
     said, data = _queued(pull, state, person, **more)
     pulls.publish_record(pull, "queued", data)
@@ -116,7 +116,7 @@ def _say(pull: PullRequest, main: Snapshot, state: State, person: Person, **more
 
 def _queued(pull: PullRequest, state: State, person: Person, **more: Any) -> tuple[Queued, bytes]:
     subject = pull.offer.digest
-    said = Queued(subject=subject, state=state, by=person.name, at=pulls.now(), **more)
+    said = Queued(subject=subject, state=state, by=person.name, at=signing.now(), **more)
     return said, pulls.signed_record("queued", pull.offer.slug, subject, msgspec.to_builtins(said), person)
 
 
@@ -188,7 +188,7 @@ def _turn(repo: Repo, person: Person, batch: int, report: Report, progress: Prog
     """One batch on main as it is now; False when nothing came of it."""
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    if read_policy(main.policy_text).person_of(person.public_key, pulls.now()) is None:
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to run it")
     pulls.refuse_wrong_clock(repo, main)
     report.waiting = {}
@@ -224,7 +224,7 @@ class Turn:
         self.accepted: tuple[PullRequest, ...] = ()
         self._records: list[tuple[PullRequest, str, bytes]] = []  # to be published, of those that do not land
         self._effects: dict[tuple[int, ...], Verdict] = {}
-        self._begun, self._batch = pulls.now(), tuple[int, ...]()
+        self._begun, self._batch = signing.now(), tuple[int, ...]()
 
     @property
     def repo(self) -> Repo:

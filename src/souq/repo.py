@@ -503,7 +503,7 @@ class Repo:
 
     def _store_url(self, *, local: bool) -> str:
         """This person's own `souq.store`, else what main says; a head's souq.toml is asked by nobody."""
-        if mine := self.config("souq.weights.store"):
+        if mine := self.config("souq.store"):
             return check_url(mine, local=True)
         told: dict[str, Any] = {}
         with suppress(NotFound, Hostile, UsageError, UnicodeDecodeError):  # whoever reads main says what is wrong

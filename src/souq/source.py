@@ -18,8 +18,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from souq.delta_distance import squared_length
 from souq.errors import Corrupt, NotFound, SouqError, UsageError
-from souq.nearness import moved
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record
 from souq.rows import Rows, parse_rows, rows_digest
@@ -257,7 +257,7 @@ def _noted(main: Snapshot, slug: str, tree: str) -> tuple[str, float | None]:
     said = judged(offer)
     assert said is not None
     try:
-        size = moved(offer.delta, main.base, main.repo.store.get) if offer.delta is not None else 0.0
+        size = squared_length(offer.delta, main.base, main.repo.store.get) if offer.delta is not None else 0.0
     except (NotFound, Corrupt):
         return said.because, None
     note.parent.mkdir(exist_ok=True)

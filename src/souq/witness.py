@@ -15,9 +15,9 @@ from contextlib import suppress
 from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
-from souq.pulls import Person, now
 from souq.records import Digest, canonical, digest
 from souq.repo import Repo
+from souq.signing import Person
 
 REFS = "refs/souq/witness/"
 NAMESPACE = "souq.witness.v1"
@@ -33,7 +33,7 @@ def witness(repo: Repo, person: Person) -> str:
         "commit": tip,
         "length": len(repo.history(tip)),
         "by": person.name,
-        "at": now(),
+        "at": signing.now(),
         "after": _last(repo, home, person.public_key),
     }
     statement = signing.statement("urn:souq:witness:1", "main", digest(tip.encode()), told)

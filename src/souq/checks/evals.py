@@ -164,7 +164,7 @@ def released(main: Snapshot) -> Snapshot:
         files = main.below(f"releases/{version}")
         with suppress(Forged):  # its key is not enrolled any more: an older release binds instead
             if YANKED not in files:
-                found.append(signed_release(files.get("release.json", b""), policy)[0].commit)
+                found.append(signed_release(files.get("release.json", b""), policy).release.commit)
     return Snapshot(main.repo, max((one for one in found if one in commits), key=commits.index))
 
 

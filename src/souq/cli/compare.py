@@ -67,7 +67,7 @@ def _writer(model: str) -> Any:
 
     path = Path(model).expanduser()
     if path.is_dir():
-        return writer("transformers", Transformers(folder_key(path), path, quick=True))
+        return writer("transformers", Transformers(folder_key(path), path, bf16=True))
     return writer(f"llama.cpp:{model}" if path.suffix == ".gguf" and path.is_file() else model, serves=_NOBODY)
 
 

@@ -21,7 +21,7 @@ from typing import Literal, Self
 from souq import checkers
 from souq.errors import NotFound, UsageError, nearest
 from souq.lab.chat import Sampling
-from souq.lab.student_config import Lesson
+from souq.lab.student_config import DistillConfig
 from souq.model.gguf_writer import GGUF_KINDS
 from souq.records import Digest, Record, digest_of, parse_toml
 
@@ -97,7 +97,7 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
     decontaminate: bool = True
     evals: tuple[str, ...] = ()  # folders of evals of its own, held out and scored
     guard: Guard | None = None
-    student: Lesson | None = None
+    student: DistillConfig | None = None
     gguf: str = ""  # the kind of file a student is written as, beside the folder
 
     def vetted(self) -> Self:

@@ -52,7 +52,7 @@ class SignedChecked:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PolicyState:
     """What history leaves to the next decision: when each was last heard, and the emergencies nobody has ratified yet."""
 
     seen: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Standing:
         return sorted(slug for slug, until in self.pending.items() if until <= now)
 
 
-NOTHING = Standing()
+NOTHING = PolicyState()
 URGENT = ("revert", "yank")
 
 
@@ -86,38 +86,38 @@ def decide(
     votes: Sequence[SignedVote],
     *,
     now: str,
-    standing: Standing = NOTHING,
+    state: PolicyState = NOTHING,
 ) -> Decision:
     """What the policy in force says about one change at `now`.
 
     An amendment is judged by the old policy and by the new one. Taking back at once is judged by the emergency clause
     where the ordinary way says no; once that has lapsed, nothing lands but its ratification or its undoing.
     """
-    lapsed = standing.lapsed(now) if policy.emergency else []  # who amends the clause away settles what was pending
+    lapsed = state.lapsed(now) if policy.emergency else []  # who amends the clause away settles what was pending
     if lapsed and not (change.kind in ("restore", "ratify") and change.of in lapsed):
         return Decision(missing=(f"{lapsed[0]} has lapsed and nobody ratified it: ratify it or undo it first",))
     if change.kind == "restore" and change.of in lapsed:
         return Decision(met=(f"{change.of} has lapsed: what it took may come back",))
     if change.kind == "election":
-        return _election(policy, change, now, standing)
+        return _election(policy, change, now, state)
     if (gone := resigning(policy, change, now)) is not None:
         return Decision(met=(f"{gone} resigns",))
-    said = _ordinary(policy, change, checked, votes, now, standing)
+    said = _ordinary(policy, change, checked, votes, now, state)
     if said or change.kind not in URGENT or policy.emergency is None:
         return said
-    urgent = _judged(policy, policy.emergency.scope, _Asked(policy, change, checked, votes, now, standing))
+    urgent = _judged(policy, policy.emergency.scope, _Asked(policy, change, checked, votes, now, state))
     return Decision(met=urgent.met, emergency=True) if urgent else said
 
 
 def _ordinary(
-    policy: Policy, change: Change, checked: Sequence[SignedChecked], votes: Sequence[SignedVote], now: str, standing: Standing
+    policy: Policy, change: Change, checked: Sequence[SignedChecked], votes: Sequence[SignedVote], now: str, state: PolicyState
 ) -> Decision:  # fmt: skip
     hit, open_ = policy.scopes(change.touched)
     found = [Decision(missing=tuple(f"a scope for {path}: by default nobody may change it" for path in open_[:3]))]
-    asked = _Asked(policy, change, checked, votes, now, standing)
+    asked = _Asked(policy, change, checked, votes, now, state)
     found += [_judged(policy, scope, asked) for scope in hit]
     if change.amends is not None:
-        under = _Asked(change.amends, change, checked, votes, now, standing)
+        under = _Asked(change.amends, change, checked, votes, now, state)
         rules, _ = change.amends.scopes([POLICY])
         new = [_judged(change.amends, _unchecked(scope), under) for scope in rules]
         told = tuple(f"by the new policy too: {line}" for said in new for line in said.missing)
@@ -163,9 +163,9 @@ class _Asked:
     """One change with all that was said about it, under one policy, at one time."""
 
     def __init__(
-        self, policy: Policy, change: Change, checked: Sequence[SignedChecked], votes: Sequence[SignedVote], now: str, standing: Standing
+        self, policy: Policy, change: Change, checked: Sequence[SignedChecked], votes: Sequence[SignedVote], now: str, state: PolicyState
     ) -> None:  # fmt: skip
-        self.change, self.standing, self.now = change, standing, now
+        self.change, self.state, self.now = change, state, now
         self.at = seconds(now) or 0.0
         self.author = policy.person_of(change.author_key)
         self.said = _latest(policy, change, votes, now)
@@ -203,7 +203,7 @@ class _Asked:
     def _is_active(self, name: str, days: int, speaking: Iterable[str]) -> bool:
         if not self._policy.who(name).valid(self.now):
             return False
-        heard = seconds(self.standing.seen.get(name, self.now)) or self.at
+        heard = seconds(self.state.seen.get(name, self.now)) or self.at
         return not days or name in speaking or self.at - heard < days * 86_400
 
 
@@ -388,11 +388,11 @@ def _silence(policy: Policy, scope: Scope, asked: _Asked) -> int | None:
 # -- elections ---------------------------------------------------------------------------------------------------------
 
 
-def _election(policy: Policy, change: Change, now: str, standing: Standing) -> Decision:
+def _election(policy: Policy, change: Change, now: str, state: PolicyState) -> Decision:
     """Ballots decide, and nobody else."""
     if change.election is None:
         return Decision(missing=("election.toml: who may be chosen for what, and until when",))
-    found = elected(policy, change, now=now, standing=standing)
+    found = elected(policy, change, now=now, state=state)
     if found.missing:
         return Decision(missing=found.missing)
     told, after = found.winners, change.amends
@@ -401,10 +401,10 @@ def _election(policy: Policy, change: Change, now: str, standing: Standing) -> D
     return Decision(met=(f"elected to {change.election.role}: {', '.join(told)}",))
 
 
-def elected(policy: Policy, change: Change, *, now: str, standing: Standing = NOTHING) -> Elected:
+def elected(policy: Policy, change: Change, *, now: str, state: PolicyState = NOTHING) -> Elected:
     """Who won an election, once it is closed, with more than half of the electors, of two organisations."""
     if change.election is None:
         return Elected(missing=("an election",))
-    active = _Asked(policy, change, (), (), now, standing).active
+    active = _Asked(policy, change, (), (), now, state).active
     heard = [ballot for ballot in change.ballots if _heard(policy, ballot.key, ballot.ballot.at, now)]
     return elect(policy, change.election, change.digest, heard, now, active)

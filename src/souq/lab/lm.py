@@ -15,7 +15,6 @@ import numpy as np
 
 from souq.configs import MODEL_FILES, admit, approved
 from souq.errors import Missing, NotFound, UsageError
-from souq.rows import read_rows as read_rows  # where everybody looks for it
 from souq.sources import weights_of
 from souq.weights.delta import Array, Checkpoint
 
@@ -44,7 +43,7 @@ class LM:
     tokenizer: Any
     measure: Any = None
 
-    def chat(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
+    def chat_tokens(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
         """The tokens of a conversation, up to where the assistant begins to speak."""
         made = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False)
         return self.encode(made)
@@ -58,7 +57,7 @@ class LM:
         return len((self.measure or self.tokenizer)(text, add_special_tokens=False)["input_ids"])
 
     @property
-    def end(self) -> int:
+    def eos_id(self) -> int:
         """The token that ends a turn."""
         return int(self.tokenizer.eos_token_id)
 
@@ -76,7 +75,7 @@ def best_dtype() -> Any:
     return torch.bfloat16 if able and allowed else torch.float32
 
 
-def quick(device: str = "cpu") -> Any:
+def autocast(device: str = "cpu") -> Any:
     """A context in which products are computed in bf16, where the hardware does so."""
     return torch.autocast(device, torch.bfloat16, enabled=best_dtype() is torch.bfloat16)
 

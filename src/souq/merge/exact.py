@@ -41,6 +41,21 @@ def matmul(a: Float, b: Float, *, slices: int = 2) -> Float:
     return total
 
 
+def inner(left: Float | None, right: Float, left2: Float | None, right2: Float) -> float:
+    """<left @ right, left2 @ right2>, the sum of products of two matrices' elements, with the same bits everywhere.
+
+    left (m, r) and right (r, n) in float64; where a left is None, its right is the whole array, of any shape. Of low
+    ranks neither product is built: <L R, L' R'> is the sum of (L^T L') * (R R'^T), of r x r' numbers.
+    """
+    if left is not None and left2 is not None:
+        return float(np.sum(matmul(left.T, left2) * matmul(right, right2.T)))
+    if left is not None:
+        return float(np.sum(left * matmul(right2, right.T)))
+    if left2 is not None:
+        return float(np.sum(left2 * matmul(right, right2.T)))
+    return float(np.sum(right * right2))
+
+
 def _unit(x: Float, axis: int) -> tuple[Float, Float]:
     """Powers of two (kept dims) that bring each row's largest entry just below 2^21, and their inverses."""
     most = np.maximum(x.max(axis=axis, keepdims=True, initial=0.0), -x.min(axis=axis, keepdims=True, initial=0.0))

@@ -45,7 +45,7 @@ class Server:
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        return frozenset({"exact", "answer"} | ({"choice"} if self.tells else set()))
+        return frozenset({"exact", "answer"} | ({"choice"} if self.logprobs else set()))
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
         cases = suite.cases
@@ -105,7 +105,7 @@ class Server:
         return list(told["tokens"]) if isinstance(told, dict) and isinstance(told.get("tokens"), list) else []
 
     @cached_property
-    def tells(self) -> bool:
+    def logprobs(self) -> bool:
         """Whether it can be made to say a given answer and tell how likely it was."""
         try:
             return self._forced([{"role": "user", "content": "Hello"}], "souq") is not None

@@ -15,9 +15,9 @@ import torch
 
 from souq.lab import losses
 from souq.lab.checkpoints import write
-from souq.lab.lm import LM, quick
-from souq.lab.packing import Passage, Row, hidden, pack
-from souq.lab.student_config import Lesson
+from souq.lab.lm import LM, autocast
+from souq.lab.packing import PackedRow, TokenSequence, hidden, pack
+from souq.lab.student_config import DistillConfig
 from souq.progress import Progress, quiet
 
 ROW = 384
@@ -25,14 +25,14 @@ Kept = tuple[Any, ...]  # tensors whose first axis are the scored tokens of a pa
 
 
 @dataclass
-class Signals:
+class TeacherTargets:
     """Of each passage, by the number in its tag; what a passage has not left, the teacher is asked for."""
 
     teacher: LM
-    lesson: Lesson
+    lesson: DistillConfig
     kept: Mapping[int, Kept]
 
-    def distance(self, row: Row, log_q: Any) -> Any:
+    def distance(self, row: PackedRow, log_q: Any) -> Any:
         """(t,) nats from the teacher, of the student's log-odds (t, V) at a row's scored tokens."""
         told = [self.kept.get(passage.tag) for passage, _ in row.paths]
         if None in told:
@@ -54,19 +54,23 @@ class Signals:
 
 
 @torch.no_grad()
-def states(lm: LM, row: Row) -> Any:
+def states(lm: LM, row: PackedRow) -> Any:
     """Its last hidden states (t, d) where a row's tokens are scored."""
-    with quick(lm.device.type):
+    with autocast(lm.device.type):
         return hidden(lm.net, row)[torch.tensor(row.targets()[0])]
 
 
 def gather(
-    teacher: LM, passages: Sequence[Passage], lesson: Lesson, file: Path | None = None, progress: Progress = quiet
-) -> Signals:
+    teacher: LM,
+    passages: Sequence[TokenSequence],
+    lesson: DistillConfig,
+    file: Path | None = None,
+    progress: Progress = quiet,
+) -> TeacherTargets:
     """Read every passage once. A file that is there is what was gathered before: its name says of what."""
     if file is not None and file.is_file():
-        return Signals(teacher, lesson, torch.load(file, weights_only=True))
-    signals = Signals(teacher, lesson, {})
+        return TeacherTargets(teacher, lesson, torch.load(file, weights_only=True))
+    signals = TeacherTargets(teacher, lesson, {})
     chance = torch.Generator().manual_seed(lesson.seed)
     kept: dict[int, Kept] = {}
     rows = pack(sorted(passages, key=lambda p: p.tokens), most=ROW)
@@ -79,10 +83,10 @@ def gather(
     progress("teacher rows", len(rows), len(rows))
     if file is not None:
         write(kept, file)
-    return Signals(teacher, lesson, kept)
+    return TeacherTargets(teacher, lesson, kept)
 
 
-def _parts(signals: Signals, found: Any, chance: Any) -> Kept:
+def _parts(signals: TeacherTargets, found: Any, chance: Any) -> Kept:
     lesson = signals.lesson
     if lesson.targets == "states":
         return (found.to(torch.bfloat16),)

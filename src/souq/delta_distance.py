@@ -2,6 +2,7 @@
 
     near = compare(ours, theirs, base, load)
     near.exact, near.distance, near.cosine, near.worst
+    squared_length(ours, base, load)  # by which everybody's share of what moved is told
 
 A part is a change to a tensor of the base, in the sense of merge/fold.py: left (m, r) and right (r, n), or the whole
 difference. What the base does not have (rows, layers, experts) is compared number by number.
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from souq.merge.exact import Float
+from souq.merge.exact import Float, inner
 from souq.merge.fold import factors
 from souq.progress import Progress, quiet
 from souq.records import Record
@@ -70,35 +71,34 @@ def compare(
     names = [*sorted({*offered.parts, *again.parts}), *sorted({*offered.new, *again.new})]
     for done, name in enumerate(names):
         progress("compare", done, len(names))
-        one, two = (delta.parts.get(name) or delta.new.get(name) for delta in (offered, again))
-        left = _change(name, one, base, load)
-        right = left if one == two else _change(name, two, base, load)
+        first, second = (delta.parts.get(name) or delta.new.get(name) for delta in (offered, again))
+        same = first == second
+        left = _change(name, first, base, load) if first else None
+        right = left if same else _change(name, second, base, load) if second else None
         own = np.array([_inner(left, left), _inner(right, right), _inner(left, right)])
-        parts.append(Apart(tensor=name, same=one == two, distance=_distance(own, one == two), cosine=_cosine(own)))
+        parts.append(Apart(tensor=name, same=same, distance=_distance(own, same), cosine=_cosine(own)))
         sizes += own
     progress("compare", len(names), len(names))
     exact = all(part.same for part in parts)
     return Near(tuple(parts), _distance(sizes, exact), _cosine(sizes))
 
 
-def moved(delta: Delta, base: Mapping[str, TensorRef], load: Load) -> float:
-    """||d||^2 over all that a change moves from the base.
+def squared_length(delta: Delta, base: Mapping[str, TensorRef], load: Load) -> float:
+    """||d||^2 over all that a change moves from the base, with the same bits on every machine.
 
     What is new counts from the base's tensor it stands beside or from nothing, whichever is nearer: a new layer is
-    mostly a copy of the one below, and a copy is no work.
+    mostly a copy of the one below, and a copy is no work. Nothing else may say how much somebody moved.
     """
-    total = 0.0
-    for name, part in delta.parts.items():
-        change = _change(name, part, base, load)
-        total += _inner(change, change)
-    for title, new in delta.new.items():
-        value = load(new.value.digest).astype(np.float64)
-        size, beside = float(np.vdot(value, value)), base.get(stands_beside(title))
-        if beside is not None and beside.shape == value.shape:
-            off = value - load(beside.digest).astype(np.float64)
-            size = min(size, float(np.vdot(off, off)))
-        total += size
-    return total
+    changed = [_square(_change(name, part, base, load)) for name, part in sorted(delta.parts.items())]
+    return math.fsum(changed + [_new_square(title, new, base, load) for title, new in sorted(delta.new.items())])
+
+
+def _new_square(title: str, new: New, base: Mapping[str, TensorRef], load: Load) -> float:
+    value = load(new.value.digest).astype(np.float64)
+    beside = base.get(stands_beside(title))
+    if beside is None or beside.shape != value.shape:
+        return _square((None, value))
+    return min(_square((None, value)), _square((None, value - load(beside.digest).astype(np.float64))))
 
 
 def stands_beside(title: str) -> str:
@@ -111,10 +111,8 @@ def stands_beside(title: str) -> str:
     return f"model.layers.{layer}.{'mlp.' if kind == 'expert' else ''}{inside}"
 
 
-def _change(name: str, part: Part | New | None, base: Mapping[str, TensorRef], load: Load) -> Factors | None:
+def _change(name: str, part: Part | New, base: Mapping[str, TensorRef], load: Load) -> Factors:
     match part:
-        case None:
-            return None
         case Lora():
             return factors(part, np.zeros(0), load)
         case Dense() | Sparse():
@@ -123,30 +121,29 @@ def _change(name: str, part: Part | New | None, base: Mapping[str, TensorRef], l
             return None, load(part.value.digest).astype(np.float64)
 
 
-def _inner(one: Factors | None, two: Factors | None) -> float:
-    """<d, d'>; <L R, L' R'> = sum((L^T L') * (R R'^T)), r x r' numbers."""
-    if one is None or two is None:
+def _inner(change: Factors | None, other: Factors | None) -> float:
+    """<d, d'>; nothing where a tensor is changed by one of them only, or to another shape."""
+    if change is None or other is None:
         return 0.0
-    (left, right), (left2, right2) = one, two
-    if left is not None and left2 is not None:
-        return float(np.sum((left.T @ left2) * (right @ right2.T)))
-    if left is not None:
-        return float(np.sum(left * (right2 @ right.T)))
-    if left2 is not None:
-        return float(np.sum(left2 * (right @ right2.T)))
-    return float(np.vdot(right, right2)) if right.shape == right2.shape else 0.0
+    if change[0] is None and other[0] is None and change[1].shape != other[1].shape:
+        return 0.0
+    return inner(*change, *other)
+
+
+def _square(change: Factors) -> float:
+    return max(inner(*change, *change), 0.0)  # which rounding may put below nothing
 
 
 def _distance(sizes: Float, same: bool) -> float:
-    """Told to about 1e-8: it is a difference of squares."""
+    """Good to about 1e-8: it is a difference of squares."""
     if same:
         return 0.0
-    own, theirs, inner = map(float, sizes)
+    own, theirs, both = map(float, sizes)
     if own <= 0:
         return math.inf if theirs > 0 else 0.0
-    return math.sqrt(max(own + theirs - 2 * inner, 0.0) / own)
+    return math.sqrt(max(own + theirs - 2 * both, 0.0) / own)
 
 
 def _cosine(sizes: Float) -> float:
-    own, theirs, inner = map(float, sizes)
-    return min(max(inner / math.sqrt(own * theirs), -1.0), 1.0) if own > 0 and theirs > 0 else 0.0
+    own, theirs, both = map(float, sizes)
+    return min(max(both / math.sqrt(own * theirs), -1.0), 1.0) if own > 0 and theirs > 0 else 0.0

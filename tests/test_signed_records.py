@@ -9,7 +9,7 @@ import pytest
 
 from souq.governance import CHECKS
 from souq.governance.policy import format_policy
-from souq.history import Told
+from souq.history import SignedRecords
 from souq.records import Vote, digest
 from tests.annals import Annals, enrolled
 from tests.voters import at, of, ruled
@@ -266,17 +266,17 @@ def test_the_next_to_sign_names_every_record_that_holds(town):
     }
     policy = ruled(people=enrolled())
 
-    told = Told.of(offer, records, policy)
+    signed = SignedRecords.of(offer, records, policy)
 
     held = [
         data
         for path, data in records.items()
         if data != b"{}" and data not in town.vote("mallory", after=veto).values()
     ]
-    assert told.seen == tuple(sorted(map(digest, held)))
-    assert told.withheld == ()
-    assert [each.vote.choice for each in told.votes] in (["approve", "reject"], ["reject", "approve"])
-    assert (told.merged, told.at) == (None, "")
+    assert signed.seen == tuple(sorted(map(digest, held)))
+    assert signed.withheld == ()
+    assert [each.vote.choice for each in signed.votes] in (["approve", "reject"], ["reject", "approve"])
+    assert (signed.merged, signed.at) == (None, "")
 
 
 def test_what_names_nothing_readable_names_nothing(town):
