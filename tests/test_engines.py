@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,9 @@ from souq.lab import score_cache as memory
 from souq.lab.engines import Transformers
 from souq.records import digest, format_toml
 from souq.repo.remote import Repo
-from tests.bazaar import NAMES, Bazaar, rows
+from tests.bazaar import NAMES
+from tests.bazaar import copied
+from tests.bazaar import rows
 from tests.test_bucket import free_ports
 from tests.tiny import write_model
 
@@ -52,11 +53,7 @@ def repo(tmp_path_factory):
 def taught(built_bazaar, tmp_path_factory):
     """The tiny model once it has learned to greet, as an exported folder; and the bazaar it comes from."""
     folder = tmp_path_factory.mktemp("taught") / "town"
-    shutil.copytree(built_bazaar, folder)
-    bazaar = Bazaar(folder)
-    for name in ("amira", "adil", "bruno", "chen"):
-        words = ["git", "remote", "set-url", "origin", str(folder / "hub.git")]
-        subprocess.run(words, cwd=folder / name / "smol", check=True)
+    bazaar = copied(built_bazaar, folder)
     bazaar.land(bazaar.offer("chen", bazaar.delta("greet")))
     assert bazaar("amira", "fetch") == 0
     assert bazaar("amira", ["export", folder / "out"]) == 0
