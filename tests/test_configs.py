@@ -9,15 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-
 from souq.errors import SouqError
 from souq.governance.templates import solo
 from souq.lab import lm
 from souq.model.chat_template import approve
-from souq.model.config import admit
-from souq.model.config import allowed
-from souq.model.config import approved
-from souq.model.config import fits
+from souq.model.config import admit, allowed, approved, fits
 from souq.repo.git import init
 from souq.sources import open_source
 from tests.stall import key

@@ -23,9 +23,7 @@ from souq.lab import score_cache as memory
 from souq.lab.engines import Transformers
 from souq.records import digest, format_toml
 from souq.repo.remote import Repo
-from tests.bazaar import NAMES
-from tests.bazaar import copied
-from tests.bazaar import rows
+from tests.bazaar import NAMES, copied, rows
 from tests.test_bucket import free_ports
 from tests.tiny import write_model
 

@@ -20,11 +20,9 @@ from souq.lab.engines import Transformers
 from souq.lab.score_cache import model_key
 from souq.progress import Progress
 from souq.records import Digest, digest
-from souq.repo.contribution import Offer
-from souq.repo.contribution import YANKED
+from souq.repo.contribution import YANKED, Offer
 from souq.repo.history import signed_release
-from souq.repo.snapshot import Snapshot
-from souq.repo.snapshot import base_files
+from souq.repo.snapshot import Snapshot, base_files
 
 
 @check("evals")

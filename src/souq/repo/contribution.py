@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from souq.errors import Hostile
-from souq.evals import SEALED, Eval, Sealed, read_eval, read_sealed
+from souq.evals.eval import SEALED, Eval, Sealed, read_eval, read_sealed
 from souq.governance import POLICY, Election, Policy, read_policy
 from souq.records import Contribution, Digest, Record, digest_files, parse_toml
 from souq.repo.config import Merging

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 
 from souq.errors import Hostile
-from souq.evals import SEALED
+from souq.evals.eval import SEALED
 from souq.governance import POLICY
 from souq.records import format_toml, read_json
 from souq.repo.contribution import BRINGS, NAMED, RECORDS, YANKED, Offer, utf8_of

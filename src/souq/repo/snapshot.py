@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import Eval, Sealed
+from souq.evals.eval import Eval, Sealed
 from souq.merge.grow import Grown, grow
 from souq.records import Digest, Recipe, digest
 from souq.repo.config import Config, Merging, read_config
