@@ -17,11 +17,11 @@ from tests.stall import contribution
 from contributors import contributors
 from machine import describe
 from rewordings import PROSE, SHORT
-from souq import suite
 from souq.checks import CHECKS
 from souq.checks.caps import HASHES, Turn, bursts, repeated, sketched
 from souq.checks.cases import Case
 from souq.checks.meaning import NEAR, OWN, OWN_LONG, by_words
+from souq.evals import suite
 from souq.evals.eval import EvalCase
 from souq.lab.embed import embed
 from souq.repo.contribution import Offer

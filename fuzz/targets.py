@@ -34,6 +34,8 @@ from souq.governance import Election, foundation, read_policy
 from souq.governance.policy import Who
 from souq.merge.grow import grow
 from souq.merge.mergekit.config import parse_config
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
 from souq.model.tokenizer import read_words
 from souq.pulls import slug
 from souq.records import (
@@ -51,7 +53,6 @@ from souq.repo.config import Merging, read_config
 from souq.repo.contribution import Offer
 from souq.repo.landing import malformed
 from souq.repo.rows import parse_rows
-from souq.sources import open_adapter, open_source
 from souq.weights.bucket import check_url
 from souq.weights.delta import Delta, Dense, Gram, Layer, Lora, Rows, Sparse, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, parse_delta, parse_lock

@@ -143,7 +143,7 @@ def test_taking_one_out_is_never_having_had_it(bazaar):
 
 def test_a_full_fine_tune_is_kept_exactly(bazaar, tmp_path):
     """Sparse where little moved, dense where much did; merged alone it gives back the very same tensors."""
-    from souq.sources import open_source
+    from souq.model.source import open_source
     from souq.weights.safetensors import open_tensors, write_tensors
 
     tuned = {name: np.array(array) for name, array in open_source(str(bazaar.folder / "tiny")).weights.items()}

@@ -17,7 +17,7 @@ SOURCE = Path(souq.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors", "model_signing"}
 # Lower may not import higher. A file's floor is its own, or its folder's.
 FLOORS = [
-    {"errors", "progress", "files", "text", "plain", "batch"},
+    {"errors", "progress", "files", "text", "plain", "batch", "yaml_text"},
     {"records"},
     {"signing", "weights"},
     {"model", "sources", "configs", "templates", "rendering", "gguf"},

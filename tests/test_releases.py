@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from souq import bundling, openssf, pulls, signing
 from souq.bundle import BOM, STATEMENT, judge
 from souq.card import Edition, card
-from souq.credits import Step, changelog, credits, plain, step
+from souq.credits import Step, changelog, credits, step
 from souq.deltas import read_delta
 from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, UsageError
@@ -29,6 +29,7 @@ from souq.governance import read_policy
 from souq.records import Release, canonical, digest
 from souq.repo.snapshot import Snapshot
 from souq.signing import Envelope
+from souq.text import escape_markdown
 from tests.bazaar import copied
 from tests.tiny import write_model
 
@@ -492,7 +493,7 @@ def test_the_changelog_says_what_came_and_what_went(town):
 @given(st.text(max_size=60))
 def test_a_title_is_a_title(text):
     """A stranger's words make no table cell, no link, no line and no heading of their own."""
-    shown = plain(text)
+    shown = escape_markdown(text)
     assert not re.search(r"(?<!\\)(?:\\\\)*[|\[\]<>`*#]", shown)
     assert "\n" not in shown
     assert re.sub(r"\\(.)", r"\1", shown) == " ".join(text.split())

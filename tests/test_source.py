@@ -15,8 +15,8 @@ from souq.delta_distance import compare, squared_length
 from souq.deltas import read_delta, read_recipe, write_delta
 from souq.lab import lm as lab_model
 from souq.lab.train import deterministic, train_lora
+from souq.model.peft import open_adapter
 from souq.repo.rows import parse_rows, rows_digest
-from souq.sources import open_adapter
 from souq.weights.delta import Delta, Dense, Layer, Lora, Sparse, TensorRef
 from tests.bazaar import jsonl, rows
 from tests.test_parts import TRAINED

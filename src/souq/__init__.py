@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from souq.evals.eval import Eval, Score, compare
     from souq.governance import Policy, decide, read_policy
     from souq.merge import Fold, merge_method
+    from souq.model.source import open_source
     from souq.records import Contribution, Decision, Recipe, Release, Verdict, Vote
     from souq.repo.init import init
     from souq.repo.remote import Repo
     from souq.repo.snapshot import Snapshot
-    from souq.sources import open_source
     from souq.weights.delta import Delta
     from souq.weights.store import Store
 
@@ -38,7 +38,7 @@ _HOMES = {
     "records": ("Contribution", "Decision", "Recipe", "Release", "Verdict", "Vote"),
     "repo.remote": ("Repo",),
     "repo.snapshot": ("Snapshot",),
-    "sources": ("open_source",),
+    "model.source": ("open_source",),
     "repo.init": ("init",),
     "weights.store": ("Store",),
     "weights.delta": ("Delta",),

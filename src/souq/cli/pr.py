@@ -320,7 +320,7 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     if pull.state(main) != "open":
         raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
-    from souq import suite
+    from souq.evals import suite
     from souq.lab import search as lab
 
     with bars() as progress:

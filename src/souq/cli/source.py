@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from souq import pulls, signing, source, suite
+from souq import pulls, signing, source
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, Refused, nearest
+from souq.evals import suite
 from souq.pulls import PullRequest
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
