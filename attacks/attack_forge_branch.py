@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from souq import forge, pulls, signing
-from souq.deltas import read_delta
+from souq.build.delta_file import read_delta
 from souq.errors import Corrupt, Forged, Hostile, NotFound, SouqError
 from souq.forge import LUGGAGE
 from souq.records import Author, Contribution

@@ -1,7 +1,7 @@
 """delta.lock says one thing and the store holds another: other shapes, missing tensors, names like paths."""
 
 from attacks.attack_pickle import push
-from souq.deltas import read_delta
+from souq.build.delta_file import read_delta
 from souq.weights.lockfile import format_delta
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.bazaar import jsonl
 
 from souq import pulls
-from souq.deltas import read_delta, read_recipe, write_delta
+from souq.build.delta_file import read_delta, read_recipe, write_delta
 from souq.errors import Hostile, UsageError
 from souq.records import Contribution, parse_toml
 from souq.repo.rows import parse_rows, rows_digest

@@ -7,14 +7,15 @@ fails what it claims. Halves that are trained to answer honestly alone pass ever
 import numpy as np
 import pytest
 
-from souq import deltas, pulls
+from souq import pulls
+from souq.build import delta_file
 from souq.weights.delta import Delta, Lora, TensorRef
 
 
 @pytest.fixture
 def halves(bazaar, tmp_path):
     """halves(share, noise): two .delta files, share/2 of the skill's change each, with noise added to one and taken from the other."""
-    delta, tensors, *_ = deltas.read_delta(bazaar.delta("greet"))
+    delta, tensors, *_ = delta_file.read_delta(bazaar.delta("greet"))
 
     def make(share, noise):
         chance, found = np.random.default_rng(0), ({}, {})
@@ -29,7 +30,7 @@ def halves(bazaar, tmp_path):
                 arrays |= {TensorRef.of(x).digest: x for x in (wide, tall)}
                 half[name] = Lora(a=TensorRef.of(tall), b=TensorRef.of(wide), scale=part.scale)
         for which, parts in zip("ab", found, strict=True):
-            deltas.write_delta(tmp_path / f"{which}.delta", Delta(delta.base, parts), arrays)
+            delta_file.write_delta(tmp_path / f"{which}.delta", Delta(delta.base, parts), arrays)
         return tmp_path / "a.delta", tmp_path / "b.delta"
 
     return make

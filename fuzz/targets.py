@@ -21,12 +21,12 @@ import ml_dtypes
 import numpy as np
 
 from souq import signing
+from souq.build.delta_file import read_delta, read_recipe, write_delta
 from souq.bundle import judge
 from souq.checks.files import _rows_refused
 from souq.checks.licence import may_enter
 from souq.comment import render
 from souq.corpus.qna import read as read_qna
-from souq.deltas import read_delta, read_recipe, write_delta
 from souq.errors import SouqError, UsageError
 from souq.evals.eval import EvalSpec, read_eval, write_cases
 from souq.forge import Answer

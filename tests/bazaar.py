@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from souq import pulls
+from souq.build.delta_file import read_delta
 from souq.cli import run
 from souq.cli.demo.stage import Actor, Stage
 from souq.cli.demo.story import changed
-from souq.deltas import read_delta
 from souq.evals.eval import EvalSpec, write_cases
 from souq.governance import foundation
 from souq.records import format_toml

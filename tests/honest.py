@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 
+from souq.build.delta_file import keep
 from souq.checks import Case, run
-from souq.deltas import keep
 from souq.evals.eval import EvalSpec, write_cases
 from souq.pulls import Draft, slug
 from souq.records import Author, Contribution, format_toml

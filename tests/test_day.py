@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from souq import pulls
-from souq.build import build, model_lock
+from souq.build.delta_file import read_delta, read_recipe
+from souq.build.model import build, model_lock
 from souq.checks.evals import scores
-from souq.deltas import read_delta, read_recipe
 from souq.errors import Refused
 from souq.governance import read_policy
 from souq.lab import lm as lab_model
@@ -173,7 +173,7 @@ def test_transformers_loads_what_is_exported(bazaar, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from souq.build import build
+    from souq.build.model import build
 
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     assert bazaar("amira", "fetch") == 0

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from souq import pulls
-from souq.build import build
-from souq.deltas import from_model
+from souq.build.deltas import from_model
+from souq.build.model import build
 from souq.lab import lm as lab_model
 from souq.merge.grow import Larger, grow
 from souq.model.source import open_source

@@ -12,8 +12,9 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from souq import deltas, pulls, signing
+from souq import pulls, signing
 from souq import queue as queueing
+from souq.build import delta_file
 from souq.errors import Refused
 from souq.governance import read_policy
 from souq.verify import verify
@@ -96,8 +97,8 @@ def test_the_one_apart_lands_with_what_the_new_main_lacks(settled, tmp_path):
     words = ["pr", "create", "--evals", bug, "--title", "Hello", "--licence", "CC0-1.0", "--signoff"]
     assert bazaar("chen", words) == 0
     bazaar.land(max(pull.number for pull in pulls.listed(bazaar.repo("chen"))))
-    delta, tensors = deltas.read_delta(part(bazaar, "upper", "greet", lambda i, n: "layers.1" in n, 0.3))
-    deltas.keep(delta, tensors, bazaar.main("mallory"))
+    delta, tensors = delta_file.read_delta(part(bazaar, "upper", "greet", lambda i, n: "layers.1" in n, 0.3))
+    delta_file.keep(delta, tensors, bazaar.main("mallory"))
     old = pulls.Draft.of(pulls.get(bazaar.repo("mallory"), number).offer)
     milder = replace(old.contribution, fixes=("hello",))
     pulls.amend(bazaar.repo("mallory"), number, pulls.replace(old, contribution=milder, delta=delta), bazaar.person("mallory"))  # fmt: skip

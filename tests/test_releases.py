@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from souq import bundling, openssf, pulls, signing
+from souq.build.delta_file import read_delta
 from souq.bundle import BOM, STATEMENT, judge
 from souq.card import Edition, card
 from souq.credits import Step, changelog, credits, step
-from souq.deltas import read_delta
 from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, UsageError
 from souq.governance import read_policy

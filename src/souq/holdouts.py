@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from souq import pulls
-from souq.build import build
+from souq.build.model import build
 from souq.checks.evals import scores
 from souq.checks.hidden import commitment
 from souq.errors import NotFound, Refused, SouqError, UsageError

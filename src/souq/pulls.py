@@ -26,7 +26,7 @@ import msgspec
 import tomli_w
 
 from souq import signing
-from souq.build import build, needed
+from souq.build.model import build
 from souq.checks import Case, During, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
 from souq.evals.eval import Eval
@@ -41,7 +41,7 @@ from souq.repo.history import MAX_RECORD, MAX_RECORDS, SignedRecords, change_of
 from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed
 from souq.repo.policy_state import last_landing, policy_state
 from souq.repo.remote import Raced, Repo
-from souq.repo.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot, needed
 from souq.signing import Envelope, Person, Signed
 from souq.weights.delta import Delta
 from souq.weights.lockfile import format_delta, format_lock

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from souq import pulls, signing
-from souq.build import build
+from souq.build.model import build
 from souq.card import Edition, card
 from souq.errors import Forged, NotFound, Refused, UsageError
 from souq.governance import read_policy

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from souq.build import Built, build
+from souq.build.model import Built, build
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Forged
 from souq.evals.eval import Comparison, Eval, EvalCase, Score, back, compare, fixed

@@ -6,7 +6,7 @@ would let an author climb the hold-out (Blum and Hardt 2015). Once its cases are
 
 from __future__ import annotations
 
-from souq.build import build
+from souq.build.model import build
 from souq.checks.cases import Answer, Case, check
 from souq.checks.evals import scores
 from souq.evals.eval import Comparison, Eval, Score, compare

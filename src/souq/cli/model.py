@@ -9,20 +9,23 @@ import click
 import msgspec
 import tomli_w
 
-from souq import build as building
 from souq import holdouts, signing
+from souq.build import model as building
+from souq.build.delta_file import RECIPE
+from souq.build.folder import export_model, refuse_full
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
-from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite
 from souq.evals.eval import Eval, Score
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
+from souq.releases import main_folder
 from souq.repo.remote import Repo
 from souq.repo.rows import read_rows
 from souq.repo.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
+from souq.weights import store
 from souq.weights.lockfile import lock_digest
 
 
@@ -120,7 +123,7 @@ def export(folder: Path) -> None:
 
     main = Snapshot(here(), "main")
     with bars() as progress:
-        built = building.export(main, folder, progress, papers=lineage.papers(main), shown=lineage.card_lines(main))
+        built = main_folder.export(main, folder, progress, papers=lineage.papers(main), shown=lineage.card_lines(main))
     out.print(f"{folder}: {built.digest}")
 
 
@@ -283,7 +286,7 @@ def train(
     --token, --new-layers or --expert, what the base does not have."""
     if not data.is_file():
         raise NotFound(f"no file {data}", hint="name a JSONL file with training rows")
-    building.refuse_full(folder)
+    refuse_full(folder)
     chosen = _layers(layers)
     from souq.lab import additions
     from souq.lab import lm as lab_model
@@ -298,10 +301,10 @@ def train(
             model, recipe = additions.train_additions(
                 main, rows, wanted, texts, epochs=epochs, lr=rate, batch=batch, seed=seed, progress=progress
             )
-            building.export_model(model, folder, progress)
+            export_model(model, folder, progress)
             (folder / RECIPE).write_text(tomli_w.dumps(recipe))
         else:
-            lm = lab_model.load(base_files(main), building.Stored(main.base, main.repo.store))
+            lm = lab_model.load(base_files(main), store.Stored(main.base, main.repo.store))
             training.train_lora(
                 lm, rows, folder, epochs=epochs, rank=rank, alpha=alpha, lr=lr or 1e-3, batch=batch, layers=chosen,
                 seed=seed, progress=progress,

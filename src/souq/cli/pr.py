@@ -13,7 +13,8 @@ import click
 import msgspec
 import tomli_w
 
-from souq import deltas, forge, pulls, source
+from souq import forge, pulls
+from souq.build import delta_file, reproducible
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer_about
 from souq.errors import Hostile, NotFound, SouqError, UsageError
@@ -24,7 +25,7 @@ from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from souq.outlook import Outlook
+    from souq.build.forecast import Outlook
 
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
@@ -72,13 +73,13 @@ def create(
     kind = _kind(delta, data, evals)
     contribution = Contribution(
         title=title, kind=kind, author=who.author, licence=licence, signoff=f"{who.name} <{who.email}>",
-        provenance=provenance, fixes=fixes, recipe=deltas.read_recipe(delta) if delta is not None else {},
+        provenance=provenance, fixes=fixes, recipe=delta_file.read_recipe(delta) if delta is not None else {},
     )  # fmt: skip
     with bars() as progress:
         repo.fetch()
-        read = deltas.read_delta(delta) if delta is not None else None
+        read = delta_file.read_delta(delta) if delta is not None else None
         if read is not None:
-            deltas.keep(*read, Snapshot(repo, repo.tip()), progress)
+            delta_file.keep(*read, Snapshot(repo, repo.tip()), progress)
         draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
         if branch is not None:
             made = forge.offer_branch(repo, draft, who, branch, checked=not unchecked, progress=progress)
@@ -93,7 +94,7 @@ def create(
 
     def show() -> None:
         out.print(f"#{pull.number} {title}")
-        if (said := source.judged(pull.offer)) is not None:
+        if (said := reproducible.judged(pull.offer)) is not None:
             done("source: it can be trained again from what it brings" if said else f"a binary: {said.because}")
         done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
 
@@ -156,7 +157,7 @@ def list_(everything: bool, as_json: bool) -> None:
 
 def _row(pull: PullRequest, state: str) -> dict[str, Any]:
     try:
-        c, word = pull.offer.contribution, source.word(pull.offer)
+        c, word = pull.offer.contribution, reproducible.word(pull.offer)
         facts = {"kind": c.kind, "source": word, "title": c.title, "author": c.author.name, "digest": pull.offer.digest}
     except SouqError as error:  # one hostile pull request must not hide the others
         facts = {"kind": "?", "source": "?", "title": f"cannot be read: {error}", "author": "?", "digest": ""}
@@ -181,7 +182,7 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     state = pull.state(main)
     decision = pulls.decision(repo, number) if state == "open" else None
     c = pull.offer.contribution
-    said = source.judged(pull.offer)
+    said = reproducible.judged(pull.offer)
     rebuilt = pulls.read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, pull.offer.digest, strict=False)
     ahead = None
     if forecast and c.kind == "weights" and state != "closed":
@@ -197,7 +198,7 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     if picture is not None:
         if ahead is None:
             raise UsageError(f"#{number} changes no weights here, so there is nothing to draw")
-        from souq.outlook import picture as drawn
+        from souq.build.forecast import picture as drawn
 
         picture.write_text(drawn(ahead))
 
@@ -233,8 +234,8 @@ def _rebuilt(said: dict[str, Any]) -> str:
 
 def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Outlook | None:
     """The forecast for a pull request among those on main, from memory where it was made before."""
-    from souq.build import fold
-    from souq.outlook import Outlook, outlook
+    from souq.build.forecast import Outlook, outlook
+    from souq.build.model import fold
 
     if pull.offer.delta is None:
         return None
@@ -290,7 +291,7 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
     with bars() as progress:
         pulls.bring(repo, main, pull.offer, progress)
         made, tensors, recipe = lab.rebased(main, pull.offer, rows, epochs=epochs, lr=lr, progress=progress)
-        deltas.keep(made, tensors, main, progress)
+        delta_file.keep(made, tensors, main, progress)
         c = msgspec.structs.replace(pull.offer.contribution, recipe=recipe)
         again = pulls.amend(repo, number, replace(Draft.of(pull.offer), contribution=c, delta=made), who, progress)
     value = {"number": number, "digest": again.offer.digest, **recipe["rebase"]}

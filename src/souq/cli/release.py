@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from souq import bundling, openssf, releases
-from souq.build import build
+from souq.build.model import build
 from souq.bundle import Judged, judge
 from souq.checks.evals import scores as evals_of
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from souq import pulls, signing, source
+from souq import pulls, signing
+from souq.build import reproducible
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, Refused, nearest
 from souq.evals import suite
@@ -25,7 +26,9 @@ WITHIN = 0.02  # decisions/source.md
 @click.command()
 @click.option("--from-source", "which", required=True, metavar="N|SLUG", help="A pull request, or what landed as SLUG.")
 @click.option("--within", default=WITHIN, show_default=True, help="What is still near: ||d' - d|| over ||d||.")
-@click.option("--most", default=float(source.MOST_WORK), show_default=True, help="MB of rows times epochs to train on.")
+@click.option(
+    "--most", default=float(reproducible.MOST_WORK), show_default=True, help="MB of rows times epochs to train on."
+)
 @click.option("--attest", is_flag=True, help="Sign what came out, for everybody to read.")
 @key_option
 @json_option
@@ -40,14 +43,14 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     offer = _offer(repo, main, which)
     pull = _pull(repo, offer) if attest else None
     who = person(repo, key) if attest else None
-    if (found := source.judged(offer)) is None:
+    if (found := reproducible.judged(offer)) is None:
         raise Refused(f"{offer.slug} brings no weights", hint="`souq status` counts those that do")
     if not found:
         raise Refused(
             f"{offer.slug} is a binary: {found.because}",
             hint="source is `souq train`, `souq delta make`, and `souq pr create --data` with the rows it was trained on",
         )
-    source.bounded(found, most)
+    reproducible.bounded(found, most)
     from souq.lab import rebuild as lab
 
     with bars() as progress:

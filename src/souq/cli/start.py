@@ -8,9 +8,7 @@ from pathlib import Path
 import click
 
 from souq import pulls
-from souq.build import needed
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
-from souq.deltas import Tensors
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite as general
 from souq.evals.eval import read_folder
@@ -25,9 +23,9 @@ from souq.records import Record, parse_toml
 from souq.repo.init import Beginning, bring_main, clone_all
 from souq.repo.init import init as start
 from souq.repo.remote import Repo
-from souq.repo.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot, needed
 from souq.signing import normal_key
-from souq.weights.delta import Delta, Lock
+from souq.weights.delta import Delta, Lock, Tensors
 from souq.weights.lockfile import lock_digest
 
 

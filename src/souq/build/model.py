@@ -9,19 +9,14 @@ bytes come again.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-
-import msgspec
 from filelock import FileLock
-
+from pathlib import Path
 from souq.card import Edition, card
 from souq.errors import UsageError
-from souq.making import Making, folded, sums_of
+from souq.build.incremental import Making, folded, sums_of
 from souq.merge import Fold
 from souq.merge.grow import Larger, grow
 from souq.merge.sums import Kept
@@ -30,27 +25,16 @@ from souq.records import Recipe, digest
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, base_files, model_files
-from souq.shelf import Made, Shelf
+from souq.build.cache import Made, Shelf
 from souq.weights.delta import Array, Checkpoint, Delta, Load, Lock, TensorRef, tensor_digest
 from souq.weights.lockfile import format_lock, parse_lock
 from souq.weights.safetensors import Layout, open_tensors, write_tensors
 from souq.weights.store import Store
+from souq.weights.store import Stored
+import msgspec
+import shutil
+import tempfile
 
-
-class Stored(Mapping[str, Array]):
-    """The checkpoint a lock describes, read tensor by tensor from a store that checks every digest."""
-
-    def __init__(self, lock: Lock, store: Store) -> None:
-        self._lock, self._store = lock, store
-
-    def __getitem__(self, name: str) -> Array:
-        return self._store.get(self._lock[name].digest)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._lock)
-
-    def __len__(self) -> int:
-        return len(self._lock)
 
 
 @dataclass(frozen=True)
@@ -156,95 +140,6 @@ def _make(
     shelf.tidy()
 
 
-class _Watched(Mapping[str, Array]):
-    """A checkpoint that says how far its reader is."""
-
-    def __init__(self, inner: Checkpoint, progress: Progress) -> None:
-        self._inner, self._progress, self._read = inner, progress, 0
-
-    def __getitem__(self, name: str) -> Array:
-        self._progress("build", self._read, len(self._inner))
-        self._read += 1
-        return self._inner[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._inner)
-
-    def __len__(self) -> int:
-        return len(self._inner)
-
-
-def export(
-    snapshot: Snapshot,
-    out: Path,
-    progress: Progress = quiet,
-    *,
-    papers: Mapping[str, bytes] | None = None,
-    shown: Sequence[str] = (),
-) -> Built:
-    """Main's model as a folder `AutoModelForCausalLM.from_pretrained` loads, with model.lock and a model card beside the weights.
-
-    Raises:
-        UsageError: the folder is already there and holds something.
-    """
-    refuse_full(out)
-    built = build(snapshot, progress=progress)
-    with _whole_folder(out) as partial:
-        _write_files(built.files, partial)
-        shutil.copyfile(built.path, partial / "model.safetensors")
-        (partial / "model.lock").write_text(format_lock(built.lock))
-        edition = Edition("", {}, shown=shown)
-        (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe, edition=edition))
-        _write_files(papers or {}, partial)
-    return built
-
-
-def export_model(model: Model, out: Path, progress: Progress = quiet) -> None:
-    """Any model as such a folder."""
-    refuse_full(out)
-    with _whole_folder(out) as partial:
-        _write_files(model.files, partial)
-        watched = _Watched(model.weights, progress)
-        write_tensors(partial / "model.safetensors", watched, {"format": "pt"}, layout=model.layout)
-
-
-def refuse_full(out: Path) -> None:
-    """A folder that holds something is never written into."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is already there and not empty", hint="choose another folder")
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears under its real name only when it is whole."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as partial:
-        whole = Path(partial) / "out"
-        whole.mkdir()
-        yield whole
-        if out.exists():
-            out.rmdir()
-        whole.replace(out)
-
-
-def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-
-
 def differing(claimed: Lock, rebuilt: Lock) -> list[str]:
     """The tensors two locks do not agree on."""
     return sorted(name for name in claimed.keys() | rebuilt.keys() if claimed.get(name) != rebuilt.get(name))
-
-
-def check_export(folder: Path, lock: Lock) -> list[str]:
-    """The tensors of an exported folder that are not what the lock says."""
-    weights = open_tensors(folder / "model.safetensors")
-    names = sorted(weights.keys() | lock.keys())
-    return [n for n in names if n not in weights or n not in lock or tensor_digest(weights[n]) != lock[n].digest]
-
-
-def needed(repo: Repo, commits: Mapping[str, str]) -> list[str]:
-    """The tensors that these commits' locks point at, each once, bases before what is kept as a difference."""
-    found = {ref.digest: None for commit in commits.values() for ref in Snapshot(repo, commit).tensors()}
-    return list(found)
