@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from souq import pulls
+from souq.pulls import pull as pulls
 from souq.evals.eval import EvalSpec, checkers, write_cases
 from souq.records import format_toml
 

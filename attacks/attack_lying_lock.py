@@ -11,10 +11,10 @@ def lines(bazaar, change):
 
 
 def verdict(bazaar, text, check):
-    from souq import pulls
+    from souq.pulls import reviews
 
     number = push(bazaar, {"HOME/delta.lock": text})
-    found = pulls.check(bazaar.repo("amira"), number, bazaar.person("amira"))
+    found = reviews.check(bazaar.repo("amira"), number, bazaar.person("amira"))
     return next(v for v in found.verdicts if v.check == check)
 
 

@@ -27,7 +27,7 @@ from souq.lab import generate, train
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
 from souq.model.peft import open_adapter
-from souq.pulls import Draft
+from souq.pulls.offer import Draft
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights import store

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from souq import pulls
+from souq.pulls import pull as pulls, reviews
 from souq.build.delta_file import read_delta
 from souq.cli import run
 from souq.cli.demo.stage import Actor, Stage
@@ -108,7 +108,7 @@ class Bazaar:
 
     def refusal(self, number, who="amira"):
         """The check that refuses it, and why; None where it passes."""
-        found = pulls.check(self.repo(who), number, self.person(who))
+        found = reviews.check(self.repo(who), number, self.person(who))
         return next(((v.check, v.because) for v in found.verdicts if not v), None)
 
     def changed(self, path, change, *, scale=1.0, base="", skill="greet"):

@@ -15,7 +15,8 @@ import numpy as np
 from souq.build.delta_file import keep
 from souq.checks import Case, run
 from souq.evals.eval import EvalSpec, write_cases
-from souq.pulls import Draft, slug
+from souq.pulls.offer import Draft
+from souq.repo.contribution import slug
 from souq.records import Author, Contribution, format_toml
 from souq.repo.contribution import Offer
 from souq.weights.delta import Delta, Dense, Expert, Layer, Lora, Router, Rows, Sparse, TensorRef

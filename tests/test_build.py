@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from souq import pulls
+from souq.pulls import reviews, pull
 from souq.build.model import build, cache, model_lock
 
 
@@ -17,8 +17,8 @@ def two(bazaar):
     """Greetings on main and built; counting offered, its tensors here."""
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
-    main, offer = bazaar.main("bruno"), pulls.get(bazaar.repo("bruno"), number).offer
-    pulls.bring(main.repo, main, offer)
+    main, offer = bazaar.main("bruno"), pull.get(bazaar.repo("bruno"), number).offer
+    reviews.bring(main.repo, main, offer)
     build(main)
     return bazaar, main, offer
 

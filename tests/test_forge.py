@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 import yaml
 
-from souq import forge, pulls
+from souq.pulls import forge, pull as pulls
 from souq.cli.forge import KINDS, workflow
 from souq.errors import NotFound, Refused, UsageError
 from souq.repo.remote import Repo

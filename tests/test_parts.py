@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from souq import pulls
+from souq.pulls import pull
 from souq.build.deltas import from_model
 from souq.build.model import build
 from souq.lab import lm as lab_model
@@ -150,7 +150,7 @@ def test_everything_at_once_in_any_order(bazaar, tiny):
     bazaar.offer("mallory", bazaar.delta("greet"))
     main = bazaar.main("mallory")
     build(main)
-    expert, lora = (pulls.get(main.repo, n).offer for n in (number, number + 1))
+    expert, lora = (pull.get(main.repo, n).offer for n in (number, number + 1))
 
     built = build(main, expert)
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from souq import pulls
+from souq.pulls import pull as pulls
 from souq.cli import run
 from souq.cli.corpus import corpus
 from souq.corpus.qna import Document, Example, Node, Pair, attribution, normal, read, write

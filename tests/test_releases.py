@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq import bundling, openssf, pulls, signing
+from souq import bundling, openssf, signing
+from souq.pulls import pull as pulls
 from souq.build.delta_file import read_delta
 from souq.bundle import BOM, STATEMENT, judge
 from souq.card import Edition, card

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq import pulls
+from souq.pulls import pull as pulls
 from souq.build import reproducible
 from souq.build.delta_distance import compare, squared_length
 from souq.build.delta_file import read_delta, read_recipe, write_delta

@@ -11,7 +11,7 @@ import pytest
 from souq import signing
 from souq.build.model import model_lock
 from souq.errors import Hostile, NotFound
-from souq.pulls import Person
+from souq.signing import Person
 from souq.records import digest, format_toml
 from souq.repo import witness
 from souq.verify import Report, verify

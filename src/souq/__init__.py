@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from souq import build, pulls, verify
+    from souq import build, verify
+    from souq.pulls import pull
     from souq.errors import SouqError
     from souq.evals.eval import Eval, Score, compare
     from souq.governance import Policy, decide, read_policy

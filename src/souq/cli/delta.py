@@ -9,7 +9,7 @@ import click
 import numpy as np
 from rich.text import Text
 
-from souq import pulls
+from souq.pulls import pull as pulls, reviews
 from souq.build.folder import export_model
 from souq.build import applied, delta_file, deltas
 from souq.checks import Case
@@ -128,7 +128,7 @@ def _read(path: str, main: Snapshot) -> tuple[Delta, Case]:
     """A .delta file, or the weights of a pull request by number."""
     if path.isdigit():
         pull = pulls.get(main.repo, int(path))
-        pulls.bring(main.repo, main, pull.offer)
+        reviews.bring(main.repo, main, pull.offer)
         if pull.offer.delta is None:
             raise UsageError(f"#{path} brings no weights", hint=f"see `souq pr diff {path}`")
         return pull.offer.delta, Case(main, pull.head, pull.offer)

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from souq import holdouts, pulls
+from souq.pulls import hidden as holdouts, offer
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import UsageError
-from souq.pulls import Draft, Person
+from souq.pulls.offer import Draft
+from souq.signing import Person
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
@@ -58,7 +59,7 @@ def _signed_off(repo: Repo, signoff: bool, key: Path | None) -> Person:
 
 def _offer(repo: Repo, draft: Draft, who: Person, as_json: bool) -> None:
     with bars() as progress:
-        pull = pulls.create(repo, draft, who, progress=progress)
+        pull = offer.create(repo, draft, who, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
 
     def show() -> None:

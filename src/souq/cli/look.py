@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from souq import pulls
+from souq.pulls import land, pull as pulls
 from souq.build import differing, reproducible
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
@@ -47,7 +47,7 @@ def status(as_json: bool) -> None:
 
 def _next(repo: Repo, main: Snapshot, open_: list[int]) -> str:
     for number in open_:
-        said = pulls.decision(repo, number)
+        said = land.decision(repo, number)
         if said:
             return f"souq pr merge {number}"
         if any("has not been run" in line or line.startswith("checks on") for line in said.missing):

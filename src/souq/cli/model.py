@@ -9,7 +9,8 @@ import click
 import msgspec
 import tomli_w
 
-from souq import holdouts, signing
+from souq.pulls import hidden
+from souq import signing
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model, refuse_full
@@ -201,9 +202,9 @@ def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool
 
     repo = here()
     repo.fetch()
-    folders = holdouts.held_by(Snapshot(repo, repo.tip()), held)
+    folders = hidden.held_by(Snapshot(repo, repo.tip()), held)
     with bars() as progress:
-        found = holdouts.attest(repo, number, person(repo, key), folders, progress)
+        found = hidden.attest(repo, number, person(repo, key), folders, progress)
     answer(found, as_json, lambda: show_verdicts(found))
     if not all(found.verdicts):
         raise click.exceptions.Exit(3)

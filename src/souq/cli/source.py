@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from souq import pulls, signing
+from souq.pulls import reviews, pull as pulls
+from souq import signing
 from souq.build import reproducible
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, Refused, nearest
 from souq.evals import suite
-from souq.pulls import PullRequest
+from souq.pulls.pull import PullRequest
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -54,7 +55,7 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     from souq.lab import rebuild as lab
 
     with bars() as progress:
-        pulls.bring(repo, main, offer, progress)
+        reviews.bring(repo, main, offer, progress)
         made = lab.rebuild(main, offer, found, suite.general_texts(), progress)
     near = made.near.within(within)
     value = _value(offer, made, within)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from souq import pulls
+from souq.pulls import pull as pulls
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite as general
@@ -18,7 +18,7 @@ from souq.governance.templates import TEMPLATES, from_template
 from souq.model.config import approved
 from souq.model.source import Source, open_source
 from souq.progress import Progress
-from souq.pulls import Person
+from souq.signing import Person
 from souq.records import Record, parse_toml
 from souq.repo.init import Beginning, bring_main, clone_all
 from souq.repo.init import init as start

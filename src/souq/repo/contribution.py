@@ -21,6 +21,8 @@ from souq.records import Contribution, Digest, Record, digest_files, parse_toml
 from souq.repo.config import Merging
 from souq.weights.delta import Delta
 from souq.weights.lockfile import parse_delta
+import re
+import unicodedata
 
 MERGE, ELECTION, YANKED = "merge.toml", "election.toml", "yanked.toml"
 RECORDS = "records/"  # inside a landed contribution: who signed what; not part of what was offered
@@ -170,3 +172,9 @@ def utf8_of(files: Mapping[str, bytes], path: str) -> str:
 
 def _kind(delta: Delta | None) -> str:
     return "" if delta is None else "grows" if delta.new else "weights"
+
+
+def slug(title: str) -> str:
+    """`ISO dates, please!` -> `iso-dates-please`."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:48].rstrip("-") or "contribution"

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from souq import pulls
+from souq.pulls import land, pull as pulls, reviews
 from souq.build.delta_file import read_delta, write_delta
 from souq.build.model import applied, build, model_lock, moved
 from souq.checks import Case
@@ -31,7 +31,7 @@ from souq.errors import Missing, SouqError
 from souq.evals.eval import Eval, Score, compare
 from souq.governance import foundation, read_policy
 from souq.progress import Progress
-from souq.pulls import PullRequest
+from souq.pulls.pull import PullRequest
 from souq.records import Digest, Verdict
 from souq.repo.landing import files_gained
 from souq.repo.remote import Repo
@@ -200,7 +200,7 @@ def _by_eye(stage: Stage, actor: Actor, number: int) -> None:
     repo = Repo.find(actor.clone)
     repo.fetch()
     reason = "too few cases to be sure; I looked, and see no harm"
-    if not pulls.decision(repo, number):
+    if not land.decision(repo, number):
         stage.types(actor, "pr", "review", str(number), "--approve", "--reason", reason)
 
 
@@ -214,7 +214,7 @@ def _one_company_alone(stage: Stage, cast: Cast, facts: Facts, number: int) -> N
     """Two people of Atlas say yes; nobody else has."""
     stage.types(cast.adil, "pr", "review", str(number), "--approve", "--reason", "Atlas likes it")
     stage.types(cast.amira, "pr", "merge", str(number), expect=3)
-    decision = pulls.decision(Repo.find(cast.amira.clone), number)
+    decision = land.decision(Repo.find(cast.amira.clone), number)
     facts.refusals.append(
         {"who": "Atlas alone", "what": "a merge with two approvals of one company", "because": decision.missing[0]}
     )
@@ -235,7 +235,7 @@ def _remember(actor: Actor, facts: Facts, number: int) -> None:
             }
         )
     if pull.offer.delta is not None:
-        pulls.bring(repo, main, pull.offer)
+        reviews.bring(repo, main, pull.offer)
         facts.heat[pull.offer.contribution.title] = relative_norms(Case(main, pull.head, pull.offer), pull.offer.delta)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+
 T = TypeVar("T")
 Passes = Callable[[Sequence[T]], bool]
 
