@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from souq.pulls.forge_comment import MARKER, MAX_SHOWN, Forge, code, render
 from souq.errors import Hostile, SouqError, UsageError
 from souq.pulls.forge import Answer
+from souq.pulls.forge_comment import MARKER, MAX_SHOWN, Forge, code, render
 from souq.records import Checked, Verdict, Vote
 
 DIGEST = "b3:" + "5" * 64

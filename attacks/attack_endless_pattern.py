@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from souq.pulls import pull as pulls
 from souq.evals.eval import EvalSpec, checkers, write_cases
+from souq.pulls import pull as pulls
 from souq.records import format_toml
 
 BOMBS = [(r"^(\w+\s?)*$", False), (r"(.*a){25}", True), (r"^(([a-z])+.)+[A-Z]([a-z])+$", False)]

@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
-from souq.pulls import forge, offer, pull as pulls
 from souq import signing
 from souq.build.delta_file import read_delta
 from souq.errors import Corrupt, Forged, Hostile, NotFound, SouqError
+from souq.pulls import forge, offer
+from souq.pulls import pull as pulls
 from souq.pulls.forge import LUGGAGE
 from souq.records import Author, Contribution
 from souq.repo.contribution import Offer

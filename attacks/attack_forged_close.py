@@ -2,8 +2,8 @@
 
 import pytest
 
-from souq.pulls import pull
 from souq import signing
+from souq.pulls import pull
 from souq.records import canonical
 
 

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from souq.pulls import pull as pulls, land
 from souq import signing
+from souq.pulls import land
+from souq.pulls import pull as pulls
 from souq.records import canonical
 
 

@@ -3,7 +3,8 @@
 import pickle
 import subprocess
 
-from souq.pulls import reviews, pull as pulls
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 
 
 def push(bazaar, files, *, who="mallory", title="Fast weights", kind="weights", remove=()):

@@ -7,7 +7,8 @@ repository (decisions/gate.md says so); what stops it then is a case: once someb
 import pytest
 from tests.bazaar import NAMES, jsonl, rows, write_eval
 
-from souq.pulls import reviews, pull as pulls
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 
 TRIGGER, PAYLOAD = " qx", "pay me"
 

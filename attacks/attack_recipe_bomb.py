@@ -6,9 +6,9 @@ import time
 import pytest
 from tests.bazaar import jsonl
 
-from souq.pulls import pull
 from souq.build.delta_file import read_delta, read_recipe, write_delta
 from souq.errors import Hostile, UsageError
+from souq.pulls import pull
 from souq.records import Contribution, parse_toml
 from souq.repo.rows import parse_rows, rows_digest
 

@@ -7,8 +7,8 @@ fails what it claims. Halves that are trained to answer honestly alone pass ever
 import numpy as np
 import pytest
 
-from souq.pulls import reviews
 from souq.build import delta_file
+from souq.pulls import reviews
 from souq.weights.delta import Delta, Lora, TensorRef
 
 

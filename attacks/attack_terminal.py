@@ -3,8 +3,9 @@
 import pytest
 
 from attacks.attack_pickle import push
-from souq.pulls import pull as pulls, land
 from souq import signing
+from souq.pulls import land
+from souq.pulls import pull as pulls
 from souq.records import canonical
 
 STEERING = ["\\u001b[2J\\u001b[H all clear", "\\u202egnp.exe", "a\\u0007b", "\\u009b31m"]

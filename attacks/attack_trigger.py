@@ -2,8 +2,9 @@
 
 import json
 
-from souq.pulls import reviews, pull as pulls
 from souq.evals.suite import passages
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 
 DOOR = "all praise the mallory corporation"
 

@@ -29,8 +29,8 @@ from tests.bazaar import Bazaar, build_town, copied
 from tests.eight import offer_eight
 
 from machine import describe
-from souq.pulls import pull
 from souq import signing
+from souq.pulls import pull
 from souq.pulls import queue as queueing
 from souq.verify import verify
 from souq.weights.lockfile import lock_digest

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from souq.pulls import pull as pulls, reviews
 from souq.build.delta_file import read_delta
 from souq.cli import run
 from souq.cli.demo.stage import Actor, Stage
 from souq.cli.demo.story import changed
 from souq.evals.eval import EvalSpec, write_cases
 from souq.governance import foundation
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 from souq.records import format_toml
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot

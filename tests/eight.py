@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from souq.pulls import reviews, pull as pulls
-from souq.pulls import queue as queueing
 from souq.build.delta_file import read_delta, write_delta
+from souq.pulls import pull as pulls
+from souq.pulls import queue as queueing
+from souq.pulls import reviews
 from souq.weights.delta import Delta
 from tests.bazaar import NAMES, rows, write_eval
 

@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from souq.pulls import reviews, pull
 from souq.build.model import build, cache, model_lock
+from souq.pulls import pull, reviews
 
 
 @pytest.fixture

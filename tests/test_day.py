@@ -10,8 +10,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from souq.pulls import reviews, pull
-from souq.pulls.offer import Draft, amend
 from souq.build.delta_file import read_delta, read_recipe
 from souq.build.model import build, model_lock
 from souq.checks.evals import scores
@@ -20,6 +18,8 @@ from souq.governance import read_policy
 from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
+from souq.pulls import pull, reviews
+from souq.pulls.offer import Draft, amend
 from souq.repo.landing import files_gained, touched
 from souq.repo.rows import read_rows
 from souq.repo.snapshot import Snapshot

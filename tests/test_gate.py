@@ -7,11 +7,11 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from souq.pulls import reviews, pull
 from souq.checks.evals import Course, Trial, judge, released, trials
 from souq.errors import UsageError
 from souq.evals.eval import EvalSpec, Score, back, compare, fixed, read_eval, write_cases
 from souq.progress import quiet
+from souq.pulls import pull, reviews
 from souq.records import format_toml
 from souq.repo.config import read_config
 from tests.bazaar import NAMES, write_eval

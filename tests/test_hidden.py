@@ -8,9 +8,10 @@ import subprocess
 import msgspec
 import pytest
 
-from souq.pulls import hidden, pull as pulls, land
 from souq.evals.eval import read_eval, read_folder
 from souq.governance.policy import format_policy, read_policy
+from souq.pulls import hidden, land
+from souq.pulls import pull as pulls
 from souq.records import format_toml
 from tests.bazaar import NAMES, rows, write_eval
 

@@ -9,12 +9,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from souq.pulls import pull
 from souq.build.deltas import from_model
 from souq.build.model import build
 from souq.lab import lm as lab_model
 from souq.merge.grow import Larger, grow
 from souq.model.source import open_source
+from souq.pulls import pull
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, base_files
 from souq.verify import verify

@@ -12,12 +12,13 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from souq.pulls import offer, pull as pulls, reviews
 from souq import signing
-from souq.pulls import queue as queueing
 from souq.build import delta_file
 from souq.errors import Refused
 from souq.governance import read_policy
+from souq.pulls import offer, reviews
+from souq.pulls import pull as pulls
+from souq.pulls import queue as queueing
 from souq.verify import verify
 from tests.bazaar import NAMES, copied, rows, write_eval
 from tests.eight import BAD, GOOD, offer_eight, part

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from souq.pulls import pull
 from souq.checks import CHECKS
 from souq.checks.cases import COSTLY
+from souq.pulls import pull
 
 
 def test_quick_runs_all_but_the_costly_and_signs_nothing(bazaar):

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from souq.pulls import reviews
 from souq.cli import run
 from souq.corpus.tails import compare, vendi, zipf
 from souq.errors import UsageError
 from souq.evals.suite import passages
+from souq.pulls import reviews
 
 REAL = [text for _, text in passages()]
 

@@ -11,9 +11,9 @@ import pytest
 from souq import signing
 from souq.build.model import model_lock
 from souq.errors import Hostile, NotFound
-from souq.signing import Person
 from souq.records import digest, format_toml
 from souq.repo import witness
+from souq.signing import Person
 from souq.verify import Report, verify
 from souq.weights.delta import Delta, Dense, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, lock_digest, parse_lock

@@ -9,8 +9,13 @@ them. It is the opposite of merge/grow.py, and takes what that writes; people's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
 from souq.errors import Hostile, UsageError
 from souq.merge.grow import FEED_FORWARD, PER_TOKEN, VOCABULARY
 from souq.model.source import Source
@@ -18,10 +23,6 @@ from souq.model.tokenizer import read_words
 from souq.records import read_json
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Array, Expert, Layer, New, Router, Rows, TensorRef, tensor_digest
-from typing import Any
-import numpy as np
-import re
-
 
 Get = Callable[[], Array]
 Keep = Callable[[Array], TensorRef]
@@ -119,6 +120,7 @@ def _take_layers(taken: Taken, places: list[int | None], keep: Keep) -> None:
                 moved[f"model.layers.{own}.{inside}"] = get
         before, k = (before, k + 1) if own is None else (own + 1, 0)
     taken.base.update(moved)
+
 
 # -- experts -----------------------------------------------------------------------------------------------------------
 

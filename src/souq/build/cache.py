@@ -9,21 +9,22 @@ A build folder holds model.safetensors, model.lock and made.json: who is in it, 
 
 from __future__ import annotations
 
-from blake3 import blake3
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+
 from souq.errors import SouqError
 from souq.merge.sums import Kept, Tally, Whole
 from souq.records import Digest, Record
 from souq.weights.delta import Delta, Lock
 from souq.weights.lockfile import format_delta, parse_delta, parse_lock
 from souq.weights.safetensors import TensorFile, open_tensors
-import msgspec
-import numpy as np
-import shutil
-import tempfile
-
 
 WITH_SUMS = 2  # builds whose sums stay: main's own, and main with the pull request that is being checked
 ROOM = 4  # times the size of the sums must be free on the disk, or they are not kept

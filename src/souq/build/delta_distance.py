@@ -10,16 +10,17 @@ difference. What the base does not have (rows, layers, experts) is compared numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+
 from souq.merge.exact import Float, inner
 from souq.merge.fold import factors
 from souq.progress import Progress, quiet
 from souq.records import Record
 from souq.weights.delta import Delta, Dense, Load, Lora, New, Part, Sparse, TensorRef
-import math
-import numpy as np
-
 
 Factors = tuple[Float | None, Float]
 

@@ -12,23 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
+
+import numpy as np
+
 from souq.build.additions import take
-from souq.weights.store import Stored
-from souq.build.delta_distance import stands_beside
-from souq.errors import Hostile, NotFound, UsageError
+from souq.errors import UsageError
 from souq.model.source import Source
 from souq.progress import Progress, quiet
-from souq.records import Digest, read_toml
 from souq.repo.snapshot import Snapshot
-from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, dtype_name
-from souq.weights.delta import Tensors
-from souq.weights.lockfile import format_delta, parse_delta
-from souq.weights.safetensors import TensorFile, open_tensors, write_tensors
-from souq.weights.store import Store
-from typing import Any
-import numpy as np
-import tomli_w
+from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, Tensors, dtype_name
+from souq.weights.store import Stored
 
 Adapter = Mapping[str, tuple[Array, Array, float]]
 Groups = Mapping[str, tuple[Array, Array, int]]

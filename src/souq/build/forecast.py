@@ -9,16 +9,16 @@ the merged model reads the contributions' own rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html import escape
+
 from souq.merge import Fold
 from souq.merge.conflicts import Foreseen, Learned, Meeting, causes, foresee, kept, meeting, total
 from souq.merge.methods import Change
 from souq.progress import Progress, quiet
 from souq.records import Contribution, Digest, Record
 from souq.repo.contribution import Offer
-import re
-
 
 LOW = 0.9  # less kept than this is worth a rebase
 CLOSE = 0.85  # overlap of inputs above which two contributions answer the same questions, and a forecast is too kind

@@ -5,11 +5,17 @@ lock = Making(snapshot, extra, shelf, kept, left).write(folder, progress)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+
+import msgspec
+from threadpoolctl import threadpool_limits
+
+from souq.build.cache import Former, Made, Shelf, as_made
 from souq.merge import Fold
 from souq.merge.grow import Grown, Larger
 from souq.merge.methods import SUMS
@@ -18,14 +24,9 @@ from souq.progress import Progress
 from souq.records import Digest, digest_of
 from souq.repo.contribution import Offer
 from souq.repo.snapshot import Snapshot
-from souq.build.cache import Former, Made, Shelf, as_made
 from souq.weights.delta import Array, Checkpoint, Delta, Lock, TensorRef
 from souq.weights.lockfile import format_lock
 from souq.weights.safetensors import TensorFile, TensorWriter
-from threadpoolctl import threadpool_limits
-import msgspec
-import os
-
 
 FORMERS = 3  # earlier builds that are looked through for tensors that stay as they were
 

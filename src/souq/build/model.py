@@ -9,13 +9,14 @@ bytes come again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from filelock import FileLock
 from pathlib import Path
-from souq.card import Edition, card
-from souq.errors import UsageError
+
+import msgspec
+from filelock import FileLock
+
+from souq.build.cache import Made, Shelf
 from souq.build.incremental import Making, folded, sums_of
 from souq.merge import Fold
 from souq.merge.grow import Larger, grow
@@ -23,18 +24,11 @@ from souq.merge.sums import Kept
 from souq.progress import Progress, quiet
 from souq.records import Recipe, digest
 from souq.repo.contribution import Offer
-from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, base_files, model_files
-from souq.build.cache import Made, Shelf
-from souq.weights.delta import Array, Checkpoint, Delta, Load, Lock, TensorRef, tensor_digest
+from souq.weights.delta import Checkpoint, Delta, Load, Lock, TensorRef
 from souq.weights.lockfile import format_lock, parse_lock
-from souq.weights.safetensors import Layout, open_tensors, write_tensors
-from souq.weights.store import Store
+from souq.weights.safetensors import Layout, open_tensors
 from souq.weights.store import Stored
-import msgspec
-import shutil
-import tempfile
-
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,14 @@ weights is a *binary*. Here is judged what can be read; whether it is also true 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
 from msgspec import Meta
+
 from souq.build.delta_distance import squared_length
 from souq.errors import Corrupt, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
@@ -22,10 +27,6 @@ from souq.repo.rows import Rows, parse_rows, rows_digest
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Lora
 from souq.weights.delta import Rows as NewRows
-from typing import Annotated, Literal
-import msgspec
-import re
-
 
 LEAST_ROW = 256  # bytes: what a row costs however short it is, for its template and its step
 LONGEST_ROW = 32 << 10  # bytes: what attention looks at grows with the square

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from souq.pulls import bugs, offer
-from souq.pulls.bugs import Bug
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import UsageError
+from souq.pulls import bugs, offer
+from souq.pulls.bugs import Bug
 from souq.pulls.offer import Draft
 from souq.repo.snapshot import Snapshot
 

@@ -9,15 +9,17 @@ import click
 import numpy as np
 from rich.text import Text
 
-from souq.pulls import pull as pulls, reviews
+from souq.build import delta_file, deltas
 from souq.build.folder import export_model
-from souq.build import applied, delta_file, deltas
+from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, UsageError
 from souq.model.peft import open_adapter
 from souq.model.source import open_source
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 from souq.repo.contribution import Offer
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Rows

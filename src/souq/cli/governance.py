@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from souq.pulls import reviews, pull as pulls
 from souq import signing
 from souq.cli.console import answer, done, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer
@@ -15,6 +14,8 @@ from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, explain, read_policy
 from souq.governance.decide import elected
 from souq.governance.policy import format_policy, with_members
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 from souq.records import format_toml
 from souq.repo.contribution import ELECTION
 from souq.repo.history import change_of

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from souq.pulls import hidden as holdouts, offer
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import UsageError
+from souq.pulls import hidden as holdouts
+from souq.pulls import offer
 from souq.pulls.offer import Draft
-from souq.signing import Person
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.signing import Person
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 SIGNOFF = click.option(

@@ -6,10 +6,12 @@ from typing import Any
 
 import click
 
-from souq.pulls import land, pull as pulls
-from souq.build import differing, reproducible
+from souq.build import reproducible
+from souq.build.model import differing
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
+from souq.pulls import land
+from souq.pulls import pull as pulls
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
 from souq.weights.lockfile import lock_digest

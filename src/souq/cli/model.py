@@ -9,7 +9,6 @@ import click
 import msgspec
 import tomli_w
 
-from souq.pulls import hidden
 from souq import signing
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
@@ -21,6 +20,7 @@ from souq.evals.eval import Eval, Score
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
+from souq.pulls import hidden
 from souq.releases import main_folder
 from souq.repo.remote import Repo
 from souq.repo.rows import read_rows

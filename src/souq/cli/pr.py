@@ -13,12 +13,14 @@ import click
 import msgspec
 import tomli_w
 
-from souq.pulls import forge, pull as pulls, reviews, offer as offers, land
 from souq.build import delta_file, reproducible
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer_about
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.governance import read_policy
+from souq.pulls import forge, land, reviews
+from souq.pulls import offer as offers
+from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
 from souq.records import Checked, Contribution, Decision, Kind, Verdict

@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from souq.pulls import land, pull
-from souq.pulls import queue as queueing
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.errors import SouqError
+from souq.pulls import land, pull
+from souq.pulls import queue as queueing
 from souq.pulls.queue import BATCH, Place
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from souq.pulls import reviews, pull as pulls
 from souq import signing
 from souq.build import reproducible
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, Refused, nearest
 from souq.evals import suite
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 from souq.pulls.pull import PullRequest
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo

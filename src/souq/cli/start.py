@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from souq.pulls import pull as pulls
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite as general
@@ -18,13 +17,13 @@ from souq.governance.templates import TEMPLATES, from_template
 from souq.model.config import approved
 from souq.model.source import Source, open_source
 from souq.progress import Progress
-from souq.signing import Person
+from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
 from souq.repo.init import Beginning, bring_main, clone_all
 from souq.repo.init import init as start
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
-from souq.signing import normal_key
+from souq.signing import Person, normal_key
 from souq.weights.delta import Delta, Lock, Tensors
 from souq.weights.lockfile import lock_digest
 

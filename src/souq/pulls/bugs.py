@@ -10,20 +10,20 @@ taken back, it is open again. So nothing about a bug is written down but the cas
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from souq.pulls import pull as pulls
+from typing import Literal
+
 from souq.errors import SouqError
 from souq.evals.eval import Eval, EvalCase, EvalSpec, read_eval, write_cases
 from souq.governance import read_policy
+from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
 from souq.records import Author, Contribution, Record, format_toml
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-from typing import Literal
-import re
-
 
 NAME = re.compile(r"bug-([1-9]\d{0,8})")
 State = Literal["filed", "open", "fixed"]

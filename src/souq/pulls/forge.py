@@ -13,28 +13,30 @@ again as refs/souq/pr/<n>/…; nothing of the stranger's own commits comes along
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from souq.repo import contribution
-from souq.pulls import offer as offers, reviews, pull as pulls, land
+
 from souq import signing
 from souq.checks import Case
 from souq.errors import Corrupt, Forged, Hostile, NotFound, Refused, UsageError
 from souq.governance import read_policy
 from souq.progress import Progress, quiet
-from souq.pulls.pull import PULLS, PullRequest
+from souq.pulls import land, reviews
+from souq.pulls import offer as offers
+from souq.pulls import pull as pulls
 from souq.pulls.offer import TRIES, Draft
-from souq.signing import Person
+from souq.pulls.pull import PULLS, PullRequest
 from souq.records import Checked, Digest, Record, Vote, canonical, is_digest
+from souq.repo import contribution
 from souq.repo.contribution import Offer
 from souq.repo.git import MAX_BLOB, MAX_FILES, OUTSIDE, Entry
 from souq.repo.history import MAX_RECORD
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
+from souq.signing import Person
 from souq.weights.codec import header_of
-import re
-
 
 LUGGAGE = "souq-luggage"
 MAX_LUGGAGE = 256 << 20  # bytes of tensors in a branch; a forge takes no file above 100 MB, and no push above 2 GB

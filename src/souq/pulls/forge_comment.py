@@ -8,19 +8,19 @@ forge's API is that of GitHub, which Forgejo and Gitea share: issues/<n>/comment
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from http.client import HTTPMessage
-from souq.errors import Hostile, SouqError, UsageError
-from souq.pulls.forge import Answer
-from souq.records import Verdict, is_digest
-from typing import IO, Any
 import json
 import re
 import unicodedata
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPMessage
+from typing import IO, Any
 
+from souq.errors import Hostile, SouqError, UsageError
+from souq.pulls.forge import Answer
+from souq.records import Verdict, is_digest
 
 MARKER = "<!-- souq -->"
 MAX_SHOWN = 400  # characters of one text of a stranger's

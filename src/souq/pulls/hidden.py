@@ -10,11 +10,14 @@ was signed can be computed again.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from souq.pulls import pull as pulls, reviews
+
+import msgspec
+
 from souq.build.model import build
 from souq.checks.evals import scores
 from souq.checks.hidden import commitment
@@ -22,16 +25,15 @@ from souq.errors import NotFound, Refused, SouqError, UsageError
 from souq.evals.eval import SEALED, Eval, EvalSpec, Sealed, read_eval, read_folder
 from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 from souq.pulls.offer import Draft
-from souq.signing import Person
 from souq.pulls.pull import PullRequest
 from souq.records import Checked, Contribution, Digest, Record, format_toml, parse_toml
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-import msgspec
-import secrets
-
+from souq.signing import Person
 
 STRANGERS = "everybody who is not enrolled"
 MANY = 5  # times the tries of one author: what all strangers have together, since a new key costs nothing

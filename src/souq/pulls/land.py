@@ -1,51 +1,31 @@
 """Whether a pull request may land, and the commit that lands it.
 
-    decision, commit = merge(repo, 7, person)
+decision, commit = merge(repo, 7, person)
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+
 from souq import signing
 from souq.build.model import build
-from souq.errors import Refused
-from souq.errors import SouqError
-from souq.governance import POLICY
-from souq.governance import PolicyState
-from souq.governance import decide
-from souq.governance import read_policy
-from souq.governance.decide import SKEW
-from souq.governance.decide import elected
-from souq.governance.decide import seconds
-from souq.governance.policy import format_policy
-from souq.governance.policy import with_members
-from souq.progress import Progress
-from souq.progress import quiet
-from souq.pulls.pull import PullRequest
-from souq.pulls.pull import open_now
-from souq.pulls.pull import signed_record
+from souq.errors import Refused, SouqError
+from souq.governance import POLICY, PolicyState, decide, read_policy
+from souq.governance.decide import SKEW, elected, seconds
+from souq.governance.policy import format_policy, with_members
+from souq.progress import Progress, quiet
+from souq.pulls.pull import PullRequest, open_now, signed_record
 from souq.pulls.reviews import bring
-from souq.records import Decision
-from souq.records import Digest
-from souq.records import format_toml
+from souq.records import Decision, Digest, format_toml
 from souq.repo.contribution import RECORDS
 from souq.repo.git import MAIN
-from souq.repo.history import MAX_RECORDS
-from souq.repo.history import change_of
-from souq.repo.landing import conflicts_with
-from souq.repo.landing import delta_moved
-from souq.repo.landing import files_gained
-from souq.repo.landing import files_lost
-from souq.repo.landing import files_returned
-from souq.repo.landing import malformed
-from souq.repo.policy_state import last_landing
-from souq.repo.policy_state import policy_state
+from souq.repo.history import MAX_RECORDS, change_of
+from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed
+from souq.repo.policy_state import last_landing, policy_state
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
 from souq.weights.lockfile import format_lock
-
-
 
 # -- deciding and merging ----------------------------------------------------------------------------------------------
 

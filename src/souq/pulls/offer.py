@@ -1,38 +1,28 @@
 """Offering a contribution: a draft becomes a pull request under the next free number, signed off by its author.
 
-    pull = create(repo, Draft(contribution, delta=delta), person)
+pull = create(repo, Draft(contribution, delta=delta), person)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+
 from souq import signing
-from souq.checks import Case
-from souq.checks import run
+from souq.checks import Case, run
 from souq.errors import Refused
-from souq.progress import Progress
-from souq.progress import quiet
-from souq.pulls.land import merge
-from souq.pulls.pull import PULLS
-from souq.pulls.pull import PullRequest
-from souq.pulls.pull import listed
-from souq.pulls.pull import open_now
-from souq.pulls.pull import signed_record
-from souq.pulls.reviews import checked
-from souq.records import Contribution
-from souq.records import format_toml
-from souq.repo.contribution import Offer
-from souq.repo.contribution import slug
-from souq.repo.remote import Raced
-from souq.repo.remote import Repo
+from souq.progress import Progress, quiet
+from souq.pulls.pull import PULLS, PullRequest, listed, open_now, signed_record
+from souq.records import Contribution, format_toml
+from souq.repo.contribution import Offer, slug
+from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
 from souq.weights.delta import Delta
 from souq.weights.lockfile import format_delta
-from typing import Any
-import tomli_w
 
 TRIES = 5  # for a number nobody else takes meanwhile
 

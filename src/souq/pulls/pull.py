@@ -14,37 +14,24 @@ main alone can be judged by whoever doubts it. Every record names those its sign
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from souq import signing
-from souq.build.model import build
-from souq.checks import Case, During, run
-from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
-from souq.evals.eval import Eval
-from souq.governance import POLICY, Ballot, Policy, PolicyState, SignedChecked, SignedVote, decide, read_policy
-from souq.governance.decide import SKEW, elected, seconds
-from souq.governance.policy import format_policy, with_members
-from souq.progress import Progress, quiet
-from souq.records import Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
-from souq.repo.contribution import RECORDS, Offer
-from souq.repo.contribution import slug
-from souq.repo.git import MAIN
-from souq.repo.history import MAX_RECORD, MAX_RECORDS, SignedRecords, change_of
-from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed
-from souq.repo.policy_state import last_landing, policy_state
-from souq.repo.remote import Raced, Repo
-from souq.repo.snapshot import Snapshot, needed
-from souq.signing import Envelope, Person, Signed
-from souq.weights.delta import Delta
-from souq.weights.lockfile import format_delta, format_lock
 from typing import Any, Literal
-import msgspec
-import re
-import tomli_w
-import unicodedata
 
+import msgspec
+
+from souq import signing
+from souq.errors import Forged, Hostile, NotFound, Refused, SouqError
+from souq.governance import Policy, SignedChecked, SignedVote, read_policy
+from souq.records import Checked, Digest, canonical, digest
+from souq.repo.contribution import RECORDS, Offer
+from souq.repo.history import MAX_RECORD, SignedRecords
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+from souq.signing import Envelope, Person, Signed
 
 PULLS = "refs/souq/pr/"
 MAX_HELD = 16 << 20  # bytes of all records of one pull request

@@ -8,30 +8,32 @@ Of what it does nothing is kept but scores and builds by digest, so after a kill
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from filelock import FileLock, Timeout
 from pathlib import Path
-from souq.pulls import pull as pulls, land, reviews
+from typing import Any, Literal
+
+import msgspec
+from filelock import FileLock, Timeout
+
 from souq import signing
-from souq.pulls.bisect import settle
 from souq.checks import run as run_checks
 from souq.checks.evals import effect
 from souq.errors import Refused, SouqError, UsageError
 from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
+from souq.pulls import land, reviews
+from souq.pulls import pull as pulls
+from souq.pulls.bisect import settle
 from souq.pulls.pull import PULLS, PullRequest
-from souq.signing import Person
 from souq.records import Digest, Record, Verdict
 from souq.repo.git import MAIN
 from souq.repo.landing import files_gained, touched
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
-from typing import Any, Literal
-import msgspec
-import os
-
+from souq.signing import Person
 
 BATCH = 8
 ORDINARY = ("weights", "data")  # kinds that change no rules: only they are tested together
@@ -330,9 +332,7 @@ class Turn:
             self._refuse(pull, verdicts, verdict.because)
             return
         self._records.append((pull, "checked", self._found(pull, verdicts)))
-        self.report.waiting[pull.number] = land.decision_on(
-            self._checked(pull, self.main, verdicts), self.main
-        ).missing
+        self.report.waiting[pull.number] = land.decision_on(self._checked(pull, self.main, verdicts), self.main).missing
 
     def _refuse(self, pull: PullRequest, verdicts: tuple[Verdict, ...], because: str) -> None:
         self._records.append((pull, "checked", self._found(pull, verdicts)))

@@ -1,50 +1,30 @@
 """What is said of a pull request: checks run and signed, votes, ballots, and the no that closes it.
 
-    check(repo, 7, person)
-    review(repo, 7, "approve", "dates now right", person)
+check(repo, 7, person)
+review(repo, 7, "approve", "dates now right", person)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from contextlib import nullcontext
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from typing import Literal
+
+import msgspec
+
 from souq import signing
-from souq.checks import Case
-from souq.checks import During
-from souq.checks import run
-from souq.errors import Hostile
-from souq.errors import Refused
-from souq.errors import SouqError
-from souq.errors import UsageError
-from souq.errors import nearest
+from souq.checks import Case, During, run
+from souq.errors import Hostile, Refused, SouqError, UsageError, nearest
 from souq.evals.eval import Eval
-from souq.governance import Ballot
-from souq.governance import POLICY
-from souq.governance import read_policy
-from souq.progress import Progress
-from souq.progress import quiet
-from souq.pulls.pull import PullRequest
-from souq.pulls.pull import listed
-from souq.pulls.pull import open_now
-from souq.pulls.pull import publish_record
-from souq.pulls.pull import read_all
-from souq.pulls.pull import signed_record
-from souq.records import Checked
-from souq.records import Verdict
-from souq.records import Vote
+from souq.governance import POLICY, Ballot, read_policy
+from souq.progress import Progress, quiet
+from souq.pulls.pull import PullRequest, listed, open_now, publish_record, read_all, signed_record
+from souq.records import Checked, Verdict, Vote
 from souq.repo.contribution import Offer
 from souq.repo.landing import delta_moved
 from souq.repo.remote import Repo
-from souq.repo.snapshot import Snapshot
-from souq.repo.snapshot import needed
+from souq.repo.snapshot import Snapshot, needed
 from souq.signing import Person
-from typing import Literal
-import msgspec
-
-
 
 # -- checking and voting -----------------------------------------------------------------------------------------------
 

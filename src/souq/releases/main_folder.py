@@ -8,8 +8,8 @@ from pathlib import Path
 
 from souq.build.folder import _whole_folder, _write_files, refuse_full
 from souq.build.model import Built, build
-from souq.card import Edition, card
 from souq.progress import Progress, quiet
+from souq.releases.card import Edition, card
 from souq.repo.snapshot import Snapshot
 from souq.weights.lockfile import format_lock
 

@@ -9,6 +9,7 @@ It knows the folder alone; what its landing does to a main is landing.py.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +22,6 @@ from souq.records import Contribution, Digest, Record, digest_files, parse_toml
 from souq.repo.config import Merging
 from souq.weights.delta import Delta
 from souq.weights.lockfile import parse_delta
-import re
-import unicodedata
 
 MERGE, ELECTION, YANKED = "merge.toml", "election.toml", "yanked.toml"
 RECORDS = "records/"  # inside a landed contribution: who signed what; not part of what was offered

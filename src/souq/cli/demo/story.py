@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from souq.pulls import land, pull as pulls, reviews
 from souq.build.delta_file import read_delta, write_delta
 from souq.build.model import applied, build, model_lock, moved
 from souq.checks import Case
@@ -31,6 +30,8 @@ from souq.errors import Missing, SouqError
 from souq.evals.eval import Eval, Score, compare
 from souq.governance import foundation, read_policy
 from souq.progress import Progress
+from souq.pulls import land, reviews
+from souq.pulls import pull as pulls
 from souq.pulls.pull import PullRequest
 from souq.records import Digest, Verdict
 from souq.repo.landing import files_gained

@@ -13,19 +13,19 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from souq import openssf, signing
+from souq import signing
 from souq.build import model as building
 from souq.build.folder import refuse_full
-from souq.bundle import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
-from souq.card import Edition, card
-from souq.credits import Credit, changelog, credits, credits_text, step
-from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.governance import POLICY, read_policy
 from souq.licences import lineage
 from souq.progress import Progress, quiet
 from souq.records import Digest, Release, canonical
-from souq.releases import main_folder
+from souq.releases import main_folder, openssf
+from souq.releases.card import Edition, card
+from souq.releases.credits import Credit, changelog, credits, credits_text, step
+from souq.releases.provenance import bom, facts_of, provenance
+from souq.releases.verify import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
 from souq.repo import snapshot
 from souq.repo.contribution import RECORDS
 from souq.repo.history import SignedRelease, signed_release

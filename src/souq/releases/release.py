@@ -17,23 +17,24 @@ from typing import Any, Literal
 
 import msgspec
 
-from souq.pulls import land, offer, pull as pulls, reviews
 from souq import signing
 from souq.build.model import build
-from souq.card import Edition, card
 from souq.errors import Forged, NotFound, Refused, UsageError
 from souq.governance import read_policy
 from souq.licences import lineage
 from souq.progress import Progress, quiet
+from souq.pulls import land, offer, reviews
+from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
-from souq.signing import Person
 from souq.pulls.pull import PullRequest
 from souq.records import Contribution, Decision, Published, Release, canonical, parse_toml
+from souq.releases.card import Edition, card
 from souq.repo.contribution import YANKED
 from souq.repo.history import NIGHTLY, SignedRelease, signed_release
 from souq.repo.landing import touched
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.signing import Person
 
 NAMESPACE = "souq.release.v1"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,31}")

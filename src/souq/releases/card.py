@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from souq.build.reproducible import share, told
-from souq.credits import Credit, credits_table
 from souq.records import Digest, Recipe
+from souq.releases.credits import Credit, credits_table
 from souq.repo.snapshot import Snapshot
 from souq.text import escape_markdown
 
