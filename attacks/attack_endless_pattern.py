@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from souq.evals.eval import EvalSpec, checkers, write_cases
+from souq.evals import checkers
+from souq.evals.eval import EvalSpec, write_cases
 from souq.pulls import pull as pulls
 from souq.records import format_toml
 

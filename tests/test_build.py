@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from souq.build.model import build, cache, model_lock
+from souq.build.lock import model_lock
+from souq.build.model import build, cache
 from souq.pulls import pull, reviews
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from souq.build.delta_file import read_delta, read_recipe
-from souq.build.model import build, model_lock
+from souq.build.lock import model_lock
+from souq.build.model import build
 from souq.checks.evals import scores
 from souq.errors import Refused
 from souq.governance import read_policy

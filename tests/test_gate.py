@@ -9,7 +9,8 @@ import pytest
 
 from souq.checks.evals import Course, Trial, judge, released, trials
 from souq.errors import UsageError
-from souq.evals.eval import EvalSpec, Score, back, compare, fixed, read_eval, write_cases
+from souq.evals.eval import EvalSpec, read_eval, write_cases
+from souq.evals.score import Score, back, compare, fixed
 from souq.progress import quiet
 from souq.pulls import pull, reviews
 from souq.records import format_toml

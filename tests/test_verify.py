@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from souq import signing
-from souq.build.model import model_lock
+from souq.build.lock import model_lock
 from souq.errors import Hostile, NotFound
 from souq.records import digest, format_toml
 from souq.repo import witness

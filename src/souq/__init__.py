@@ -20,7 +20,8 @@ from souq.lazy import lazily
 if TYPE_CHECKING:
     from souq import build, pulls, verify
     from souq.errors import SouqError
-    from souq.evals.eval import Eval, Score, compare
+    from souq.evals.eval import Eval
+    from souq.evals.score import Score, compare
     from souq.governance import Policy, decide, read_policy
     from souq.merge import Fold, merge_method
     from souq.model.source import open_source

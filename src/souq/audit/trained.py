@@ -17,7 +17,7 @@ from typing import Any
 
 from souq.audit.cost import Run, merging, training
 from souq.audit.prices import Inputs
-from souq.build.model import model_lock
+from souq.build.lock import model_lock
 from souq.build.reproducible import Judged, judged
 from souq.progress import Progress, quiet
 from souq.repo.contribution import Offer

@@ -12,7 +12,8 @@ from souq.lazy import lazily
 
 if TYPE_CHECKING:
     from souq.build.folder import export_model
-    from souq.build.model import Built, Model, applied, build, differing, fold, model_lock, moved
+    from souq.build.lock import differing, fold, model_lock, moved
+    from souq.build.model import Built, Model, applied, build
     from souq.files import refuse_full
     from souq.releases.main_folder import export
     from souq.repo.snapshot import needed

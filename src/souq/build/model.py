@@ -17,7 +17,7 @@ import msgspec
 from filelock import FileLock
 
 from souq.build.cache import Made, Shelf
-from souq.build.incremental import Making, folded, sums_of
+from souq.build.incremental import Making, sums_of
 from souq.merge import Fold
 from souq.merge.grow import Larger, grow
 from souq.merge.sums import Kept
@@ -25,7 +25,7 @@ from souq.progress import Progress, quiet
 from souq.records import Recipe, digest
 from souq.repo.contribution import Offer
 from souq.repo.snapshot import Snapshot, base_files, model_files
-from souq.weights.delta import Checkpoint, Delta, Load, Lock, TensorRef
+from souq.weights.delta import Checkpoint, Delta, Load, Lock
 from souq.weights.lockfile import format_lock, parse_lock
 from souq.weights.safetensors import Layout, open_tensors
 from souq.weights.store import Stored
@@ -60,11 +60,6 @@ class Built:
         return digest(format_lock(self.lock).encode())
 
 
-def fold(snapshot: Snapshot, extra: Offer | None = None) -> Fold:
-    """The merged checkpoint of a commit, lazy, with one more contribution where asked."""
-    return folded(snapshot, Stored(snapshot.base, snapshot.repo.store), snapshot.deltas(extra), extra=extra)
-
-
 @dataclass(frozen=True)
 class Model:
     """A model in pieces: the files beside its weights, its tensors, and their dtypes and shapes."""
@@ -79,25 +74,6 @@ def applied(main: Snapshot, delta: Delta, load: Load) -> Model:
     merged = Fold(Stored(main.base, main.repo.store), {"b3:" + "0" * 64: delta}, load, method="mean")
     grown = grow(main.base, base_files(main), [delta])
     return Model(grown.files, Larger(merged, grown, load), grown.layout)
-
-
-def model_lock(snapshot: Snapshot, progress: Progress = quiet) -> Lock:
-    """What a commit builds to, computed and not read: every tensor's digest."""
-    merged, grown = fold(snapshot), snapshot.grown()
-    whole = Larger(merged, grown, snapshot.repo.store.get)
-    changed, lock = set(merged.changed), Lock()
-    for done, name in enumerate(whole):
-        progress("rebuild", done, len(whole))
-        own = grown.own(name)
-        lock[name] = snapshot.base[own] if own is not None and own not in changed else TensorRef.of(whole[name])
-    progress("rebuild", len(whole), len(whole))
-    return lock
-
-
-def moved(snapshot: Snapshot, lock: Lock) -> list[str]:
-    """The tensors of a commit's model that are not the base's own."""
-    grown, base = snapshot.grown(), snapshot.base
-    return [name for name, ref in lock.items() if (own := grown.own(name)) is None or base[own] != ref]
 
 
 def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet, *, settled: bool = True) -> Built:
@@ -132,8 +108,3 @@ def _make(
         shelf.clear()
         Making(snapshot, base, extra, shelf, Kept(), {}).write(folder, progress)
     shelf.tidy()
-
-
-def differing(claimed: Lock, rebuilt: Lock) -> list[str]:
-    """The tensors two locks do not agree on."""
-    return sorted(name for name in claimed.keys() | rebuilt.keys() if claimed.get(name) != rebuilt.get(name))

@@ -12,7 +12,8 @@ from typing import Any
 from souq.build.model import Built, build
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Forged
-from souq.evals.eval import Comparison, Eval, EvalCase, Score, back, compare, fixed
+from souq.evals.eval import Eval, EvalCase
+from souq.evals.score import Comparison, Score, back, compare, fixed
 from souq.evals.statistics import ALPHA, Plan, holm, look_sizes
 from souq.governance import read_policy
 from souq.lab import engines

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from souq.build import reproducible
-from souq.build.model import differing
+from souq.build.lock import differing
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
 from souq.pulls import land

@@ -10,13 +10,15 @@ import msgspec
 import tomli_w
 
 from souq import signing
+from souq.build import lock
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model, refuse_full
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite
-from souq.evals.eval import Eval, Score
+from souq.evals.eval import Eval
+from souq.evals.score import Score
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
@@ -38,13 +40,13 @@ def build(explain: bool, as_json: bool) -> None:
     main = Snapshot(here(), "main")
     with bars() as progress:
         built = building.build(main, progress=progress)
-    differing = building.differing(main.model, built.lock)
+    differing = lock.differing(main.model, built.lock)
     value = {"model": built.digest, "recipe": built.recipe, "path": str(built.path), "differs": differing}
     if explain:
         value["made"] = built.made
 
     def show() -> None:
-        moved = len(building.moved(main, built.lock))
+        moved = len(lock.moved(main, built.lock))
         out.print(
             f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions"
         )

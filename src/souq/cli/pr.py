@@ -238,7 +238,7 @@ def _rebuilt(said: dict[str, Any]) -> str:
 def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Outlook | None:
     """The forecast for a pull request among those on main, from memory where it was made before."""
     from souq.build.forecast import Outlook, outlook
-    from souq.build.model import fold
+    from souq.build.lock import fold
 
     if pull.offer.delta is None:
         return None

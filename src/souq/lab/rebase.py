@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from souq.build.deltas import from_adapter
-from souq.build.model import fold
+from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from souq.build.deltas import with_sketch
-from souq.build.incremental import folded
+from souq.build.lock import folded
 from souq.build.model import applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from souq import signing
-from souq.build import model as building
+from souq.build import lock
 from souq.build.folder import refuse_full
 from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.governance import POLICY, read_policy
@@ -153,7 +153,7 @@ def export(
 def rebuilt(repo: Repo, signed: SignedRelease, progress: Progress = quiet) -> Digest:
     """What the commit of a release builds to, computed and not read."""
     _bring(repo, [signed], progress)
-    return lock_digest(building.model_lock(Snapshot(repo, signed.release.commit, fresh=True), progress))
+    return lock_digest(lock.model_lock(Snapshot(repo, signed.release.commit, fresh=True), progress))
 
 
 def _bring(repo: Repo, wanted: Sequence[SignedRelease], progress: Progress) -> None:

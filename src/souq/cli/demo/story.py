@@ -20,14 +20,16 @@ import msgspec
 import numpy as np
 
 from souq.build.delta_file import read_delta, write_delta
-from souq.build.model import applied, build, model_lock, moved
+from souq.build.lock import model_lock, moved
+from souq.build.model import applied, build
 from souq.checks import Case
 from souq.checks.evals import scores
 from souq.checks.tensors import relative_norms
 from souq.cli.demo.skills import Skill, poison, seeds, skills
 from souq.cli.demo.stage import Actor, Stage
 from souq.errors import Missing, SouqError
-from souq.evals.eval import Eval, Score, compare
+from souq.evals.eval import Eval
+from souq.evals.score import Score, compare
 from souq.governance import foundation, read_policy
 from souq.progress import Progress
 from souq.pulls import land, reviews
