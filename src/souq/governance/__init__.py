@@ -51,6 +51,13 @@ __getattr__ = lazily(
     __name__,
     {
         "souq.governance.explain": ("explain",),
-        "souq.governance.templates": ("CHECKS", "apache", "company_plus_community", "foundation", "from_template", "solo"),
+        "souq.governance.templates": (
+            "CHECKS",
+            "apache",
+            "company_plus_community",
+            "foundation",
+            "from_template",
+            "solo",
+        ),
     },
 )
