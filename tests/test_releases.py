@@ -213,7 +213,8 @@ def test_another_policy_is_another_world(town, out, tmp_path):
     (out / "GOVERNANCE.toml").write_text(solo("mallory", "Nowhere", mallory.public_key))
     said = signing.statement("urn:souq:release:1", "releases/1.0", old.release.model, msgspec.to_builtins(old.release))
     (out / "release.json").write_bytes(canonical(signing.sign(said, mallory.key, namespace="souq.release.v1")))
-    facts = facts_of(old.main, old.release, credits(old.main), (out / "config.json").read_bytes())
+    main = old.main(town.repo("mallory"))
+    facts = facts_of(main, old.release, credits(main), (out / "config.json").read_bytes())
     hashes = {name: export.sha256(path) for name, path in files.items() if name not in (STATEMENT, BOM)}
     (out / BOM).write_bytes(bom(facts, hashes))
     hashes[BOM] = export.sha256(out / BOM)
@@ -280,11 +281,11 @@ def test_a_release_that_its_recipe_does_not_make(town, tmp_path):
     said = signing.statement("urn:souq:release:1", "releases/6.6", lie.model, msgspec.to_builtins(lie))
     record = canonical(signing.sign(said, amira.key, namespace="souq.release.v1"))
     commit = repo.write_commit([main.commit], {"releases/6.6/release.json": record}, "x\n", tree_of=main.commit)
-    standing = export.read(Snapshot(repo, commit), "6.6")
+    signed = export.read(Snapshot(repo, commit), "6.6")
 
     with pytest.raises(Corrupt, match="builds to"):
-        export._write(Snapshot(repo, commit), standing, tmp_path / "out", amira, lambda *_: None)
-    assert export.rebuilt(repo, standing) != lie.model
+        export._write(Snapshot(repo, commit), signed, tmp_path / "out", amira, lambda *_: None)
+    assert export.rebuilt(repo, signed) != lie.model
 
 
 def test_a_release_signed_by_somebody_who_may_not(town):
@@ -371,9 +372,9 @@ def test_an_odd_licence_and_odd_scores_are_cyclonedx_too(town):
     validation = pytest.importorskip("cyclonedx.validation.json", reason="cyclonedx-python-lib is not installed")
     from cyclonedx.schema import SchemaVersion
 
-    standing = export.read(town.main(), "1.1")
-    facts = facts_of(standing.main, standing.release, (), b"{}")
-    bare = Release(version="1", commit="0" * 40, recipe=standing.release.recipe, model=standing.release.model)
+    signed = export.read(town.main(), "1.1")
+    facts = facts_of(signed.main(town.repo("amira")), signed.release, (), b"{}")
+    bare = Release(version="1", commit="0" * 40, recipe=signed.release.recipe, model=signed.release.model)
     facts = replace(facts, licence="LicenseRef-Ours AND (MIT OR Apache-2.0)", release=bare, origin="")
 
     text = bom(facts, {"model.safetensors": "0" * 64}).decode()
@@ -393,8 +394,8 @@ def test_the_card_is_one_the_hub_can_read(town, out):
     assert ModelCard((out / "README.md").read_text()).data.license == "apache-2.0"
     assert "souq release verify ." in body
     assert f"souq verify --root {town.main().repo.history('main')[0]}" in body
-    standing = export.read(town.main(), "1.1")
-    texts = export.texts(town.main(), standing, credits(standing.main))
+    signed = export.read(town.main(), "1.1")
+    texts = export.texts(town.main(), signed, credits(signed.main(town.repo("amira"))))
     rows = re.findall(
         r"^\| (\w+)(?:, in nats a token: less is better)? \| ([\d.]+) \| ([\d.]+) \| ([+-][\d.]+) \|$",
         texts["README.md"].decode(),
@@ -473,8 +474,8 @@ def test_of_several_checkers_the_least_is_believed_and_a_stranger_not_at_all(bui
 def test_the_changelog_says_what_came_and_what_went(town):
     """Between 1.0 and 1.1 counting came; in a main without greetings, greetings went."""
     main = town.main()
-    standing = export.read(main, "1.1")
-    text = export.texts(main, standing, credits(standing.main))["CHANGELOG.md"].decode()
+    signed = export.read(main, "1.1")
+    text = export.texts(main, signed, credits(signed.main(town.repo("amira"))))["CHANGELOG.md"].decode()
     new, _, old = text.partition("## 1.0")
     assert "Since 1.0." in new
     assert "Counting (adil (Atlas), Apache-2.0): `count`" in new
@@ -485,7 +486,7 @@ def test_the_changelog_says_what_came_and_what_went(town):
     slug = next(slug for slug in main.offers if slug.endswith("greetings"))
     gone = {f"contributions/{slug}/{path}": None for path in main.repo.files(main.commit, f"contributions/{slug}")}
     without = Snapshot(main.repo, main.repo.write_commit([main.commit], gone, "x\n", tree_of=main.commit))
-    found = step("2.0", credits(without), ("1.1", export.read(main, "1.1").main))
+    found = step("2.0", credits(without), ("1.1", export.read(main, "1.1").main(main.repo)))
 
     assert [contribution.title for contribution in found.gone] == ["Greetings"]
     assert "### Taken out\n\n- Greetings, by mallory" in changelog("smol", [found])
