@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
-
 from souq.audit import mof
-from souq.audit.index import Value, refuse_bombs
+from souq.audit.index import Value
 from souq.audit.place import Evidence, Place
 from souq.errors import SouqError
+from souq.model.card import front_matter
 from souq.records import read_json
 from souq.source import Share, share
 from souq.weights.safetensors import open_tensors
@@ -61,14 +60,9 @@ class Seen:
 
     @cached_property
     def head(self) -> Mapping[str, Any]:
-        """The card's YAML, plainly read; nothing where it cannot be."""
-        head = re.match(r"---\n(.{0,65536}?)\n---", self.card, re.DOTALL)
-        if not head:
-            return {}
-        with suppress(SouqError, yaml.YAMLError, ValueError):
-            refuse_bombs(head.group(1), "README.md")
-            fields = yaml.safe_load(head.group(1))
-            return fields if isinstance(fields, dict) else {}
+        """The card's YAML; nothing where it cannot be read."""
+        with suppress(SouqError):
+            return front_matter(self.card)
         return {}
 
     @cached_property
