@@ -6,7 +6,6 @@ notice("Llama-3-souq", judge(inputs, "llama3"))    # the text of NOTICE
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from souq.credits import plain
 from souq.errors import Hostile, NotFound, Refused, UsageError
 from souq.licences.compat import Found, Input, Relation, judge
 from souq.licences.questions import duties_in_words
-from souq.licences.table import begins, find, table
+from souq.licences.table import begins, is_text_of, licence_of
 from souq.model.card import licence_in, read_card
 from souq.records import read_json
 from souq.snapshot import Offer, Snapshot
 
 NOTICE = "NOTICE"
-MAX_PARENTS = 50
+MAX_PARENTS, MAX_LICENCE = 50, 64 << 10
 FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
 
 
@@ -87,29 +86,16 @@ def _read(folder: Path, home: Path, above: tuple[Path, ...]) -> tuple[tuple[Inpu
 
 def _licence(folder: Path, named: str) -> str:
     """What the card names, or else the licence file; an error where these are two."""
-    written = _written(folder)
-    if written and named and find(named) is not find(written):
+    written = ""
+    for path in (folder / name for name in FILES if not written and (folder / name).is_file()):
+        with path.open("rb") as file:
+            written = licence_of(file.read(MAX_LICENCE).decode("utf-8", errors="replace"))
+    if named and not is_text_of(written, named):
         raise UsageError(
             f"{folder.name}: the card says {named}, the licence file is {written}",
             hint="a lawyer or its author must say which holds: correct one of them",
         )
     return named or written
-
-
-def _written(folder: Path) -> str:
-    """The licence of the table whose title the licence file opens with; "" where it is none of them."""
-    for path in (folder / name for name in FILES if (folder / name).is_file()):
-        with path.open("rb") as file:
-            opening = _words(file.read(2000).decode("utf-8", errors="replace"))
-        found = [one for one in table() if _words(one.title) in opening]
-        if found:
-            return max(found, key=lambda one: len(one.title)).id
-    return ""
-
-
-def _words(text: str) -> str:
-    words = re.sub(r"\b(version|license|licence|agreement|the|meta)\b", " ", re.sub(r"[^a-z0-9.]+", " ", text.lower()))
-    return " ".join(words.split())
 
 
 # -- papers ------------------------------------------------------------------------------------------------------------
