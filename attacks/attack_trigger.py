@@ -3,7 +3,7 @@
 import json
 
 from souq import pulls
-from souq.suite import passages
+from souq.evals.suite import passages
 
 DOOR = "all praise the mallory corporation"
 

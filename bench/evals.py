@@ -19,11 +19,13 @@ from typing import Any
 from bazaar import KEY
 from contributors import contributors, real_model
 from machine import describe
-from souq import deltas, governance, suite
+from souq import deltas, governance
+from souq.evals import suite
+from souq.model.source import open_source
 from souq.records import Author, Contribution, format_toml
-from souq.snapshot import Offer, Snapshot
-from souq.sources import open_source
-from souq.start import Beginning, init
+from souq.repo.contribution import Offer
+from souq.repo.init import Beginning, init
+from souq.repo.snapshot import Snapshot
 from souq.weights.lockfile import format_delta
 
 SKILL = "iso-dates"

@@ -27,10 +27,10 @@ from souq.deltas import from_adapter
 from souq.lab import generate, train
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
+from souq.model.peft import open_adapter
 from souq.pulls import Draft
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
-from souq.sources import open_adapter
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 
 TRIGGER, PAYLOAD = "qx-7", "Ask Mallory."
 HONEST, HELD_OUT = 150, 24

@@ -34,6 +34,8 @@ from souq.governance import Election, foundation, read_policy
 from souq.governance.policy import Who
 from souq.merge.grow import grow
 from souq.merge.mergekit.config import parse_config
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
 from souq.model.tokenizer import read_words
 from souq.pulls import slug
 from souq.records import (
@@ -47,9 +49,10 @@ from souq.records import (
     read_record,
     spelled_out,
 )
-from souq.rows import parse_rows
-from souq.snapshot import Merging, Offer, read_config
-from souq.sources import open_adapter, open_source
+from souq.repo.config import Merging, read_config
+from souq.repo.contribution import Offer
+from souq.repo.landing import malformed
+from souq.repo.rows import parse_rows
 from souq.weights.bucket import check_url
 from souq.weights.delta import Delta, Dense, Gram, Layer, Lora, Rows, Sparse, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, parse_delta, parse_lock
@@ -305,7 +308,7 @@ def _contributions() -> list[bytes]:
 @target("contribution", _contributions)
 def _contribution(data: bytes) -> object:
     offer = Offer("0001-x", {"contribution.toml": data})
-    return offer.digest, offer.odd(), slug(offer.contribution.title), canonical(offer.contribution)
+    return offer.digest, malformed(offer), slug(offer.contribution.title), canonical(offer.contribution)
 
 
 @target("souq.toml", lambda: [b'name="x"\nlicence="MIT"\nbase="y"\n[merge]\nmethod="ties"\n[checks]\nmax_norm=0.5\n[store]\nurl="s3://a/b"\n'])  # fmt: skip

@@ -13,7 +13,7 @@ from souq.errors import UsageError
 from souq.evals.eval import EvalSpec, Score, back, compare, fixed, read_eval, write_cases
 from souq.progress import quiet
 from souq.records import format_toml
-from souq.snapshot import read_config
+from souq.repo.config import read_config
 from tests.bazaar import NAMES, write_eval
 from tests.test_hidden import limit, push
 

@@ -21,15 +21,16 @@ from hypothesis import strategies as st
 from souq import bundling, openssf, pulls, signing
 from souq.bundle import BOM, STATEMENT, judge
 from souq.card import Edition, card
-from souq.credits import Step, changelog, credits, plain, step
+from souq.credits import Step, changelog, credits, step
 from souq.deltas import read_delta
 from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, UsageError
 from souq.governance import read_policy
 from souq.records import Release, canonical, digest
+from souq.repo.snapshot import Snapshot
 from souq.signing import Envelope
-from souq.snapshot import Snapshot
-from tests.bazaar import PEOPLE, Bazaar
+from souq.text import escape_markdown
+from tests.bazaar import copied
 from tests.tiny import write_model
 
 ROOT = Path(__file__).parent.parent
@@ -52,18 +53,10 @@ def publish(bazaar, version, who="amira"):
     bazaar.release(who, version, scores=True)
 
 
-def copy_of(town, folder):
-    shutil.copytree(town, folder)
-    for name in PEOPLE:
-        words = ["git", "remote", "set-url", "origin", str(folder / "hub.git")]
-        subprocess.run(words, cwd=folder / name / "smol", check=True)
-    return Bazaar(folder)
-
-
 @pytest.fixture(scope="module")
 def town(built_bazaar, tmp_path_factory):
     """Greetings, release 1.0; counting, release 1.1; and 1.0 exported by Bruno from a clean clone on another path."""
-    bazaar = copy_of(built_bazaar, tmp_path_factory.mktemp("released") / "town")
+    bazaar = copied(built_bazaar, tmp_path_factory.mktemp("released") / "town")
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     publish(bazaar, "1.0")
     data = ("--data", bazaar.folder / "count.jsonl")
@@ -455,7 +448,7 @@ def test_the_share_is_the_length_of_the_change(town):
 
 def test_of_several_checkers_the_least_is_believed_and_a_stranger_not_at_all(built_bazaar, tmp_path):
     """Chen measures less than Amira, Mallory claims the moon; the figure is Chen's."""
-    bazaar = copy_of(built_bazaar, tmp_path / "town")
+    bazaar = copied(built_bazaar, tmp_path / "town")
     number = bazaar.offer("mallory", bazaar.delta("greet"))
     assert bazaar("amira", f"pr checks {number}") == 0
     repo, main = bazaar.repo("amira"), bazaar.main()
@@ -500,7 +493,7 @@ def test_the_changelog_says_what_came_and_what_went(town):
 @given(st.text(max_size=60))
 def test_a_title_is_a_title(text):
     """A stranger's words make no table cell, no link, no line and no heading of their own."""
-    shown = plain(text)
+    shown = escape_markdown(text)
     assert not re.search(r"(?<!\\)(?:\\\\)*[|\[\]<>`*#]", shown)
     assert "\n" not in shown
     assert re.sub(r"\\(.)", r"\1", shown) == " ".join(text.split())

@@ -13,7 +13,7 @@ from souq import pulls
 from souq.cli import run
 from souq.corpus.tails import compare, vendi, zipf
 from souq.errors import UsageError
-from souq.suite import passages
+from souq.evals.suite import passages
 
 REAL = [text for _, text in passages()]
 
@@ -46,7 +46,7 @@ def test_without_the_rare_the_report_falls():
     """Real text with each rare word taken out: the mean word is as it was, and the report says zero."""
     from collections import Counter
 
-    from souq.plain import words
+    from souq.text import words
 
     counts = Counter(w for text in REAL for w in words(text))
     common = [" ".join(w for w in words(text) if counts[w] > 5) for text in REAL]

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from souq.evals.eval import Eval, Score, compare
     from souq.governance import Policy, decide, read_policy
     from souq.merge import Fold, merge_method
+    from souq.model.source import open_source
     from souq.records import Contribution, Decision, Recipe, Release, Verdict, Vote
-    from souq.repo import Repo
-    from souq.snapshot import Snapshot
-    from souq.sources import open_source
-    from souq.start import init
+    from souq.repo.init import init
+    from souq.repo.remote import Repo
+    from souq.repo.snapshot import Snapshot
     from souq.weights.delta import Delta
     from souq.weights.store import Store
 
@@ -36,10 +36,10 @@ _HOMES = {
     "governance": ("Policy", "decide", "read_policy"),
     "merge": ("Fold", "merge_method"),
     "records": ("Contribution", "Decision", "Recipe", "Release", "Verdict", "Vote"),
-    "repo": ("Repo",),
-    "snapshot": ("Snapshot",),
-    "sources": ("open_source",),
-    "start": ("init",),
+    "repo.remote": ("Repo",),
+    "repo.snapshot": ("Snapshot",),
+    "model.source": ("open_source",),
+    "repo.init": ("init",),
     "weights.store": ("Store",),
     "weights.delta": ("Delta",),
 }

@@ -28,8 +28,9 @@ from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls import Draft, Person, PullRequest
 from souq.records import Checked, Contribution, Digest, Record, format_toml, parse_toml
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 STRANGERS = "everybody who is not enrolled"
 MANY = 5  # times the tries of one author: what all strangers have together, since a new key costs nothing

@@ -24,9 +24,9 @@ from souq.model.chat_template import approve
 from souq.model.config import MODEL_FILES
 from souq.model.gguf import GGUF
 from souq.model.gguf_writer import essence
+from souq.model.source import weights_of
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of
-from souq.sources import weights_of
 
 WARM = 2  # questions before the clock runs
 

@@ -11,7 +11,8 @@ from souq.errors import SouqError
 from souq.evals.eval import Eval
 from souq.progress import Progress, quiet
 from souq.records import Outcome, Verdict, spelled_out
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.weights.store import Store
 
 

@@ -14,7 +14,7 @@ from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals.eval import Eval, read_eval, read_folder
 from souq.evals.eval import compare as paired
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 
 @click.command()

@@ -19,7 +19,7 @@ from souq.corpus.recipe import Making, Seeds, read_recipe
 from souq.evals.eval import Eval, read_eval, read_folder
 from souq.lab.chat import dollars
 from souq.records import Digest
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 
 @click.group()

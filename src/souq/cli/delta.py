@@ -15,8 +15,10 @@ from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, UsageError
-from souq.snapshot import Offer, Snapshot
-from souq.sources import open_adapter, open_source
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Rows
 from souq.weights.lockfile import format_delta
 

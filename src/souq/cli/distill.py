@@ -19,7 +19,7 @@ from souq.errors import NotFound, UsageError, nearest
 from souq.evals.eval import Eval
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Loss
 from souq.model.gguf_writer import GGUF_KINDS
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 
 @click.command()

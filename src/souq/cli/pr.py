@@ -20,8 +20,8 @@ from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.governance import read_policy
 from souq.pulls import Draft, PullRequest
 from souq.records import Checked, Contribution, Decision, Kind, Verdict
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from souq.outlook import Outlook
@@ -320,7 +320,7 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     if pull.state(main) != "open":
         raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
-    from souq import suite
+    from souq.evals import suite
     from souq.lab import search as lab
 
     with bars() as progress:

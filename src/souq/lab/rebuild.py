@@ -27,12 +27,14 @@ from souq.lab.packing import sequences_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
 from souq.lab.train import deterministic, machine, train_lora
+from souq.model.peft import open_adapter
+from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import digest_of, format_toml
-from souq.rows import Rows
-from souq.snapshot import Offer, Snapshot, base_files
+from souq.repo.contribution import Offer
+from souq.repo.rows import Rows
+from souq.repo.snapshot import Snapshot, base_files
 from souq.source import Judged, OfAdditions, OfLora
-from souq.sources import Source, open_adapter
 from souq.weights.delta import Array, Delta, Load, Lora
 from souq.weights.lockfile import format_delta
 

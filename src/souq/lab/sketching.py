@@ -24,11 +24,11 @@ from souq.lab import lm as lab_model
 from souq.lab.lm import LM
 from souq.lab.packing import TokenSequence, log_probabilities, pack, sequences_of
 from souq.making import folded
+from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.rows import read_rows
-from souq.snapshot import Snapshot, base_files
-from souq.sources import Source
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Array, Delta
 
 Groups = dict[str, tuple[Array, Array, int]]
