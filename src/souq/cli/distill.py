@@ -126,10 +126,10 @@ def _terms(main: Snapshot, folder: Path, lesson: DistillConfig) -> str:
     """The licences that bind a student: its teacher's, its corpus's, and of the model it began as, where that is another."""
     from souq.corpus.dump import manifest
     from souq.corpus.row import joint
-    from souq.licences.lineage import card_licence
+    from souq.model.card import licence_in, read_card
 
     told = manifest(folder)
-    begun = "" if lesson.start in BEGINNINGS else card_licence(Path(lesson.start)) or "LicenseRef-unknown"
+    begun = "" if lesson.start in BEGINNINGS else licence_in(read_card(Path(lesson.start))) or "LicenseRef-unknown"
     return joint((main.config.licence, told["dumps"][told["latest"]]["licence"], begun))
 
 

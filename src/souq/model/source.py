@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from souq.errors import Hostile, Missing, NotFound
+from souq.errors import Hostile, Missing, NotFound, SouqError
+from souq.model.card import read_card
 from souq.model.config import MAX_FILE, MODEL_FILES, admit
 from souq.model.gguf import GGUF
 from souq.records import refuse_nested
@@ -171,12 +173,12 @@ class Sharded(Mapping[str, Array]):
 
 
 def _licence(folder: Path) -> str | None:
-    """What the card's first lines say, as SPDX; None where they do not."""
-    card = folder / "README.md"
-    text = read_small(card).decode("utf-8", "replace")[:4000] if card.is_file() else ""
-    if not (said := re.search(r"^license:\s*([\w.\-+]+)\s*$", text, re.MULTILINE)):
+    """What the card's front matter says, as SPDX; None where it does not, or cannot be read."""
+    licence = ""
+    with suppress(SouqError):
+        licence = str(read_card(folder).get("license") or "").lower()
+    if not licence:
         return None
     from license_expression import get_spdx_licensing  # slow to load its list
 
-    known = {name.lower(): name for name in get_spdx_licensing().known_symbols}
-    return known.get(said.group(1).lower())
+    return {name.lower(): name for name in get_spdx_licensing().known_symbols}.get(licence)
