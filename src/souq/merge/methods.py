@@ -72,7 +72,7 @@ METHODS: dict[str, Method] = {}
 MATRICES: set[Method] = set()
 """The methods that look at a linear layer as a whole; a table of one row a token is merged by its rows instead."""
 SUMS = {"covariance": True, "mean": False, "task-arithmetic": False}
-"""The methods that need of a contribution only its part of two sums, and whether sketches are in them (merge/sums.py)."""
+"""The methods that need of a contribution only its part of two sums (sums.py), and whether sketches are in them."""
 Balanced = tuple[Float, Float]
 """An inverse root (n, n) of everybody's sketches, and the scale (n,) it is for."""
 

@@ -123,7 +123,9 @@ def wudi(changes: Sequence[Change], base: Sketch | None, *, ridge: float = 0.01,
         return list(changes)
     eps = max(ridge, 1e-9) * total(s * s) / trace
     s[np.diag_indices(len(s))] += eps
-    tops = [matmul(matmul(row, one.T), heavy) + eps * pull * row for row, (one, heavy) in zip(rows, unit, strict=True)]
+    tops = [
+        matmul(matmul(row, light.T), heavy) + eps * pull * row for row, (light, heavy) in zip(rows, unit, strict=True)
+    ]
     solved = divide(np.concatenate(tops), inverse_root(s))
     solved = solved if under is None else matmul(solved, under.T)
     rights = np.split(solved, np.cumsum([len(top) for top in tops])[:-1])
@@ -250,7 +252,7 @@ def _lift(core: Change, over: Float, under: Float) -> Change:
 
 
 def _unit(left: Float | None, rows: Float) -> tuple[Float, Float]:
-    """one and heavy with one.T @ heavy = G_i: rows and left.T @ left @ rows, each over |left rows|."""
+    """light and heavy with light.T @ heavy = G_i: rows and left.T @ left @ rows, each over |left rows|."""
     heavy = rows if left is None else matmul(matmul(left.T, left), rows)
     square = total(rows * heavy)
     size = np.sqrt(square) if square > 0 else np.inf  # no change: G_i is zero

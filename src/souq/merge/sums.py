@@ -1,4 +1,4 @@
-"""What a set of contributions comes to, as sums that one more can enter and any can leave, the bits the same either way.
+"""What a set of contributions comes to, as sums that one more can enter and any can leave, the bits always the same.
 
 The methods that are sums (covariance, mean, task arithmetic) need of each contribution only its part of
 N = sum_i d_i G_i and of S = sum_i G_i: RegMean's least squares (arXiv 2212.09849) on changes d_i and Gram matrices G_i.
