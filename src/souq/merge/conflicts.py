@@ -105,17 +105,13 @@ def _trace(a: Sketch, b: Sketch) -> float:
 def _outputs(a: Change, b: Change) -> float:
     """tr(a a^T b b^T) = |a^T b|^2, at the smaller of their ranks and sizes."""
     if a.left is None or b.left is None:
-        return float(((_whole(a).T @ _whole(b)) ** 2).sum())
+        return float(((a.whole().T @ b.whole()) ** 2).sum())
     return float(((_root(a.right.T) @ (a.left.T @ b.left) @ _root(b.right.T).T) ** 2).sum())
 
 
 def _over_norms(both: float, a: float, b: float) -> float:
     size = np.sqrt(a) * np.sqrt(b)
     return float(np.clip(both / size, -1.0, 1.0)) if size > 0 else 0.0
-
-
-def _whole(change: Change) -> Float:
-    return change.right if change.left is None else change.left @ change.right
 
 
 def _rows(change: Change) -> Iterator[Float]:
@@ -141,7 +137,7 @@ def _gathered(changes: Sequence[Change]) -> Change:
     if all(change.left is not None for change in changes):
         lefts = [change.left for change in changes if change.left is not None]
         return Change(np.concatenate(lefts, axis=1), np.concatenate([change.right for change in changes]), None)
-    return Change(None, sum((_whole(change) for change in changes[1:]), _whole(changes[0])), None)
+    return Change(None, sum((change.whole() for change in changes[1:]), changes[0].whole()), None)
 
 
 def _energy(change: Change, sketch: Sketch) -> float:
@@ -247,7 +243,7 @@ def foresee(
         merged = fold.merged(name, list(changes.values()))
         for digest, change in changes.items():
             share = shares[digest][name] = lost(merged, change)
-            costs[digest] += share.part / len(change.right if change.left is None else change.left)
+            costs[digest] += share.part / change.shape[0]
     progress("foresee tensors", len(names), len(names))
     return Foreseen(shares, costs)
 

@@ -57,6 +57,11 @@ def inner(left: Float | None, right: Float, left2: Float | None, right2: Float) 
     return float(np.sum(right * right2))
 
 
+def added(x: NDArray[Any]) -> float:
+    """The sum of x (n,) in the order of its elements and in its dtype: np.sum's order depends on the processor."""
+    return float(np.add.accumulate(x)[-1]) if len(x) else 0.0
+
+
 def _unit(x: Float, axis: int) -> tuple[Float, Float]:
     """Powers of two (kept dims) that bring each row's largest entry just below 2^21, and their inverses."""
     most = np.maximum(x.max(axis=axis, keepdims=True, initial=0.0), -x.min(axis=axis, keepdims=True, initial=0.0))
