@@ -10,7 +10,7 @@ from souq.lab import generate, packing, sketching, train
 from souq.lab import lm as lab_model
 from souq.lab.packing import TokenSequence
 from souq.merge.methods import Sketch
-from souq.rows import read_rows
+from souq.repo.rows import read_rows
 from tests.bazaar import jsonl, rows
 from tests.tiny import write_model
 
@@ -144,7 +144,7 @@ def test_an_adapter_s_delta_is_what_peft_merges(folder, bazaar, tmp_path):
     """base + delta is PEFT's own merge_and_unload, but for the last rounding."""
     from peft import PeftModel
 
-    from souq.deltas import read_delta
+    from souq.build.delta_file import read_delta
     from souq.merge.fold import factors
     from souq.weights.safetensors import open_tensors
 

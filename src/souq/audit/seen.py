@@ -20,9 +20,9 @@ import yaml
 from souq.audit import mof
 from souq.audit.index import Value, refuse_bombs
 from souq.audit.place import Evidence, Place
+from souq.build.reproducible import Share, share
 from souq.errors import SouqError
 from souq.records import read_json
-from souq.source import Share, share
 from souq.weights.safetensors import open_tensors
 
 OPEN_CODE = mof.FIT["code"]  # a licence that counts as open, of the table's own names

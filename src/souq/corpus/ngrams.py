@@ -16,7 +16,7 @@ import numpy as np
 
 from souq.corpus.near import PART, joined_bytes
 from souq.errors import UsageError
-from souq.plain import plain
+from souq.text import skeleton
 
 NGRAM = 13  # words
 SHORTEST = 4  # words: a case of fewer stands in ordinary text too
@@ -31,7 +31,7 @@ class Exam:
         if ngram < SHORTEST:
             raise UsageError(f"runs of {ngram} words", hint=f"at least {SHORTEST}")
         self.names = list(cases)
-        text, bounds = joined_bytes([plain(case).encode() for case in cases.values()])
+        text, bounds = joined_bytes([skeleton(case).encode() for case in cases.values()])
         found: dict[int, dict[int, int]] = {}
         self.short: list[str] = []
         for case, (start, end) in enumerate(pairwise(bounds)):
@@ -51,7 +51,7 @@ class Exam:
 
     def held(self, texts: Sequence[str]) -> list[str]:
         """For each text the name of a case it holds, or nothing."""
-        return [name for part in _portions(texts) for name in self._part([plain(text).encode() for text in part])]
+        return [name for part in _portions(texts) for name in self._part([skeleton(text).encode() for text in part])]
 
     def _part(self, data: Sequence[bytes]) -> list[str]:
         from souq.corpus import shingles

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from souq.credits import plain
 from souq.errors import Hostile, NotFound, Refused, UsageError
 from souq.licences.compat import Found, Input, Relation, judge
 from souq.licences.questions import duties_in_words
 from souq.licences.table import begins, find, table
 from souq.records import read_json
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
+from souq.text import escape_markdown
 
 NOTICE = "NOTICE"
 MAX_CARD, MAX_PARENTS = 1 << 20, 50
@@ -151,10 +152,10 @@ def notice(name: str, found: Found) -> str:
     policies = [f"Use of this model is subject to {duty.text} ({one.title}, {duty.clause})." for one, duty in found.duties if duty.do == "policy" and duty.text]  # fmt: skip
     files = "The base model's weights were changed by the contributions that model.lock and the card name."
     parts = [
-        [plain(name)], [text.replace("{name}", plain(name)) for text in dict.fromkeys(told)],
+        [escape_markdown(name)], [text.replace("{name}", escape_markdown(name)) for text in dict.fromkeys(told)],
         list(dict.fromkeys(policies)), [files] if any(duty.do == "changes" for _, duty in found.duties) else [],
-        ["Made of:", *(f"  {plain(one.name)} ({one.relation}): {plain(one.licence)}" for one, _ in found.cells)],
-        ["Duties, by clause:", *(f"  {line.replace('{name}', plain(name))}" for line in duties_in_words(found))],
+        ["Made of:", *(f"  {escape_markdown(one.name)} ({one.relation}): {escape_markdown(one.licence)}" for one, _ in found.cells)],
+        ["Duties, by clause:", *(f"  {line.replace('{name}', escape_markdown(name))}" for line in duties_in_words(found))],
     ]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
@@ -167,7 +168,7 @@ def papers(main: Snapshot) -> dict[str, bytes]:
 
 def card_lines(main: Snapshot) -> tuple[str, ...]:
     """What a card must show prominently."""
-    name = plain(main.config.name)
+    name = escape_markdown(main.config.name)
     badges = (duty.text.replace("{name}", name) for _, duty in found_of(main).duties if duty.do == "badge")
     return tuple(dict.fromkeys(badges))
 
