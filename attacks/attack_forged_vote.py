@@ -16,7 +16,7 @@ def post(bazaar, number, kind, data, who="mallory"):
 
 
 def signed(bazaar, offer, who, kind, *, choice="approve", key=None, namespace=None, subject=None):
-    predicate = {"subject": subject or offer.digest, "choice": choice, "reason": "r", "by": who, "at": pulls.now()}
+    predicate = {"subject": subject or offer.digest, "choice": choice, "reason": "r", "by": who, "at": signing.now()}
     said = signing.statement("urn:souq:vote:1", f"contributions/{offer.slug}", subject or offer.digest, predicate)
     return canonical(signing.sign(said, key or bazaar.actors[who].key, namespace=namespace or f"souq.{kind}.v1"))
 

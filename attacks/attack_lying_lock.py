@@ -2,7 +2,7 @@
 
 from attacks.attack_pickle import push
 from souq.deltas import read_delta
-from souq.weights import format_delta
+from souq.weights.lockfile import format_delta
 
 
 def lines(bazaar, change):

@@ -10,7 +10,7 @@ from tests.tiny import write_model
 
 from souq.deltas import recipe_beside
 from souq.errors import Hostile, NotFound, SouqError
-from souq.evals import read_folder
+from souq.evals.eval import read_folder
 from souq.model.gguf import GGUF
 from souq.sources import open_adapter, open_source
 
@@ -88,7 +88,7 @@ ADAPTERS = {
 def test_an_adapter_s_settings(tmp_path, name):
     import numpy as np
 
-    from souq.tensorfile import write_tensors
+    from souq.weights.safetensors import write_tensors
 
     halves = {f"base_model.model.q.lora_{half}.weight": np.ones((2, 2), "<f4") for half in "AB"}
     write_tensors(tmp_path / "adapter_model.safetensors", halves)

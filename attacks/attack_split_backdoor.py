@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from souq import deltas, pulls
-from souq.weights import Delta, Lora, TensorRef
+from souq.weights.delta import Delta, Lora, TensorRef
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_a_vote_with_a_steering_reason_counts_for_nothing(bazaar):
         "choice": "approve",
         "reason": "fine\x1b[2J",
         "by": "bruno",
-        "at": pulls.now(),
+        "at": signing.now(),
     }
     statement = signing.statement("urn:souq:vote:1", f"contributions/{pull.offer.slug}", pull.offer.digest, said)
     sealed = canonical(signing.sign(statement, actor.key, namespace="souq.vote.v1"))

@@ -25,7 +25,8 @@ from souq.checks.portrait import spectrum
 from souq.checks.spectra import Signature, signature
 from souq.lab.train import TARGETS, train_lora
 from souq.sources import open_adapter, open_source
-from souq.weights import TensorRef, lock_digest
+from souq.weights.delta import TensorRef
+from souq.weights.lockfile import lock_digest
 
 COUNT = 19
 OUT = Path(__file__).parent.parent / "src" / "souq" / "checks" / "spectra.toml"

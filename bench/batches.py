@@ -29,10 +29,10 @@ from tests.bazaar import Bazaar, build_town, copied
 from tests.eight import offer_eight
 
 from machine import describe
-from souq import pulls
+from souq import pulls, signing
 from souq import queue as queueing
 from souq.verify import verify
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 
 KILLS = 3
 
@@ -74,7 +74,7 @@ def tried(bazaar: Bazaar, took: float, chance: random.Random) -> tuple[int, floa
         time.sleep(chance.uniform(0.0, took))
         running.send_signal(signal.SIGKILL)
         running.communicate()
-        sound += verify(bazaar.repo("bruno"), now=pulls.now(), rebuild=False).findings == []
+        sound += verify(bazaar.repo("bruno"), now=signing.now(), rebuild=False).findings == []
     start(bazaar).communicate()
     return sound, time.perf_counter() - begun
 

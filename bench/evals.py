@@ -21,10 +21,11 @@ from contributors import contributors, real_model
 from machine import describe
 from souq import deltas, governance, suite
 from souq.records import Author, Contribution, format_toml
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.init import Beginning, init
+from souq.repo.snapshot import Snapshot
 from souq.sources import open_source
-from souq.start import Beginning, init
-from souq.weights import format_delta
+from souq.weights.lockfile import format_delta
 
 SKILL = "iso-dates"
 FORWARD = "forward passes"
@@ -76,13 +77,13 @@ def watched(clock: Clock) -> None:
 
     clock.watch(check, "build", "building")
     clock.watch(lm, "load", "loading")
-    for name in ("chat", "encode", "length"):
+    for name in ("chat_tokens", "encode", "length"):
         clock.watch(lm.LM, name, "tokens")
     clock.watch(evals, "pack", "packing")
-    clock.watch(packing.Row, "mask", "masks")
-    clock.watch(packing.Row, "targets", "masks")
+    clock.watch(packing.PackedRow, "mask", "masks")
+    clock.watch(packing.PackedRow, "targets", "masks")
     clock.watch(evals, "log_probabilities", FORWARD)
-    clock.watch(generate, "_batch", FORWARD)
+    clock.watch(generate, "_decode", FORWARD)
     clock.watch(engines, "keep", "keeping")
     clock.watch(engines, "get", "keeping")
     clock.watch(check, "compare", "comparing")

@@ -11,7 +11,7 @@ import zstandard
 from machine import describe
 from souq.cli.demo.story import real_model
 from souq.model.gguf import GGUF
-from souq.store import Store
+from souq.weights.store import Store
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from souq import pulls
 from souq import queue as queueing
 from souq.deltas import read_delta, write_delta
-from souq.weights import Delta
+from souq.weights.delta import Delta
 from tests.bazaar import NAMES, rows, write_eval
 
 GOOD, BAD, PAIR = ("first", "second", "third", "fourth"), ("backwards", "idle"), ("lower", "upper")

@@ -19,9 +19,11 @@ from souq.governance import read_policy
 from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
-from souq.snapshot import Snapshot
+from souq.repo.landing import files_gained, touched
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot
 from souq.verify import verify
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 from tests.bazaar import rows
 
 
@@ -107,7 +109,7 @@ def test_three_orders_give_one_model(bazaar):
     for order in permutations(slug for slug, offer in main.offers.items() if offer.delta):
         commit = root
         for slug in order:
-            commit = main.repo.write_commit([commit], dict(main.offers[slug].landing()), "x\n", tree_of=commit)
+            commit = main.repo.write_commit([commit], dict(files_gained(main.offers[slug])), "x\n", tree_of=commit)
         found.add(lock_digest(model_lock(Snapshot(main.repo, commit))))
 
     assert found == {lock_digest(main.model)}
@@ -142,7 +144,7 @@ def test_taking_one_out_is_never_having_had_it(bazaar):
 def test_a_full_fine_tune_is_kept_exactly(bazaar, tmp_path):
     """Sparse where little moved, dense where much did; merged alone it gives back the very same tensors."""
     from souq.sources import open_source
-    from souq.tensorfile import open_tensors, write_tensors
+    from souq.weights.safetensors import open_tensors, write_tensors
 
     tuned = {name: np.array(array) for name, array in open_source(str(bazaar.folder / "tiny")).weights.items()}
     few, many, norm = "model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight"
@@ -341,7 +343,7 @@ def test_a_rebase_teaches_it_to_live_with_the_others(bazaar):
     main, repo = bazaar.main("adil"), bazaar.repo("adil")
     built = build(main, after)
     lm = lab_model.load(built.files, built.weights)
-    read = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
+    read = [sequences_of(lm, row) for row in read_rows(data)]
     assert abs(nats(lm, read) - told["after"]) < 0.02 * told["before"] + 0.01
     assert not pulls.read_votes(pulls.get(repo, number), read_policy(main.policy_text))
     assert bazaar.refusal(number) is None
@@ -362,7 +364,7 @@ def test_a_search_is_voted_on_like_anything_else(bazaar):
     offer = pulls.get(repo, number).offer
     if told["score"] < told["now"]:
         assert (offer.digest, offer.merge) == (told["digest"], told["merge"])
-        assert "souq.toml" in offer.touches(main)
+        assert "souq.toml" in touched(offer, main)
 
     bazaar.land(number)
     main = bazaar.main("adil")

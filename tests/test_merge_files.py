@@ -22,7 +22,7 @@ from souq.merge.mergekit.config import ModelRef, parse_config
 from souq.merge.mergekit.files import merge_files
 from souq.merge.mergekit.inputs import Model
 from souq.merge.mergekit.vocabulary import Rows
-from souq.tensorfile import open_tensors, write_tensors
+from souq.weights.safetensors import open_tensors, write_tensors
 from tests import tiny
 
 LINEAR = "{merge_method: linear, parameters: {weight: 1}, dtype: float32, models: [%s]}"

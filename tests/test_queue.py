@@ -12,7 +12,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from souq import deltas, pulls
+from souq import deltas, pulls, signing
 from souq import queue as queueing
 from souq.errors import Refused
 from souq.governance import read_policy
@@ -121,7 +121,7 @@ def test_a_kill_changes_nothing(eight):
         time.sleep(seconds)
         running.send_signal(signal.SIGKILL)
         running.wait()
-        assert verify(bazaar.repo("chen"), now=pulls.now(), rebuild=False).findings == []
+        assert verify(bazaar.repo("chen"), now=signing.now(), rebuild=False).findings == []
 
     bazaar("amira", "queue run")
 

@@ -15,8 +15,8 @@ import pytest
 
 from souq.cli import GROUPS, VERBS, souq
 from souq.cli import run as type_in
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -102,6 +102,7 @@ def run(folder, script):
     return found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # two trainings of the real model, on whatever machine this is
 def test_a_day_at_the_bazaar(place):
     """The README's commands on the real model, one after another, in a shell; what they leave is what they say."""

@@ -110,7 +110,7 @@ def test_the_command_says_no(bazaar, tmp_path):
     assert bazaar("chen", f"corpus tail {tmp_path}/real.txt --against {tmp_path}/real.txt --keep 0.9") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.server
 def test_mauve_falls_where_a_few_texts_stand_for_all(bazaar, tmp_path):
     """Real text beside real text has what two halves of it have; four texts again and again have next to nothing."""
     from pydoc_data.topics import topics

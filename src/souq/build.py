@@ -27,12 +27,14 @@ from souq.merge.grow import Larger, grow
 from souq.merge.sums import Kept
 from souq.progress import Progress, quiet
 from souq.records import Recipe, digest
-from souq.repo import Repo
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files, model_files
 from souq.shelf import Made, Shelf
-from souq.snapshot import Offer, Snapshot, base_files, model_files
-from souq.store import Store
-from souq.tensorfile import Layout, open_tensors, write_tensors
-from souq.weights import Array, Checkpoint, Delta, Load, Lock, TensorRef, format_lock, parse_lock, tensor_digest
+from souq.weights.delta import Array, Checkpoint, Delta, Load, Lock, TensorRef, tensor_digest
+from souq.weights.lockfile import format_lock, parse_lock
+from souq.weights.safetensors import Layout, open_tensors, write_tensors
+from souq.weights.store import Store
 
 
 class Stored(Mapping[str, Array]):

@@ -23,12 +23,13 @@ from souq import openssf, signing
 from souq.dossier import LOCK, PROVENANCE, WEIGHTS, dependencies, file_hashes, parameters
 from souq.errors import Forged, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.governance import POLICY, Policy, read_policy
-from souq.history import signed_release
 from souq.progress import Progress, quiet
 from souq.records import Release, canonical, digest, is_digest, read_json, read_record
+from souq.repo.history import signed_release
 from souq.signing import Envelope, Signature
-from souq.tensorfile import open_tensors
-from souq.weights import Lock, parse_lock, tensor_digest
+from souq.weights.delta import Lock, tensor_digest
+from souq.weights.lockfile import parse_lock
+from souq.weights.safetensors import open_tensors
 
 T = TypeVar("T")
 
@@ -189,7 +190,8 @@ def _pinned(told: str) -> str:
 
 
 def _release(data: bytes, policy: Policy, found: Judged) -> Release:
-    release, key = signed_release(data, policy)
+    signed = signed_release(data, policy)
+    release, key = signed.release, signed.key
     if policy.person_of(key, release.at) is None:
         raise Forged(f"is signed with a key that did not hold on {release.at}")
     found.version, found.model = release.version, release.model

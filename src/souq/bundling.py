@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from souq import build as building
@@ -22,32 +21,20 @@ from souq.credits import Credit, changelog, credits, credits_text, step
 from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.governance import POLICY, read_policy
-from souq.history import signed_release
 from souq.licences import lineage
 from souq.progress import Progress, quiet
-from souq.pulls import Person
 from souq.records import Digest, Release, canonical
-from souq.repo import Repo
-from souq.snapshot import RECORDS, Snapshot
-from souq.weights import lock_digest
+from souq.repo.contribution import RECORDS
+from souq.repo.history import SignedRelease, signed_release
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+from souq.signing import Person
+from souq.weights.lockfile import lock_digest
 
 CARD, CREDITS, CHANGELOG = "README.md", "CREDITS.md", "CHANGELOG.md"
 
 
-@dataclass(frozen=True)
-class Standing:
-    """A release, its signed record as it is on main, and the commit it stands on."""
-
-    release: Release
-    record: bytes
-    main: Snapshot
-
-    @property
-    def version(self) -> str:
-        return self.release.version
-
-
-def read(tip: Snapshot, version: str) -> Standing:
+def read(tip: Snapshot, version: str) -> SignedRelease:
     """A release of main, signed by somebody who might release by the policy of the commit it stands on.
 
     Raises:
@@ -61,14 +48,14 @@ def read(tip: Snapshot, version: str) -> Standing:
     commit = _commit(record)
     if not repo.contains(tip.commit, commit):
         raise Forged(f"release {version} stands on {commit[:12]}, which is not in main's history")
-    main = Snapshot(repo, commit)
-    policy = read_policy(main.policy_text)
-    release, key = signed_release(record, policy)
+    policy = read_policy(Snapshot(repo, commit).policy_text)
+    signed = signed_release(record, policy)
+    release = signed.release
     if (release.version, release.commit) != (version, commit):
         raise Forged(f"the record of release {version} is about something else")
-    if policy.person_of(key, release.at) is None:
+    if policy.person_of(signed.key, release.at) is None:
         raise Forged(f"release {version} is signed with a key that did not hold on {release.at}")
-    return Standing(release, record, main)
+    return signed
 
 
 def _commit(record: bytes) -> str:
@@ -79,30 +66,30 @@ def _commit(record: bytes) -> str:
     return commit
 
 
-def earlier(tip: Snapshot, standing: Standing) -> list[Standing]:
+def earlier(tip: Snapshot, signed: SignedRelease) -> list[SignedRelease]:
     """The releases before one, the newest first: those that stood on main when it was made."""
-    versions = standing.main.repo.folders(standing.main.commit, "releases")
     age = {commit: n for n, commit in enumerate(tip.repo.history(tip.commit))}
-    found = [read(tip, version) for version in versions]
-    return sorted(found, key=lambda one: (-age.get(one.main.commit, -1), one.version))
+    past = [read(tip, version) for version in tip.repo.folders(signed.release.commit, "releases")]
+    return sorted(past, key=lambda before: (-age.get(before.release.commit, -1), before.release.version))
 
 
 # -- what people read --------------------------------------------------------------------------------------------------
 
 
-def texts(tip: Snapshot, standing: Standing, found: tuple[Credit, ...]) -> dict[str, bytes]:
+def texts(tip: Snapshot, signed: SignedRelease, credited: tuple[Credit, ...]) -> dict[str, bytes]:
     """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history and its credits alone."""
-    release, main, past = standing.release, standing.main, earlier(tip, standing)
-    line = [standing, *past]
+    release, past = signed.release, earlier(tip, signed)
+    line = [(each.release.version, each.main(tip.repo)) for each in (signed, *past)]
+    main = line[0][1]
     steps = [
-        step(one.version, found if one is standing else credits(one.main), _before(line[n + 1 : n + 2]))
-        for n, one in enumerate(line)
+        step(version, credits(stood) if n else credited, line[n + 1] if n + 1 < len(line) else None)
+        for n, (version, stood) in enumerate(line)
     ]
     edition = Edition(
         version=release.version,
         scores=release.scores,
-        credits=found,
-        before=past[0].version if past else "",
+        credits=credited,
+        before=past[0].release.version if past else "",
         earlier=past[0].release.scores if past else None,
         root=main.repo.history(main.commit)[0],
         shown=lineage.card_lines(main),
@@ -110,14 +97,10 @@ def texts(tip: Snapshot, standing: Standing, found: tuple[Credit, ...]) -> dict[
     name = main.config.name
     written = {
         CARD: card(main, release.model, release.recipe, edition=edition),
-        CREDITS: credits_text(name, release.version, found, main),
+        CREDITS: credits_text(name, release.version, credited, main),
         CHANGELOG: changelog(name, steps),
     }
     return {path: text.encode() for path, text in written.items()} | lineage.papers(main)
-
-
-def _before(rest: Sequence[Standing]) -> tuple[str, Snapshot] | None:
-    return (rest[0].version, rest[0].main) if rest else None
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------
@@ -142,8 +125,8 @@ def export(
     """
     building.refuse_full(out)
     tip = Snapshot(repo, repo.tip())
-    standing = read(tip, version)
-    main, release = standing.main, standing.release
+    signed = read(tip, version)
+    main, release = signed.main(repo), signed.release
     if read_policy(main.policy_text).person_of(person.public_key, release.at) is None:
         raise Refused(
             f"{person.name}'s key is not in the {POLICY} of {version}, so their papers would be worth nothing",
@@ -151,12 +134,11 @@ def export(
         )
     if sign is not None:
         openssf.ready(sign, password)
-    past = earlier(tip, standing)
-    _bring(repo, [standing, *past], progress)
+    _bring(repo, [signed, *earlier(tip, signed)], progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as partial:
         folder = Path(partial) / "out"
-        _write(tip, standing, folder, person, progress)
+        _write(tip, signed, folder, person, progress)
         if sign is not None:
             openssf.sign(folder, sign, password)
         if out.exists():
@@ -165,44 +147,44 @@ def export(
     return release
 
 
-def rebuilt(repo: Repo, standing: Standing, progress: Progress = quiet) -> Digest:
+def rebuilt(repo: Repo, signed: SignedRelease, progress: Progress = quiet) -> Digest:
     """What the commit of a release builds to, computed and not read."""
-    _bring(repo, [standing], progress)
-    return lock_digest(building.model_lock(Snapshot(repo, standing.main.commit, fresh=True), progress))
+    _bring(repo, [signed], progress)
+    return lock_digest(building.model_lock(Snapshot(repo, signed.release.commit, fresh=True), progress))
 
 
-def _bring(repo: Repo, wanted: Sequence[Standing], progress: Progress) -> None:
+def _bring(repo: Repo, wanted: Sequence[SignedRelease], progress: Progress) -> None:
     """The tensors these commits point at; main today may need fewer."""
     if (remote := repo.remote_store()) is not None:
-        names = building.needed(repo, {one.version: one.main.commit for one in wanted})
+        names = building.needed(repo, {each.release.version: each.release.commit for each in wanted})
         remote.copy(repo.store, [name for name in names if name not in repo.store and name in remote], progress)
 
 
-def _write(tip: Snapshot, standing: Standing, folder: Path, person: Person, progress: Progress) -> None:
-    main, release = standing.main, standing.release
+def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, progress: Progress) -> None:
+    main, release = signed.main(tip.repo), signed.release
     built = building.export(main, folder, progress)
     if built.digest != release.model or built.recipe != release.recipe:
         raise Corrupt(
             f"release {release.version} says {release.model[:15]}…; its commit builds to {built.digest[:15]}…",
             hint="run `souq verify`: somebody released what their recipe does not make",
         )
-    found = credits(main)
-    papers = texts(tip, standing, found) | _records(tip, standing)
-    papers |= {RELEASE: standing.record, POLICY: main.policy_text.encode()}
+    credited = credits(main)
+    papers = texts(tip, signed, credited) | _records(tip, release.version)
+    papers |= {RELEASE: signed.record, POLICY: main.policy_text.encode()}
     for path, data in papers.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(data)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}
-    facts = facts_of(main, release, found, built.files["config.json"])
+    facts = facts_of(main, release, credited, built.files["config.json"])
     (folder / BOM).write_bytes(bom(facts, hashes))
     hashes[BOM] = sha256(folder / BOM)
     statement = provenance(facts, hashes)
     (folder / STATEMENT).write_bytes(canonical(signing.sign(statement, person.key, namespace=NAMESPACE)))
 
 
-def _records(tip: Snapshot, standing: Standing) -> dict[str, bytes]:
+def _records(tip: Snapshot, version: str) -> dict[str, bytes]:
     """Votes and whatever else was signed about this release, where it was voted on."""
-    slugs = [s for s, told in tip.landed.items() if (told.kind, told.about) == ("release", standing.version)]
+    slugs = [slug for slug, landing in tip.landed.items() if (landing.kind, landing.about) == ("release", version)]
     return {
         path: data
         for slug in slugs

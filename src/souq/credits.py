@@ -17,16 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from souq import signing
+from souq.delta_distance import squared_length
 from souq.errors import SouqError
 from souq.governance import read_policy
-from souq.merge.exact import matmul
-from souq.merge.fold import factors
 from souq.records import Author, Checked, Contribution, Digest
-from souq.snapshot import RECORDS, Offer, Snapshot
-from souq.weights import Array, Delta, Load, Lora
+from souq.repo.contribution import RECORDS, Offer
+from souq.repo.snapshot import Snapshot
 
 CHECKED = "souq.checked.v1"
 # What somebody brought, and how it stands in a list; whatever else lands on main is a decision, and nobody's gift.
@@ -91,7 +89,8 @@ def credits(main: Snapshot) -> tuple[Credit, ...]:
         NotFound: the tensors of a contribution are not in the store.
     """
     gifts = [offer for offer in main.offers.values() if offer.contribution.kind in GIFTS]
-    lengths = [squared_length(offer.delta, main) for offer in gifts]
+    load = main.repo.store.get
+    lengths = [squared_length(offer.delta, main.base, load) if offer.delta else 0.0 for offer in gifts]
     whole = math.fsum(lengths)
     return tuple(
         _credit(main, offer, length / whole if whole else 0.0) for offer, length in zip(gifts, lengths, strict=True)
@@ -173,31 +172,6 @@ def _newest(main: Snapshot, found: Sequence[Checked]) -> list[Checked]:
     return [checked for checked in found if order.get(checked.base, -1) == last]
 
 
-def squared_length(delta: Delta | None, main: Snapshot) -> float:
-    """The sum of the squares of every number a change moves by; a LoRA's without expanding it."""
-    if delta is None:
-        return 0.0
-    load = main.repo.store.get
-    parts = [_squares(delta, name, main, load) for name in sorted(delta.parts)]
-    return math.fsum([*parts, *(_square(load(new.value.digest)) for _, new in sorted(delta.new.items()))])
-
-
-def _squares(delta: Delta, name: str, main: Snapshot, load: Load) -> float:
-    part = delta.parts[name]
-    base = np.zeros(0) if isinstance(part, Lora) else load(main.base[name].digest).astype(np.float64)
-    left_MR, right_RN = factors(part, base, load)
-    if left_MR is None:
-        return _square(right_RN)
-    # ||B A||^2 = tr((B^T B) (A A^T)), in products that are the same on every machine
-    both_RR = matmul(np.ascontiguousarray(left_MR.T), left_MR) * matmul(right_RN, np.ascontiguousarray(right_RN.T))
-    return max(float(np.sum(both_RR)), 0.0)
-
-
-def _square(array: Array) -> float:
-    wide = np.ascontiguousarray(array, np.float64).reshape(-1)
-    return float(np.sum(wide * wide))
-
-
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
@@ -240,8 +214,9 @@ def credits_text(name: str, version: str, found: Sequence[Credit], main: Snapsho
     if found:
         lines += [
             "What a contribution mends was measured on main without it and with it, by the person who signed its "
-            "check; a gain is positive where it got better, and in brackets are one-sided 95% bounds. Its share is of the squared length of all changes of weights, "
-            "each as it was offered.", "",
+            "check; a gain is positive where it got better, and in brackets are one-sided 95% bounds. Its share is of "
+            "the squared length of all changes of weights, each as it was offered; a new layer or expert counts by how "
+            "far it is from the one it began as.", "",
             "## People", "", *(f"- {who}" for who in people), "",
             "## Digests", "", *(f"- `{credit.slug}` `{credit.digest}`" for credit in found), "",
         ]  # fmt: skip

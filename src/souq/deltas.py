@@ -20,15 +20,16 @@ import tomli_w
 
 from souq.additions import take
 from souq.build import Stored
+from souq.delta_distance import stands_beside
 from souq.errors import Hostile, NotFound, UsageError
-from souq.nearness import stands_beside
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 from souq.sources import Source
-from souq.store import Store
-from souq.tensorfile import TensorFile, open_tensors, write_tensors
-from souq.weights import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, dtype_name, format_delta, parse_delta
+from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, dtype_name
+from souq.weights.lockfile import format_delta, parse_delta
+from souq.weights.safetensors import TensorFile, open_tensors, write_tensors
+from souq.weights.store import Store
 
 Tensors = dict[Digest, Array]
 Adapter = Mapping[str, tuple[Array, Array, float]]

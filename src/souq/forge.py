@@ -25,9 +25,12 @@ from souq.governance import read_policy
 from souq.progress import Progress, quiet
 from souq.pulls import PULLS, TRIES, Draft, Person, PullRequest
 from souq.records import Checked, Digest, Record, Vote, canonical, is_digest
-from souq.repo import MAX_BLOB, MAX_FILES, OUTSIDE, Entry, Raced, Repo
-from souq.snapshot import Offer, Snapshot
-from souq.store import header_of
+from souq.repo.contribution import Offer
+from souq.repo.git import MAX_BLOB, MAX_FILES, OUTSIDE, Entry
+from souq.repo.history import MAX_RECORD
+from souq.repo.remote import Raced, Repo
+from souq.repo.snapshot import Snapshot
+from souq.weights.codec import header_of
 
 LUGGAGE = "souq-luggage"
 MAX_LUGGAGE = 256 << 20  # bytes of tensors in a branch; a forge takes no file above 100 MB, and no push above 2 GB
@@ -184,7 +187,7 @@ def _luggage(outside: Repo, base: str, commit: str, offer: Offer) -> tuple[bytes
         entries = {entry.path.removeprefix(f"{LUGGAGE}/"): entry for entry in outside.entries(below, LUGGAGE)}
         if "signoff.json" not in entries:
             continue
-        data = outside.object(entries["signoff.json"].oid, pulls.MAX_RECORD)
+        data = outside.object(entries["signoff.json"].oid, MAX_RECORD)
         try:
             signed = signing.verify(data, keys=[offer.contribution.author.key], namespace="souq.signoff.v1")
         except Forged:
@@ -240,7 +243,7 @@ def _publish(repo: Repo, forge: int, sent: Sent, kept: list[Digest], person: Per
     slug = old.offer.slug if old is not None else f"{number:04d}-{sent.offer.slug}"
     own = {f"contributions/{slug}/{path}": data for path, data in sent.offer.files.items()}
     message = f"{slug}: {sent.offer.contribution.title}\n\nFrom #{forge} of the forge, {sent.commit}\n"
-    said = {"forge": forge, "head": sent.commit, "by": person.name, "at": pulls.now()}
+    said = {"forge": forge, "head": sent.commit, "by": person.name, "at": signing.now()}
     record = repo.write_blob(_signed(sent.offer, slug, said, person))
     refs = {
         "head": repo.write_commit([main.commit], own, message, tree_of=main.commit),

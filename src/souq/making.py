@@ -21,10 +21,12 @@ from souq.merge.methods import SUMS
 from souq.merge.sums import Kept, Tally, Whole
 from souq.progress import Progress
 from souq.records import Digest, digest_of
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.shelf import Former, Made, Shelf, as_made
-from souq.snapshot import Offer, Snapshot
-from souq.tensorfile import TensorFile, TensorWriter
-from souq.weights import Array, Checkpoint, Delta, Lock, TensorRef, format_lock
+from souq.weights.delta import Array, Checkpoint, Delta, Lock, TensorRef
+from souq.weights.lockfile import format_lock
+from souq.weights.safetensors import TensorFile, TensorWriter
 
 FORMERS = 3  # earlier builds that are looked through for tensors that stay as they were
 
@@ -184,7 +186,7 @@ class Making:
             else:
                 top = sums.top(name)
                 self._keep(self._shelf.top(self._sums, name, sums.tallies[name]), top, keeps)
-                array = self.fold.settled(name, top, balanced)
+                array = self.fold.finish(name, top, balanced)
             lock |= made(name, array)
         return lock
 

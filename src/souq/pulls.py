@@ -19,9 +19,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -31,43 +29,28 @@ from souq import signing
 from souq.build import build, needed
 from souq.checks import Case, During, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
-from souq.evals import Eval
-from souq.governance import POLICY, Ballot, Policy, SignedChecked, SignedVote, Standing, decide, read_policy
+from souq.evals.eval import Eval
+from souq.governance import POLICY, Ballot, Policy, PolicyState, SignedChecked, SignedVote, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, with_members
-from souq.history import MAX_RECORDS, Told, change_of
 from souq.progress import Progress, quiet
-from souq.records import Author, Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
-from souq.repo import MAIN, Raced, Repo
-from souq.signing import Envelope, Signed
-from souq.snapshot import RECORDS, Offer, Snapshot
-from souq.standing import last_landing, standing
-from souq.weights import Delta, format_delta, format_lock
+from souq.records import Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
+from souq.repo.contribution import RECORDS, Offer
+from souq.repo.git import MAIN
+from souq.repo.history import MAX_RECORD, MAX_RECORDS, SignedRecords, change_of
+from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed
+from souq.repo.policy_state import last_landing, policy_state
+from souq.repo.remote import Raced, Repo
+from souq.repo.snapshot import Snapshot
+from souq.signing import Envelope, Person, Signed
+from souq.weights.delta import Delta
+from souq.weights.lockfile import format_delta, format_lock
 
 PULLS = "refs/souq/pr/"
-MAX_RECORD = 1 << 20
 MAX_HELD = 16 << 20  # bytes of all records of one pull request
 TRIES = 5  # for a number nobody else takes meanwhile
 
 State = Literal["open", "merged", "closed", "taken back"]
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who is at this keyboard: a name for people, and the private key that speaks for them."""
-
-    name: str
-    email: str
-    key: Path
-    org: str = ""
-
-    @cached_property
-    def public_key(self) -> str:
-        return signing.public_key(self.key)
-
-    @property
-    def author(self) -> Author:
-        return Author(name=self.name, email=self.email, key=self.public_key, org=self.org)
 
 
 @dataclass(frozen=True)
@@ -138,13 +121,13 @@ class PullRequest:
     def seen(self, main: Snapshot) -> tuple[Digest, ...]:
         """What the next record about it names: every record that holds, so that none of them can be left out later."""
         try:
-            return self.told(read_policy(main.policy_text)).seen
+            return self.signed_records(read_policy(main.policy_text)).seen
         except SouqError:  # an offer nobody can read has no records that hold; turning it down must still go
             return ()
 
-    def told(self, policy: Policy) -> Told:
+    def signed_records(self, policy: Policy) -> SignedRecords:
         """Its records whose signatures hold and which are about exactly what is offered now."""
-        return Told.of(self.offer, self.records, policy)
+        return SignedRecords.of(self.offer, self.records, policy)
 
     def with_record(self, kind: str, data: bytes) -> PullRequest:
         """The same with one record more, which is in git and not yet published."""
@@ -163,11 +146,6 @@ class PullRequest:
         oids = {name: self.refs[name] for name in sorted(names)}
         found = self.repo.small(oids.values(), MAX_RECORD, MAX_HELD)
         return {name: found[oid] for name, oid in oids.items() if oid in found}
-
-
-def now() -> str:
-    """The time, as records spell it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def listed(repo: Repo) -> list[PullRequest]:
@@ -293,7 +271,7 @@ def _offer(
 def signoff(offer: Offer, person: Person) -> bytes:
     """The author's promise about exactly these bytes, signed."""
     c = offer.contribution
-    promise = {"certificate": "DCO-1.1", "signoff": c.signoff, "licence": c.licence, "at": now()}
+    promise = {"certificate": "DCO-1.1", "signoff": c.signoff, "licence": c.licence, "at": signing.now()}
     return signed_record("signoff", offer.slug, offer.digest, promise, person)
 
 
@@ -358,7 +336,7 @@ def checked(pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...], pe
     """What was found on `main`, and that signed."""
     subject = pull.offer.digest
     found = Checked(
-        subject=subject, base=main.commit, verdicts=verdicts, by=person.name, at=now(), after=pull.seen(main)
+        subject=subject, base=main.commit, verdicts=verdicts, by=person.name, at=signing.now(), after=pull.seen(main)
     )
     return found, signed_record("checked", pull.offer.slug, subject, msgspec.to_builtins(found), person)
 
@@ -383,7 +361,7 @@ def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) 
         return
     wanted = needed(repo, {"main": main.commit})
     with suppress(Hostile):
-        moved = offer.moves(main)
+        moved = delta_moved(offer, main)
         wanted += [ref.digest for ref in moved.refs()] if moved else []
     remote.copy(repo.store, wanted, progress, strict=False)
 
@@ -411,7 +389,7 @@ def review(
     if choice == "reject" and not reason.strip():
         raise UsageError("a no needs a reason", hint='add --reason "…"')
     vote = Vote(
-        subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=now(), after=pull.seen(main)
+        subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=signing.now(), after=pull.seen(main)
     )
     publish_record(
         pull, "vote", signed_record("vote", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(vote), person)
@@ -432,9 +410,11 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
     for name in choices:
         if name not in election.candidates:
             raise UsageError(f"{name!r} is no candidate{nearest(name, election.candidates)}")
-    if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint="only electors cast ballots")
-    cast = Ballot(subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=now(), after=pull.seen(main))
+    cast = Ballot(
+        subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=signing.now(), after=pull.seen(main)
+    )
     publish_record(
         pull, "ballot", signed_record("ballot", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(cast), person)
     )
@@ -447,7 +427,7 @@ def close(repo: Repo, number: int, reason: str, person: Person) -> None:
     policy = read_policy(main.policy_text)
     if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
         raise Refused(f"#{number} can be closed by its author or by an enrolled person")
-    said = {"reason": reason, "by": person.name, "at": now()}
+    said = {"reason": reason, "by": person.name, "at": signing.now()}
     publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.subject, said, person))
 
 
@@ -462,22 +442,22 @@ def decision(repo: Repo, number: int) -> Decision:
 
 def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
     """The same on a main at hand, which nobody else need have seen."""
-    policy, at = read_policy(main.policy_text), now()
+    policy, at = read_policy(main.policy_text), signing.now()
     try:
-        offer, told = pull.offer, pull.told(policy)
-        if wrong := offer.odd() or offer.wrong(main):
+        offer, records = pull.offer, pull.signed_records(policy)
+        if wrong := malformed(offer) or conflicts_with(main, offer):
             return Decision(missing=(wrong,))
-        change = replace(change_of(offer, main), ballots=tuple(told.ballots))
-        memory = standing(pull.repo, main.commit) if policy.remembers else Standing()
-        fresh = [found for found in told.checked if found.checked.base == main.commit]
-        said = decide(policy, change, fresh, told.votes, now=at, standing=memory)
+        change = replace(change_of(offer, main), ballots=tuple(records.ballots))
+        memory = policy_state(pull.repo, main.commit) if policy.remembers else PolicyState()
+        fresh = [signed for signed in records.checked if signed.checked.base == main.commit]
+        said = decide(policy, change, fresh, records.votes, now=at, state=memory)
     except SouqError as error:  # one hostile pull request must not stop who asks about all of them
         return Decision(missing=(f"it cannot be read: {error}",))
-    if not said and not fresh and told.checked:
+    if not said and not fresh and records.checked:
         stale = f"checks on main as it is now: main has moved since; run `souq pr checks {pull.number}`"
         return Decision(missing=(stale, *said.missing), met=said.met)
-    if not said and told.withheld:
-        lost = f"records that others name: {told.withheld[0][:19]} is not here; `souq fetch` may bring it"
+    if not said and records.withheld:
+        lost = f"records that others name: {records.withheld[0][:19]} is not here; `souq fetch` may bring it"
         return Decision(missing=(*said.missing, lost), met=said.met)
     return said
 
@@ -489,7 +469,7 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
         Refused: it is not open, or a person who is not enrolled asks; their merge record would be worth nothing.
     """
     pull, main = open_now(repo, number)
-    if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to merge it")
     if not (said := decision_on(pull, main)):
         return said, None
@@ -502,13 +482,13 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
 
 def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
     """What its landing on `main` needs in the store."""
-    moved = pull.offer.moves(main)
+    moved = delta_moved(pull.offer, main)
     return [ref.digest for ref in moved.refs()] if moved else []
 
 
 def refuse_wrong_clock(repo: Repo, main: Snapshot) -> None:
     """A landing dated before the one it stands on is a fault that stays in history for ever: it is not begun."""
-    last, at = last_landing(repo, main.commit), now()
+    last, at = last_landing(repo, main.commit), signing.now()
     if (seconds(last) or 0.0) > (seconds(at) or 0.0) + SKEW:
         hint = "set your clock; if it is right, theirs was not: wait until then, and tell them"
         raise Refused(f"main's last landing is dated {last}, and your clock says {at}", hint=hint)
@@ -525,8 +505,8 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
         raise Refused(
             f"#{pull.number} carries {len(pull.records):,} records", hint="remove those that hold nothing, and fetch"
         )
-    files: dict[str, bytes | None] = dict.fromkeys(offer.takes(main))
-    files |= offer.landing() | offer.returns(main)
+    files: dict[str, bytes | None] = dict.fromkeys(files_lost(offer, main))
+    files |= files_gained(offer) | files_returned(offer, main)
     files |= {f"{offer.home}{path}": data for path, data in pull.records.items()}
     if offer.merge is not None:
         files["souq.toml"] = format_toml(main.config_with(offer)).encode()
@@ -534,10 +514,16 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
         files[POLICY] = _elected(pull, main).encode()
     if offer.delta is not None or offer.merge is not None:
         files["model.lock"] = format_lock(build(main, offer, progress).lock).encode()
-    elif offer.moves(main) is not None:  # something was taken from the set: what is left says what it builds to
+    elif delta_moved(offer, main) is not None:  # something was taken from the set: what is left says what it builds to
         bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
         files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
-    told = {"pr": pull.number, "base": main.commit, "by": person.name, "at": now(), "after": list(pull.seen(main))}
+    told = {
+        "pr": pull.number,
+        "base": main.commit,
+        "by": person.name,
+        "at": signing.now(),
+        "after": list(pull.seen(main)),
+    }
     signed = signed_record("merge", offer.slug, offer.digest, told, person)
     files[f"{offer.home}{RECORDS}merge.json"] = signed
     message = f"Merge #{pull.number}: {offer.contribution.title}\n"
@@ -548,8 +534,8 @@ def _elected(pull: PullRequest, main: Snapshot) -> str:
     """GOVERNANCE.toml as the ballots make it."""
     policy, election = read_policy(main.policy_text), pull.offer.election
     assert election is not None
-    change = replace(change_of(pull.offer, main), ballots=tuple(pull.told(policy).ballots))
-    found = elected(policy, change, now=now(), standing=standing(pull.repo, main.commit))
+    change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy).ballots))
+    found = elected(policy, change, now=signing.now(), state=policy_state(pull.repo, main.commit))
     return format_policy(with_members(policy, election.role, found.winners))
 
 
@@ -558,12 +544,12 @@ def _elected(pull: PullRequest, main: Snapshot) -> str:
 
 def read_votes(pull: PullRequest, policy: Policy) -> list[SignedVote]:
     """The votes whose signatures hold; what is forged or unsigned counts for nothing."""
-    return pull.told(policy).votes
+    return pull.signed_records(policy).votes
 
 
 def read_checked(pull: PullRequest, policy: Policy) -> list[SignedChecked]:
     """What enrolled people's machines found."""
-    return pull.told(policy).checked
+    return pull.signed_records(policy).checked
 
 
 def everything_checked(pull: PullRequest, policy: Policy) -> list[Checked]:
@@ -579,7 +565,7 @@ def everything_checked(pull: PullRequest, policy: Policy) -> list[Checked]:
 def landed_checked(main: Snapshot, slug: str, policy: Policy) -> list[Checked]:
     """What landed beside a contribution of main, found by machines of people who are enrolled now."""
     found = {path: data for path, data in main.below(f"contributions/{slug}/").items() if path.startswith(RECORDS)}
-    return [told.checked for told in Told.of(main.offers[slug], found, policy).checked]
+    return [signed.checked for signed in SignedRecords.of(main.offers[slug], found, policy).checked]
 
 
 def read_all(

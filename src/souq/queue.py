@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 from filelock import FileLock, Timeout
 
-from souq import pulls
+from souq import pulls, signing
 from souq.batch import settle
 from souq.checks import run as run_checks
 from souq.checks.evals import effect
@@ -27,8 +27,10 @@ from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls import PULLS, Person, PullRequest
 from souq.records import Digest, Record, Verdict
-from souq.repo import MAIN, Raced, Repo
-from souq.snapshot import Snapshot
+from souq.repo.git import MAIN
+from souq.repo.landing import files_gained, touched
+from souq.repo.remote import Raced, Repo
+from souq.repo.snapshot import Snapshot
 
 BATCH = 8
 ORDINARY = ("weights", "data")  # kinds that change no rules: only they are tested together
@@ -107,7 +109,7 @@ def place(pull: PullRequest, main: Snapshot) -> Place | None:
 
 
 def _say(pull: PullRequest, main: Snapshot, state: State, person: Person, **more: Any) -> Queued:
-    if read_policy(main.policy_text).person_of(person.public_key, pulls.now()) is None:
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to queue it")
     said, data = _queued(pull, state, person, **more)
     pulls.publish_record(pull, "queued", data)
@@ -116,7 +118,7 @@ def _say(pull: PullRequest, main: Snapshot, state: State, person: Person, **more
 
 def _queued(pull: PullRequest, state: State, person: Person, **more: Any) -> tuple[Queued, bytes]:
     subject = pull.offer.digest
-    said = Queued(subject=subject, state=state, by=person.name, at=pulls.now(), **more)
+    said = Queued(subject=subject, state=state, by=person.name, at=signing.now(), **more)
     return said, pulls.signed_record("queued", pull.offer.slug, subject, msgspec.to_builtins(said), person)
 
 
@@ -188,7 +190,7 @@ def _turn(repo: Repo, person: Person, batch: int, report: Report, progress: Prog
     """One batch on main as it is now; False when nothing came of it."""
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    if read_policy(main.policy_text).person_of(person.public_key, pulls.now()) is None:
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to run it")
     pulls.refuse_wrong_clock(repo, main)
     report.waiting = {}
@@ -210,7 +212,7 @@ def _together(ready: Sequence[PullRequest], batch: int, policy: Policy, main: Sn
 
 def _is_ordinary(pull: PullRequest, policy: Policy, main: Snapshot) -> bool:
     """Whether others may be tested with it: it changes no rules, and evaluators need not have seen the very main before it."""
-    scopes, _ = policy.scopes(pull.offer.touches(main))
+    scopes, _ = policy.scopes(touched(pull.offer, main))
     return (
         pull.offer.contribution.kind in ORDINARY and pull.offer.merge is None and not any(s.evaluators for s in scopes)
     )
@@ -224,7 +226,7 @@ class Turn:
         self.accepted: tuple[PullRequest, ...] = ()
         self._records: list[tuple[PullRequest, str, bytes]] = []  # to be published, of those that do not land
         self._effects: dict[tuple[int, ...], Verdict] = {}
-        self._begun, self._batch = pulls.now(), tuple[int, ...]()
+        self._begun, self._batch = signing.now(), tuple[int, ...]()
 
     @property
     def repo(self) -> Repo:
@@ -309,7 +311,7 @@ class Turn:
         """Main with all of these, as a commit that nobody sees."""
         files: dict[str, bytes | None] = {}
         for pull in batch:
-            files |= pull.offer.landing()
+            files |= files_gained(pull.offer)
         return Snapshot(self.repo, self.repo.write_commit([self.main.commit], files, "\n", tree_of=self.main.commit))
 
     def _tell(self, testing: tuple[int, ...]) -> None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -21,28 +20,20 @@ import msgspec
 from souq import pulls, signing
 from souq.build import build
 from souq.card import Edition, card
-from souq.errors import Forged, NotFound, Refused, SouqError, UsageError
+from souq.errors import Forged, NotFound, Refused, UsageError
 from souq.governance import read_policy
-from souq.history import signed_release
 from souq.licences import lineage
 from souq.progress import Progress, quiet
-from souq.pulls import MAX_RECORD, Draft, Person, PullRequest, now
+from souq.pulls import Draft, Person, PullRequest
 from souq.records import Contribution, Decision, Published, Release, canonical, parse_toml
-from souq.repo import Repo
-from souq.snapshot import YANKED, Snapshot
-from souq.weights import lock_digest
+from souq.repo.contribution import YANKED
+from souq.repo.history import NIGHTLY, SignedRelease, signed_release
+from souq.repo.landing import touched
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
-NAMESPACE, NIGHTLY = "souq.release.v1", "refs/souq/nightly/"
+NAMESPACE = "souq.release.v1"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,31}")
-
-
-@dataclass(frozen=True)
-class Signed:
-    """A release as it stands on main, the key that signed it, and why it was yanked, if it was."""
-
-    release: Release
-    key: str
-    yanked: str = ""
 
 
 def propose(
@@ -60,7 +51,7 @@ def propose(
         raise UsageError(f"not a version: {version!r}", hint="letters, digits, dots and dashes, like 2026.11 or 1.0")
     if version in main.releases:
         raise Refused(f"{version} is released already", hint="a release is never changed: choose the next version")
-    if read_policy(main.policy_text).person_of(person.public_key, now()) is None:
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is")
     lineage.refuse_name(main)
     release = made(main, version, scores, progress)
@@ -90,7 +81,7 @@ def made(
     """Main as a release, not yet signed."""
     built = build(main, progress=progress)
     return Release(
-        version=version, commit=main.commit, recipe=built.recipe, model=built.digest, scores=dict(scores), at=now(),
+        version=version, commit=main.commit, recipe=built.recipe, model=built.digest, scores=dict(scores), at=signing.now(),
         channel=channel,
     )  # fmt: skip
 
@@ -102,7 +93,7 @@ def nightly(repo: Repo, scores: Mapping[str, float], person: Person, progress: P
         Refused: main has a nightly already, or this person's key is not enrolled.
     """
     repo.fetch()
-    main, at = Snapshot(repo, repo.tip()), now()
+    main, at = Snapshot(repo, repo.tip()), signing.now()
     if read_policy(main.policy_text).person_of(person.public_key, at) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is")
     version = f"nightly-{at[:10].replace('-', '')}-{main.commit[:8]}"
@@ -114,19 +105,10 @@ def nightly(repo: Repo, scores: Mapping[str, float], person: Person, progress: P
     return release
 
 
-def nightlies(repo: Repo, main: Snapshot) -> list[Signed]:
-    """The nightlies whose signatures hold, by main's policy; a ref alone says nothing."""
-    policy, found = read_policy(main.policy_text), []
-    for oid in repo.refs(NIGHTLY).values():
-        with suppress(SouqError):
-            found.append(Signed(*signed_release(repo.object(oid, MAX_RECORD), policy)))
-    return sorted(found, key=lambda signed: signed.release.at)
-
-
 def settle(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
     """Where the policy lets an author vote on their own work, what is left to do is done at once; then it lands or not."""
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    scopes, _ = read_policy(main.policy_text).scopes(pull.offer.touches(main))
+    scopes, _ = read_policy(main.policy_text).scopes(touched(pull.offer, main))
     if scopes and all(scope.author_may_vote for scope in scopes):
         pulls.check(repo, number, person, progress)
         pulls.review(repo, number, "approve", "offered by who decides", person)
@@ -146,7 +128,7 @@ def listed(main: Snapshot) -> list[str]:
     return main.releases
 
 
-def read(main: Snapshot, version: str) -> Signed:
+def read(main: Snapshot, version: str) -> SignedRelease:
     """A release of main whose signature holds, by main's policy.
 
     Raises:
@@ -156,17 +138,11 @@ def read(main: Snapshot, version: str) -> Signed:
     if version not in listed(main):
         raise NotFound(f"no release {version}", hint="see `souq release list`")
     files = main.below(f"releases/{version}")
-    release, key = signed_release(files.get("release.json", b""), read_policy(main.policy_text))
-    if release.version != version or release.channel != "stable":
+    signed = signed_release(files.get("release.json", b""), read_policy(main.policy_text))
+    if signed.release.version != version or signed.release.channel != "stable":
         raise Forged(f"the record of release {version} is about something else")
-    told = files.get(YANKED)
-    return Signed(release, key, _reason(told) if told is not None else "")
+    return replace(signed, yanked=_reason(files[YANKED])) if YANKED in files else signed
 
 
 def _reason(data: bytes) -> str:
     return str(parse_toml(data.decode(), dict[str, Any], where=YANKED).get("reason", "no reason given"))
-
-
-def model_of(main: Snapshot) -> str:
-    """The digest main's model.lock has now."""
-    return lock_digest(main.model)

@@ -22,8 +22,9 @@ from blake3 import blake3
 from souq.errors import SouqError
 from souq.merge.sums import Kept, Tally, Whole
 from souq.records import Digest, Record
-from souq.tensorfile import TensorFile, open_tensors
-from souq.weights import Delta, Lock, format_delta, parse_delta, parse_lock
+from souq.weights.delta import Delta, Lock
+from souq.weights.lockfile import format_delta, parse_delta, parse_lock
+from souq.weights.safetensors import TensorFile, open_tensors
 
 WITH_SUMS = 2  # builds whose sums stay: main's own, and main with the pull request that is being checked
 ROOM = 4  # times the size of the sums must be free on the disk, or they are not kept
@@ -45,14 +46,15 @@ class Made(Record, frozen=True):
     base: int = 0  # tensors read from the store: the base's own
 
     def tally(self, name: str) -> Tally:
-        count, known, mass, alike, who, heard = self.tallies[name]
-        return Tally(count, known, mass, alike, int(who, 16), int(heard, 16))
+        count, known, mass, unsketched_weight, member_set, sketch_set = self.tallies[name]
+        return Tally(count, known, mass, unsketched_weight, int(member_set, 16), int(sketch_set, 16))
 
 
 def as_made(tallies: Mapping[str, Tally]) -> dict[str, tuple[int, int, int, int, str, str]]:
     """As made.json has them: keys in hexadecimal."""
     return {
-        name: (t.count, t.known, t.mass, t.alike, f"{t.who:032x}", f"{t.heard:032x}") for name, t in tallies.items()
+        name: (t.count, t.known, t.mass, t.unsketched_weight, f"{t.member_set:032x}", f"{t.sketch_set:032x}")
+        for name, t in tallies.items()
     }
 
 
@@ -123,11 +125,12 @@ class Shelf:
 
     def top(self, sums: str, name: str, tally: Tally) -> Path:
         """Where N of a tensor is kept: the same contributions, the same file."""
-        return self._sums / f"{blake3(f'{sums} {name} {tally.who:x} {tally.heard:x}'.encode()).hexdigest(16)}.npy"
+        text = f"{sums} {name} {tally.member_set:x} {tally.sketch_set:x}"
+        return self._sums / f"{blake3(text.encode()).hexdigest(16)}.npy"
 
     def gram(self, tally: Tally) -> Path:
         """Where S is kept: the same sketches, the same file."""
-        return self._sums / f"gram-{tally.heard:032x}.npy"
+        return self._sums / f"gram-{tally.sketch_set:032x}.npy"
 
     def _delta(self, who: Digest) -> Path:
         return self._sums / "deltas" / who.removeprefix("b3:")

@@ -18,14 +18,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from souq.delta_distance import squared_length
 from souq.errors import Corrupt, NotFound, SouqError, UsageError
-from souq.nearness import moved
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record
-from souq.rows import Rows, parse_rows, rows_digest
-from souq.snapshot import Offer, Snapshot
-from souq.weights import Delta, Lora
-from souq.weights import Rows as NewRows
+from souq.repo.contribution import Offer
+from souq.repo.rows import Rows, parse_rows, rows_digest
+from souq.repo.snapshot import Snapshot
+from souq.weights.delta import Delta, Lora
+from souq.weights.delta import Rows as NewRows
 
 LEAST_ROW = 256  # bytes: what a row costs however short it is, for its template and its step
 LONGEST_ROW = 32 << 10  # bytes: what attention looks at grows with the square
@@ -257,7 +258,7 @@ def _noted(main: Snapshot, slug: str, tree: str) -> tuple[str, float | None]:
     said = judged(offer)
     assert said is not None
     try:
-        size = moved(offer.delta, main.base, main.repo.store.get) if offer.delta is not None else 0.0
+        size = squared_length(offer.delta, main.base, main.repo.store.get) if offer.delta is not None else 0.0
     except (NotFound, Corrupt):
         return said.because, None
     note.parent.mkdir(exist_ok=True)

@@ -26,7 +26,7 @@ from souq.errors import UsageError
 from souq.merge.exact import Float
 from souq.records import Record, spelled_out
 from souq.sources import open_source
-from souq.weights import Array, dtype_name
+from souq.weights.delta import Array, dtype_name
 
 KINDS = ("copy", "fine-tune", "lora", "merge", "pruned-layers", "pruned-width", "grown", "permuted", "quantised", "upcycled")  # fmt: skip
 MEASURED = 6  # matrices whose change is taken apart

@@ -26,8 +26,8 @@ from souq.corpus.near import Runs, repeats, runs_of
 from souq.files import replacing
 from souq.plain import plain, words
 from souq.records import Author, Published, Record, read_record, spelled_out
-from souq.rows import json_rows
-from souq.snapshot import Snapshot
+from souq.repo.rows import json_rows
+from souq.repo.snapshot import Snapshot
 
 RUN, ALIKE = 3, 0.8  # rows are near copies by their runs of so many words (corpus/near.py); many have but ten words
 ONE_ANSWER, ELSEWHERE = 0.9, 0.1  # the least share of a burst's rows with one answer; the most of all others with it

@@ -8,11 +8,11 @@ from typing import Any
 
 from souq.checks.cases import Answer, Case, check
 from souq.errors import UsageError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.licences.compat import Input, Relation, Verdict, into
 from souq.licences.table import find, ways
 from souq.records import Outcome
-from souq.rows import json_rows
+from souq.repo.rows import json_rows
 
 RANK: dict[Outcome, int] = {"pass": 0, "needs-eyes": 1, "refuse": 2}
 AS: dict[Verdict, Outcome] = {"ok": "pass", "oblige": "pass", "review": "needs-eyes", "block": "refuse"}

@@ -10,18 +10,19 @@ import msgspec
 import tomli_w
 
 from souq import build as building
-from souq import holdouts, pulls, suite
+from souq import holdouts, signing, suite
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval, Score
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
+from souq.repo.remote import Repo
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
-from souq.weights import lock_digest
+from souq.weights.lockfile import lock_digest
 
 
 @click.command()
@@ -84,7 +85,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
         )
     repo = Repo.find(folder)
     with bars() as progress:
-        at = now or pulls.now()
+        at = now or signing.now()
         report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress)
 
     def show() -> None:
@@ -287,7 +288,7 @@ def train(
     from souq.lab import lm as lab_model
     from souq.lab import train as training
 
-    main, rows = Snapshot(here(), "main"), lab_model.read_rows(data)
+    main, rows = Snapshot(here(), "main"), read_rows(data)
     wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
     with bars() as progress:
         if wanted:

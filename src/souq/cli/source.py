@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from souq import pulls, source, suite
+from souq import pulls, signing, source, suite
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, Refused, nearest
 from souq.pulls import PullRequest
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from souq.lab.rebuild import Rebuilt
@@ -54,7 +55,7 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     near = made.near.within(within)
     value = _value(offer, made, within)
     if pull is not None and who is not None:
-        said = value | {"base": main.commit, "by": who.name, "at": pulls.now()}
+        said = value | {"base": main.commit, "by": who.name, "at": signing.now()}
         pulls.publish_record(pull, "rebuilt", pulls.signed_record("rebuilt", offer.slug, offer.digest, said, who))
     answer(value, as_json, lambda: _show(offer, made, within))
     if attest:

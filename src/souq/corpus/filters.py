@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from souq import checkers
 from souq.corpus.recipe import Filter, Prompt
 from souq.corpus.row import Passed
 from souq.corpus.seeds import Seed
-from souq.lab.chat import Told
+from souq.evals import checkers
+from souq.lab.chat import Completion
 from souq.plain import words
 
 VERSION = "1"
@@ -23,7 +23,7 @@ class Said:
     """An answer and what it answers."""
 
     asked: str
-    told: Told
+    told: Completion
     seed: Seed
     prompt: Prompt
 

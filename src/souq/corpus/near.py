@@ -19,7 +19,7 @@ import numpy as np
 
 from souq.errors import UsageError
 from souq.plain import plain
-from souq.weights import Array
+from souq.weights.delta import Array
 
 WORDS = 5  # of a run
 THRESHOLD = 0.7

@@ -50,7 +50,7 @@ def dare_ties(changes: Changes, base: Sketch | None, *, density: float = 0.5, sc
 def della(
     changes: Changes, base: Sketch | None, *, density: float = 0.5, epsilon: float = 0.15, scale: float = 1.0
 ) -> list[Change]:
-    """DARE with a chance that rises with the rank in the row, from density - epsilon on; elected signs (arXiv 2406.11617)."""
+    """DARE with a chance that rises with the rank in its row; elected signs (arXiv 2406.11617)."""
     own, shared = {"density": density, "epsilon": epsilon}, {"normalize": True, "rescale": True, "lambda": scale}
     return _merged("della", changes, own, shared)
 
@@ -115,8 +115,8 @@ def _merged(name: str, changes: Changes, own: Mapping[str, Any], shared: Mapping
         seen[digest] += 1  # what is sent in twice is drawn for twice
     blocks = Held(full, np.zeros_like(full[0]), np.array(keys, np.uint32))
     method = {**ELEMENTWISE, **POSITIONAL}[name]
-    told = held(method, blocks, [{"weight": 1.0, **own}] * len(full), shared)
-    return [Change(None, told.astype(np.float64), None)]
+    merged = held(method, blocks, [{"weight": 1.0, **own}] * len(full), shared)
+    return [Change(None, merged.astype(np.float64), None)]
 
 
 def _written_out(change: Change) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from souq.weights import DTYPES
+from souq.weights.delta import DTYPES
 
 Float = NDArray[np.float64]
 
@@ -39,6 +39,21 @@ def matmul(a: Float, b: Float, *, slices: int = 2) -> Float:
     for start in range(_DEPTH, a.shape[1], _DEPTH):
         total += _product(a[:, start : start + _DEPTH], b[start : start + _DEPTH])
     return total
+
+
+def inner(left: Float | None, right: Float, left2: Float | None, right2: Float) -> float:
+    """<left @ right, left2 @ right2>, the sum of products of two matrices' elements, with the same bits everywhere.
+
+    left (m, r) and right (r, n) in float64; where a left is None, its right is the whole array, of any shape. Of low
+    ranks neither product is built: <L R, L' R'> is the sum of (L^T L') * (R R'^T), of r x r' numbers.
+    """
+    if left is not None and left2 is not None:
+        return float(np.sum(matmul(left.T, left2) * matmul(right, right2.T)))
+    if left is not None:
+        return float(np.sum(left * matmul(right2, right.T)))
+    if left2 is not None:
+        return float(np.sum(left2 * matmul(right, right2.T)))
+    return float(np.sum(right * right2))
 
 
 def _unit(x: Float, axis: int) -> tuple[Float, Float]:

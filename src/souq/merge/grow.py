@@ -23,20 +23,8 @@ from souq.errors import Hostile
 from souq.merge.exact import round_once
 from souq.model.tokenizer import PLAIN, STALE, Words, read_words, tokenizer_files, with_tokens
 from souq.records import Digest, digest, read_json
-from souq.weights import (
-    DTYPES,
-    Array,
-    Checkpoint,
-    Delta,
-    Expert,
-    Layer,
-    Load,
-    Lock,
-    Router,
-    Rows,
-    TensorRef,
-    format_delta,
-)
+from souq.weights.delta import DTYPES, Array, Checkpoint, Delta, Expert, Layer, Load, Lock, Router, Rows, TensorRef
+from souq.weights.lockfile import format_delta
 
 PER_TOKEN = 2  # experts a token sees: the base's and one more give what that one's author trained
 MOST = 64  # new layers, or experts, in one model

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from souq.errors import Hostile, Missing, NotFound
-from souq.weights import DTYPES, MAX_ELEMENTS, Array
+from souq.weights.delta import DTYPES, MAX_ELEMENTS, Array
 
 ARCHITECTURES = ("llama",)
 # How llama.cpp splits text before its byte-pair merges, by `tokenizer.ggml.pre` (src/llama-vocab.cpp there), in the

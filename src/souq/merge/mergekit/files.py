@@ -36,8 +36,8 @@ from souq.merge.positional import POSITIONAL
 from souq.model.tokenizer import STALE
 from souq.progress import Progress, quiet
 from souq.records import read_json
-from souq.tensorfile import Layout, layout_bytes
-from souq.weights import DTYPES, Array
+from souq.weights.delta import DTYPES, Array
+from souq.weights.safetensors import Layout, layout_bytes
 
 SHARD = 5 * 10**9  # bytes of one file of weights, mergekit's and transformers' long-time default
 BLOCK = 1 << 17  # elements of one tensor read at a time

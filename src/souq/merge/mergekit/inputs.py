@@ -25,8 +25,8 @@ from souq.errors import Hostile, UsageError
 from souq.merge.exact import matmul
 from souq.merge.mergekit.config import ModelRef
 from souq.sources import Sharded, Source, open_source, read_adapter
-from souq.tensorfile import TensorFile
-from souq.weights import DTYPES, Array
+from souq.weights.delta import DTYPES, Array
+from souq.weights.safetensors import TensorFile
 
 F32 = NDArray[np.float32]
 _PEEK = 4096  # bytes of each tensor that a model is known by
