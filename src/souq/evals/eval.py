@@ -20,7 +20,7 @@ import msgspec
 
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import checkers
-from souq.records import Digest, Record, digest_files, is_digest, parse_toml
+from souq.records import Digest, Record, digest_files, is_digest, json_lines, parse_toml
 
 Kind = Literal["exact", "choice", "loss", "answer"]
 MAX_CASES = 20_000
@@ -131,7 +131,7 @@ def read_eval(name: str, files: Mapping[str, bytes]) -> Eval:
         raise UsageError(f"{where}: margin is a number from 0 up, not {spec.margin}")
     if not 1 <= spec.max_tokens <= MAX_TOKENS:
         raise UsageError(f"{where}: max_tokens is from 1 to {MAX_TOKENS}, not {spec.max_tokens}")
-    lines = [line for line in files["cases.jsonl"].splitlines() if line.strip()]
+    lines = [line for _, line in json_lines(files["cases.jsonl"])]
     if not 0 < len(lines) <= MAX_CASES:
         raise UsageError(f"{where} has {len(lines):,} cases; between 1 and {MAX_CASES:,} are taken")
     cases = tuple(_case(line, f"{where}/cases.jsonl, line {n}", spec) for n, line in enumerate(lines, 1))
