@@ -87,6 +87,13 @@ def test_a_sketch_can_be_taken_within_main(bazaar):
     assert bazaar.says("chen", [*make, "--within", "--out", "x.delta"])[0] == 2
 
 
+def test_push_says_where_as_it_was_typed(bazaar):
+    """The folder as seen from where one stands, not as this machine keeps it; unnamed, the remote that is set."""
+    assert bazaar("amira", "fetch") == 0
+    assert bazaar.says("amira", "push ../../hub.git") == (0, "pushed to ../../hub.git\n", "")
+    assert bazaar.says("amira", "push")[1].endswith("/hub.git\n")
+
+
 def test_what_is_merged_is_not_merged_again(bazaar):
     number = bazaar.offer("mallory", bazaar.delta("greet"))
     bazaar.land(number)

@@ -137,8 +137,9 @@ def _begin(stage: Stage, cast: Cast, facts: Facts) -> None:
     policy = stage.folder / "GOVERNANCE.toml"
     policy.write_text(foundation([actor.who() for actor in (cast.amira, cast.adil, cast.bruno, cast.chen)]))
     hub = stage.folder / "hub.git"
-    words = ("init", "smol", "--from", real_model(), "--governance", policy)
-    stage.types(cast.amira, *words, at=cast.amira.home)
+    model = stage.folder / real_model().name  # typed as a path beside the others, wherever it was installed
+    model.symlink_to(real_model())
+    stage.types(cast.amira, "init", "smol", "--from", model, "--governance", policy, at=cast.amira.home)
     stage.types(cast.amira, "push", hub)
     stage.types(cast.amira, "governance", "check")
     for actor in (cast.adil, cast.bruno, cast.chen, cast.mallory):
