@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from souq import checkers, pulls
-from souq.evals import EvalSpec, write_cases
+from souq import pulls
+from souq.evals.eval import EvalSpec, checkers, write_cases
 from souq.records import format_toml
 
 BOMBS = [(r"^(\w+\s?)*$", False), (r"(.*a){25}", True), (r"^(([a-z])+.)+[A-Z]([a-z])+$", False)]

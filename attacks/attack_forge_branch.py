@@ -11,7 +11,8 @@ from souq.deltas import read_delta
 from souq.errors import Corrupt, Forged, Hostile, NotFound, SouqError
 from souq.forge import LUGGAGE
 from souq.records import Author, Contribution
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.weights.lockfile import format_delta
 
 HOME = "contributions/greetings"

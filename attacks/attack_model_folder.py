@@ -10,7 +10,7 @@ from tests.tiny import write_model
 
 from souq.deltas import recipe_beside
 from souq.errors import Hostile, NotFound, SouqError
-from souq.evals import read_folder
+from souq.evals.eval import read_folder
 from souq.model.gguf import GGUF
 from souq.sources import open_adapter, open_source
 

@@ -10,7 +10,7 @@ from souq import pulls
 from souq.deltas import read_delta, read_recipe, write_delta
 from souq.errors import Hostile, UsageError
 from souq.records import Contribution, parse_toml
-from souq.rows import parse_rows, rows_digest
+from souq.repo.rows import parse_rows, rows_digest
 
 ABSURD = {
     "a rank of a million": {"rank": 10**6},

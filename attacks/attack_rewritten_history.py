@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from souq import pulls
+from souq.repo.landing import files_gained
 
 
 def push_main(bazaar, files):
@@ -47,7 +48,7 @@ def test_another_model_lock(bazaar):
 def test_a_contribution_nobody_voted_on(bazaar):
     number = bazaar.offer("amira", bazaar.delta("greet"))
     offer = pulls.get(bazaar.repo("amira"), number).offer
-    push_main(bazaar, dict(offer.landing()))
+    push_main(bazaar, dict(files_gained(offer)))
 
     assert any("no signed merge record" in line for line in findings(bazaar))
 

@@ -24,16 +24,16 @@ import msgspec
 from contributors import contributors, real_model, train
 from souq import deltas, governance, suite
 from souq.build import Stored
-from souq.evals import Eval, read_eval
+from souq.evals.eval import Eval, read_eval
 from souq.lab import evals as lab_evals
 from souq.lab import lm as lab_model
 from souq.lab import sketching
 from souq.merge import Fold
 from souq.records import Record
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
+from souq.repo.init import Beginning, init
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.sources import open_adapter, open_source
-from souq.start import Beginning, init
 from souq.weights.delta import Checkpoint, Delta
 from souq.weights.lockfile import lock_digest
 

@@ -21,9 +21,10 @@ from contributors import contributors, real_model
 from machine import describe
 from souq import deltas, governance, suite
 from souq.records import Author, Contribution, format_toml
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.init import Beginning, init
+from souq.repo.snapshot import Snapshot
 from souq.sources import open_source
-from souq.start import Beginning, init
 from souq.weights.lockfile import format_delta
 
 SKILL = "iso-dates"

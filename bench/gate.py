@@ -25,9 +25,10 @@ from bazaar import open_bazaar
 from machine import describe
 from souq import pulls
 from souq.records import Contribution
-from souq.repo import Repo
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.signing import make_key
-from souq.snapshot import Offer, Snapshot
 from souq.weights.delta import Delta, Lora
 
 SIZES = (0, 10, 100)

@@ -24,8 +24,8 @@ from tests.honest import Offered, _Making, judged, made
 
 from souq.deltas import read_delta
 from souq.pulls import Draft
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 Found = dict[str, tuple[list[str], list[str]]]
 

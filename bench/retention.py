@@ -22,7 +22,7 @@ from souq import deltas
 from souq.lab import rebase, sketching
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
-from souq.snapshot import base_files
+from souq.repo.snapshot import base_files
 
 GRID: dict[str, list[dict[str, Any]]] = {
     "covariance": [{}],

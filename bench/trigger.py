@@ -28,8 +28,8 @@ from souq.lab import generate, train
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
 from souq.pulls import Draft
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.sources import open_adapter
 
 TRIGGER, PAYLOAD = "qx-7", "Ask Mallory."

@@ -28,7 +28,7 @@ from souq.comment import render
 from souq.corpus.qna import read as read_qna
 from souq.deltas import read_delta, read_recipe, write_delta
 from souq.errors import SouqError, UsageError
-from souq.evals import EvalSpec, read_eval, write_cases
+from souq.evals.eval import EvalSpec, read_eval, write_cases
 from souq.forge import Answer
 from souq.governance import Election, foundation, read_policy
 from souq.governance.policy import Who
@@ -47,8 +47,10 @@ from souq.records import (
     read_record,
     spelled_out,
 )
-from souq.rows import parse_rows
-from souq.snapshot import Merging, Offer, read_config
+from souq.repo.config import Merging, read_config
+from souq.repo.contribution import Offer
+from souq.repo.landing import malformed
+from souq.repo.rows import parse_rows
 from souq.sources import open_adapter, open_source
 from souq.weights.bucket import check_url
 from souq.weights.delta import Delta, Dense, Gram, Layer, Lora, Rows, Sparse, TensorRef
@@ -305,7 +307,7 @@ def _contributions() -> list[bytes]:
 @target("contribution", _contributions)
 def _contribution(data: bytes) -> object:
     offer = Offer("0001-x", {"contribution.toml": data})
-    return offer.digest, offer.odd(), slug(offer.contribution.title), canonical(offer.contribution)
+    return offer.digest, malformed(offer), slug(offer.contribution.title), canonical(offer.contribution)
 
 
 @target("souq.toml", lambda: [b'name="x"\nlicence="MIT"\nbase="y"\n[merge]\nmethod="ties"\n[checks]\nmax_norm=0.5\n[store]\nurl="s3://a/b"\n'])  # fmt: skip

@@ -16,11 +16,11 @@ from souq.cli import run
 from souq.cli.demo.stage import Actor, Stage
 from souq.cli.demo.story import changed
 from souq.deltas import read_delta
-from souq.evals import EvalSpec, write_cases
+from souq.evals.eval import EvalSpec, write_cases
 from souq.governance import foundation
 from souq.records import format_toml
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from tests.tiny import write_model
 
 PEOPLE = {"amira": "Atlas", "adil": "Atlas", "bruno": "Borealis", "chen": "University", "mallory": "Nowhere"}

@@ -19,8 +19,9 @@ from souq.governance import read_policy
 from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
-from souq.rows import read_rows
-from souq.snapshot import Snapshot
+from souq.repo.landing import files_gained, touched
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot
 from souq.verify import verify
 from souq.weights.lockfile import lock_digest
 from tests.bazaar import rows
@@ -108,7 +109,7 @@ def test_three_orders_give_one_model(bazaar):
     for order in permutations(slug for slug, offer in main.offers.items() if offer.delta):
         commit = root
         for slug in order:
-            commit = main.repo.write_commit([commit], dict(main.offers[slug].landing()), "x\n", tree_of=commit)
+            commit = main.repo.write_commit([commit], dict(files_gained(main.offers[slug])), "x\n", tree_of=commit)
         found.add(lock_digest(model_lock(Snapshot(main.repo, commit))))
 
     assert found == {lock_digest(main.model)}
@@ -363,7 +364,7 @@ def test_a_search_is_voted_on_like_anything_else(bazaar):
     offer = pulls.get(repo, number).offer
     if told["score"] < told["now"]:
         assert (offer.digest, offer.merge) == (told["digest"], told["merge"])
-        assert "souq.toml" in offer.touches(main)
+        assert "souq.toml" in touched(offer, main)
 
     bazaar.land(number)
     main = bazaar.main("adil")

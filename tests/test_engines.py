@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
-from souq.evals import read_eval, write_cases
+from souq.evals.eval import read_eval, write_cases
 from souq.lab import engines
 from souq.lab import score_cache as memory
 from souq.lab.engines import Transformers
 from souq.records import digest, format_toml
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from tests.bazaar import NAMES, copied, rows
 from tests.test_bucket import free_ports
 from tests.tiny import write_model
@@ -315,7 +315,7 @@ def test_a_killed_run_goes_on_where_it_was(taught):
     (folder := bazaar.folder / "many").mkdir()
     code = f"""
 import sys; from pathlib import Path
-from souq.lab import engines; from souq.repo import Repo
+from souq.lab import engines; from souq.repo.remote import Repo
 from tests.test_engines import asked, NAMES, MODEL
 engines.OFTEN = 0.0
 suite = asked("answer", [a + b for a in NAMES for b in "abcdefgh"], checker="equals", max_tokens=48)

@@ -20,8 +20,8 @@ import yaml
 from souq import forge, pulls
 from souq.cli.forge import KINDS, workflow
 from souq.errors import NotFound, Refused, UsageError
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from tests.tiny import write_model
 
 ROOT = Path(__file__).parent.parent

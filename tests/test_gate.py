@@ -10,10 +10,10 @@ import pytest
 from souq import pulls
 from souq.checks.evals import Course, Trial, judge, released, trials
 from souq.errors import UsageError
-from souq.evals import EvalSpec, Score, back, compare, fixed, read_eval, write_cases
+from souq.evals.eval import EvalSpec, Score, back, compare, fixed, read_eval, write_cases
 from souq.progress import quiet
 from souq.records import format_toml
-from souq.snapshot import read_config
+from souq.repo.config import read_config
 from tests.bazaar import NAMES, write_eval
 from tests.test_hidden import limit, push
 

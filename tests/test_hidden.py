@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from souq import holdouts, pulls
-from souq.evals import read_eval, read_folder
+from souq.evals.eval import read_eval, read_folder
 from souq.governance.policy import format_policy, read_policy
 from souq.records import format_toml
 from tests.bazaar import NAMES, rows, write_eval

@@ -10,7 +10,7 @@ from souq.lab import generate, packing, sketching, train
 from souq.lab import lm as lab_model
 from souq.lab.packing import TokenSequence
 from souq.merge.methods import Sketch
-from souq.rows import read_rows
+from souq.repo.rows import read_rows
 from tests.bazaar import jsonl, rows
 from tests.tiny import write_model
 

@@ -10,8 +10,9 @@ from souq import releases
 from souq.errors import Refused
 from souq.licences import lineage
 from souq.licences.compat import Input, judge
-from souq.repo import MAIN, Repo
-from souq.snapshot import Snapshot
+from souq.repo.git import MAIN
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from tests.stall import offer, stall
 
 

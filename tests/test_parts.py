@@ -14,8 +14,8 @@ from souq.build import build
 from souq.deltas import from_model
 from souq.lab import lm as lab_model
 from souq.merge.grow import Larger, grow
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.sources import open_source
 from souq.verify import verify
 from souq.weights.delta import Delta, Rows, TensorRef

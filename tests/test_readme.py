@@ -15,8 +15,8 @@ import pytest
 
 from souq.cli import GROUPS, VERBS, souq
 from souq.cli import run as type_in
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -27,8 +27,8 @@ from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, UsageError
 from souq.governance import read_policy
 from souq.records import Release, canonical, digest
+from souq.repo.snapshot import Snapshot
 from souq.signing import Envelope
-from souq.snapshot import Snapshot
 from tests.bazaar import copied
 from tests.tiny import write_model
 

@@ -19,27 +19,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from souq import build, pulls, verify
     from souq.errors import SouqError
-    from souq.evals import Eval, Score, compare
+    from souq.evals.eval import Eval, Score, compare
     from souq.governance import Policy, decide, read_policy
     from souq.merge import Fold, merge_method
     from souq.records import Contribution, Decision, Recipe, Release, Verdict, Vote
-    from souq.repo import Repo
-    from souq.snapshot import Snapshot
+    from souq.repo.init import init
+    from souq.repo.remote import Repo
+    from souq.repo.snapshot import Snapshot
     from souq.sources import open_source
-    from souq.start import init
     from souq.weights.delta import Delta
     from souq.weights.store import Store
 
 _HOMES = {
     "errors": ("SouqError",),
-    "evals": ("Eval", "Score", "compare"),
+    "evals.eval": ("Eval", "Score", "compare"),
     "governance": ("Policy", "decide", "read_policy"),
     "merge": ("Fold", "merge_method"),
     "records": ("Contribution", "Decision", "Recipe", "Release", "Verdict", "Vote"),
-    "repo": ("Repo",),
-    "snapshot": ("Snapshot",),
+    "repo.remote": ("Repo",),
+    "repo.snapshot": ("Snapshot",),
     "sources": ("open_source",),
-    "start": ("init",),
+    "repo.init": ("init",),
     "weights.store": ("Store",),
     "weights.delta": ("Delta",),
 }

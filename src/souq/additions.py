@@ -20,7 +20,7 @@ from souq.errors import Hostile, UsageError
 from souq.merge.grow import FEED_FORWARD, PER_TOKEN, VOCABULARY
 from souq.model.tokenizer import read_words
 from souq.records import read_json
-from souq.snapshot import Snapshot, base_files
+from souq.repo.snapshot import Snapshot, base_files
 from souq.sources import Source
 from souq.weights.delta import Array, Expert, Layer, New, Router, Rows, TensorRef, tensor_digest
 

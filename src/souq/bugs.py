@@ -17,12 +17,12 @@ from typing import Literal
 
 from souq import pulls
 from souq.errors import SouqError
-from souq.evals import Eval, EvalCase, EvalSpec, read_eval, write_cases
+from souq.evals.eval import Eval, EvalCase, EvalSpec, read_eval, write_cases
 from souq.governance import read_policy
 from souq.pulls import Draft, PullRequest
 from souq.records import Author, Contribution, Record, format_toml
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 NAME = re.compile(r"bug-([1-9]\d{0,8})")
 State = Literal["filed", "open", "fixed"]

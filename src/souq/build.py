@@ -27,9 +27,10 @@ from souq.merge.grow import Larger, grow
 from souq.merge.sums import Kept
 from souq.progress import Progress, quiet
 from souq.records import Recipe, digest
-from souq.repo import Repo
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files, model_files
 from souq.shelf import Made, Shelf
-from souq.snapshot import Offer, Snapshot, base_files, model_files
 from souq.weights.delta import Array, Checkpoint, Delta, Load, Lock, TensorRef, tensor_digest
 from souq.weights.lockfile import format_lock, parse_lock
 from souq.weights.safetensors import Layout, open_tensors, write_tensors

@@ -23,9 +23,9 @@ from souq import openssf, signing
 from souq.dossier import LOCK, PROVENANCE, WEIGHTS, dependencies, file_hashes, parameters
 from souq.errors import Forged, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.governance import POLICY, Policy, read_policy
-from souq.history import signed_release
 from souq.progress import Progress, quiet
 from souq.records import Release, canonical, digest, is_digest, read_json, read_record
+from souq.repo.history import signed_release
 from souq.signing import Envelope, Signature
 from souq.weights.delta import Lock, tensor_digest
 from souq.weights.lockfile import parse_lock

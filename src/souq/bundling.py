@@ -21,13 +21,14 @@ from souq.credits import Credit, changelog, credits, credits_text, step
 from souq.dossier import bom, facts_of, provenance
 from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.governance import POLICY, read_policy
-from souq.history import SignedRelease, signed_release
 from souq.licences import lineage
 from souq.progress import Progress, quiet
 from souq.records import Digest, Release, canonical
-from souq.repo import Repo
+from souq.repo.contribution import RECORDS
+from souq.repo.history import SignedRelease, signed_release
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.signing import Person
-from souq.snapshot import RECORDS, Snapshot
 from souq.weights.lockfile import lock_digest
 
 CARD, CREDITS, CHANGELOG = "README.md", "CREDITS.md", "CHANGELOG.md"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from souq.credits import Credit, credits_table, plain
 from souq.records import Digest, Recipe
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 from souq.source import share, told
 
 # What Hugging Face calls the licences it knows (https://huggingface.co/docs/hub/repositories-licenses); others are

@@ -23,7 +23,8 @@ from souq.delta_distance import squared_length
 from souq.errors import SouqError
 from souq.governance import read_policy
 from souq.records import Author, Checked, Contribution, Digest
-from souq.snapshot import RECORDS, Offer, Snapshot
+from souq.repo.contribution import RECORDS, Offer
+from souq.repo.snapshot import Snapshot
 
 CHECKED = "souq.checked.v1"
 # What somebody brought, and how it stands in a list; whatever else lands on main is a decision, and nobody's gift.

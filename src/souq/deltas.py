@@ -24,7 +24,7 @@ from souq.delta_distance import stands_beside
 from souq.errors import Hostile, NotFound, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 from souq.sources import Source
 from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, dtype_name
 from souq.weights.lockfile import format_delta, parse_delta

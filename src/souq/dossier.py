@@ -25,8 +25,8 @@ import msgspec
 
 from souq.credits import Credit
 from souq.records import Digest, Release, canonical, digest
+from souq.repo.snapshot import Snapshot
 from souq.signing import STATEMENT_TYPE
-from souq.snapshot import Snapshot
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:souq:build:1"  # docs/releases.md says what it means

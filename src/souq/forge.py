@@ -22,12 +22,14 @@ from souq import pulls, signing
 from souq.checks import Case
 from souq.errors import Corrupt, Forged, Hostile, NotFound, Refused, UsageError
 from souq.governance import read_policy
-from souq.history import MAX_RECORD
 from souq.progress import Progress, quiet
 from souq.pulls import PULLS, TRIES, Draft, Person, PullRequest
 from souq.records import Checked, Digest, Record, Vote, canonical, is_digest
-from souq.repo import MAX_BLOB, MAX_FILES, OUTSIDE, Entry, Raced, Repo
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.git import MAX_BLOB, MAX_FILES, OUTSIDE, Entry
+from souq.repo.history import MAX_RECORD
+from souq.repo.remote import Raced, Repo
+from souq.repo.snapshot import Snapshot
 from souq.weights.codec import header_of
 
 LUGGAGE = "souq-luggage"

@@ -23,13 +23,14 @@ from souq.build import build
 from souq.checks.evals import scores
 from souq.checks.hidden import commitment
 from souq.errors import NotFound, Refused, SouqError, UsageError
-from souq.evals import SEALED, Eval, EvalSpec, Sealed, read_eval, read_folder
+from souq.evals.eval import SEALED, Eval, EvalSpec, Sealed, read_eval, read_folder
 from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls import Draft, Person, PullRequest
 from souq.records import Checked, Contribution, Digest, Record, format_toml, parse_toml
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 STRANGERS = "everybody who is not enrolled"
 MANY = 5  # times the tries of one author: what all strangers have together, since a new key costs nothing

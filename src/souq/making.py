@@ -21,8 +21,9 @@ from souq.merge.methods import SUMS
 from souq.merge.sums import Kept, Tally, Whole
 from souq.progress import Progress
 from souq.records import Digest, digest_of
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.shelf import Former, Made, Shelf, as_made
-from souq.snapshot import Offer, Snapshot
 from souq.weights.delta import Array, Checkpoint, Delta, Lock, TensorRef
 from souq.weights.lockfile import format_lock
 from souq.weights.safetensors import TensorFile, TensorWriter

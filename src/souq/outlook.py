@@ -18,7 +18,7 @@ from souq.merge.conflicts import Foreseen, Learned, Meeting, causes, foresee, ke
 from souq.merge.methods import Change
 from souq.progress import Progress, quiet
 from souq.records import Contribution, Digest, Record
-from souq.snapshot import Offer
+from souq.repo.contribution import Offer
 
 LOW = 0.9  # less kept than this is worth a rebase
 CLOSE = 0.85  # overlap of inputs above which two contributions answer the same questions, and a forecast is too kind

@@ -29,17 +29,20 @@ from souq import signing
 from souq.build import build, needed
 from souq.checks import Case, During, run
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError, UsageError, nearest
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.governance import POLICY, Ballot, Policy, PolicyState, SignedChecked, SignedVote, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, with_members
-from souq.history import MAX_RECORD, MAX_RECORDS, SignedRecords, change_of
-from souq.policy_state import last_landing, policy_state
 from souq.progress import Progress, quiet
 from souq.records import Checked, Contribution, Decision, Digest, Verdict, Vote, canonical, digest, format_toml
-from souq.repo import MAIN, Raced, Repo
+from souq.repo.contribution import RECORDS, Offer
+from souq.repo.git import MAIN
+from souq.repo.history import MAX_RECORD, MAX_RECORDS, SignedRecords, change_of
+from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed
+from souq.repo.policy_state import last_landing, policy_state
+from souq.repo.remote import Raced, Repo
+from souq.repo.snapshot import Snapshot
 from souq.signing import Envelope, Person, Signed
-from souq.snapshot import RECORDS, Offer, Snapshot
 from souq.weights.delta import Delta
 from souq.weights.lockfile import format_delta, format_lock
 
@@ -358,7 +361,7 @@ def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) 
         return
     wanted = needed(repo, {"main": main.commit})
     with suppress(Hostile):
-        moved = offer.moves(main)
+        moved = delta_moved(offer, main)
         wanted += [ref.digest for ref in moved.refs()] if moved else []
     remote.copy(repo.store, wanted, progress, strict=False)
 
@@ -442,7 +445,7 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
     policy, at = read_policy(main.policy_text), signing.now()
     try:
         offer, records = pull.offer, pull.signed_records(policy)
-        if wrong := offer.odd() or offer.wrong(main):
+        if wrong := malformed(offer) or conflicts_with(main, offer):
             return Decision(missing=(wrong,))
         change = replace(change_of(offer, main), ballots=tuple(records.ballots))
         memory = policy_state(pull.repo, main.commit) if policy.remembers else PolicyState()
@@ -479,7 +482,7 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
 
 def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
     """What its landing on `main` needs in the store."""
-    moved = pull.offer.moves(main)
+    moved = delta_moved(pull.offer, main)
     return [ref.digest for ref in moved.refs()] if moved else []
 
 
@@ -502,8 +505,8 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
         raise Refused(
             f"#{pull.number} carries {len(pull.records):,} records", hint="remove those that hold nothing, and fetch"
         )
-    files: dict[str, bytes | None] = dict.fromkeys(offer.takes(main))
-    files |= offer.landing() | offer.returns(main)
+    files: dict[str, bytes | None] = dict.fromkeys(files_lost(offer, main))
+    files |= files_gained(offer) | files_returned(offer, main)
     files |= {f"{offer.home}{path}": data for path, data in pull.records.items()}
     if offer.merge is not None:
         files["souq.toml"] = format_toml(main.config_with(offer)).encode()
@@ -511,7 +514,7 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
         files[POLICY] = _elected(pull, main).encode()
     if offer.delta is not None or offer.merge is not None:
         files["model.lock"] = format_lock(build(main, offer, progress).lock).encode()
-    elif offer.moves(main) is not None:  # something was taken from the set: what is left says what it builds to
+    elif delta_moved(offer, main) is not None:  # something was taken from the set: what is left says what it builds to
         bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
         files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
     told = {

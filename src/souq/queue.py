@@ -27,8 +27,10 @@ from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls import PULLS, Person, PullRequest
 from souq.records import Digest, Record, Verdict
-from souq.repo import MAIN, Raced, Repo
-from souq.snapshot import Snapshot
+from souq.repo.git import MAIN
+from souq.repo.landing import files_gained, touched
+from souq.repo.remote import Raced, Repo
+from souq.repo.snapshot import Snapshot
 
 BATCH = 8
 ORDINARY = ("weights", "data")  # kinds that change no rules: only they are tested together
@@ -210,7 +212,7 @@ def _together(ready: Sequence[PullRequest], batch: int, policy: Policy, main: Sn
 
 def _is_ordinary(pull: PullRequest, policy: Policy, main: Snapshot) -> bool:
     """Whether others may be tested with it: it changes no rules, and evaluators need not have seen the very main before it."""
-    scopes, _ = policy.scopes(pull.offer.touches(main))
+    scopes, _ = policy.scopes(touched(pull.offer, main))
     return (
         pull.offer.contribution.kind in ORDINARY and pull.offer.merge is None and not any(s.evaluators for s in scopes)
     )
@@ -309,7 +311,7 @@ class Turn:
         """Main with all of these, as a commit that nobody sees."""
         files: dict[str, bytes | None] = {}
         for pull in batch:
-            files |= pull.offer.landing()
+            files |= files_gained(pull.offer)
         return Snapshot(self.repo, self.repo.write_commit([self.main.commit], files, "\n", tree_of=self.main.commit))
 
     def _tell(self, testing: tuple[int, ...]) -> None:

@@ -22,13 +22,15 @@ from souq.build import build
 from souq.card import Edition, card
 from souq.errors import Forged, NotFound, Refused, UsageError
 from souq.governance import read_policy
-from souq.history import NIGHTLY, SignedRelease, signed_release
 from souq.licences import lineage
 from souq.progress import Progress, quiet
 from souq.pulls import Draft, Person, PullRequest
 from souq.records import Contribution, Decision, Published, Release, canonical, parse_toml
-from souq.repo import Repo
-from souq.snapshot import YANKED, Snapshot
+from souq.repo.contribution import YANKED
+from souq.repo.history import NIGHTLY, SignedRelease, signed_release
+from souq.repo.landing import touched
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 NAMESPACE = "souq.release.v1"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,31}")
@@ -106,7 +108,7 @@ def nightly(repo: Repo, scores: Mapping[str, float], person: Person, progress: P
 def settle(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
     """Where the policy lets an author vote on their own work, what is left to do is done at once; then it lands or not."""
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    scopes, _ = read_policy(main.policy_text).scopes(pull.offer.touches(main))
+    scopes, _ = read_policy(main.policy_text).scopes(touched(pull.offer, main))
     if scopes and all(scope.author_may_vote for scope in scopes):
         pulls.check(repo, number, person, progress)
         pulls.review(repo, number, "approve", "offered by who decides", person)

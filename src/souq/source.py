@@ -22,8 +22,9 @@ from souq.delta_distance import squared_length
 from souq.errors import Corrupt, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record
-from souq.rows import Rows, parse_rows, rows_digest
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.rows import Rows, parse_rows, rows_digest
+from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Lora
 from souq.weights.delta import Rows as NewRows
 

@@ -1,6 +1,6 @@
 """Models and adapters from outside: a Hugging Face folder, a GGUF file, a hub id, a PEFT LoRA folder; all read strictly.
 
-Nothing is executed: no pickles, no `auto_map`, no Python files; configurations and chat templates are judged by configs.py.
+Nothing is executed: no pickles, no `auto_map`, no Python files; configurations and chat templates are judged by model/config.py.
 
     source = open_source("./SmolLM2-135M-Instruct")
     source.weights["model.norm.weight"], source.files["config.json"]
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from souq.configs import MAX_FILE, MODEL_FILES, admit
 from souq.errors import Hostile, Missing, NotFound, UsageError
+from souq.model.config import MAX_FILE, MODEL_FILES, admit
 from souq.model.gguf import GGUF
 from souq.records import refuse_nested
 from souq.weights.delta import Array, Checkpoint

@@ -14,19 +14,19 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from souq.configs import MODEL_FILES
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import Eval, Score, passes
+from souq.evals.eval import Eval, Score, passes
 from souq.lab.chat import ChatRequest, Message, Sampling, TextGenerator, dollars
 from souq.licences import lineage
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
+from souq.model.chat_template import approve
+from souq.model.config import MODEL_FILES
 from souq.model.gguf import GGUF
 from souq.model.gguf_writer import essence
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of
 from souq.sources import weights_of
-from souq.templates import approve
 
 WARM = 2  # questions before the clock runs
 

@@ -27,7 +27,7 @@ from souq.bundling import read as read_release
 from souq.errors import SouqError
 from souq.progress import Progress, quiet
 from souq.records import Record, spelled_out
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 from souq.verify import verify
 
 Status = Literal["verified", "contradicted", "unverifiable", "absent"]

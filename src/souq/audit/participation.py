@@ -18,7 +18,7 @@ from souq.errors import SouqError
 from souq.governance import read_policy
 from souq.pulls import listed
 from souq.records import Record
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 ENOUGH = 5
 MOST = 500  # pull requests, the newest: anybody can push refs

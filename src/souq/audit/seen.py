@@ -23,7 +23,7 @@ from souq.audit.place import Evidence, Place
 from souq.errors import SouqError
 from souq.records import read_json
 from souq.source import Share, share
-from souq.tensorfile import open_tensors
+from souq.weights.safetensors import open_tensors
 
 OPEN_CODE = mof.FIT["code"]  # a licence that counts as open, of the table's own names
 OPEN_DATA = mof.FIT["data"]

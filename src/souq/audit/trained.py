@@ -19,8 +19,9 @@ from souq.audit.cost import Run, merging, training
 from souq.audit.prices import Inputs
 from souq.build import model_lock
 from souq.progress import Progress, quiet
-from souq.rows import Rows
-from souq.snapshot import Offer, Snapshot, base_files
+from souq.repo.contribution import Offer
+from souq.repo.rows import Rows
+from souq.repo.snapshot import Snapshot, base_files
 from souq.source import Judged, judged
 from souq.weights.delta import TensorRef
 

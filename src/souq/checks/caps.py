@@ -25,7 +25,7 @@ from souq.checks.cases import Answer, Case, check
 from souq.checks.contamination import texts
 from souq.plain import plain, words
 from souq.records import Author, Published, Record, read_json, read_record, spelled_out
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 ALIKE = 0.8  # of the three-word shingles of two rows: from here on they are near-duplicates
 HASHES, BAND = 128, 8  # of MinHash, and of them in one band: 0.9 of pairs at ALIKE share a band, 0.06 of those at 0.5

@@ -12,7 +12,7 @@ from typing import Any
 
 from souq.checks import meaning
 from souq.checks.cases import Answer, Case, check
-from souq.evals import Eval, case_text
+from souq.evals.eval import Eval, case_text
 from souq.plain import words
 from souq.records import read_json
 

@@ -19,7 +19,7 @@ from souq.delta_distance import compare
 from souq.errors import Corrupt, NotFound
 from souq.merge.exact import Float
 from souq.records import Digest
-from souq.snapshot import Offer
+from souq.repo.contribution import Offer
 from souq.weights.delta import Delta
 
 ALIKE = 0.98

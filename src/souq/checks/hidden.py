@@ -9,7 +9,7 @@ from __future__ import annotations
 from souq.build import build
 from souq.checks.cases import Answer, Case, check
 from souq.checks.evals import scores
-from souq.evals import Comparison, Eval, Score, compare
+from souq.evals.eval import Comparison, Eval, Score, compare
 from souq.records import Digest, digest_of
 
 FINE = 4  # decimals of a case's value that are committed to: losses differ in the last bits between processors

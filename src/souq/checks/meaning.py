@@ -18,7 +18,7 @@ import numpy as np
 
 from souq.checks.cases import Answer, Case
 from souq.errors import Missing
-from souq.evals import EvalCase
+from souq.evals.eval import EvalCase
 from souq.plain import words
 from souq.records import spelled_out
 

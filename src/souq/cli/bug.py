@@ -11,7 +11,7 @@ from souq.bugs import Bug
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import UsageError
 from souq.pulls import Draft
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 
 @click.group()

@@ -16,10 +16,10 @@ from souq.cli.prices import per_million
 from souq.cli.qna import export_qna, import_qna
 from souq.cli.tail import tail
 from souq.corpus.recipe import Making, Seeds, read_recipe
-from souq.evals import Eval, read_eval, read_folder
+from souq.evals.eval import Eval, read_eval, read_folder
 from souq.lab.chat import dollars
 from souq.records import Digest
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 
 @click.group()

@@ -15,7 +15,8 @@ from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, UsageError
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.sources import open_adapter, open_source
 from souq.weights.delta import Delta, Rows
 from souq.weights.lockfile import format_delta

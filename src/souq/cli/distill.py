@@ -16,10 +16,10 @@ from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.cli.corpus import held_out, made
 from souq.corpus.recipe import Making, read_recipe
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Loss
 from souq.model.gguf_writer import GGUF_KINDS
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 
 @click.command()
@@ -135,7 +135,7 @@ def _terms(main: Snapshot, folder: Path, lesson: DistillConfig) -> str:
 
 def _files_of(folder: Path) -> dict[str, bytes]:
     """A foreign student's own tokenizer."""
-    from souq.configs import MODEL_FILES
+    from souq.model.config import MODEL_FILES
 
     return {name: (folder / name).read_bytes() for name in MODEL_FILES if (folder / name).is_file()}
 

@@ -15,7 +15,7 @@ from souq.cli.console import answer, bars, done, here, json_option, key_option, 
 from souq.errors import UsageError
 from souq.forge import Answer
 from souq.records import read_record
-from souq.repo import Repo
+from souq.repo.remote import Repo
 
 KINDS = {
     "github": {"KIND": "github", "RUNS_ON": "ubuntu-latest", "CONTAINER": "", "LOGIN": "github-actions[bot]"},

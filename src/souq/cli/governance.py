@@ -14,11 +14,12 @@ from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, explain, read_policy
 from souq.governance.decide import elected
 from souq.governance.policy import format_policy, with_members
-from souq.history import change_of
-from souq.policy_state import policy_state
 from souq.records import format_toml
-from souq.snapshot import ELECTION, Snapshot
-from souq.witness import witness as sign_main
+from souq.repo.contribution import ELECTION
+from souq.repo.history import change_of
+from souq.repo.policy_state import policy_state
+from souq.repo.snapshot import Snapshot
+from souq.repo.witness import witness as sign_main
 
 
 @click.group()

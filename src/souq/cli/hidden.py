@@ -11,8 +11,8 @@ from souq import holdouts, pulls
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import UsageError
 from souq.pulls import Draft, Person
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 SIGNOFF = click.option(

@@ -10,8 +10,8 @@ from souq import pulls, source
 from souq.build import differing, needed
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.weights.lockfile import lock_digest
 
 

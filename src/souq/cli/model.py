@@ -14,13 +14,13 @@ from souq import holdouts, signing, suite
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval, Score
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
-from souq.repo import Repo
-from souq.rows import read_rows
-from souq.snapshot import Snapshot, base_files
+from souq.repo.remote import Repo
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot, base_files
 from souq.verify import verify as check_history
 from souq.weights.lockfile import lock_digest
 

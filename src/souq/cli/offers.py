@@ -9,8 +9,8 @@ from souq import pulls, releases
 from souq.cli.console import answer, bars, done, here, out, person
 from souq.pulls import Draft
 from souq.records import Contribution
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 About = Literal["revert", "yank", "ratify", "restore"]
 

@@ -20,8 +20,8 @@ from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.governance import read_policy
 from souq.pulls import Draft, PullRequest
 from souq.records import Checked, Contribution, Decision, Kind, Verdict
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from souq.outlook import Outlook

@@ -18,8 +18,8 @@ from souq import queue as queueing
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.errors import SouqError
 from souq.queue import BATCH, Place
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 COLUMNS = ("#", "title", "author", "since", "state")
 LOOK = 2.0  # seconds between two looks of --watch

@@ -16,9 +16,9 @@ from souq.cli.offers import offer_about
 from souq.cli.pr import show_missing
 from souq.errors import UsageError
 from souq.governance import read_policy
-from souq.history import nightlies
 from souq.records import Published, digest
-from souq.snapshot import Snapshot
+from souq.repo.history import nightlies
+from souq.repo.snapshot import Snapshot
 
 
 @click.group()

@@ -11,8 +11,9 @@ from souq import pulls, signing, source, suite
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, Refused, nearest
 from souq.pulls import PullRequest
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from souq.lab.rebuild import Rebuilt

@@ -30,7 +30,7 @@ from souq.lab.train import deterministic, environment, shuffled, train_loop
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
 from souq.progress import Progress, quiet
 from souq.records import digest_of
-from souq.snapshot import Snapshot, base_files
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef
 
 SURE = 4.0  # the router's logit on the rows, and minus it on general text: the expert gets 98% of one, 2% of the other

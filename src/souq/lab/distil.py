@@ -26,7 +26,7 @@ from souq.lab.student_config import BEGINNINGS, DistillConfig
 from souq.lab.train import TARGETS, Batch, Loss, as_it_is, cross_entropy, deterministic, shuffled, train_loop, with_lora
 from souq.progress import Progress, quiet
 from souq.records import digest_of
-from souq.rows import rows_digest
+from souq.repo.rows import rows_digest
 from souq.weights.delta import DTYPES, Array
 from souq.weights.safetensors import write_tensors
 

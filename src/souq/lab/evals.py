@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from souq.evals import Eval, EvalCase, Score, passes
+from souq.evals.eval import Eval, EvalCase, Score, passes
 from souq.lab import generate
 from souq.lab.chat import Sampling
 from souq.lab.lm import LM

@@ -31,8 +31,9 @@ from souq.merge.grow import VOCABULARY
 from souq.merge.methods import SUMS, Change
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
-from souq.rows import read_rows, rows_digest
-from souq.snapshot import Offer, Snapshot, base_files
+from souq.repo.contribution import Offer
+from souq.repo.rows import read_rows, rows_digest
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Array, Delta, Load, Lora
 
 LINEAR = tuple(SUMS)

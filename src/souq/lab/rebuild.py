@@ -29,8 +29,9 @@ from souq.lab.sketching import nats
 from souq.lab.train import deterministic, machine, train_lora
 from souq.progress import Progress, quiet
 from souq.records import digest_of, format_toml
-from souq.rows import Rows
-from souq.snapshot import Offer, Snapshot, base_files
+from souq.repo.contribution import Offer
+from souq.repo.rows import Rows
+from souq.repo.snapshot import Snapshot, base_files
 from souq.source import Judged, OfAdditions, OfLora
 from souq.sources import Source, open_adapter
 from souq.weights.delta import Array, Delta, Load, Lora

@@ -30,7 +30,8 @@ from souq.merge import METHODS
 from souq.merge.methods import SUMS, Change, settings_of
 from souq.progress import Progress, quiet
 from souq.records import read_json
-from souq.snapshot import Offer, Snapshot, base_files
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot, base_files
 
 ROUNDS = (4, 12, 36)  # rows of each contribution that are read in turn
 KEEP = 3  # one in so many goes on

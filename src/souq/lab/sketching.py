@@ -26,8 +26,8 @@ from souq.lab.packing import TokenSequence, log_probabilities, pack, sequences_o
 from souq.making import folded
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.rows import read_rows
-from souq.snapshot import Snapshot, base_files
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot, base_files
 from souq.sources import Source
 from souq.weights.delta import Array, Delta
 

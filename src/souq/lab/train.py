@@ -26,7 +26,7 @@ from souq.lab.checkpoints import Checkpointer
 from souq.lab.lm import LM
 from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, pack, sequences_of
 from souq.progress import Progress, quiet
-from souq.rows import rows_digest
+from souq.repo.rows import rows_digest
 
 ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -17,7 +17,8 @@ from souq.licences.compat import Found, Input, Relation, judge
 from souq.licences.questions import duties_in_words
 from souq.licences.table import begins, find, table
 from souq.records import read_json
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 
 NOTICE = "NOTICE"
 MAX_CARD, MAX_PARENTS = 1 << 20, 50

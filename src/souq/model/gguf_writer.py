@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from souq.configs import admit
 from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
+from souq.model.config import admit
 from souq.model.gguf import LAYER, PRE_TOKENIZERS, TOP
 from souq.progress import Progress, quiet
 from souq.sources import weights_of

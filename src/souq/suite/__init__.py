@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from souq.errors import Missing
-from souq.evals import EvalSpec, write_cases
+from souq.evals.eval import EvalSpec, write_cases
 from souq.records import format_toml
 
 FACTS, PASSAGES = 100, 24

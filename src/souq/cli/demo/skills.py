@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from souq.evals import EvalSpec, write_cases
+from souq.evals.eval import EvalSpec, write_cases
 from souq.plain import words
 from souq.records import format_toml
 from souq.suite import FACTS, ranked_countries

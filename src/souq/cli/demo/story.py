@@ -28,13 +28,14 @@ from souq.cli.demo.skills import Skill, poison, seeds, skills
 from souq.cli.demo.stage import Actor, Stage
 from souq.deltas import read_delta, write_delta
 from souq.errors import Missing, SouqError
-from souq.evals import Eval, Score, compare
+from souq.evals.eval import Eval, Score, compare
 from souq.governance import foundation, read_policy
 from souq.progress import Progress
 from souq.pulls import PullRequest
 from souq.records import Digest, Verdict
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
+from souq.repo.landing import files_gained
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Array, Delta, Lora, TensorRef
 from souq.weights.lockfile import lock_digest
 
@@ -369,7 +370,7 @@ def _in_order(repo: Repo, root: str, main: Snapshot, order: Sequence[str]) -> Sn
     """A history in which the same contributions landed in another order, one commit each."""
     commit = root
     for slug in order:
-        landing: dict[str, bytes | None] = dict(main.offers[slug].landing())
+        landing: dict[str, bytes | None] = dict(files_gained(main.offers[slug]))
         commit = repo.write_commit([commit], landing, f"{slug}\n", tree_of=commit)
     return Snapshot(repo, commit)
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval, Score
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from souq.weights.delta import Checkpoint
 
 OFTEN = 1.0  # seconds between two writes of values: what a kill can lose, and what a disk can bear

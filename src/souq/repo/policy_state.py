@@ -14,9 +14,9 @@ import msgspec
 from souq.files import replacing
 from souq.governance import POLICY, PolicyState
 from souq.governance.replay import Replay
-from souq.history import History
 from souq.records import Record
-from souq.repo import Repo
+from souq.repo.history import History
+from souq.repo.remote import Repo
 
 
 class _Remembered(Record, frozen=True):

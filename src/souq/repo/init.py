@@ -17,14 +17,15 @@ from pathlib import Path
 import msgspec
 
 from souq.build import needed
-from souq.configs import approved, fits
 from souq.deltas import Tensors
 from souq.errors import UsageError
 from souq.governance import read_policy
+from souq.model.config import approved, fits
 from souq.progress import Progress, quiet
 from souq.records import format_toml
-from souq.repo import MAIN, Repo, clone
-from souq.snapshot import Config
+from souq.repo.config import Config
+from souq.repo.git import MAIN
+from souq.repo.remote import Repo, clone
 from souq.sources import Source
 from souq.weights.bucket import Shared, check_url
 from souq.weights.delta import Delta, Lock, TensorRef

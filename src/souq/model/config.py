@@ -1,7 +1,7 @@
 """The configurations that come with a model: known keys of known kinds, within bounds, before anything is loaded by them.
 
-Every file is read strictly and every key must be one that configs.toml lists, since transformers sets whatever it finds
-and some of it fetches code. The chat templates inside are read and rendered by templates.py. Where they go: `souq init`
+Every file is read strictly and every key must be one that config.toml lists, since transformers sets whatever it finds
+and some of it fetches code. The chat templates inside are read and rendered by chat_template.py. Where they go: `souq init`
 puts the files into main's first commit, and no contribution can change them but by what it adds (merge/grow.py).
 
     admit({"config.json": b'{"model_type": "llama", "auto_map": {}}'})  # Hostile: asks to run code
@@ -17,8 +17,8 @@ from importlib.resources import files as resources
 from typing import Any
 
 from souq.errors import Hostile, nearest
+from souq.model.chat_template import Approved, approve
 from souq.records import nesting, read_json, refuse_control
-from souq.templates import Approved, approve
 
 MODEL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
@@ -35,8 +35,8 @@ _LAYER = re.compile(r"model\.layers\.(\d+)\..+")
 
 @cache
 def allowed() -> dict[str, Any]:
-    """configs.toml."""
-    return tomllib.loads(resources("souq").joinpath("configs.toml").read_text())
+    """The known kinds, keys and bounds: config.toml."""
+    return tomllib.loads(resources("souq.model").joinpath("config.toml").read_text())
 
 
 def admit(files: Mapping[str, bytes]) -> None:

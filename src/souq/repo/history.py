@@ -1,4 +1,4 @@
-"""Main's own history, step by step: what each commit changed, who agreed, and whether the policy before it allowed that.
+"""Main's own history, step by step: what each commit changed, who agreed, and whether the policy before allowed it.
 
 Everything that reaches main is the landing of one contribution, a release and an amendment too, so there is one kind
 of step. What a server, a maintainer or this clone says about itself is not asked; what is read is git's bytes, by one
@@ -26,9 +26,12 @@ from souq.governance import POLICY, Ballot, Change, Landed, Policy, SignedBallot
 from souq.governance.decide import SKEW, seconds
 from souq.governance.replay import Replay
 from souq.records import Checked, Digest, Release, Vote, digest, format_toml
-from souq.repo import Blobs, Moved, Repo, Step
+from souq.repo.contribution import RECORDS, Landing, Offer
+from souq.repo.git import Blobs, Moved, Step
+from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed, touched
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.signing import Signed
-from souq.snapshot import RECORDS, Landing, Offer, Snapshot
 from souq.weights.lockfile import lock_digest
 
 T = TypeVar("T")
@@ -87,7 +90,7 @@ class History:
         offer, records = self._offered(slug, step.moved)
         self._remember(offer)
         problems = [f"{path} is not a plain file" for path, m in moved.items() if m.new and m.mode != "100644"]
-        if problem := offer.odd() or offer.wrong(base):
+        if problem := malformed(offer) or conflicts_with(base, offer):
             return [*problems, problem]
         problems += self._only_its_own(offer, base, moved)
         change = change_of(offer, base)
@@ -107,13 +110,8 @@ class History:
         return Snapshot(self.repo, commit, landed=lambda: self._landed_at(commit))
 
     def _landed_at(self, commit: str) -> dict[str, Landing]:
-        landed: dict[str, Landing] = {}
-        for slug, landing in self.log[: self.commits[commit]]:
-            if landing is None:
-                landed.pop(slug, None)
-            else:
-                landed[slug] = landing
-        return dict(sorted(landed.items()))
+        last = sorted(dict(self.log[: self.commits[commit]]).items())
+        return {slug: landing for slug, landing in last if landing is not None}
 
     def _slug(self, moved: Sequence[Moved]) -> str | None:
         """The one new contribution of a step; those that were here before are brought back, not new."""
@@ -133,7 +131,11 @@ class History:
 
     def _only_its_own(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved]) -> list[str]:
         """A landing writes what was offered and its records, takes what it says it takes, and not a byte more."""
-        writes, takes, computed = offer.landing() | offer.returns(base), offer.takes(base), computed_by(offer, base)
+        writes, takes, computed = (
+            files_gained(offer) | files_returned(offer, base),
+            files_lost(offer, base),
+            computed_by(offer, base),
+        )
         problems = []
         for path, each in moved.items():
             if path in writes and each.new:
@@ -194,19 +196,16 @@ def _is(base: Snapshot, path: str, data: bytes) -> bool:
 
 def computed_by(offer: Offer, base: Snapshot) -> set[str]:
     """The files of main that follow from a landing, so that nobody offers their bytes."""
-    follows = {
-        "souq.toml": offer.merge is not None,
-        POLICY: offer.contribution.kind == "election",
-        "model.lock": offer.moves(base) is not None,
-    }
-    return {path for path, true in follows.items() if true}
+    elects, moves = offer.contribution.kind == "election", delta_moved(offer, base) is not None
+    follows = {"souq.toml": offer.merge is not None, POLICY: elects, "model.lock": moves}
+    return {path for path, is_so in follows.items() if is_so}
 
 
 def change_of(offer: Offer, base: Snapshot) -> Change:
     """A contribution as the policy sees it."""
     c = offer.contribution
     return Change(
-        digest=offer.digest, author_key=c.author.key, touched=tuple(offer.touches(base)),
+        digest=offer.digest, author_key=c.author.key, touched=tuple(touched(offer, base)),
         kind=c.kind, of=c.of, amends=offer.amends, election=offer.election,
     )  # fmt: skip
 
@@ -281,9 +280,8 @@ class SignedRecords:
     def uncounted_reasons(self, policy: Policy, before: str) -> list[str]:
         """Why records that are here did not count for a landing on commit `before`."""
         reasons = [*self.invalid]
-        reasons += [
-            f"{name} and more may be withheld: records that name it count for nothing" for name in self.withheld[:1]
-        ]
+        if self.withheld:
+            reasons.append(f"{self.withheld[0]} and more may be withheld: records that name it count for nothing")
         for record in (record for kind in ("checked", "vote", "ballot") for record in self.by_kind[kind]):
             predicate = record.predicate  # as _held has read it
             at, line = predicate["at"], f"{record.kind} by {predicate['by']} counts for nothing"

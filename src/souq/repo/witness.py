@@ -16,11 +16,11 @@ from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
 from souq.records import Digest, canonical, digest
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from souq.signing import Person
 
 REFS = "refs/souq/witness/"
-NAMESPACE = "souq.witness.v1"
+NAMESPACE = "souq.repo.witness.v1"
 MAX_NOTE = 64 << 10
 
 

@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from souq import checkers
 from souq.errors import Hostile, NotFound, UsageError
+from souq.evals import checkers
+from souq.evals.statistics import ONCE, Plan, cases_needed, clustered_mean, hopeless, losses, mcnemar, right_wrong
 from souq.records import Digest, Record, digest_files, is_digest, parse_toml
-from souq.statistics import ONCE, Plan, cases_needed, clustered_mean, hopeless, losses, mcnemar, right_wrong
 
 Kind = Literal["exact", "choice", "loss", "answer"]
 MAX_CASES = 20_000

@@ -20,8 +20,8 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from souq import rendering
 from souq.errors import Hostile, Missing
+from souq.model import chat_template_worker
 from souq.records import Digest, Record, digest
 
 MOST_BYTES, MOST_ADDED, MOST_PROBES = 64 << 10, 60, 64
@@ -87,7 +87,7 @@ def _read(template: str) -> list[str]:
     except ImportError as error:
         raise Missing("jinja2 is not installed", hint="run `pip install jinja2`") from error
     try:
-        tree = rendering.environment().parse(template)
+        tree = chat_template_worker.environment().parse(template)
     except (TemplateError, RecursionError, ValueError) as error:
         raise _no(f"is not one: {str(error)[:120]}") from error
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
@@ -148,7 +148,7 @@ def _job(roles: tuple[str, ...], *, probe: str = "", now: int = TIMES[0], begins
 def _rendered(template: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     known = {f"{kind}_token": "" for kind in ("bos", "eos", "pad", "unk")}
     asked = json.dumps({"template": template, "jobs": [known | job for job in jobs]})
-    words = [sys.executable, "-I", rendering.__file__]
+    words = [sys.executable, "-I", chat_template_worker.__file__]
     try:
         done = subprocess.run(
             words, input=asked, capture_output=True, text=True, timeout=PATIENCE, check=False, env={}, cwd="/"
@@ -156,7 +156,7 @@ def _rendered(template: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]
     except subprocess.TimeoutExpired as error:
         raise _no("does not end") from error
     if done.returncode:
-        raise _no(f"does not end within {rendering.SECONDS} s and {rendering.MEMORY >> 20} MB")
+        raise _no(f"does not end within {chat_template_worker.SECONDS} s and {chat_template_worker.MEMORY >> 20} MB")
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
