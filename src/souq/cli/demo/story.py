@@ -381,8 +381,7 @@ def _in_order(repo: Repo, root: str, main: Snapshot, order: Sequence[str]) -> Sn
 def _measure(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill], progress: Progress) -> None:
     """Base, each contributor alone, the merge; and the share of its own gain each kept.
 
-    Alone, a contributor is asked its own skill, which the merge is to keep, and prose, which the merge is to mend: of the
-    others' skills it knows no more than the base.
+    Alone, a contributor is asked its own skill, which the merge is to keep, and prose, which the merge is to mend.
     """
     repo = Repo.find(cast.adil.clone)
     with stage.as_actor(cast.adil, cast.adil.clone):
