@@ -13,6 +13,7 @@ from souq.lazy import lazily
 if TYPE_CHECKING:
     from souq.build.folder import export_model
     from souq.build.lock import differing, fold, model_lock, moved
+    from souq.build.model import Built, Model, applied, build
     from souq.files import refuse_full
     from souq.repo.snapshot import needed
     from souq.weights.store import Stored
