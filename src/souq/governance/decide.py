@@ -58,7 +58,7 @@ class SignedChecked:
 
 @dataclass(frozen=True)
 class PolicyState:
-    """What history leaves to the next decision: when each was last heard, and the emergencies nobody has ratified yet."""
+    """What history leaves to the next decision: when each was last heard, and emergencies nobody has ratified yet."""
 
     seen: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)  # contribution -> when it lapses
