@@ -2,9 +2,10 @@
 
 import pytest
 
-from souq.audit.evidence import MAX_TEXT, audit
+from souq.audit.evidence import audit
 from souq.audit.index import MAX_BYTES, read_ratings
 from souq.audit.page import audit_html, badge_svg
+from souq.audit.place import MAX_TEXT
 from souq.cli import run
 from souq.errors import Hostile
 

@@ -17,15 +17,16 @@ from tests.stall import contribution
 from contributors import contributors
 from machine import describe
 from rewordings import PROSE, SHORT
-from souq import suite
 from souq.checks import CHECKS
 from souq.checks.caps import HASHES, Turn, bursts, repeated, sketched
 from souq.checks.cases import Case
 from souq.checks.meaning import NEAR, OWN, OWN_LONG, by_words
-from souq.evals import EvalCase
+from souq.evals import suite
+from souq.evals.eval import EvalCase
 from souq.lab.embed import embed
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 
 def main_of(folder: Path) -> Snapshot:

@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
-from souq.audit.bazaar import ENOUGH, between, middle, share
 from souq.audit.evidence import audit
 from souq.audit.index import DIMENSIONS
 from souq.audit.mof import PARTS
 from souq.audit.page import audit_html, badge_svg
+from souq.audit.participation import ENOUGH, between, middle, share
 from souq.cli import run
 from tests.bazaar import Bazaar, copied
 from tests.tiny import write_model

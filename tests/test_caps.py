@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from souq.checks.caps import HASHES, Turn, bursts, caps, repeated, sketched, turns
-from souq.demo.skills import skills
-from souq.plain import words
-from souq.suite import passages
+from souq.cli.demo.skills import skills
+from souq.evals.suite import passages
+from souq.text import words
 from tests.stall import case, jsonl, key, offer, qa, stall
 
 NOTHING = np.zeros((0, HASHES), np.uint32)

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from souq.evals import Kind
+from souq.evals.eval import Kind
 from souq.governance import explain, read_policy
 from tests.test_readme import missing_words
 
@@ -80,7 +80,7 @@ def test_an_eval_is_written_offered_and_scored(bazaar):
 
 def test_every_checker_and_engine_stands_in_the_docs():
     """docs/evals.md's tables name all there are, and no other."""
-    from souq.checkers import CHECKERS
+    from souq.evals.checkers import CHECKERS
     from souq.lab.engines import KNOWN
 
     page = (DOCS / "evals.md").read_text()
@@ -93,10 +93,9 @@ def test_every_checker_and_engine_stands_in_the_docs():
 
 def test_the_corpus_page_names_all_there_is(tmp_path):
     """docs/corpus.md: its recipe is read, and its tables name every kind of seed and every loss."""
-    from souq.corpus.filters import FILTERS
+    from souq.corpus.recipe import FILTERS, read_recipe
     from souq.corpus.recipe import Kind as Seeds
-    from souq.corpus.recipe import read_recipe
-    from souq.lessons import Loss, Targets
+    from souq.lab.student_config import Loss, Targets
 
     page = (DOCS / "corpus.md").read_text()
     (tmp_path / "geography.toml").write_text(next(text for name, text in blocks("toml") if name == "corpus.md"))

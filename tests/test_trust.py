@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
-from souq import pulls
 from souq.governance import read_policy
 from souq.governance.policy import Emergency, Needs, Policy, Role, Scope, Who, format_policy
-from souq.weights import lock_digest
+from souq.pulls import pull as pulls
+from souq.weights.lockfile import lock_digest
 from tests.bazaar import MAINTAINERS, PEOPLE
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from souq.governance.policy import Needs, format_policy
-from souq.store import Store
-from souq.weights import TensorRef
+from souq.weights.delta import TensorRef
+from souq.weights.store import Store
 from souq_conformance.cases import bad
 from souq_conformance.git import PLAIN, File
 from souq_conformance.good import witness

@@ -10,7 +10,7 @@ import numpy as np
 from souq import signing
 from souq.governance.policy import Key, Lazy, Needs, Role, Scope, Veto, Who, format_policy, with_members
 from souq.records import digest, format_toml
-from souq.weights import TensorRef
+from souq.weights.delta import TensorRef
 from souq_conformance.cases import good
 from souq_conformance.keys import seal
 from souq_conformance.town import ROWS, Offered, Town
@@ -578,6 +578,6 @@ def witness(town: Town, who: str, commit: str, length: int) -> None:
     """A note that somebody has seen main like this."""
     told = {"commit": commit, "length": length, "by": who, "at": town.at(), "after": []}
     said = signing.statement("urn:souq:witness:1", "main", digest(commit.encode()), told)
-    note = seal(said, [town.keys[who].sign(said, "souq.witness.v1")])
+    note = seal(said, [town.keys[who].sign(said, "souq.repo.witness.v1")])
     oid = town.git.put("blob", note)
     town.git.ref(f"refs/souq/witness/{who}/{oid[:16]}", oid)

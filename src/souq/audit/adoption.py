@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from souq.audit.picture import Curve, chart
+from souq.audit.chart import Curve, chart
 from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
 from souq.records import Record, spelled_out
 

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from souq.audit.picture import Curve, chart
+from souq.audit.chart import Curve, chart
 from souq.audit.prices import Inputs
 from souq.errors import UsageError
 from souq.records import Record

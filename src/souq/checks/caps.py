@@ -23,9 +23,9 @@ import numpy as np
 
 from souq.checks.cases import Answer, Case, check
 from souq.checks.contamination import texts
-from souq.plain import plain, words
 from souq.records import Author, Published, Record, read_json, read_record, spelled_out
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
+from souq.text import skeleton, words
 
 ALIKE = 0.8  # of the three-word shingles of two rows: from here on they are near-duplicates
 HASHES, BAND = 128, 8  # of MinHash, and of them in one band: 0.9 of pairs at ALIKE share a band, 0.06 of those at 0.5
@@ -232,7 +232,7 @@ def bursts(rows: Sequence[Turn], least: int) -> list[Burst]:
     marks: list[Marks] = []
     after: list[dict[str, str]] = []  # of bare texts: how each goes on after a string
     for number, row in enumerate(rows):
-        said = plain(row.asked).split()
+        said = skeleton(row.asked).split()
         ends = _strings(said)
         for string in ends:
             holders[string].append(number)
@@ -282,7 +282,7 @@ Marks = tuple[frozenset[int], frozenset[int]]
 
 def _marks(text: str) -> Marks:
     """The MARKS words of the smallest numbers: a fair sample, the same of all rows."""
-    told = Counter(crc32(word.encode()) for word in words(plain(text)))
+    told = Counter(crc32(word.encode()) for word in words(skeleton(text)))
     some = sorted(told)[:MARKS]
     return frozenset(some), frozenset(mark for mark in some if told[mark] == 1)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from souq.checks import meaning
 from souq.checks.cases import Answer, Case, check
-from souq.evals import Eval, EvalCase
-from souq.plain import words
+from souq.evals.eval import Eval, case_text
 from souq.records import read_json
+from souq.text import words
 
 NGRAM = 13  # words; the overlap used since GPT-3 (arXiv 2005.14165, appendix C)
 SQUASHED = 20  # letters: from here on a case is found with any spaces in it, or none
@@ -97,11 +97,6 @@ def _by_letters(letters: str, starts: Starts) -> Place | None:
 
 def _grams(said: list[str], length: int) -> Iterator[str]:
     return (" ".join(said[i : i + length]) for i in range(len(said) - length + 1) if length)
-
-
-def case_text(case: EvalCase) -> str:
-    """A case with its answer."""
-    return f"{case.text} {case.expected}"
 
 
 def texts(data: Mapping[str, bytes]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from souq.checks.cases import Answer, Case, check
 from souq.errors import UsageError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.licences.compat import Input, Relation, Verdict, into
 from souq.licences.table import find, ways
 from souq.records import Outcome, read_json

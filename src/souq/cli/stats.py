@@ -69,10 +69,10 @@ def _row(group: Shares) -> list[str]:
 
 
 def _near(folders: tuple[Path, ...], within: float, as_json: bool) -> None:
-    from souq.audit import crowd
+    from souq.audit import near_identical
 
     with bars() as progress:
-        found = crowd.crowd(folders, within=within, progress=progress)
+        found = near_identical.crowd(folders, within=within, progress=progress)
 
     def show() -> None:
         for cluster in found.clusters:

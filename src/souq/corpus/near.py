@@ -18,8 +18,8 @@ from itertools import pairwise
 import numpy as np
 
 from souq.errors import UsageError
-from souq.plain import plain
-from souq.weights import Array
+from souq.text import skeleton
+from souq.weights.delta import Array
 
 WORDS = 5  # of a shingle
 THRESHOLD = 0.7
@@ -38,7 +38,7 @@ def clusters(texts: Sequence[str], *, threshold: float = THRESHOLD, priorities: 
     """
     if not 0 < threshold <= 1:
         raise UsageError(f"a threshold of {threshold}", hint="it is a Jaccard index above 0, at most 1")
-    data = [plain(text).encode() for text in texts]
+    data = [skeleton(text).encode() for text in texts]
     order = sorted(range(len(data)), key=lambda i: (priorities[i] if priorities else 0, data[i], texts[i]))
     joined = _Joined(len(data), order)
     first: dict[bytes, int] = {}
