@@ -348,7 +348,7 @@ def capped(people: Sequence[Who], cap: int) -> tuple[list[Who], list[Who]]:
 
 @lru_cache(maxsize=1 << 16)
 def _matches(pattern: str, path: str) -> bool:
-    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells; in one pass, however many stars there are."""
+    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells; in one pass, however many stars."""
     ends = {0}  # where in the path the part of the pattern read so far may end
     for part in re.split(r"(\*\*|\*|\[[\w\-]+\])", pattern):
         if part == "**":
