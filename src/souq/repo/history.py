@@ -354,10 +354,6 @@ class SignedRelease:
     record: bytes = b""  # the envelope it came in
     yanked: str = ""
 
-    def main(self, repo: Repo) -> Snapshot:
-        """The main it stands on."""
-        return Snapshot(repo, self.release.commit)
-
 
 def signed_release(data: bytes, policy: Policy) -> SignedRelease:
     """The release in an envelope.
