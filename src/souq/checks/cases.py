@@ -44,8 +44,8 @@ Answer = tuple[Outcome, str, dict[str, Any]]
 Check = Callable[[Case], Answer]
 CHECKS: dict[str, Check] = {}
 ORDER = (
-    "files", "signoff", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps", "secrets",
-    "contamination", "evals", "hidden",
+    "files", "signoff", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps",
+    "secrets", "contamination", "evals", "hidden",
 )  # fmt: skip
 WEIGHTS = {"files", "fits-base", "tensors"}
 NEEDS = {  # not asked where one of these refused

@@ -137,7 +137,7 @@ def change_digest(delta: Delta) -> Digest:
 
 
 def tensor_stats(part: Part, left: Float | None, right: Float, whole: float, base: Float) -> TensorStats:
-    """One changed tensor's figures, from its left (m, r) and right (r, n), or None and the difference; `whole` is ||W||."""
+    """A changed tensor's figures by its left (m, r) and right (r, n), or None and the difference; `whole` is ||W||."""
     if left is None:
         along = float(np.vdot(right, base)) / whole**2
         return TensorStats(share=float(np.linalg.norm(right)) / whole, along=along)
@@ -175,7 +175,7 @@ def spectrum(left: Float, right: Float, whole: float = 1.0) -> Spectrum:
 
 
 def fourth_moment(left: Float, right: Float) -> float:
-    """The sum of the fourth powers of left (m, r) @ right (r, n), from r (r + 1) / 2 products of columns on either side."""
+    """The sum of the fourth powers of left (m, r) @ right (r, n), by r (r + 1) / 2 products of columns."""
     i, j = np.triu_indices(left.shape[1])
     twice = np.where(i == j, 1.0, 2.0)  # a pair stands for both its orders
     pairs = left[:, i] * left[:, j]
@@ -184,8 +184,10 @@ def fourth_moment(left: Float, right: Float) -> float:
 
 
 def project(left: Float | None, right: Float) -> bytes:
-    """P^T d Q as float32 bytes, P and Q (n, WIDTH) fixed by the sizes alone, so that inner products of sketches estimate
-    those of changes (Johnson and Lindenstrauss 1984); d = left (m, r) @ right (r, n), or `right` alone, of any shape.
+    """P^T d Q as float32 bytes, d being left (m, r) @ right (r, n), or `right` alone, of any shape.
+
+    P and Q (n, WIDTH) follow from the sizes alone, so inner products of sketches estimate those of changes (Johnson and
+    Lindenstrauss 1984).
     """
     if left is not None:
         return _float32_bytes((_random_side(len(left)).T @ left) @ (right @ _random_side(right.shape[1])))

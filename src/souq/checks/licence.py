@@ -1,4 +1,4 @@
-"""May this become part of a model under the repository's licence? Each licence is asked about; licences/ knows the clauses."""
+"""May this become part of a model under the repository's licence? The clauses are licences/'; here they are asked."""
 
 from __future__ import annotations
 

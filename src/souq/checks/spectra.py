@@ -119,11 +119,11 @@ class Bank:
 
 @dataclass(frozen=True)
 class Rows:
-    """Signatures as float64 arrays: figures (n, kinds, 5, 3), NaN for kinds not touched; doublings of rank 8 and spreads, (n)."""
+    """Signatures as float64 arrays; a kind of matrix that a contribution does not touch is NaN."""
 
-    figures: Float
-    doublings: Float
-    spreads: Float
+    figures: Float  # (n, kinds, 5, 3)
+    doublings: Float  # of rank 8, (n)
+    spreads: Float  # (n)
 
     @classmethod
     def of(cls, signatures: Sequence[Signature], kinds: Sequence[str]) -> Rows:

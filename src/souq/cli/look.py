@@ -38,7 +38,7 @@ def status(as_json: bool) -> None:
             f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals, {len(open_)} open pull requests"
         )
         out.print(f"model {value['model']}")
-        if said := source.told(share):
+        if said := source.sentence(share):
             out.print(said)
         done(f"next: {value['next']}")
 

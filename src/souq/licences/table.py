@@ -1,6 +1,6 @@
 """What licences ask: a reviewed table, expressions of its names, and the duties and limits that follow.
 
-It knows clauses, not law: an engineering reading, never legal advice. Whether terms on weights bind at all is unsettled.
+It knows clauses, not law: an engineering reading, never legal advice. Whether terms on weights bind is unsettled.
 
     >>> [d.text for d in find("llama3.1").duties if d.do == "badge"]
     ['Built with Llama']
@@ -41,7 +41,7 @@ class Duty(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Limit(Record, frozen=True, forbid_unknown_fields=True):
-    """What is not granted, or not to everybody. `number` is of people or US dollars; `at` the one day it is asked for."""
+    """What is not granted, or not to everybody. `number` is of people or US dollars; `at` the day it is asked for."""
 
     on: On
     clause: str
@@ -104,7 +104,7 @@ _OWN_WORDS = {
 
 
 def licence_of(text: str) -> str:
-    """The licence whose text this is, by the title it opens with or by words of its own; "" where none is known here."""
+    """The licence whose text this is, by the title it opens with or by words of its own; "" where none is known."""
     opening, whole = f" {_words(text[:2_000])} ", f" {_words(text[:20_000])} "
     titled = [row for row in table() if _opens(opening, f" {_words(row.title)} ")]
     if titled:
@@ -134,7 +134,7 @@ def is_text_of(written: str, named: str) -> bool:
 
 
 def begins(name: str, text: str) -> bool:
-    """Whether a model's name begins so; hubs know no blanks in names, so Meta's own Llama 3 is `Meta-Llama-3-8B` there."""
+    """Whether a model's name begins so; a hyphen counts as a blank, which names on hubs cannot have."""
     return re.sub(r"[-_]", " ", name).startswith(text)
 
 
