@@ -24,7 +24,7 @@ import numpy as np
 from contributors import real_model
 from machine import describe
 from souq import governance
-from souq.build import build
+from souq.build.model import build
 from souq.evals.suite import general_texts
 from souq.lab.sketching import of_base
 from souq.model.source import open_source

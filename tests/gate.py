@@ -7,7 +7,7 @@ import numpy as np
 from souq.checks import CHECKS, Case
 from souq.governance import solo
 from souq.model.source import open_source
-from souq.pulls import Draft
+from souq.pulls.offer import Draft
 from souq.records import Author, Contribution
 from souq.repo.contribution import Offer
 from souq.repo.init import Beginning, init

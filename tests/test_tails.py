@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from souq import pulls
 from souq.cli import run
 from souq.corpus.tails import compare, vendi, zipf
 from souq.errors import UsageError
 from souq.evals.suite import passages
+from souq.pulls import reviews
 
 REAL = [text for _, text in passages()]
 
@@ -143,7 +143,7 @@ def test_a_release_whose_corpus_lost_the_rare_needs_eyes(bazaar, tmp_path):
 
     assert bazaar("amira", words) == 2
     assert bazaar("amira", f"{words} --against {tmp_path}/real.txt") == 0
-    found = {v.check: v for v in pulls.check(bazaar.repo("amira"), 2, bazaar.person("amira")).verdicts}
+    found = {v.check: v for v in reviews.check(bazaar.repo("amira"), 2, bazaar.person("amira")).verdicts}
 
     assert found["caps"].outcome == "needs-eyes"
     assert "of the rare words" in found["caps"].because

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals.eval import Eval, Score, passes
+from souq.evals.eval import Eval, passes
+from souq.evals.score import Score
 from souq.lab.chat import ChatRequest, Message, Sampling, TextGenerator, dollars
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words

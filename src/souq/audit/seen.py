@@ -18,11 +18,11 @@ from typing import Any
 from souq.audit import mof
 from souq.audit.index import Value
 from souq.audit.place import Evidence, Place
+from souq.build.reproducible import Share, share
 from souq.errors import SouqError
 from souq.licences.table import is_text_of, licence_of
 from souq.model.card import front_matter
 from souq.records import read_json
-from souq.source import Share, share
 from souq.weights.safetensors import open_tensors
 
 OPEN_CODE = mof.FIT["code"]  # a licence that counts as open, of the table's own names

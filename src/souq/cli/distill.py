@@ -9,8 +9,8 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from souq import build as building
-from souq.build import refuse_full
+from souq.build import model as building
+from souq.build.folder import refuse_full
 from souq.checks.evals import rare_recall
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.cli.corpus import held_out, made

@@ -14,8 +14,8 @@ from souq.licences.compat import Assessment, Input, Relation, judge
 from souq.licences.questions import duties_in_words
 from souq.licences.table import begins, is_text_of, licence_of
 from souq.model.card import licence_in, read_card
-from souq.records import read_json
 from souq.repo.contribution import Offer
+from souq.repo.rows import json_rows
 from souq.repo.snapshot import Snapshot
 from souq.text import escape_markdown
 
@@ -37,12 +37,10 @@ def _of_offer(offer: Offer) -> Iterator[Input]:
         yield Input("merge" if contribution.kind == "weights" else "data", offer.slug, contribution.licence)
     if teacher := contribution.recipe.get("teacher_licence"):
         yield Input("teacher", f"{offer.slug}: its teacher", str(teacher)[:200])
-    for content in offer.data.values():
-        for line in content.splitlines():
-            row = read_json(line) if line.strip() else None
-            if isinstance(row, dict) and (licence := row.get("licence") or row.get("license")):
-                relation: Relation = "teacher" if row.get("teacher") else "data"
-                yield Input(relation, f"{offer.slug}: rows", str(licence)[:200])
+    for row in json_rows(offer.data):
+        if isinstance(row, dict) and (licence := row.get("licence") or row.get("license")):
+            relation: Relation = "teacher" if row.get("teacher") else "data"
+            yield Input(relation, f"{offer.slug}: rows", str(licence)[:200])
 
 
 # -- a folder ----------------------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from souq.credits import Credit, credits_table
+from souq.build.reproducible import sentence, share
 from souq.records import Digest, Recipe
+from souq.releases.credits import Credit, credits_table
 from souq.repo.snapshot import Snapshot
-from souq.source import sentence, share
 from souq.text import escape_markdown
 
 # What Hugging Face calls the licences it knows (https://huggingface.co/docs/hub/repositories-licenses); others are

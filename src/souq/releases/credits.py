@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from souq import signing
-from souq.delta_distance import squared_length
+from souq.build.delta_distance import squared_length
 from souq.errors import SouqError
 from souq.governance import read_policy
 from souq.records import Author, Checked, Contribution, Digest
