@@ -2,7 +2,7 @@
 
 import pytest
 
-from souq.deltas import _recipe
+from souq.build.delta_file import _recipe
 from souq.errors import Hostile, UsageError
 from souq.governance import read_policy
 from souq.records import Contribution, parse_toml

@@ -24,8 +24,10 @@ import numpy as np
 from contributors import real_model
 from machine import describe
 from souq import governance
-from souq.build import build
+from souq.build.model import build
+from souq.evals.suite import general_texts
 from souq.lab.sketching import of_base
+from souq.model.source import open_source
 from souq.records import Author, Contribution, format_toml
 from souq.repo.contribution import Offer
 from souq.repo.git import MAIN
@@ -33,8 +35,6 @@ from souq.repo.init import Beginning, init
 from souq.repo.landing import files_gained
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-from souq.sources import open_source
-from souq.suite import general_texts
 from souq.weights.delta import Delta, Gram, Lock, Lora, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
 

@@ -16,12 +16,12 @@ from tests.stall import contribution
 from contributors import contributors
 from machine import describe
 from rewordings import PROSE, SHORT
-from souq import suite
 from souq.checks import CHECKS
 from souq.checks.caps import ALIKE, RUN, Turn, bursts
 from souq.checks.cases import Case
 from souq.checks.meaning import NEAR, OWN, OWN_LONG, by_words
 from souq.corpus.near import repeats, runs_of
+from souq.evals import suite
 from souq.evals.eval import EvalCase
 from souq.lab.embed import embed
 from souq.repo.contribution import Offer

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from souq import pulls
+from souq.build.delta_file import read_delta
 from souq.cli import run
 from souq.cli.demo.stage import Actor, Stage
 from souq.cli.demo.story import changed
-from souq.deltas import read_delta
 from souq.evals.eval import EvalSpec, write_cases
 from souq.governance import foundation
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 from souq.records import format_toml
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -108,7 +109,7 @@ class Bazaar:
 
     def refusal(self, number, who="amira"):
         """The check that refuses it, and why; None where it passes."""
-        found = pulls.check(self.repo(who), number, self.person(who))
+        found = reviews.check(self.repo(who), number, self.person(who))
         return next(((v.check, v.because) for v in found.verdicts if not v), None)
 
     def changed(self, path, change, *, scale=1.0, base="", skill="greet"):

@@ -10,8 +10,8 @@ import pytest
 from souq.checks.caps import ALIKE, RUN, Turn, bursts, caps, turns
 from souq.cli.demo.skills import skills
 from souq.corpus.near import repeats, runs_of
-from souq.plain import words
-from souq.suite import passages
+from souq.evals.suite import passages
+from souq.text import words
 from tests.stall import case, key, offer, qa, stall
 
 

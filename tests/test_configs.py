@@ -14,8 +14,8 @@ from souq.governance.templates import solo
 from souq.lab import lm
 from souq.model.chat_template import approve
 from souq.model.config import admit, allowed, approved, fits
-from souq.repo.git import init
-from souq.sources import open_source
+from souq.model.source import open_source
+from souq.repo import init
 from tests.stall import key
 from tests.tiny import CONFIG, HIDDEN, LAYERS, TEMPLATE, VOCAB, tokenizer_files, write_model
 

@@ -357,10 +357,10 @@ def test_llama_cpp_reads_the_same_file(repo):
     """
     pytest.importorskip("xllamacpp", reason="pip install 'souq[engines]'")
     from souq.cli.demo.story import real_model
+    from souq.evals.suite import files
     from souq.lab import evals as lab_evals
     from souq.lab import lm as lab_model
-    from souq.sources import open_source
-    from souq.suite import files
+    from souq.model.source import open_source
 
     whole = {path.partition("/")[2]: data for path, data in files().items() if path.startswith("capitals/")}
     suite = read_eval("capitals", whole)

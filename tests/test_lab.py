@@ -144,7 +144,7 @@ def test_an_adapter_s_delta_is_what_peft_merges(folder, bazaar, tmp_path):
     """base + delta is PEFT's own merge_and_unload, but for the last rounding."""
     from peft import PeftModel
 
-    from souq.deltas import read_delta
+    from souq.build.delta_file import read_delta
     from souq.merge.fold import factors
     from souq.weights.safetensors import open_tensors
 

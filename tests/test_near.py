@@ -14,7 +14,7 @@ from souq.corpus import near
 from souq.corpus.near import clusters
 from souq.corpus.ngrams import Exam
 from souq.errors import UsageError
-from souq.plain import words
+from souq.text import words
 
 WORDS = ["a", "model", "repository", "is", "an", "ordinary", "git", "repository", "that", "anybody", "can", "send", "a", "pull", "request", "to", "and", "what", "is", "pulled", "is", "a", "change"]  # fmt: skip
 texts = st.lists(st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join), max_size=12)

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from souq import signing
-from souq.build import model_lock
+from souq.build.lock import model_lock
 from souq.errors import Hostile, NotFound
-from souq.pulls import Person
 from souq.records import digest, format_toml
-from souq.repo.git import witness
+from souq.repo import witness
+from souq.signing import Person
 from souq.verify import Report, verify
 from souq.weights.delta import Delta, Dense, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, lock_digest, parse_lock

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from souq.build import differing, model_lock, moved
+from souq.build.lock import differing, model_lock, moved
 from souq.errors import NotFound, SouqError
 from souq.governance.decide import SKEW, seconds
 from souq.progress import Progress, quiet

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from souq import signing
-from souq.build import model_lock
+from souq.build.lock import model_lock
 from souq.governance.policy import Emergency, Needs, Policy, Role, Scope, Who, format_policy
 from souq.records import Author, Contribution, Release, digest, digest_files, format_toml
 from souq.repo.git import MAIN

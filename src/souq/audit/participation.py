@@ -16,7 +16,7 @@ from statistics import median
 from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
-from souq.pulls import listed
+from souq.pulls.pull import listed
 from souq.records import Record
 from souq.repo.snapshot import Snapshot
 

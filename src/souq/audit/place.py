@@ -17,10 +17,10 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from souq.bundle import judge
 from souq.errors import Hostile, NotFound, SouqError
 from souq.progress import Progress, quiet
 from souq.records import Record, digest, spelled_out
+from souq.releases.verify import judge
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 

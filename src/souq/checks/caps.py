@@ -24,10 +24,10 @@ from souq.checks.cases import Answer, Case, check
 from souq.checks.contamination import texts
 from souq.corpus.near import Runs, repeats, runs_of
 from souq.files import replacing
-from souq.plain import plain, words
 from souq.records import Author, Published, Record, read_record, spelled_out
 from souq.repo.rows import json_rows
 from souq.repo.snapshot import Snapshot
+from souq.text import skeleton, words
 
 RUN, ALIKE = 3, 0.8  # rows are near copies by their runs of so many words (corpus/near.py); many have but ten words
 ONE_ANSWER, ELSEWHERE = 0.9, 0.1  # the least share of a burst's rows with one answer; the most of all others with it
@@ -197,7 +197,7 @@ def bursts(rows: Sequence[Turn], least: int) -> list[Burst]:
     marks: list[Marks] = []
     after: list[dict[str, str]] = []  # of bare texts: how each goes on after a string
     for number, row in enumerate(rows):
-        asked = plain(row.asked).split()
+        asked = skeleton(row.asked).split()
         ends = _strings(asked)
         for string in ends:
             holders[string].append(number)
@@ -247,7 +247,7 @@ Marks = tuple[frozenset[int], frozenset[int]]
 
 def _marks(text: str) -> Marks:
     """The MARKS words of the smallest numbers: a fair sample, the same of all rows."""
-    counts = Counter(crc32(word.encode()) for word in words(plain(text)))
+    counts = Counter(crc32(word.encode()) for word in words(skeleton(text)))
     some = sorted(counts)[:MARKS]
     return frozenset(some), frozenset(mark for mark in some if counts[mark] == 1)
 

@@ -14,8 +14,8 @@ from souq.checks import meaning
 from souq.checks.cases import Answer, Case, check
 from souq.corpus.ngrams import Exam
 from souq.evals.eval import Eval, case_text
-from souq.plain import words
 from souq.repo.rows import json_rows
+from souq.text import words
 
 SQUASHED = 20  # letters: from here on a case is found with any spaces in it, or none
 

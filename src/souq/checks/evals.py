@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from souq.build import Built, build
+from souq.build.model import Built, build
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Forged
-from souq.evals.eval import Comparison, Eval, EvalCase, Score, back, compare, fixed
+from souq.evals.eval import Eval, EvalCase
+from souq.evals.score import Comparison, Score, back, compare, fixed
 from souq.evals.statistics import ALPHA, Plan, holm, look_sizes
 from souq.governance import read_policy
 from souq.lab import engines

@@ -13,7 +13,7 @@ from souq.cli.console import answer, bars, here, json_option, out, table
 from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals.eval import Eval, read_eval, read_folder
-from souq.evals.eval import compare as paired
+from souq.evals.score import compare as paired
 from souq.repo.snapshot import Snapshot
 
 

@@ -98,7 +98,7 @@ def _known(what: str | None, tokens: float | None, inputs: Inputs, measure: bool
 
 
 def _main(what: str | None) -> Snapshot:
-    from souq import releases
+    from souq.releases import release
     from souq.repo.remote import Repo
     from souq.repo.snapshot import Snapshot
 
@@ -107,7 +107,7 @@ def _main(what: str | None) -> Snapshot:
         return Snapshot(repo, repo.tip())
     repo = here()
     main = Snapshot(repo, repo.tip())
-    return main if what is None else Snapshot(repo, releases.read(main, what).release.commit)
+    return main if what is None else Snapshot(repo, release.read(main, what).release.commit)
 
 
 def _evens(runs: list[Run], serve: Serving) -> list[BreakEven]:

@@ -9,8 +9,8 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from souq import build as building
-from souq.build import refuse_full
+from souq.build import model as building
+from souq.build.folder import refuse_full
 from souq.checks.evals import rare_recall
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.corpus.main_model import own_evals, write_edition
@@ -126,10 +126,10 @@ def _terms(main: Snapshot, folder: Path, lesson: DistillConfig) -> str:
     """The licences that bind a student: its teacher's, its corpus's, and of the model it began as, where that is another."""
     from souq.corpus.dump import manifest
     from souq.corpus.row import joint
-    from souq.licences.lineage import card_licence
+    from souq.model.card import licence_in, read_card
 
     told = manifest(folder)
-    begun = "" if lesson.start in BEGINNINGS else card_licence(Path(lesson.start)) or "LicenseRef-unknown"
+    begun = "" if lesson.start in BEGINNINGS else licence_in(read_card(Path(lesson.start))) or "LicenseRef-unknown"
     return joint((main.config.licence, told["dumps"][told["latest"]]["licence"], begun))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from souq.corpus.edition import EditionInfo
 from souq.corpus.row import Row
-from souq.plain import words
+from souq.text import words
 
 SHOWN = 12  # bars
 CHART = {"js": (), "show_legend": False, "no_prefix": True, "disable_xml_declaration": True, "pretty_print": True}

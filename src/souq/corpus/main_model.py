@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from souq import build as building
+from souq.build.folder import export_model
+from souq.build.model import Built, Model, build
 from souq.corpus.edition import EditionInfo
 from souq.corpus.make import Teacher, make
 from souq.corpus.recipe import CorpusRecipe
@@ -12,7 +13,7 @@ from souq.evals.eval import Eval, read_eval, read_folder
 from souq.lab.engines import Transformers
 from souq.lab.writers import writer
 from souq.progress import Progress, quiet
-from souq.records import Digest, digest
+from souq.records import digest
 from souq.repo.snapshot import Snapshot
 
 
@@ -26,9 +27,9 @@ def write_edition(
         UsageError: the recipe cannot be carried out, or nothing is kept.
         NotFound: what the recipe names is not there.
     """
-    built = building.build(main, progress=progress)
+    built = build(main, progress=progress)
     if recipe.engine.startswith("ray:"):  # every machine loads a folder
-        model = Transformers(built.digest, _exported(main, built.digest, progress), bf16=True)
+        model = Transformers(built.digest, _exported(main, built, progress), bf16=True)
     else:
         model = Transformers(built.digest, built.files, built.weights, bf16=True)
     tokenizer = digest(built.files["tokenizer.json"]) if "tokenizer.json" in built.files else ""
@@ -39,11 +40,12 @@ def write_edition(
     return edition
 
 
-def _exported(main: Snapshot, model: Digest, progress: Progress) -> Path:
+def _exported(main: Snapshot, built: Built, progress: Progress) -> Path:
     """Main's model as a folder in the repository's cache, which every machine of a cluster must see."""
-    folder = main.repo.cache / "exported" / model.removeprefix("b3:")
+    folder = main.repo.cache / "exported" / built.digest.removeprefix("b3:")
     if not folder.is_dir():
-        building.export(main, folder, progress)
+        layout = {name: (ref.dtype, ref.shape) for name, ref in built.lock.items()}
+        export_model(Model(built.files, built.weights, layout), folder, progress)
     return folder
 
 

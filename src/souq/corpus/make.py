@@ -32,9 +32,9 @@ from souq.errors import UsageError
 from souq.evals.checkers import CHECKERS
 from souq.evals.eval import Eval, case_text
 from souq.lab.chat import ChatRequest, Completion, Finish, Message, Scorer, dollars
-from souq.plain import words
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
+from souq.text import words
 
 LONG = 40  # words: only texts of so many are compared for nearness; the short ones of one template are all near
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from typing import AnyStr, NamedTuple
 import numpy as np
 
 from souq.errors import UsageError
-from souq.plain import plain
+from souq.text import skeleton
 from souq.weights.delta import Array
 
 WORDS = 5  # of a run
@@ -56,7 +56,7 @@ def clusters(
     """
     if not 0 < threshold <= 1:
         raise UsageError(f"a threshold of {threshold}", hint="it is a Jaccard index above 0, at most 1")
-    data = [plain(text).encode() for text in texts]
+    data = [skeleton(text).encode() for text in texts]
     first: dict[bytes, int] = {}  # of exact copies, the one that is kept
     for i in sorted(range(len(data)), key=lambda i: (priorities[i] if priorities else 0, data[i], texts[i])):
         first.setdefault(data[i], i)
@@ -77,7 +77,7 @@ def repeats(ours: Runs, earlier: Runs, *, threshold: float) -> list[int]:
 
 def runs_of(texts: Sequence[str], words: int = WORDS) -> Runs:
     """Every text's different runs of so many words, or of all its words where it has fewer."""
-    return _runs([plain(text).encode() for text in texts], words)
+    return _runs([skeleton(text).encode() for text in texts], words)
 
 
 def _runs(data: Sequence[bytes], words: int) -> Runs:

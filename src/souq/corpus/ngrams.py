@@ -16,7 +16,7 @@ import numpy as np
 
 from souq.corpus.near import joined_bytes, portions
 from souq.errors import UsageError
-from souq.plain import plain
+from souq.text import skeleton
 
 NGRAM = 13  # words
 SHORTEST = 4  # words: a case of fewer stands in ordinary text too
@@ -34,7 +34,7 @@ class Exam:
 
         if ngram < shortest:
             raise UsageError(f"runs of {ngram} words", hint=f"at least {shortest}")
-        text, bounds = joined_bytes([plain(case).encode() for case in cases.values()])
+        text, bounds = joined_bytes([skeleton(case).encode() for case in cases.values()])
         runs, counts = np.empty(len(text), np.uint64), np.zeros(len(cases), np.int64)
         shingles.shingled(text, bounds, ngram, runs, counts)
         by_length: dict[int, dict[int, str]] = {}  # words of a run -> its hash -> the first case that has it
@@ -54,7 +54,7 @@ class Exam:
 
     def held(self, texts: Sequence[str]) -> list[str]:
         """For each text the name of a case it holds, or nothing: of several, of a longest one."""
-        return [name for part in portions(texts) for name in self._held([plain(text).encode() for text in part])]
+        return [name for part in portions(texts) for name in self._held([skeleton(text).encode() for text in part])]
 
     def _held(self, data: Sequence[bytes]) -> list[str]:
         from souq.corpus import shingles

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from souq.errors import Missing, NotFound, SouqError, UsageError, nearest
-from souq.evals.eval import Kind, Score
+from souq.evals.eval import Kind
+from souq.evals.score import Score
 from souq.lab.engines import Transformers
 from souq.lab.score_cache import Conditions, Kept, add, conditions, everything, file_key, version_of
 from souq.progress import Progress, quiet

@@ -15,7 +15,7 @@ import numpy as np
 
 from souq.errors import Missing, NotFound, UsageError
 from souq.model.config import MODEL_FILES, admit, approved
-from souq.sources import weights_of
+from souq.model.source import weights_of
 from souq.weights.delta import Array, Checkpoint
 
 try:

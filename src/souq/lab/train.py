@@ -20,7 +20,7 @@ from typing import Any
 import tomli_w
 import torch
 
-from souq.deltas import RECIPE
+from souq.build.delta_file import RECIPE
 from souq.errors import Missing, UsageError
 from souq.lab.checkpoints import Checkpointer
 from souq.lab.lm import LM

@@ -9,6 +9,7 @@ It knows the folder alone; what its landing does to a main is landing.py.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,3 +171,9 @@ def utf8_of(files: Mapping[str, bytes], path: str) -> str:
 
 def _kind(delta: Delta | None) -> str:
     return "" if delta is None else "grows" if delta.new else "weights"
+
+
+def slug(title: str) -> str:
+    """`ISO dates, please!` -> `iso-dates-please`."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:48].rstrip("-") or "contribution"

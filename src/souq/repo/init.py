@@ -16,19 +16,18 @@ from pathlib import Path
 
 import msgspec
 
-from souq.build import needed
-from souq.deltas import Tensors
 from souq.errors import UsageError
 from souq.governance import read_policy
 from souq.model.config import approved, fits
+from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import format_toml
 from souq.repo.config import Config
 from souq.repo.git import MAIN
 from souq.repo.remote import Repo, clone
-from souq.sources import Source
+from souq.repo.snapshot import needed
 from souq.weights.bucket import Shared, check_url
-from souq.weights.delta import Delta, Lock, TensorRef
+from souq.weights.delta import Delta, Lock, TensorRef, Tensors
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
 from souq.weights.store import Store
 

@@ -218,3 +218,9 @@ def base_files(snapshot: Snapshot) -> dict[str, bytes]:
 
 
 __all__ = ["Snapshot", "base_files", "format_lock", "model_files"]
+
+
+def needed(repo: Repo, commits: Mapping[str, str]) -> list[str]:
+    """The tensors that these commits' locks point at, each once, bases before what is kept as a difference."""
+    found = {ref.digest: None for commit in commits.values() for ref in Snapshot(repo, commit).tensors()}
+    return list(found)

@@ -19,19 +19,22 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from souq import pulls
-from souq.build import applied, build, model_lock, moved
+from souq.build.delta_file import read_delta, write_delta
+from souq.build.lock import model_lock, moved
+from souq.build.model import applied, build
 from souq.checks import Case
 from souq.checks.evals import scores
 from souq.checks.tensors import relative_norms
 from souq.cli.demo.skills import Skill, poison, seeds, skills
 from souq.cli.demo.stage import Actor, Stage
-from souq.deltas import read_delta, write_delta
 from souq.errors import Missing, SouqError
-from souq.evals.eval import Eval, Score, compare
+from souq.evals.eval import Eval
+from souq.evals.score import Score, compare
 from souq.governance import foundation, read_policy
 from souq.progress import Progress
-from souq.pulls import PullRequest
+from souq.pulls import land, reviews
+from souq.pulls import pull as pulls
+from souq.pulls.pull import PullRequest
 from souq.records import Digest, Verdict
 from souq.repo.landing import files_gained
 from souq.repo.remote import Repo
@@ -200,7 +203,7 @@ def _by_eye(stage: Stage, actor: Actor, number: int) -> None:
     repo = Repo.find(actor.clone)
     repo.fetch()
     reason = "too few cases to be sure; I looked, and see no harm"
-    if not pulls.decision(repo, number):
+    if not land.decision(repo, number):
         stage.types(actor, "pr", "review", str(number), "--approve", "--reason", reason)
 
 
@@ -214,7 +217,7 @@ def _one_company_alone(stage: Stage, cast: Cast, facts: Facts, number: int) -> N
     """Two people of Atlas say yes; nobody else has."""
     stage.types(cast.adil, "pr", "review", str(number), "--approve", "--reason", "Atlas likes it")
     stage.types(cast.amira, "pr", "merge", str(number), expect=3)
-    decision = pulls.decision(Repo.find(cast.amira.clone), number)
+    decision = land.decision(Repo.find(cast.amira.clone), number)
     facts.refusals.append(
         {"who": "Atlas alone", "what": "a merge with two approvals of one company", "because": decision.missing[0]}
     )
@@ -235,7 +238,7 @@ def _remember(actor: Actor, facts: Facts, number: int) -> None:
             }
         )
     if pull.offer.delta is not None:
-        pulls.bring(repo, main, pull.offer)
+        reviews.bring(repo, main, pull.offer)
         facts.heat[pull.offer.contribution.title] = relative_norms(Case(main, pull.head, pull.offer), pull.offer.delta)
 
 

@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 
 from souq import signing
-from souq.delta_distance import squared_length
+from souq.build.delta_distance import squared_length
 from souq.errors import SouqError
 from souq.governance import read_policy
 from souq.records import Author, Checked, Contribution, Digest
 from souq.repo.contribution import RECORDS, Offer
 from souq.repo.snapshot import Snapshot
+from souq.text import escape_markdown
 
 CHECKED = "souq.checked.v1"
 # What somebody brought, and how it stands in a list; whatever else lands on main is a decision, and nobody's gift.
@@ -74,12 +75,14 @@ class Credit:
     @property
     def whose(self) -> str:
         """A name, and whom they work for."""
-        return plain(f"{self.author.name} ({self.org})" if self.org else self.author.name)
+        return escape_markdown(f"{self.author.name} ({self.org})" if self.org else self.author.name)
 
     @property
     def mended(self) -> str:
         """What it mended, in words."""
-        return "; ".join([*map(str, self.fixes), *(f"{plain(name)}, no signed figure" for name in self.unproved)])
+        return "; ".join(
+            [*map(str, self.fixes), *(f"{escape_markdown(name)}, no signed figure" for name in self.unproved)]
+        )
 
 
 def credits(main: Snapshot) -> tuple[Credit, ...]:
@@ -175,11 +178,6 @@ def _newest(main: Snapshot, found: Sequence[Checked]) -> list[Checked]:
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
-def plain(text: str) -> str:
-    """A stranger's words inside markdown: on one line, and without meaning for whoever renders it."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", " ".join(text.split()))
-
-
 def share_text(share: float) -> str:
     """`12.3%`, or nothing for who moved no weights."""
     return f"{100 * share:.1f}%" if share else ""
@@ -191,7 +189,7 @@ def credits_table(found: Sequence[Credit]) -> list[str]:
         "| contribution | by | kind | licence | mends | share of what moved |",
         "|---|---|---|---|---|---:|",
         *(
-            f"| {plain(c.title)} | {c.whose} | {c.contribution.kind} | {plain(c.contribution.licence)} "
+            f"| {escape_markdown(c.title)} | {c.whose} | {c.contribution.kind} | {escape_markdown(c.contribution.licence)} "
             f"| {_cell(c.mended)} | {share_text(c.share)} |"
             for c in found
         ),
@@ -206,8 +204,8 @@ def credits_text(name: str, version: str, found: Sequence[Credit], main: Snapsho
     """CREDITS.md."""
     people = sorted({credit.whose for credit in found})
     lines = [
-        f"# Credits of {plain(name)} {version}", "",
-        f"Built on {plain(main.config.base)} ({plain(main.config.origin) or 'origin not given'}), "
+        f"# Credits of {escape_markdown(name)} {version}", "",
+        f"Built on {escape_markdown(main.config.base)} ({escape_markdown(main.config.origin) or 'origin not given'}), "
         f"digest `{main.base_digest}`.", "",
         *(credits_table(found) if found else ["Nobody has changed it yet."]), "",
     ]  # fmt: skip
@@ -246,13 +244,18 @@ def step(version: str, found: Sequence[Credit], before: tuple[str, Snapshot] | N
 
 def changelog(name: str, steps: Sequence[Step]) -> str:
     """CHANGELOG.md, the newest release first."""
-    lines = [f"# Changelog of {plain(name)}", ""]
+    lines = [f"# Changelog of {escape_markdown(name)}", ""]
     for found in steps:
         lines += [f"## {found.version}", "", f"Since {found.before}." if found.before else "The first release.", ""]
         if found.added:
             lines += ["### Added", "", *map(_entry, found.added), ""]
         if found.gone:
-            lines += ["### Taken out", "", *(f"- {plain(c.title)}, by {plain(c.author.name)}" for c in found.gone), ""]
+            lines += [
+                "### Taken out",
+                "",
+                *(f"- {escape_markdown(c.title)}, by {escape_markdown(c.author.name)}" for c in found.gone),
+                "",
+            ]
         if not found.added and not found.gone:
             lines += ["No contribution came or went.", ""]
     return "\n".join(lines)
@@ -262,4 +265,4 @@ def _entry(credit: Credit) -> str:
     mends = f": {credit.mended}" if credit.mended else ""
     moved = f"; {share_text(credit.share)} of what moved" if credit.share else ""
     kind = GIFTS[credit.contribution.kind]
-    return f"- {plain(credit.title)} ({kind}{credit.whose}, {plain(credit.contribution.licence)}){mends}{moved}"
+    return f"- {escape_markdown(credit.title)} ({kind}{credit.whose}, {escape_markdown(credit.contribution.licence)}){mends}{moved}"

@@ -17,20 +17,24 @@ from typing import Any, Literal
 
 import msgspec
 
-from souq import pulls, signing
-from souq.build import build
-from souq.card import Edition, card
+from souq import signing
+from souq.build.model import build
 from souq.errors import Forged, NotFound, Refused, UsageError
 from souq.governance import read_policy
 from souq.licences import lineage
 from souq.progress import Progress, quiet
-from souq.pulls import Draft, Person, PullRequest
+from souq.pulls import land, offer, reviews
+from souq.pulls import pull as pulls
+from souq.pulls.offer import Draft
+from souq.pulls.pull import PullRequest
 from souq.records import Contribution, Decision, Published, Release, canonical, parse_toml
+from souq.releases.card import Edition, card
 from souq.repo.contribution import YANKED
 from souq.repo.history import NIGHTLY, SignedRelease, signed_release
 from souq.repo.landing import touched
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.signing import Person
 
 NAMESPACE = "souq.release.v1"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,31}")
@@ -68,7 +72,7 @@ def propose(
         title=f"Release {version}", kind="release", of=version, author=person.author, licence=main.config.licence,
         signoff=f"{person.name} <{person.email}>",
     )  # fmt: skip
-    return pulls.create(repo, Draft(said, more=files), person, progress=progress), release
+    return offer.create(repo, Draft(said, more=files), person, progress=progress), release
 
 
 def made(
@@ -110,10 +114,10 @@ def settle(repo: Repo, number: int, person: Person, progress: Progress = quiet) 
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     scopes, _ = read_policy(main.policy_text).scopes(touched(pull.offer, main))
     if scopes and all(scope.author_may_vote for scope in scopes):
-        pulls.check(repo, number, person, progress)
-        pulls.review(repo, number, "approve", "offered by who decides", person)
-    said = pulls.decision(repo, number)
-    return pulls.merge(repo, number, person, progress) if said else (said, None)
+        reviews.check(repo, number, person, progress)
+        reviews.review(repo, number, "approve", "offered by who decides", person)
+    said = land.decision(repo, number)
+    return land.merge(repo, number, person, progress) if said else (said, None)
 
 
 def sign(release: Release, person: Person) -> bytes:

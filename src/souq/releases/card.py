@@ -6,10 +6,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from souq.credits import Credit, credits_table, plain
+from souq.build.reproducible import share, told
 from souq.records import Digest, Recipe
+from souq.releases.credits import Credit, credits_table
 from souq.repo.snapshot import Snapshot
-from souq.source import share, told
+from souq.text import escape_markdown
 
 # What Hugging Face calls the licences it knows (https://huggingface.co/docs/hub/repositories-licenses); others are
 # "other" there, with a name of their own.
@@ -50,8 +51,8 @@ def card(
     count = len(recipe.contributions)
     lines = [
         *_head(config.licence, config.origin), "",
-        f"# {plain(config.name)} {edition.version}".rstrip(), "",
-        f"Built from {plain(config.base)} ({plain(config.origin) or 'origin not given'}) and {count} "
+        f"# {escape_markdown(config.name)} {edition.version}".rstrip(), "",
+        f"Built from {escape_markdown(config.base)} ({escape_markdown(config.origin) or 'origin not given'}) and {count} "
         f"contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. Licence: {config.licence}.",
         "", f"Model digest `{model}`.", "",
     ]  # fmt: skip
@@ -83,7 +84,7 @@ def _offered(main: Snapshot) -> list[str]:
     rows = [offer.contribution for offer in main.offers.values()]
     return [
         "| contribution | by | kind | licence |", "|---|---|---|---|",
-        *(f"| {plain(c.title)} | {plain(c.author.name)} | {c.kind} | {plain(c.licence)} |" for c in rows), "",
+        *(f"| {escape_markdown(c.title)} | {escape_markdown(c.author.name)} | {c.kind} | {escape_markdown(c.licence)} |" for c in rows), "",
     ]  # fmt: skip
 
 

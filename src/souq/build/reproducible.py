@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from souq.delta_distance import squared_length
+from souq.build.delta_distance import squared_length
 from souq.errors import Corrupt, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record

@@ -1,10 +1,13 @@
-"""What a text says to whoever reads it, whatever its characters: for comparing texts, never for showing them.
+"""Other people's texts: the same words whatever characters spell them, and words that are safe to show in markdown.
 
-Full-width letters, accents, invisible characters and the letters of other alphabets that look like Latin ones
-(Unicode TR39, through confusable_homoglyphs) all become the plain letter; both sides of a comparison go through it.
+For comparing, full-width letters, accents, invisible characters and the letters of other alphabets that look like Latin
+ones (Unicode TR39, through confusable_homoglyphs) all become the plain letter; both sides go through it. What is compared
+is never shown. What is shown in a terminal goes through records.spelled_out.
 
     >>> words("Wh\\u0430t\\u200b IS the \\uff23apital?")
     ['what', 'is', 'the', 'capital']
+    >>> escape_markdown("[click](x)")
+    '\\\\[click\\\\](x)'
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ _WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
 
 def words(text: str) -> list[str]:
     """Plain lower-case words, so that neither punctuation, capitals nor odd characters hide a copy."""
-    return _WORD.findall(plain(text))
+    return _WORD.findall(skeleton(text))
 
 
-def plain(text: str) -> str:
+def skeleton(text: str) -> str:
     """Compatibility forms, capitals, accents, invisible characters and look-alikes undone (UAX 15, TR39)."""
     if text.isascii():
         return text.lower()
@@ -58,3 +61,8 @@ def _alike() -> dict[int, str]:
 def _latin(told: list[dict[str, str]]) -> str | None:
     alike = (one["c"].lower() for one in told if len(one["c"]) == 1 and one["c"].isascii() and one["c"].isalnum())
     return next(alike, None)
+
+
+def escape_markdown(text: str) -> str:
+    """A stranger's words inside markdown: on one line, and without meaning for whoever renders it."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", " ".join(text.split()))

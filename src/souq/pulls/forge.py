@@ -18,18 +18,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from souq import pulls, signing
+from souq import signing
 from souq.checks import Case
 from souq.errors import Corrupt, Forged, Hostile, NotFound, Refused, UsageError
 from souq.governance import read_policy
 from souq.progress import Progress, quiet
-from souq.pulls import PULLS, TRIES, Draft, Person, PullRequest
+from souq.pulls import land, reviews
+from souq.pulls import offer as offers
+from souq.pulls import pull as pulls
+from souq.pulls.offer import TRIES, Draft
+from souq.pulls.pull import PULLS, PullRequest
 from souq.records import Checked, Digest, Record, Vote, canonical, is_digest
+from souq.repo import contribution
 from souq.repo.contribution import Offer
 from souq.repo.git import MAX_BLOB, MAX_FILES, OUTSIDE, Entry
 from souq.repo.history import MAX_RECORD
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
+from souq.signing import Person
 from souq.weights.codec import header_of
 
 LUGGAGE = "souq-luggage"
@@ -61,14 +67,14 @@ def offer_branch(
     """
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    offer = Offer(pulls.slug(draft.contribution.title), draft.files())
+    offer = Offer(contribution.slug(draft.contribution.title), draft.files())
     own = {f"contributions/{offer.slug}/{path}": data for path, data in offer.files.items()}
     message = f"{draft.contribution.title}\n"
     if checked:
         plain = repo.write_commit([main.commit], own, message, tree_of=main.commit)
-        pulls.refuse_early(Case(main, plain, offer, progress))
+        offers.refuse_early(Case(main, plain, offer, progress))
     _refuse_other_work(repo, name)
-    luggage = {f"{LUGGAGE}/signoff.json": pulls.signoff(offer, person)}
+    luggage = {f"{LUGGAGE}/signoff.json": offers.signoff(offer, person)}
     wanted = _tensors(offer, main, repo)
     if carried := _fits(repo, wanted):
         luggage |= {f"{LUGGAGE}/objects/{n[3:5]}/{n[5:]}": repo.store.parcel(n) for n in wanted}
@@ -177,7 +183,7 @@ def _offer(outside: Repo, base: str, commit: str) -> Offer:
         signing.normal_key(offer.contribution.author.key)
     except UsageError as error:
         raise Hostile(str(error)) from error
-    return Offer(pulls.slug(offer.contribution.title), offer.files)
+    return Offer(contribution.slug(offer.contribution.title), offer.files)
 
 
 def _luggage(outside: Repo, base: str, commit: str, offer: Offer) -> tuple[bytes, list[Entry]]:
@@ -265,7 +271,7 @@ def _refuse_another(old: PullRequest, main: Snapshot, sent: Sent) -> None:
 
 def _signed(offer: Offer, slug: str, said: dict[str, object], person: Person) -> bytes:
     statement = signing.statement("urn:souq:forge:1", f"contributions/{slug}", offer.digest, said)
-    return canonical(signing.sign(statement, person.key, namespace="souq.forge.v1"))
+    return canonical(signing.sign(statement, person.key, namespace="souq.pulls.forge.v1"))
 
 
 # -- the workflow's side -----------------------------------------------------------------------------------------------
@@ -293,7 +299,7 @@ def check(repo: Repo, forge: int, head: str, person: Person, progress: Progress 
         pull = adopt(repo, forge, head, person, progress)
     except (Hostile, Forged, Corrupt, Refused) as error:
         return Answer(forge=forge, problem=str(error))
-    return answer(repo, forge, pull, pulls.check(repo, pull.number, person, progress))
+    return answer(repo, forge, pull, reviews.check(repo, pull.number, person, progress))
 
 
 def answer(repo: Repo, forge: int, pull: PullRequest, checked: Checked) -> Answer:
@@ -302,7 +308,7 @@ def answer(repo: Repo, forge: int, pull: PullRequest, checked: Checked) -> Answe
     return Answer(
         forge=forge, number=pull.number, title=pull.offer.contribution.title, digest=pull.offer.digest, checked=checked,
         votes=tuple(signed.vote for signed in pulls.read_votes(pulls.get(repo, pull.number), policy)),
-        missing=pulls.decision(repo, pull.number).missing,
+        missing=land.decision(repo, pull.number).missing,
     )  # fmt: skip
 
 

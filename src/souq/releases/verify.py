@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from souq import openssf, signing
-from souq.dossier import LOCK, PROVENANCE, WEIGHTS, dependencies, file_hashes, parameters
+from souq import signing
 from souq.errors import Forged, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.governance import POLICY, Policy, read_policy
 from souq.progress import Progress, quiet
 from souq.records import Release, canonical, digest, is_digest, read_json, read_record
+from souq.releases import openssf
+from souq.releases.provenance import LOCK, PROVENANCE, WEIGHTS, dependencies, file_hashes, parameters
 from souq.repo.history import signed_release
 from souq.signing import Envelope, Signature
 from souq.weights.delta import Lock, tensor_digest

@@ -18,19 +18,22 @@ from pathlib import Path
 
 import msgspec
 
-from souq import pulls
-from souq.build import build
+from souq.build.model import build
 from souq.checks.evals import scores
 from souq.checks.hidden import commitment
 from souq.errors import NotFound, Refused, SouqError, UsageError
 from souq.evals.eval import SEALED, Eval, EvalSpec, Sealed, read_eval, read_folder
 from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
-from souq.pulls import Draft, Person, PullRequest
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
+from souq.pulls.offer import Draft
+from souq.pulls.pull import PullRequest
 from souq.records import Checked, Contribution, Digest, Record, format_toml, parse_toml
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.signing import Person
 
 STRANGERS = "everybody who is not enrolled"
 MANY = 5  # times the tries of one author: what all strangers have together, since a new key costs nothing
@@ -162,7 +165,7 @@ def attest(repo: Repo, number: int, person: Person, held: Mapping[str, Eval], pr
         raise UsageError(f"the cases of {', '.join(lack)} are not here", hint="name their folders with --hidden")
     if main.sealed and pull.offer.delta is not None:
         refuse_spent(repo, main, pull)
-    return pulls.check(repo, number, person, progress, hidden=held)
+    return reviews.check(repo, number, person, progress, hidden=held)
 
 
 def refuse_spent(repo: Repo, main: Snapshot, pull: PullRequest) -> None:

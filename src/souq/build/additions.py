@@ -18,10 +18,10 @@ import numpy as np
 
 from souq.errors import Hostile, UsageError
 from souq.merge.grow import FEED_FORWARD, PER_TOKEN, VOCABULARY
+from souq.model.source import Source
 from souq.model.tokenizer import read_words
 from souq.records import read_json
 from souq.repo.snapshot import Snapshot, base_files
-from souq.sources import Source
 from souq.weights.delta import Array, Expert, Layer, New, Router, Rows, TensorRef, tensor_digest
 
 Get = Callable[[], Array]

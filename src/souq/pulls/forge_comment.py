@@ -19,7 +19,7 @@ from http.client import HTTPMessage
 from typing import IO, Any
 
 from souq.errors import Hostile, SouqError, UsageError
-from souq.forge import Answer
+from souq.pulls.forge import Answer
 from souq.records import Verdict, is_digest
 
 MARKER = "<!-- souq -->"

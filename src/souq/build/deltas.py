@@ -12,26 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tomli_w
 
-from souq.additions import take
-from souq.build import Stored
-from souq.delta_distance import stands_beside
-from souq.errors import Hostile, NotFound, UsageError
+from souq.build.additions import take
+from souq.errors import UsageError
+from souq.model.source import Source
 from souq.progress import Progress, quiet
-from souq.records import Digest, read_toml
 from souq.repo.snapshot import Snapshot
-from souq.sources import Source
-from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, dtype_name
-from souq.weights.lockfile import format_delta, parse_delta
-from souq.weights.safetensors import TensorFile, open_tensors, write_tensors
-from souq.weights.store import Store
+from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, Tensors, dtype_name
+from souq.weights.store import Stored
 
-Tensors = dict[Digest, Array]
 Adapter = Mapping[str, tuple[Array, Array, float]]
 Groups = Mapping[str, tuple[Array, Array, int]]
 """Sketches: group -> (factor (k, n), diag (n,), tokens)."""
@@ -39,8 +30,6 @@ Groups = Mapping[str, tuple[Array, Array, int]]
 # Where a whole tensor would be kept as a difference of about a quarter of its size (specs/store.md, section 1),
 # positions and values must be smaller than that to be worth their trouble.
 DENSE_SHARE = 0.25
-RECIPE = "recipe.toml"  # beside an adapter: how `souq train` made it
-MAX_RECIPE = 1 << 16  # characters
 
 
 class _Bag:
@@ -122,89 +111,3 @@ def with_sketch(delta: Delta, tensors: Tensors, groups: Groups, inputs: Mapping[
         if group in wanted.values()
     }
     return replace(delta, grams=grams, inputs=wanted), tensors | bag.tensors
-
-
-def write_delta(path: Path, delta: Delta, tensors: Tensors, recipe: Mapping[str, Any] | None = None) -> None:
-    """One file to hand to somebody."""
-    named = {ref.digest.removeprefix("b3:"): tensors[ref.digest] for ref in delta.refs()}
-    told = {"recipe": tomli_w.dumps(dict(recipe))} if recipe else {}
-    write_tensors(path, named, {"souq": format_delta(delta)} | told)
-
-
-def recipe_beside(folder: Path) -> dict[str, Any]:
-    """The recipe that `souq train` left beside an adapter, or nothing."""
-    path = folder / RECIPE
-    if not path.is_file():
-        return {}
-    with path.open("rb") as file:
-        data = file.read(4 * MAX_RECIPE + 1)
-    try:
-        return _recipe(data.decode(), path.name)
-    except UnicodeDecodeError as error:
-        raise Hostile(f"{path.name} is not UTF-8 text") from error
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """How a `.delta` was made, as its author says; empty where they said nothing.
-
-    Raises:
-        Hostile: too long, or not TOML.
-    """
-    return _recipe(_open(path).metadata.get("recipe", ""), path.name)
-
-
-def _recipe(text: str, where: str) -> dict[str, Any]:
-    if len(text) > MAX_RECIPE:
-        raise Hostile(f"{where}: a recipe of more than {MAX_RECIPE:,} characters")
-    try:
-        return read_toml(text, where=f"{where}, its recipe")
-    except UsageError as error:
-        raise Hostile(str(error)) from error
-
-
-def read_delta(path: Path) -> tuple[Delta, Tensors]:
-    """A `.delta` from outside, strictly; its tensors stay on disk until asked for.
-
-    Raises:
-        NotFound: no such file.
-        Hostile: not a `.delta`, or a tensor that is not what its name says.
-    """
-    held = _open(path)
-    text = held.metadata.get("souq")
-    if text is None:
-        raise Hostile(f"{path.name} is safetensors but not a .delta", hint="give its folder to `souq delta make`")
-    delta = parse_delta(text)
-    wanted = {ref.digest.removeprefix("b3:"): ref for ref in delta.refs()}
-    if held.keys() != wanted.keys():
-        raise Hostile(f"{path.name} does not hold exactly the tensors its delta.lock names")
-    tensors = {ref.digest: held[name] for name, ref in wanted.items()}
-    for ref in wanted.values():
-        if TensorRef.of(tensors[ref.digest]) != ref:
-            raise Hostile(f"{path.name}: tensor {ref.digest[:15]}… is not what its name says")
-    return delta, tensors
-
-
-def _open(path: Path) -> TensorFile:
-    if not path.is_file():
-        raise NotFound(f"no file {path}", hint="make one with `souq delta make --from FOLDER --out FILE.delta`")
-    try:
-        return open_tensors(path)
-    except Hostile as error:
-        raise Hostile(f"{path.name} is not a .delta: {error}", hint="make one with `souq delta make`") from error
-
-
-def keep(delta: Delta, tensors: Tensors, main: Snapshot, progress: Progress = quiet) -> None:
-    """Write a delta's tensors into the store in our own form; whole tensors as differences from the base."""
-    store: Store = main.repo.store
-    bases = {
-        part.value.digest: main.base[name].digest
-        for name, part in delta.parts.items()
-        if isinstance(part, Dense) and name in main.base
-    }
-    for title, new in delta.new.items():
-        if (like := main.base.get(stands_beside(title))) is not None:
-            bases[new.value.digest] = like.digest
-    for done, (name, array) in enumerate(tensors.items()):
-        progress("store", done, len(tensors))
-        store.put(array, base=bases.get(name))
-    progress("store", len(tensors), len(tensors))

@@ -13,17 +13,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from souq import build as building
-from souq import openssf, signing
-from souq.bundle import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
-from souq.card import Edition, card
-from souq.credits import Credit, changelog, credits, credits_text, step
-from souq.dossier import bom, facts_of, provenance
+from souq import signing
+from souq.build import lock
+from souq.build.folder import refuse_full
 from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.governance import POLICY, read_policy
 from souq.licences import lineage
 from souq.progress import Progress, quiet
 from souq.records import Digest, Release, canonical
+from souq.releases import main_folder, openssf
+from souq.releases.card import Edition, card
+from souq.releases.credits import Credit, changelog, credits, credits_text, step
+from souq.releases.provenance import bom, facts_of, provenance
+from souq.releases.verify import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
+from souq.repo import snapshot
 from souq.repo.contribution import RECORDS
 from souq.repo.history import SignedRelease, signed_release
 from souq.repo.remote import Repo
@@ -123,7 +126,7 @@ def export(
         Corrupt: the recipe does not build to what the release says.
         UsageError: the folder is already there and holds something.
     """
-    building.refuse_full(out)
+    refuse_full(out)
     tip = Snapshot(repo, repo.tip())
     signed = read(tip, version)
     main, release = signed.main(repo), signed.release
@@ -150,19 +153,19 @@ def export(
 def rebuilt(repo: Repo, signed: SignedRelease, progress: Progress = quiet) -> Digest:
     """What the commit of a release builds to, computed and not read."""
     _bring(repo, [signed], progress)
-    return lock_digest(building.model_lock(Snapshot(repo, signed.release.commit, fresh=True), progress))
+    return lock_digest(lock.model_lock(Snapshot(repo, signed.release.commit, fresh=True), progress))
 
 
 def _bring(repo: Repo, wanted: Sequence[SignedRelease], progress: Progress) -> None:
     """The tensors these commits point at; main today may need fewer."""
     if (remote := repo.remote_store()) is not None:
-        names = building.needed(repo, {each.release.version: each.release.commit for each in wanted})
+        names = snapshot.needed(repo, {each.release.version: each.release.commit for each in wanted})
         remote.copy(repo.store, [name for name in names if name not in repo.store and name in remote], progress)
 
 
 def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, progress: Progress) -> None:
     main, release = signed.main(tip.repo), signed.release
-    built = building.export(main, folder, progress)
+    built = main_folder.export(main, folder, progress)
     if built.digest != release.model or built.recipe != release.recipe:
         raise Corrupt(
             f"release {release.version} says {release.model[:15]}…; its commit builds to {built.digest[:15]}…",

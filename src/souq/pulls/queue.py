@@ -18,19 +18,22 @@ from typing import Any, Literal
 import msgspec
 from filelock import FileLock, Timeout
 
-from souq import pulls, signing
-from souq.batch import settle
+from souq import signing
 from souq.checks import run as run_checks
 from souq.checks.evals import effect
 from souq.errors import Refused, SouqError, UsageError
 from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
-from souq.pulls import PULLS, Person, PullRequest
+from souq.pulls import land, reviews
+from souq.pulls import pull as pulls
+from souq.pulls.bisect import settle
+from souq.pulls.pull import PULLS, PullRequest
 from souq.records import Digest, Record, Verdict
 from souq.repo.git import MAIN
 from souq.repo.landing import files_gained, touched
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
+from souq.signing import Person
 
 BATCH = 8
 ORDINARY = ("weights", "data")  # kinds that change no rules: only they are tested together
@@ -192,7 +195,7 @@ def _turn(repo: Repo, person: Person, batch: int, report: Report, progress: Prog
     main = Snapshot(repo, repo.tip())
     if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
         raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to run it")
-    pulls.refuse_wrong_clock(repo, main)
+    land.refuse_wrong_clock(repo, main)
     report.waiting = {}
     turn = Turn(main, person, report, progress)
     ready = [one.pull for one in listed(repo, main) if one.waits and turn.is_ready(one.pull)]
@@ -236,23 +239,23 @@ class Turn:
 
     def is_ready(self, pull: PullRequest) -> bool:
         """Whether people have said yes, and no quick check says no; what a machine refuses leaves the queue."""
-        pulls.bring(self.repo, self.main, pull.offer, self.progress)
+        reviews.bring(self.repo, self.main, pull.offer, self.progress)
         verdicts = self._quick(pull, self.main)
         if refused := next((verdict for verdict in verdicts if not verdict), None):
             self._refuse(pull, verdicts, f"check `{refused.check}`: {refused.because}")
             return False
         assumed = Verdict(check="evals", outcome="pass", because="not tested yet")
-        said = pulls.decision_on(self._checked(pull, self.main, (*verdicts, assumed)), self.main)
+        said = land.decision_on(self._checked(pull, self.main, (*verdicts, assumed)), self.main)
         if not said:
             self.report.waiting[pull.number] = said.missing
         return bool(said)
 
     def _quick(self, pull: PullRequest, main: Snapshot) -> tuple[Verdict, ...]:
-        return run_checks(pulls.case_of(pull, main), given=[pulls.signed_off(pull)], costly=False)
+        return run_checks(reviews.case_of(pull, main), given=[reviews.signed_off(pull)], costly=False)
 
     def _checked(self, pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...]) -> PullRequest:
         """With what was found on `main`, signed and not published."""
-        return pull.with_record("checked", pulls.checked(pull, main, verdicts, self.person)[1])
+        return pull.with_record("checked", reviews.checked(pull, main, verdicts, self.person)[1])
 
     # -- testing
 
@@ -273,7 +276,7 @@ class Turn:
         """Whether the tree with all of these may be main: its effect, and for each what main's rules say where it lands."""
         verdict = self.effect(batch)
         return bool(verdict) and all(
-            pulls.decision_on(self._checked(pull, main, (*self._quick(pull, main), verdict)), main)
+            land.decision_on(self._checked(pull, main, (*self._quick(pull, main), verdict)), main)
             for pull, main in zip(batch, self._steps(batch), strict=True)
         )
 
@@ -289,7 +292,7 @@ class Turn:
     def _tested(self, batch: Sequence[PullRequest]) -> Verdict:
         if len(batch) == 1:
             pull = batch[0]
-            case = pulls.case_of(pull, self.main, self.progress)
+            case = reviews.case_of(pull, self.main, self.progress)
             found = run_checks(case, given=self._quick(pull, self.main))
             return next(verdict for verdict in found if verdict.check == "evals")
         claims = tuple(sorted({name for pull in batch for name in pull.offer.contribution.fixes}))
@@ -329,9 +332,7 @@ class Turn:
             self._refuse(pull, verdicts, verdict.because)
             return
         self._records.append((pull, "checked", self._found(pull, verdicts)))
-        self.report.waiting[pull.number] = pulls.decision_on(
-            self._checked(pull, self.main, verdicts), self.main
-        ).missing
+        self.report.waiting[pull.number] = land.decision_on(self._checked(pull, self.main, verdicts), self.main).missing
 
     def _refuse(self, pull: PullRequest, verdicts: tuple[Verdict, ...], because: str) -> None:
         self._records.append((pull, "checked", self._found(pull, verdicts)))
@@ -339,7 +340,7 @@ class Turn:
         self.report.refused[pull.number] = because
 
     def _found(self, pull: PullRequest, verdicts: tuple[Verdict, ...]) -> bytes:
-        return pulls.checked(pull, self.main, verdicts, self.person)[1]
+        return reviews.checked(pull, self.main, verdicts, self.person)[1]
 
     def _leave(self, pull: PullRequest, state: State, because: str, others: tuple[int, ...] = ()) -> None:
         said = _queued(pull, state, self.person, because=because, others=others)[1]
@@ -356,7 +357,7 @@ class Turn:
         at, tensors, landed = self.main, list[Digest](), dict[int, str]()
         for pull in self.accepted:
             told, at = self._landed(pull, at)
-            tensors += pulls.tensors_of(pull, self.main)
+            tensors += land.tensors_of(pull, self.main)
             refs |= {
                 f"{PULLS}{pull.number}/{name}": (None, oid) for name, oid in told.refs.items() if name not in pull.refs
             }
@@ -376,6 +377,6 @@ class Turn:
         """One landing on the one before it; its verdict is that of the tree which all of them make."""
         verdicts = (*self._quick(pull, on), self.effect(self.accepted))
         told = self._checked(pull, on, verdicts)
-        if not (said := pulls.decision_on(told, on)):
+        if not (said := land.decision_on(told, on)):
             raise Refused(f"#{pull.number} cannot land any more: {said.missing[0]}", hint="run `souq queue run` again")
-        return told, Snapshot(self.repo, pulls.landing(told, on, self.person, self.progress))
+        return told, Snapshot(self.repo, land.landing(told, on, self.person, self.progress))

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal
 
-from souq import pulls
 from souq.errors import SouqError
 from souq.evals.eval import Eval, EvalCase, EvalSpec, read_eval, write_cases
 from souq.governance import read_policy
-from souq.pulls import Draft, PullRequest
+from souq.pulls import pull as pulls
+from souq.pulls.offer import Draft
+from souq.pulls.pull import PullRequest
 from souq.records import Author, Contribution, Record, format_toml
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 from threadpoolctl import threadpool_limits
 
-from souq.merge import Fold
+from souq.build.cache import Former, Made, Shelf, as_made
+from souq.build.lock import folded
 from souq.merge.grow import Grown, Larger
 from souq.merge.methods import SUMS
 from souq.merge.sums import Kept, Tally, Whole
@@ -23,7 +24,6 @@ from souq.progress import Progress
 from souq.records import Digest, digest_of
 from souq.repo.contribution import Offer
 from souq.repo.snapshot import Snapshot
-from souq.shelf import Former, Made, Shelf, as_made
 from souq.weights.delta import Array, Checkpoint, Delta, Lock, TensorRef
 from souq.weights.lockfile import format_lock
 from souq.weights.safetensors import TensorFile, TensorWriter
@@ -38,29 +38,6 @@ def sums_of(snapshot: Snapshot, extra: Offer | None) -> str:
         return ""
     weights = "".join(f" {name} {weight}" for name, weight in told.weights.items())
     return f"rows {snapshot.base_digest} {'heard' if SUMS[told.method] else 'plain'}{weights}"
-
-
-def folded(
-    snapshot: Snapshot,
-    base: Checkpoint,
-    deltas: Mapping[Digest, Delta],
-    kept: Kept | None = None,
-    left: Mapping[Digest, Delta] | None = None,
-    extra: Offer | None = None,
-) -> Fold:
-    """Some contributions merged as a commit (or one more) says they are merged, and what was kept of others."""
-    told = snapshot.merging(extra)
-    return Fold(
-        base,
-        deltas,
-        snapshot.repo.store.get,
-        method=told.method,
-        settings=told.settings,
-        weights=told.weights,
-        base_sketch=snapshot.sketch,
-        kept=kept,
-        left=left,
-    )
 
 
 class Making:

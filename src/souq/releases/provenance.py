@@ -23,8 +23,8 @@ from typing import Any
 
 import msgspec
 
-from souq.credits import Credit
 from souq.records import Digest, Release, canonical, digest, json_lines
+from souq.releases.credits import Credit
 from souq.repo.snapshot import Snapshot
 from souq.signing import STATEMENT_TYPE
 
