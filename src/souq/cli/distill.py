@@ -13,8 +13,8 @@ from souq.build import model as building
 from souq.build.folder import refuse_full
 from souq.checks.evals import rare_recall
 from souq.cli.console import answer, bars, done, here, json_option, out, table
-from souq.cli.corpus import held_out, made
-from souq.corpus.recipe import Making, read_recipe
+from souq.corpus.main_model import own_evals, write_edition
+from souq.corpus.recipe import CorpusRecipe, read_recipe
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals.eval import Eval
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Loss
@@ -45,19 +45,19 @@ def distill(
     """
     told = (("layers", layers), ("loss", loss), ("epochs", epochs), ("lr", lr), ("start", start), ("hidden", hidden))
     typed = {key: value for key, value in told if value is not None}
-    recipe = read_recipe(source) if source.suffix == ".toml" else Making(name=source.name)
+    recipe = read_recipe(source) if source.suffix == ".toml" else CorpusRecipe(name=source.name)
     if recipe.student is None and not typed.keys() & {"layers", "start"}:
         raise UsageError("nobody says what student is wanted", hint="type --layers 10, or write [student] into the recipe")  # fmt: skip
     lesson = msgspec.structs.replace(recipe.student or DistillConfig(), **typed).vetted()
     lesson = msgspec.structs.replace(lesson, start=_begins(lesson.start, source.parent if start is None else Path()))
     refuse_full(target)
     main = Snapshot(here(), "main")
-    asked = [*_of_main(main, names), *held_out(recipe, source.parent)]
+    asked = [*_of_main(main, names), *own_evals(recipe, source.parent)]
     with bars() as progress:
         folder = source
         if source.suffix == ".toml":
             folder = target.with_name(f"{target.name}.corpus")
-            made(recipe, source.parent, folder, progress)
+            write_edition(main, recipe, source.parent, folder, progress)
         value = _taught(main, folder, lesson, target, asked, gguf or recipe.gguf, progress)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
