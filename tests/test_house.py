@@ -17,7 +17,7 @@ SOURCE = Path(souq.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "numba", "ray", "pyarrow", "gguf", "safetensors", "model_signing"}
 # Lower may not import higher. A file's floor is its own, or its folder's.
 FLOORS = [
-    {"errors", "progress", "files", "batch", "rendering", "plain", "statistics"},
+    {"errors", "progress", "files", "optional", "batch", "rendering", "plain", "statistics"},
     {"records"},
     {"checkers", "templates"},
     {"configs"},

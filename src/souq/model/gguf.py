@@ -17,7 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from souq.errors import Hostile, Missing, NotFound
+from souq.errors import Hostile, NotFound
+from souq.optional import needs
 from souq.weights.delta import DTYPES, MAX_ELEMENTS, Array
 
 ARCHITECTURES = ("llama",)
@@ -156,10 +157,8 @@ class GGUF(Mapping[str, Array]):
 def _reader(path: Path) -> Any:
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="check the path")
-    try:
+    with needs("gguf", "lab"):
         from gguf import GGUFReader
-    except ImportError as error:
-        raise Missing("gguf is not installed", hint='run `pip install "souq[lab]"`') from error
     try:
         _bounded(path)
     except (struct.error, OverflowError) as error:

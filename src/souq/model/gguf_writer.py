@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from souq.configs import admit
-from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
+from souq.errors import Hostile, NotFound, UsageError, nearest
 from souq.model.gguf import LAYER, PRE_TOKENIZERS, TOP
+from souq.optional import needs
 from souq.progress import Progress, quiet
 from souq.sources import weights_of
 from souq.weights.delta import Array
@@ -33,10 +34,8 @@ def write_gguf(folder: Path, file: Path, kind: str = "f16", *, name: str = "", l
         UsageError: no such kind.
         Hostile: another architecture, or a tokenizer that llama.cpp's readers know by no name souq knows.
     """
-    try:
+    with needs("gguf", "lab"):
         import gguf
-    except ImportError as error:
-        raise Missing("gguf is not installed", hint='run `pip install "souq[lab]"`') from error
     files = {name: (folder / name).read_bytes() for name in READ if (folder / name).is_file()}
     vet(kind, files, folder.name)
     partial = file.with_suffix(".part")
