@@ -75,8 +75,8 @@ bench-kept: $(READY)
 define install
 	@echo "souq: $(1)"
 	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt $(2) | \
-	awk '/^ *(Downloading|Using cached) .*\([0-9][0-9][0-9.]* MB\)|^Installing/ { \
-		if (/^Installing/) printf "  installing %d packages\n", gsub(",", ",") + 1; else print "  " $$1, $$2, $$3, $$4; fflush() }'
+	awk '/^ *(Downloading|Using cached) .*\([0-9][0-9][0-9.]* MB\)/ { print "  " $$1, $$2, $$3, $$4; fflush() } \
+		/^Installing/ { print "  installing, one by one:", gsub(",", ",") + 1; fflush() }'
 endef
 
 # Each environment is the one before and something more, so that nobody waits for what they do not run.
@@ -94,7 +94,7 @@ $(TEST): $(DEMO)
 	@touch $(TEST)
 
 $(READY): $(TEST)
-	$(call install,what souq works with: Ray and lm-eval and llama.cpp and an S3 server; ruff and mypy (450 MB),--editable ".[dev]")
+	$(call install,what souq works with: Ray and lm-eval and llama.cpp and an S3 server; ruff and mypy (250 MB),--editable ".[dev]")
 	@touch $(READY)
 
 $(MERGEKIT)/.ready:

@@ -24,6 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in SERVERS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(SERVERS[fixture])
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # or one would be waited for at the end
 
 
 def _fail_if_skipped(report: Any) -> Any:

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from souq import pulls, signing
+from souq import signing
+from souq.pulls import land
+from souq.pulls import pull as pulls
 from souq.records import canonical
 
 
@@ -22,7 +24,7 @@ def signed(bazaar, offer, who, kind, *, choice="approve", key=None, namespace=No
 
 
 def missing(bazaar, number):
-    return pulls.decision(bazaar.repo("amira"), number).missing
+    return land.decision(bazaar.repo("amira"), number).missing
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from machine import describe
 from souq.checks.portrait import spectrum
 from souq.checks.spectra import Signature, signature
 from souq.lab.train import TARGETS, train_lora
-from souq.sources import open_adapter, open_source
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
 from souq.weights.delta import TensorRef
 from souq.weights.lockfile import lock_digest
 

@@ -90,7 +90,7 @@ def rates() -> str:
     from souq.lab import generate
     from souq.lab.engines import Transformers
     from souq.lab.writers import writer
-    from souq.sources import open_source
+    from souq.model.source import open_source
 
     source = open_source(str(real_model()))
     engine = Transformers(digest(b"bench"), source.files, source.weights, bf16=True)

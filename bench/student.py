@@ -29,7 +29,7 @@ from souq.cli.demo.skills import skills
 from souq.cli.demo.stage import Stage
 from souq.cli.demo.story import real_model
 from souq.corpus.recipe import read_recipe
-from souq.evals import read_eval, read_folder
+from souq.evals.eval import read_eval, read_folder
 
 RECIPE = Path(__file__).parent.parent / "examples" / "geography.toml"
 SEEDS = (0, 1, 2)

@@ -9,7 +9,7 @@ import pytest
 
 from souq.audit.compare import Ties, measured, seen, untied
 from souq.cli import run
-from souq.evals import read_eval, read_folder
+from souq.evals.eval import read_eval, read_folder
 from souq.lab.chat import Completion
 from souq.model.gguf import GGUF
 from souq.model.gguf_writer import write_gguf

@@ -20,7 +20,7 @@ from souq.corpus.query import query
 from souq.corpus.recipe import FILTERS, Making, Seeds, read_recipe
 from souq.corpus.seeds import pieces, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import read_eval
+from souq.evals.eval import read_eval
 from souq.lab.chat import Completion
 from souq.records import format_toml
 from tests.bazaar import NAMES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from souq.governance import PolicyState
-from souq.history import MAX_RECORDS
-from souq.policy_state import policy_state
+from souq.repo.history import MAX_RECORDS
+from souq.repo.policy_state import policy_state
 from tests.annals import CONFIG, Annals
 from tests.voters import at
 

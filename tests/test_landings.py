@@ -9,8 +9,8 @@ from souq import signing
 from souq.errors import Forged
 from souq.governance import Election, read_policy
 from souq.governance.policy import Who, format_policy, with_members
-from souq.history import signed_release
 from souq.records import format_toml
+from souq.repo.history import signed_release
 from souq.weights.delta import Delta, Dense, TensorRef
 from souq.weights.lockfile import format_delta, lock_digest
 from tests.annals import BASE, CONFIG, POLICY, Annals, enrolled, public, seal

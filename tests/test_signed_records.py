@@ -9,8 +9,8 @@ import pytest
 
 from souq.governance import CHECKS
 from souq.governance.policy import format_policy
-from souq.history import SignedRecords
 from souq.records import Vote, digest
+from souq.repo.history import SignedRecords
 from tests.annals import Annals, enrolled
 from tests.voters import at, of, ruled
 

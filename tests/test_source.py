@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq import pulls, source
-from souq.delta_distance import compare, squared_length
-from souq.deltas import read_delta, read_recipe, write_delta
+from souq.build import reproducible
+from souq.build.delta_distance import compare, squared_length
+from souq.build.delta_file import read_delta, read_recipe, write_delta
 from souq.lab import lm as lab_model
 from souq.lab.train import deterministic, train_lora
-from souq.rows import parse_rows, rows_digest
-from souq.sources import open_adapter
+from souq.model.peft import open_adapter
+from souq.pulls import pull as pulls
+from souq.repo.rows import parse_rows, rows_digest
 from souq.weights.delta import Delta, Dense, Layer, Lora, Sparse, TensorRef
 from tests.bazaar import jsonl, rows
 from tests.test_parts import TRAINED
@@ -203,10 +204,10 @@ def test_the_share_is_told_without_tensors_too(bazaar, tmp_path):
     bazaar.land(offered(bazaar))
     assert bazaar("bruno", ["clone", bazaar.folder / "hub.git", "thin", "--no-tensors"], at=tmp_path) == 0
     with bazaar.stage.as_actor(bazaar.actors["bruno"], tmp_path / "thin"):
-        from souq.repo import Repo
-        from souq.snapshot import Snapshot
+        from souq.repo.remote import Repo
+        from souq.repo.snapshot import Snapshot
 
-        share = source.share(Snapshot(Repo.find(tmp_path / "thin"), "main"))
+        share = reproducible.share(Snapshot(Repo.find(tmp_path / "thin"), "main"))
 
     assert (share.contributions, share.source, share.moved) == (1, 1, None)
 

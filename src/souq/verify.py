@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from souq.build import differing, model_lock, moved
+from souq.build.lock import differing, model_lock, moved
 from souq.errors import NotFound, SouqError
 from souq.governance.decide import SKEW, seconds
-from souq.history import History, nightlies
 from souq.progress import Progress, quiet
 from souq.records import spelled_out
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.history import History, nightlies
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+from souq.repo.witness import forks
 from souq.weights.lockfile import lock_digest
-from souq.witness import forks
 
 
 @dataclass

@@ -14,19 +14,20 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from souq.configs import MODEL_FILES
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import Eval, Score, passes
+from souq.evals.eval import Eval, passes
+from souq.evals.score import Score
 from souq.lab.chat import ChatRequest, Message, Sampling, TextGenerator, dollars
-from souq.licences import lineage
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
+from souq.model.card import licence_in, read_card
+from souq.model.chat_template import approve
+from souq.model.config import MODEL_FILES
 from souq.model.gguf import GGUF
 from souq.model.gguf_writer import essence
+from souq.model.source import weights_of
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of
-from souq.sources import weights_of
-from souq.templates import approve
 
 WARM = 2  # questions before the clock runs
 
@@ -98,7 +99,7 @@ def _of_folder(path: Path) -> tuple[int, int, Ties]:
     files = {name: (path / name).read_bytes() for name in MODEL_FILES if (path / name).is_file()}
     weights = weights_of(path)
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-    return sum(weights[name].size for name in weights), size, _ties(files, lineage.card_licence(path))
+    return sum(weights[name].size for name in weights), size, _ties(files, licence_in(read_card(path)))
 
 
 def _of_file(path: Path) -> tuple[int, int, Ties]:

@@ -12,9 +12,9 @@ from souq.audit.compare import Measured, duties, measured, price, untied
 from souq.cli.console import answer, bars, here, json_option, out, table
 from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
-from souq.evals import Eval, read_eval, read_folder
-from souq.evals import compare as paired
-from souq.snapshot import Snapshot
+from souq.evals.eval import Eval, read_eval, read_folder
+from souq.evals.score import compare as paired
+from souq.repo.snapshot import Snapshot
 
 
 @click.command()

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from souq.errors import UsageError
 from souq.records import spelled_out
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from souq.signing import Person
 
 F = TypeVar("F", bound=Callable[..., Any])

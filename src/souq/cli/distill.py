@@ -17,12 +17,12 @@ from souq.corpus.card import student_card, student_licence
 from souq.corpus.dump import latest, read_rows
 from souq.corpus.recipe import Making, read_recipe
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.files import refuse_full
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Loss, StudentReport
 from souq.model.gguf_writer import GGUF_KINDS
 from souq.progress import Progress
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 
 @click.command()

@@ -7,18 +7,21 @@ from pathlib import Path
 
 import click
 
-from souq import pulls, signing
+from souq import signing
 from souq.cli.console import answer, done, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer
 from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, explain, read_policy
 from souq.governance.decide import elected
 from souq.governance.policy import format_policy, with_members
-from souq.history import change_of
-from souq.policy_state import policy_state
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 from souq.records import format_toml
-from souq.snapshot import ELECTION, Snapshot
-from souq.witness import witness as sign_main
+from souq.repo.contribution import ELECTION
+from souq.repo.history import change_of
+from souq.repo.policy_state import policy_state
+from souq.repo.snapshot import Snapshot
+from souq.repo.witness import witness as sign_main
 
 
 @click.group()
@@ -111,7 +114,7 @@ def open_(role: str, candidates: tuple[str, ...], closes: str, key: Path | None,
 def ballot(number: int, choices: tuple[str, ...], key: Path | None) -> None:
     """Approve of one or more candidates of election NUMBER; your last ballot counts."""
     repo = here()
-    cast = pulls.ballot(repo, number, choices, person(repo, key))
+    cast = reviews.ballot(repo, number, choices, person(repo, key))
     out.print(f"ballot for {', '.join(cast.choices)} by {cast.by}")
 
 

@@ -7,18 +7,20 @@ from pathlib import Path
 import click
 import msgspec
 
-from souq import bundling, openssf, releases
-from souq.build import build
-from souq.bundle import Judged, judge
+from souq.build.model import build
 from souq.checks.evals import scores as evals_of
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer_about
 from souq.cli.pr import show_missing
 from souq.errors import UsageError
 from souq.governance import read_policy
-from souq.history import nightlies
 from souq.records import Published, digest
-from souq.snapshot import Snapshot
+from souq.releases import export as bundling
+from souq.releases import openssf
+from souq.releases import release as releases
+from souq.releases.verify import Judged, judge
+from souq.repo.history import nightlies
+from souq.repo.snapshot import Snapshot
 
 
 @click.group()

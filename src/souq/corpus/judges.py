@@ -1,7 +1,7 @@
 """A judge: a model that says yes or no to a row, and how often it was wrong where people had said so before.
 
 It knows a prompt, the verdicts allowed, and gold labels. Without gold labels it is refused: a model's opinion of unknown
-error is no filter. Rows that a checker decides (checkers.py) are never shown to it.
+error is no filter. Rows that a checker decides (evals/checkers.py) are never shown to it.
 
     judge = read_judge(Path("judge.toml"))
     report = measure(judge, writer("transformers", folder))
@@ -18,14 +18,14 @@ from pathlib import Path
 
 import msgspec
 
-from souq import checkers
 from souq.corpus.journal import Journal
 from souq.corpus.row import Passed
 from souq.errors import Hostile, NotFound, UsageError
+from souq.evals import checkers
+from souq.evals.statistics import ALPHA, mcnemar, wilson
 from souq.lab.chat import ChatRequest, Message, Sampling, Scorer
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of, parse_toml
-from souq.statistics import ALPHA, mcnemar, wilson
 
 MAX_GOLD, MAX_LINE, MAX_BYTES = 20_000, 256 << 10, 16 << 20
 _HOLES = re.compile(r"\{(question|answer)\}")

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
 from souq.corpus.guard import Piece, choose, rare_words
@@ -29,11 +28,12 @@ from souq.corpus.recipe import Making, Prompt
 from souq.corpus.row import Row, joint, row_id
 from souq.corpus.seeds import Seed, filled, published, read_seeds
 from souq.errors import UsageError
-from souq.evals import Eval, case_text
+from souq.evals.checkers import CHECKERS
+from souq.evals.eval import Eval, case_text
 from souq.lab.chat import ChatRequest, Completion, Finish, Message, Scorer, TextGenerator, dollars
-from souq.plain import words
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
+from souq.text import words
 
 LONG = 40  # words: only texts of so many are compared for nearness; the short ones of one template are all near
 

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
-from souq import checkers
 from souq.errors import NotFound, UsageError, nearest
+from souq.evals import checkers
 from souq.lab.chat import Sampling
 from souq.lab.student_config import DistillConfig
 from souq.model.gguf_writer import GGUF_KINDS
@@ -51,7 +51,7 @@ class Seeds(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(Record, frozen=True, forbid_unknown_fields=True):
-    """What is asked of each seed. `domain` may hold its fields as the template does. `checker` is one of checkers.py: what is right for all."""
+    """What is asked of each seed. `domain` may hold its fields as the template does. `checker` is one of evals/checkers.py: what is right for all."""
 
     name: str
     template: str = "{prompt}"

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from souq.build import Model, Stored, applied
-from souq.deltas import Tensors
+from souq.build.model import Model, applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
@@ -31,8 +30,9 @@ from souq.lab.train import deterministic, environment, shuffled, train_loop
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
 from souq.progress import Progress, quiet
 from souq.records import digest_of
-from souq.snapshot import Snapshot, base_files
-from souq.weights.delta import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef, Tensors
+from souq.weights.store import Stored
 
 SURE = 4.0  # the router's logit on the rows, and minus it on general text: the expert gets 98% of one, 2% of the other
 RIDGE = 1e-2  # of the mean variance

@@ -16,9 +16,9 @@ import msgspec
 import torch
 
 from souq.build import Built
-from souq.configs import MODEL_FILES
 from souq.errors import UsageError
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval
+from souq.evals.score import Score
 from souq.lab import evals as lab_evals
 from souq.lab import generate, teacher_targets
 from souq.lab.chat import Sampling
@@ -29,10 +29,11 @@ from souq.lab.score_cache import folder_key
 from souq.lab.student import one_vocabulary, parameters, untaught
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Sizes, StudentReport, rare_recall
 from souq.lab.train import TARGETS, Batch, Loss, cross_entropy, deterministic, shuffled, train_loop, with_lora
+from souq.model.config import MODEL_FILES
 from souq.model.gguf_writer import vet, write_gguf
 from souq.progress import Progress, quiet
 from souq.records import digest_of
-from souq.rows import rows_digest
+from souq.repo.rows import rows_digest
 from souq.weights.delta import DTYPES, Array
 from souq.weights.safetensors import write_tensors
 

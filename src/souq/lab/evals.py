@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from souq.evals import Eval, EvalCase, Score, passes
+from souq.evals.eval import Eval, EvalCase, passes
+from souq.evals.score import Score
 from souq.lab import generate
 from souq.lab.chat import Sampling
 from souq.lab.lm import LM
@@ -28,7 +29,7 @@ Likelihood = tuple[float, int, bool]  # log p, the tokens it is spread over, whe
 def score(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[str, Score]:
     """Every eval's score, name -> Score; nothing is kept of it."""
     return {
-        suite.name: suite.score({kept.case: kept.value for batch in run(lm, suite, progress) for kept in batch})
+        suite.name: Score.on(suite, {kept.case: kept.value for batch in run(lm, suite, progress) for kept in batch})
         for suite in evals
     }
 
@@ -120,7 +121,7 @@ def _sequences(lm: LM, suite: Eval) -> Iterator[TokenSequence]:
 
 def judge(suite: Eval, seen: Mapping[Tag, Likelihood]) -> Score:
     """One eval's score, from what `read` gave."""
-    return suite.score({case.id: _value(suite, case, seen) for case in suite.cases})
+    return Score.on(suite, {case.id: _value(suite, case, seen) for case in suite.cases})
 
 
 def _value(suite: Eval, case: EvalCase, seen: Mapping[Tag, Likelihood]) -> float:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from souq.configs import MODEL_FILES, admit, approved
 from souq.errors import NotFound, UsageError
+from souq.model.config import MODEL_FILES, admit, approved
+from souq.model.source import weights_of
 from souq.optional import needs
-from souq.sources import weights_of
 from souq.weights.delta import Array, Checkpoint
 
 with needs("torch", "lab"):
@@ -99,7 +99,7 @@ def load(
     Raises:
         NotFound: no config.json there, or no weights.
         UsageError: an architecture that the lab does not run.
-        Hostile: somebody's folder whose files ask for more than a model needs (configs.py).
+        Hostile: somebody's folder whose files ask for more than a model needs (model/config.py).
     """
     with _folder(source) as folder:
         if isinstance(source, Path):

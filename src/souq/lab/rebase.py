@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from souq.build import fold
-from souq.deltas import Tensors, from_adapter
+from souq.build.deltas import from_adapter
+from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
@@ -31,9 +31,10 @@ from souq.merge.grow import VOCABULARY
 from souq.merge.methods import SUMS, Change
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
-from souq.rows import read_rows, rows_digest
-from souq.snapshot import Offer, Snapshot, base_files
-from souq.weights.delta import Array, Delta, Load, Lora
+from souq.repo.contribution import Offer
+from souq.repo.rows import read_rows, rows_digest
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import Array, Delta, Load, Lora, Tensors
 
 LINEAR = tuple(SUMS)
 Factors = dict[str, tuple[Array, Array, float]]

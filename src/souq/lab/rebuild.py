@@ -17,9 +17,11 @@ from typing import Any
 
 import msgspec
 
-from souq.build import Stored, applied
-from souq.delta_distance import Near, compare
-from souq.deltas import Tensors, from_adapter, from_model, keep
+from souq.build.delta_distance import Near, compare
+from souq.build.delta_file import keep
+from souq.build.deltas import from_adapter, from_model
+from souq.build.model import applied
+from souq.build.reproducible import Judged, OfAdditions, OfLora
 from souq.errors import Refused, SouqError
 from souq.lab import additions
 from souq.lab import lm as lab_model
@@ -27,14 +29,16 @@ from souq.lab.packing import sequence_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
 from souq.lab.train import deterministic, machine, train_lora
+from souq.model.peft import open_adapter
+from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import digest_of, format_toml
-from souq.rows import Rows
-from souq.snapshot import Offer, Snapshot, base_files
-from souq.source import Judged, OfAdditions, OfLora
-from souq.sources import Source, open_adapter
-from souq.weights.delta import Array, Delta, Load, Lora
+from souq.repo.contribution import Offer
+from souq.repo.rows import Rows
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import Array, Delta, Load, Lora, Tensors
 from souq.weights.lockfile import format_delta
+from souq.weights.store import Stored
 
 MACHINE = ("device", "processor", "threads", "python", "torch", "transformers", "tokenizers", "peft")
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from blake3 import blake3
 
-from souq.build import Stored, fold
+from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
@@ -30,7 +30,9 @@ from souq.merge import METHODS
 from souq.merge.methods import SUMS, Change, settings_of
 from souq.progress import Progress, quiet
 from souq.records import read_json
-from souq.snapshot import Offer, Snapshot, base_files
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.store import Stored
 
 ROUNDS = (4, 12, 36)  # rows of each contribution that are read in turn
 KEEP = 3  # one in so many goes on

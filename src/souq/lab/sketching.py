@@ -18,19 +18,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from souq.build import Stored, applied
-from souq.deltas import Tensors, keep, with_sketch
+from souq.build.delta_file import keep
+from souq.build.deltas import with_sketch
+from souq.build.lock import folded
+from souq.build.model import applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
 from souq.lab.packing import TokenSequence, log_probabilities, packed_alike, sequence_of
-from souq.making import folded
+from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.rows import read_rows
-from souq.snapshot import Snapshot, base_files
-from souq.sources import Source
-from souq.weights.delta import Array, Delta
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import Array, Delta, Tensors
+from souq.weights.store import Stored
 
 Groups = dict[str, tuple[Array, Array, int]]
 """Group -> (factor (k, n) float16, diag (n,) float32, tokens): G ~ factor.T @ factor + diag."""

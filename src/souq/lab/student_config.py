@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from souq.errors import UsageError
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval
+from souq.evals.score import Score
 from souq.records import Digest, Record
 
 Loss = Literal["words", "forward", "reverse", "jsd", "skew"]

@@ -19,14 +19,14 @@ from typing import Any
 import tomli_w
 import torch
 
-from souq.deltas import RECIPE
+from souq.build.delta_file import RECIPE
 from souq.errors import UsageError
 from souq.lab.checkpoints import Checkpointer
 from souq.lab.lm import LM
 from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, packed_alike, sequence_of
 from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
-from souq.rows import rows_digest
+from souq.repo.rows import rows_digest
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

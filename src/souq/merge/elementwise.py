@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from souq.errors import Hostile, UsageError
 from souq.merge import kernels
+from souq.merge.exact import added
 from souq.merge.kernels import Thinning, Weighting
 from souq.weights.delta import Array
 
@@ -124,9 +125,13 @@ def held(method: Elementwise, blocks: Held, each: Each, shared: Shared) -> F32:
 
 
 def linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """sum_t w_t x_t / sum_t w_t (model soups, arXiv 2203.05482)."""
+    """sum_t w_t x_t / sum_t w_t (model soups, arXiv 2203.05482).
+
+    Raises:
+        UsageError: the weights add up to zero.
+    """
     weights = _of(each, "weight")
-    divisor = _added(weights) if shared.get("normalize", True) else 1.0
+    divisor = added(weights) if shared.get("normalize", True) else 1.0
     if divisor == 0:
         raise UsageError("the weights add up to zero", hint="set `normalize: false`, or other weights")
     _combine(blocks, (weights / divisor)[None], write, based=False)
@@ -173,11 +178,15 @@ def straight(cosine: float) -> bool:
 
 
 def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """Barycentric interpolation on a hypersphere: a weighted mean in the tangent space at the mean direction."""
+    """Barycentric interpolation on a hypersphere: a weighted mean in the tangent space at the mean direction.
+
+    Raises:
+        UsageError: the weighted directions cancel out.
+    """
     based, eps = bool(shared.get("based")), float(shared.get("eps", 1e-8))
     (gram,) = _inner_products(blocks, based=based)
     weights = _of(each, "weight")
-    weights = weights / _added(weights) if shared.get("normalize_weights", True) else weights
+    weights = weights / added(weights) if shared.get("normalize_weights", True) else weights
     norms = np.sqrt(np.diag(gram))
     mean = weights / (norms + eps)
     length = _length(mean, gram)
@@ -189,10 +198,10 @@ def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None
         raise UsageError("the weighted directions cancel out, so they have no mean", hint="choose other weights")
     else:
         mean = mean / length
-        tangent = weights / (norms + eps) - mean * _added(weights * _dots(mean, gram) / (norms + eps))
+        tangent = weights / (norms + eps) - mean * added(weights * _dots(mean, gram) / (norms + eps))
         angle = _length(tangent, gram) + eps
         factors = mean * math.cos(angle) + tangent * (math.sin(angle) / angle)
-        factors = factors * _added(norms * weights)
+        factors = factors * added(norms * weights)
     _combine(blocks, factors[None], write, based=based and blocks.count > 1)
 
 
@@ -213,7 +222,7 @@ def karcher(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
             if length < tol:
                 break
             point = _direction(math.cos(length) * point + math.sin(length) / length * tangent, gram, tol, point)
-        factors = point * (_added(norms) / blocks.count)
+        factors = point * (added(norms) / blocks.count)
     _combine(blocks, factors[None], write, based=False)
 
 
@@ -225,7 +234,7 @@ def _direction(vector: F64, gram: F64, tol: float, otherwise: F64) -> F64:
 def _tangent(point: F64, units: Sequence[F64], gram: F64, tol: float) -> F64:
     tangent = np.zeros_like(point)
     for unit in units:
-        cosine = min(max(_added(unit * _dots(point, gram)), -1.0), 1.0)
+        cosine = min(max(added(unit * _dots(point, gram)), -1.0), 1.0)
         angle = math.acos(cosine)
         if angle >= tol:
             tangent = tangent + (angle / math.sin(angle)) * (unit - cosine * point) / len(units)
@@ -239,7 +248,7 @@ def model_stock(blocks: Blocks, each: Each, shared: Shared, write: Write) -> Non
         norms = np.sqrt(np.diag(gram))
         pairs = [(s, t) for s in range(blocks.count) for t in range(s + 1, blocks.count)]
         cosines = [min(max(gram[s, t] / max(norms[s] * norms[t], 1e-6), -1.0), 1.0) for s, t in pairs]
-        cosine = _added(np.array(cosines)) / len(pairs)
+        cosine = added(np.array(cosines)) / len(pairs)
         divisor = 1 + (blocks.count - 1) * cosine
         share = 0.0 if abs(divisor) < 1e-6 else blocks.count * cosine / divisor
         factors.append(np.full(blocks.count, share / blocks.count))
@@ -271,7 +280,7 @@ def _dots(vector: F64, gram: F64) -> F64:
 
 
 def _length(vector: F64, gram: F64) -> float:
-    return math.sqrt(max(_added(vector * _dots(vector, gram)), 0.0))
+    return math.sqrt(max(added(vector * _dots(vector, gram)), 0.0))
 
 
 # -- differences, made sparse and made to agree ------------------------------------------------------------------------
@@ -280,7 +289,7 @@ def _length(vector: F64, gram: F64) -> float:
 def task_arithmetic(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """base + lambda sum_t w_t d_t (arXiv 2212.04089)."""
     weights = _of(each, "weight") * float(shared.get("lambda", 1.0))
-    divisor = _added(_of(each, "weight")) if shared.get("normalize", False) else 1.0
+    divisor = added(_of(each, "weight")) if shared.get("normalize", False) else 1.0
     _combine(blocks, (weights / (divisor if abs(divisor) >= 1e-8 else 1.0))[None], write, based=True)
 
 
@@ -375,7 +384,7 @@ def _agree(
     blocks: Blocks, each: Each, shared: Shared, write: Write, rule: Callable[[Blocks, Each], Thinning], *, elect: bool
 ) -> None:
     weights = _of(each, "weight").astype(np.float32)
-    everyone = np.float32(_added(weights))
+    everyone = np.float32(added(weights))
     changed = _changed(blocks)
     if not changed.all():  # zeros add nothing, and the rest is quicker without them
         blocks, weights = _Some(blocks, changed), weights[changed]
@@ -578,7 +587,7 @@ def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     for at, words, base in chosen:
         kernels.inner_products(words, base, True, max(blocks.size, 1), at, squares)
     sizes = np.diag(np.add.accumulate(squares, axis=-1)[0, ..., -1]) / max(blocks.size, 1)
-    total = _added(sizes)
+    total = added(sizes)
     weights = (np.full(blocks.count, 1 / blocks.count) if abs(total) < 1e-6 else sizes / total).astype(np.float32)
     ones, whole = np.ones(blocks.count, np.float32), np.float32(1)
     every = _by_chance(chosen, kernels.EVERY, sizes, sizes)
@@ -629,11 +638,6 @@ def _variance(words: Array, base: Array) -> tuple[Array, Array]:
 
 def _of(each: Each, key: str, default: float = 1.0) -> F64:
     return np.array([float(default if (value := own.get(key)) is None else value) for own in each])
-
-
-def _added(x: F32 | F64) -> float:
-    """A sum in the order of the elements: np.sum's order depends on the processor."""
-    return float(np.add.accumulate(x)[-1]) if len(x) else 0.0
 
 
 ELEMENTWISE: dict[str, Elementwise] = {

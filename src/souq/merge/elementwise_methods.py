@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from souq.merge.exact import matmul
 from souq.merge.methods import Change, Sketch, mean, merge_method
 
 Changes = Sequence[Change]
@@ -106,7 +105,7 @@ def _merged(name: str, changes: Changes, own: Mapping[str, Any], shared: Mapping
     from souq.merge.elementwise import ELEMENTWISE, Held, held
     from souq.merge.positional import POSITIONAL
 
-    full = np.stack([_written_out(change) for change in changes])
+    full = np.stack([change.whole().astype(np.float32) for change in changes])
     seen: Counter[bytes] = Counter()
     keys = []
     for change in full:
@@ -117,8 +116,3 @@ def _merged(name: str, changes: Changes, own: Mapping[str, Any], shared: Mapping
     method = {**ELEMENTWISE, **POSITIONAL}[name]
     merged = held(method, blocks, [{"weight": 1.0, **own}] * len(full), shared)
     return [Change(None, merged.astype(np.float64), None)]
-
-
-def _written_out(change: Change) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    whole = change.right if change.left is None else matmul(change.left, change.right)
-    return np.ascontiguousarray(whole, np.float32)

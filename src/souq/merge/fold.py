@@ -26,7 +26,7 @@ import numpy as np
 
 from souq.errors import Hostile
 from souq.merge import sums
-from souq.merge.exact import Float, matmul, round_once
+from souq.merge.exact import Float, round_once
 from souq.merge.grow import VOCABULARY
 from souq.merge.methods import (
     MATRICES,
@@ -99,7 +99,7 @@ class Fold(Mapping[str, Array]):
             return self.finish(name, self.sums.top(name), self._known(group, name) if group else None)
         wide = self.base(name)
         for change in self.merged(name, list(self._changes(name, wide).values())):
-            wide += change.right if change.left is None else matmul(change.left, change.right)
+            wide += change.whole()
         return round_once(wide, dtype_name(self._base[name].dtype))
 
     # -- sums --------------------------------------------------------------------------------------------------------

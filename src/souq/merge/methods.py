@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from souq.errors import UsageError, nearest
-from souq.merge.exact import Float, divide, inverse_root, matmul
+from souq.merge.exact import Float, added, divide, inverse_root, matmul
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Sketch:
     @property
     def trace(self) -> float:
         squares = matmul((self.factor * self.factor), np.ones((self.factor.shape[1], 1)))
-        return _total(squares[:, 0]) + _total(self.diag)
+        return added(squares[:, 0]) + added(self.diag)
 
     def unit(self) -> Sketch:
         """This sketch with a mean diagonal of 1."""
@@ -62,9 +62,18 @@ class Change:
     gram: Sketch | None
     weight: float = 1.0  # how much it counts beside the others, in the methods that are sums
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return len(self.right if self.left is None else self.left), self.right.shape[1]
+
     def to(self, right: Float) -> Change:
         """This change with another right, and no sketch."""
         return Change(self.left, right, None)
+
+    def whole(self) -> Float:
+        """Written out as one matrix, float64 (m, n); a right alone is itself, not a copy."""
+        return self.right if self.left is None else matmul(self.left, self.right)
 
 
 Method = Callable[..., list[Change]]
@@ -72,7 +81,7 @@ METHODS: dict[str, Method] = {}
 MATRICES: set[Method] = set()
 """The methods that look at a linear layer as a whole; a table of one row a token is merged by its rows instead."""
 SUMS = {"covariance": True, "mean": False, "task-arithmetic": False}
-"""The methods that need of a contribution only its part of two sums, and whether sketches are in them (merge/sums.py)."""
+"""The methods that need of a contribution only its part of two sums (sums.py), and whether sketches are in them."""
 Balanced = tuple[Float, Float]
 """An inverse root (n, n) of everybody's sketches, and the scale (n,) it is for."""
 
@@ -92,7 +101,7 @@ def merge_method(name: str, *, matrices: bool = False) -> Callable[[Method], Met
 @merge_method("mean")
 def mean(changes: Sequence[Change], base: Sketch | None) -> list[Change]:
     """The mean of the changes by their weights, equal unless told (model soups, arXiv 2203.05482)."""
-    everyone = _total(np.array([change.weight for change in changes]))
+    everyone = added(np.array([change.weight for change in changes]))
     return [change.to(change.right * (change.weight / everyone)) for change in changes]
 
 
@@ -139,7 +148,7 @@ def covariance(
     for change in known:
         assert change.gram is not None
         s += change.weight * change.gram.unit().whole()
-    unsketched = _total(np.array([change.weight for change in changes if change.gram is None]))
+    unsketched = added(np.array([change.weight for change in changes if change.gram is None]))
     balanced = balance(s, unsketched, base, base_weight=base_weight, ridge=ridge)
     solved = solve(np.concatenate([times_gram(change) for change in changes]), balanced)
     rights = np.split(solved, np.cumsum([len(change.right) for change in changes])[:-1])
@@ -210,8 +219,3 @@ def check_settings(method: str, settings: Mapping[str, Any]) -> None:
             continue  # the method itself says which words it takes
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
             raise UsageError(f"merge setting {key} is a number from 0 up, not {value!r}")
-
-
-def _total(x: Float) -> float:
-    """A sum in the order of the elements: np.sum's order depends on the processor."""
-    return float(np.add.accumulate(x)[-1]) if len(x) else 0.0

@@ -1,4 +1,4 @@
-"""What a set of contributions comes to, as sums that one more can enter and any can leave, the bits the same either way.
+"""What a set of contributions comes to, as sums that one more can enter and any can leave, the bits always the same.
 
 The methods that are sums (covariance, mean, task arithmetic) need of each contribution only its part of
 N = sum_i d_i G_i and of S = sum_i G_i: RegMean's least squares (arXiv 2212.09849) on changes d_i and Gram matrices G_i.
@@ -22,7 +22,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from souq.errors import Hostile
-from souq.merge.exact import Float, matmul
+from souq.merge.exact import Float
 from souq.merge.methods import Change, Sketch, times_gram, touched
 from souq.records import Digest
 from souq.weights.delta import Delta, Gram
@@ -86,8 +86,7 @@ def part(change: Change) -> Whole:
         Hostile: not finite, or beyond what any honest change comes near.
     """
     right = times_gram(change) if change.right.ndim == 2 else change.weight * change.right
-    wide = right if change.left is None else matmul(change.left, right)
-    return _whole(wide * 2.0**_TOP, _MOST * 2.0**_TOP)
+    return _whole(change.to(right).whole() * 2.0**_TOP, _MOST * 2.0**_TOP)
 
 
 def rows_part(change: Change) -> Whole:

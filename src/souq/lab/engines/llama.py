@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from souq.errors import SouqError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.lab.engines.openai import AT_ONCE, Server
 from souq.lab.score_cache import Conditions, Kept, conditions, file_key
 from souq.optional import installed_version, needs

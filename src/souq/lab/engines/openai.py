@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from souq.checkers import MAX_ANSWER
 from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
-from souq.evals import Eval, EvalCase, passes
+from souq.evals.checkers import MAX_ANSWER
+from souq.evals.eval import Eval, EvalCase, passes
 from souq.lab.score_cache import Conditions, Kept
 from souq.optional import needs
 from souq.progress import Progress
