@@ -91,9 +91,13 @@ def _ask(task: Task, engine: Transformers, progress: Progress) -> tuple[str, dic
             )
         try:
             results = library.simple_evaluate(
-                _model(engine), tasks=[task.name], task_manager=known, limit=task.limit, apply_chat_template=True,
+                _model(engine),
+                tasks=[task.name],
+                task_manager=known,
+                limit=task.limit,
+                apply_chat_template=True,
                 bootstrap_iters=0,
-            )  # fmt: skip
+            )
         except (ValueError, KeyError, TypeError, OSError, AssertionError) as error:
             raise SouqError(
                 f"lm-eval cannot run {task.name}: {type(error).__name__}: {error}"[:400], hint="see the task's YAML"

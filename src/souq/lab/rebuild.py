@@ -127,9 +127,16 @@ def _trained(
     layers = None if training.layers == "all" else training.layers
     with tempfile.TemporaryDirectory() as folder:
         train_lora(
-            lm, rows, Path(folder), rank=training.rank, alpha=training.alpha, targets=training.targets, layers=layers,
-            progress=progress, **settings,
-        )  # fmt: skip
+            lm,
+            rows,
+            Path(folder),
+            rank=training.rank,
+            alpha=training.alpha,
+            targets=training.targets,
+            layers=layers,
+            progress=progress,
+            **settings,
+        )
         return from_adapter(open_adapter(Path(folder)), main)
 
 

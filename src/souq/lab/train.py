@@ -80,9 +80,12 @@ def with_lora(
         from peft import LoraConfig, get_peft_model
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=list(targets), layers_to_transform=list(layers) if layers else None,
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=list(targets),
+        layers_to_transform=list(layers) if layers else None,
         task_type="CAUSAL_LM",
-    )  # fmt: skip
+    )
     with warnings.catch_warnings():  # peft asks transformers for a name it will drop in version 6
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         return get_peft_model(net, config)
