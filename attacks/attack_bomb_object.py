@@ -6,8 +6,9 @@ import zstandard
 
 from souq.errors import Corrupt
 from souq.records import canonical
-from souq.store import MAGIC, Header, Store, _check
-from souq.weights import tensor_digest
+from souq.weights.codec import MAGIC, Header, _check
+from souq.weights.delta import tensor_digest
+from souq.weights.store import Store
 
 
 def plant(store, name, header, payload):

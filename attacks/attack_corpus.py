@@ -5,12 +5,12 @@ import json
 import pytest
 from tests.kitchen import RECIPE, Parrot, cook, forge
 
-from souq.asks import Message
 from souq.corpus.dump import read_rows
 from souq.corpus.recipe import Seeds
 from souq.corpus.row import row_id
 from souq.corpus.seeds import published
 from souq.errors import Hostile, UsageError
+from souq.lab.chat import Message
 from souq.records import canonical
 
 LIES = {

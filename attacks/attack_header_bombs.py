@@ -5,7 +5,7 @@ import json
 import pytest
 
 from souq.errors import Hostile
-from souq.tensorfile import MAX_HEADER, open_tensors
+from souq.weights.safetensors import MAX_HEADER, open_tensors
 
 F32 = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 

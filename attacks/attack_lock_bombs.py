@@ -5,7 +5,7 @@ import json
 import pytest
 
 from souq.errors import Hostile
-from souq.weights import format_delta, parse_delta, parse_lock
+from souq.weights.lockfile import format_delta, parse_delta, parse_lock
 
 NAME = "b3:" + "0" * 64
 HEAD = f"souq delta 1\nbase {NAME}\n"

@@ -8,11 +8,12 @@ import pytest
 from tests.bazaar import rows, write_eval
 from tests.tiny import write_model
 
-from souq.deltas import recipe_beside
+from souq.build.delta_file import recipe_beside
 from souq.errors import Hostile, NotFound, SouqError
-from souq.evals import read_folder
-from souq.lab.gguf import GGUF
-from souq.sources import open_adapter, open_source
+from souq.evals.eval import read_folder
+from souq.model.gguf import GGUF
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
 
 SECRET = '{"token": "of whoever opens it"}'
 
@@ -88,7 +89,7 @@ ADAPTERS = {
 def test_an_adapter_s_settings(tmp_path, name):
     import numpy as np
 
-    from souq.tensorfile import write_tensors
+    from souq.weights.safetensors import write_tensors
 
     halves = {f"base_model.model.q.lora_{half}.weight": np.ones((2, 2), "<f4") for half in "AB"}
     write_tensors(tmp_path / "adapter_model.safetensors", halves)

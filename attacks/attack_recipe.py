@@ -57,7 +57,7 @@ def test_one_word_as_long_as_a_file_is_cut():
 
 
 def row(text, source="s"):
-    from souq.asks import Message
+    from souq.lab.chat import Message
 
     messages = (Message(role="user", content="q"), Message(role="assistant", content=text))
     return Row(id=row_id(messages), messages=messages, licence="MIT", origin="synthetic", depth=1, real_fraction=0.0, source=source, source_licence="MIT")  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from souq.store import Store
+from souq.weights.store import Store
 
 KEPT = ("refs/heads/", "refs/tags/")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from contributors import real_model
 from machine import describe
-from souq.demo.skills import Skill, skills
+from souq.cli.demo.skills import Skill, skills
 from souq.signing import make_key
 
 SOUQ = Path(sys.executable).with_name("souq")

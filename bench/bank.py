@@ -24,8 +24,10 @@ from machine import describe
 from souq.checks.portrait import spectrum
 from souq.checks.spectra import Signature, signature
 from souq.lab.train import TARGETS, train_lora
-from souq.sources import open_adapter, open_source
-from souq.weights import TensorRef, lock_digest
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
+from souq.weights.delta import TensorRef
+from souq.weights.lockfile import lock_digest
 
 COUNT = 19
 OUT = Path(__file__).parent.parent / "src" / "souq" / "checks" / "spectra.toml"
@@ -72,7 +74,7 @@ def adapter_factors(folder: Path) -> dict[str, Any]:
 def main(folder: Path, more: Path | None) -> None:
     import torch
 
-    from souq.lab.model import load
+    from souq.lab.lm import load
 
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
     torch.set_num_threads(1)

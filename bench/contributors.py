@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from souq.demo.skills import MONTHS, Pair, Skill, _cities, _countries, _currencies, _skill, skills
+from souq.cli.demo.skills import MONTHS, Pair, Skill, _cities, _countries, _currencies, _skill, skills
 
 ROWS = 320
 
@@ -86,9 +86,9 @@ def _french() -> Iterator[Pair]:
 
 def train(out: Path) -> None:
     """One PEFT folder a skill; what is there already stays."""
-    from souq.lab.model import load
+    from souq.lab.lm import load
     from souq.lab.train import train_lora
-    from souq.sources import open_source
+    from souq.model.source import open_source
 
     source = open_source(str(real_model()))
     lm = load(source.files, source.weights)

@@ -50,7 +50,7 @@ def checkpoint(folder: Path, layers: int, seed: int) -> int:
     import ml_dtypes
     import numpy as np
 
-    from souq.tensorfile import write_tensors
+    from souq.weights.safetensors import write_tensors
 
     chance = np.random.default_rng(seed)
     pool = (chance.standard_normal(1 << 25, np.float32) * 0.02).astype(ml_dtypes.bfloat16)

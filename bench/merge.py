@@ -26,8 +26,8 @@ import numpy as np
 
 from contributors import real_model
 from machine import describe
-from souq.sources import open_source
-from souq.tensorfile import write_tensors
+from souq.model.source import open_source
+from souq.weights.safetensors import write_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 MERGEKIT = Path(os.environ.get("SOUQ_MERGEKIT", ROOT / "build" / "mergekit" / "bin" / "python"))

@@ -9,9 +9,9 @@ from pathlib import Path
 import zstandard
 
 from machine import describe
-from souq.demo.story import real_model
-from souq.lab.gguf import GGUF
-from souq.store import Store
+from souq.cli.demo.story import real_model
+from souq.model.gguf import GGUF
+from souq.weights.store import Store
 
 
 def main() -> None:

@@ -25,11 +25,11 @@ import conftest  # noqa: F401  git knows nobody but who they say
 
 from machine import describe
 from souq.cli import run
+from souq.cli.demo.skills import skills
+from souq.cli.demo.stage import Stage
+from souq.cli.demo.story import real_model
 from souq.corpus.recipe import read_recipe
-from souq.demo.skills import skills
-from souq.demo.stage import Stage
-from souq.demo.story import real_model
-from souq.evals import read_eval, read_folder
+from souq.evals.eval import read_eval, read_folder
 
 RECIPE = Path(__file__).parent.parent / "examples" / "geography.toml"
 SEEDS = (0, 1, 2)
@@ -67,7 +67,7 @@ def cases_of() -> list[tuple[str, str]]:
 def right(folder: Path, cases: list[tuple[str, str]]) -> tuple[np.ndarray, list[str], float]:
     """Which cases a model answers, what it says, and seconds; in bf16 where the machine computes in it."""
     from souq.lab import generate
-    from souq.lab import model as lab
+    from souq.lab import lm as lab
 
     lm = lab.load(folder, dtype=lab.best_dtype())
     generate.answers(lm, [asked for asked, _ in cases[:4]], max_tokens=2)
@@ -81,13 +81,14 @@ def control(teacher: Path, rows: list[dict[str, Any]], steps: int, seed: int, ta
     """The recipe's student, taught the words of other rows for as many batches."""
     import msgspec
 
-    from souq.lab import distil, model
+    from souq.lab import distil
+    from souq.lab import lm as lab
 
     lesson = read_recipe(RECIPE).student
     assert lesson is not None
     batches = -(-len(rows) // lesson.batch)
     other = msgspec.structs.replace(lesson, loss="words", epochs=max(1, round(steps / batches)), seed=seed)
-    lm = model.load(teacher, dtype=model.best_dtype())
+    lm = lab.load(teacher, dtype=lab.best_dtype())
     student = distil.distil(lm, rows, other)
     distil.save(student.lm, {p.name: p.read_bytes() for p in teacher.iterdir() if p.suffix != ".safetensors"}, target)
     return target
@@ -95,27 +96,27 @@ def control(teacher: Path, rows: list[dict[str, Any]], steps: int, seed: int, ta
 
 def beside(folder: Path, said: list[str], cases: list[tuple[str, str]]) -> float:
     """The share of greedy answers that llama.cpp gives as transformers does, float32 against the file as it is."""
-    from souq.asks import Ask, Message, Sampling
+    from souq.lab.chat import ChatRequest, Message, Sampling
     from souq.lab.writers import writer
 
     file = next(folder.glob("*.gguf"))
-    asks = [Ask(messages=(Message(role="user", content=asked),)) for asked, _ in cases]
-    found = {i: t.text for part in writer(f"llama.cpp:{file}").write(asks, Sampling(max_tokens=8)) for i, t in part}  # fmt: skip
+    asks = [ChatRequest(messages=(Message(role="user", content=asked),)) for asked, _ in cases]
+    found = {i: t.text for part in writer(f"llama.cpp:{file}").generate(asks, Sampling(max_tokens=8)) for i, t in part}  # fmt: skip
     return sum(found[i] == text for i, text in enumerate(said)) / len(said)
 
 
 def speed(folder: Path, tokens: int = 96) -> float:
     """Tokens a second that llama.cpp generates, one question at a time."""
-    from souq.asks import Ask, Message, Sampling
+    from souq.lab.chat import ChatRequest, Message, Sampling
     from souq.lab.writers import writer
 
     with_words = writer(f"llama.cpp:{next(folder.glob('*.gguf'))}")
-    asks = [Ask(messages=(Message(role="user", content="Tell me a long story about a river."),))]
+    asks = [ChatRequest(messages=(Message(role="user", content="Tell me a long story about a river."),))]
     drawn = Sampling(max_tokens=tokens, temperature=1.0)
-    list(with_words.write(asks, drawn))
+    list(with_words.generate(asks, drawn))
     begun = time.perf_counter()
-    told = [t for _ in range(4) for part in with_words.write(asks, drawn) for _, t in part]
-    return sum(t.tokens for t in told) / (time.perf_counter() - begun)
+    told = [t for _ in range(4) for part in with_words.generate(asks, drawn) for _, t in part]
+    return sum(t.completion_tokens for t in told) / (time.perf_counter() - begun)
 
 
 def main() -> int:
@@ -155,7 +156,7 @@ def main() -> int:
 
 
 def _gguf(folder: Path) -> None:
-    from souq.lab.to_gguf import write_gguf
+    from souq.model.gguf_writer import write_gguf
 
     write_gguf(folder, folder / "teacher.q8_0.gguf", "q8_0")
 

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from souq import bucket as buckets
-from souq.bucket import Bucket, check_url, open_remote
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
-from souq.repo import Repo
-from souq.store import MAGIC, Store
+from souq.repo.remote import Repo
+from souq.weights.bucket import Bucket, check_url, open_remote
+from souq.weights.codec import MAGIC
+from souq.weights.delta import bucket as buckets
+from souq.weights.store import Store
 from tests.tiny import write_model
 
 pytest.importorskip("fsspec")
@@ -99,7 +100,7 @@ def _make_bucket(url, patience=60.0):
             time.sleep(0.5)
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.server)])
 def there(request, tmp_path):
     """An empty bucket: in this process's memory, and at a real S3 endpoint."""
     base = "memory://souq" if request.param == "memory" else request.getfixturevalue("s3")
@@ -240,8 +241,8 @@ UPLOADER = """
 import sys
 from pathlib import Path
 import numpy as np
-from souq.bucket import Bucket
-from souq.store import Store
+from souq.weights.bucket import Bucket
+from souq.weights.store import Store
 store, there = Store(Path(sys.argv[1])), Bucket(sys.argv[2])
 names = list(store.digests())
 print(len(names), flush=True)
@@ -291,9 +292,9 @@ def test_no_answer_is_said_in_words(tmp_path, monkeypatch):
 READER = """
 import sys
 from pathlib import Path
-from souq.bucket import Bucket
+from souq.weights.bucket import Bucket
 from souq.errors import UsageError
-from souq.store import Store
+from souq.weights.store import Store
 mine, there = Store(Path(sys.argv[1])), Bucket(sys.argv[2])
 print(there.copy(mine, [sys.argv[3]]))
 print(there.copy(mine, ["b3:" + "0" * 64], strict=False))
@@ -469,11 +470,11 @@ def test_a_corpus_is_asked_where_it_lies(s3, tmp_path):
     """SQL over a corpus in a bucket gives the folder's answer."""
     import fsspec
 
-    from souq.asks import Message
     from souq.corpus.dump import publish
     from souq.corpus.query import query
     from souq.corpus.recipe import Making
     from souq.corpus.row import Row, row_id
+    from souq.lab.chat import Message
 
     chance = np.random.default_rng(0)
     rows = []

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from souq.conformance import suite
-from souq.conformance.cases import CASES
-from souq.conformance.codes import CODES, CONSEQUENCE
+from souq_conformance import suite
+from souq_conformance.cases import CASES
+from souq_conformance.codes import CODES, CONSEQUENCE
 
 SOUQ = f"{sys.executable} -m souq verify {{repo}} --json"
 BY_COMMAND = (

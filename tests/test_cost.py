@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from souq.audit import cost, prices, trained
 from souq.errors import Hostile, UsageError
-from souq.weights import TensorRef
+from souq.weights.delta import TensorRef
 
 H100 = prices.default_prices().on("h100")
 

@@ -9,7 +9,7 @@ import pytest
 
 from souq.audit.near_identical import crowd
 from souq.errors import Hostile, NotFound, UsageError
-from souq.tensorfile import write_tensors
+from souq.weights.safetensors import write_tensors
 from tests import tiny
 
 

@@ -10,7 +10,7 @@ import pytest
 from souq.audit.descent import Model, Rules, circle, descent
 from souq.audit.fingerprint import layer_scores
 from souq.errors import Hostile, UsageError
-from souq.tensorfile import write_tensors
+from souq.weights.safetensors import write_tensors
 from tests import tiny
 
 RULES = Rules(related=0.2, explained=0.8, on_grid=0.9, false_alarms=(0, 1), right={})

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from souq.errors import SouqError, UsageError
-from souq.evals import Score, compare, passes, read_eval
+from souq.evals.eval import passes, read_eval
+from souq.evals.score import Score, compare
 
 rights = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60)
 
@@ -153,7 +154,7 @@ def test_what_is_generated_is_what_a_checker_sees(tmp_path):
     """An `answer` is the model's own greedy one, cut at max_tokens: told to expect it, every case is right."""
     from souq.lab import evals as lab_evals
     from souq.lab import generate
-    from souq.lab import model as lab_model
+    from souq.lab import lm as lab_model
     from tests.tiny import write_model
 
     lm = lab_model.load(write_model(tmp_path / "tiny"))

@@ -17,11 +17,12 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 import yaml
 
-from souq import forge, pulls
 from souq.cli.forge import KINDS, workflow
 from souq.errors import NotFound, Refused, UsageError
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.pulls import forge
+from souq.pulls import pull as pulls
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from tests.tiny import write_model
 
 ROOT = Path(__file__).parent.parent

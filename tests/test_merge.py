@@ -15,7 +15,8 @@ from souq.merge import METHODS, Fold
 from souq.merge.exact import divide, inverse_root, matmul, round_once
 from souq.merge.methods import SUMS, Change, Sketch, check_settings
 from souq.merge.sums import Kept
-from souq.weights import Delta, Dense, Gram, Lora, TensorRef, format_delta, parse_delta, tensor_digest
+from souq.weights.delta import Delta, Dense, Gram, Lora, TensorRef, tensor_digest
+from souq.weights.lockfile import format_delta, parse_delta
 
 BASE = "b3:" + "0" * 64
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40))

@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from souq.errors import Hostile, SouqError, UsageError
-from souq.merge import config as module
-from souq.merge.config import KNOWN, ModelRef, Token, Tokenizer, parse_config, plan
+from souq.merge.mergekit import config as module
+from souq.merge.mergekit import plan as names
+from souq.merge.mergekit.config import KNOWN, ModelRef, Token, Tokenizer, parse_config
+from souq.merge.mergekit.plan import plan
 
 PARTS = ["input_layernorm.weight", "self_attn.q_proj.weight", "mlp.up_proj.weight"]
 
@@ -360,6 +362,16 @@ def test_what_is_off_is_named(text, message):
     assert "\u202e" not in said
 
 
+def test_the_line_is_named():
+    """Whoever wrote a long file finds the place: of a key that is not known, of a value, of one that is not there."""
+    text = "merge_method: linear\nparameters: {weight: 1}\nmodels:\n- model: a\n- %s\n"
+
+    assert refused(text % "modl: b").startswith("line 5: config.models[1]: unknown key 'modl'")
+    assert refused(text % "model:\n    3").startswith("line 6: config.models[1].model: expected a text")
+    assert refused(text % "{}").startswith("line 5: config.models[1].model: expected a text, found nothing")
+    assert refused("models: [\n{model: a}").startswith("not YAML: line 2: ")
+
+
 def test_aliases_that_multiply_are_refused_before_they_are_followed():
     """A page of YAML that stands for a terabyte costs no more than a page; so does one that copies with `<<`."""
     laughs = "\n".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]" for i in range(1, 12))
@@ -565,13 +577,13 @@ def test_mergekit_has_the_same_methods(mergekit):
 
 def test_mergekit_puts_the_same_tensors_before_and_after_the_layers(mergekit):
     """Of decoders with one stack of layers, names alone tell which is which, and which index the vocabulary."""
-    vocabulary = (module._TOKENS, module._HEAD, module._BIAS)
+    vocabulary = (names._TOKENS, names._HEAD, names._BIAS)
     told = {name: kinds for name, kinds in mergekit["architectures"].items() if "Causal" in name or "GPT" in name}
     # phi-1 counts its embedding and its head as layers; two of the oldest name theirs like nobody else.
     for name in told.keys() - {"MixFormerSequentialForCausalLM", "PhiForCausalLM"}:
         before, after, inside = told[name]
-        assert all(module._BEFORE.search(tensor) for tensor, _, _ in before), name
-        assert not any(module._BEFORE.search(tensor) for tensor, _, _ in after), name
+        assert all(names._BEFORE.search(tensor) for tensor, _, _ in before), name
+        assert not any(names._BEFORE.search(tensor) for tensor, _, _ in after), name
         for tensor, axis, _ in [*before, *after]:
             assert any(kind.search(tensor) for kind in vocabulary) == (axis == 0), tensor
-        assert all(module._LAYER.fullmatch(tensor.replace("${layer_index}", "3")) for tensor in inside), name
+        assert all(names._LAYER.fullmatch(tensor.replace("${layer_index}", "3")) for tensor in inside), name

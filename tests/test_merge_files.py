@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
-from souq.merge.config import ModelRef, parse_config
-from souq.merge.files import merge_files
-from souq.merge.model import Model
-from souq.merge.vocabulary import Rows
-from souq.tensorfile import open_tensors, write_tensors
+from souq.merge.mergekit.config import ModelRef, parse_config
+from souq.merge.mergekit.files import merge_files
+from souq.merge.mergekit.inputs import Model
+from souq.merge.mergekit.vocabulary import Rows
+from souq.weights.safetensors import open_tensors, write_tensors
 from tests import tiny
 
 LINEAR = "{merge_method: linear, parameters: {weight: 1}, dtype: float32, models: [%s]}"

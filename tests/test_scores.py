@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq import scores
-from souq.evals import read_eval
+from souq.evals.eval import read_eval
+from souq.lab import score_cache as scores
+from souq.lab.score_cache import Conditions, Kept
 from souq.records import digest
-from souq.repo import Repo
-from souq.scores import Conditions, Kept
+from souq.repo.remote import Repo
 
 MODEL = digest(b"a model")
 HERE = Conditions(engine="transformers 5", arithmetic="float32 on any")
@@ -110,8 +110,8 @@ def test_a_value_that_is_no_number_is_not_kept(repo, suite):
 KEEPER = """
 import sys
 from pathlib import Path
-from souq import scores
-from souq.repo import Repo
+from souq.lab import score_cache as scores
+from souq.repo.remote import Repo
 from tests.test_scores import HERE, MODEL, Kept, an_eval
 repo, ids = Repo(Path(sys.argv[1]), None), [f"c{i}" for i in range(60)]
 suite = an_eval(ids)
@@ -150,7 +150,7 @@ def test_two_may_keep_at_once(repo, suite):
 
 def test_this_machine_s_conditions_need_no_torch():
     """Looking up a score imports neither torch nor transformers, and names both versions."""
-    code = "from souq import scores; print(scores.conditions()); import sys; sys.exit('torch' in sys.modules)"
+    code = "from souq.lab import score_cache as scores; print(scores.conditions()); import sys; sys.exit('torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert "torch 2" in told

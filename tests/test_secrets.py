@@ -7,8 +7,8 @@ import json
 import pytest
 
 from souq.checks.secrets import control_tokens, keys, personal, secrets
-from souq.demo.skills import skills
-from souq.suite import passages
+from souq.cli.demo.skills import skills
+from souq.evals.suite import passages
 from tests.stall import case, eval_files, jsonl, offer, qa, stall
 from tests.tiny import tokenizer_files
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from souq.checks import portrait, spectra, tensors
 from souq.checks.lineage import attention_drift, kept_direction
 from souq.checks.portrait import Seen, look, spectrum
-from souq.weights import Dense, TensorRef
+from souq.weights.delta import Dense, TensorRef
 from tests.gate import Gate
 
 

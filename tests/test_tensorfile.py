@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from souq.errors import Hostile, NotFound
-from souq.tensorfile import open_tensors, write_tensors
+from souq.weights.safetensors import open_tensors, write_tensors
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 checkpoints = st.dictionaries(

@@ -10,20 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from souq.errors import Hostile
-from souq.weights import (
-    DTYPES,
-    Delta,
-    Dense,
-    Gram,
-    Lora,
-    Sparse,
-    TensorRef,
-    format_delta,
-    format_lock,
-    parse_delta,
-    parse_lock,
-    tensor_digest,
-)
+from souq.weights.delta import DTYPES, Delta, Dense, Gram, Lora, Sparse, TensorRef, tensor_digest
+from souq.weights.lockfile import format_delta, format_lock, parse_delta, parse_lock
 
 names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,20}(\.[A-Za-z0-9_]{1,8}){0,3}", fullmatch=True)
 digests = st.integers(0, 2**256 - 1).map(lambda n: f"b3:{n:064x}")

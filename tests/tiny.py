@@ -8,7 +8,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from souq.tensorfile import write_tensors
+from souq.weights.safetensors import write_tensors
 
 HIDDEN, LAYERS, HEADS, MIDDLE, VOCAB = 32, 2, 4, 48, 320
 CONFIG = {

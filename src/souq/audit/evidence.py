@@ -23,11 +23,11 @@ from souq.audit.osaid import Demand
 from souq.audit.participation import Measure
 from souq.audit.place import Evidence, open_place
 from souq.audit.seen import OPEN_CODE, SECTIONS, Seen
-from souq.bundling import read as read_release
 from souq.errors import SouqError
 from souq.progress import Progress, quiet
 from souq.records import Record, spelled_out
-from souq.snapshot import Snapshot
+from souq.releases.export import read as read_release
+from souq.repo.snapshot import Snapshot
 from souq.verify import verify
 
 Status = Literal["verified", "contradicted", "unverifiable", "absent"]

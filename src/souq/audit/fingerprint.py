@@ -19,7 +19,7 @@ import numpy as np
 from souq.checks.portrait import kind_of, layer_of
 from souq.errors import Hostile, UsageError
 from souq.merge.exact import Float
-from souq.weights import Array
+from souq.weights.delta import Array
 
 ROWS = 16  # of a matrix
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from souq.errors import Hostile, NotFound, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Record, spelled_out
-from souq.tensorfile import open_tensors
-from souq.weights import Array, TensorRef
+from souq.weights.delta import Array, TensorRef
+from souq.weights.safetensors import open_tensors
 
 SAMPLE = 256  # numbers of a tensor, at least; seven times as many at most
 SHARED = 0.9  # of both models' numbers must stand in rows of one name and width, for a distance to mean something

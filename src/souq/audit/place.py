@@ -17,12 +17,12 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from souq.bundle import judge
 from souq.errors import Hostile, NotFound, SouqError
 from souq.progress import Progress, quiet
 from souq.records import Record, digest, spelled_out
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.releases.verify import judge
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 MAX_FILES, MAX_TEXT = 20_000, 4 << 20
 

@@ -15,29 +15,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
-
 from souq.audit import mof
-from souq.audit.index import Value, refuse_bombs
+from souq.audit.index import Value
 from souq.audit.place import Evidence, Place
+from souq.build.reproducible import Share, share
 from souq.errors import SouqError
+from souq.licences.table import is_text_of, licence_of
+from souq.model.card import front_matter
 from souq.records import read_json
-from souq.source import Share, share
-from souq.tensorfile import open_tensors
+from souq.weights.safetensors import open_tensors
 
 OPEN_CODE = mof.FIT["code"]  # a licence that counts as open, of the table's own names
 OPEN_DATA = mof.FIT["data"]
-# A licence's text, by words that stand in no other.
-TEXTS = {
-    "Apache-2.0": r"Apache License\s+Version 2\.0, January 2004",
-    "MIT": r"Permission is hereby granted, free of charge, to any person obtaining a copy",
-    "GPL-3.0-only": r"GNU GENERAL PUBLIC LICENSE\s+Version 3",
-    "CC-BY-4.0": r"Creative Commons Attribution 4\.0 International",
-    "CC-BY-NC-4.0": r"Attribution-NonCommercial 4\.0 International",
-    "CC0-1.0": r"CC0 1\.0 Universal",
-    "CDLA-Permissive-2.0": r"Community Data License Agreement - Permissive - Version 2\.0",
-    "OpenMDW-1.0": r"OpenMDW License Agreement, version 1\.0",
-}
 SECTIONS = {"data": "data", "evaluation": "eval|score|benchmark", "limits": "limit|bias|risk", "use": "use|usage"}
 
 
@@ -61,14 +50,9 @@ class Seen:
 
     @cached_property
     def head(self) -> Mapping[str, Any]:
-        """The card's YAML, plainly read; nothing where it cannot be."""
-        head = re.match(r"---\n(.{0,65536}?)\n---", self.card, re.DOTALL)
-        if not head:
-            return {}
-        with suppress(SouqError, yaml.YAMLError, ValueError):
-            refuse_bombs(head.group(1), "README.md")
-            fields = yaml.safe_load(head.group(1))
-            return fields if isinstance(fields, dict) else {}
+        """The card's YAML; nothing where it cannot be read."""
+        with suppress(SouqError):
+            return front_matter(self.card)
         return {}
 
     @cached_property
@@ -95,15 +79,14 @@ class Seen:
     def licence_texts(self) -> dict[str, str]:
         """Files with a licence's text, and which one it is; "" where it is none that is known here."""
         return {
-            path: next((name for name, words in TEXTS.items() if re.search(words, self.place.text(path)[:20_000])), "")
-            for path in self.place.matching(r"(licen[cs]e|copying)[^/]{0,20}")
+            path: licence_of(self.place.text(path)) for path in self.place.matching(r"(licen[cs]e|copying)[^/]{0,20}")
         }
 
     @cached_property
     def contradiction(self) -> str:
         """What speaks against the declared licence: the text of another one, or a contribution under closed terms."""
         for path, name in self.licence_texts.items():
-            if name and self.declared and name != self.declared:
+            if self.declared and not is_text_of(name, self.declared):
                 return f"{self.declared} is declared, but {path} is {name}"
         offers = self.place.main.offers if self.place.main else {}
         licences = {slug: offer.contribution.licence for slug, offer in offers.items()}
@@ -119,7 +102,7 @@ class Seen:
         """How far the declared licence is more than named: its text shows all of it, authors' sign-offs a part."""
         if self.contradiction or self.declared not in OPEN_CODE:
             return "unknown"
-        if self.declared in self.licence_texts.values():
+        if any(name and is_text_of(name, self.declared) for name in self.licence_texts.values()):
             return "open"
         return "partial" if self.recipes else "unknown"
 

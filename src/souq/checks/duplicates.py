@@ -13,14 +13,14 @@ from functools import partial
 
 import numpy as np
 
+from souq.build.delta_distance import compare
 from souq.checks.cases import Answer, Case, check
 from souq.checks.portrait import change_digest, portrait, remembered
 from souq.errors import Corrupt, NotFound
 from souq.merge.exact import Float
-from souq.nearness import compare
 from souq.records import Digest
-from souq.snapshot import Offer
-from souq.weights import Delta
+from souq.repo.contribution import Offer
+from souq.weights.delta import Delta
 
 ALIKE = 0.98
 WORTH = 0.8  # by sketches, which are off by an eighth on one tensor and by less on many

@@ -25,9 +25,10 @@ from souq.errors import Corrupt, Hostile, NotFound
 from souq.merge.exact import Float
 from souq.merge.fold import factors
 from souq.records import Digest, Record, digest
-from souq.repo import Repo
-from souq.snapshot import Offer
-from souq.weights import Delta, Lora, Part, TensorRef, format_delta
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.weights.delta import Delta, Lora, Part, TensorRef
+from souq.weights.lockfile import format_delta
 
 VERSION = 1  # of what is kept: another figure here is another folder in the cache
 WIDTH = 8  # of a sketch's two sides

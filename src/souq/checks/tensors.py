@@ -12,7 +12,7 @@ import numpy as np
 from souq.checks.cases import Answer, Case, check
 from souq.checks.portrait import accepted, draw, kind_of, portrait
 from souq.errors import Corrupt, NotFound
-from souq.weights import Array, Delta, Dense, Lora, Part, Sparse, TensorRef, tensor_digest
+from souq.weights.delta import Array, Delta, Dense, Lora, Part, Sparse, TensorRef, tensor_digest
 
 LARGER = 4.0  # times the largest row of the base's tensors alike: the most a row of a new tensor may be
 ROUTER = 1e3  # the most a router's row may be: logits stay far from overflow

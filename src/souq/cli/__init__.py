@@ -14,46 +14,62 @@ import click
 
 from souq.errors import SouqError, nearest
 
-VERBS = {
-    "init": ("start", "Start a model repository from a Hugging Face folder, a GGUF file or a hub id"),
-    "clone": ("start", "Copy a model repository, history and tensors"),
-    "push": ("start", "Send history and missing tensors to the shared remote"),
-    "fetch": ("start", "Bring history and missing tensors from the shared remote"),
-    "status": ("look", "Say where things stand, and the next command to type"),
-    "log": ("look", "What landed on main, newest first"),
-    "show": ("look", "A tensor by name, a contribution by slug, or a commit"),
-    "diff": ("look", "Which tensors moved between two commits"),
-    "fsck": ("look", "Read every stored tensor and find damage"),
-    "gc": ("look", "Remove tensors nothing points at, and cached builds"),
-    "governance": ("governance", "Explain the policy in words, amend it, or lay down a role"),
-    "election": ("governance", "Fill a role by signed ballots"),
-    "witness": ("governance", "Sign that you have seen main as it is now"),
-    "train": ("model", "Train a LoRA adapter on main's model"),
-    "delta": ("delta", "Make, show or apply a change of weights"),
-    "pr": ("pr", "Offer, check, review and merge changes to the model"),
-    "vote": ("pr", "Sign a yes or no to exactly what is offered: `pr review` by its other name"),
-    "bug": ("bug", "File a case that fails, and list which are open and which a pull request fixes"),
-    "queue": ("queue", "Who waits to be merged; test them together and land what passes"),
-    "forge": ("forge", "Check pull requests of GitHub, Forgejo or Gitea, and say what was found"),
-    "build": ("model", "Fold the accepted contributions into a model"),
-    "verify": ("model", "Judge the history again, rebuild, and compare every digest"),
-    "rebuild": ("source", "Train a contribution again from its own source, and say how near it came"),
-    "eval": ("model", "Score main's model, or any folder, on main's evals"),
-    "hidden": ("hidden", "Seal a hold-out, reveal it, and see whose tries are charged"),
-    "export": ("model", "Write a folder that transformers, vLLM and others load"),
-    "chat": ("model", "Ask main's model something"),
-    "may": ("may", "Whether licences let you merge, sell, name, train on or ship something"),
-    "release": ("release", "Create, list, view or yank releases"),
-    "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
-    "distill": ("distill", "Train a smaller student on a corpus, or from a recipe's seeds on"),
-    "compare": ("compare", "Ask models the same cases, side by side: folders, GGUF files and servers"),
-    "cost": ("cost", "What a model cost to train, merge and serve, and from which volume on it beats an API"),
-    "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
-    "merge": ("merge", "Merge checkpoints by a mergekit configuration, no repository needed"),
-    "audit": ("audit", "How open a model is, by evidence: index, framework, definition, and who decides"),
-    "lineage": ("lineage", "Which known model a checkpoint descends from, and how; a hint, by its weights"),
-    "demo": ("demo", "Play the whole story on a real model"),
+GROUPS = {
+    "Begin": {
+        "demo": ("demo", "Play the whole story on a real model"),
+        "init": ("start", "Start a model repository from a Hugging Face folder, a GGUF file or a hub id"),
+        "clone": ("start", "Copy a model repository, history and tensors"),
+    },
+    "Every day, change the model and offer the change": {
+        "status": ("look", "Say where things stand, and the next command to type"),
+        "fetch": ("start", "Bring history and missing tensors from the shared remote"),
+        "train": ("model", "Train a LoRA adapter on main's model"),
+        "delta": ("delta", "Make, show or apply a change of weights"),
+        "pr": ("pr", "Offer, check, review and merge changes to the model"),
+        "vote": ("pr", "Sign a yes or no to exactly what is offered: `pr review` by its other name"),
+        "push": ("start", "Send history and missing tensors to the shared remote"),
+    },
+    "Look at the model and its history": {
+        "log": ("look", "What landed on main, newest first"),
+        "show": ("look", "A tensor by name, a contribution by slug, or a commit"),
+        "diff": ("look", "Which tensors moved between two commits"),
+        "chat": ("model", "Ask main's model something"),
+        "eval": ("model", "Score main's model, or any folder, on main's evals"),
+    },
+    "Judge what is offered, and govern": {
+        "bug": ("bug", "File a case that fails, and list which are open and which a pull request fixes"),
+        "queue": ("queue", "Who waits to be merged; test them together and land what passes"),
+        "forge": ("forge", "Check pull requests of GitHub, Forgejo or Gitea, and say what was found"),
+        "hidden": ("hidden", "Seal a hold-out, reveal it, and see whose tries are charged"),
+        "governance": ("governance", "Explain the policy in words, amend it, or lay down a role"),
+        "election": ("governance", "Fill a role by signed ballots"),
+        "witness": ("governance", "Sign that you have seen main as it is now"),
+    },
+    "Rebuild, and trust nobody": {
+        "build": ("model", "Fold the accepted contributions into a model"),
+        "verify": ("verify", "Judge the history again, rebuild, and compare every digest"),
+        "rebuild": ("source", "Train a contribution again from its own source, and say how near it came"),
+        "fsck": ("look", "Read every stored tensor and find damage"),
+        "gc": ("look", "Remove tensors nothing points at, and cached builds"),
+    },
+    "Release it, and let it teach": {
+        "release": ("release", "Create, list, view or yank releases"),
+        "export": ("model", "Write a folder that transformers, vLLM and others load"),
+        "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
+        "distill": ("distill", "Train a smaller student on a corpus, or from a recipe's seeds on"),
+    },
+    "Ask about any model, with or without a repository": {
+        "merge": ("merge", "Merge checkpoints by a mergekit configuration"),
+        "compare": ("compare", "Ask models the same cases, side by side: folders, GGUF files and servers"),
+        "may": ("may", "Whether licences let you merge, sell, name, train on or ship something"),
+        "cost": ("cost", "What a model cost to train, merge and serve, and from which volume on it beats an API"),
+        "audit": ("audit", "How open a model is, by evidence: index, framework, definition, and who decides"),
+        "lineage": ("lineage", "Which known model a checkpoint descends from, and how; a hint, by its weights"),
+        "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
+    },
 }
+"""Each verb stands in the group where `souq --help` shows it: name -> (the module that holds it, one line)."""
+VERBS = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}
 
 
 class Verbs(click.Group):
@@ -71,8 +87,10 @@ class Verbs(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+        widest = max(map(len, VERBS))  # one column for all groups
+        for title, verbs in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), line) for name, (_, line) in verbs.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

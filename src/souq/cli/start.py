@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from souq import pulls
-from souq.build import needed
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
-from souq.configs import approved
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import read_folder
+from souq.evals import suite as general
+from souq.evals.eval import read_folder
 from souq.governance import Who
 from souq.governance.policy import Key
 from souq.governance.templates import TEMPLATES, from_template
-from souq.pulls import Person
+from souq.model.config import approved
+from souq.model.source import Source, open_source
+from souq.progress import Progress
+from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
-from souq.repo import Repo
-from souq.signing import normal_key
-from souq.snapshot import Snapshot
-from souq.sources import open_source
-from souq.start import Beginning, bring_main, clone_all
-from souq.start import init as start
-from souq.weights import lock_digest
+from souq.repo.init import Beginning, bring_main, clone_all
+from souq.repo.init import init as start
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, needed
+from souq.signing import Person, normal_key
+from souq.weights.delta import Delta, Lock, Tensors
+from souq.weights.lockfile import lock_digest
 
 
 @click.command()
@@ -47,8 +49,6 @@ def init(
     store: str, suite: bool, key: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a model repository NAME from a model."""
-    from souq import suite as general
-
     who = person(Repo(Path.cwd(), Path.cwd()), key)
     found = open_source(source)
     if (licence or found.licence) is None:
@@ -59,7 +59,7 @@ def init(
             cases |= general.files()
         begin = Beginning(
             name=name.name, licence=str(licence or found.licence), policy=_policy(policy, who, people), evals=cases,
-            store=store, sketch=(lambda source, lock: general.sketch(source, lock_digest(lock), progress)) if suite else None,
+            store=store, sketch=partial(_sketch, progress) if suite else None,
         )  # fmt: skip
         repo = start(name, found, begin, progress)
     main, template = Snapshot(repo, "main"), approved(found.files)
@@ -102,6 +102,12 @@ def _plain(key: str | Key) -> str:
     return key.key if isinstance(key, Key) else key
 
 
+def _sketch(progress: Progress, source: Source, lock: Lock) -> tuple[Delta, Tensors]:
+    from souq.lab import sketching
+
+    return sketching.of_base(source, lock_digest(lock), general.general_texts(), progress)
+
+
 def _folder(folder: Path) -> dict[str, bytes]:
     return {f"{folder.name}/{name}": data for name, data in read_folder(folder).items()}
 
@@ -133,7 +139,7 @@ def push(remote: str | None) -> None:
     }
     with bars() as progress:
         repo.push_all(needed(repo, commits), progress)
-    out.print(f"pushed to {repo.remote}")
+    out.print(f"pushed to {remote or repo.remote}")
 
 
 def _readable(repo: Repo, head: str) -> bool:

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from souq import checkers
-from souq.asks import Told
 from souq.corpus.recipe import Filter, Prompt
 from souq.corpus.row import Passed
 from souq.corpus.seeds import Seed
-from souq.plain import words
+from souq.evals import checkers
+from souq.lab.chat import Completion
+from souq.text import words
 
 VERSION = "1"
 LONG = 4  # letters, of a word that has content
@@ -23,7 +23,7 @@ class Said:
     """An answer and what it answers."""
 
     asked: str
-    told: Told
+    told: Completion
     seed: Seed
     prompt: Prompt
 
@@ -69,7 +69,7 @@ def _echo(said: Said) -> float:
     return sum(word in asked for word in told) / len(told) if told else 1.0
 
 
-FILTERS: dict[str, Callable[[Said], float]] = {
+MEASURES: dict[str, Callable[[Said], float]] = {
     "length": _length, "repetition": _repetition, "finished": _finished, "grounded": _grounded, "numbers": _numbers, "echo": _echo,
 }  # fmt: skip
 
@@ -81,7 +81,7 @@ def passed(said: Said, filters: Sequence[Filter]) -> Iterator[Passed]:
         if not found.kept:
             return
     for rule in filters:
-        score = FILTERS[rule.name](said)
+        score = MEASURES[rule.name](said)
         kept = rule.least <= score <= rule.most
         because = "" if kept else f"{rule.name} {score:.3g}, not from {rule.least:g} to {rule.most:g}"
         yield Passed(name=rule.name, version=VERSION, kept=kept, score=score, because=because)

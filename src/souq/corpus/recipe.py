@@ -18,13 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
-from souq import checkers
-from souq.asks import Sampling
 from souq.errors import NotFound, UsageError, nearest
-from souq.lessons import GGUF, Lesson
+from souq.evals import checkers
+from souq.lab.chat import Sampling
+from souq.lab.student_config import DistillConfig
+from souq.model.gguf_writer import GGUF_KINDS
 from souq.records import Digest, Record, digest_of, parse_toml
 
 Kind = Literal["questions", "answers", "fields", "documents", "taxonomy", "qna", "corpus"]
+FILTERS = ("length", "repetition", "finished", "grounded", "numbers", "echo")  # filters.py carries them out
 MAX_RECIPE = 256 << 10  # bytes
 MAX_TOKENS = 1_000_000  # of an answer, and of a vocabulary
 MAX_RARITY = 16  # a power: beyond, only the rarest counts
@@ -49,7 +51,7 @@ class Seeds(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(Record, frozen=True, forbid_unknown_fields=True):
-    """What is asked of each seed. `domain` may hold its fields as the template does. `checker` is one of checkers.py: what is right for all."""
+    """What is asked of each seed. `domain` may hold its fields as the template does. `checker` is one of evals/checkers.py: what is right for all."""
 
     name: str
     template: str = "{prompt}"
@@ -95,7 +97,7 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
     decontaminate: bool = True
     evals: tuple[str, ...] = ()  # folders of evals of its own, held out and scored
     guard: Guard | None = None
-    student: Lesson | None = None
+    student: DistillConfig | None = None
     gguf: str = ""  # the kind of file a student is written as, beside the folder
 
     def vetted(self) -> Self:
@@ -104,8 +106,6 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
         Raises:
             UsageError: what could not be carried out.
         """
-        from souq.corpus.filters import FILTERS
-
         for prompt in self.prompts:
             if prompt.checker:
                 checkers.vet(prompt.checker, prompt.expected, prompt.choices)
@@ -124,8 +124,10 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
             raise UsageError(wrong)
         if self.student:
             self.student.vetted()
-        if self.gguf and self.gguf not in GGUF:
-            raise UsageError(f"gguf = {self.gguf!r}{nearest(self.gguf, GGUF)}", hint=f"one of {', '.join(GGUF)}")
+        if self.gguf and self.gguf not in GGUF_KINDS:
+            raise UsageError(
+                f"gguf = {self.gguf!r}{nearest(self.gguf, GGUF_KINDS)}", hint=f"one of {', '.join(GGUF_KINDS)}"
+            )
         return self
 
     def _faults(self) -> Iterator[tuple[bool, str]]:

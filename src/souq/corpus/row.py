@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any, Literal
 
-from souq.asks import Message
 from souq.errors import UsageError
+from souq.lab.chat import Message
 from souq.licences.table import table, ways
 from souq.records import Digest, Record, digest_of
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from souq.errors import Missing, SouqError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.lab.engines.openai import AT_ONCE, Server
+from souq.lab.score_cache import Conditions, Kept, conditions, file_key, version_of
 from souq.progress import Progress
 from souq.records import Digest
-from souq.scores import Conditions, Kept, conditions, file_key, version_of
 
 CONTEXT = 2_048  # tokens for each question and its answer
 QUIET = -1  # of its log

@@ -1,0 +1,160 @@
+"""What was scored before, case by case: kept beside the builds, found again only where nothing that counts has changed.
+
+A value is one model's on one case of one eval, under conditions: the weights and the files around them (a chat template
+changes every answer), the eval's own digest, how cases are judged, and what computed it. It knows nothing of models
+and judges nothing. It can all be made again: a line that is torn or damaged is as if it had never been.
+
+    under = conditions()
+    keep(repo, model, suite, [Kept(case="a", value=1.0)], under)
+    get(repo, model, suite, under)   # {"a": 1.0}
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+from blake3 import blake3
+
+from souq.evals.eval import Eval
+from souq.records import Digest, Record, digest_files, digest_of
+from souq.repo.remote import Repo
+
+HARNESS = 2  # one more whenever some case would be judged otherwise; 1 knew no generated answers
+TRANSFORMERS = "transformers"
+
+
+class Kept(Record, frozen=True):
+    """One case's value, and what was answered where something was generated."""
+
+    case: str
+    value: float
+    said: str = ""
+
+
+class Conditions(Record, frozen=True):
+    """What a value depends on beside the model and the eval; two models are compared under the same ones."""
+
+    engine: str  # which, and of what version
+    arithmetic: str  # number format, and the class of processor: sums in another order may turn a near tie
+    harness: int = HARNESS
+
+    def __str__(self) -> str:
+        return f"{self.engine}, {self.arithmetic}, judging {self.harness}"
+
+
+def conditions(engine: str = "", arithmetic: str = "") -> Conditions:
+    """Of an engine, or of transformers on this machine, found out without importing it."""
+    return Conditions(engine=engine or _libraries(), arithmetic=arithmetic or f"float32 on {_processor()}")
+
+
+@cache
+def _libraries() -> str:
+    """A new transformers or torch may compute a model otherwise."""
+    return f"{TRANSFORMERS} {version_of('transformers')}, torch {version_of('torch')}"
+
+
+def version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+@cache
+def _processor() -> str:
+    """The widest vector instructions numpy knows of: what BLAS chooses its kernels by."""
+    if Path("/proc/driver/nvidia/version").exists():  # the lab computes there when it can
+        return "nvidia"
+    import numpy as np
+
+    shown = np.show_config(mode="dicts") or {}
+    found = shown.get("SIMD Extensions", {})
+    return str(max(found.get("found", []), default="") or max(found.get("baseline", []), default="any processor"))
+
+
+def model_key(weights: Digest, files: Mapping[str, bytes]) -> Digest:
+    """The name of a model that is asked: its tensors, and the config, tokenizer and chat template around them."""
+    return digest_of([weights, digest_files(dict(files))])
+
+
+def folder_key(folder: Path) -> Digest:
+    """The same of a folder that others wrote: every byte in it."""
+    return digest_of({path.name: file_key(path) for path in sorted(folder.iterdir()) if path.is_file()})
+
+
+def file_key(path: Path) -> Digest:
+    """A file's digest, however large it is."""
+    return f"b3:{blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()}"
+
+
+def get(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, float]:
+    """The values kept of an eval's cases, by case; those that are absent were never scored so."""
+    return {case: kept.value for case, kept in kept_of(repo, model, suite, under).items()}
+
+
+def kept_of(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, Kept]:
+    """The same with what was answered, where something was."""
+    found = everything(repo, model, suite.digest, under)
+    return {case.id: found[case.id] for case in suite.cases if case.id in found}
+
+
+def keep(repo: Repo, model: Digest, suite: Eval, found: Iterable[Kept], under: Conditions) -> None:
+    """Add values of an eval's cases."""
+    add(repo, model, suite.digest, found, under)
+
+
+def everything(repo: Repo, model: Digest, exam: Digest, under: Conditions) -> dict[str, Kept]:
+    """All that was added of what goes by a digest, an eval's or another exam's."""
+    path = _path(repo, model, exam, under)
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    return {kept.case: kept for line in lines if (kept := _read(line)) is not None}
+
+
+def add(repo: Repo, model: Digest, exam: Digest, found: Iterable[Kept], under: Conditions) -> None:
+    """Add values, in one write that is on the disk when this returns.
+
+    A kill leaves the file as it was or with a last line that is torn. Two processes may add to one file: the lines of
+    each stay whole, and of two for one case the later counts.
+    """
+    lines = b"".join(_written(kept) for kept in found if math.isfinite(kept.value))
+    path = _path(repo, model, exam, under)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        _write(file, b"\n" + lines)  # the line before may be torn; an empty one is nothing
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _write(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _path(repo: Repo, model: Digest, exam: Digest, under: Conditions) -> Path:
+    names = (model, exam, digest_of(under))
+    return repo.cache / "scores" / f"{'-'.join(name.removeprefix('b3:')[:32] for name in names)}.jsonl"
+
+
+def _written(kept: Kept) -> bytes:
+    body = msgspec.json.encode(kept)
+    return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def _read(line: bytes) -> Kept | None:
+    """A line whose checksum holds; a flipped bit in a number would otherwise be another number."""
+    told, _, body = line.partition(b" ")
+    if told != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        return msgspec.json.decode(body, type=Kept)
+    except msgspec.MsgspecError:
+        return None

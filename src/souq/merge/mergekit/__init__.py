@@ -1,0 +1,1 @@
+"""mergekit's configurations: whole checkpoints merged from folder to folder, without a repository."""

@@ -1,0 +1,1 @@
+"""A model's folder, as others write it."""

@@ -1,0 +1,280 @@
+"""Tensors by digest at a URL: the store that is no folder of this machine (S3, GCS, Azure; https to read from).
+
+The layout is the store's, objects/ab/cdef…. What is here knows URLs and how much to ask for at once; it decodes nothing:
+what arrives gets its name from the store on this side, once that has computed its digest.
+
+    bucket = open_remote("s3://models/smol")
+    bucket.copy(store, names)     # down: only what is missing, decoded, digest computed, then named
+    store.copy(bucket, names)     # up: only what is missing, bases first
+
+Credentials come from the environment, as the libraries behind fsspec take them, and never from a file of a repository.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from socket import inet_aton
+from typing import Any
+from urllib.parse import unquote
+
+from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
+from souq.progress import Progress, quiet
+from souq.records import Digest, Record, is_digest
+from souq.weights.codec import header_of
+from souq.weights.store import Store
+
+LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "https": "aiohttp", "memory": "fsspec", "file": ""}
+ON_THIS_MACHINE = {"file", "memory"}
+READ_ONLY = {"https"}
+NOT_THERE = {403, 404, 410}  # a bucket behind https that may not be listed answers 403
+MAX_OBJECT = 8 << 30  # bytes; more than the largest tensor of any model of today
+MAX_HEAD = 1 << 20  # bytes in which a header must end for its base to be asked for
+AT_ONCE = 8
+SMALL = 4 << 20  # bytes; larger ones travel one by one, so that memory holds one of them
+DEPTH = 2  # a difference's base may be a difference where another repository wrote it
+
+_REST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]*(:\d{1,5})?(/[A-Za-z0-9._~=+\-]+)*/?")
+
+
+class Shared(Record, frozen=True, forbid_unknown_fields=True):
+    """`[store]` in souq.toml: where the tensors travel, if not beside the git remote."""
+
+    url: str = ""
+
+
+def check_url(url: str, *, local: bool) -> str:
+    """A URL tensors may travel by; `local` where a folder of this very machine can be meant.
+
+    Raises:
+        UsageError: it is not one, and why; the URL itself is not repeated, it may hold a password.
+    """
+    if because := _refused(url, local):
+        raise UsageError(
+            f"the store's URL {because}",
+            hint='write [store] url = "s3://bucket/folder" in souq.toml, see docs/forges.md',
+        )
+    return url.rstrip("/")
+
+
+def _refused(url: str, local: bool) -> str:
+    protocol, _, rest = url.partition("://")
+    if protocol not in LIBRARIES or not rest:
+        return f"begins with none of {', '.join(f'{name}://' for name in LIBRARIES if name != 'memory')}"
+    if "::" in rest:
+        return "chains one file system to another"
+    if "@" in rest:
+        return "names a user: credentials come from the environment"
+    if ".." in rest.split("/"):
+        return "climbs out of its folder"
+    if protocol in ON_THIS_MACHINE and not local:
+        return "names a folder of this machine, which only your own `git config souq.store` may"
+    if protocol not in ON_THIS_MACHINE and not local and _inside(rest):
+        return "names this machine or its cloud's metadata, which only your own `git config souq.store` may"
+    if protocol == "file":
+        return "" if rest.startswith("/") and rest.isprintable() else "names no folder: write file:///path"
+    return "" if _REST.fullmatch(rest) else "holds more than a bucket and a folder of letters, digits and ._~=+-"
+
+
+def _inside(rest: str) -> bool:
+    """Whether whoever fetches would be made to ask their own machine, or the service that gives out its cloud's keys."""
+    host = re.split("[:/]", rest, maxsplit=1)[0].rstrip(".").lower()
+    try:
+        # `2130706433`, `0x7f.1` and `127.1` are addresses too, to a resolver
+        address = ip_address(inet_aton(host)) if re.fullmatch(r"[0-9a-fx.]*\d[0-9a-fx.]*", host) else None
+    except OSError:
+        address = None
+    if address is not None:
+        return address.is_loopback or address.is_link_local or address.is_unspecified
+    return host == "localhost" or host.endswith(".localhost") or host == "metadata.google.internal"
+
+
+def open_remote(url: str) -> Store | Bucket:
+    """The store at a checked URL; a folder is a folder, with all that a folder promises."""
+    protocol, _, rest = url.partition("://")
+    return Store(Path(unquote(rest))) if protocol == "file" else Bucket(url)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Objects below a URL."""
+
+    url: str
+
+    @property
+    def protocol(self) -> str:
+        return self.url.partition("://")[0]
+
+    @cached_property
+    def _files(self) -> Any:
+        library = LIBRARIES[self.protocol]
+        try:
+            import fsspec
+
+            return fsspec.filesystem(self.protocol, use_listings_cache=False)
+        except ImportError as error:
+            raise Missing(f"{library} is not installed", hint="run `pip install 'souq[remote]'`") from error
+
+    def path(self, name: Digest) -> str:
+        """Where an object of this name lies, or would.
+
+        Raises:
+            Hostile: not a digest, so nothing that could be a path.
+        """
+        if not is_digest(name):
+            raise Hostile(f"not a digest: {name[:80]!r}")
+        return f"{self.url}/objects/{name[3:5]}/{name[5:]}"
+
+    def size(self, name: Digest) -> int | None:
+        """Bytes of an object there; None where there is none."""
+        with self._asked():
+            try:
+                found = self._files.info(self.path(name))
+            except FileNotFoundError as error:
+                # fsspec says this of a web server that does not answer, too
+                if self.protocol == "https" and getattr(error.__cause__, "status", 0) not in NOT_THERE:
+                    raise ConnectionError(error.__cause__) from error
+                return None
+            return int(found["size"]) if found["type"] == "file" else None
+
+    def __contains__(self, name: Digest) -> bool:
+        return self.size(name) is not None
+
+    # -- down ----------------------------------------------------------------------------------------------------------
+
+    def copy(self, other: Store, names: Iterable[Digest], progress: Progress = quiet, *, strict: bool = True) -> int:
+        """Bring what `other` lacks of these, bases first; each is checked before it gets its name. Returns how many.
+
+        What is not there stays away where this is not `strict`.
+
+        Raises:
+            NotFound: one of them is not there.
+            Corrupt: one of them is damaged there; nothing of it was kept.
+        """
+        wanted = [name for name in dict.fromkeys(names) if name not in other]
+        sizes = self._sizes(wanted)
+        if strict and (absent := next((name for name in wanted if name not in sizes), None)):
+            raise self._absent(absent)
+        _travel(sizes, lambda name: self._bring(name, other), "bring bytes", progress)
+        return len(sizes)
+
+    def _bring(self, name: Digest, other: Store, depth: int = 0) -> None:
+        data = self._read(name)
+        try:
+            base = header_of(data).base
+            if base and base not in other:
+                if depth == DEPTH:
+                    raise Hostile("it is a difference from a difference from a difference")
+                self._bring(base, other, depth + 1)
+            other.take(name, data)
+        except Hostile as error:
+            raise self._damaged(f"{name} is damaged: {error}") from error
+        except Corrupt as error:
+            # the base may be what is damaged: it is named where it was taken
+            raise self._damaged(str(error)) from error
+
+    def _damaged(self, because: str) -> Corrupt:
+        where = f", at {self.url}"
+        hint = "whoever keeps it removes the object there, and whoever has the tensor runs `souq push`"
+        return Corrupt(because if because.endswith(where) else because + where, hint=hint)
+
+    def _absent(self, name: Digest) -> NotFound:
+        return NotFound(f"no tensor {name} at {self.url}", hint="whoever has it runs `souq push`")
+
+    def _read(self, name: Digest) -> bytes:
+        """A whole object, of which nothing is believed yet."""
+        size = self.size(name)
+        if size is None:
+            raise self._absent(name)
+        if size > MAX_OBJECT:
+            raise self._damaged(f"{name} has {size:,} bytes; the most is {MAX_OBJECT:,}")
+        with self._asked():
+            return bytes(self._files.cat_file(self.path(name)))
+
+    # -- up ------------------------------------------------------------------------------------------------------------
+
+    def receive(self, source: Store, names: Sequence[Digest], progress: Progress = quiet) -> int:
+        """Send what is not there yet, what others are differences from first; the other side of `Store.copy`."""
+        there = set(self._sizes(names))
+        closure = source.closure(name for name in names if name not in there)
+        there |= set(self._sizes(sorted(set(closure) - set(names))))
+        bases = {name: source.header(name).base for name in closure if name not in there}
+        if bases and self.protocol in READ_ONLY:
+            raise UsageError(
+                f"{self.url} can only be read, and it lacks {len(bases)} of these tensors",
+                hint="name where you may write: `git config souq.store s3://bucket/folder`",
+            )
+        unfit = {base for base in set(bases.values()) - bases.keys() if base and self._is_difference(base)}
+        for wave in (False, True):
+            sizes = {name: source.size(name) for name, base in bases.items() if bool(base) == wave}
+            _travel(
+                sizes,
+                lambda name: self._write(name, source.parcel(name, alone=bases[name] in unfit)),
+                "send bytes",
+                progress,
+            )
+        return len(bases)
+
+    def _write(self, name: Digest, data: bytes) -> None:
+        """Whole or not at all: these services name an object once all its bytes have come."""
+        with self._asked():
+            self._files.pipe_file(self.path(name), data)
+        if (size := self.size(name)) != len(data):
+            raise SouqError(f"{name} did not arrive whole at {self.url}: {size} of {len(data):,} bytes")
+
+    def _is_difference(self, name: Digest) -> bool:
+        with self._asked():
+            head = bytes(self._files.cat_file(self.path(name), start=0, end=MAX_HEAD))
+        try:
+            return bool(header_of(head).base)
+        except Hostile as error:
+            raise self._damaged(f"{name} is damaged: {error}") from error
+
+    # -- both ----------------------------------------------------------------------------------------------------------
+
+    def _sizes(self, names: Sequence[Digest]) -> dict[Digest, int]:
+        """Those of these that are there, with their sizes; asked for side by side."""
+        if not names:
+            return {}
+        self._files  # noqa: B018  connected once, not by each of the hands
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="souq-bucket") as hands:
+            found = zip(names, hands.map(self.size, names), strict=True)
+            return {name: size for name, size in found if size is not None}
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """What goes wrong on the way, in the words of an error that says what to do; it is never a program's trace."""
+        try:
+            yield
+        except SouqError:
+            raise
+        except Exception as error:  # each service's library raises its own
+            raise NotFound(
+                f"{self.url} cannot be reached: {type(error).__name__}: {str(error)[:300]}",
+                hint="credentials and endpoints come from the environment, such as AWS_ACCESS_KEY_ID: see docs/forges.md",
+            ) from error
+
+
+def _travel(sizes: dict[Digest, int], work: Callable[[Digest], None], label: str, progress: Progress) -> None:
+    """Small ones side by side, large ones alone; the first that fails stops the rest."""
+    small = [name for name, size in sizes.items() if size <= SMALL]
+    total, sent = sum(sizes.values()), 0
+    if not sizes:
+        return
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="souq-bucket") as hands:
+        for name, _ in zip(small, hands.map(work, small), strict=True):
+            sent += sizes[name]
+            progress(label, sent, total)
+    for name in sizes.keys() - set(small):
+        work(name)
+        sent += sizes[name]
+        progress(label, sent, total)
+
+
+__all__ = ["Bucket", "Shared", "check_url", "open_remote"]
