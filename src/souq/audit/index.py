@@ -248,12 +248,9 @@ def _of_mapping(cells: Place) -> dict[str, str]:
     for name, value in cells.pairs():
         inner = value.pairs() if isinstance(value.node, yaml.MappingNode) else []
         node = next((part.node for key, part in inner if key.node.value == "class"), value.node)
-        if (
-            not isinstance(name.node, yaml.ScalarNode)
-            or not isinstance(node, yaml.ScalarNode)
-            or name.node.value in words
-        ):
+        key = name.node.value.lower() if isinstance(name.node, yaml.ScalarNode) else ""
+        if not key or key in words or not isinstance(node, yaml.ScalarNode):
             raise name.wrong("one word for each key, and a key once")
-        words[name.node.value.lower()] = node.value
+        words[key] = node.value
     refuse_control(words, where=f"{cells.file}, line {cells.line}")
     return words
