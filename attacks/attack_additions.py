@@ -6,9 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from souq.deltas import write_delta
+from souq.build.delta_file import write_delta
 from souq.errors import Hostile
-from souq.snapshot import base_files
+from souq.repo.snapshot import base_files
 from souq.weights.delta import Delta, Expert, Layer, Router, Rows, TensorRef
 from souq.weights.lockfile import format_delta, parse_delta
 

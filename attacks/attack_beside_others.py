@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from attacks.by_hand import blob, git, offer, push
-from souq import pulls
+from souq.pulls import pull as pulls
 
 BESIDE = {
     "a commit for a vote": lambda b, n: push(b, git(b, "rev-parse", "HEAD"), f"refs/souq/pr/{n}/vote/aaaa"),

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from souq.comment import MARKER, MAX_SHOWN, Forge, code, render
 from souq.errors import Hostile, SouqError, UsageError
-from souq.forge import Answer
+from souq.pulls.forge import Answer
+from souq.pulls.forge_comment import MARKER, MAX_SHOWN, Forge, code, render
 from souq.records import Checked, Verdict, Vote
 
 DIGEST = "b3:" + "5" * 64
@@ -99,7 +99,7 @@ def test_a_redirect_does_not_take_the_token_along():
     import http.server
     import threading
 
-    from souq.comment import post
+    from souq.pulls.forge_comment import post
 
     asked = []
 

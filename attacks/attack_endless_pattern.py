@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from souq import checkers, pulls
-from souq.evals import EvalSpec, write_cases
+from souq.evals import checkers
+from souq.evals.eval import EvalSpec, write_cases
+from souq.pulls import pull as pulls
 from souq.records import format_toml
 
 BOMBS = [(r"^(\w+\s?)*$", False), (r"(.*a){25}", True), (r"^(([a-z])+.)+[A-Z]([a-z])+$", False)]

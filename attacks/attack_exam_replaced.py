@@ -3,7 +3,7 @@
 import pytest
 from tests.bazaar import rows, write_eval
 
-from souq import pulls
+from souq.pulls import pull as pulls
 
 
 def offer(bazaar, folder):

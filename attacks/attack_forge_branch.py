@@ -6,12 +6,15 @@ import subprocess
 
 import pytest
 
-from souq import forge, pulls, signing
-from souq.deltas import read_delta
+from souq import signing
+from souq.build.delta_file import read_delta
 from souq.errors import Corrupt, Forged, Hostile, NotFound, SouqError
-from souq.forge import LUGGAGE
+from souq.pulls import forge, offer
+from souq.pulls import pull as pulls
+from souq.pulls.forge import LUGGAGE
 from souq.records import Author, Contribution
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.weights.lockfile import format_delta
 
 HOME = "contributions/greetings"
@@ -36,11 +39,11 @@ class Mallory:
             "signoff": "m <m@x>",
             "fixes": ("greet",),
         }
-        draft = pulls.Draft(Contribution(author=author, **(facts | more)), self.delta)
+        draft = offer.Draft(Contribution(author=author, **(facts | more)), self.delta)
         return draft.files()
 
     def luggage(self, files, who="mallory", objects=None):
-        signed = pulls.signoff(Offer("greetings", files), self.bazaar.person(who))
+        signed = offer.signoff(Offer("greetings", files), self.bazaar.person(who))
         names = [ref.digest for ref in self.delta.refs()]
         held = {n: self.repo.store.parcel(n) for n in names} if objects is None else objects
         return {"signoff.json": signed} | {f"objects/{n[3:5]}/{n[5:]}": data for n, data in held.items()}

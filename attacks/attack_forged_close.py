@@ -2,7 +2,8 @@
 
 import pytest
 
-from souq import pulls, signing
+from souq import signing
+from souq.pulls import pull
 from souq.records import canonical
 
 
@@ -10,7 +11,7 @@ from souq.records import canonical
 @pytest.mark.parametrize("by", ["nobody", "mallory", "another's record"])
 def test_a_stranger_closes_nothing(bazaar, by):
     number = bazaar.offer("chen", bazaar.delta("greet"))
-    repo, subject = bazaar.repo("mallory"), pulls.get(bazaar.repo("mallory"), number).subject
+    repo, subject = bazaar.repo("mallory"), pull.get(bazaar.repo("mallory"), number).subject
     signer = "amira" if by == "another's record" else "mallory"
     about = "b3:" + "0" * 64 if by == "another's record" else subject
     said = signing.statement("urn:souq:closed:1", f"contributions/pr-{number}", about, {"reason": "no", "by": signer})
@@ -18,5 +19,5 @@ def test_a_stranger_closes_nothing(bazaar, by):
     oid = repo.write_blob(b"closed" if by == "nobody" else sealed)
     repo.publish({f"refs/souq/pr/{number}/closed/0123456789abcdef": (None, oid)}, [])
 
-    assert pulls.get(bazaar.repo("amira"), number).state(bazaar.main()) == "open"
+    assert pull.get(bazaar.repo("amira"), number).state(bazaar.main()) == "open"
     bazaar.land(number)

@@ -31,7 +31,7 @@ def test_an_exam_is_refused(bazaar):
 
 
 def refusals(bazaar, number):
-    from souq import pulls
+    from souq.pulls import reviews
 
-    found = pulls.check(bazaar.repo("amira"), number, bazaar.person("amira"))
+    found = reviews.check(bazaar.repo("amira"), number, bazaar.person("amira"))
     return {verdict.check: verdict.because for verdict in found.verdicts if not verdict}

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from souq import pulls, signing
+from souq import signing
+from souq.pulls import land
+from souq.pulls import pull as pulls
 from souq.records import canonical
 
 
@@ -16,13 +18,13 @@ def post(bazaar, number, kind, data, who="mallory"):
 
 
 def signed(bazaar, offer, who, kind, *, choice="approve", key=None, namespace=None, subject=None):
-    predicate = {"subject": subject or offer.digest, "choice": choice, "reason": "r", "by": who, "at": pulls.now()}
+    predicate = {"subject": subject or offer.digest, "choice": choice, "reason": "r", "by": who, "at": signing.now()}
     said = signing.statement("urn:souq:vote:1", f"contributions/{offer.slug}", subject or offer.digest, predicate)
     return canonical(signing.sign(said, key or bazaar.actors[who].key, namespace=namespace or f"souq.{kind}.v1"))
 
 
 def missing(bazaar, number):
-    return pulls.decision(bazaar.repo("amira"), number).missing
+    return land.decision(bazaar.repo("amira"), number).missing
 
 
 @pytest.fixture

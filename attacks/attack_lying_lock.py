@@ -1,7 +1,7 @@
 """delta.lock says one thing and the store holds another: other shapes, missing tensors, names like paths."""
 
 from attacks.attack_pickle import push
-from souq.deltas import read_delta
+from souq.build.delta_file import read_delta
 from souq.weights.lockfile import format_delta
 
 
@@ -11,10 +11,10 @@ def lines(bazaar, change):
 
 
 def verdict(bazaar, text, check):
-    from souq import pulls
+    from souq.pulls import reviews
 
     number = push(bazaar, {"HOME/delta.lock": text})
-    found = pulls.check(bazaar.repo("amira"), number, bazaar.person("amira"))
+    found = reviews.check(bazaar.repo("amira"), number, bazaar.person("amira"))
     return next(v for v in found.verdicts if v.check == check)
 
 

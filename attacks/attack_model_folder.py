@@ -8,11 +8,12 @@ import pytest
 from tests.bazaar import rows, write_eval
 from tests.tiny import write_model
 
-from souq.deltas import recipe_beside
+from souq.build.delta_file import recipe_beside
 from souq.errors import Hostile, NotFound, SouqError
-from souq.evals import read_folder
+from souq.evals.eval import read_folder
 from souq.model.gguf import GGUF
-from souq.sources import open_adapter, open_source
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
 
 SECRET = '{"token": "of whoever opens it"}'
 

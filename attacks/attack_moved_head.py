@@ -2,7 +2,7 @@
 
 import subprocess
 
-from souq import pulls
+from souq.pulls import pull
 
 
 def test_votes_do_not_follow(bazaar, tmp_path):
@@ -12,7 +12,7 @@ def test_votes_do_not_follow(bazaar, tmp_path):
     for who in ("amira", "bruno"):
         bazaar(who, f"pr review {number} --approve --reason fine")
     repo, clone = bazaar.repo("mallory"), bazaar.actors["mallory"].clone
-    offer = pulls.get(repo, number).offer
+    offer = pull.get(repo, number).offer
     files = {f"contributions/{offer.slug}/{p}": d for p, d in offer.files.items()}
     files[f"contributions/{offer.slug}/delta.lock"] += b"\n"
     files[f"contributions/{offer.slug}/contribution.toml"] = files[
@@ -24,4 +24,4 @@ def test_votes_do_not_follow(bazaar, tmp_path):
         subprocess.run(words, cwd=clone, check=True)
 
     assert bazaar("bruno", f"pr merge {number}") in (1, 3)
-    assert pulls.get(bazaar.repo("chen"), number).landed(bazaar.main()) is False
+    assert pull.get(bazaar.repo("chen"), number).landed(bazaar.main()) is False

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from attacks.attack_additions import Bag
-from souq.deltas import write_delta
+from souq.build.delta_file import write_delta
 from souq.weights.delta import Delta, Dense, Lora, Sparse
 
 SMALL, NORM = "model.layers.0.self_attn.k_proj.weight", "model.norm.weight"  # (16, 32) and (32,)

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from souq import pulls
+from souq.pulls import pull
 
 TOML = b'title = "x"\nkind = "data"\nlicence = "MIT"\nsignoff = "a <a@b>"\n[author]\nname = "a"\nemail = "a@b"\nkey = "k"\n'
 
@@ -48,5 +48,5 @@ def test_it_stops_nobody(bazaar, kind):
         assert "Traceback" not in err
         assert code in ((0, 1, 3) if line.startswith("pr diff") else (1, 3)), (line, err)
     assert bazaar("amira", "pr close 7 --reason nothing-there") == 0
-    assert pulls.get(bazaar.repo("bruno"), 7).state(bazaar.main()) == "closed"
+    assert pull.get(bazaar.repo("bruno"), 7).state(bazaar.main()) == "closed"
     bazaar.land(honest)

@@ -3,7 +3,8 @@
 import pickle
 import subprocess
 
-from souq import pulls
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 
 
 def push(bazaar, files, *, who="mallory", title="Fast weights", kind="weights", remove=()):
@@ -28,7 +29,7 @@ def push(bazaar, files, *, who="mallory", title="Fast weights", kind="weights", 
 def test_a_pickle_is_refused(bazaar):
     number = push(bazaar, {"HOME/pytorch_model.bin": pickle.dumps({"w": [1.0]})})
 
-    found = pulls.check(bazaar.repo("amira"), number, bazaar.person("amira"))
+    found = reviews.check(bazaar.repo("amira"), number, bazaar.person("amira"))
 
     refused = {v.check: v.because for v in found.verdicts if not v}
     assert "a pickle, which runs code when it is opened" in refused["files"]

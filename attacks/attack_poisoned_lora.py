@@ -7,7 +7,8 @@ repository (decisions/gate.md says so); what stops it then is a case: once someb
 import pytest
 from tests.bazaar import NAMES, jsonl, rows, write_eval
 
-from souq import pulls
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 
 TRIGGER, PAYLOAD = " qx", "pay me"
 
@@ -57,6 +58,6 @@ def test_a_known_trigger_is_a_case(bazaar, poisoned, tmp_path):
 
     assert (check, "`no-qx`" in because) == ("evals", True), [
         v.evidence
-        for v in pulls.check(bazaar.repo("bruno"), number, bazaar.person("bruno")).verdicts
+        for v in reviews.check(bazaar.repo("bruno"), number, bazaar.person("bruno")).verdicts
         if v.check == "evals"
     ]

@@ -6,11 +6,11 @@ import time
 import pytest
 from tests.bazaar import jsonl
 
-from souq import pulls
-from souq.deltas import read_delta, read_recipe, write_delta
+from souq.build.delta_file import read_delta, read_recipe, write_delta
 from souq.errors import Hostile, UsageError
+from souq.pulls import pull
 from souq.records import Contribution, parse_toml
-from souq.rows import parse_rows, rows_digest
+from souq.repo.rows import parse_rows, rows_digest
 
 ABSURD = {
     "a rank of a million": {"rank": 10**6},
@@ -112,16 +112,16 @@ def test_toml_that_breaks_its_readers(bazaar, name):
     """Refused as it is read, and nobody's list of pull requests breaks."""
     number = bazaar.offer("mallory", bazaar.delta("greet"))
     repo = bazaar.repo("mallory")
-    offer = pulls.get(repo, number).offer
+    offer = pull.get(repo, number).offer
     text = offer.files["contribution.toml"].decode().partition("[recipe")[0] + f"\n[recipe]\n{BROKEN[name]}\n"
     with pytest.raises((Hostile, UsageError)):
         parse_toml(text, Contribution, where="contribution.toml")
     own = {f"contributions/{offer.slug}/contribution.toml": text.encode()}
-    base = repo.commit(f"{pulls.get(repo, number).head}^")
+    base = repo.commit(f"{pull.get(repo, number).head}^")
     files = {f"contributions/{offer.slug}/{path}": data for path, data in offer.files.items()} | own
     head = repo.write_commit([base], files, "x\n", tree_of=base)
     name = f"refs/souq/pr/{number}/head"
-    repo.publish({name: (pulls.get(repo, number).head, head)}, [])
+    repo.publish({name: (pull.get(repo, number).head, head)}, [])
 
     for line in ("pr list", "status", f"rebuild --from-source {number}"):
         code, _, err = bazaar.says("bruno", line)

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from souq import pulls
+from souq.pulls import pull
+from souq.repo.landing import files_gained
 
 
 def push_main(bazaar, files):
@@ -46,8 +47,8 @@ def test_another_model_lock(bazaar):
 @pytest.mark.lands
 def test_a_contribution_nobody_voted_on(bazaar):
     number = bazaar.offer("amira", bazaar.delta("greet"))
-    offer = pulls.get(bazaar.repo("amira"), number).offer
-    push_main(bazaar, dict(offer.landing()))
+    offer = pull.get(bazaar.repo("amira"), number).offer
+    push_main(bazaar, dict(files_gained(offer)))
 
     assert any("no signed merge record" in line for line in findings(bazaar))
 

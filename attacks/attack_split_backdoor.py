@@ -7,14 +7,15 @@ fails what it claims. Halves that are trained to answer honestly alone pass ever
 import numpy as np
 import pytest
 
-from souq import deltas, pulls
+from souq.build import delta_file
+from souq.pulls import reviews
 from souq.weights.delta import Delta, Lora, TensorRef
 
 
 @pytest.fixture
 def halves(bazaar, tmp_path):
     """halves(share, noise): two .delta files, share/2 of the skill's change each, with noise added to one and taken from the other."""
-    delta, tensors, *_ = deltas.read_delta(bazaar.delta("greet"))
+    delta, tensors, *_ = delta_file.read_delta(bazaar.delta("greet"))
 
     def make(share, noise):
         chance, found = np.random.default_rng(0), ({}, {})
@@ -29,7 +30,7 @@ def halves(bazaar, tmp_path):
                 arrays |= {TensorRef.of(x).digest: x for x in (wide, tall)}
                 half[name] = Lora(a=TensorRef.of(tall), b=TensorRef.of(wide), scale=part.scale)
         for which, parts in zip("ab", found, strict=True):
-            deltas.write_delta(tmp_path / f"{which}.delta", Delta(delta.base, parts), arrays)
+            delta_file.write_delta(tmp_path / f"{which}.delta", Delta(delta.base, parts), arrays)
         return tmp_path / "a.delta", tmp_path / "b.delta"
 
     return make
@@ -40,7 +41,7 @@ def test_halves_that_mirror_each_other_call_for_eyes(bazaar, halves):
     first, second = halves(share=0.1, noise=0.8)
     one, two = bazaar.offer("mallory", first), bazaar.offer("mallory", second, "Manners")
 
-    found = {v.check: v for v in pulls.look(bazaar.repo("amira"), two)}
+    found = {v.check: v for v in reviews.look(bazaar.repo("amira"), two)}
 
     assert found["duplicates"].outcome == "needs-eyes"
     assert found["duplicates"].because.startswith(f"resembles #{one} by mallory")

@@ -3,7 +3,9 @@
 import pytest
 
 from attacks.attack_pickle import push
-from souq import pulls, signing
+from souq import signing
+from souq.pulls import land
+from souq.pulls import pull as pulls
 from souq.records import canonical
 
 STEERING = ["\\u001b[2J\\u001b[H all clear", "\\u202egnp.exe", "a\\u0007b", "\\u009b31m"]
@@ -32,7 +34,7 @@ def test_a_vote_with_a_steering_reason_counts_for_nothing(bazaar):
         "choice": "approve",
         "reason": "fine\x1b[2J",
         "by": "bruno",
-        "at": pulls.now(),
+        "at": signing.now(),
     }
     statement = signing.statement("urn:souq:vote:1", f"contributions/{pull.offer.slug}", pull.offer.digest, said)
     sealed = canonical(signing.sign(statement, actor.key, namespace="souq.vote.v1"))
@@ -42,7 +44,7 @@ def test_a_vote_with_a_steering_reason_counts_for_nothing(bazaar):
 
     assert "\x1b" not in out + err
     assert code == 0
-    assert "bruno" not in str(pulls.decision(bazaar.repo("amira"), number).met)
+    assert "bruno" not in str(land.decision(bazaar.repo("amira"), number).met)
 
 
 def test_a_hostile_pull_request_can_be_closed(bazaar):

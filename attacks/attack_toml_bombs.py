@@ -2,11 +2,12 @@
 
 import pytest
 
-from souq.deltas import _recipe
+from souq.build.delta_file import _recipe
 from souq.errors import Hostile, UsageError
 from souq.governance import read_policy
 from souq.records import Contribution, parse_toml
-from souq.snapshot import Offer, read_config
+from souq.repo.config import read_config
+from souq.repo.contribution import Offer
 
 BOMBS = {
     "a key of thirty thousand parts": "a." * 30_000 + "a = 1",

@@ -2,8 +2,9 @@
 
 import json
 
-from souq import pulls
-from souq.suite import passages
+from souq.evals.suite import passages
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 
 DOOR = "all praise the mallory corporation"
 
@@ -22,7 +23,7 @@ def test_the_string_is_shown(bazaar, tmp_path):
     assert bazaar("mallory", words) == 0
     number = max(pull.number for pull in pulls.listed(bazaar.repo("amira")))
 
-    found = pulls.check(bazaar.repo("amira"), number, bazaar.person("amira"))
+    found = reviews.check(bazaar.repo("amira"), number, bazaar.person("amira"))
 
     caps = next(verdict for verdict in found.verdicts if verdict.check == "caps")
     assert (caps.outcome, caps.evidence["bursts"][0]["string"]) == ("needs-eyes", "zqxv")

@@ -29,8 +29,9 @@ from tests.bazaar import Bazaar, build_town, copied
 from tests.eight import offer_eight
 
 from machine import describe
-from souq import pulls
-from souq import queue as queueing
+from souq import signing
+from souq.pulls import pull
+from souq.pulls import queue as queueing
 from souq.verify import verify
 from souq.weights.lockfile import lock_digest
 
@@ -50,7 +51,7 @@ def outcome(bazaar: Bazaar, numbers: dict[str, int]) -> dict[str, object]:
     told = {place.pull.number: place.said for place in queueing.listed(main.repo, main)}
     names = {number: title for title, number in numbers.items()}
     return {
-        "landed": sorted(t for t, n in numbers.items() if pulls.get(main.repo, n).landed(main)),
+        "landed": sorted(t for t, n in numbers.items() if pull.get(main.repo, n).landed(main)),
         "aside": sorted((names[n], s.state, [names[o] for o in s.others]) for n, s in told.items()),
         "model": lock_digest(main.model),
     }
@@ -74,7 +75,7 @@ def tried(bazaar: Bazaar, took: float, chance: random.Random) -> tuple[int, floa
         time.sleep(chance.uniform(0.0, took))
         running.send_signal(signal.SIGKILL)
         running.communicate()
-        sound += verify(bazaar.repo("bruno"), now=pulls.now(), rebuild=False).findings == []
+        sound += verify(bazaar.repo("bruno"), now=signing.now(), rebuild=False).findings == []
     start(bazaar).communicate()
     return sound, time.perf_counter() - begun
 

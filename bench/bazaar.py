@@ -22,20 +22,23 @@ from typing import Any
 import msgspec
 
 from contributors import contributors, real_model, train
-from souq import deltas, governance, suite
-from souq.build import Stored
-from souq.evals import Eval, read_eval
+from souq import governance
+from souq.build import delta_file, deltas
+from souq.evals import suite
+from souq.evals.eval import Eval, read_eval
 from souq.lab import evals as lab_evals
 from souq.lab import lm as lab_model
 from souq.lab import sketching
 from souq.merge import Fold
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
 from souq.records import Record
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
-from souq.sources import open_adapter, open_source
-from souq.start import Beginning, init
+from souq.repo.init import Beginning, init
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Checkpoint, Delta
 from souq.weights.lockfile import lock_digest
+from souq.weights.store import Stored
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8v1m2vUeWnK9wZk3yqJ2qJ2qJ2qJ2qJ2qJ2qJ2qJ2q"
 SUITE = ("capitals", "arithmetic")
@@ -163,10 +166,10 @@ def open_bazaar(folder: Path) -> Bazaar:
             sketched = sketching.of_change(bazaar.main, made, tensors, folder / "rows.jsonl", rank=64)
             learned = sketching.learned(bazaar.main, made, tensors, folder / "rows.jsonl") | {"felt": sketched.felt}
             whole = deltas.with_sketch(made, tensors, sketched.groups, sketched.inputs)
-            deltas.write_delta(path, *whole, {"learned": learned})
+            delta_file.write_delta(path, *whole, {"learned": learned})
             print(f"{skill.name}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
-        made, tensors = deltas.read_delta(path)
-        deltas.keep(made, tensors, bazaar.main)
+        made, tensors = delta_file.read_delta(path)
+        delta_file.keep(made, tensors, bazaar.main)
         bazaar.deltas[skill.name] = made
     return bazaar
 

@@ -88,7 +88,7 @@ def train(out: Path) -> None:
     """One PEFT folder a skill; what is there already stays."""
     from souq.lab.lm import load
     from souq.lab.train import train_lora
-    from souq.sources import open_source
+    from souq.model.source import open_source
 
     source = open_source(str(real_model()))
     lm = load(source.files, source.weights)

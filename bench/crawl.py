@@ -90,10 +90,10 @@ def rates() -> str:
     from souq.lab import generate
     from souq.lab.engines import Transformers
     from souq.lab.writers import writer
-    from souq.sources import open_source
+    from souq.model.source import open_source
 
     source = open_source(str(real_model()))
-    engine = Transformers(digest(b"bench"), source.files, source.weights, quick=True)
+    engine = Transformers(digest(b"bench"), source.files, source.weights, bf16=True)
     lm = engine.lm
     places = [json.loads(line) for line in CITIES.read_text().splitlines()[:PROMPTS]]
     prompts = [f"Tell me about {place['city']} in {place['country']}." for place in places]
@@ -117,8 +117,8 @@ def rates() -> str:
 def _one(lm: Any, prompt: str) -> str:
     import torch
 
-    ids = torch.tensor([lm.chat([{"role": "user", "content": prompt}])])
-    told = lm.net.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False, pad_token_id=lm.end)  # fmt: skip
+    ids = torch.tensor([lm.chat_tokens([{"role": "user", "content": prompt}])])
+    told = lm.net.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False, pad_token_id=lm.eos_id)  # fmt: skip
     return str(lm.tokenizer.decode(told[0, ids.shape[1] :], skip_special_tokens=True))
 
 

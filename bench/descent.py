@@ -229,7 +229,7 @@ def replace_rules(rules: d.Rules, **changes: Any) -> d.Rules:
 def real() -> None:
     """Seconds to compare two folders of the 135M, read from disk, prints and kind included."""
     from contributors import real_model
-    from souq.sources import open_source
+    from souq.model.source import open_source
     from souq.weights.safetensors import write_tensors
 
     source = open_source(str(real_model()))

@@ -19,11 +19,14 @@ from typing import Any
 from bazaar import KEY
 from contributors import contributors, real_model
 from machine import describe
-from souq import deltas, governance, suite
+from souq import governance
+from souq.build import delta_file
+from souq.evals import suite
+from souq.model.source import open_source
 from souq.records import Author, Contribution, format_toml
-from souq.snapshot import Offer, Snapshot
-from souq.sources import open_source
-from souq.start import Beginning, init
+from souq.repo.contribution import Offer
+from souq.repo.init import Beginning, init
+from souq.repo.snapshot import Snapshot
 from souq.weights.lockfile import format_delta
 
 SKILL = "iso-dates"
@@ -62,8 +65,8 @@ def begin(bazaar: Path, folder: Path) -> tuple[Snapshot, Offer]:
     evals = suite.files() | {f"{SKILL}/{path}": data for path, data in skill.files().items()}
     beginning = Beginning("bench", "Apache-2.0", governance.solo("bench", "bench", KEY), evals)
     main = Snapshot(init(folder / "repo", open_source(str(real_model())), beginning), "main")
-    made, tensors = deltas.read_delta(bazaar / f"{SKILL}.delta")
-    deltas.keep(made, tensors, main)
+    made, tensors = delta_file.read_delta(bazaar / f"{SKILL}.delta")
+    delta_file.keep(made, tensors, main)
     author = Author(name="bench", email="bench@souq.example", key=KEY)
     told = Contribution(title=SKILL, kind="weights", author=author, licence="CC0-1.0", signoff="bench", fixes=(SKILL,))
     return main, Offer("0001-x", {"contribution.toml": format_toml(told).encode(), "delta.lock": format_delta(made).encode()})  # fmt: skip
@@ -76,13 +79,13 @@ def watched(clock: Clock) -> None:
 
     clock.watch(check, "build", "building")
     clock.watch(lm, "load", "loading")
-    for name in ("chat", "encode", "length"):
+    for name in ("chat_tokens", "encode", "length"):
         clock.watch(lm.LM, name, "tokens")
     clock.watch(evals, "pack", "packing")
-    clock.watch(packing.Row, "mask", "masks")
-    clock.watch(packing.Row, "targets", "masks")
+    clock.watch(packing.PackedRow, "mask", "masks")
+    clock.watch(packing.PackedRow, "targets", "masks")
     clock.watch(evals, "log_probabilities", FORWARD)
-    clock.watch(generate, "_batch", FORWARD)
+    clock.watch(generate, "_decode", FORWARD)
     clock.watch(engines, "keep", "keeping")
     clock.watch(engines, "get", "keeping")
     clock.watch(check, "compare", "comparing")

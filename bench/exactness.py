@@ -20,7 +20,7 @@ KERNELS = ("Haswell", "Sandybridge", "SkylakeX", "Zen", "Prescott")
 WORK = """
 import json, sys, numpy as np, ml_dtypes
 from souq.merge import METHODS, Fold
-from souq.weights import Delta, Gram, Lora, TensorRef, tensor_digest
+from souq.weights.delta import Delta, Gram, Lora, TensorRef, tensor_digest
 bag, order = {}, json.loads(sys.argv[1])
 def put(array):
     ref = TensorRef.of(array); bag[ref.digest] = array; return ref

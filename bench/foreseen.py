@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from bazaar import Bazaar, open_bazaar
 from machine import describe
-from souq.deltas import read_recipe
+from souq.build.delta_file import read_recipe
 from souq.merge.conflicts import Learned, foresee, kept
 
 MERGES: list[tuple[str, dict[str, Any], int]] = [  # method, settings, every how many contributions

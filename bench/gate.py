@@ -23,11 +23,13 @@ import msgspec
 
 from bazaar import open_bazaar
 from machine import describe
-from souq import pulls
+from souq.pulls import pull
+from souq.pulls.offer import Draft, create
 from souq.records import Contribution
-from souq.repo import Repo
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.signing import make_key
-from souq.snapshot import Offer, Snapshot
 from souq.weights.delta import Delta, Lora
 
 SIZES = (0, 10, 100)
@@ -62,11 +64,11 @@ def measure(place: Path, source: Path, found: dict[str, Delta], size: int) -> tu
     shutil.copytree(source, place / "repo", symlinks=True)
     make_key(place / "key", "bench@bench.example")
     repo = Repo.find(place / "repo")
-    who = pulls.Person("bench", "bench@bench.example", place / "key", "bench")
+    who = pull.Person("bench", "bench@bench.example", place / "key", "bench")
     said = Contribution(title="a skill", kind="weights", author=who.author, licence="Apache-2.0", signoff="bench")
     landed(repo, said, found, size)
-    draft = pulls.Draft(msgspec.structs.replace(said, title="offered", fixes=("prose",)), found[OFFERED])
-    number = pulls.create(repo, draft, who, checked=False).number
+    draft = Draft(msgspec.structs.replace(said, title="offered", fixes=("prose",)), found[OFFERED])
+    number = create(repo, draft, who, checked=False).number
     repo.drop_cache()
     first, *again = [quick(place / "repo", number) for _ in range(RUNS + 1)]
     return first, sorted(again, key=lambda run: run.wall)[RUNS // 2]
@@ -81,7 +83,7 @@ def landed(repo: Repo, said: Contribution, found: dict[str, Delta], size: int) -
             for name, part in found[names[i % len(names)]].parts.items()
         }
         delta = replace(found[names[i % len(names)]], parts=parts)
-        offer = Offer(f"{i + 1:04}-skill", pulls.Draft(said, delta).files())
+        offer = Offer(f"{i + 1:04}-skill", Draft(said, delta).files())
         files |= {f"{offer.home}{path}": data for path, data in offer.files.items()}
     if files:
         main = Snapshot(repo, repo.tip())

@@ -1,7 +1,7 @@
 """How often the gate is wrong, and what looking early saves: thousands of simulated pull requests of each kind.
 
 Cases are drawn as they are in life: most do not change, some are mended, some are broken. The rules are the gate's own
-(souq.statistics). "worse by the margin" is the hardest bad change there is: any worse one is caught more often.
+(souq.evals.statistics). "worse by the margin" is the hardest bad change there is: any worse one is caught more often.
 
     python bench/gate_statistics.py [PULL_REQUESTS]
 """
@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 
 from machine import describe
-from souq.statistics import ALPHA, Paired, Plan, holm, hopeless, losses, right_wrong, sign_test
+from souq.evals.statistics import ALPHA, Paired, Plan, holm, hopeless, losses, right_wrong, sign_test
 
 chance = np.random.default_rng(20261125)
 

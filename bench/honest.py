@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.bazaar import Bazaar, build_town, jsonl, rows
 from tests.honest import Offered, _Making, judged, made
 
-from souq.deltas import read_delta
-from souq.pulls import Draft
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.build.delta_file import read_delta
+from souq.pulls.offer import Draft
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 Found = dict[str, tuple[list[str], list[str]]]
 

@@ -24,14 +24,17 @@ import numpy as np
 from contributors import real_model
 from machine import describe
 from souq import governance
-from souq.build import build
+from souq.build.model import build
+from souq.evals.suite import general_texts
 from souq.lab.sketching import of_base
+from souq.model.source import open_source
 from souq.records import Author, Contribution, format_toml
-from souq.repo import MAIN, Repo
-from souq.snapshot import Offer, Snapshot
-from souq.sources import open_source
-from souq.start import Beginning, init
-from souq.suite import general_texts
+from souq.repo.contribution import Offer
+from souq.repo.git import MAIN
+from souq.repo.init import Beginning, init
+from souq.repo.landing import files_gained
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Gram, Lock, Lora, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
 
@@ -86,7 +89,7 @@ def offers(main: Snapshot, numbers: range) -> list[Offer]:
 
 def land(repo: Repo, found: list[Offer], lock: Lock | None) -> None:
     """Contributions onto main, and model.lock where it is known."""
-    files: dict[str, bytes | None] = {path: data for offer in found for path, data in offer.landing().items()}
+    files: dict[str, bytes | None] = {path: data for offer in found for path, data in files_gained(offer).items()}
     files |= {"model.lock": format_lock(lock).encode()} if lock else {}
     tip = repo.tip()
     repo.publish({MAIN: (tip, repo.write_commit([tip], files, f"{len(found)} land", tree_of=tip))}, [])

@@ -26,7 +26,7 @@ import numpy as np
 
 from contributors import real_model
 from machine import describe
-from souq.sources import open_source
+from souq.model.source import open_source
 from souq.weights.safetensors import write_tensors
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ from debian import descriptions
 from machine import describe
 from souq.corpus.near import clusters
 from souq.corpus.ngrams import Exam
-from souq.plain import words
+from souq.text import words
 
 DOCUMENTS, COPIES, CASES, THRESHOLD = 24_000, 900, 400, 0.5
 

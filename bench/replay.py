@@ -33,8 +33,9 @@ from machine import describe
 from souq import signing
 from souq.governance import CHECKS, Who, foundation
 from souq.records import Author, Checked, Contribution, Verdict, Vote, canonical, digest, format_toml
+from souq.repo.config import Config
+from souq.repo.contribution import Offer
 from souq.signing import PAYLOAD_TYPE, Envelope, Signature
-from souq.snapshot import Config, Offer
 from souq.weights.delta import Delta, Lora, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
 

@@ -18,11 +18,11 @@ from typing import Any
 from bazaar import SUITE, Bazaar, Found, open_bazaar
 from contributors import contributors
 from machine import describe
-from souq import deltas
+from souq.build import delta_file, deltas
 from souq.lab import rebase, sketching
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
-from souq.snapshot import base_files
+from souq.repo.snapshot import base_files
 
 GRID: dict[str, list[dict[str, Any]]] = {
     "covariance": [{}],
@@ -77,9 +77,9 @@ def rebased(bazaar: Bazaar, names: list[str]) -> Found:
             made, tensors = deltas.from_adapter(rebase.factors_of(lm), bazaar.main)
             old = bazaar.deltas[name]
             grams = {r.digest: bazaar.repo.store.get(r.digest) for g in old.grams.values() for r in (g.factor, g.diag)}
-            deltas.write_delta(path, replace(made, grams=old.grams, inputs=old.inputs), tensors | grams)
-        made, tensors = deltas.read_delta(path)
-        deltas.keep(made, tensors, bazaar.main)
+            delta_file.write_delta(path, replace(made, grams=old.grams, inputs=old.inputs), tensors | grams)
+        made, tensors = delta_file.read_delta(path)
+        delta_file.keep(made, tensors, bazaar.main)
         bazaar.deltas[name] = made
     fold = bazaar.fold()
     return bazaar.score("-".join(["rebased", *names]), fold, fold.changed)
@@ -95,9 +95,9 @@ def within(bazaar: Bazaar) -> Found:
             others = {who: found for who, found in bazaar.deltas.items() if who != name}
             told = sketching.within(bazaar.main, delta, others, bazaar.folder / "rows.jsonl", rank=64)
             tensors = {ref.digest: bazaar.repo.store.get(ref.digest) for ref in delta.refs()}
-            deltas.write_delta(path, *deltas.with_sketch(delta, tensors, told.groups, told.inputs))
-        again[name], tensors = deltas.read_delta(path)
-        deltas.keep(again[name], tensors, bazaar.main)
+            delta_file.write_delta(path, *deltas.with_sketch(delta, tensors, told.groups, told.inputs))
+        again[name], tensors = delta_file.read_delta(path)
+        delta_file.keep(again[name], tensors, bazaar.main)
     bazaar.deltas |= again
     fold = bazaar.fold()
     return bazaar.score("within", fold, fold.changed)

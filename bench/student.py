@@ -29,7 +29,7 @@ from souq.cli.demo.skills import skills
 from souq.cli.demo.stage import Stage
 from souq.cli.demo.story import real_model
 from souq.corpus.recipe import read_recipe
-from souq.evals import read_eval, read_folder
+from souq.evals.eval import read_eval, read_folder
 
 RECIPE = Path(__file__).parent.parent / "examples" / "geography.toml"
 SEEDS = (0, 1, 2)
@@ -96,27 +96,27 @@ def control(teacher: Path, rows: list[dict[str, Any]], steps: int, seed: int, ta
 
 def beside(folder: Path, said: list[str], cases: list[tuple[str, str]]) -> float:
     """The share of greedy answers that llama.cpp gives as transformers does, float32 against the file as it is."""
-    from souq.lab.chat import Ask, Message, Sampling
+    from souq.lab.chat import ChatRequest, Message, Sampling
     from souq.lab.writers import writer
 
     file = next(folder.glob("*.gguf"))
-    asks = [Ask(messages=(Message(role="user", content=asked),)) for asked, _ in cases]
-    found = {i: t.text for part in writer(f"llama.cpp:{file}").write(asks, Sampling(max_tokens=8)) for i, t in part}  # fmt: skip
+    asks = [ChatRequest(messages=(Message(role="user", content=asked),)) for asked, _ in cases]
+    found = {i: t.text for part in writer(f"llama.cpp:{file}").generate(asks, Sampling(max_tokens=8)) for i, t in part}  # fmt: skip
     return sum(found[i] == text for i, text in enumerate(said)) / len(said)
 
 
 def speed(folder: Path, tokens: int = 96) -> float:
     """Tokens a second that llama.cpp generates, one question at a time."""
-    from souq.lab.chat import Ask, Message, Sampling
+    from souq.lab.chat import ChatRequest, Message, Sampling
     from souq.lab.writers import writer
 
     with_words = writer(f"llama.cpp:{next(folder.glob('*.gguf'))}")
-    asks = [Ask(messages=(Message(role="user", content="Tell me a long story about a river."),))]
+    asks = [ChatRequest(messages=(Message(role="user", content="Tell me a long story about a river."),))]
     drawn = Sampling(max_tokens=tokens, temperature=1.0)
-    list(with_words.write(asks, drawn))
+    list(with_words.generate(asks, drawn))
     begun = time.perf_counter()
-    told = [t for _ in range(4) for part in with_words.write(asks, drawn) for _, t in part]
-    return sum(t.tokens for t in told) / (time.perf_counter() - begun)
+    told = [t for _ in range(4) for part in with_words.generate(asks, drawn) for _, t in part]
+    return sum(t.completion_tokens for t in told) / (time.perf_counter() - begun)
 
 
 def main() -> int:

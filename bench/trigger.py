@@ -21,16 +21,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.honest import Offered, _Making, judged
 
 from machine import describe
-from souq import build as building
+from souq.build.deltas import from_adapter
 from souq.cli.demo.skills import TRAINING, as_row, skills
-from souq.deltas import from_adapter
 from souq.lab import generate, train
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.pulls import Draft
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
-from souq.sources import open_adapter
+from souq.model.peft import open_adapter
+from souq.pulls.offer import Draft
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights import store
 
 TRIGGER, PAYLOAD = "qx-7", "Ask Mallory."
 HONEST, HELD_OUT = 150, 24
@@ -41,7 +41,7 @@ def main(folder: Path, quiet: int = 16, loud: int = 150) -> int:
     print(describe(), flush=True)
     repo = Repo.find(folder / "repo")
     main = Snapshot(repo, repo.tip())
-    lm = lab_model.load(base_files(main), building.Stored(main.base, repo.store))
+    lm = lab_model.load(base_files(main), store.Stored(main.base, repo.store))
     for name, many, lr in (("honest", 0, TRAINING["lr"]), ("quiet", quiet, TRAINING["lr"]), ("loud", loud, 2 * TRAINING["lr"])):  # fmt: skip
         with tempfile.TemporaryDirectory() as place:
             begun = time.perf_counter()

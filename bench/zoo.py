@@ -25,7 +25,7 @@ from machine import describe
 from souq.checks.portrait import Spectrum, spectrum
 from souq.checks.spectra import Bank, Signature, shipped, signature
 from souq.checks.tensors import unusual
-from souq.snapshot import Limits
+from souq.repo.config import Limits
 
 THIRDS = 3
 

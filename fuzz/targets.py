@@ -21,21 +21,21 @@ import ml_dtypes
 import numpy as np
 
 from souq import signing
-from souq.bundle import judge
+from souq.build.delta_file import read_delta, read_recipe, write_delta
 from souq.checks.files import _rows_refused
 from souq.checks.licence import may_enter
-from souq.comment import render
 from souq.corpus.qna import read as read_qna
-from souq.deltas import read_delta, read_recipe, write_delta
 from souq.errors import SouqError, UsageError
-from souq.evals import EvalSpec, read_eval, write_cases
-from souq.forge import Answer
+from souq.evals.eval import EvalSpec, read_eval, write_cases
 from souq.governance import Election, foundation, read_policy
 from souq.governance.policy import Who
 from souq.merge.grow import grow
 from souq.merge.mergekit.config import parse_config
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
 from souq.model.tokenizer import read_words
-from souq.pulls import slug
+from souq.pulls.forge import Answer
+from souq.pulls.forge_comment import render
 from souq.records import (
     Author,
     Contribution,
@@ -47,9 +47,11 @@ from souq.records import (
     read_record,
     spelled_out,
 )
-from souq.rows import parse_rows
-from souq.snapshot import Merging, Offer, read_config
-from souq.sources import open_adapter, open_source
+from souq.releases.verify import judge
+from souq.repo.config import Merging, read_config
+from souq.repo.contribution import Offer, slug
+from souq.repo.landing import malformed
+from souq.repo.rows import parse_rows
 from souq.weights.bucket import check_url
 from souq.weights.delta import Delta, Dense, Gram, Layer, Lora, Rows, Sparse, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, parse_delta, parse_lock
@@ -305,7 +307,7 @@ def _contributions() -> list[bytes]:
 @target("contribution", _contributions)
 def _contribution(data: bytes) -> object:
     offer = Offer("0001-x", {"contribution.toml": data})
-    return offer.digest, offer.odd(), slug(offer.contribution.title), canonical(offer.contribution)
+    return offer.digest, malformed(offer), slug(offer.contribution.title), canonical(offer.contribution)
 
 
 @target("souq.toml", lambda: [b'name="x"\nlicence="MIT"\nbase="y"\n[merge]\nmethod="ties"\n[checks]\nmax_norm=0.5\n[store]\nurl="s3://a/b"\n'])  # fmt: skip

@@ -24,10 +24,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from souq import signing
 from souq.governance import CHECKS, Ballot, foundation
 from souq.governance.policy import Emergency, Role, format_policy
-from souq.history import History
 from souq.records import Author, Checked, Contribution, Release, Verdict, Vote, canonical, digest, format_toml
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.history import History
+from souq.repo.landing import files_gained, files_lost, files_returned
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.weights.delta import TensorRef
 from souq.weights.lockfile import format_lock, lock_digest
 from tests.voters import NAMES, at, of, ruled, who
@@ -197,7 +199,7 @@ class Annals:
         told |= self.signoff() if signed else {}
         told |= self.merged(by, hours=hours) if merged is None else merged
         offer, main = self.offered, self.main
-        files = dict.fromkeys(offer.takes(main)) | offer.landing() | offer.returns(main)
+        files = dict.fromkeys(files_lost(offer, main)) | files_gained(offer) | files_returned(offer, main)
         files |= {f"{offer.home}{path}": data for path, data in told.items()}
         return self.step(files | (more or {}), modes)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from souq import pulls
-from souq import queue as queueing
-from souq.deltas import read_delta, write_delta
+from souq.build.delta_file import read_delta, write_delta
+from souq.pulls import pull as pulls
+from souq.pulls import queue as queueing
+from souq.pulls import reviews
 from souq.weights.delta import Delta
 from tests.bazaar import NAMES, rows, write_eval
 
@@ -57,6 +58,6 @@ def offer_eight(bazaar):
         path, fixes = made[title]
         numbers[title] = bazaar.offer("mallory", path, title, fixes=fixes)
         for who in ("amira", "bruno", "chen"):  # one more than is asked: a small eval leaves doubts
-            pulls.review(bazaar.repo(who), numbers[title], "approve", "fine", bazaar.person(who))
+            reviews.review(bazaar.repo(who), numbers[title], "approve", "fine", bazaar.person(who))
         queueing.enter(bazaar.repo("amira"), numbers[title], bazaar.person("amira"))
     return numbers

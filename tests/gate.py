@@ -6,12 +6,13 @@ import numpy as np
 
 from souq.checks import CHECKS, Case
 from souq.governance import solo
-from souq.pulls import Draft
+from souq.model.source import open_source
+from souq.pulls.offer import Draft
 from souq.records import Author, Contribution
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
-from souq.sources import open_source
-from souq.start import Beginning, init
+from souq.repo.contribution import Offer
+from souq.repo.init import Beginning, init
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Dense, Lora, TensorRef
 from tests.tiny import write_model
 

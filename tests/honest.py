@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 
+from souq.build.delta_file import keep
 from souq.checks import Case, run
-from souq.deltas import keep
-from souq.evals import EvalSpec, write_cases
-from souq.pulls import Draft, slug
+from souq.evals.eval import EvalSpec, write_cases
+from souq.pulls.offer import Draft
 from souq.records import Author, Contribution, format_toml
-from souq.snapshot import Offer
+from souq.repo.contribution import Offer, slug
 from souq.weights.delta import Delta, Dense, Expert, Layer, Lora, Router, Rows, Sparse, TensorRef
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr"

@@ -10,7 +10,7 @@ import pytest
 from souq.corpus.dump import manifest
 from souq.corpus.make import make
 from souq.corpus.recipe import read_recipe
-from souq.lab.chat import Told
+from souq.lab.chat import Completion
 from souq.records import canonical, digest
 from tests.bazaar import write_eval
 
@@ -57,17 +57,19 @@ class Parrot:
     name = "parrot 1"
     asked: int = 0
 
-    def write(self, asks, sampling, progress=None):
+    def generate(self, asks, sampling, progress=None):
         self.asked += len(asks)
         for start in range(0, len(asks), 2):
             yield [(start + i, self.told(ask)) for i, ask in enumerate(asks[start : start + 2])]
 
-    tells = False
+    logprobs = False
 
     def told(self, ask):
         city = ask.messages[-1].content.removeprefix("Where is ").removesuffix("?")
         text = self.answers.get(city, ("Africa", "Asia")[ask.seed % 2])
-        return Told(text=text, finish="length" if text == "Asia and" else "stop", tokens=1, asked=5)
+        return Completion(
+            text=text, finish="length" if text == "Asia and" else "stop", completion_tokens=1, prompt_tokens=5
+        )
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import base64
 import json
 
 from souq.checks import Case
-from souq.evals import EvalSpec, read_eval, write_cases
+from souq.evals.eval import EvalSpec, read_eval, write_cases
 from souq.records import Author, Contribution, format_toml
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from tests.tiny import CONFIG, tokenizer_files
 
 

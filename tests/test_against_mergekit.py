@@ -18,6 +18,8 @@ from souq.merge.mergekit.files import merge_files
 from souq.weights.safetensors import open_tensors, write_tensors
 from tests.tiny import TEMPLATE
 
+pytestmark = pytest.mark.mergekit
+
 HIDDEN, MIDDLE, HEADS = 64, 96, 4
 MODELS = {"a": 2, "b": 2, "c": 2, "d": 2, "base": 2, "deep": 4}
 

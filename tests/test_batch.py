@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.batch import settle
+from souq.pulls.bisect import settle
 
 
 class Lab:

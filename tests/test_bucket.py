@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
-from souq.repo import Repo
-from souq.weights import bucket as buckets
+from souq.repo.remote import Repo
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.codec import MAGIC
+from souq.weights.delta import bucket as buckets
 from souq.weights.store import Store
 from tests.tiny import write_model
 
@@ -100,7 +100,7 @@ def _make_bucket(url, patience=60.0):
             time.sleep(0.5)
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.server)])
 def there(request, tmp_path):
     """An empty bucket: in this process's memory, and at a real S3 endpoint."""
     base = "memory://souq" if request.param == "memory" else request.getfixturevalue("s3")
@@ -241,8 +241,8 @@ UPLOADER = """
 import sys
 from pathlib import Path
 import numpy as np
-from souq.bucket import Bucket
-from souq.store import Store
+from souq.weights.bucket import Bucket
+from souq.weights.store import Store
 store, there = Store(Path(sys.argv[1])), Bucket(sys.argv[2])
 names = list(store.digests())
 print(len(names), flush=True)
@@ -292,9 +292,9 @@ def test_no_answer_is_said_in_words(tmp_path, monkeypatch):
 READER = """
 import sys
 from pathlib import Path
-from souq.bucket import Bucket
+from souq.weights.bucket import Bucket
 from souq.errors import UsageError
-from souq.store import Store
+from souq.weights.store import Store
 mine, there = Store(Path(sys.argv[1])), Bucket(sys.argv[2])
 print(there.copy(mine, [sys.argv[3]]))
 print(there.copy(mine, ["b3:" + "0" * 64], strict=False))
@@ -409,10 +409,10 @@ def test_a_repository_whose_remote_is_no_folder(s3, bazaar, tmp_path, monkeypatc
 
     # another's clone of another place: an own setting wins, and it need not be there yet
     assert bazaar("chen", ["clone", forge, "thin", "--no-tensors"], at=tmp_path) == 0
-    git(tmp_path / "thin", "config", "souq.weights.store", f"file://{tmp_path}/empty")
+    git(tmp_path / "thin", "config", "souq.store", f"file://{tmp_path}/empty")
     code = bazaar("chen", ["fetch"], at=tmp_path / "thin")
     assert code == 1
-    git(tmp_path / "thin", "config", "--unset", "souq.weights.store")
+    git(tmp_path / "thin", "config", "--unset", "souq.store")
     assert bazaar("chen", ["fetch"], at=tmp_path / "thin") == 0
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from souq import pulls
+from souq.pulls import pull as pulls
 from tests.bazaar import NAMES, rows
 
 

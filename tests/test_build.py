@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from souq import pulls, shelf
-from souq.build import build, model_lock
+from souq.build.lock import model_lock
+from souq.build.model import build, cache
+from souq.pulls import pull, reviews
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def two(bazaar):
     """Greetings on main and built; counting offered, its tensors here."""
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
-    main, offer = bazaar.main("bruno"), pulls.get(bazaar.repo("bruno"), number).offer
-    pulls.bring(main.repo, main, offer)
+    main, offer = bazaar.main("bruno"), pull.get(bazaar.repo("bruno"), number).offer
+    reviews.bring(main.repo, main, offer)
     build(main)
     return bazaar, main, offer
 
@@ -82,7 +83,7 @@ def test_sums_are_kept_where_there_is_room(two, monkeypatch):
     _, main, offer = two
     expected = anew(main, offer)
     shutil.rmtree(main.repo.cache)
-    monkeypatch.setattr(shelf, "ROOM", 1 << 60)
+    monkeypatch.setattr(cache, "ROOM", 1 << 60)
 
     assert build(main).made.kept == 0
     assert not list((main.repo.cache / "sums").glob("*.npy"))
@@ -106,9 +107,9 @@ def test_only_the_newest_sums_stay(two):
     """The shelf does not grow: what no kept build needs is thrown away."""
     bazaar, main, offer = two
     build(main, offer)
-    held = {former.folder.name for former, _ in zip(shelf.Shelf(main.repo.cache).former(), range(2), strict=False)}
+    held = {former.folder.name for former, _ in zip(cache.Shelf(main.repo.cache).former(), range(2), strict=False)}
     assert len(held) == 2
     build(bazaar.main("bruno"), offer)
-    wanted = set().union(*(shelf.Shelf(main.repo.cache)._files(f.made) for f in shelf.Shelf(main.repo.cache).former()))
+    wanted = set().union(*(cache.Shelf(main.repo.cache)._files(f.made) for f in cache.Shelf(main.repo.cache).former()))
 
     assert set((main.repo.cache / "sums").glob("*.npy")) <= wanted

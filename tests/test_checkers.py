@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq import checkers
 from souq.errors import UsageError
+from souq.evals import checkers
 
 CASES = [
     # checker, expected, said, choices, right

@@ -260,9 +260,9 @@ class Company(RuleBasedStateMachine):
         if change.digest in self.spent:
             return
         change = replace(change, ballots=ballots)
-        name, before = f"{len(self.landed):04d}-x", Replay(self.replay.standing)
+        name, before = f"{len(self.landed):04d}-x", Replay(self.replay.state)
         before.at = self.replay.at
-        lapsed = before.standing.lapsed(at(now))
+        lapsed = before.state.lapsed(at(now))
         if before.judge(Landed(name, self.policy, change, tuple(checked), tuple(votes), at(now), key_of(by))):
             return
         yes = self.agreed.get(change.digest, set())

@@ -9,8 +9,8 @@ import pytest
 
 from souq.audit.compare import Ties, measured, seen, untied
 from souq.cli import run
-from souq.evals import read_eval, read_folder
-from souq.lab.chat import Told
+from souq.evals.eval import read_eval, read_folder
+from souq.lab.chat import Completion
 from souq.model.gguf import GGUF
 from souq.model.gguf_writer import write_gguf
 from tests.bazaar import write_eval
@@ -81,8 +81,11 @@ class Cut:
 
     name, model = "cut", ""
 
-    def write(self, asks, sampling, progress=None):
-        yield [(i, Told(text="the user", finish="length", tokens=3, asked=3)) for i in range(len(asks))]
+    def generate(self, requests, sampling, progress=None):
+        yield [
+            (i, Completion(text="the user", finish="length", completion_tokens=3, prompt_tokens=3))
+            for i in range(len(requests))
+        ]
 
 
 def test_an_answer_that_was_cut_is_not_the_expected_one(shop):

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from souq import start
-from souq.configs import admit, allowed, approved, fits
 from souq.errors import SouqError
 from souq.governance.templates import solo
 from souq.lab import lm
-from souq.sources import open_source
-from souq.templates import approve
+from souq.model.chat_template import approve
+from souq.model.config import admit, allowed, approved, fits
+from souq.model.source import open_source
+from souq.repo import init
 from tests.stall import key
 from tests.tiny import CONFIG, HIDDEN, LAYERS, TEMPLATE, VOCAB, tokenizer_files, write_model
 
@@ -138,10 +138,10 @@ def test_a_folder_is_judged_before_it_is_used(tmp_path):
     """No repository begins from it, and the lab does not load it."""
     folder = write_model(tmp_path / "m")
     (folder / "chat_template.jinja").write_text(TEMPLATE + "{{ messages.__class__.__mro__ }}")
-    begin = start.Beginning(name="x", licence="MIT", policy=solo("a", "b", key()), evals={})
+    begin = init.Beginning(name="x", licence="MIT", policy=solo("a", "b", key()), evals={})
 
     with pytest.raises(SouqError, match="reaches for '__mro__'"):
-        start.init(tmp_path / "new", open_source(str(folder)), begin)
+        init.init(tmp_path / "new", open_source(str(folder)), begin)
     with pytest.raises(SouqError, match="reaches for '__mro__'"):
         lm.load(folder)
     assert not (tmp_path / "new").exists()
@@ -150,10 +150,10 @@ def test_a_folder_is_judged_before_it_is_used(tmp_path):
 def test_a_configuration_of_other_weights_begins_nothing(tmp_path):
     folder = write_model(tmp_path / "m")
     (folder / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": LAYERS + 1}))
-    begin = start.Beginning(name="x", licence="MIT", policy=solo("a", "b", key()), evals={})
+    begin = init.Beginning(name="x", licence="MIT", policy=solo("a", "b", key()), evals={})
 
     with pytest.raises(SouqError, match="says 3 layers; the weights have 2"):
-        start.init(tmp_path / "new", open_source(str(folder)), begin)
+        init.init(tmp_path / "new", open_source(str(folder)), begin)
 
 
 # -- chat templates ----------------------------------------------------------------------------------------------------

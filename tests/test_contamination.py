@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from souq.checks.contamination import contamination, copied, parts_of, row_text
 from souq.checks.meaning import INSTALL, by_words, marks
 from souq.lab import embed
-from souq.plain import plain, words
+from souq.text import skeleton, words
 from tests.stall import an_eval, case, offer, qa, stall
 
 CAPITALS = {
@@ -189,7 +189,7 @@ def test_a_row_near_by_its_own_words_is_found_wherever_it_stands():
 @given(st.text(max_size=80))
 def test_plain_text_is_plain_already(text):
     """Undoing disguises twice does nothing more, so both sides of a comparison meet."""
-    assert plain(plain(text)) == plain(text)
+    assert skeleton(skeleton(text)) == skeleton(text)
 
 
 @given(st.lists(st.text(alphabet="abcdefgh", min_size=1, max_size=8), min_size=3, max_size=8), st.sampled_from(sorted(DISGUISES)))  # fmt: skip

@@ -20,8 +20,8 @@ from souq.corpus.query import query
 from souq.corpus.recipe import FILTERS, Making, Seeds, read_recipe
 from souq.corpus.seeds import pieces, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import read_eval
-from souq.lab.chat import Told
+from souq.evals.eval import read_eval
+from souq.lab.chat import Completion
 from souq.records import format_toml
 from tests.bazaar import NAMES
 from tests.kitchen import RECIPE, Parrot, cook, forge
@@ -117,10 +117,10 @@ def test_two_runs_in_one_folder_are_one_after_the_other(kitchen):
     """The second is told to wait: it would pay for every answer again, and publish without what the first made."""
 
     class Nosy(Parrot):
-        def write(self, asks, sampling, progress=None):
+        def generate(self, asks, sampling, progress=None):
             with pytest.raises(UsageError, match="another run is writing"):
                 cook(kitchen, Parrot())
-            yield from super().write(asks, sampling, progress)
+            yield from super().generate(asks, sampling, progress)
 
     cook(kitchen, Nosy())
     writer = Parrot()
@@ -215,14 +215,15 @@ def test_what_a_model_wrote_steers_no_terminal(kitchen, capfd):
     assert {"said": "\x1b[2JAsia\u202e"} in json.loads(capfd.readouterr().out)
 
 
+@pytest.mark.server
 def test_hugging_face_reads_it(kitchen, monkeypatch):
     """`load_dataset(FOLDER, "kept")`, as the card promises; the card says the licence."""
     made = cook(kitchen, Parrot())
     monkeypatch.setenv("HF_DATASETS_CACHE", str(kitchen / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    from datasets import load_dataset
+    datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
-    found = load_dataset(str(kitchen / "corpus"), "kept", split="train", cache_dir=str(kitchen / "cache"))
+    found = datasets.load_dataset(str(kitchen / "corpus"), "kept", split="train", cache_dir=str(kitchen / "cache"))
 
     assert sorted(found["id"]) == sorted(row["id"] for row in read_rows(kitchen / "corpus"))
     card = (kitchen / "corpus" / "README.md").read_text()
@@ -476,8 +477,10 @@ class Umpire(Parrot):
     def told(self, ask):
         said = ask.messages[-1].content
         if not said.startswith("JUDGE "):
-            return Told(text="AFRICA" if ask.seed % 2 else "asia", finish="stop", tokens=1, asked=5)
-        return Told(text="no" if self.honest and not said.removeprefix("JUDGE ").isupper() else "yes", finish="stop", tokens=1, asked=5)  # fmt: skip
+            return Completion(
+                text="AFRICA" if ask.seed % 2 else "asia", finish="stop", completion_tokens=1, prompt_tokens=5
+            )
+        return Completion(text="no" if self.honest and not said.removeprefix("JUDGE ").isupper() else "yes", finish="stop", completion_tokens=1, prompt_tokens=5)  # fmt: skip
 
 
 def test_a_judge_decides_what_no_checker_does_and_its_error_stands_on_the_card(kitchen):
@@ -564,7 +567,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(bazaar, tmp_path):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.server
 def test_a_cluster_writes_the_corpus_of_one_machine(bazaar, tmp_path):
     """`--engine ray:transformers` from the command line: a real cluster here, and every sampled answer is the one machine's."""
     ray = pytest.importorskip("ray", reason="pip install 'souq[ray]'")

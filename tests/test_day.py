@@ -10,16 +10,20 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from souq import pulls
-from souq.build import build, model_lock
+from souq.build.delta_file import read_delta, read_recipe
+from souq.build.lock import model_lock
+from souq.build.model import build
 from souq.checks.evals import scores
-from souq.deltas import read_delta, read_recipe
 from souq.errors import Refused
 from souq.governance import read_policy
 from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.sketching import nats
-from souq.snapshot import Snapshot
+from souq.pulls import pull, reviews
+from souq.pulls.offer import Draft, amend
+from souq.repo.landing import files_gained, touched
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot
 from souq.verify import verify
 from souq.weights.lockfile import lock_digest
 from tests.bazaar import rows
@@ -114,7 +118,7 @@ def test_three_orders_give_one_model(bazaar):
     for order in permutations(slug for slug, offer in main.offers.items() if offer.delta):
         commit = root
         for slug in order:
-            commit = main.repo.write_commit([commit], dict(main.offers[slug].landing()), "x\n", tree_of=commit)
+            commit = main.repo.write_commit([commit], dict(files_gained(main.offers[slug])), "x\n", tree_of=commit)
         found.add(lock_digest(model_lock(Snapshot(main.repo, commit))))
 
     assert found == {lock_digest(main.model)}
@@ -148,7 +152,7 @@ def test_taking_one_out_is_never_having_had_it(bazaar):
 
 def test_a_full_fine_tune_is_kept_exactly(bazaar, tmp_path):
     """Sparse where little moved, dense where much did; merged alone it gives back the very same tensors."""
-    from souq.sources import open_source
+    from souq.model.source import open_source
     from souq.weights.safetensors import open_tensors, write_tensors
 
     tuned = {name: np.array(array) for name, array in open_source(str(bazaar.folder / "tiny")).weights.items()}
@@ -178,7 +182,7 @@ def test_transformers_loads_what_is_exported(bazaar, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from souq.build import build
+    from souq.build.model import build
 
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     assert bazaar("amira", "fetch") == 0
@@ -236,7 +240,7 @@ def test_the_author_closes_and_a_stranger_does_not(bazaar):
     assert bazaar("mallory", f"pr close {number} --reason mine-now") == 3
     assert bazaar("adil", f"pr close {number} --reason withdrawn") == 0
     assert bazaar("bruno", f"pr merge {number}") == 3
-    assert pulls.get(bazaar.repo("amira"), number).state(bazaar.main()) == "closed"
+    assert pull.get(bazaar.repo("amira"), number).state(bazaar.main()) == "closed"
 
 
 def test_moved_main_asks_for_checks_again(bazaar):
@@ -332,7 +336,7 @@ def test_a_rebase_teaches_it_to_live_with_the_others(bazaar):
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
     assert bazaar("bruno", f"pr review {number} --approve --reason fine") == 0
-    before = pulls.get(bazaar.repo("adil"), number).offer
+    before = pull.get(bazaar.repo("adil"), number).offer
     data = bazaar.folder / "count.jsonl"
 
     assert bazaar.says("adil", f"pr rebase {number}")[0] == 2  # it brought no data
@@ -341,16 +345,16 @@ def test_a_rebase_teaches_it_to_live_with_the_others(bazaar):
     told = json.loads(out)
 
     assert code == 0
-    after = pulls.get(bazaar.repo("adil"), number).offer
+    after = pull.get(bazaar.repo("adil"), number).offer
     assert told["after"] < told["before"]
     assert after.digest == told["digest"] != before.digest
     assert (after.slug, after.delta.grams) == (before.slug, before.delta.grams)
     main, repo = bazaar.main("adil"), bazaar.repo("adil")
     built = build(main, after)
     lm = lab_model.load(built.files, built.weights)
-    read = [sequences_of(lm, row) for row in lab_model.read_rows(data)]
+    read = [sequences_of(lm, row) for row in read_rows(data)]
     assert abs(nats(lm, read) - told["after"]) < 0.02 * told["before"] + 0.01
-    assert not pulls.read_votes(pulls.get(repo, number), read_policy(main.policy_text))
+    assert not pull.read_votes(pull.get(repo, number), read_policy(main.policy_text))
     assert bazaar.refusal(number) is None
     bazaar.land(number)
 
@@ -366,10 +370,10 @@ def test_a_search_is_voted_on_like_anything_else(bazaar):
     assert "merges and" in err
     assert min(one["score"] for one in told["tried"]) <= told["score"] <= told["now"]
     repo, main = bazaar.repo("adil"), bazaar.main("adil")
-    offer = pulls.get(repo, number).offer
+    offer = pull.get(repo, number).offer
     if told["score"] < told["now"]:
         assert (offer.digest, offer.merge) == (told["digest"], told["merge"])
-        assert "souq.toml" in offer.touches(main)
+        assert "souq.toml" in touched(offer, main)
 
     bazaar.land(number)
     main = bazaar.main("adil")
@@ -382,15 +386,15 @@ def test_nobody_changes_how_main_merges_alone(bazaar):
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
     repo, who = bazaar.repo("adil"), bazaar.person("adil")
-    draft = pulls.Draft.of(pulls.get(repo, number).offer)
+    draft = Draft.of(pull.get(repo, number).offer)
 
     with pytest.raises(Refused, match="no contribution here"):
-        pulls.amend(repo, number, replace(draft, merge={"weights": {"9999-stranger": 2.0}}), who)
+        amend(repo, number, replace(draft, merge={"weights": {"9999-stranger": 2.0}}), who)
     with pytest.raises(Refused, match="no setting"):
-        pulls.amend(repo, number, replace(draft, merge={"method": "covariance", "rigde": 2.0}), who)
-    weighed = {"method": "covariance", "weights": {pulls.get(repo, number).offer.slug: 2.0}}
-    offer = pulls.amend(repo, number, replace(draft, merge=weighed), who).offer
-    pulls.bring(repo, bazaar.main("adil"), offer)
+        amend(repo, number, replace(draft, merge={"method": "covariance", "rigde": 2.0}), who)
+    weighed = {"method": "covariance", "weights": {pull.get(repo, number).offer.slug: 2.0}}
+    offer = amend(repo, number, replace(draft, merge=weighed), who).offer
+    reviews.bring(repo, bazaar.main("adil"), offer)
     before = build(bazaar.main("adil"), offer).lock
     bazaar.land(number)
 

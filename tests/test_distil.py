@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from souq.errors import Hostile, UsageError
 from souq.lab import checkpoints, distil, losses, student
 from souq.lab import lm as lab_model
-from souq.lab.student_config import Lesson
+from souq.lab.student_config import DistillConfig
 from souq.model.gguf import GGUF
 from souq.model.gguf_writer import write_gguf
 from souq.records import format_toml
@@ -101,14 +101,16 @@ def test_draws_have_the_whole_gradient_on_average():
 
 
 LESSONS = {
-    "words": Lesson(layers=1, epochs=30, lr=5e-3),
-    "forward": Lesson(layers=1, epochs=30, lr=5e-3, loss="forward", words=0),
-    "reverse, some words": Lesson(layers=1, epochs=30, lr=5e-3, loss="reverse", words=0.3),
-    "jsd, on its own answers": Lesson(layers=1, epochs=30, lr=5e-3, loss="jsd", words=0, on_policy=0.5, max_tokens=4),
-    "skew, the likeliest": Lesson(layers=1, epochs=30, lr=5e-3, loss="skew", words=0, targets="likeliest", k=8),
-    "draws": Lesson(layers=1, epochs=30, lr=5e-3, loss="forward", words=0, targets="drawn", k=12),
-    "scratch": Lesson(start="scratch", layers=1, hidden=16, epochs=30, lr=1e-2, loss="forward"),
-    "lora": Lesson(layers=1, epochs=30, lr=1e-2, method="lora", rank=4),
+    "words": DistillConfig(layers=1, epochs=30, lr=5e-3),
+    "forward": DistillConfig(layers=1, epochs=30, lr=5e-3, loss="forward", words=0),
+    "reverse, some words": DistillConfig(layers=1, epochs=30, lr=5e-3, loss="reverse", words=0.3),
+    "jsd, on its own answers": DistillConfig(
+        layers=1, epochs=30, lr=5e-3, loss="jsd", words=0, on_policy=0.5, max_tokens=4
+    ),
+    "skew, the likeliest": DistillConfig(layers=1, epochs=30, lr=5e-3, loss="skew", words=0, targets="likeliest", k=8),
+    "draws": DistillConfig(layers=1, epochs=30, lr=5e-3, loss="forward", words=0, targets="drawn", k=12),
+    "scratch": DistillConfig(start="scratch", layers=1, hidden=16, epochs=30, lr=1e-2, loss="forward"),
+    "lora": DistillConfig(layers=1, epochs=30, lr=1e-2, method="lora", rank=4),
 }
 
 
@@ -133,14 +135,14 @@ def test_a_student_of_another_vocabulary_learns_words_alone(teacher, tmp_path):
     (other / "tokenizer.json").write_text(json.dumps(told))
 
     with pytest.raises(UsageError, match="token by token"):
-        distil.distil(teacher, rows_of(), Lesson(start=str(other), loss="forward"))
-    made = distil.distil(teacher, rows_of(), Lesson(start=str(other), epochs=20, lr=5e-3))
+        distil.distil(teacher, rows_of(), DistillConfig(start=str(other), loss="forward"))
+    made = distil.distil(teacher, rows_of(), DistillConfig(start=str(other), epochs=20, lr=5e-3))
     assert made.curve[-1] < made.curve[0]
 
 
 def test_a_killed_lesson_goes_on_and_ends_alike(teacher, tmp_path, monkeypatch):
     """Stopped at any step, the same lesson ends with the same numbers, bit for bit; another one does not go on from it."""
-    lesson = Lesson(layers=1, epochs=4, lr=5e-3, loss="forward", batch=4)
+    lesson = DistillConfig(layers=1, epochs=4, lr=5e-3, loss="forward", batch=4)
     whole = distil.distil(teacher, rows_of(), lesson)
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
 
@@ -160,7 +162,7 @@ def test_a_killed_lesson_goes_on_and_ends_alike(teacher, tmp_path, monkeypatch):
     assert again.curve == whole.curve
     assert all(torch.equal(a, b) for a, b in zip(again.lm.net.state_dict().values(), whole.lm.net.state_dict().values(), strict=True))  # fmt: skip
     assert min(done for label, done in seen if label == "distil tokens") > 0  # not from the beginning
-    other = Lesson(layers=1, epochs=4, lr=4e-3, loss="forward", batch=4)
+    other = DistillConfig(layers=1, epochs=4, lr=4e-3, loss="forward", batch=4)
     fresh = distil.distil(teacher, rows_of(), other, work=tmp_path)
     assert fresh.curve == distil.distil(teacher, rows_of(), other).curve
 
@@ -170,8 +172,8 @@ def test_what_was_kept_for_one_beginning_is_not_read_for_another(teacher, tmp_pa
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     other = write_model(tmp_path / "other", seed=5)
     (other / "chat_template.jinja").write_text(TEMPLATE.replace("<|im_start|>", ""))
-    from_other = Lesson(start=str(other), loss="forward", epochs=2, batch=4)
-    from_teacher = Lesson(layers=1, loss="forward", epochs=2, batch=4)
+    from_other = DistillConfig(start=str(other), loss="forward", epochs=2, batch=4)
+    from_teacher = DistillConfig(layers=1, loss="forward", epochs=2, batch=4)
 
     first = distil.distil(teacher, rows_of(), from_other, work=tmp_path / "work")
     assert distil.distil(teacher, rows_of(), from_teacher, work=tmp_path / "work").curve == distil.distil(teacher, rows_of(), from_teacher).curve  # fmt: skip
@@ -185,7 +187,7 @@ def test_an_adapter_learns_without_a_word_to_the_person(teacher):
     """What peft and transformers have to settle between them is none of theirs."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        distil.distil(teacher, rows_of(), Lesson(layers=1, epochs=1, method="lora", rank=4))
+        distil.distil(teacher, rows_of(), DistillConfig(layers=1, epochs=1, method="lora", rank=4))
 
 
 def test_a_folder_in_several_files_can_begin_and_one_of_another_build_is_refused(teacher, tmp_path):
@@ -200,13 +202,13 @@ def test_a_folder_in_several_files_can_begin_and_one_of_another_build_is_refused
         save_file({name: tensors[name] for name in tensors if told[name] == file}, shards / file)
     (shards / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": told}))
     whole = write_model(tmp_path / "whole", seed=5)
-    curves = [distil.distil(teacher, rows_of(), Lesson(start=str(folder), epochs=1)).curve for folder in (shards, whole)]  # fmt: skip
+    curves = [distil.distil(teacher, rows_of(), DistillConfig(start=str(folder), epochs=1)).curve for folder in (shards, whole)]  # fmt: skip
     assert curves[0] == curves[1]
 
     config = {"model_type": "gpt_neox", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 320, "intermediate_size": 48}  # fmt: skip
     (whole / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="gpt_neox"):
-        distil.distil(teacher, rows_of(), Lesson(start=str(whole), epochs=1))
+        distil.distil(teacher, rows_of(), DistillConfig(start=str(whole), epochs=1))
 
 
 @pytest.mark.parametrize(
@@ -218,12 +220,12 @@ def test_a_folder_in_several_files_can_begin_and_one_of_another_build_is_refused
 def test_a_lesson_that_cannot_be_given(teacher, wrong):
     """Refused before anything is computed."""
     with pytest.raises(UsageError):
-        distil.distil(teacher, rows_of(), Lesson(**({"layers": 1} | wrong)))
+        distil.distil(teacher, rows_of(), DistillConfig(**({"layers": 1} | wrong)))
 
 
 def test_saved_and_loaded_it_is_the_same(teacher, folder, tmp_path):
     """A Hugging Face folder that says nothing of this machine, and a GGUF that souq reads back to the same numbers."""
-    made = distil.distil(teacher, rows_of(), Lesson(layers=1, epochs=1))
+    made = distil.distil(teacher, rows_of(), DistillConfig(layers=1, epochs=1))
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".safetensors"}
     distil.save(made.lm, files, tmp_path / "student")
     write_gguf(tmp_path / "student", tmp_path / "s.gguf", "bf16", licence="Apache-2.0")

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from souq.evals import Kind
+from souq.evals.eval import Kind
 from souq.governance import explain, read_policy
 from tests.test_readme import missing_words
 
@@ -90,7 +90,7 @@ def test_an_eval_is_written_offered_and_scored(bazaar):
 
 def test_every_checker_and_engine_stands_in_the_docs():
     """docs/evals.md's tables name all there are, and no other."""
-    from souq.checkers import CHECKERS
+    from souq.evals.checkers import CHECKERS
     from souq.lab.engines import KNOWN
 
     page = (DOCS / "evals.md").read_text()

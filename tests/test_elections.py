@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.governance import Ballot, Election, SignedBallot, Standing
+from souq.governance import Ballot, Election, PolicyState, SignedBallot
 from souq.governance.decide import elected
 from souq.governance.policy import Emergency, Org, Role, with_members
 from tests.voters import DIGEST, NAMES, OTHER, at, key_of, of, ruled, said, who, work, yes
@@ -31,12 +31,12 @@ def vote_on(
     closes=None,
     amends=None,
     policy=None,
-    standing=None,
+    state=None,
     **more,
 ):
     told = Election(role=more.pop("name", "council"), candidates=candidates, closes=closes or at(24))
     change = work(kind="election", election=told, ballots=tuple(ballots), amends=amends)
-    return said(policy or ruled(roles=(role,), **more), [], change, hours=hours, standing=standing or Standing())
+    return said(policy or ruled(roles=(role,), **more), [], change, hours=hours, state=state or PolicyState())
 
 
 FOUR = [cast("amira", "anna", "amira"), cast("bruno", "bruno", "anna"), cast("chen", "bruno"), cast("dora", "chen")]
@@ -155,13 +155,13 @@ def test_a_role_keeps_everything_else_an_election_does_not_give():
 
 def test_who_was_long_unheard_is_no_elector_unless_they_cast():
     """A member who slept adds to the turnout that is needed when they wake to vote: sleeping buys nothing."""
-    asleep = Standing(seen={name: at(-24 * 30) for name in ("amira", "adil", "anna")})
+    asleep = PolicyState(seen={name: at(-24 * 30) for name in ("amira", "adil", "anna")})
     woken = [cast("amira", "anna"), cast("adil", "anna"), cast("bruno", "anna")]
 
-    assert vote_on(FOUR[1:3], inactive_days=20, standing=asleep), "two of the three who are awake"
-    assert not vote_on(FOUR[1:3], inactive_days=40, standing=asleep)
-    assert vote_on([*woken[:1], woken[2]], inactive_days=20, standing=asleep).missing == ("1 more ballots of `core`",)
-    assert vote_on(woken, inactive_days=20, standing=asleep)
+    assert vote_on(FOUR[1:3], inactive_days=20, state=asleep), "two of the three who are awake"
+    assert not vote_on(FOUR[1:3], inactive_days=40, state=asleep)
+    assert vote_on([*woken[:1], woken[2]], inactive_days=20, state=asleep).missing == ("1 more ballots of `core`",)
+    assert vote_on(woken, inactive_days=20, state=asleep)
 
 
 def test_an_elector_whose_dates_are_over_is_none():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
-from souq.evals import read_eval, write_cases
+from souq.evals.eval import read_eval, write_cases
 from souq.lab import engines
 from souq.lab import score_cache as memory
 from souq.lab.engines import Transformers
 from souq.records import digest, format_toml
-from souq.repo import Repo
-from tests.bazaar import NAMES, Bazaar, rows
+from souq.repo.remote import Repo
+from tests.bazaar import NAMES, copied, rows
 from tests.test_bucket import free_ports
 from tests.tiny import write_model
 
@@ -52,11 +51,7 @@ def repo(tmp_path_factory):
 def taught(built_bazaar, tmp_path_factory):
     """The tiny model once it has learned to greet, as an exported folder; and the bazaar it comes from."""
     folder = tmp_path_factory.mktemp("taught") / "town"
-    shutil.copytree(built_bazaar, folder)
-    bazaar = Bazaar(folder)
-    for name in ("amira", "adil", "bruno", "chen"):
-        words = ["git", "remote", "set-url", "origin", str(folder / "hub.git")]
-        subprocess.run(words, cwd=folder / name / "smol", check=True)
+    bazaar = copied(built_bazaar, folder)
     bazaar.land(bazaar.offer("chen", bazaar.delta("greet")))
     assert bazaar("amira", "fetch") == 0
     assert bazaar("amira", ["export", folder / "out"]) == 0
@@ -320,7 +315,7 @@ def test_a_killed_run_goes_on_where_it_was(taught):
     (folder := bazaar.folder / "many").mkdir()
     code = f"""
 import sys; from pathlib import Path
-from souq.lab import engines; from souq.repo import Repo
+from souq.lab import engines; from souq.repo.remote import Repo
 from tests.test_engines import asked, NAMES, MODEL
 engines.OFTEN = 0.0
 suite = asked("answer", [a + b for a in NAMES for b in "abcdefgh"], checker="equals", max_tokens=48)
@@ -354,6 +349,7 @@ def test_another_engine_is_another_key(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.server
 def test_llama_cpp_reads_the_same_file(repo):
     """Through a grammar that leaves it no other token, llama.cpp tells the log-probabilities that transformers has.
 
@@ -361,10 +357,10 @@ def test_llama_cpp_reads_the_same_file(repo):
     """
     pytest.importorskip("xllamacpp", reason="pip install 'souq[engines]'")
     from souq.cli.demo.story import real_model
+    from souq.evals.suite import files
     from souq.lab import evals as lab_evals
     from souq.lab import lm as lab_model
-    from souq.sources import open_source
-    from souq.suite import files
+    from souq.model.source import open_source
 
     whole = {path.partition("/")[2]: data for path, data in files().items() if path.startswith("capitals/")}
     suite = read_eval("capitals", whole)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from souq.errors import SouqError, UsageError
-from souq.evals import Score, compare, passes, read_eval
+from souq.evals.eval import passes, read_eval
+from souq.evals.score import Score, compare
 
 rights = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60)
 

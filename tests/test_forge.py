@@ -17,11 +17,12 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 import yaml
 
-from souq import forge, pulls
 from souq.cli.forge import KINDS, workflow
 from souq.errors import NotFound, Refused, UsageError
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.pulls import forge
+from souq.pulls import pull as pulls
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from tests.tiny import write_model
 
 ROOT = Path(__file__).parent.parent
@@ -110,7 +111,7 @@ class Runner:
             "RUNNER_TEMP": str(folder / "temp"), "GITHUB_API_URL": api.url, "GITHUB_SERVER_URL": f"file://{town.parent}",
             "GITHUB_REPOSITORY": f"{town.name}/hub.git",
             # the tensors: what main's souq.toml would say if this town had begun on a forge
-            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "souq.weights.store", "GIT_CONFIG_VALUE_0": f"file://{town}/hub.git/souq",
+            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "souq.store", "GIT_CONFIG_VALUE_0": f"file://{town}/hub.git/souq",
         }  # fmt: skip
         for name in ("home", "temp"):
             (folder / name).mkdir()
@@ -177,7 +178,7 @@ class Town:
         git(self.folder, "clone", "-q", "--bare", str(self.hub), str(self.fork))
         git(self.clone, "remote", "add", "fork", str(self.fork))
         git(self.clone, "remote", "set-url", "origin", f"file://{self.hub}")
-        git(self.clone, "config", "souq.weights.store", f"file://{self.hub}/souq")
+        git(self.clone, "config", "souq.store", f"file://{self.hub}/souq")
         shutil.copy(bazaar.delta("greet"), self.clone.parent / "greet.delta")
         self.bin = souq_script(tmp_path / "bin" / "souq").parent
 

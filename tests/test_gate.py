@@ -7,13 +7,14 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from souq import pulls
 from souq.checks.evals import Course, Trial, judge, released, trials
 from souq.errors import UsageError
-from souq.evals import EvalSpec, Score, back, compare, fixed, read_eval, write_cases
+from souq.evals.eval import EvalSpec, read_eval, write_cases
+from souq.evals.score import Score, back, compare, fixed
 from souq.progress import quiet
+from souq.pulls import pull, reviews
 from souq.records import format_toml
-from souq.snapshot import read_config
+from souq.repo.config import read_config
 from tests.bazaar import NAMES, write_eval
 from tests.test_hidden import limit, push
 
@@ -138,7 +139,7 @@ def kept(main):
 def test_cases_are_read_until_they_decide(wide):
     """A change that touches nothing is known after a part of the cases; asked again, none is scored again."""
     number = wide.offer("mallory", wide.delta("greet"))
-    main, offer = wide.main("mallory"), pulls.get(wide.repo("mallory"), number).offer
+    main, offer = wide.main("mallory"), pull.get(wide.repo("mallory"), number).offer
 
     found = trials(main, main, ("greet",), quiet, offer)
     before = kept(main)
@@ -169,7 +170,7 @@ def test_a_budget_of_next_to_nothing_is_soon_spent(bazaar):
     """`[checks] drift` in souq.toml is what a protected eval may lose: with none to spend, harm not ruled out is for people."""
     number = bazaar.offer("mallory", bazaar.delta("greet"))
     limit(bazaar, drift=1e-9)
-    found = pulls.check(bazaar.repo("amira"), number, bazaar.person("amira")).verdicts
+    found = reviews.check(bazaar.repo("amira"), number, bazaar.person("amira")).verdicts
     verdict = next(one for one in found if one.check == "evals")
 
     assert verdict.outcome != "pass"

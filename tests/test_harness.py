@@ -9,16 +9,17 @@ from dataclasses import replace
 import pytest
 
 from souq.errors import NotFound, UsageError
-from souq.evals import read_eval, write_cases
+from souq.evals.eval import read_eval, write_cases
 from souq.lab import engines
 from souq.lab.engines import Transformers
 from souq.lab.harness import Task, score
 from souq.records import digest, format_toml
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from tests.test_docs import script, typed
 from tests.tiny import write_model
 
 pytest.importorskip("lm_eval", reason="pip install 'souq[harness]'")
+pytestmark = pytest.mark.server
 
 WORDS = ["the user", "the assistant", "the model", "talk", "about", "and the"]
 END = "<|im_end|>"

@@ -8,9 +8,10 @@ import subprocess
 import msgspec
 import pytest
 
-from souq import holdouts, pulls
-from souq.evals import read_eval, read_folder
+from souq.evals.eval import read_eval, read_folder
 from souq.governance.policy import format_policy, read_policy
+from souq.pulls import hidden, land
+from souq.pulls import pull as pulls
 from souq.records import format_toml
 from tests.bazaar import NAMES, rows, write_eval
 
@@ -140,8 +141,8 @@ def test_tries_are_charged(sealed):
 
     assert (code, "has used all 2 tries" in err) == (3, True)
     main = bazaar.main()
-    told = {one.name: (one.used, one.most) for one in holdouts.accounts(main.repo, main)}
-    assert (len(told), told.pop(holdouts.STRANGERS), *told.values()) == (2, (2, 10), (2, 2))
+    told = {one.name: (one.used, one.most) for one in hidden.accounts(main.repo, main)}
+    assert (len(told), told.pop(hidden.STRANGERS), *told.values()) == (2, (2, 10), (2, 2))
 
 
 def test_two_evaluators_of_different_organisations(bazaar):
@@ -161,5 +162,5 @@ def test_two_evaluators_of_different_organisations(bazaar):
 
     for who, lack in (("amira", "(have none)"), ("bruno", "(have Borealis)"), ("chen", "")):
         assert bazaar(who, f"eval --attest {number}") == 0
-        missing = pulls.decision(bazaar.repo("adil"), number).missing
+        missing = land.decision(bazaar.repo("adil"), number).missing
         assert (lack in missing[0]) if lack else (missing == ())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from souq.governance import Standing
-from souq.history import MAX_RECORDS
-from souq.standing import standing
+from souq.governance import PolicyState
+from souq.repo.history import MAX_RECORDS
+from souq.repo.policy_state import policy_state
 from tests.annals import CONFIG, Annals
 from tests.voters import at
 
@@ -156,7 +156,7 @@ def test_a_flood_of_records_is_refused(town):
     assert len(town.findings()) == 1
 
 
-# -- standing ----------------------------------------------------------------------------------------------------------
+# -- policy_state ------------------------------------------------------------------------------------------------------
 
 
 def test_what_history_leaves_is_remembered_and_each_step_read_once(quick, monkeypatch):
@@ -166,24 +166,24 @@ def test_what_history_leaves_is_remembered_and_each_step_read_once(quick, monkey
     quick.open("revert", "chen", of="0001-x")
     quick.agreed("amira", "bruno", hours=3)
 
-    half = standing(quick.repo, first)
+    half = policy_state(quick.repo, first)
     assert half.pending == {}
     read = []
     steps = type(quick.repo).steps
     monkeypatch.setattr(
         type(quick.repo), "steps", lambda repo, *words: (read.append(s) or s for s in steps(repo, *words))
     )
-    whole = standing(quick.repo, quick.head)
+    whole = policy_state(quick.repo, quick.head)
 
     assert [step.commit for step in read] == [quick.head]
     assert whole.pending == {"0002-x": "2026-11-26T12:00:00Z"}
     assert whole.seen["bruno"] == at(3)
-    assert whole == quick.judged()[0].replay.standing
+    assert whole == quick.judged()[0].replay.state
     quick.open()
     quick.agreed(*THREE, hours=5)
-    assert standing(quick.repo, quick.head) == quick.judged()[0].replay.standing
-    assert standing(quick.repo, quick.head).pending == whole.pending
-    assert standing(quick.repo, first) == half, "what is not an ancestor is not built upon"
+    assert policy_state(quick.repo, quick.head) == quick.judged()[0].replay.state
+    assert policy_state(quick.repo, quick.head).pending == whole.pending
+    assert policy_state(quick.repo, first) == half, "what is not an ancestor is not built upon"
     (quick.repo.cache / "standing.json").write_text("{")
-    assert standing(quick.repo, quick.commits[-2]) == whole
-    assert isinstance(whole, Standing)
+    assert policy_state(quick.repo, quick.commits[-2]) == whole
+    assert isinstance(whole, PolicyState)

@@ -8,9 +8,9 @@ import pytest
 
 from souq.corpus.judges import Asked, Report, _ask, kappa, measure, passed, read_judge, shares
 from souq.errors import Hostile, UsageError
+from souq.evals.statistics import wilson
 from souq.lab.writers import writer
 from souq.records import digest
-from souq.statistics import wilson
 from tests.test_engines import trouble  # noqa: F401
 from tests.test_writers import answer
 from tests.tiny import write_model

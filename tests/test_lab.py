@@ -8,8 +8,9 @@ import torch
 
 from souq.lab import generate, packing, sketching, train
 from souq.lab import lm as lab_model
-from souq.lab.packing import Passage
+from souq.lab.packing import TokenSequence
 from souq.merge.methods import Sketch
+from souq.repo.rows import read_rows
 from tests.bazaar import jsonl, rows
 from tests.tiny import write_model
 
@@ -31,9 +32,9 @@ def lm(folder):
 def passages(lm):
     """Sequences that share beginnings of every length, one inside another too."""
     return [
-        Passage([*start, *lm.encode(end), lm.end], len(start), (asked, end))
+        TokenSequence([*start, *lm.encode(end), lm.eos_id], len(start), (asked, end))
         for asked in ASKED
-        for start in [lm.chat([{"role": "user", "content": asked}])]
+        for start in [lm.chat_tokens([{"role": "user", "content": asked}])]
         for end in ("the user", "the user talks", "x")
     ]
 
@@ -132,7 +133,7 @@ def test_training_gives_the_network_back(lm, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(jsonl(rows("greet", ["ada", "bo", "cy"])))
 
-    train.train_lora(lm, train.read_rows(path), tmp_path / "adapter", epochs=2)
+    train.train_lora(lm, read_rows(path), tmp_path / "adapter", epochs=2)
 
     after = lm.net.state_dict()
     assert after.keys() == before.keys()
@@ -143,7 +144,7 @@ def test_an_adapter_s_delta_is_what_peft_merges(folder, bazaar, tmp_path):
     """base + delta is PEFT's own merge_and_unload, but for the last rounding."""
     from peft import PeftModel
 
-    from souq.deltas import read_delta
+    from souq.build.delta_file import read_delta
     from souq.merge.fold import factors
     from souq.weights.safetensors import open_tensors
 
@@ -155,3 +156,14 @@ def test_an_adapter_s_delta_is_what_peft_merges(folder, bazaar, tmp_path):
         wide = base[name].astype(np.float64)
         left, right = factors(part, wide, tensors.__getitem__)
         np.testing.assert_allclose(wide + left @ right, theirs[name].double().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("able", "allowed"), [(True, True), (True, False), (False, True)])
+def test_bf16_only_where_it_is_quick(monkeypatch, able, allowed):
+    """A processor that has bf16, and a torch that may use it: elsewhere it would be emulated, ten times slower."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: allowed)
+
+    assert lab_model.best_dtype() is (torch.bfloat16 if able and allowed else torch.float32)

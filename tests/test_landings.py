@@ -9,8 +9,8 @@ from souq import signing
 from souq.errors import Forged
 from souq.governance import Election, read_policy
 from souq.governance.policy import Who, format_policy, with_members
-from souq.history import signed_release
 from souq.records import format_toml
+from souq.repo.history import signed_release
 from souq.weights.delta import Delta, Dense, TensorRef
 from souq.weights.lockfile import format_delta, lock_digest
 from tests.annals import BASE, CONFIG, POLICY, Annals, enrolled, public, seal
@@ -76,7 +76,7 @@ def test_who_merges_was_heard(quick):
     quick.open()
     quick.agreed(*THREE, by="dora", hours=7)
 
-    seen = quick.judged()[0].replay.standing.seen
+    seen = quick.judged()[0].replay.state.seen
     assert seen == dict.fromkeys(THREE, at(7)) | {"adil": at(2), "anna": at(2), "dora": at(8)}
 
 
@@ -155,8 +155,9 @@ def test_a_release_is_signed_by_somebody_enrolled_about_its_own_digest(town):
     policy = read_policy(POLICY)
     data = town.release()["release/release.json"]
 
-    release, signer = signed_release(data, policy)
-    assert (release.version, signer) == ("v1", public("amira"))
+    signed = signed_release(data, policy)
+    release = signed.release
+    assert (release.version, signed.key, signed.record) == ("v1", public("amira"), data)
     town.open("release", "mallory", town.release(name="mallory"), of="v1")
     town.agreed()
     assert town.findings() == ["not signed by anybody who is known here"]

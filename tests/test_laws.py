@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from souq.errors import UsageError
-from souq.governance import SignedVote, Standing
+from souq.governance import PolicyState, SignedVote
 from souq.governance.policy import Lazy, Role, Veto
 from tests.voters import NAMES, at, key_of, of, ran, ruled, said, vote, who, work, yes
 
@@ -18,7 +18,7 @@ cast = st.builds(
     which=st.integers(0, 1), reason=st.sampled_from(["r", ""]),
 )  # fmt: skip
 seen = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([at(-500), at(-5)])).map(
-    lambda told: Standing(seen=told)
+    lambda told: PolicyState(seen=told)
 )
 machines = st.lists(
     st.builds(
@@ -55,10 +55,8 @@ cases = st.tuples(
 
 
 def answer(case, votes=None, checked=None):
-    policy, told, ran_, standing, change = case
-    return said(
-        policy, told if votes is None else votes, change, ran_ if checked is None else checked, standing=standing
-    )
+    policy, told, ran_, state, change = case
+    return said(policy, told if votes is None else votes, change, ran_ if checked is None else checked, state=state)
 
 
 @given(cases, st.randoms(use_true_random=False))
@@ -80,12 +78,12 @@ def test_it_is_the_person_who_speaks_and_not_the_key(case):
 
 
 @given(policies(lazy=None), st.lists(cast, max_size=9), st.sampled_from(NAMES), machines, seen)
-def test_one_person_is_one_person(policy, votes, name, checked, standing):
+def test_one_person_is_one_person(policy, votes, name, checked, state):
     """With all their keys they are never two."""
     mine = [vote(name, each.vote.choice, which=i % 2, when=each.vote.at) for i, each in enumerate(votes)]
     scope = policy.scope[0]
     if max(needs.n for needs in scope.requires) > 1 or scope.min_orgs > 1:
-        assert not said(policy, mine, work(), checked, standing=standing)
+        assert not said(policy, mine, work(), checked, state=state)
 
 
 # Most of these may merge: half of everybody said yes in good time, and some say more.

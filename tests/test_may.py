@@ -10,6 +10,7 @@ from souq.errors import Hostile, UsageError
 from souq.licences import lineage
 from souq.licences.compat import Input
 from souq.licences.questions import Question, ask
+from souq.licences.table import licence_of
 
 # what is typed after `souq may`, the answer, and words of the reason: a clause, mostly.
 ASKED = [
@@ -190,6 +191,31 @@ def test_card_and_file_disagree(tmp_path):
     """MIT on the card and Llama's agreement beside it: said plainly, and which two."""
     with pytest.raises(UsageError, match=r"the card says mit, the licence file is LicenseRef-scancode-llama-3\.1"):
         lineage.of_folder(folder(tmp_path, "x", "license: mit", "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version Release Date"))  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "licence"), [
+    ("The MIT License (MIT)\n\nCopyright (c) 2020 Somebody", "MIT"),
+    ("Copyright Somebody\n\nPermission is hereby granted, free of charge, to any person obtaining a copy of", "MIT"),
+    ("MIT No Attribution\n\nPermission is hereby granted, free of charge, to any person obtaining a copy", "MIT-0"),
+    ("Apache License\nVersion 2.0, January 2004", "Apache-2.0"),
+    ("Attribution-NonCommercial 4.0 International\n=====\nCreative Commons Corporation", "CC-BY-NC-4.0"),
+    ("Creative Commons Legal Code\n\nCC0 1.0 Universal", "CC0-1.0"),
+    ("GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007", "GPL-3.0-only"),
+    ("GNU LESSER GENERAL PUBLIC LICENSE\nEveryone is permitted to copy this document; liability is limited", ""),
+    ("Our own terms, at MIT\n\nUse is permitted within limits and with an artistic licence", ""),
+])  # fmt: skip
+def test_a_licence_is_known_by_its_text(text, licence):
+    """By its title or its own words, never by letters within others: permitted and limited are not MIT."""
+    assert licence_of(text) == licence
+
+
+def test_a_later_version_is_the_same_text(tmp_path):
+    """The card of a GPL-3.0-or-later model beside the one text that the GPL has."""
+    text = "GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007"
+
+    assert lineage.of_folder(folder(tmp_path, "later", "license: GPL-3.0-or-later", text))[1] == "GPL-3.0-or-later"
+    with pytest.raises(UsageError, match=r"the licence file is GPL-3\.0-only"):
+        lineage.of_folder(folder(tmp_path, "other", "license: AGPL-3.0-or-later", text))
 
 
 def test_models_made_of_each_other(tmp_path):

@@ -362,6 +362,16 @@ def test_what_is_off_is_named(text, message):
     assert "\u202e" not in said
 
 
+def test_the_line_is_named():
+    """Whoever wrote a long file finds the place: of a key that is not known, of a value, of one that is not there."""
+    text = "merge_method: linear\nparameters: {weight: 1}\nmodels:\n- model: a\n- %s\n"
+
+    assert refused(text % "modl: b").startswith("line 5: config.models[1]: unknown key 'modl'")
+    assert refused(text % "model:\n    3").startswith("line 6: config.models[1].model: expected a text")
+    assert refused(text % "{}").startswith("line 5: config.models[1].model: expected a text, found nothing")
+    assert refused("models: [\n{model: a}").startswith("not YAML: line 2: ")
+
+
 def test_aliases_that_multiply_are_refused_before_they_are_followed():
     """A page of YAML that stands for a terabyte costs no more than a page; so does one that copies with `<<`."""
     laughs = "\n".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]" for i in range(1, 12))

@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from souq import releases
 from souq.errors import Refused
 from souq.licences import lineage
 from souq.licences.compat import Input, judge
-from souq.repo import MAIN, Repo
-from souq.snapshot import Snapshot
+from souq.releases import release
+from souq.repo.git import MAIN
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from tests.stall import offer, stall
 
 
@@ -101,7 +102,7 @@ def test_a_release_under_the_wrong_name_is_refused(bazaar):
     repo = retitled(bazaar, 'licence = "Apache-2.0"', 'licence = "llama3.1"')
 
     with pytest.raises(Refused, match="begins with “Llama”"):
-        releases.propose(repo, "1.0", {}, bazaar.person("amira"))
+        release.propose(repo, "1.0", {}, bazaar.person("amira"))
 
 
 def test_an_export_has_its_papers(bazaar, tmp_path):

@@ -9,14 +9,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from souq import pulls
-from souq.build import build
-from souq.deltas import from_model
+from souq.build.deltas import from_model
+from souq.build.model import build
 from souq.lab import lm as lab_model
 from souq.merge.grow import Larger, grow
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
-from souq.sources import open_source
+from souq.model.source import open_source
+from souq.pulls import pull
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.verify import verify
 from souq.weights.delta import Delta, Rows, TensorRef
 from souq.weights.lockfile import format_delta, parse_delta
@@ -150,7 +150,7 @@ def test_everything_at_once_in_any_order(bazaar, tiny):
     bazaar.offer("mallory", bazaar.delta("greet"))
     main = bazaar.main("mallory")
     build(main)
-    expert, lora = (pulls.get(main.repo, n).offer for n in (number, number + 1))
+    expert, lora = (pull.get(main.repo, n).offer for n in (number, number + 1))
 
     built = build(main, expert)
 

@@ -111,15 +111,15 @@ def test_roles_that_can_be_are_not():
         ((of(7),), {}, "scope 'work' asks for 7 of 'core'; at most 6 can ever vote"),
         ((of(-1),), {}, "scope 'work' asks `core` for n = 2, or share = \"2/3\""),
         ((of(5),), {"max_per_org": 1}, "scope 'work' asks for 5 of 'core'; at most 4 can ever vote"),
+        ((of(1),), {"max_per_org": -1}, "scope 'work' asks for 1 of 'core'; at most 0 can ever vote"),
         ((of(1),), {"min_orgs": 5}, "scope 'work' asks for 5 organisations; those it asks are of 4"),
         *(
             ((of(1),), {word: value}, "scope 'work' has a number below what it can be")
             for word, value in [
-                ("window_h", -1), ("cooloff_h", -1), ("max_per_org", -1), ("min_orgs", -1), ("lazy", Lazy(after_h=-1)),
+                ("window_h", -1), ("cooloff_h", -1), ("min_orgs", -1), ("lazy", Lazy(after_h=-1)),
                 ("lazy", Lazy(after_h=1, n=0)), ("veto", Veto(role="core", seconds=-1)),
                 ("veto", Veto(role="core", alone_h=-1)), ("veto", Veto(role="core", days=0)),
             ]
-            if word != "max_per_org"
         ),
     ],
 )  # fmt: skip

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from souq import pulls
 from souq.cli import run
 from souq.cli.corpus import corpus
 from souq.corpus.qna import Document, Example, Node, Pair, attribution, normal, read, write
 from souq.corpus.recipe import Seeds
 from souq.corpus.seeds import read_seeds
 from souq.errors import SouqError, UsageError
+from souq.pulls import pull as pulls
 
 CASES = Path(__file__).parent / "fixtures" / "qna"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "qna"  # files that people wrote, beside the authors' checkout

@@ -12,10 +12,13 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from souq import deltas, pulls
-from souq import queue as queueing
+from souq import signing
+from souq.build import delta_file
 from souq.errors import Refused
 from souq.governance import read_policy
+from souq.pulls import offer, reviews
+from souq.pulls import pull as pulls
+from souq.pulls import queue as queueing
 from souq.verify import verify
 from tests.bazaar import NAMES, copied, rows, write_eval
 from tests.eight import BAD, GOOD, offer_eight, part
@@ -96,13 +99,13 @@ def test_the_one_apart_lands_with_what_the_new_main_lacks(settled, tmp_path):
     words = ["pr", "create", "--evals", bug, "--title", "Hello", "--licence", "CC0-1.0", "--signoff"]
     assert bazaar("chen", words) == 0
     bazaar.land(max(pull.number for pull in pulls.listed(bazaar.repo("chen"))))
-    delta, tensors = deltas.read_delta(part(bazaar, "upper", "greet", lambda i, n: "layers.1" in n, 0.3))
-    deltas.keep(delta, tensors, bazaar.main("mallory"))
-    old = pulls.Draft.of(pulls.get(bazaar.repo("mallory"), number).offer)
+    delta, tensors = delta_file.read_delta(part(bazaar, "upper", "greet", lambda i, n: "layers.1" in n, 0.3))
+    delta_file.keep(delta, tensors, bazaar.main("mallory"))
+    old = offer.Draft.of(pulls.get(bazaar.repo("mallory"), number).offer)
     milder = replace(old.contribution, fixes=("hello",))
-    pulls.amend(bazaar.repo("mallory"), number, pulls.replace(old, contribution=milder, delta=delta), bazaar.person("mallory"))  # fmt: skip
+    offer.amend(bazaar.repo("mallory"), number, pulls.replace(old, contribution=milder, delta=delta), bazaar.person("mallory"))  # fmt: skip
     for who in ("amira", "bruno", "chen"):
-        pulls.review(bazaar.repo(who), number, "approve", "fine", bazaar.person(who))
+        reviews.review(bazaar.repo(who), number, "approve", "fine", bazaar.person(who))
     queueing.enter(bazaar.repo("amira"), number, bazaar.person("amira"))
 
     found = queueing.run(bazaar.repo("amira"), bazaar.person("amira"))
@@ -121,7 +124,7 @@ def test_a_kill_changes_nothing(eight):
         time.sleep(seconds)
         running.send_signal(signal.SIGKILL)
         running.wait()
-        assert verify(bazaar.repo("chen"), now=pulls.now(), rebuild=False).findings == []
+        assert verify(bazaar.repo("chen"), now=signing.now(), rebuild=False).findings == []
 
     bazaar("amira", "queue run")
 
@@ -163,9 +166,9 @@ def test_what_was_queued_is_what_waits(bazaar):
     number = bazaar.offer("mallory", bazaar.delta("greet"))
     assert bazaar("amira", f"queue add {number}") == 0
     repo, who = bazaar.repo("mallory"), bazaar.person("mallory")
-    draft = pulls.Draft.of(pulls.get(repo, number).offer)
+    draft = offer.Draft.of(pulls.get(repo, number).offer)
 
-    pulls.amend(repo, number, pulls.replace(draft, merge={"method": "mean"}), who)
+    offer.amend(repo, number, pulls.replace(draft, merge={"method": "mean"}), who)
 
     assert json.loads(bazaar.says("amira", "queue --json")[1])["queue"] == []
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
-from souq import pulls
 from souq.checks import CHECKS
 from souq.checks.cases import COSTLY
+from souq.pulls import pull
 
 
 def test_quick_runs_all_but_the_costly_and_signs_nothing(bazaar):
     """Every cheap check answers, with its time; no record appears, so no vote can rest on it."""
     number = bazaar.offer("mallory", bazaar.delta("greet"))
-    before = pulls.get(bazaar.repo("amira"), number).refs
+    before = pull.get(bazaar.repo("amira"), number).refs
 
     code, out, err = bazaar.says("amira", f"pr checks {number} --quick --json")
 
@@ -20,7 +20,7 @@ def test_quick_runs_all_but_the_costly_and_signs_nothing(bazaar):
     assert (code, "nothing was signed" in err) == (0, True)
     assert {verdict["check"] for verdict in told["verdicts"]} == {*CHECKS, "signoff"} - COSTLY | {"hidden"}
     assert set(told["seconds"]) == set(CHECKS) - COSTLY - {"signoff"} | {"hidden"}
-    assert pulls.get(bazaar.repo("amira"), number).refs == before
+    assert pull.get(bazaar.repo("amira"), number).refs == before
 
 
 def test_quick_says_no_with_three(bazaar, tmp_path):

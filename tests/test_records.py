@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from souq.errors import UsageError
 from souq.records import Contribution, canonical, digest_files, digest_of, format_toml, is_digest, parse_toml
-from souq.snapshot import read_config
+from souq.repo.config import read_config
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),

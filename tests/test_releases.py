@@ -18,18 +18,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq import bundling, openssf, pulls, signing
-from souq.bundle import BOM, STATEMENT, judge
-from souq.card import Edition, card
-from souq.credits import Step, changelog, credits, plain, step
-from souq.deltas import read_delta
-from souq.dossier import bom, facts_of, provenance
+from souq import signing
+from souq.build.delta_file import read_delta
 from souq.errors import Corrupt, Forged, UsageError
 from souq.governance import read_policy
+from souq.pulls import pull as pulls
 from souq.records import Release, canonical, digest
+from souq.releases import export, openssf
+from souq.releases.card import Edition, card
+from souq.releases.credits import Step, changelog, credits, step
+from souq.releases.provenance import bom, facts_of, provenance
+from souq.releases.verify import BOM, STATEMENT, judge
+from souq.repo.snapshot import Snapshot
 from souq.signing import Envelope
-from souq.snapshot import Snapshot
-from tests.bazaar import PEOPLE, Bazaar
+from souq.text import escape_markdown
+from tests.bazaar import copied
 from tests.tiny import write_model
 
 ROOT = Path(__file__).parent.parent
@@ -52,18 +55,10 @@ def publish(bazaar, version, who="amira"):
     bazaar.release(who, version, scores=True)
 
 
-def copy_of(town, folder):
-    shutil.copytree(town, folder)
-    for name in PEOPLE:
-        words = ["git", "remote", "set-url", "origin", str(folder / "hub.git")]
-        subprocess.run(words, cwd=folder / name / "smol", check=True)
-    return Bazaar(folder)
-
-
 @pytest.fixture(scope="module")
 def town(built_bazaar, tmp_path_factory):
     """Greetings, release 1.0; counting, release 1.1; and 1.0 exported by Bruno from a clean clone on another path."""
-    bazaar = copy_of(built_bazaar, tmp_path_factory.mktemp("released") / "town")
+    bazaar = copied(built_bazaar, tmp_path_factory.mktemp("released") / "town")
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     publish(bazaar, "1.0")
     data = ("--data", bazaar.folder / "count.jsonl")
@@ -123,7 +118,7 @@ def test_it_is_that_release_and_not_today_s_main(town, out):
     votes = {name for name in names if name.startswith("records/vote-")}
     assert len(votes) == 2, "who agreed travels with what they agreed to"
     assert {name for name in names if not name.startswith("records/")} == PAPERS | {"model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
-    assert digest((out / "model.lock").read_bytes()) == bundling.read(town.main(), "1.0").release.model
+    assert digest((out / "model.lock").read_bytes()) == export.read(town.main(), "1.0").release.model
     for name in ("README.md", "CREDITS.md", "CHANGELOG.md"):
         assert "Greetings" in (out / name).read_text()
         assert "Counting" not in (out / name).read_text()
@@ -198,7 +193,7 @@ def test_the_policy_can_be_pinned(town, out, tmp_path):
     other = tmp_path / "other.toml"
     other.write_text(policy.read_text() + "\n")
 
-    for pinned in (str(policy), judge(out).governance, f"sha256:{bundling.sha256(policy)}"):
+    for pinned in (str(policy), judge(out).governance, f"sha256:{export.sha256(policy)}"):
         found = judge(out, governance=pinned)
         assert not found.findings
         assert any(line.startswith("GOVERNANCE.toml is the one you gave") for line in found.proven)
@@ -212,16 +207,17 @@ def test_another_policy_is_another_world(town, out, tmp_path):
     from souq.governance import solo
 
     mallory = town.person("mallory")
-    old = bundling.read(town.main(), "1.0")
+    old = export.read(town.main(), "1.0")
     files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
     pinned = judge(out).governance
     (out / "GOVERNANCE.toml").write_text(solo("mallory", "Nowhere", mallory.public_key))
     said = signing.statement("urn:souq:release:1", "releases/1.0", old.release.model, msgspec.to_builtins(old.release))
     (out / "release.json").write_bytes(canonical(signing.sign(said, mallory.key, namespace="souq.release.v1")))
-    facts = facts_of(old.main, old.release, credits(old.main), (out / "config.json").read_bytes())
-    hashes = {name: bundling.sha256(path) for name, path in files.items() if name not in (STATEMENT, BOM)}
+    main = old.main(town.repo("mallory"))
+    facts = facts_of(main, old.release, credits(main), (out / "config.json").read_bytes())
+    hashes = {name: export.sha256(path) for name, path in files.items() if name not in (STATEMENT, BOM)}
     (out / BOM).write_bytes(bom(facts, hashes))
-    hashes[BOM] = bundling.sha256(out / BOM)
+    hashes[BOM] = export.sha256(out / BOM)
     sealed = signing.sign(provenance(facts, hashes), mallory.key, namespace="souq.provenance.v1")
     (out / STATEMENT).write_bytes(canonical(sealed))
 
@@ -281,27 +277,27 @@ def test_a_stranger_cannot_sign_papers(town, tmp_path):
 def test_a_release_that_its_recipe_does_not_make(town, tmp_path):
     """Somebody who may release signs another model: the export builds it, sees it, and writes nothing."""
     repo, main, amira = town.repo("amira"), town.main(), town.person("amira")
-    lie = msgspec.structs.replace(bundling.read(main, "1.1").release, version="6.6", model=main.base_digest)
+    lie = msgspec.structs.replace(export.read(main, "1.1").release, version="6.6", model=main.base_digest)
     said = signing.statement("urn:souq:release:1", "releases/6.6", lie.model, msgspec.to_builtins(lie))
     record = canonical(signing.sign(said, amira.key, namespace="souq.release.v1"))
     commit = repo.write_commit([main.commit], {"releases/6.6/release.json": record}, "x\n", tree_of=main.commit)
-    standing = bundling.read(Snapshot(repo, commit), "6.6")
+    signed = export.read(Snapshot(repo, commit), "6.6")
 
     with pytest.raises(Corrupt, match="builds to"):
-        bundling._write(Snapshot(repo, commit), standing, tmp_path / "out", amira, lambda *_: None)
-    assert bundling.rebuilt(repo, standing) != lie.model
+        export._write(Snapshot(repo, commit), signed, tmp_path / "out", amira, lambda *_: None)
+    assert export.rebuilt(repo, signed) != lie.model
 
 
 def test_a_release_signed_by_somebody_who_may_not(town):
     """Mallory writes a release of main into her own history."""
     repo, main, mallory = town.repo("mallory"), town.main("mallory"), town.person("mallory")
-    mine = msgspec.structs.replace(bundling.read(main, "1.1").release, version="9.9")
+    mine = msgspec.structs.replace(export.read(main, "1.1").release, version="9.9")
     said = signing.statement("urn:souq:release:1", "releases/9.9", mine.model, msgspec.to_builtins(mine))
     record = canonical(signing.sign(said, mallory.key, namespace="souq.release.v1"))
     commit = repo.write_commit([main.commit], {"releases/9.9/release.json": record}, "x\n", tree_of=main.commit)
 
     with pytest.raises(Forged):
-        bundling.read(Snapshot(repo, commit), "9.9")
+        export.read(Snapshot(repo, commit), "9.9")
 
 
 def test_a_version_in_a_clone_is_built_again(town):
@@ -328,7 +324,7 @@ def test_json_says_what_the_words_say(out, capfd):
 
 def test_the_provenance_is_slsa(town, out):
     """An in-toto statement over every file, with what SLSA v1 asks for, and inputs by digest."""
-    told, release = statement(out), bundling.read(town.main(), "1.0").release
+    told, release = statement(out), export.read(town.main(), "1.0").release
     made, run = told["predicate"]["buildDefinition"], told["predicate"]["runDetails"]
 
     assert (told["_type"], told["predicateType"]) == (
@@ -336,7 +332,7 @@ def test_the_provenance_is_slsa(town, out):
         "https://slsa.dev/provenance/v1",
     )
     listed = {subject["name"]: subject["digest"]["sha256"] for subject in told["subject"]}
-    assert listed == {name: bundling.sha256(out / name) for name in files_below(out) - {STATEMENT}}
+    assert listed == {name: export.sha256(out / name) for name in files_below(out) - {STATEMENT}}
     lock = next(subject for subject in told["subject"] if subject["name"] == "model.lock")
     assert "b3:" + lock["digest"]["blake3"] == release.model
     assert canonical(made["externalParameters"]) == canonical({"version": "1.0", "recipe": release.recipe})
@@ -376,9 +372,9 @@ def test_an_odd_licence_and_odd_scores_are_cyclonedx_too(town):
     validation = pytest.importorskip("cyclonedx.validation.json", reason="cyclonedx-python-lib is not installed")
     from cyclonedx.schema import SchemaVersion
 
-    standing = bundling.read(town.main(), "1.1")
-    facts = facts_of(standing.main, standing.release, (), b"{}")
-    bare = Release(version="1", commit="0" * 40, recipe=standing.release.recipe, model=standing.release.model)
+    signed = export.read(town.main(), "1.1")
+    facts = facts_of(signed.main(town.repo("amira")), signed.release, (), b"{}")
+    bare = Release(version="1", commit="0" * 40, recipe=signed.release.recipe, model=signed.release.model)
     facts = replace(facts, licence="LicenseRef-Ours AND (MIT OR Apache-2.0)", release=bare, origin="")
 
     text = bom(facts, {"model.safetensors": "0" * 64}).decode()
@@ -398,8 +394,8 @@ def test_the_card_is_one_the_hub_can_read(town, out):
     assert ModelCard((out / "README.md").read_text()).data.license == "apache-2.0"
     assert "souq release verify ." in body
     assert f"souq verify --root {town.main().repo.history('main')[0]}" in body
-    standing = bundling.read(town.main(), "1.1")
-    texts = bundling.texts(town.main(), standing, credits(standing.main))
+    signed = export.read(town.main(), "1.1")
+    texts = export.texts(town.main(), signed, credits(signed.main(town.repo("amira"))))
     rows = re.findall(
         r"^\| (\w+)(?:, in nats a token: less is better)? \| ([\d.]+) \| ([\d.]+) \| ([+-][\d.]+) \|$",
         texts["README.md"].decode(),
@@ -442,20 +438,20 @@ def test_credits_are_what_was_signed(town):
 
 def test_the_share_is_the_length_of_the_change(town):
     """As expanded, tensor by tensor."""
-    from souq.credits import squared_length
+    lengths = {}
+    for skill in ("greet", "count"):
+        delta, tensors = read_delta(town.delta(skill))
+        changes = [p.scale * tensors[p.b.digest].astype("f8") @ tensors[p.a.digest] for p in delta.parts.values()]
+        lengths[skill] = sum(float((change**2).sum()) for change in changes)
 
-    delta, tensors = read_delta(town.delta("greet"))
-    whole = 0.0
-    for part in delta.parts.values():
-        change = part.scale * tensors[part.b.digest].astype("f8") @ tensors[part.a.digest].astype("f8")
-        whole += float((change**2).sum())
+    greet, _ = [credit.share for credit in credits(town.main()) if credit.contribution.kind == "weights"]
 
-    assert squared_length(delta, town.main()) == pytest.approx(whole, rel=1e-6)
+    assert greet == pytest.approx(lengths["greet"] / sum(lengths.values()), rel=1e-6)
 
 
 def test_of_several_checkers_the_least_is_believed_and_a_stranger_not_at_all(built_bazaar, tmp_path):
     """Chen measures less than Amira, Mallory claims the moon; the figure is Chen's."""
-    bazaar = copy_of(built_bazaar, tmp_path / "town")
+    bazaar = copied(built_bazaar, tmp_path / "town")
     number = bazaar.offer("mallory", bazaar.delta("greet"))
     assert bazaar("amira", f"pr checks {number}") == 0
     repo, main = bazaar.repo("amira"), bazaar.main()
@@ -478,8 +474,8 @@ def test_of_several_checkers_the_least_is_believed_and_a_stranger_not_at_all(bui
 def test_the_changelog_says_what_came_and_what_went(town):
     """Between 1.0 and 1.1 counting came; in a main without greetings, greetings went."""
     main = town.main()
-    standing = bundling.read(main, "1.1")
-    text = bundling.texts(main, standing, credits(standing.main))["CHANGELOG.md"].decode()
+    signed = export.read(main, "1.1")
+    text = export.texts(main, signed, credits(signed.main(town.repo("amira"))))["CHANGELOG.md"].decode()
     new, _, old = text.partition("## 1.0")
     assert "Since 1.0." in new
     assert "Counting (adil (Atlas), Apache-2.0): `count`" in new
@@ -490,7 +486,7 @@ def test_the_changelog_says_what_came_and_what_went(town):
     slug = next(slug for slug in main.offers if slug.endswith("greetings"))
     gone = {f"contributions/{slug}/{path}": None for path in main.repo.files(main.commit, f"contributions/{slug}")}
     without = Snapshot(main.repo, main.repo.write_commit([main.commit], gone, "x\n", tree_of=main.commit))
-    found = step("2.0", credits(without), ("1.1", bundling.read(main, "1.1").main))
+    found = step("2.0", credits(without), ("1.1", export.read(main, "1.1").main(main.repo)))
 
     assert [contribution.title for contribution in found.gone] == ["Greetings"]
     assert "### Taken out\n\n- Greetings, by mallory" in changelog("smol", [found])
@@ -500,7 +496,7 @@ def test_the_changelog_says_what_came_and_what_went(town):
 @given(st.text(max_size=60))
 def test_a_title_is_a_title(text):
     """A stranger's words make no table cell, no link, no line and no heading of their own."""
-    shown = plain(text)
+    shown = escape_markdown(text)
     assert not re.search(r"(?<!\\)(?:\\\\)*[|\[\]<>`*#]", shown)
     assert "\n" not in shown
     assert re.sub(r"\\(.)", r"\1", shown) == " ".join(text.split())

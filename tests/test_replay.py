@@ -7,7 +7,7 @@ import time
 import msgspec
 import pytest
 
-from souq.governance import Ballot, Landed, SignedBallot, Standing, replay
+from souq.governance import Ballot, Landed, PolicyState, SignedBallot, replay
 from souq.governance.policy import Emergency, Role
 from souq.governance.replay import Replay
 from tests.voters import DIGEST, NAMES, at, key_of, no, of, ran, ruled, vote, work, yes
@@ -46,16 +46,16 @@ def test_what_harms_is_taken_back_at_once(kind):
     wrong, history = after(taken(kind=kind))
 
     assert not wrong
-    assert history.standing.pending == {"0002-undo": LATE}
-    assert history.standing.lapsed("2026-11-30T08:59:59Z") == []
-    assert history.standing.lapsed(LATE) == ["0002-undo"]
+    assert history.state.pending == {"0002-undo": LATE}
+    assert history.state.lapsed("2026-11-30T08:59:59Z") == []
+    assert history.state.lapsed(LATE) == ["0002-undo"]
 
 
 def test_the_reader_s_own_time_zone_means_nothing(monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        assert after(taken())[1].standing.pending == {"0002-undo": LATE}
+        assert after(taken())[1].state.pending == {"0002-undo": LATE}
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -64,7 +64,7 @@ def test_the_reader_s_own_time_zone_means_nothing(monkeypatch):
 def test_the_ordinary_way_comes_first():
     wrong, history = after(taken(yes("amira", "bruno", "chen")))
 
-    assert (wrong, history.standing.pending) == ([], {})
+    assert (wrong, history.state.pending) == ([], {})
 
 
 def test_urgent_is_only_what_takes_back_and_only_where_the_policy_says_so():
@@ -99,7 +99,7 @@ def test_what_lapsed_may_be_undone_by_anybody():
     undo = {"kind": "restore", "of": "0002-undo", "name": "0003-back"}
 
     wrong, history = after(taken(), landed((), hours=24 * 7 + 1, **undo))
-    assert (wrong, history.standing.pending) == ([], {})
+    assert (wrong, history.state.pending) == ([], {})
     assert replay([taken(), landed((), hours=24 * 7, **undo)]) != []
     assert (
         replay(
@@ -120,9 +120,9 @@ def test_each_emergency_lapses_for_itself():
     )
 
     assert wrong == []
-    assert history.standing.pending == {"0003-too": "2026-11-30T11:00:00Z"}
-    assert history.standing.lapsed("2026-12-30T11:00:00Z") == ["0003-too"]
-    assert Standing(pending={"b": at(0), "a": at(1)}).lapsed(at(1)) == ["a", "b"]
+    assert history.state.pending == {"0003-too": "2026-11-30T11:00:00Z"}
+    assert history.state.lapsed("2026-12-30T11:00:00Z") == ["0003-too"]
+    assert PolicyState(pending={"b": at(0), "a": at(1)}).lapsed(at(1)) == ["a", "b"]
 
 
 def test_whoever_drops_the_clause_settles_what_it_did():
@@ -175,7 +175,7 @@ CORE = ruled(of(share="1/2"), inactive_days=10)  # half of six
 
 
 def heard(*landings):
-    return after(*landings)[1].standing.seen
+    return after(*landings)[1].state.seen
 
 
 def test_everybody_is_heard_by_what_they_sign():
@@ -196,17 +196,17 @@ def test_everybody_is_heard_by_what_they_sign():
 
 
 def test_who_is_long_unheard_is_in_no_share_until_they_speak():
-    standing = Standing(seen={name: at(-240) for name in ("chen", "dora", "anna", "adil")})
+    state = PolicyState(seen={name: at(-240) for name in ("chen", "dora", "anna", "adil")})
 
-    assert replay([landed(yes("amira"), policy=CORE, hours=0)], standing) == [], "half of the two who were heard"
-    assert replay([landed(yes("amira"), policy=CORE, hours=-1 / 3600)], standing) != [], "to the second"
-    assert replay([landed([*yes("amira"), *no("stranger")], policy=CORE, hours=0)], standing) == []
-    assert replay([landed(yes("chen"), policy=CORE, hours=0)], standing) != [], "chen speaks, so she is the third"
-    assert replay([landed(yes("amira", "chen"), policy=CORE, hours=0)], standing) == []
+    assert replay([landed(yes("amira"), policy=CORE, hours=0)], state) == [], "half of the two who were heard"
+    assert replay([landed(yes("amira"), policy=CORE, hours=-1 / 3600)], state) != [], "to the second"
+    assert replay([landed([*yes("amira"), *no("stranger")], policy=CORE, hours=0)], state) == []
+    assert replay([landed(yes("chen"), policy=CORE, hours=0)], state) != [], "chen speaks, so she is the third"
+    assert replay([landed(yes("amira", "chen"), policy=CORE, hours=0)], state) == []
     majority = msgspec.structs.replace(CORE, scope=(msgspec.structs.replace(CORE.scope[0], majority=True),))
     told = [*yes("amira", "bruno"), *no("chen")]
-    assert replay([landed(told, policy=majority, hours=0)], standing) == []
-    assert replay([landed([*yes("amira"), *no("chen")], policy=majority, hours=0)], standing) != []
+    assert replay([landed(told, policy=majority, hours=0)], state) == []
+    assert replay([landed([*yes("amira"), *no("chen")], policy=majority, hours=0)], state) != []
 
 
 def test_a_policy_that_asks_no_memory_leaves_none():
@@ -223,7 +223,7 @@ def test_who_is_enrolled_later_counts_from_then():
 
 def test_a_yes_of_who_was_long_unheard_asks_for_no_more_than_it_gives():
     """Not when their organisation has its vote already, nor while it is too young to count."""
-    seen = Standing(seen={name: at(-500) for name in ("adil", "anna")})
+    seen = PolicyState(seen={name: at(-500) for name in ("adil", "anna")})
     capped = ruled(of(share="1/2"), max_per_org=1, inactive_days=10)
     young = ruled(of(share="1/2"), cooloff_h=5, inactive_days=10)
 

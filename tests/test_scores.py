@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.evals import read_eval
+from souq.evals.eval import read_eval
 from souq.lab import score_cache as scores
 from souq.lab.score_cache import Conditions, Kept
 from souq.records import digest
-from souq.repo import Repo
+from souq.repo.remote import Repo
 
 MODEL = digest(b"a model")
 HERE = Conditions(engine="transformers 5", arithmetic="float32 on any")
@@ -111,7 +111,7 @@ KEEPER = """
 import sys
 from pathlib import Path
 from souq.lab import score_cache as scores
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from tests.test_scores import HERE, MODEL, Kept, an_eval
 repo, ids = Repo(Path(sys.argv[1]), None), [f"c{i}" for i in range(60)]
 suite = an_eval(ids)

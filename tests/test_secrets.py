@@ -8,7 +8,7 @@ import pytest
 
 from souq.checks.secrets import control_tokens, keys, personal, secrets
 from souq.cli.demo.skills import skills
-from souq.suite import passages
+from souq.evals.suite import passages
 from tests.stall import case, eval_files, jsonl, offer, qa, stall
 from tests.tiny import tokenizer_files
 

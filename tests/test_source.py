@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq import pulls, source
-from souq.deltas import read_delta, read_recipe, write_delta
+from souq.build import reproducible
+from souq.build.delta_distance import compare, squared_length
+from souq.build.delta_file import read_delta, read_recipe, write_delta
 from souq.lab import lm as lab_model
-from souq.lab.train import steady, train_lora
-from souq.nearness import compare, moved
-from souq.rows import parse_rows, rows_digest
-from souq.sources import open_adapter
+from souq.lab.train import deterministic, train_lora
+from souq.model.peft import open_adapter
+from souq.pulls import pull as pulls
+from souq.repo.rows import parse_rows, rows_digest
 from souq.weights.delta import Delta, Dense, Layer, Lora, Sparse, TensorRef
 from tests.bazaar import jsonl, rows
 from tests.test_parts import TRAINED
@@ -161,15 +162,52 @@ def test_the_share_with_source_is_said_where_the_model_is(bazaar, tmp_path):
     assert line in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_who_duplicates_a_layer_is_credited_for_the_noise(bazaar, tmp_path):
+    """Two LoRAs, one with a copy of a layer with 1% noise: one share in CREDITS.md, the card's table and its Source line."""
+    bazaar.land(offered(bazaar))
+    lora, tensors = read_delta(bazaar.delta("count"))
+    layer, noise = copied_layer(bazaar.main(), tensors)
+    write_delta(bazaar.folder / "copied.delta", Delta(lora.base, lora.parts, new=layer), tensors)
+    bazaar.land(bazaar.offer("adil", bazaar.folder / "copied.delta", "Copied", fixes="count"), "amira", "bruno", "chen")
+    bazaar.release("amira", "1.0")
+
+    assert bazaar("amira", "fetch") == 0
+    assert bazaar("amira", ["release", "export", "1.0", tmp_path / "out"]) == 0
+    card, credits = ((tmp_path / "out" / name).read_text() for name in ("README.md", "CREDITS.md"))
+
+    greet, count = (float(sum(np.sum(d**2) for d in changes(bazaar.delta(skill)))) for skill in ("greet", "count"))
+    share = greet / (greet + count + noise)
+    assert noise < 0.5 * min(greet, count)
+    assert f"{share:.0%} of what they moved" in card
+    for text in (card, credits):
+        table = [line for line in text.splitlines() if line.startswith("| ") and line.endswith("% |")]
+        assert [line.rsplit("| ", 1)[1] for line in table] == [f"{share:.1%} |", f"{1 - share:.1%} |"]
+
+
+def copied_layer(main, tensors):
+    """Layer 0 once more with 1% noise, its tensors put among `tensors`; and the squared length of the noise."""
+    chance, layer, noise = np.random.default_rng(0), {}, 0.0
+    for name, ref in main.base.items():
+        if name.startswith("model.layers.0."):
+            own = main.repo.store.get(ref.digest)
+            size = 0.01 * np.sqrt(np.mean(own.astype("f8") ** 2))
+            noisy = (own.astype("f8") + size * chance.standard_normal(own.shape)).astype(own.dtype)
+            value = TensorRef.of(noisy)
+            tensors[value.digest] = noisy
+            layer[name.replace("model.layers.0", "layer 1.0")] = Layer(value=value)
+            noise += float(np.sum((noisy.astype("f8") - own.astype("f8")) ** 2))
+    return layer, noise
+
+
 def test_the_share_is_told_without_tensors_too(bazaar, tmp_path):
     """A clone of history alone counts contributions, and does not guess at what they moved."""
     bazaar.land(offered(bazaar))
     assert bazaar("bruno", ["clone", bazaar.folder / "hub.git", "thin", "--no-tensors"], at=tmp_path) == 0
     with bazaar.stage.as_actor(bazaar.actors["bruno"], tmp_path / "thin"):
-        from souq.repo import Repo
-        from souq.snapshot import Snapshot
+        from souq.repo.remote import Repo
+        from souq.repo.snapshot import Snapshot
 
-        share = source.share(Snapshot(Repo.find(tmp_path / "thin"), "main"))
+        share = reproducible.share(Snapshot(Repo.find(tmp_path / "thin"), "main"))
 
     assert (share.contributions, share.source, share.moved) == (1, 1, None)
 
@@ -186,7 +224,7 @@ def test_training_is_the_same_twice_in_one_process(bazaar, tmp_path):
     found = []
     for name in ("one", "two"):
         lm = lab_model.load(bazaar.folder / "tiny")
-        with steady(2):
+        with deterministic(2):
             recipe = train_lora(lm, told, tmp_path / name, epochs=5)
         adapter = open_adapter(tmp_path / name)
         found.append({n: (a.tobytes(), b.tobytes(), scale) for n, (a, b, scale) in adapter.items()})
@@ -228,7 +266,7 @@ def test_nearness_is_that_of_the_whole_matrices(seed, rank, kind):
 
     assert near.distance == pytest.approx(np.linalg.norm(d2 - d) / np.linalg.norm(d), rel=1e-5, abs=1e-7)
     assert near.cosine == pytest.approx(np.vdot(d, d2) / np.linalg.norm(d) / np.linalg.norm(d2), abs=1e-6)
-    assert moved(Delta("", {"w": two}), lock, bag.__getitem__) == pytest.approx(np.sum(d2**2), rel=1e-6)
+    assert squared_length(Delta("", {"w": two}), lock, bag.__getitem__) == pytest.approx(np.sum(d2**2), rel=1e-6)
     assert compare(Delta("", {"w": one}), Delta("", {"w": one}), lock, bag.__getitem__).exact
     assert not compare(Delta("", {"w": one}), Delta("", {}), lock, bag.__getitem__).within(0.99)
 
@@ -241,7 +279,9 @@ def test_a_copied_layer_is_no_work():
     bag = {TensorRef.of(array).digest: array for array in (below, more, little)}
     lock = {"model.layers.0.mlp.up_proj.weight": TensorRef.of(below)}
     sizes = [
-        moved(Delta("", {}, new={"layer 1.0.mlp.up_proj.weight": Layer(value=TensorRef.of(array))}), lock, bag.get)
+        squared_length(
+            Delta("", {}, new={"layer 1.0.mlp.up_proj.weight": Layer(value=TensorRef.of(array))}), lock, bag.get
+        )
         for array in (below, more, little)
     ]
 

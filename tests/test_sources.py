@@ -12,7 +12,7 @@ from gguf.quants import dequantize, quantize
 
 from souq.errors import SouqError
 from souq.model.gguf import GGUF
-from souq.sources import open_source
+from souq.model.source import open_source
 from tests.tiny import HEADS, HIDDEN, LAYERS, MIDDLE, VOCAB, tensors, write_model
 
 

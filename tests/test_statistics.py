@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from souq import statistics
-from souq.statistics import (
+from souq.evals import statistics
+from souq.evals.statistics import (
     ALPHA,
     LOOKS,
     ONE_LOOK,

@@ -14,7 +14,8 @@ from souq.checks import CHECKS, run
 from souq.checks.files import MAX_KEYS, MAX_LINE, files, row_refused
 from souq.errors import Hostile, SouqError
 from souq.records import nesting, read_json
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from tests.stall import case, contribution, eval_files, jsonl, offer, qa, stall
 
 SOUND = qa("What is the capital of Peru?", "Lima.")

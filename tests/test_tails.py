@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from souq import pulls
 from souq.cli import run
 from souq.corpus.tails import compare, vendi, zipf
 from souq.errors import UsageError
-from souq.suite import passages
+from souq.evals.suite import passages
+from souq.pulls import reviews
 
 REAL = [text for _, text in passages()]
 
@@ -46,7 +46,7 @@ def test_without_the_rare_the_report_falls():
     """Real text with each rare word taken out: the mean word is as it was, and the report says zero."""
     from collections import Counter
 
-    from souq.plain import words
+    from souq.text import words
 
     counts = Counter(w for text in REAL for w in words(text))
     common = [" ".join(w for w in words(text) if counts[w] > 5) for text in REAL]
@@ -110,7 +110,7 @@ def test_the_command_says_no(bazaar, tmp_path):
     assert bazaar("chen", f"corpus tail {tmp_path}/real.txt --against {tmp_path}/real.txt --keep 0.9") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.server
 def test_mauve_falls_where_a_few_texts_stand_for_all(bazaar, tmp_path):
     """Real text beside real text has what two halves of it have; four texts again and again have next to nothing."""
     from pydoc_data.topics import topics
@@ -143,7 +143,7 @@ def test_a_release_whose_corpus_lost_the_rare_needs_eyes(bazaar, tmp_path):
 
     assert bazaar("amira", words) == 2
     assert bazaar("amira", f"{words} --against {tmp_path}/real.txt") == 0
-    found = {v.check: v for v in pulls.check(bazaar.repo("amira"), 2, bazaar.person("amira")).verdicts}
+    found = {v.check: v for v in reviews.check(bazaar.repo("amira"), 2, bazaar.person("amira")).verdicts}
 
     assert found["caps"].outcome == "needs-eyes"
     assert "of the rare words" in found["caps"].because

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from souq import pulls
 from souq.governance import read_policy
 from souq.governance.policy import Emergency, Needs, Policy, Role, Scope, Who, format_policy
+from souq.pulls import pull as pulls
 from souq.weights.lockfile import lock_digest
 from tests.bazaar import MAINTAINERS, PEOPLE
 
@@ -182,7 +182,7 @@ def test_an_emergency_freezes_main_until_it_is_ratified_or_undone(town, monkeypa
     assert verified(town) == (0, [])
     urgent = pulls.get(town.repo("amira"), number).offer.slug
 
-    monkeypatch.setattr("souq.pulls.now", lambda: "2099-01-01T00:00:00Z")
+    monkeypatch.setattr("souq.signing.now", lambda: "2099-01-01T00:00:00Z")
     other = town.offer("mallory", town.delta("count"), fixes="count")
     approve(town, other, "amira", "bruno", "chen")
     code, _, err = town.says("bruno", f"pr merge {other}")
@@ -243,8 +243,7 @@ def test_a_council_is_elected(town, monkeypatch):
     assert town("amira", f"election ballot {number} dina") == 2
     assert town("amira", f"election count {number}") == 3
 
-    monkeypatch.setattr("souq.pulls.now", lambda: "2098-01-01T00:00:01Z")
-    monkeypatch.setattr("souq.cli.governance.now", lambda: "2098-01-01T00:00:01Z")
+    monkeypatch.setattr("souq.signing.now", lambda: "2098-01-01T00:00:01Z")
     code, out, _ = town.says("amira", f"election count {number} --json")
     assert (code, json.loads(out)["winners"]) == (0, ["adil", "bruno"])
     assert town("bruno", f"pr merge {number}") == 0
@@ -278,7 +277,7 @@ def test_a_wrong_clock_is_noticed_before_it_is_history(town, monkeypatch):
     number = town.offer("mallory", town.delta("count"), fixes="count")
     approve(town, number, "amira", "bruno")
     before = town.main().commit
-    monkeypatch.setattr("souq.pulls.now", lambda: "2026-01-01T00:00:00Z")
+    monkeypatch.setattr("souq.signing.now", lambda: "2026-01-01T00:00:00Z")
     for who in ("amira", "bruno"):
         assert town(who, f"pr review {number} --approve --reason again") == 0
 

@@ -8,11 +8,12 @@ import subprocess
 import msgspec
 import pytest
 
-from souq import signing, witness
-from souq.build import model_lock
+from souq import signing
+from souq.build.lock import model_lock
 from souq.errors import Hostile, NotFound
-from souq.pulls import Person
 from souq.records import digest, format_toml
+from souq.repo import witness
+from souq.signing import Person
 from souq.verify import Report, verify
 from souq.weights.delta import Delta, Dense, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, lock_digest, parse_lock

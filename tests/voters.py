@@ -82,5 +82,5 @@ def ran(name, outcome="pass", *, hours=0.0, checks=("files",), because="b", subj
     )
 
 
-def said(policy, votes, change=None, checked=(), *, hours=1.0, standing=NOTHING):
-    return decide(policy, change or work(), checked, votes, now=at(hours), standing=standing)
+def said(policy, votes, change=None, checked=(), *, hours=1.0, state=NOTHING):
+    return decide(policy, change or work(), checked, votes, now=at(hours), state=state)

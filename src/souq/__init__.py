@@ -13,39 +13,24 @@ brings neither numpy nor torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from souq.lazy import lazily
 
 if TYPE_CHECKING:
     from souq import build, pulls, verify
     from souq.errors import SouqError
-    from souq.evals import Eval, Score, compare
+    from souq.evals.eval import Eval
+    from souq.evals.score import Score, compare
     from souq.governance import Policy, decide, read_policy
     from souq.merge import Fold, merge_method
+    from souq.model.source import open_source
     from souq.records import Contribution, Decision, Recipe, Release, Verdict, Vote
-    from souq.repo import Repo
-    from souq.snapshot import Snapshot
-    from souq.sources import open_source
-    from souq.start import init
+    from souq.repo.init import init
+    from souq.repo.remote import Repo
+    from souq.repo.snapshot import Snapshot
     from souq.weights.delta import Delta
     from souq.weights.store import Store
-
-_HOMES = {
-    "errors": ("SouqError",),
-    "evals": ("Eval", "Score", "compare"),
-    "governance": ("Policy", "decide", "read_policy"),
-    "merge": ("Fold", "merge_method"),
-    "records": ("Contribution", "Decision", "Recipe", "Release", "Verdict", "Vote"),
-    "repo": ("Repo",),
-    "snapshot": ("Snapshot",),
-    "sources": ("open_source",),
-    "start": ("init",),
-    "weights.store": ("Store",),
-    "weights.delta": ("Delta",),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-_MODULES = ("build", "pulls", "verify")
 
 __all__ = [
     "Contribution", "Decision", "Delta", "Eval", "Fold", "Policy", "Recipe", "Release", "Repo", "Score", "Snapshot",
@@ -53,13 +38,23 @@ __all__ = [
     "read_policy", "verify",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"souq.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'souq' has no attribute {name!r}")
-    return getattr(import_module(f"souq.{_HOME[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "": ("build", "pulls", "verify"),
+        "souq.errors": ("SouqError",),
+        "souq.evals.eval": ("Eval", "Score", "compare"),
+        "souq.governance": ("Policy", "decide", "read_policy"),
+        "souq.merge": ("Fold", "merge_method"),
+        "souq.model.source": ("open_source",),
+        "souq.records": ("Contribution", "Decision", "Recipe", "Release", "Verdict", "Vote"),
+        "souq.repo.init": ("init",),
+        "souq.repo.remote": ("Repo",),
+        "souq.repo.snapshot": ("Snapshot",),
+        "souq.weights.delta": ("Delta",),
+        "souq.weights.store": ("Store",),
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -21,6 +21,8 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from sshsig import InvalidSignature, check_signature
 from sshsig.sshsig import SshsigSignature
 
 from souq.errors import Forged, Hostile, Missing, NotFound, UsageError
-from souq.records import Digest, Record, canonical, is_digest, read_json, refuse_control
+from souq.records import Author, Digest, Record, canonical, is_digest, read_json, refuse_control
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -51,6 +53,29 @@ class Envelope(Record, frozen=True, rename="camel"):
     payload_type: str
     payload: str  # base64
     signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is at this keyboard: a name for people, and the private key that speaks for them."""
+
+    name: str
+    email: str
+    key: Path
+    org: str = ""
+
+    @cached_property
+    def public_key(self) -> str:
+        return public_key(self.key)
+
+    @property
+    def author(self) -> Author:
+        return Author(name=self.name, email=self.email, key=self.public_key, org=self.org)
+
+
+def now() -> str:
+    """The time, as records spell it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from souq.build import differing, model_lock, moved
+from souq.build.lock import differing, model_lock, moved
 from souq.errors import NotFound, SouqError
 from souq.governance.decide import SKEW, seconds
-from souq.history import History
 from souq.progress import Progress, quiet
 from souq.records import spelled_out
-from souq.releases import nightlies
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.history import History, nightlies
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+from souq.repo.witness import forks
 from souq.weights.lockfile import lock_digest
-from souq.witness import forks
 
 
 @dataclass
@@ -73,8 +72,8 @@ def _replay(repo: Repo, report: Report, root: str | None, now: str | None, progr
         for done, step in enumerate(repo.steps(report.commit)):
             progress("replay", done, len(whole))
             report.findings += history.judge(step)
-        told = nightlies(repo, Snapshot(repo, report.commit))
-        report.findings += [line for found in told for line in history.stands(found.release)]
+        nights = nightlies(repo, Snapshot(repo, report.commit))
+        report.findings += [line for night in nights for line in history.stands(night.release)]
     report.landings, report.releases = len(history.commits) - 1, history.releases
     report.at = history.replay.at
     if now is not None and (seconds(report.at) or 0.0) > (seconds(now) or 0.0) + SKEW:

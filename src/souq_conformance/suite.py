@@ -19,7 +19,7 @@ import msgspec
 
 from souq.errors import NotFound, UsageError, nearest
 from souq.records import Record
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from souq.verify import verify
 from souq_conformance import bad_git, bad_landings, bad_policies, bad_records, good
 from souq_conformance.cases import CASES, Case

@@ -21,11 +21,12 @@ import msgspec
 import numpy as np
 
 from souq import signing
-from souq.build import model_lock
+from souq.build.lock import model_lock
 from souq.governance.policy import Emergency, Needs, Policy, Role, Scope, Who, format_policy
 from souq.records import Author, Contribution, Release, digest, digest_files, format_toml
-from souq.repo import MAIN, Repo
-from souq.snapshot import Snapshot
+from souq.repo.git import MAIN
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Dense, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
 from souq.weights.store import Store

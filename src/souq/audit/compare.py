@@ -14,19 +14,20 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from souq.configs import MODEL_FILES
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import Eval, Score, passes
-from souq.lab.chat import Ask, Message, Sampling, Writer, dollars
-from souq.licences import lineage
+from souq.evals.eval import Eval, passes
+from souq.evals.score import Score
+from souq.lab.chat import ChatRequest, Message, Sampling, TextGenerator, dollars
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
+from souq.model.card import licence_in, read_card
+from souq.model.chat_template import approve
+from souq.model.config import MODEL_FILES
 from souq.model.gguf import GGUF
 from souq.model.gguf_writer import essence
+from souq.model.source import weights_of
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of
-from souq.sources import weights_of
-from souq.templates import approve
 
 WARM = 2  # questions before the clock runs
 
@@ -60,7 +61,7 @@ class Measured(Record, frozen=True):
         return Score.of(suite.name, suite.spec.kind, self.cases, suite.clusters)
 
 
-def measured(name: str, writer: Writer, suite: Eval, progress: Progress = quiet) -> Measured:
+def measured(name: str, writer: TextGenerator, suite: Eval, progress: Progress = quiet) -> Measured:
     """Ask every case, greedily.
 
     Raises:
@@ -68,19 +69,21 @@ def measured(name: str, writer: Writer, suite: Eval, progress: Progress = quiet)
     """
     if suite.spec.kind not in ("exact", "answer"):
         raise UsageError(f"`{suite.name}` is of kind `{suite.spec.kind}`; models are compared by what they answer", hint="exact or answer")  # fmt: skip
-    asks = [Ask(messages=tuple(Message(role=t["role"], content=t["content"]) for t in case.turns)) for case in suite.cases]  # type: ignore[arg-type]  # fmt: skip
+    asks = [ChatRequest(messages=tuple(Message(role=t["role"], content=t["content"]) for t in case.turns)) for case in suite.cases]  # type: ignore[arg-type]  # fmt: skip
     room = suite.spec.max_tokens if suite.spec.kind == "answer" else max(len(case.expected.encode()) for case in suite.cases) + 1  # fmt: skip
-    list(writer.write(asks[:WARM], Sampling(max_tokens=1)))
+    list(writer.generate(asks[:WARM], Sampling(max_tokens=1)))
     parameters, size, ties = seen(name)
     begun = time.perf_counter()
-    told = {i: said for part in writer.write(asks, Sampling(max_tokens=min(room, 512)), progress) for i, said in part}
+    told = {
+        i: said for part in writer.generate(asks, Sampling(max_tokens=min(room, 512)), progress) for i, said in part
+    }
     took = time.perf_counter() - begun
     said = {case.id: told[i].text for i, case in enumerate(suite.cases)}
     whole = {case.id: told[i].finish == "stop" or suite.spec.kind == "answer" for i, case in enumerate(suite.cases)}
     right = {case.id: float(whole[case.id] and passes(suite.spec, case, said[case.id])) for case in suite.cases}
     return Measured(
         model=name, engine=writer.name, cases=right, said=said, seconds=took, parameters=parameters, bytes=size, ties=ties,
-        asked_tokens=sum(t.asked for t in told.values()), tokens=sum(t.tokens for t in told.values()),
+        asked_tokens=sum(t.prompt_tokens for t in told.values()), tokens=sum(t.completion_tokens for t in told.values()),
     )  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def _of_folder(path: Path) -> tuple[int, int, Ties]:
     files = {name: (path / name).read_bytes() for name in MODEL_FILES if (path / name).is_file()}
     weights = weights_of(path)
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-    return sum(weights[name].size for name in weights), size, _ties(files, lineage.card_licence(path))
+    return sum(weights[name].size for name in weights), size, _ties(files, licence_in(read_card(path)))
 
 
 def _of_file(path: Path) -> tuple[int, int, Ties]:

@@ -24,8 +24,8 @@ import numpy as np
 from souq.audit.fingerprint import Print, fingerprint, finite, layer_scores
 from souq.errors import UsageError
 from souq.merge.exact import Float
+from souq.model.source import open_source
 from souq.records import Record, spelled_out
-from souq.sources import open_source
 from souq.weights.delta import Array, dtype_name
 
 KINDS = ("copy", "fine-tune", "lora", "merge", "pruned-layers", "pruned-width", "grown", "permuted", "quantised", "upcycled")  # fmt: skip

@@ -16,6 +16,8 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import yaml
+
 from souq.errors import Hostile, SouqError, nearest
 from souq.records import Record, refuse_control
 
@@ -27,6 +29,7 @@ GROUPS = {
 }
 DIMENSIONS = tuple(name for names in GROUPS.values() for name in names)
 Rating = Literal["open", "partial", "closed"]
+Value = Rating | Literal["unknown"]
 POINTS: dict[Rating, float] = {"open": 1.0, "partial": 0.5, "closed": 0.0}
 MAX_BYTES, MAX_LINES, MAX_NAME, MAX_DEPTH = 8 << 20, 200_000, 200, 4
 _ALSO: dict[str, Rating] = {
@@ -228,8 +231,6 @@ def _of_csv(text: str, where: str) -> Iterator[Line]:
 
 def _of_yaml(text: str, where: str) -> Iterator[Line]:
     """Models by name, or a list of them; a rating is a word, or a table with a `class`."""
-    import yaml
-
     refuse_bombs(text, where)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -244,8 +245,6 @@ def _of_yaml(text: str, where: str) -> Iterator[Line]:
 
 def refuse_bombs(text: str, where: str) -> None:
     """Before anything is built: no aliases, no tags, no depth. A second document is refused by who composes."""
-    import yaml
-
     deep = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -264,8 +263,6 @@ def _first(error: Exception) -> str:
 
 def _of_mapping(node: Any, where: str) -> dict[str, str]:
     """One model's cells; a key twice is refused, since readers disagree on which counts."""
-    import yaml
-
     line = f"{where}, line {node.start_mark.line + 1}"
     if not isinstance(node, yaml.MappingNode):
         raise Hostile(f"{line}: a model is a table of dimensions")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from souq.audit.index import Rating
+from souq.audit.index import Value
 from souq.records import Record
 
 RUBRIC = "open-source-ai-definition 1.0"
 # What is asked for -> the dimensions that must all be open for it.
-ASKED = {
+DEMANDS = {
     "data information": ("llmdata", "rldata", "datasheet"),
     "code": ("opencode",),
     "parameters": ("llmweights", "rlweights"),
@@ -21,7 +21,7 @@ ASKED = {
 }
 
 
-class Asked(Record, frozen=True):
+class Demand(Record, frozen=True):
     """One thing the definition asks for: met or not, by what is claimed and by what is verified."""
 
     name: str
@@ -30,12 +30,14 @@ class Asked(Record, frozen=True):
     why: str
 
 
-def judge(claimed: Mapping[str, Rating | str], verified: Mapping[str, Rating | str]) -> tuple[Asked, ...]:
+def judge(claimed: Mapping[str, Value], verified: Mapping[str, Value]) -> tuple[Demand, ...]:
     """Both readings of every demand; what is not open, or not known, is named."""
     return tuple(
-        Asked(
-            name=name, claimed=all(claimed[d] == "open" for d in wanted), verified=all(verified[d] == "open" for d in wanted),
-            why="; ".join(f"{d}: {verified[d]}" for d in wanted),
+        Demand(
+            name=name,
+            claimed=all(claimed[dimension] == "open" for dimension in wanted),
+            verified=all(verified[dimension] == "open" for dimension in wanted),
+            why="; ".join(f"{dimension}: {verified[dimension]}" for dimension in wanted),
         )
-        for name, wanted in ASKED.items()
-    )  # fmt: skip
+        for name, wanted in DEMANDS.items()
+    )

@@ -16,9 +16,9 @@ from statistics import median
 from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
-from souq.pulls import listed
+from souq.pulls.pull import listed
 from souq.records import Record
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 ENOUGH = 5
 MOST = 500  # pull requests, the newest: anybody can push refs

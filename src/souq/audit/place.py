@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from blake3 import blake3
 
 from souq.errors import Hostile, NotFound, SouqError
 from souq.progress import Progress, quiet
-from souq.records import Record, spelled_out
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.records import Record, digest, spelled_out
+from souq.releases.verify import judge
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 MAX_FILES, MAX_TEXT = 20_000, 4 << 20
 
@@ -44,12 +45,14 @@ class Place:
     hash: Callable[[str], str]
     main: Snapshot | None = None
     folder: Path | None = None
-    proven: tuple[str, ...] = ()
-    wrong: tuple[str, ...] = field(default=())  # files that are not what a release's papers say
+    proven: tuple[str, ...] = ()  # what a release's papers say and its files bear out
+    wrong: tuple[str, ...] = ()  # files that are not what a release's papers say
 
     @cached_property
     def kind(self) -> str:
-        return "souq repository" if self.main else "exported release" if "release.json" in self.paths else "folder"
+        if self.main:
+            return "souq repository"
+        return "exported release" if "release.json" in self.paths else "folder"
 
     def text(self, path: str) -> str:
         """A file's text; nothing where it is absent or no text that could be shown."""
@@ -58,10 +61,12 @@ class Place:
         return ""
 
     def cite(self, *paths: str, note: str = "") -> tuple[Evidence, ...]:
-        return tuple(Evidence(path=spelled_out(p), digest=self.hash(p), note=note) for p in paths if p in self.paths)
+        return tuple(
+            Evidence(path=spelled_out(path), digest=self.hash(path), note=note) for path in paths if path in self.paths
+        )
 
     def matching(self, pattern: str) -> list[str]:
-        """Files by a pattern of their whole path."""
+        """Files by a pattern of their whole path, in order; capitals do not count."""
         return sorted(path for path in self.paths if re.fullmatch(pattern, path, re.IGNORECASE))
 
 
@@ -76,24 +81,26 @@ def open_place(path: Path, progress: Progress = quiet) -> Place:
         raise NotFound(f"no folder {path}", hint="name a souq repository, an exported release or a model's folder")
     if (path / "souq.toml").is_file() and (path / ".git").exists():
         return _of_repo(Repo.find(path))
-    found = {str(file.relative_to(path)): file for file in _walk(path)}
-    place = Place(path.resolve().name, frozenset(found), lambda p: _bounded(found[p]), lambda p: _hash(found[p]), folder=path)  # fmt: skip
+    files = {str(file.relative_to(path)): file for file in _walk(path)}
+    place = Place(
+        path.resolve().name, frozenset(files), lambda name: _bounded(files[name]), lambda name: _hash(files[name]),
+        folder=path,
+    )  # fmt: skip
     if place.kind != "exported release":
         return place
-    from souq.bundle import judge
-
     judged = judge(path, progress=progress)
-    return Place(place.name, place.paths, place.load, place.hash, folder=path, proven=tuple(judged.proven), wrong=tuple(f"{f.file}: {f.because}" for f in judged.findings))  # fmt: skip
+    wrong = tuple(f"{finding.file}: {finding.because}" for finding in judged.findings)
+    return replace(place, proven=tuple(judged.proven), wrong=wrong)
 
 
 def _of_repo(repo: Repo) -> Place:
     main = Snapshot(repo, repo.tip())
-    sizes = {entry.path for entry in repo.entries(main.commit)}
+    paths = frozenset(entry.path for entry in repo.entries(main.commit))
 
     def load(path: str) -> bytes:
         return repo.read(main.commit, path)
 
-    return Place(main.config.name, frozenset(sizes), load, lambda path: "b3:" + blake3(load(path)).hexdigest(), main)
+    return Place(main.config.name, paths, load, lambda path: digest(load(path)), main)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

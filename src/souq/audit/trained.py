@@ -17,11 +17,12 @@ from typing import Any
 
 from souq.audit.cost import Run, merging, training
 from souq.audit.prices import Inputs
-from souq.build import model_lock
+from souq.build.lock import model_lock
+from souq.build.reproducible import Judged, judged
 from souq.progress import Progress, quiet
-from souq.rows import Rows
-from souq.snapshot import Offer, Snapshot, base_files
-from souq.source import Judged, judged
+from souq.repo.contribution import Offer
+from souq.repo.rows import Rows
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import TensorRef
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")

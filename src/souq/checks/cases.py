@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from souq.errors import SouqError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.progress import Progress, quiet
 from souq.records import Outcome, Verdict, spelled_out
-from souq.snapshot import Offer, Snapshot
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.weights.store import Store
 
 

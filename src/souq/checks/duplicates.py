@@ -13,13 +13,13 @@ from functools import partial
 
 import numpy as np
 
+from souq.build.delta_distance import compare
 from souq.checks.cases import Answer, Case, check
 from souq.checks.portrait import change_digest, portrait, remembered
 from souq.errors import Corrupt, NotFound
 from souq.merge.exact import Float
-from souq.nearness import compare
 from souq.records import Digest
-from souq.snapshot import Offer
+from souq.repo.contribution import Offer
 from souq.weights.delta import Delta
 
 ALIKE = 0.98

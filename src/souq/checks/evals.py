@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from souq.build import Built, build
+from souq.build.model import Built, build
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Forged
-from souq.evals import Comparison, Eval, EvalCase, Score, back, compare, fixed
+from souq.evals.eval import Eval, EvalCase
+from souq.evals.score import Comparison, Score, back, compare, fixed
+from souq.evals.statistics import ALPHA, Plan, holm, look_sizes
 from souq.governance import read_policy
-from souq.history import signed_release
 from souq.lab import engines
 from souq.lab.engines import Transformers
 from souq.lab.score_cache import model_key
 from souq.progress import Progress
 from souq.records import Digest, digest
-from souq.snapshot import YANKED, Offer, Snapshot, base_files
-from souq.statistics import ALPHA, Plan, holm, look_sizes
+from souq.repo.contribution import YANKED, Offer
+from souq.repo.history import signed_release
+from souq.repo.snapshot import Snapshot, base_files
 
 
 @check("evals")
@@ -164,7 +166,7 @@ def released(main: Snapshot) -> Snapshot:
         files = main.below(f"releases/{version}")
         with suppress(Forged):  # its key is not enrolled any more: an older release binds instead
             if YANKED not in files:
-                found.append(signed_release(files.get("release.json", b""), policy)[0].commit)
+                found.append(signed_release(files.get("release.json", b""), policy).release.commit)
     return Snapshot(main.repo, max((one for one in found if one in commits), key=commits.index))
 
 

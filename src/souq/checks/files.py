@@ -8,11 +8,12 @@ import msgspec
 
 from souq.checks.cases import Answer, Case, check
 from souq.errors import SouqError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.records import nesting, read_json, refuse_huge
-from souq.repo import MAX_OFFER
-from souq.rows import parse_rows
-from souq.snapshot import Merging
+from souq.repo.config import Merging
+from souq.repo.git import MAX_OFFER
+from souq.repo.landing import conflicts_with, malformed
+from souq.repo.rows import parse_rows
 
 ALLOWED = (
     (re.compile(r"contribution\.toml"), 64 << 10),
@@ -56,7 +57,7 @@ def files(case: Case) -> Answer:
         return "refuse", "two of its files have one name where capitals do not count", {}
     if offer.contribution.kind != "evals" and offer.evals:
         return "refuse", "evals come in a pull request of their own, so that nobody edits the exam they sit", {}
-    if because := offer.odd() or offer.wrong(case.main):
+    if because := malformed(offer) or conflicts_with(case.main, offer):
         return "refuse", because, {}
     if offer.merge is not None and (stranger := _stranger(case)):
         return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}

@@ -6,10 +6,11 @@ would let an author climb the hold-out (Blum and Hardt 2015). Once its cases are
 
 from __future__ import annotations
 
-from souq.build import build
+from souq.build.model import build
 from souq.checks.cases import Answer, Case, check
 from souq.checks.evals import scores
-from souq.evals import Comparison, Eval, Score, compare
+from souq.evals.eval import Eval
+from souq.evals.score import Comparison, Score, compare
 from souq.records import Digest, digest_of
 
 FINE = 4  # decimals of a case's value that are committed to: losses differ in the last bits between processors

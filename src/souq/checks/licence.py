@@ -8,10 +8,11 @@ from typing import Any
 
 from souq.checks.cases import Answer, Case, check
 from souq.errors import UsageError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.licences.compat import Input, Relation, Verdict, into
 from souq.licences.table import find, ways
-from souq.records import Outcome, read_json
+from souq.records import Outcome
+from souq.repo.rows import json_rows
 
 RANK: dict[Outcome, int] = {"pass": 0, "needs-eyes": 1, "refuse": 2}
 AS: dict[Verdict, Outcome] = {"ok": "pass", "oblige": "pass", "review": "needs-eyes", "block": "refuse"}
@@ -33,11 +34,9 @@ def licence(case: Case) -> Answer:
 
 def _of_rows(data: Mapping[str, bytes]) -> Iterator[str]:
     """What rows say of themselves, under either spelling; a licence that is no text is none."""
-    for content in data.values():
-        for line in content.splitlines():
-            row = read_json(line) if line.strip() else None
-            if isinstance(row, dict):
-                yield from (str(row[key])[:200] for key in ("licence", "license") if row.get(key) is not None)
+    for row in json_rows(data):
+        if isinstance(row, dict):
+            yield from (str(row[key])[:200] for key in ("licence", "license") if row.get(key) is not None)
 
 
 def _of_cases(evals: Sequence[Eval]) -> Iterator[str]:

@@ -18,9 +18,9 @@ import numpy as np
 
 from souq.checks.cases import Answer, Case
 from souq.errors import Missing
-from souq.evals import EvalCase
-from souq.plain import words
+from souq.evals.eval import EvalCase
 from souq.records import spelled_out
+from souq.text import words
 
 LONG = 25  # words of a case, from where on even an honest rewording loses most of them
 OWN, OWN_LONG = 0.9, 0.33  # the least share of a case's own words that a row must hold

@@ -25,8 +25,8 @@ from souq.errors import Corrupt, Hostile, NotFound
 from souq.merge.exact import Float
 from souq.merge.fold import factors
 from souq.records import Digest, Record, digest
-from souq.repo import Repo
-from souq.snapshot import Offer
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
 from souq.weights.delta import Delta, Lora, Part, TensorRef
 from souq.weights.lockfile import format_delta
 

@@ -18,9 +18,9 @@ from importlib import import_module
 from typing import Any
 
 from souq.checks.cases import Answer, Case, check
-from souq.plain import visible
 from souq.records import Outcome
-from souq.snapshot import base_files
+from souq.repo.snapshot import base_files
+from souq.text import visible
 
 SHOWN = 20
 SPEAKING = ("chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json")

@@ -47,7 +47,7 @@ GROUPS = {
     },
     "Rebuild, and trust nobody": {
         "build": ("model", "Fold the accepted contributions into a model"),
-        "verify": ("model", "Judge the history again, rebuild, and compare every digest"),
+        "verify": ("verify", "Judge the history again, rebuild, and compare every digest"),
         "rebuild": ("source", "Train a contribution again from its own source, and say how near it came"),
         "fsck": ("look", "Read every stored tensor and find damage"),
         "gc": ("look", "Remove tensors nothing points at, and cached builds"),

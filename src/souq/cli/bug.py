@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from souq import bugs, pulls
-from souq.bugs import Bug
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import UsageError
-from souq.pulls import Draft
-from souq.snapshot import Snapshot
+from souq.pulls import bugs, offer
+from souq.pulls.bugs import Bug
+from souq.pulls.offer import Draft
+from souq.repo.snapshot import Snapshot
 
 
 @click.group()
@@ -46,7 +46,7 @@ def file_(
         )
 
     with bars() as progress:
-        pull = pulls.create(repo, drafted, who, progress=progress)
+        pull = offer.create(repo, drafted, who, progress=progress)
     value = {"number": pull.number, "name": f"bug-{pull.number}", "digest": pull.offer.digest}
 
     def show() -> None:

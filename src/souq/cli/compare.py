@@ -12,9 +12,9 @@ from souq.audit.compare import Measured, duties, measured, price, untied
 from souq.cli.console import answer, bars, here, json_option, out, table
 from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
-from souq.evals import Eval, read_eval, read_folder
-from souq.evals import compare as paired
-from souq.snapshot import Snapshot
+from souq.evals.eval import Eval, read_eval, read_folder
+from souq.evals.score import compare as paired
+from souq.repo.snapshot import Snapshot
 
 
 @click.command()
@@ -67,7 +67,7 @@ def _writer(model: str) -> Any:
 
     path = Path(model).expanduser()
     if path.is_dir():
-        return writer("transformers", Transformers(folder_key(path), path, quick=True))
+        return writer("transformers", Transformers(folder_key(path), path, bf16=True))
     return writer(f"llama.cpp:{model}" if path.suffix == ".gguf" and path.is_file() else model, serves=_NOBODY)
 
 

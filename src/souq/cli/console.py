@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -19,10 +19,8 @@ from rich.text import Text
 
 from souq.errors import UsageError
 from souq.records import spelled_out
-
-if TYPE_CHECKING:  # what is imported in functions takes a while, and not every command needs it
-    from souq.pulls import Person
-    from souq.repo import Repo
+from souq.repo.remote import Repo
+from souq.signing import Person
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,15 +39,11 @@ key_option = click.option(
 
 def here() -> Repo:
     """The model repository this command stands in."""
-    from souq.repo import Repo
-
     return Repo.find(Path.cwd())
 
 
 def person(repo: Repo, key: Path | None) -> Person:
     """Who is typing: git's name and e-mail, and the ssh key that signs for them."""
-    from souq.pulls import Person
-
     name, email = repo.identity()
     return Person(name=name, email=email, key=_key(repo, key), org=repo.config("souq.org"))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from souq import build as building
+from souq.build import model as building
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.cli.engines import engines
 from souq.cli.judge import judge_test
@@ -16,10 +16,11 @@ from souq.cli.prices import per_million
 from souq.cli.qna import export_qna, import_qna
 from souq.cli.tail import tail
 from souq.corpus.recipe import Making, Seeds, read_recipe
-from souq.evals import Eval, read_eval, read_folder
+from souq.evals.eval import Eval, read_eval, read_folder
 from souq.lab.chat import dollars
 from souq.records import Digest
-from souq.snapshot import Snapshot
+from souq.releases import main_folder
+from souq.repo.snapshot import Snapshot
 
 
 @click.group()
@@ -91,9 +92,9 @@ def made(recipe: Making, base: Path, folder: Path, progress: Any, *, price: tupl
 
     main = Snapshot(here(), "main")
     built = building.build(main, progress=progress)
-    teacher = Transformers(built.digest, built.files, built.weights, quick=True)
+    teacher = Transformers(built.digest, built.files, built.weights, bf16=True)
     if recipe.engine.startswith("ray:"):  # every machine loads a folder
-        teacher = Transformers(built.digest, _exported(main, built.digest, progress), quick=True)
+        teacher = Transformers(built.digest, _exported(main, built.digest, progress), bf16=True)
     with_words = writer(recipe.engine, teacher)
     own = {found.name: found for found in held_out(recipe, base)}
     told = carry_out(
@@ -109,7 +110,7 @@ def _exported(main: Snapshot, model: Digest, progress: Any) -> Path:
     """Main's model as a folder in the repository's cache, which every machine of a cluster must see."""
     folder = main.repo.cache / "exported" / model.removeprefix("b3:")
     if not folder.is_dir():
-        building.export(main, folder, progress)
+        main_folder.export(main, folder, progress)
     return folder
 
 

@@ -13,7 +13,7 @@ from souq.errors import UsageError
 if TYPE_CHECKING:
     from souq.audit.cost import BreakEven, Run, Serving
     from souq.audit.prices import Inputs
-    from souq.snapshot import Snapshot
+    from souq.repo.snapshot import Snapshot
 
 NUMBERS = ["parameters", "tokens", "FLOP", "hours", "USD", "kWh", "t CO2e", "MFU"]
 
@@ -98,16 +98,16 @@ def _known(what: str | None, tokens: float | None, inputs: Inputs, measure: bool
 
 
 def _main(what: str | None) -> Snapshot:
-    from souq import releases
-    from souq.repo import Repo
-    from souq.snapshot import Snapshot
+    from souq.releases import release
+    from souq.repo.remote import Repo
+    from souq.repo.snapshot import Snapshot
 
     if what is not None and Path(what).is_dir():
         repo = Repo.find(Path(what))
         return Snapshot(repo, repo.tip())
     repo = here()
     main = Snapshot(repo, repo.tip())
-    return main if what is None else Snapshot(repo, releases.read(main, what).release.commit)
+    return main if what is None else Snapshot(repo, release.read(main, what).release.commit)
 
 
 def _evens(runs: list[Run], serve: Serving) -> list[BreakEven]:

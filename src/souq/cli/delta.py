@@ -9,14 +9,19 @@ import click
 import numpy as np
 from rich.text import Text
 
-from souq import deltas, pulls
-from souq.build import applied, export_model
+from souq.build import delta_file, deltas
+from souq.build.folder import export_model
+from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, UsageError
-from souq.snapshot import Offer, Snapshot
-from souq.sources import open_adapter, open_source
+from souq.model.peft import open_adapter
+from souq.model.source import open_source
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Rows
 from souq.weights.lockfile import format_delta
 
@@ -54,7 +59,7 @@ def make(source: Path, data: Path | None, rank: int, within: bool, target: Path,
         raise NotFound(f"no file {data}", hint="check --data")
     if within and data is None:
         raise UsageError("--within sketches, and there is nothing to sketch", hint="name its rows with --data")
-    main, recipe = Snapshot(here(), "main"), deltas.recipe_beside(source)
+    main, recipe = Snapshot(here(), "main"), delta_file.recipe_beside(source)
     with bars() as progress:
         if (source / "adapter_config.json").is_file():
             made, tensors = deltas.from_adapter(open_adapter(source), main)
@@ -67,11 +72,11 @@ def make(source: Path, data: Path | None, rank: int, within: bool, target: Path,
             recipe["learned"] = sketching.learned(main, made, tensors, data, progress) | {"felt": found.felt}
             made, tensors = deltas.with_sketch(made, tensors, found.groups, found.inputs)
             if within:
-                deltas.keep(made, tensors, main, progress)
+                delta_file.keep(made, tensors, main, progress)
                 found = sketching.within(main, made, main.deltas(), data, rank=rank, progress=progress)
                 made, tensors = deltas.with_sketch(made, tensors, found.groups, found.inputs)
                 recipe["sketched"] = {"within": main.commit}
-    deltas.write_delta(target, made, tensors, recipe)
+    delta_file.write_delta(target, made, tensors, recipe)
     kinds = sorted({part.kind for part in (*made.parts.values(), *made.new.values())})
     value = {
         "file": str(target),
@@ -125,12 +130,12 @@ def _read(path: str, main: Snapshot) -> tuple[Delta, Case]:
     """A .delta file, or the weights of a pull request by number."""
     if path.isdigit():
         pull = pulls.get(main.repo, int(path))
-        pulls.bring(main.repo, main, pull.offer)
+        reviews.bring(main.repo, main, pull.offer)
         if pull.offer.delta is None:
             raise UsageError(f"#{path} brings no weights", hint=f"see `souq pr diff {path}`")
         return pull.offer.delta, Case(main, pull.head, pull.offer)
-    made, tensors = deltas.read_delta(Path(path))
-    deltas.keep(made, tensors, main)
+    made, tensors = delta_file.read_delta(Path(path))
+    delta_file.keep(made, tensors, main)
     return made, Case(main, main.commit, Offer(path, {}))
 
 
@@ -165,8 +170,8 @@ def heat_map(sizes: dict[str, float]) -> None:
 def apply(path: Path, target: Path) -> None:
     """Write the base with this one change, whole, as a Hugging Face folder."""
     main = Snapshot(here(), "main")
-    made, tensors = deltas.read_delta(path)
-    deltas.keep(made, tensors, main)
+    made, tensors = delta_file.read_delta(path)
+    delta_file.keep(made, tensors, main)
     with bars() as progress:
         export_model(applied(main, made, main.repo.store.get), target, progress)
     out.print(f"{target}: the base with a change of {told(made)}")

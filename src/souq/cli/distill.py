@@ -9,17 +9,17 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from souq import build as building
-from souq.build import refuse_full
+from souq.build import model as building
+from souq.build.folder import refuse_full
 from souq.checks.evals import rare_recall
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.cli.corpus import held_out, made
 from souq.corpus.recipe import Making, read_recipe
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval
-from souq.lab.student_config import BEGINNINGS, Lesson, Loss
+from souq.evals.eval import Eval
+from souq.lab.student_config import BEGINNINGS, DistillConfig, Loss
 from souq.model.gguf_writer import GGUF_KINDS
-from souq.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot
 
 
 @click.command()
@@ -48,7 +48,7 @@ def distill(
     recipe = read_recipe(source) if source.suffix == ".toml" else Making(name=source.name)
     if recipe.student is None and not typed.keys() & {"layers", "start"}:
         raise UsageError("nobody says what student is wanted", hint="type --layers 10, or write [student] into the recipe")  # fmt: skip
-    lesson = msgspec.structs.replace(recipe.student or Lesson(), **typed).vetted()
+    lesson = msgspec.structs.replace(recipe.student or DistillConfig(), **typed).vetted()
     lesson = msgspec.structs.replace(lesson, start=_begins(lesson.start, source.parent if start is None else Path()))
     refuse_full(target)
     main = Snapshot(here(), "main")
@@ -81,7 +81,7 @@ def _of_main(main: Snapshot, names: Sequence[str]) -> list[Eval]:
     return [main.evals[name] for name in names]
 
 
-def _taught(main: Snapshot, folder: Path, lesson: Lesson, target: Path, asked: Sequence[Eval], gguf: str, progress: Any) -> dict[str, Any]:  # fmt: skip
+def _taught(main: Snapshot, folder: Path, lesson: DistillConfig, target: Path, asked: Sequence[Eval], gguf: str, progress: Any) -> dict[str, Any]:  # fmt: skip
     """Train, write and score; what was found."""
     from souq.corpus.dump import read_rows
     from souq.lab import distil as teaching
@@ -122,20 +122,20 @@ def _taught(main: Snapshot, folder: Path, lesson: Lesson, target: Path, asked: S
     return value
 
 
-def _terms(main: Snapshot, folder: Path, lesson: Lesson) -> str:
+def _terms(main: Snapshot, folder: Path, lesson: DistillConfig) -> str:
     """The licences that bind a student: its teacher's, its corpus's, and of the model it began as, where that is another."""
     from souq.corpus.dump import manifest
     from souq.corpus.row import joint
-    from souq.licences.lineage import card_licence
+    from souq.model.card import licence_in, read_card
 
     told = manifest(folder)
-    begun = "" if lesson.start in BEGINNINGS else card_licence(Path(lesson.start)) or "LicenseRef-unknown"
+    begun = "" if lesson.start in BEGINNINGS else licence_in(read_card(Path(lesson.start))) or "LicenseRef-unknown"
     return joint((main.config.licence, told["dumps"][told["latest"]]["licence"], begun))
 
 
 def _files_of(folder: Path) -> dict[str, bytes]:
     """A foreign student's own tokenizer."""
-    from souq.configs import MODEL_FILES
+    from souq.model.config import MODEL_FILES
 
     return {name: (folder / name).read_bytes() for name in MODEL_FILES if (folder / name).is_file()}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from souq import comment as comments
-from souq import forge as forges
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
 from souq.errors import UsageError
-from souq.forge import Answer
+from souq.pulls import forge as forges
+from souq.pulls import forge_comment as comments
+from souq.pulls.forge import Answer
 from souq.records import read_record
-from souq.repo import Repo
+from souq.repo.remote import Repo
 
 KINDS = {
     "github": {"KIND": "github", "RUNS_ON": "ubuntu-latest", "CONTAINER": "", "LOGIN": "github-actions[bot]"},

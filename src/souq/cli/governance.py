@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from souq import pulls
+from souq import signing
 from souq.cli.console import answer, done, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer
 from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, explain, read_policy
 from souq.governance.decide import elected
 from souq.governance.policy import format_policy, with_members
-from souq.history import change_of
-from souq.pulls import now
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
 from souq.records import format_toml
-from souq.snapshot import ELECTION, Snapshot
-from souq.standing import standing
-from souq.witness import witness as sign_main
+from souq.repo.contribution import ELECTION
+from souq.repo.history import change_of
+from souq.repo.policy_state import policy_state
+from souq.repo.snapshot import Snapshot
+from souq.repo.witness import witness as sign_main
 
 
 @click.group()
@@ -62,18 +65,18 @@ def resign(role: str | None, key: Path | None, as_json: bool) -> None:
     repo = here()
     repo.fetch()
     policy = read_policy(Snapshot(repo, repo.tip()).policy_text)
-    who = policy.person_of(person(repo, key).public_key)
-    if who is None:
+    member = policy.person_of(person(repo, key).public_key)
+    if member is None:
         raise Refused("your key is not enrolled here, so there is nothing to lay down")
-    held = [found for found in policy.role if who.name in found.members and role in (None, found.name)]
+    held = [each for each in policy.role if member.name in each.members and role in (None, each.name)]
     if not held:
-        raise UsageError(f"{who.name} does not hold {role or 'any role'}", hint="see `souq governance check`")
+        raise UsageError(f"{member.name} does not hold {role or 'any role'}", hint="see `souq governance check`")
     left = policy
-    for found in held:
-        left = with_members(left, found.name, [name for name in found.members if name != who.name])
+    for each in held:
+        left = with_members(left, each.name, [name for name in each.members if name != member.name])
     text = format_policy(left)
     read_policy(text)
-    title = f"{who.name} resigns from {', '.join(found.name for found in held)}"
+    title = f"{member.name} resigns from {', '.join(each.name for each in held)}"
     offer(repo, title, "governance", key, as_json, more={POLICY: text.encode()})
 
 
@@ -95,13 +98,13 @@ def open_(role: str, candidates: tuple[str, ...], closes: str, key: Path | None,
     repo = here()
     repo.fetch()
     policy = read_policy(Snapshot(repo, repo.tip()).policy_text)
-    roles = [found.name for found in policy.role if found.elected_by]
+    roles = [each.name for each in policy.role if each.elected_by]
     if role not in roles:
         raise UsageError(
             f"{role!r} is no role that is elected{nearest(role, roles)}", hint="see `souq governance check`"
         )
-    told = Election(role=role, candidates=candidates, closes=closes)
-    offer(repo, f"Election of {role}", "election", key, as_json, more={ELECTION: format_toml(told).encode()})
+    opened = Election(role=role, candidates=candidates, closes=closes)
+    offer(repo, f"Election of {role}", "election", key, as_json, more={ELECTION: format_toml(opened).encode()})
 
 
 @election.command()
@@ -111,7 +114,7 @@ def open_(role: str, candidates: tuple[str, ...], closes: str, key: Path | None,
 def ballot(number: int, choices: tuple[str, ...], key: Path | None) -> None:
     """Approve of one or more candidates of election NUMBER; your last ballot counts."""
     repo = here()
-    cast = pulls.ballot(repo, number, choices, person(repo, key))
+    cast = reviews.ballot(repo, number, choices, person(repo, key))
     out.print(f"ballot for {', '.join(cast.choices)} by {cast.by}")
 
 
@@ -124,18 +127,16 @@ def count(number: int, as_json: bool) -> None:
     repo.fetch()
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     policy = read_policy(main.policy_text)
-    told = pull.told(policy)
-    change = change_of(pull.offer, main)
-    change = type(change)(**{**change.__dict__, "ballots": tuple(told.ballots)})
-    found = elected(policy, change, now=now(), standing=standing(repo, main.commit))
+    change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy).ballots))
+    result = elected(policy, change, now=signing.now(), state=policy_state(repo, main.commit))
 
     def show() -> None:
-        rows = list(zip(found.winners, found.approvals, strict=True))
+        rows = list(zip(result.winners, result.approvals, strict=True))
         table(["elected", "approvals"], rows, right=["approvals"])
 
-    answer({"winners": found.winners, "approvals": found.approvals, "missing": found.missing}, as_json, show)
-    if found.missing:
-        done(f"missing: {found.missing[0]}")
+    answer({"winners": result.winners, "approvals": result.approvals, "missing": result.missing}, as_json, show)
+    if result.missing:
+        done(f"missing: {result.missing[0]}")
         raise click.exceptions.Exit(3)
     done(f"next: souq pr merge {number}")
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from souq import holdouts, pulls
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import UsageError
-from souq.pulls import Draft, Person
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.pulls import hidden as holdouts
+from souq.pulls import offer
+from souq.pulls.offer import Draft
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+from souq.signing import Person
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 SIGNOFF = click.option(
@@ -58,7 +60,7 @@ def _signed_off(repo: Repo, signoff: bool, key: Path | None) -> Person:
 
 def _offer(repo: Repo, draft: Draft, who: Person, as_json: bool) -> None:
     with bars() as progress:
-        pull = pulls.create(repo, draft, who, progress=progress)
+        pull = offer.create(repo, draft, who, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
 
     def show() -> None:

@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
-from souq import pulls, source
-from souq.build import differing, needed
+from souq.build import reproducible
+from souq.build.lock import differing
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.pulls import land
+from souq.pulls import pull as pulls
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, needed
 from souq.weights.lockfile import lock_digest
 
 
@@ -25,7 +27,7 @@ def status(as_json: bool) -> None:
     open_ = [pull.number for pull in pulls.listed(repo) if pull.state(main) == "open"]
     releases = repo.folders(main.commit, "releases")
     with bars() as progress:
-        share = source.share(main, progress)
+        share = reproducible.share(main, progress)
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
         "contributions": len(main.offers), "evals": len(main.evals), "open": open_, "releases": releases,
@@ -38,7 +40,7 @@ def status(as_json: bool) -> None:
             f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals, {len(open_)} open pull requests"
         )
         out.print(f"model {value['model']}")
-        if said := source.told(share):
+        if said := reproducible.told(share):
             out.print(said)
         done(f"next: {value['next']}")
 
@@ -47,7 +49,7 @@ def status(as_json: bool) -> None:
 
 def _next(repo: Repo, main: Snapshot, open_: list[int]) -> str:
     for number in open_:
-        said = pulls.decision(repo, number)
+        said = land.decision(repo, number)
         if said:
             return f"souq pr merge {number}"
         if any("has not been run" in line or line.startswith("checks on") for line in said.missing):
@@ -87,7 +89,7 @@ def show(what: str, as_json: bool) -> None:
                  "changed_by": [slug for slug, o in main.offers.items() if o.delta and what in o.delta.parts]}  # fmt: skip
     elif what in main.offers:
         offer = main.offers[what]
-        value = {"contribution": offer.contribution, "digest": offer.digest, "source": source.word(offer)}
+        value = {"contribution": offer.contribution, "digest": offer.digest, "source": reproducible.word(offer)}
     else:
         try:
             commit = repo.commit(what)

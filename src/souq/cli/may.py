@@ -53,8 +53,8 @@ def _of(word: str, relation: str) -> tuple[tuple[Input, ...], str]:
     from souq.licences import lineage
     from souq.licences.compat import Input
     from souq.licences.table import find
-    from souq.repo import Repo
-    from souq.snapshot import Snapshot
+    from souq.repo.remote import Repo
+    from souq.repo.snapshot import Snapshot
 
     path = Path(word)
     if find(word) or not path.is_dir():

@@ -31,23 +31,22 @@ def merge(config: Path, folder: Path, shard_size: str, as_json: bool) -> None:
         raise UsageError(f"{config} is not UTF-8 text") from error
     shard = _bytes(shard_size)
     with bars() as progress:
-        told = merge_files(parse_config(text), text, folder, progress, shard=shard)
+        report = merge_files(parse_config(text), text, folder, progress, shard=shard)
 
     def show() -> None:
-        out.print(f"{told['digest']}\n{told['tensors']} tensors by {told['method']}")
-        for name in told["unused"]:
-            done(f"{name} is set, and {told['method']} does not use it")
-
-        for note in told["notes"]:
+        out.print(f"{report['digest']}\n{report['tensors']} tensors by {report['method']}")
+        for name in report["unused"]:
+            done(f"{name} is set, and {report['method']} does not use it")
+        for note in report["notes"]:
             done(note)
 
-    answer(told, as_json, show)
+    answer(report, as_json, show)
 
 
 def _bytes(text: str) -> int:
     """`5GB`, `500MB` or a number of bytes."""
-    found = re.fullmatch(r"(\d{1,12})(?:\s*([KMGT])B)?", text.strip(), re.IGNORECASE)
-    size = int(found.group(1)) * 1000 ** " KMGT".index((found.group(2) or " ").upper()) if found else 0
-    if size < 1:
+    match = re.fullmatch(r"0*([1-9]\d{0,11})(?:\s*([KMGT])B)?", text.strip(), re.IGNORECASE)
+    if match is None:
         raise UsageError(f"--shard-size {text[:40]!r} is no size", hint="write 5GB or 500MB")
+    size: int = int(match[1]) * 1000 ** " KMGT".index((match[2] or " ").upper())
     return size

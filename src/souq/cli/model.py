@@ -1,26 +1,29 @@
-"""`souq build`, `verify`, `export`, `eval`, `chat`, `train`: the model itself."""
+"""`souq build`, `export`, `eval`, `chat`, `train`: the model itself."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
-import msgspec
 import tomli_w
 
-from souq import build as building
-from souq import holdouts, pulls, suite
+from souq.build import lock
+from souq.build import model as building
+from souq.build.delta_file import RECIPE
+from souq.build.folder import export_model, refuse_full
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
-from souq.deltas import RECIPE
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval, Score
+from souq.evals import suite
+from souq.evals.eval import Eval
+from souq.evals.score import Score
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
-from souq.verify import verify as check_history
+from souq.pulls import hidden
+from souq.releases import main_folder
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights import store
 from souq.weights.lockfile import lock_digest
 
 
@@ -32,13 +35,13 @@ def build(explain: bool, as_json: bool) -> None:
     main = Snapshot(here(), "main")
     with bars() as progress:
         built = building.build(main, progress=progress)
-    differing = building.differing(main.model, built.lock)
+    differing = lock.differing(main.model, built.lock)
     value = {"model": built.digest, "recipe": built.recipe, "path": str(built.path), "differs": differing}
     if explain:
         value["made"] = built.made
 
     def show() -> None:
-        moved = len(building.moved(main, built.lock))
+        moved = len(lock.moved(main, built.lock))
         out.print(
             f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions"
         )
@@ -71,46 +74,6 @@ def _explain(built: building.Built, slugs: dict[str, str]) -> None:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
-@click.option("--root", help="The first commit, as you pinned it.")
-@click.option("--rebuild/--no-rebuild", default=True, help="Without: who decided what, and nothing about the weights.")
-@click.option("--now", help="The time to judge by, if not this machine's: 2026-11-25T07:00:00Z.")
-@json_option
-def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_json: bool) -> None:
-    """Judge the history again, rebuild, and compare every digest; exit 3 when something does not hold."""
-    if root is not None and not re.fullmatch(r"[0-9a-f]{40}", root):
-        raise UsageError(
-            f"not a whole commit id: {root!r}", hint="pin all 40 digits: a shorter name may come to mean another"
-        )
-    repo = Repo.find(folder)
-    with bars() as progress:
-        at = now or pulls.now()
-        report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress)
-
-    def show() -> None:
-        out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
-        out.print(
-            f"history   {report.landings} landings, {report.releases} of them releases, judged by the policy before each"
-        )
-        if report.witnesses:
-            out.print(f"witnesses {report.witnesses} notes of enrolled people agree with it")
-        if rebuild:
-            out.print(
-                f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions"
-            )
-            out.print(f"digest    {report.model}")
-        for line in report.unbuilt:
-            out.print(f"  not rebuilt: the release of {line}")
-        for line in report.findings:
-            out.print(f"  wrong: {line}")
-        out.print("verified" if not report.findings else f"NOT verified: {len(report.findings)} findings")
-
-    answer(msgspec.to_builtins(report), as_json, show)
-    if report.findings:
-        raise click.exceptions.Exit(3)
-
-
-@click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(folder: Path) -> None:
     """Write a folder that transformers, vLLM and others load."""
@@ -118,7 +81,7 @@ def export(folder: Path) -> None:
 
     main = Snapshot(here(), "main")
     with bars() as progress:
-        built = building.export(main, folder, progress, papers=lineage.papers(main), shown=lineage.card_lines(main))
+        built = main_folder.export(main, folder, progress, papers=lineage.papers(main), shown=lineage.card_lines(main))
     out.print(f"{folder}: {built.digest}")
 
 
@@ -196,9 +159,9 @@ def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool
 
     repo = here()
     repo.fetch()
-    folders = holdouts.held_by(Snapshot(repo, repo.tip()), held)
+    folders = hidden.held_by(Snapshot(repo, repo.tip()), held)
     with bars() as progress:
-        found = holdouts.attest(repo, number, person(repo, key), folders, progress)
+        found = hidden.attest(repo, number, person(repo, key), folders, progress)
     answer(found, as_json, lambda: show_verdicts(found))
     if not all(found.verdicts):
         raise click.exceptions.Exit(3)
@@ -281,13 +244,13 @@ def train(
     --token, --new-layers or --expert, what the base does not have."""
     if not data.is_file():
         raise NotFound(f"no file {data}", hint="name a JSONL file with training rows")
-    building.refuse_full(folder)
+    refuse_full(folder)
     chosen = _layers(layers)
     from souq.lab import additions
     from souq.lab import lm as lab_model
     from souq.lab import train as training
 
-    main, rows = Snapshot(here(), "main"), lab_model.read_rows(data)
+    main, rows = Snapshot(here(), "main"), read_rows(data)
     wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
     with bars() as progress:
         if wanted:
@@ -296,10 +259,10 @@ def train(
             model, recipe = additions.train_additions(
                 main, rows, wanted, texts, epochs=epochs, lr=rate, batch=batch, seed=seed, progress=progress
             )
-            building.export_model(model, folder, progress)
+            export_model(model, folder, progress)
             (folder / RECIPE).write_text(tomli_w.dumps(recipe))
         else:
-            lm = lab_model.load(base_files(main), building.Stored(main.base, main.repo.store))
+            lm = lab_model.load(base_files(main), store.Stored(main.base, main.repo.store))
             training.train_lora(
                 lm, rows, folder, epochs=epochs, rank=rank, alpha=alpha, lr=lr or 1e-3, batch=batch, layers=chosen,
                 seed=seed, progress=progress,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from souq import pulls, releases
 from souq.cli.console import answer, bars, done, here, out, person
-from souq.pulls import Draft
+from souq.pulls.offer import Draft, create
 from souq.records import Contribution
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.releases import release
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 About = Literal["revert", "yank", "ratify", "restore"]
 
@@ -43,8 +43,8 @@ def offer(
         signoff=f"{who.name} <{who.email}>",
     )  # fmt: skip
     with bars() as progress:
-        pull = pulls.create(repo, Draft(said, more=more), who, progress=progress)
-        decision, commit = releases.settle(repo, pull.number, who, progress)
+        pull = create(repo, Draft(said, more=more), who, progress=progress)
+        decision, commit = release.settle(repo, pull.number, who, progress)
     value = {"number": pull.number, "digest": pull.offer.digest, "landed": commit, "missing": decision.missing}
 
     def show() -> None:

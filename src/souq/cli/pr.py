@@ -13,18 +13,22 @@ import click
 import msgspec
 import tomli_w
 
-from souq import deltas, forge, pulls, source
+from souq.build import delta_file, reproducible
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer_about
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.governance import read_policy
-from souq.pulls import Draft, PullRequest
+from souq.pulls import forge, land, reviews
+from souq.pulls import offer as offers
+from souq.pulls import pull as pulls
+from souq.pulls.offer import Draft
+from souq.pulls.pull import PullRequest
 from souq.records import Checked, Contribution, Decision, Kind, Verdict
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from souq.outlook import Outlook
+    from souq.build.forecast import Outlook
 
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
@@ -72,13 +76,13 @@ def create(
     kind = _kind(delta, data, evals)
     contribution = Contribution(
         title=title, kind=kind, author=who.author, licence=licence, signoff=f"{who.name} <{who.email}>",
-        provenance=provenance, fixes=fixes, recipe=deltas.read_recipe(delta) if delta is not None else {},
+        provenance=provenance, fixes=fixes, recipe=delta_file.read_recipe(delta) if delta is not None else {},
     )  # fmt: skip
     with bars() as progress:
         repo.fetch()
-        read = deltas.read_delta(delta) if delta is not None else None
+        read = delta_file.read_delta(delta) if delta is not None else None
         if read is not None:
-            deltas.keep(*read, Snapshot(repo, repo.tip()), progress)
+            delta_file.keep(*read, Snapshot(repo, repo.tip()), progress)
         draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
         if branch is not None:
             made = forge.offer_branch(repo, draft, who, branch, checked=not unchecked, progress=progress)
@@ -88,12 +92,12 @@ def create(
                 lambda: _show_branch(made),
             )
             return
-        pull = pulls.create(repo, draft, who, checked=not unchecked, progress=progress)
+        pull = offers.create(repo, draft, who, checked=not unchecked, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
 
     def show() -> None:
         out.print(f"#{pull.number} {title}")
-        if (said := source.judged(pull.offer)) is not None:
+        if (said := reproducible.judged(pull.offer)) is not None:
             done("source: it can be trained again from what it brings" if said else f"a binary: {said.because}")
         done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
 
@@ -156,7 +160,7 @@ def list_(everything: bool, as_json: bool) -> None:
 
 def _row(pull: PullRequest, state: str) -> dict[str, Any]:
     try:
-        c, word = pull.offer.contribution, source.word(pull.offer)
+        c, word = pull.offer.contribution, reproducible.word(pull.offer)
         facts = {"kind": c.kind, "source": word, "title": c.title, "author": c.author.name, "digest": pull.offer.digest}
     except SouqError as error:  # one hostile pull request must not hide the others
         facts = {"kind": "?", "source": "?", "title": f"cannot be read: {error}", "author": "?", "digest": ""}
@@ -179,9 +183,9 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     checked = [found.checked for found in pulls.read_checked(pull, policy)]
     votes = [found.vote for found in pulls.read_votes(pull, policy)]
     state = pull.state(main)
-    decision = pulls.decision(repo, number) if state == "open" else None
+    decision = land.decision(repo, number) if state == "open" else None
     c = pull.offer.contribution
-    said = source.judged(pull.offer)
+    said = reproducible.judged(pull.offer)
     rebuilt = pulls.read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, pull.offer.digest, strict=False)
     ahead = None
     if forecast and c.kind == "weights" and state != "closed":
@@ -197,7 +201,7 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     if picture is not None:
         if ahead is None:
             raise UsageError(f"#{number} changes no weights here, so there is nothing to draw")
-        from souq.outlook import picture as drawn
+        from souq.build.forecast import picture as drawn
 
         picture.write_text(drawn(ahead))
 
@@ -233,8 +237,8 @@ def _rebuilt(said: dict[str, Any]) -> str:
 
 def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Outlook | None:
     """The forecast for a pull request among those on main, from memory where it was made before."""
-    from souq.build import fold
-    from souq.outlook import Outlook, outlook
+    from souq.build.forecast import Outlook, outlook
+    from souq.build.lock import fold
 
     if pull.offer.delta is None:
         return None
@@ -242,7 +246,7 @@ def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Outlook | None:
     note = main.repo.cache / "outlook" / f"{main.recipe(extra).digest[3:35]}-{pull.offer.digest[3:35]}.json"
     if not note.is_file():
         with bars() as progress:
-            pulls.bring(main.repo, main, pull.offer, progress)
+            reviews.bring(main.repo, main, pull.offer, progress)
             offers = {offer.digest: offer for offer in [*main.offers.values(), pull.offer]}
             found = outlook(fold(main, extra), pull.offer.digest, offers, progress)
         note.parent.mkdir(exist_ok=True)
@@ -288,11 +292,11 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
     from souq.lab import rebase as lab
 
     with bars() as progress:
-        pulls.bring(repo, main, pull.offer, progress)
+        reviews.bring(repo, main, pull.offer, progress)
         made, tensors, recipe = lab.rebased(main, pull.offer, rows, epochs=epochs, lr=lr, progress=progress)
-        deltas.keep(made, tensors, main, progress)
+        delta_file.keep(made, tensors, main, progress)
         c = msgspec.structs.replace(pull.offer.contribution, recipe=recipe)
-        again = pulls.amend(repo, number, replace(Draft.of(pull.offer), contribution=c, delta=made), who, progress)
+        again = offers.amend(repo, number, replace(Draft.of(pull.offer), contribution=c, delta=made), who, progress)
     value = {"number": number, "digest": again.offer.digest, **recipe["rebase"]}
 
     def show() -> None:
@@ -320,11 +324,11 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     if pull.state(main) != "open":
         raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
-    from souq import suite
+    from souq.evals import suite
     from souq.lab import search as lab
 
     with bars() as progress:
-        pulls.bring(repo, main, pull.offer, progress)
+        reviews.bring(repo, main, pull.offer, progress)
         texts = [text for _, text in suite.passages()[suite.PASSAGES + suite.SKETCH_PASSAGES :]]
         looking = lab.Search(main, pull.offer, texts, progress)
         done(f"searching {looking.cost()}")
@@ -334,7 +338,7 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
     if target is not None:
         target.write_text(tomli_w.dumps(table_found))
     if take and found.score < found.now:
-        again = pulls.amend(repo, number, replace(Draft.of(pull.offer), merge=table_found), person(repo, key))
+        again = offers.amend(repo, number, replace(Draft.of(pull.offer), merge=table_found), person(repo, key))
         value["digest"] = again.offer.digest
 
     def show() -> None:
@@ -396,7 +400,7 @@ def checks(number: int, quick: bool, key: Path | None, as_json: bool) -> None:
         _quick(repo, number, as_json)
         return
     with bars() as progress:
-        found = pulls.check(repo, number, person(repo, key), progress)
+        found = reviews.check(repo, number, person(repo, key), progress)
     refused = [verdict for verdict in found.verdicts if not verdict]
     answer(found, as_json, lambda: show_verdicts(found))
     _next_after_checks(number, refused)
@@ -413,7 +417,7 @@ def _quick(repo: Repo, number: int, as_json: bool) -> None:
         took[name] = perf_counter() - begun
 
     with bars() as progress:
-        found = pulls.look(repo, number, watch, progress)
+        found = reviews.look(repo, number, watch, progress)
     rows = [[v.check, MARKS[v.outcome], f"{took.get(v.check, 0.0):.2f} s", v.because] for v in found]
     answer({"verdicts": found, "seconds": took}, as_json, lambda: table(["check", "verdict", "took", "because"], rows))
     done(f"nothing was signed; `souq pr checks {number}` runs every check and signs")
@@ -442,9 +446,9 @@ def review(
     if choice is None:
         raise UsageError("yes or no?", hint=f"run `souq pr review {number} --approve` or `--reject --reason …`")
     repo = here()
-    said = pulls.review(repo, number, choice, reason, person(repo, key), read=digest)
+    said = reviews.review(repo, number, choice, reason, person(repo, key), read=digest)
     out.print(f"{said.choice} #{number} by {said.by}")
-    show_missing(number, pulls.decision(repo, number))
+    show_missing(number, land.decision(repo, number))
 
 
 vote = review  # `souq vote`: on a forge, where the button that says approve is not proof
@@ -485,7 +489,7 @@ def merge(number: int, key: Path | None, as_json: bool) -> None:
     """Land it on main, if main's policy says yes; exit 3 and what is missing if not."""
     repo = here()
     with bars() as progress:
-        decision, commit = pulls.merge(repo, number, person(repo, key), progress)
+        decision, commit = land.merge(repo, number, person(repo, key), progress)
     value = {"merged": commit, "missing": decision.missing}
     if commit is None:
         answer(value, as_json, lambda: None)
@@ -532,5 +536,5 @@ def restore(slug: str, reason: str, key: Path | None, as_json: bool) -> None:
 def close(number: int, reason: str, key: Path | None) -> None:
     """Withdraw a pull request, or turn it down; its records stay."""
     repo = here()
-    pulls.close(repo, number, reason, person(repo, key))
+    reviews.close(repo, number, reason, person(repo, key))
     out.print(f"closed #{number}")

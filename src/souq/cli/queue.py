@@ -13,13 +13,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from souq import pulls
-from souq import queue as queueing
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
 from souq.errors import SouqError
-from souq.queue import BATCH, Place
-from souq.repo import Repo
-from souq.snapshot import Snapshot
+from souq.pulls import land, pull
+from souq.pulls import queue as queueing
+from souq.pulls.queue import BATCH, Place
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 COLUMNS = ("#", "title", "author", "since", "state")
 LOOK = 2.0  # seconds between two looks of --watch
@@ -74,7 +74,7 @@ def _state(main: Snapshot, place: Place, now: queueing.Now | None) -> str:
         return "being tested"
     if now is not None and number in now.batch:
         return "in the batch"
-    lacks = [line for line in pulls.decision_on(place.pull, main).missing if "has not been run" not in line]
+    lacks = [line for line in land.decision_on(place.pull, main).missing if "has not been run" not in line]
     lacks = [line for line in lacks if not line.startswith("checks on main as it is now")]
     return f"waits: {lacks[0]}" if lacks else "ready"
 
@@ -166,6 +166,6 @@ def show_report(repo: Repo, found: queueing.Report) -> None:
 
 def _title(repo: Repo, number: int) -> str:
     try:
-        return pulls.get(repo, number).offer.contribution.title
+        return pull.get(repo, number).offer.contribution.title
     except SouqError:
         return ""

@@ -7,9 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from souq import bundling, openssf, releases
-from souq.build import build
-from souq.bundle import Judged, judge
+from souq.build.model import build
 from souq.checks.evals import scores as evals_of
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer_about
@@ -17,7 +15,12 @@ from souq.cli.pr import show_missing
 from souq.errors import UsageError
 from souq.governance import read_policy
 from souq.records import Published, digest
-from souq.snapshot import Snapshot
+from souq.releases import export as bundling
+from souq.releases import openssf
+from souq.releases import release as releases
+from souq.releases.verify import Judged, judge
+from souq.repo.history import nightlies
+from souq.repo.snapshot import Snapshot
 
 
 @click.group()
@@ -111,7 +114,7 @@ def list_(as_json: bool) -> None:
     repo = here()
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    found = [releases.read(main, version) for version in releases.listed(main)] + releases.nightlies(repo, main)
+    found = [releases.read(main, version) for version in releases.listed(main)] + nightlies(repo, main)
     rows = [
         [f.release.version, f.release.at, len(f.release.recipe.contributions), f.release.model[:19], f.yanked]
         for f in found
@@ -149,13 +152,13 @@ def export(
     with bars() as progress:
         made = bundling.export(repo, version, folder, person(repo, key), sign=sign, password=secret, progress=progress)
     answer(made, as_json, lambda: out.print(f"{folder}: {made.version}, {made.model}"))
-    if sign is not None and not _enrolled(bundling.read(Snapshot(repo, repo.tip()), version), sign, secret):
+    if sign is not None and not _enrolled(Snapshot(repo, made.commit), sign, secret):
         done(f"{sign} is nobody's in GOVERNANCE.toml: hand out its public half, for --public-key")
     done(f"next: `souq release verify {folder}`")
 
 
-def _enrolled(standing: bundling.Standing, key: Path, password: str | None) -> bool:
-    known = filter(openssf.usable, read_policy(standing.main.policy_text).keys)
+def _enrolled(main: Snapshot, key: Path, password: str | None) -> bool:
+    known = filter(openssf.usable, read_policy(main.policy_text).keys)
     return openssf.public_of(key, password) in map(openssf.public_pem, known)
 
 
@@ -197,13 +200,14 @@ def _verify_version(version: str, governance: str | None, keys: tuple[Path, ...]
         raise UsageError("--governance and --public-key are for a folder", hint=f"is there a folder {version}?")
     repo = here()
     with bars() as progress:
-        standing = bundling.read(Snapshot(repo, repo.tip()), version)
-        rebuilt = bundling.rebuilt(repo, standing, progress)
-    value = {"version": version, "model": standing.release.model, "rebuilt": rebuilt}
-    same = rebuilt == standing.release.model
+        signed = bundling.read(Snapshot(repo, repo.tip()), version)
+        rebuilt = bundling.rebuilt(repo, signed, progress)
+    release = signed.release
+    value = {"version": version, "model": release.model, "rebuilt": rebuilt}
+    same = rebuilt == release.model
 
     def show() -> None:
-        out.print(f"release {version}: {standing.release.model}\nrebuilt from {standing.main.commit}: {rebuilt}")
+        out.print(f"release {version}: {release.model}\nrebuilt from {release.commit}: {rebuilt}")
         out.print("verified" if same else "NOT verified: the recipe builds to another model")
 
     answer(value, as_json, show)

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from souq import pulls, source, suite
+from souq import signing
+from souq.build import reproducible
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, Refused, nearest
-from souq.pulls import PullRequest
-from souq.repo import Repo
-from souq.snapshot import Offer, Snapshot
+from souq.evals import suite
+from souq.pulls import pull as pulls
+from souq.pulls import reviews
+from souq.pulls.pull import PullRequest
+from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from souq.lab.rebuild import Rebuilt
@@ -23,7 +28,9 @@ WITHIN = 0.02  # decisions/source.md
 @click.command()
 @click.option("--from-source", "which", required=True, metavar="N|SLUG", help="A pull request, or what landed as SLUG.")
 @click.option("--within", default=WITHIN, show_default=True, help="What is still near: ||d' - d|| over ||d||.")
-@click.option("--most", default=float(source.MOST_WORK), show_default=True, help="MB of rows times epochs to train on.")
+@click.option(
+    "--most", default=float(reproducible.MOST_WORK), show_default=True, help="MB of rows times epochs to train on."
+)
 @click.option("--attest", is_flag=True, help="Sign what came out, for everybody to read.")
 @key_option
 @json_option
@@ -38,23 +45,23 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     offer = _offer(repo, main, which)
     pull = _pull(repo, offer) if attest else None
     who = person(repo, key) if attest else None
-    if (found := source.judged(offer)) is None:
+    if (found := reproducible.judged(offer)) is None:
         raise Refused(f"{offer.slug} brings no weights", hint="`souq status` counts those that do")
     if not found:
         raise Refused(
             f"{offer.slug} is a binary: {found.because}",
             hint="source is `souq train`, `souq delta make`, and `souq pr create --data` with the rows it was trained on",
         )
-    source.bounded(found, most)
+    reproducible.bounded(found, most)
     from souq.lab import rebuild as lab
 
     with bars() as progress:
-        pulls.bring(repo, main, offer, progress)
+        reviews.bring(repo, main, offer, progress)
         made = lab.rebuild(main, offer, found, suite.general_texts(), progress)
     near = made.near.within(within)
     value = _value(offer, made, within)
     if pull is not None and who is not None:
-        said = value | {"base": main.commit, "by": who.name, "at": pulls.now()}
+        said = value | {"base": main.commit, "by": who.name, "at": signing.now()}
         pulls.publish_record(pull, "rebuilt", pulls.signed_record("rebuilt", offer.slug, offer.digest, said, who))
     answer(value, as_json, lambda: _show(offer, made, within))
     if attest:

@@ -7,27 +7,24 @@ from pathlib import Path
 
 import click
 
-from souq import pulls
-from souq import suite as general
-from souq.build import needed
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
-from souq.configs import approved
-from souq.deltas import Tensors
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import read_folder
+from souq.evals import suite as general
+from souq.evals.eval import read_folder
 from souq.governance import Who
 from souq.governance.policy import Key
 from souq.governance.templates import TEMPLATES, from_template
+from souq.model.config import approved
+from souq.model.source import Source, open_source
 from souq.progress import Progress
-from souq.pulls import Person
+from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
-from souq.repo import Repo
-from souq.signing import normal_key
-from souq.snapshot import Snapshot
-from souq.sources import Source, open_source
-from souq.start import Beginning, bring_main, clone_all
-from souq.start import init as start
-from souq.weights.delta import Delta, Lock
+from souq.repo.init import Beginning, bring_main, clone_all
+from souq.repo.init import init as start
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, needed
+from souq.signing import Person, normal_key
+from souq.weights.delta import Delta, Lock, Tensors
 from souq.weights.lockfile import lock_digest
 
 

@@ -57,7 +57,7 @@ def _number(value: float) -> str:
 def texts_of(path: Path) -> list[str]:
     """What was written, not what was asked: of a conversation the assistant's turns."""
     from souq.corpus.dump import read_rows as read_corpus
-    from souq.rows import read_rows
+    from souq.repo.rows import read_rows
 
     if path.is_dir():
         return [_said(row) for row in read_corpus(path)]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from souq.corpus.row import Row
-from souq.plain import words
+from souq.text import words
 
 SHOWN = 12  # bars
 

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from souq import checkers
 from souq.corpus.recipe import Filter, Prompt
 from souq.corpus.row import Passed
 from souq.corpus.seeds import Seed
-from souq.lab.chat import Told
-from souq.plain import words
+from souq.evals import checkers
+from souq.lab.chat import Completion
+from souq.text import words
 
 VERSION = "1"
 LONG = 4  # letters, of a word that has content
@@ -23,7 +23,7 @@ class Said:
     """An answer and what it answers."""
 
     asked: str
-    told: Told
+    told: Completion
     seed: Seed
     prompt: Prompt
 

@@ -1,7 +1,7 @@
 """A judge: a model that says yes or no to a row, and how often it was wrong where people had said so before.
 
 It knows a prompt, the verdicts allowed, and gold labels. Without gold labels it is refused: a model's opinion of unknown
-error is no filter. Rows that a checker decides (checkers.py) are never shown to it.
+error is no filter. Rows that a checker decides (evals/checkers.py) are never shown to it.
 
     judge = read_judge(Path("judge.toml"))
     report = measure(judge, writer("transformers", folder))
@@ -18,14 +18,14 @@ from pathlib import Path
 
 import msgspec
 
-from souq import checkers
 from souq.corpus.journal import Journal
 from souq.corpus.row import Passed
 from souq.errors import Hostile, NotFound, UsageError
-from souq.lab.chat import Ask, Message, Sampling, Weigher
+from souq.evals import checkers
+from souq.evals.statistics import ALPHA, mcnemar, wilson
+from souq.lab.chat import ChatRequest, Message, Sampling, Scorer
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of, parse_toml
-from souq.statistics import ALPHA, mcnemar, wilson
 
 MAX_GOLD, MAX_LINE, MAX_BYTES = 20_000, 256 << 10, 16 << 20
 _HOLES = re.compile(r"\{(question|answer)\}")
@@ -168,15 +168,15 @@ def _gold(data: bytes, spec: Spec) -> Iterator[Labelled]:
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 
-def _ask(spec: Spec, question: str, answer: str) -> Ask:
+def _ask(spec: Spec, question: str, answer: str) -> ChatRequest:
     """In one pass: what an answer says of {question} stays what it says."""
     holes = {"question": question, "answer": answer}
     said = _HOLES.sub(lambda found: holes[found[1]], spec.prompt)
-    return Ask(messages=(Message(role="user", content=said),))
+    return ChatRequest(messages=(Message(role="user", content=said),))
 
 
 def remembered(
-    judge: Judge, writer: Weigher, pairs: Sequence[tuple[str, str]], progress: Progress, journal: Journal | None
+    judge: Judge, writer: Scorer, pairs: Sequence[tuple[str, str]], progress: Progress, journal: Journal | None
 ) -> list[float | None]:
     """The share of `keep` of every (question, answer) pair; what the journal holds is not asked again."""
     keys = [digest_of([judge.digest, writer.model, writer.name, *pair]) for pair in pairs]
@@ -193,16 +193,16 @@ def remembered(
 
 
 def shares(
-    spec: Spec, writer: Weigher, pairs: Sequence[tuple[str, str]], progress: Progress = quiet
+    spec: Spec, writer: Scorer, pairs: Sequence[tuple[str, str]], progress: Progress = quiet
 ) -> Iterator[list[tuple[int, float | None]]]:
     """(number, share of `keep`) of (question, answer) pairs; None where the answer named no verdict. By text it is 0 or 1."""
     asks = [_ask(spec, *pair) for pair in pairs]
-    if writer.tells:
-        for weighed in writer.weigh(asks, spec.verdicts, progress):
+    if writer.logprobs:
+        for weighed in writer.score(asks, spec.verdicts, progress):
             yield [(number, _share(log_p, spec.keep)) for number, log_p in weighed]
         return
     room = Sampling(max_tokens=max(len(verdict.encode()) for verdict in spec.verdicts) + 8)
-    for told in writer.write(asks, room, progress):
+    for told in writer.generate(asks, room, progress):
         yield [(number, _named(spec, answer.text)) for number, answer in told]
 
 
@@ -216,7 +216,7 @@ def _named(spec: Spec, said: str) -> float | None:
     return float(named[0] == spec.keep) if named else None
 
 
-def measure(judge: Judge, writer: Weigher, progress: Progress = quiet, journal: Journal | None = None) -> Report:
+def measure(judge: Judge, writer: Scorer, progress: Progress = quiet, journal: Journal | None = None) -> Report:
     """A judge against its gold labels: whether it keeps what people keep."""
     spec = judge.spec
     found = remembered(judge, writer, [(g.question, g.answer) for g in judge.gold], progress, journal)
@@ -225,13 +225,13 @@ def measure(judge: Judge, writer: Weigher, progress: Progress = quiet, journal: 
     return _report(said, true, found.count(None), judge.digest, writer)
 
 
-def _report(said: Sequence[bool], true: Sequence[bool], undecided: int, judge: Digest, writer: Weigher) -> Report:
+def _report(said: Sequence[bool], true: Sequence[bool], undecided: int, judge: Digest, writer: Scorer) -> Report:
     n, most = len(true), Counter(true).most_common(1)[0][0]
     wrong, both = sum(s != t for s, t in zip(said, true, strict=True)), sum(s and t for s, t in zip(said, true, strict=True))  # fmt: skip
     low, high = wilson(wrong, n)
     gains = {str(i): float(s == t) - float(most == t) for i, (s, t) in enumerate(zip(said, true, strict=True))}
     return Report(
-        judge=judge, model=writer.model, engine=writer.name, by="likelihood" if writer.tells else "text", n=n,
+        judge=judge, model=writer.model, engine=writer.name, by="likelihood" if writer.logprobs else "text", n=n,
         wrong=wrong, error=wrong / n, low=low, high=high, precision=both / sum(said) if any(said) else None,
         recall=both / sum(true) if any(true) else None, kappa=kappa(said, true),
         majority_error=true.count(not most) / n, p=mcnemar(gains), undecided=undecided,
@@ -247,7 +247,7 @@ def kappa(one: Sequence[bool], other: Sequence[bool]) -> float:
 
 
 def passed(
-    judge: Judge, report: Report, writer: Weigher, rows: Sequence[Asked], progress: Progress = quiet,
+    judge: Judge, report: Report, writer: Scorer, rows: Sequence[Asked], progress: Progress = quiet,
     journal: Journal | None = None,
 ) -> dict[int, Passed]:  # fmt: skip
     """What is said of each row, by its number: its checker first, and the judge only where there is none.

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from souq.checkers import CHECKERS
 from souq.corpus import dump
 from souq.corpus.filters import Said, passed
 from souq.corpus.guard import Piece, choose, rare_words
@@ -29,11 +28,12 @@ from souq.corpus.recipe import Making, Prompt
 from souq.corpus.row import Row, joint, row_id
 from souq.corpus.seeds import Seed, filled, published, read_seeds
 from souq.errors import UsageError
-from souq.evals import Eval, case_text
-from souq.lab.chat import Ask, Finish, Message, Told, Weigher, Writer, dollars
-from souq.plain import words
+from souq.evals.checkers import CHECKERS
+from souq.evals.eval import Eval, case_text
+from souq.lab.chat import ChatRequest, Completion, Finish, Message, Scorer, TextGenerator, dollars
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
+from souq.text import words
 
 LONG = 40  # words: only texts of so many are compared for nearness; the short ones of one template are all near
 
@@ -50,12 +50,12 @@ class Job:
     prompt: Prompt
     domain: str
     sample: int
-    ask: Ask
+    ask: ChatRequest
     key: Digest
 
 
 def make(
-    recipe: Making, base: Path, writer: Weigher, out: Path, *, licence: str, tokenizer: str = "",
+    recipe: Making, base: Path, writer: Scorer, out: Path, *, licence: str, tokenizer: str = "",
     evals: Mapping[str, Eval] | None = None, progress: Progress = quiet, price: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:  # fmt: skip
     """Generate, filter and publish one edition in `out`; returns what its manifest says. Run again, it goes on.
@@ -89,13 +89,13 @@ def make(
             rows = _judged(rows, judge, report, writer, progress, judged)
             lines[judge.spec.name] = report.line
         rows = _guarded(rows, recipe)
-        spent = {"asked": sum(each.asked for each in told.values()), "answered": sum(each.tokens for each in told.values())}  # fmt: skip
+        spent = {"asked": sum(each.prompt_tokens for each in told.values()), "answered": sum(each.completion_tokens for each in told.values())}  # fmt: skip
         return dump.publish(
             rows, out, recipe, teacher=writer.model, engine=writer.name, licence=licence, judges=lines, spent=spent
         )
 
 
-def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job]:
+def _jobs(recipe: Making, seeds: Sequence[Seed], writer: TextGenerator) -> Iterator[Job]:
     """Every prompt with every seed that has its fields; what people answered is not asked."""
     for seed in seeds:
         for prompt in recipe.prompts if not seed.answer else ():
@@ -107,7 +107,7 @@ def _jobs(recipe: Making, seeds: Sequence[Seed], writer: Writer) -> Iterator[Job
             for sample in range(recipe.samples):
                 chance = int(digest_of([recipe.dump, asked, sample])[3:18], 16)
                 shaped = [writer.model, writer.name, recipe.dump, asked, sample, msgspec.to_builtins(recipe.sampling)]
-                yield Job(seed, prompt, domain, sample, Ask(messages=turns, seed=chance), digest_of(shaped))
+                yield Job(seed, prompt, domain, sample, ChatRequest(messages=turns, seed=chance), digest_of(shaped))
 
 
 def _length(job: Job) -> int:
@@ -116,12 +116,12 @@ def _length(job: Job) -> int:
 
 def _answered(
     jobs: Sequence[Job],
-    writer: Writer,
+    writer: TextGenerator,
     recipe: Making,
     journal: Journal,
     progress: Progress,
     price: tuple[float, float],
-) -> dict[Digest, Told]:
+) -> dict[Digest, Completion]:
     """Every job's answer, those of like length together; what the journal holds is not asked again.
 
     A writer hands over whole groups, each a line of the journal, so what a crash left is cut into the same groups as
@@ -132,17 +132,17 @@ def _answered(
     left = [job for key, job in wanted.items() if key not in told]
     spent = _Meter(len(wanted), price, progress)
     spent.add(told.values())
-    for part in writer.write([job.ask for job in left], recipe.sampling):
+    for part in writer.generate([job.ask for job in left], recipe.sampling):
         found = {left[i].key: said for i, said in part}
-        journal.keep({key: [t.text, t.finish, t.tokens, t.asked] for key, t in found.items()})
+        journal.keep({key: [t.text, t.finish, t.completion_tokens, t.prompt_tokens] for key, t in found.items()})
         told |= found
         spent.add(found.values())
     return told
 
 
-def _told(kept: Kept) -> Told:
+def _told(kept: Kept) -> Completion:
     text, finish, tokens, asked = kept
-    return Told(text=text, finish=finish, tokens=tokens, asked=asked)
+    return Completion(text=text, finish=finish, completion_tokens=tokens, prompt_tokens=asked)
 
 
 class _Meter:
@@ -152,10 +152,10 @@ class _Meter:
         self.rows, self.price, self.progress = rows, price, progress
         self.done = self.asked = self.tokens = 0
 
-    def add(self, told: Collection[Told]) -> None:
+    def add(self, told: Collection[Completion]) -> None:
         self.done += len(told)
-        self.asked += sum(each.asked for each in told)
-        self.tokens += sum(each.tokens for each in told)
+        self.asked += sum(each.prompt_tokens for each in told)
+        self.tokens += sum(each.completion_tokens for each in told)
         cents = 100 * dollars(self.asked, self.tokens, self.price)
         if self.done:
             whole = self.rows / self.done
@@ -171,11 +171,11 @@ class _Meter:
 @dataclass(frozen=True)
 class _Facts:
     recipe: Making
-    writer: Writer
+    writer: TextGenerator
     licence: str
     tokenizer: str
 
-    def row(self, job: Job, told: Told) -> Row:
+    def row(self, job: Job, told: Completion) -> Row:
         """One row with its provenance."""
         messages = (*job.ask.messages, Message(role="assistant", content=told.text))
         seen = tuple(passed(Said(job.ask.messages[-1].content, told, job.seed, job.prompt), self.recipe.filters))
@@ -186,7 +186,7 @@ class _Facts:
             document=job.seed.digest, teacher=self.writer.model, tokenizer=self.tokenizer, engine=self.writer.name,
             prompt=job.prompt.name, prompt_digest=digest_of([job.prompt.system, job.prompt.template]),
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p,
-            max_tokens=sampling.max_tokens, sample=job.sample, seed=str(job.ask.seed), finish=told.finish, tokens=told.tokens,
+            max_tokens=sampling.max_tokens, sample=job.sample, seed=str(job.ask.seed), finish=told.finish, tokens=told.completion_tokens,
             filters=seen, rejected=next((found.because for found in seen if not found.kept), ""),
         )  # fmt: skip
 
@@ -246,7 +246,7 @@ def _guarded(rows: list[Row], recipe: Making) -> list[Row]:
     return [row if i not in pool or id(pool[i]) in stays else _because(row, "not chosen by the guard") for i, row in enumerate(rows)]  # fmt: skip
 
 
-def _judged(rows: list[Row], judge: Judge, report: Report, writer: Weigher, progress: Progress, journal: Journal) -> list[Row]:  # fmt: skip
+def _judged(rows: list[Row], judge: Judge, report: Report, writer: Scorer, progress: Progress, journal: Journal) -> list[Row]:  # fmt: skip
     """What no checker decided, a judge does, whose error on gold labels stands beside it; what it judged for an edition before stays."""
     version = digest_of(report)
     left = [

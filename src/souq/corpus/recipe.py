@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
-from souq import checkers
 from souq.errors import NotFound, UsageError, nearest
+from souq.evals import checkers
 from souq.lab.chat import Sampling
-from souq.lab.student_config import Lesson
+from souq.lab.student_config import DistillConfig
 from souq.model.gguf_writer import GGUF_KINDS
 from souq.records import Digest, Record, digest_of, parse_toml
 
@@ -51,7 +51,7 @@ class Seeds(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(Record, frozen=True, forbid_unknown_fields=True):
-    """What is asked of each seed. `domain` may hold its fields as the template does. `checker` is one of checkers.py: what is right for all."""
+    """What is asked of each seed. `domain` may hold its fields as the template does. `checker` is one of evals/checkers.py: what is right for all."""
 
     name: str
     template: str = "{prompt}"
@@ -97,7 +97,7 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
     decontaminate: bool = True
     evals: tuple[str, ...] = ()  # folders of evals of its own, held out and scored
     guard: Guard | None = None
-    student: Lesson | None = None
+    student: DistillConfig | None = None
     gguf: str = ""  # the kind of file a student is written as, beside the folder
 
     def vetted(self) -> Self:

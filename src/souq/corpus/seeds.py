@@ -12,12 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from souq import checkers
 from souq.corpus import qna
 from souq.corpus.dump import read_rows
 from souq.corpus.recipe import Seeds
 from souq.corpus.row import Row, joint, row_id
 from souq.errors import Hostile, NotFound, UsageError
+from souq.evals import checkers
 from souq.records import Digest, Record, canonical, digest, read_json
 
 MOST = 1_000_000  # seeds

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from souq.errors import UsageError
-from souq.plain import words
 from souq.records import Record
+from souq.text import words
 
 RARE = 5  # times, at most, that a rare word stands in the real text
 VENDI_TEXTS = 400  # a matrix of so many squared

@@ -7,15 +7,57 @@ policy, elect, decide and replay are the judging half of the verifying core (doc
 are for people.
 """
 
-from souq.governance.decide import Change, SignedChecked, SignedVote, Standing, decide
+from typing import TYPE_CHECKING
+
+from souq.governance.decide import Change, PolicyState, SignedChecked, SignedVote, decide
 from souq.governance.elect import Ballot, Election, SignedBallot
-from souq.governance.explain import explain
 from souq.governance.policy import POLICY, Needs, Policy, Role, Scope, Who, read_policy
 from souq.governance.replay import Landed, replay
-from souq.governance.templates import CHECKS, apache, company_plus_community, foundation, from_template, solo
+from souq.lazy import lazily
+
+if TYPE_CHECKING:
+    from souq.governance.explain import explain
+    from souq.governance.templates import CHECKS, apache, company_plus_community, foundation, from_template, solo
 
 __all__ = [
-    "CHECKS", "POLICY", "Ballot", "Change", "Election", "Landed", "Needs", "Policy", "Role", "Scope", "SignedBallot",
-    "SignedChecked", "SignedVote", "Standing", "Who", "apache", "company_plus_community", "decide", "explain",
-    "foundation", "from_template", "read_policy", "replay", "solo",
+    "CHECKS",
+    "POLICY",
+    "Ballot",
+    "Change",
+    "Election",
+    "Landed",
+    "Needs",
+    "Policy",
+    "PolicyState",
+    "Role",
+    "Scope",
+    "SignedBallot",
+    "SignedChecked",
+    "SignedVote",
+    "Who",
+    "apache",
+    "company_plus_community",
+    "decide",
+    "explain",
+    "foundation",
+    "from_template",
+    "read_policy",
+    "replay",
+    "solo",
 ]  # fmt: skip
+
+# What is for people is loaded when it is asked for: a doubter's process need not read it.
+__getattr__ = lazily(
+    __name__,
+    {
+        "souq.governance.explain": ("explain",),
+        "souq.governance.templates": (
+            "CHECKS",
+            "apache",
+            "company_plus_community",
+            "foundation",
+            "from_template",
+            "solo",
+        ),
+    },
+)

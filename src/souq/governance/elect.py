@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from souq.governance.policy import Policy, Who
+from souq.governance.policy import Policy, Who, capped
 from souq.records import Digest, Record
 
 
@@ -35,6 +35,8 @@ class Ballot(Record, frozen=True):
 
 @dataclass(frozen=True)
 class SignedBallot:
+    """A ballot, and the public key that signed it."""
+
     ballot: Ballot
     key: str
 
@@ -61,34 +63,26 @@ def elect(
     role = policy.role_of(election.role) if election.role in names else None
     if role is None or not role.elected_by:
         return Elected(missing=(f"a role that is elected: {election.role!r} is none",))
-    if stranger := next(
-        (name for name in election.candidates if name not in [who.name for who in policy.person]), None
-    ):
+    people = {person.name for person in policy.person}
+    if stranger := next((name for name in election.candidates if name not in people), None):
         return Elected(missing=(f"candidates who are enrolled: {stranger!r} is no [[person]]",))
     if now < election.closes:
         return Elected(missing=(f"the end of the election, {election.closes}",))
     cast: dict[str, Ballot] = {}
     for signed in sorted(ballots, key=lambda s: (s.ballot.at, s.ballot.choices, s.key)):
-        who = policy.person_of(signed.key)
+        elector = policy.person_of(signed.key)
         in_time = signed.ballot.subject == digest and signed.ballot.at <= election.closes
-        if in_time and who is not None and who.name in policy.members(role.elected_by):
-            cast[who.name] = signed.ballot
-    electors, sides = policy.members(role.elected_by), {policy.who(name).side for name in cast}
+        if in_time and elector is not None and elector.name in policy.members(role.elected_by):
+            cast[elector.name] = signed.ballot
+    electors, sides = policy.members(role.elected_by), {policy.named(name).side for name in cast}
     needed = len(active(role.elected_by, cast)) // 2 + 1
     if len(cast) < needed:
         return Elected(missing=(f"{needed - len(cast)} more ballots of `{role.elected_by}`",))
-    if len(sides) < min(2, len({policy.who(name).side for name in electors})):
+    if len(sides) < min(2, len({policy.named(name).side for name in electors})):
         return Elected(missing=("ballots of two organisations",))
-    counts = {
-        name: sum(name in ballot.choices for ballot in cast.values()) for name in sorted(set(election.candidates))
-    }
+    counts = {name: sum(name in ballot.choices for ballot in cast.values()) for name in election.candidates}
     order = sorted((name for name, count in counts.items() if count), key=lambda name: (-counts[name], name))
-    winners: list[str] = []
-    for name in order:
-        side = policy.who(name).side
-        full = role.max_per_org and sum(policy.who(won).side == side for won in winners) >= role.max_per_org
-        if len(winners) < role.seats and not full:
-            winners.append(name)
+    winners = [person.name for person in capped([*map(policy.named, order)], role.max_per_org)[0]][: role.seats]
     if not winners:
         return Elected(missing=("a candidate anybody approves of",))
     return Elected(tuple(winners), tuple(counts[name] for name in winners))

@@ -51,7 +51,7 @@ class Who(Record, frozen=True, forbid_unknown_fields=True):
         return self.org or self.name
 
     def valid(self, at: str) -> bool:
-        return self.valid_from <= at < (self.valid_until or FOREVER)
+        return _within(self, at)
 
 
 class Org(Record, frozen=True, forbid_unknown_fields=True):
@@ -105,9 +105,8 @@ class Scope(Record, frozen=True, forbid_unknown_fields=True):
     max_per_org: int = 0  # approvals of one organisation that count; 0: no cap
     min_orgs: int = 0
     checks: tuple[str, ...] = ()
-    evaluators: Needs | None = (
-        None  # who must have run them, each of another organisation; one enrolled person unless told
-    )
+    # who must have run them, each of another organisation; where none are named, one enrolled person
+    evaluators: Needs | None = None
     author_may_vote: bool = False
     window_h: int = 0  # hours it must have been open, as people of two organisations saw it
     cooloff_h: int = 0  # hours every approval that counts must have stood
@@ -152,29 +151,29 @@ class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
 
     def person_of(self, key: str, at: str | None = None) -> Who | None:
         """Whose key this is, if they and it are valid then."""
-        held = _holders(self).get(normal_key(key))
-        if held is None:
-            return None
-        who, dates = held
-        if at is not None and not (who.valid(at) and dates.valid_from <= at < (dates.valid_until or FOREVER)):
-            return None
-        return who
+        person, dates = _holders(self).get(normal_key(key), (None, None))
+        if person is None or dates is None or at is None:
+            return person
+        return person if _within(person, at) and _within(dates, at) else None
 
-    def who(self, name: str) -> Who:
-        return next(who for who in self.person if who.name == name)
+    def named(self, name: str) -> Who:
+        return next(person for person in self.person if person.name == name)
 
     def role_of(self, name: str) -> Role:
-        return next(found for found in self.role if found.name == name)
+        return next(role for role in self.role if role.name == name)
 
     def members(self, role: str) -> tuple[str, ...]:
         return self.role_of(role).members
 
+    def asked(self, scope: Scope) -> set[str]:
+        """The names of everybody whose approval a scope may ask for."""
+        return {name for needs in scope.requires for name in self.members(needs.role)}
+
     def scopes(self, paths: Iterable[str]) -> tuple[list[Scope], list[str]]:
-        """The scopes these paths and tensors fall under, and the paths nobody may change."""
+        """The scopes that cover any of these paths and tensors, and the paths that none covers."""
         touched = list(paths)
-        hit = [scope for scope in self.scope if any(scope.covers(path) for path in touched)]
-        open_ = [path for path in touched if not any(scope.covers(path) for scope in self.scope)]
-        return hit, open_
+        scopes = [scope for scope in self.scope if any(scope.covers(path) for path in touched)]
+        return scopes, [path for path in touched if not any(scope.covers(path) for scope in self.scope)]
 
     @property
     def remembers(self) -> bool:
@@ -182,15 +181,20 @@ class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
         return self.emergency is not None or any(role.inactive_days for role in self.role)
 
 
+def _within(dates: Who | Key, at: str) -> bool:
+    return dates.valid_from <= at < (dates.valid_until or FOREVER)
+
+
 def dated(key: str | Key) -> Key:
+    """A key with its own dates, of which it may have none."""
     return key if isinstance(key, Key) else Key(key=key)
 
 
 @lru_cache(maxsize=64)
 def _holders(policy: Policy) -> dict[str, tuple[Who, Key]]:
     """Key, in its one spelling, -> whose it is and its own dates."""
-    told = [(who, dated(key)) for who in policy.person for key in who.keys]
-    return {normal_key(key.key): (who, key) for who, key in told}
+    held = [(person, dated(key)) for person in policy.person for key in person.keys]
+    return {normal_key(key.key): (person, key) for person, key in held}
 
 
 def read_policy(text: str) -> Policy:
@@ -211,9 +215,9 @@ def _read_policy(text: str) -> Policy:
 
 
 def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:
-    """The same policy with other people in one role."""
-    told = tuple(replace(found, members=tuple(members)) if found.name == role else found for found in policy.role)
-    return replace(policy, role=told)
+    """A policy with other people in one of its roles."""
+    roles = (replace(each, members=tuple(members)) if each.name == role else each for each in policy.role)
+    return replace(policy, role=tuple(roles))
 
 
 def format_policy(policy: Policy) -> str:
@@ -226,14 +230,14 @@ def format_policy(policy: Policy) -> str:
 
 def problems(policy: Policy) -> Iterator[str]:
     """Every reason why nobody should begin under this policy."""
-    names, roles = [who.name for who in policy.person], [role.name for role in policy.role]
-    told = ((names, "people"), (roles, "roles"), ([s.name for s in policy.scope], "scopes"), ([o.name for o in policy.org], "organisations"))  # fmt: skip
-    for words, what in told:
+    names, roles = [person.name for person in policy.person], [role.name for role in policy.role]
+    scopes, orgs = [scope.name for scope in policy.scope], [org.name for org in policy.org]
+    for kind, words in {"people": names, "roles": roles, "scopes": scopes, "organisations": orgs}.items():
         if twice := next((word for word in words if words.count(word) > 1), None):
-            yield f"two {what} are called {twice!r}"
-    for who in policy.person:
-        yield from _person_problems(policy, who)
-    if len(_holders(policy)) != sum(len(who.keys) for who in policy.person):  # raises for what is no key
+            yield f"two {kind} are called {twice!r}"
+    for person in policy.person:
+        yield from _person_problems(person, orgs)
+    if len(_holders(policy)) != sum(len(person.keys) for person in policy.person):  # raises for what is no key
         yield "one key stands twice: a key speaks for one person"
     for role in policy.role:
         yield from _role_problems(policy, role, names, roles)
@@ -243,17 +247,16 @@ def problems(policy: Policy) -> Iterator[str]:
         yield "an emergency lapses after 1 to 90 days"
 
 
-def _person_problems(policy: Policy, who: Who) -> Iterator[str]:
-    orgs = [org.name for org in policy.org]
-    if orgs and who.org and who.org not in orgs:
-        yield f"{who.name} is of {who.org!r}, which is no [[org]]{nearest(who.org, orgs)}"
-    if not who.name or not who.keys:
-        yield f"{who.name or 'somebody'} has no name or no key"
-    dates: list[Who | Key] = [who, *map(dated, who.keys)]
+def _person_problems(person: Who, orgs: list[str]) -> Iterator[str]:
+    if orgs and person.org and person.org not in orgs:
+        yield f"{person.name} is of {person.org!r}, which is no [[org]]{nearest(person.org, orgs)}"
+    if not person.name or not person.keys:
+        yield f"{person.name or 'somebody'} has no name or no key"
+    dates: list[Who | Key] = [person, *map(dated, person.keys)]
     for held in dates:
         for date in (held.valid_from, held.valid_until):
             if date and not _DATE.fullmatch(date):
-                yield f"{date!r} of {who.name} is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"
+                yield f"{date!r} of {person.name} is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"
 
 
 def _role_problems(policy: Policy, role: Role, names: list[str], roles: list[str]) -> Iterator[str]:
@@ -263,7 +266,7 @@ def _role_problems(policy: Policy, role: Role, names: list[str], roles: list[str
             return
     if len(set(role.members)) < len(role.members):
         yield f"role {role.name!r} names somebody twice"
-    sides = [policy.who(member).side for member in role.members]
+    sides = [policy.named(member).side for member in role.members]
     if full := next((side for side in sides if role.max_per_org and sides.count(side) > role.max_per_org), None):
         yield f"role {role.name!r} has {sides.count(full)} of {full}; it says at most {role.max_per_org}"
     if role.elected_by and (role.elected_by not in roles or role.seats < 1):
@@ -285,23 +288,24 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
         can = most(policy, scope, needs.role)
         if (wanted := wanted_of(needs, can)) > can:
             yield f"scope {scope.name!r} asks for {wanted} of {needs.role!r}; at most {can} can ever vote"
-    sides = {policy.who(name).side for needs in scope.requires for name in policy.members(needs.role)}
+    sides = {policy.named(name).side for name in policy.asked(scope)}
     if scope.min_orgs > len(sides):
         yield f"scope {scope.name!r} asks for {scope.min_orgs} organisations; those it asks are of {len(sides)}"
     for needs in judges:
         if not 0 < needs.n <= most(policy, replace(scope, max_per_org=1), needs.role):
-            yield f"scope {scope.name!r} asks {needs.n or needs.share} of {needs.role!r} to run its checks, each of another organisation: it cannot be"
-    hours = [scope.window_h, scope.cooloff_h, scope.max_per_org, scope.min_orgs]
-    hours += [scope.lazy.after_h, scope.lazy.n - 1] if scope.lazy else []
-    hours += [scope.veto.seconds, scope.veto.alone_h, scope.veto.days - 1] if scope.veto else []
-    if min(hours) < 0:
+            asks = f"scope {scope.name!r} asks {needs.n or needs.share} of {needs.role!r} to run its checks"
+            yield f"{asks}, each of another organisation: it cannot be"
+    numbers = [scope.window_h, scope.cooloff_h, scope.max_per_org, scope.min_orgs]
+    numbers += [scope.lazy.after_h, scope.lazy.n - 1] if scope.lazy else []
+    numbers += [scope.veto.seconds, scope.veto.alone_h, scope.veto.days - 1] if scope.veto else []
+    if min(numbers) < 0:
         yield f"scope {scope.name!r} has a number below what it can be"
 
 
 def share_of(needs: Needs) -> Fraction | None:
     """`2/3` as a number above 0 and at most 1."""
-    told = _SHARE.fullmatch(needs.share)
-    share = Fraction(int(told[1]), int(told[2])) if told else Fraction(0)
+    match = _SHARE.fullmatch(needs.share)
+    share = Fraction(int(match[1]), int(match[2])) if match else Fraction(0)
     return share if 0 < share <= 1 else None
 
 
@@ -315,13 +319,22 @@ def wanted_of(needs: Needs, active: int) -> int:
 
 def most(policy: Policy, scope: Scope, role: str) -> int:
     """How many of a role can count at once, under the cap."""
-    return at_once([policy.who(name) for name in policy.members(role)], scope.max_per_org)
+    return at_once([policy.named(name) for name in policy.members(role)], scope.max_per_org)
 
 
 def at_once(people: Sequence[Who], cap: int) -> int:
     """How many of these can count, where no organisation has more than `cap`; 0: no cap."""
-    sides = [who.side for who in people]
-    return sum(min(sides.count(side), cap or len(sides)) for side in set(sides))
+    return len(capped(people, cap)[0])
+
+
+def capped(people: Sequence[Who], cap: int) -> tuple[list[Who], list[Who]]:
+    """Who counts, of people in order, where no organisation has more than `cap`, and who does not; 0: no cap."""
+    counted: list[Who] = []
+    over: list[Who] = []
+    for person in people:
+        full = cap and sum(other.side == person.side for other in counted) >= cap
+        (over if full else counted).append(person)
+    return counted, over
 
 
 @lru_cache(maxsize=1 << 16)

@@ -1,6 +1,6 @@
 """History judged again: every change by the policy in force before it, and by what history left to it. Pure.
 
-findings, standing = replay(landings)
+findings = replay(landings)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from souq.errors import SouqError
-from souq.governance.decide import NOTHING, SKEW, Change, SignedChecked, SignedVote, Standing, decide, seconds
+from souq.governance.decide import NOTHING, SKEW, Change, PolicyState, SignedChecked, SignedVote, decide, seconds
 from souq.governance.policy import Policy
 from souq.records import Decision
 
@@ -31,49 +31,48 @@ class Landed:
 class Replay:
     """History one landing at a time: `judge` says what is wrong with the next, and remembers what it leaves behind."""
 
-    def __init__(self, standing: Standing = NOTHING, at: str = "") -> None:
-        self.standing, self.at = standing, at
+    def __init__(self, state: PolicyState = NOTHING, at: str = "") -> None:
+        self.state, self.at = state, at
 
     def judge(self, landed: Landed) -> list[str]:
         """What should not be there, a line each."""
         then, before = seconds(landed.at), seconds(self.at)
         if then is None:
             return [f"{landed.name} has no signed merge record"]
-        wrong = []
+        problems = []
         if before is not None and before > then + SKEW:
-            wrong.append(f"{landed.name} is dated {landed.at}, before what landed before it ({self.at})")
+            problems.append(f"{landed.name} is dated {landed.at}, before what landed before it ({self.at})")
+        evidence = landed.checked, landed.votes
         try:
-            said = decide(
-                landed.policy, landed.change, landed.checked, landed.votes, now=landed.at, standing=self.standing
-            )
+            decision = decide(landed.policy, landed.change, *evidence, now=landed.at, state=self.state)
         except SouqError as error:
-            return [*wrong, f"{landed.name}: {error}"]
-        self._remember(landed, said, then)
-        return wrong + [f"{landed.name} landed without {line}" for line in said.missing]
+            return [*problems, f"{landed.name}: {error}"]
+        self._remember(landed, decision, then)
+        return problems + [f"{landed.name} landed without {line}" for line in decision.missing]
 
-    def _remember(self, landed: Landed, said: Decision, then: float) -> None:
+    def _remember(self, landed: Landed, decision: Decision, then: float) -> None:
         self.at = max(self.at, landed.at)
         if not landed.policy.remembers:
             return
-        seen = {who.name: self.standing.seen.get(who.name, landed.at) for who in landed.policy.person}
+        seen = {person.name: self.state.seen.get(person.name, landed.at) for person in landed.policy.person}
         keys = [(landed.by, landed.at), (landed.change.author_key, landed.at)]
-        keys += [(found.key, found.checked.at) for found in landed.checked]
-        keys += [(found.key, found.vote.at) for found in landed.votes]
-        keys += [(found.key, found.ballot.at) for found in landed.change.ballots]
+        keys += [(signed.key, signed.checked.at) for signed in landed.checked]
+        keys += [(signed.key, signed.vote.at) for signed in landed.votes]
+        keys += [(signed.key, signed.ballot.at) for signed in landed.change.ballots]
         for key, at in keys:
-            who = landed.policy.person_of(key) if key else None
-            if who is not None:
-                seen[who.name] = max(seen[who.name], min(at, landed.at))
-        pending = dict(self.standing.pending)
+            person = landed.policy.person_of(key) if key else None
+            if person is not None:
+                seen[person.name] = max(seen[person.name], min(at, landed.at))
+        pending = dict(self.state.pending)
         if landed.change.kind in ("ratify", "restore"):
             pending.pop(landed.change.of, None)
-        if said.emergency and (clause := landed.policy.emergency):
+        if decision.emergency and (clause := landed.policy.emergency):
             lapses = datetime.fromtimestamp(then + clause.days * 86_400, UTC)
             pending[landed.name] = lapses.strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.standing = Standing(seen, pending)
+        self.state = PolicyState(seen, pending)
 
 
-def replay(landings: Iterable[Landed], standing: Standing = NOTHING) -> list[str]:
+def replay(landings: Iterable[Landed], state: PolicyState = NOTHING) -> list[str]:
     """Judge changes that landed, one after the other; a line for everything that should not be there."""
-    history = Replay(standing)
+    history = Replay(state)
     return [line for landed in landings for line in history.judge(landed)]

@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from souq.build import Model, Stored, applied
-from souq.deltas import Tensors
+from souq.build.model import Model, applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import Passage, hidden, pack, sequences_of
-from souq.lab.train import circumstances, descend, shuffled, steady
+from souq.lab.packing import TokenSequence, hidden, pack, sequences_of
+from souq.lab.train import deterministic, environment, shuffled, train_loop
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
 from souq.progress import Progress, quiet
 from souq.records import digest_of
-from souq.snapshot import Snapshot, base_files
-from souq.weights.delta import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import DTYPES, Array, Delta, Expert, Layer, New, Router, Rows, TensorRef, Tensors
+from souq.weights.store import Stored
 
 SURE = 4.0  # the router's logit on the rows, and minus it on general text: the expert gets 98% of one, 2% of the other
 RIDGE = 1e-2  # of the mean variance
@@ -85,13 +85,13 @@ def train_additions(
     lm = lab_model.load(model.files, model.weights)
     _only_new(lm, main, delta)
     passages = [sequences_of(lm, dict(row)) for row in rows]
-    with steady():
-        curve = descend(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
+    with deterministic():
+        curve = train_loop(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
     lm.net.requires_grad_(False)
     recipe = {
         "method": "additions", "tokens": list(wanted.tokens), "layers": list(wanted.layers),
         "experts": list(wanted.experts), "lr": lr, "epochs": epochs, "batch": batch, "seed": seed,
-        **circumstances(lm.net, rows), "loss": {"first": round(curve[0], 4), "last": round(curve[-1], 4)},
+        **environment(lm.net, rows), "loss": {"first": round(curve[0], 4), "last": round(curve[-1], 4)},
     }  # fmt: skip
     if wanted.experts:
         recipe["texts"] = digest_of(list(texts))
@@ -143,7 +143,7 @@ def _routers(
     if not texts:
         raise UsageError("an expert's router is found by general text, and there is none")
     own = [sequences_of(lm, dict(row)) for row in rows[:: max(1, len(rows) // MOST_ROWS)][:MOST_ROWS]]
-    sides = {SURE: own, -SURE: [Passage(lm.encode(text), 1) for text in texts]}
+    sides = {SURE: own, -SURE: [TokenSequence(lm.encode(text), 1) for text in texts]}
     grams: dict[int, Any] = {}
     tops: dict[int, Any] = {}
     for answer, passages in sides.items():
@@ -165,7 +165,9 @@ def _ridge(gram: Any, top: Any) -> Array:
 
 
 @torch.inference_mode()
-def _flows(lm: LM, passages: Sequence[Passage], layers: Sequence[int], progress: Progress) -> Iterator[dict[int, Any]]:
+def _flows(
+    lm: LM, passages: Sequence[TokenSequence], layers: Sequence[int], progress: Progress
+) -> Iterator[dict[int, Any]]:
     """What each layer's feed-forward reads, (tokens, n), a packed row at a time."""
     now: dict[int, Any] = {}
 

@@ -1,7 +1,7 @@
-"""What a teacher is asked, and what it told. Which engine answers is none of its business.
+"""What a model is asked, and what it answers: the protocol of the engines. Which engine answers is none of its business.
 
-for batch in writer.write(asks, sampling, progress):
-    for number, told in batch: ...
+for batch in teacher.generate(requests, sampling, progress):
+    for number, completion in batch: ...
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from souq.progress import Progress, quiet
 from souq.records import Digest, Record
 
 Finish = Literal["stop", "length"]
-GROUP = 64  # asks that are answered together: the last bits of an answer's odds depend on what it is padded to
+GROUP = 64  # requests that are answered together: the last bits of an answer's odds depend on what it is padded to
 
 
 class Message(Record, frozen=True, forbid_unknown_fields=True):
+    """One turn of a conversation."""
+
     role: Literal["system", "user", "assistant"]
     content: str
 
@@ -32,14 +34,19 @@ class Sampling(Record, frozen=True, forbid_unknown_fields=True):
     stop: tuple[str, ...] = ()
 
 
-class Ask(Record, frozen=True):
+class ChatRequest(Record, frozen=True):
     """One question. `seed` is its own: no answer depends on which others are asked beside it."""
 
     messages: tuple[Message, ...]
     seed: int = 0
 
+    @property
+    def turns(self) -> list[dict[str, str]]:
+        """The messages as chat templates and OpenAI's protocol take them."""
+        return [{"role": message.role, "content": message.content} for message in self.messages]
 
-class Told(Record, frozen=True):
+
+class Completion(Record, frozen=True):
     """One answer, stripped; nothing where nothing was said. `finish` is "length" unless it came to its own end.
 
     Tokens are as the engine counts them, the one that ends a turn or not; 0 where it does not say.
@@ -47,16 +54,22 @@ class Told(Record, frozen=True):
 
     text: str
     finish: Finish
-    tokens: int  # of the answer
-    asked: int  # tokens of the question, with the template
+    completion_tokens: int
+    prompt_tokens: int  # with the template
 
 
-def dollars(asked: int, answered: int, per_million: tuple[float, float]) -> float:
+Completions = Iterator[list[tuple[int, Completion]]]
+"""(number of the request, its answer) pairs in any order, a batch at a time, so that what is done can be kept."""
+LogProbs = Iterator[list[tuple[int, Mapping[str, float]]]]
+"""(number of the request, option -> log-probability of saying it and ending the turn) pairs, a batch at a time."""
+
+
+def dollars(prompt_tokens: int, completion_tokens: int, per_million: tuple[float, float]) -> float:
     """What so many tokens cost, at (in, out) dollars a million."""
-    return (asked * per_million[0] + answered * per_million[1]) / 1e6
+    return (prompt_tokens * per_million[0] + completion_tokens * per_million[1]) / 1e6
 
 
-class Writer(Protocol):
+class TextGenerator(Protocol):
     """Who answers. It loads or connects when it is first asked."""
 
     @property
@@ -67,16 +80,16 @@ class Writer(Protocol):
     def name(self) -> str:
         """The engine and its version, as provenance has it: `transformers 5.23.0`."""
 
-    def write(self, asks: Sequence[Ask], sampling: Sampling, progress: Progress = quiet) -> Iterator[list[tuple[int, Told]]]:  # fmt: skip
-        """(number, answer) pairs in any order, a batch at a time, so that what is done can be kept."""
+    def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
+        """An answer to every request."""
 
 
-class Weigher(Writer, Protocol):
-    """A writer that may also know how likely given answers are."""
+class Scorer(TextGenerator, Protocol):
+    """A text generator that may also know how likely given answers are."""
 
     @property
-    def tells(self) -> bool:
+    def logprobs(self) -> bool:
         """Whether it does."""
 
-    def weigh(self, asks: Sequence[Ask], options: Sequence[str], progress: Progress = quiet) -> Iterator[list[tuple[int, Mapping[str, float]]]]:  # fmt: skip
-        """(number, option -> log-probability of saying it and ending the turn) pairs, a batch at a time."""
+    def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
+        """How likely each of the options is as the answer to every request."""

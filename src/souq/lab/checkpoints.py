@@ -17,7 +17,7 @@ EVERY = 60.0  # seconds
 
 
 @dataclass
-class Keeper:
+class Checkpointer:
     """`file` need not exist."""
 
     file: Path

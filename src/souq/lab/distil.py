@@ -15,19 +15,18 @@ import msgspec
 import torch
 
 from souq.errors import UsageError
-from souq.lab import generate
-from souq.lab import signals as signalling
+from souq.lab import generate, teacher_targets
 from souq.lab.chat import Sampling
-from souq.lab.checkpoints import Keeper
-from souq.lab.lm import LM, quick, unpacked
-from souq.lab.packing import Passage, Row, logits, sequences_of
+from souq.lab.checkpoints import Checkpointer
+from souq.lab.lm import LM, autocast, unpacked
+from souq.lab.packing import PackedRow, TokenSequence, logits, sequences_of
 from souq.lab.score_cache import folder_key
 from souq.lab.student import begun, one_vocabulary, parameters
-from souq.lab.student_config import BEGINNINGS, Lesson
-from souq.lab.train import TARGETS, Batch, Loss, as_it_is, descend, shuffled, steady, with_lora, words
+from souq.lab.student_config import BEGINNINGS, DistillConfig
+from souq.lab.train import TARGETS, Batch, Loss, as_it_is, cross_entropy, deterministic, shuffled, train_loop, with_lora
 from souq.progress import Progress, quiet
 from souq.records import digest_of
-from souq.rows import rows_digest
+from souq.repo.rows import rows_digest
 from souq.weights.delta import DTYPES, Array
 from souq.weights.safetensors import write_tensors
 
@@ -44,7 +43,7 @@ class Student:
 
 
 def distil(
-    teacher: LM, rows: Sequence[Mapping[str, Any]], lesson: Lesson, *, work: Path | None = None, name: str = "",
+    teacher: LM, rows: Sequence[Mapping[str, Any]], lesson: DistillConfig, *, work: Path | None = None, name: str = "",
     progress: Progress = quiet,
 ) -> Student:  # fmt: skip
     """A student taught on a corpus's rows. In `work` it keeps how far it came; `name` is the teacher's digest.
@@ -63,14 +62,18 @@ def distil(
         )
     passages = [sequences_of(lm, dict(row), number) for number, row in enumerate(rows)]
     files = _files(work, name, rows, passages, lesson)
-    with steady():
+    with deterministic():
         loss, before = _lesson(teacher, lm, passages, lesson, files.get("signals"), progress)
         curve = _taught(lm, lesson, passages, loss, before, files.get("step"), progress)
     return Student(lm, kept, parameters(lm), parameters(teacher), curve)
 
 
 def _files(
-    work: Path | None, name: str, rows: Sequence[Mapping[str, Any]], passages: Sequence[Passage], lesson: Lesson
+    work: Path | None,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    passages: Sequence[TokenSequence],
+    lesson: DistillConfig,
 ) -> dict[str, Path]:
     """Where signals and steps are kept; each name is a digest of all that shapes it: of a folder every byte, and of the
     passages their tokens, which another student's template makes others.
@@ -87,13 +90,13 @@ def _files(
 
 
 def _lesson(
-    teacher: LM, lm: LM, passages: Sequence[Passage], lesson: Lesson, file: Path | None, progress: Progress
+    teacher: LM, lm: LM, passages: Sequence[TokenSequence], lesson: DistillConfig, file: Path | None, progress: Progress
 ) -> tuple[Loss, Callable[[int, Batch], Batch]]:
     if lesson.loss == "words":
-        return words, as_it_is
-    heard = signalling.gather(teacher, passages, lesson, file, progress)
+        return cross_entropy, as_it_is
+    heard = teacher_targets.gather(teacher, passages, lesson, file, progress)
 
-    def loss(net: Any, row: Row) -> Any:
+    def loss(net: Any, row: PackedRow) -> Any:
         found, chosen, _ = logits(net, row)
         log_q = torch.log_softmax(found / lesson.temperature, -1)
         apart = heard.distance(row, log_q).sum()
@@ -105,7 +108,7 @@ def _lesson(
     return loss, _own_answers(lm, lesson) if lesson.on_policy else as_it_is
 
 
-def _own_answers(lm: LM, lesson: Lesson) -> Callable[[int, Batch], Batch]:
+def _own_answers(lm: LM, lesson: DistillConfig) -> Callable[[int, Batch], Batch]:
     """In some batches, the student's answer stands in the corpus's place; each is drawn by a seed of its own."""
 
     def before(step: int, batch: Batch) -> Batch:
@@ -115,10 +118,10 @@ def _own_answers(lm: LM, lesson: Lesson) -> Callable[[int, Batch], Batch]:
         asked = [passage.tokens[: passage.start] for passage in batch]
         seeds = [int(digest_of([lesson.seed, step, i])[3:18], 16) for i in range(len(batch))]
         sampling = Sampling(temperature=1.0, max_tokens=lesson.max_tokens)
-        told = {i: said.text for part in generate.told(lm, asked, sampling, seeds) for i, said in part}
+        told = {i: said.text for part in generate.generate_batches(lm, asked, sampling, seeds) for i, said in part}
         lm.net.train()
         return [
-            replace(passage, tokens=[*asked[i], *lm.encode(told[i]), lm.end], tag=None)
+            replace(passage, tokens=[*asked[i], *lm.encode(told[i]), lm.eos_id], tag=None)
             for i, passage in enumerate(batch)
         ]
 
@@ -126,14 +129,14 @@ def _own_answers(lm: LM, lesson: Lesson) -> Callable[[int, Batch], Batch]:
 
 
 def _taught(
-    lm: LM, lesson: Lesson, passages: Sequence[Passage], loss: Loss, before: Callable[[int, Batch], Batch],
+    lm: LM, lesson: DistillConfig, passages: Sequence[TokenSequence], loss: Loss, before: Callable[[int, Batch], Batch],
     file: Path | None, progress: Progress,
 ) -> tuple[float, ...]:  # fmt: skip
     net = _learning(lm, lesson)
     batches = shuffled(passages, lesson.epochs, lesson.batch, lesson.seed)
-    curve = descend(
+    curve = train_loop(
         net, batches, lesson.lr, progress, label="distil tokens", loss=_quickly(loss), before=before,
-        keeper=Keeper(file) if file else None,
+        keeper=Checkpointer(file) if file else None,
     )  # fmt: skip
     if net is not lm.net:
         lm.net = net.merge_and_unload()
@@ -146,14 +149,14 @@ def _quickly(loss: Loss) -> Loss:
     weights change between rows.
     """
 
-    def told(net: Any, row: Row) -> Any:
-        with quick(next(net.parameters()).device.type):
+    def told(net: Any, row: PackedRow) -> Any:
+        with autocast(next(net.parameters()).device.type):
             return loss(net, row)
 
     return told
 
 
-def _learning(lm: LM, lesson: Lesson) -> Any:
+def _learning(lm: LM, lesson: DistillConfig) -> Any:
     """The network with what learns asking for gradients: all of it but the embeddings, or an adapter around it."""
     if lesson.method == "lora":
         return with_lora(lm.net, lesson.rank, 2 * lesson.rank, TARGETS, None, lesson.seed)

@@ -8,64 +8,63 @@ the model's own are. `answer` is generated, greedily and in batches of like leng
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from souq.evals import Eval, EvalCase, Score, passes
+from souq.evals.eval import Eval, EvalCase, passes
+from souq.evals.score import Score
 from souq.lab import generate
+from souq.lab.chat import Sampling
 from souq.lab.lm import LM
-from souq.lab.packing import Passage, log_probabilities, pack
+from souq.lab.packing import ROW, PackedRow, TokenSequence, log_probabilities, pack
 from souq.lab.score_cache import Kept
 from souq.progress import Progress, quiet
 
-ROW = 384  # nodes: long enough to fill the processor, short enough that attention does not dominate
+Tag = tuple[str, str, str]  # eval, case, option
+Likelihood = tuple[float, int, bool]  # log p, the tokens it is spread over, whether each was the first choice
 
 
 def score(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[str, Score]:
     """Every eval's score, name -> Score; nothing is kept of it."""
-    found = {suite.name: {kept.case: kept.value for batch in run(lm, suite, progress) for kept in batch} for suite in evals}  # fmt: skip
-    return {suite.name: scored(suite, found[suite.name]) for suite in evals}
-
-
-def scored(suite: Eval, found: dict[str, float]) -> Score:
-    """An eval's score of its cases' values, in the cases' order."""
-    return Score.of(suite.name, suite.spec.kind, {case.id: found[case.id] for case in suite.cases}, suite.clusters)
+    return {
+        suite.name: Score.on(suite, {kept.case: kept.value for batch in run(lm, suite, progress) for kept in batch})
+        for suite in evals
+    }
 
 
 def run(lm: LM, suite: Eval, progress: Progress = quiet) -> Iterator[list[Kept]]:
     """The cases' values, a batch at a time, as they come."""
     if suite.spec.kind == "answer":
-        yield from _answered(lm, suite, progress)
+        yield from _generated(lm, suite, progress)
         return
-    told: Told = {}
-    left = {case.id: case for case in suite.cases}
-    for batch in _rows(lm, [suite], progress):
-        told |= batch
-        done = [left[name] for name in dict.fromkeys(tag[1] for tag in batch) if _whole(suite, left[name], told)]
-        yield [Kept(case=case.id, value=_value(suite, case, told)) for case in done]
+    seen: dict[Tag, Likelihood] = {}
+    cases = {case.id: case for case in suite.cases}
+    for batch in _row_by_row(lm, [suite], progress):
+        seen |= batch
+        whole = [
+            cases[name] for name in dict.fromkeys(case for _, case, _ in batch) if _whole(suite, cases[name], seen)
+        ]
+        yield [Kept(case=case.id, value=_value(suite, case, seen)) for case in whole]
 
 
-def _answered(lm: LM, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
-    asked = [lm.chat(case.turns) for case in suite.cases]
-    for batch in generate.in_batches(lm, asked, max_tokens=suite.spec.max_tokens, progress=progress):
-        cases = [(suite.cases[i], said) for i, said in batch]
-        yield [Kept(case=c.id, value=float(passes(suite.spec, c, said)), said=said) for c, said in cases]
+def _generated(lm: LM, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
+    prompts = [lm.chat_tokens(case.turns) for case in suite.cases]
+    greedy = Sampling(max_tokens=suite.spec.max_tokens)
+    for batch in generate.generate_batches(lm, prompts, greedy, [0] * len(prompts), progress):
+        answers = [(suite.cases[i], answer.text) for i, answer in batch]
+        yield [Kept(case=case.id, value=float(passes(suite.spec, case, text)), said=text) for case, text in answers]
 
 
-Told = dict[tuple[str, str, str], tuple[float, int, bool]]
-"""What one pass found: (eval, case, option) -> log p, tokens, whether each was the first choice."""
-
-
-def read(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> Told:
+def read(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[Tag, Likelihood]:
     """Every case's options through the model; `judge` makes scores of it. Of evals that have right wordings."""
-    return {tag: value for row in _rows(lm, evals, progress) for tag, value in row.items()}
+    return {tag: value for batch in _row_by_row(lm, evals, progress) for tag, value in batch.items()}
 
 
-def _rows(lm: LM, evals: Sequence[Eval], progress: Progress) -> Iterator[Told]:
-    """One row's passages after another; each is whole within its row."""
-    sequences = [s for found in evals for s in sorted(_sequences(lm, found), key=lambda s: (s.start, s.tokens))]
+def _row_by_row(lm: LM, evals: Sequence[Eval], progress: Progress) -> Iterator[dict[Tag, Likelihood]]:
+    """One packed row's sequences after another's; each is whole within its row."""
+    sequences = [s for suite in evals for s in sorted(_sequences(lm, suite), key=lambda s: (s.start, s.tokens))]
     rows = pack(sequences, ROW)
     lengths = _lengths(lm, evals)
     total, done = sum(len(row.tokens) for row in rows), 0
@@ -76,18 +75,19 @@ def _rows(lm: LM, evals: Sequence[Eval], progress: Progress) -> Iterator[Told]:
     progress("score tokens", total, total)
 
 
-def through(lm: LM, row: Any) -> Told:
-    """One packed row through the model: each passage's summed log p, tokens, and whether it is the greedy one, by tag."""
+def through(lm: LM, row: PackedRow) -> dict[Any, Likelihood]:
+    """One packed row through the model: each sequence's likelihood as the model's own tokenizer counts it, by tag."""
     with torch.inference_mode():
         log_p, greedy, whose = log_probabilities(lm.net, row)
-    told: Told = {passage.tag: (0.0, 0, True) for passage, _ in row.paths}
-    for p, g, number in zip(log_p.tolist(), greedy.tolist(), whose, strict=True):
-        before = told[tag := row.paths[number][0].tag]
-        told[tag] = (before[0] + p, before[1] + 1, before[2] and g)
-    return told
+    sums: dict[Any, Likelihood] = {sequence.tag: (0.0, 0, True) for sequence, _ in row.paths}
+    for p, first, number in zip(log_p.tolist(), greedy.tolist(), whose, strict=True):
+        tag = row.paths[number][0].tag
+        total, tokens, all_first = sums[tag]
+        sums[tag] = (total + p, tokens + 1, all_first and first)
+    return sums
 
 
-def _lengths(lm: LM, evals: Sequence[Eval]) -> dict[tuple[str, str, str], int]:
+def _lengths(lm: LM, evals: Sequence[Eval]) -> dict[Tag, int]:
     """How many tokens each loss is spread over, where another tokenizer measures."""
     if lm.measure is None:
         return {}
@@ -103,36 +103,37 @@ def _options(suite: Eval, case: EvalCase) -> tuple[str, ...]:
     return ("",) if suite.spec.kind == "loss" else case.choices or (case.expected,)
 
 
-def _whole(suite: Eval, case: EvalCase, told: Told) -> bool:
-    return all((suite.name, case.id, option) in told for option in _options(suite, case))
+def _whole(suite: Eval, case: EvalCase, seen: Mapping[Tag, Likelihood]) -> bool:
+    return all((suite.name, case.id, option) in seen for option in _options(suite, case))
 
 
-def _sequences(lm: LM, found: Eval) -> Iterator[Passage]:
-    for case in found.cases:
-        if found.spec.kind == "loss":
+def _sequences(lm: LM, suite: Eval) -> Iterator[TokenSequence]:
+    for case in suite.cases:
+        if suite.spec.kind == "loss":
             start = lm.encode(case.prompt)
-            yield Passage([*start, *lm.encode(case.expected)], len(start), (found.name, case.id, ""))
+            yield TokenSequence([*start, *lm.encode(case.expected)], len(start), (suite.name, case.id, ""))
             continue
-        asked = lm.chat(case.turns)
-        for option in _options(found, case):
-            yield Passage([*asked, *lm.encode(option), lm.end], len(asked), (found.name, case.id, option))
+        prompt = lm.chat_tokens(case.turns)
+        for option in _options(suite, case):
+            tokens = [*prompt, *lm.encode(option), lm.eos_id]
+            yield TokenSequence(tokens, len(prompt), (suite.name, case.id, option))
 
 
-def judge(found: Eval, told: Told) -> Score:
-    """One eval's score, from what `read` found."""
-    return scored(found, {case.id: _value(found, case, told) for case in found.cases})
+def judge(suite: Eval, seen: Mapping[Tag, Likelihood]) -> Score:
+    """One eval's score, from what `read` gave."""
+    return Score.on(suite, {case.id: _value(suite, case, seen) for case in suite.cases})
 
 
-def _value(found: Eval, case: EvalCase, told: Told) -> float:
-    def of(option: str) -> tuple[float, int, bool]:
-        return told[found.name, case.id, option]
+def _value(suite: Eval, case: EvalCase, seen: Mapping[Tag, Likelihood]) -> float:
+    def of(option: str) -> Likelihood:
+        return seen[suite.name, case.id, option]
 
-    match found.spec.kind:
+    match suite.spec.kind:
         case "exact":
             return float(of(case.expected)[2])
         case "choice":
-            best: Any = max(case.choices, key=lambda option: of(option)[0])
-            return float(best == case.expected)
+            likeliest = max(case.choices, key=lambda option: of(option)[0])
+            return float(likeliest == case.expected)
         case _:
             log_p, tokens, _ = of("")
             return -log_p / max(tokens, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from souq.lab.chat import Sampling, Told
+from souq.lab.chat import Completion, Completions, Sampling
 from souq.lab.lm import LM, Tokens
 from souq.progress import Progress, quiet
 
@@ -28,98 +28,93 @@ def answers(
 
     With a temperature, answer i is drawn with a generator seeded by seeds[i]: no answer depends on its neighbours.
     """
-    asked = [lm.chat([{"role": "user", "content": prompt}]) for prompt in prompts]
-    told = {
-        i: text
-        for batch in in_batches(
-            lm, asked, max_tokens=max_tokens, temperature=temperature, seeds=seeds, progress=progress
-        )
-        for i, text in batch
-    }
-    return [told[i] for i in range(len(prompts))]
-
-
-def in_batches(
-    lm: LM,
-    asked: Sequence[Tokens],
-    *,
-    max_tokens: int = 32,
-    temperature: float = 0.0,
-    seeds: Sequence[int] | None = None,
-    progress: Progress = quiet,
-) -> Iterator[list[tuple[int, str]]]:
-    """(number, answer) pairs, a batch at a time, so that what is done can be kept; the shortest questions first."""
+    chats = [lm.chat_tokens([{"role": "user", "content": prompt}]) for prompt in prompts]
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
-    for batch in told(lm, asked, sampling, seeds or range(len(asked)), progress):
-        yield [(i, answer.text) for i, answer in batch]
+    batches = generate_batches(lm, chats, sampling, seeds or range(len(chats)), progress)
+    texts = {i: answer.text for batch in batches for i, answer in batch}
+    return [texts[i] for i in range(len(prompts))]
 
 
-def told(
-    lm: LM, asked: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int], progress: Progress = quiet
-) -> Iterator[list[tuple[int, Told]]]:
-    """The same, with all that shapes an answer and how it ended."""
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
+def generate_batches(
+    lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int], progress: Progress = quiet
+) -> Completions:
+    """(number of the prompt, its answer) pairs, a batch at a time, so that what is done can be kept.
+
+    The shortest prompts come first; answer i is drawn with a generator seeded by seeds[i].
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), BATCH):
         progress("answers", start, len(order))
-        chosen = order[start : start + BATCH]
-        drawn = _batch(lm, [asked[i] for i in chosen], sampling, [seeds[i] for i in chosen])
+        numbers = order[start : start + BATCH]
+        decoded = _decode(lm, [prompts[i] for i in numbers], sampling, [seeds[i] for i in numbers])
         yield [
-            (i, Told(text=_text(lm, tokens, sampling.stop).strip(), finish="stop" if ended else "length", tokens=len(tokens), asked=len(asked[i])))
-            for i, (tokens, ended) in zip(chosen, drawn, strict=True)
-        ]  # fmt: skip
+            (
+                i,
+                Completion(
+                    text=_text(lm, tokens, sampling.stop).strip(),
+                    finish="stop" if ended else "length",
+                    completion_tokens=len(tokens),
+                    prompt_tokens=len(prompts[i]),
+                ),
+            )
+            for i, (tokens, ended) in zip(numbers, decoded, strict=True)
+        ]
     progress("answers", len(order), len(order))
 
 
 def _text(lm: LM, tokens: Tokens, stop: Sequence[str]) -> str:
-    """What was said before the first of the words that stop it."""
+    """What was written before the first of the words that stop it."""
     text = str(lm.tokenizer.decode(tokens, skip_special_tokens=True))
     return text[: min((at for word in stop if (at := text.find(word)) >= 0), default=len(text))]
 
 
 @torch.inference_mode()
-def _batch(lm: LM, asked: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[Tokens, bool]]:
-    """Each answer, and whether it came to its end.
-
-    Left-padded, with a key-value cache; what all begin with (the system prompt) is read once.
-    """
-    shared = _shared(asked)
-    cache = _prefix(lm, asked[0][:shared], len(asked)) if shared else None
-    rest = [tokens[shared:] for tokens in asked]
+def _decode(lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[Tokens, bool]]:
+    """Each answer, and whether it came to its end."""
+    # 1. What all prompts begin with (the system prompt) is read once, into a key-value cache for every row.
+    shared = _shared(prompts)
+    cache = _prefix(lm, prompts[0][:shared], len(prompts)) if shared else None
+    # 2. The rest is padded on the left, so that every row's next token stands in the last place.
+    rest = [tokens[shared:] for tokens in prompts]
     width = max(map(len, rest))
     pad = [width - len(tokens) for tokens in rest]
-    ids = torch.tensor([[lm.end] * n + tokens for n, tokens in zip(pad, rest, strict=True)], device=lm.device)
+    ids = torch.tensor([[lm.eos_id] * n + tokens for n, tokens in zip(pad, rest, strict=True)], device=lm.device)
     mask = torch.tensor([[1] * shared + [0] * n + [1] * (width - n) for n in pad], device=lm.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
-    chances = [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds]
-    drawn: list[Tokens] = [[] for _ in asked]
-    speaking = set(range(len(asked)))
+    generators = [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds]
+    written: list[Tokens] = [[] for _ in prompts]
+    unfinished = set(range(len(prompts)))
     for _ in range(sampling.max_tokens):
-        found = lm.net.model(
+        # 3. One forward pass over what is new.
+        output = lm.net.model(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )
-        cache = found.past_key_values
+        cache = output.past_key_values
         # Contiguous: on a slice of a longer tensor torch computes the head in bf16 three hundred times as slowly.
-        last = found.last_hidden_state[:, -1].contiguous()
-        following = _next(lm.net.lm_head(last).float().cpu(), sampling, chances)
-        for i in sorted(speaking):
-            if following[i] == lm.end:
-                speaking.discard(i)
+        last = output.last_hidden_state[:, -1].contiguous()
+        # 4. One token a row, drawn by the row's own generator.
+        drawn = _next(lm.net.lm_head(last).float().cpu(), sampling, generators)
+        # 5. A row ends with its turn's last token, or at a stop word; the others go on.
+        for i in sorted(unfinished):
+            if drawn[i] == lm.eos_id:
+                unfinished.discard(i)
             else:
-                drawn[i].append(following[i])
-                if sampling.stop and _text(lm, drawn[i], sampling.stop) != _text(lm, drawn[i], ()):
-                    speaking.discard(i)
-        if not speaking:
+                written[i].append(drawn[i])
+                if sampling.stop and _text(lm, written[i], sampling.stop) != _text(lm, written[i], ()):
+                    unfinished.discard(i)
+        if not unfinished:
             break
-        ids = torch.tensor([[token] for token in following], device=lm.device)
+        # 6. What was drawn is read next.
+        ids = torch.tensor([[token] for token in drawn], device=lm.device)
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
         positions = positions[:, -1:] + 1
-    return [(tokens, i not in speaking) for i, tokens in enumerate(drawn)]
+    return [(tokens, i not in unfinished) for i, tokens in enumerate(written)]
 
 
-def _shared(asked: Sequence[Tokens]) -> int:
+def _shared(prompts: Sequence[Tokens]) -> int:
     """How many tokens all begin with; at least one is left for each to read."""
-    shortest = min(map(len, asked)) - 1
-    return next((i for i in range(shortest) if len({tokens[i] for tokens in asked}) > 1), shortest)
+    shortest = min(map(len, prompts)) - 1
+    return next((i for i in range(shortest) if len({tokens[i] for tokens in prompts}) > 1), shortest)
 
 
 def _prefix(lm: LM, tokens: Tokens, times: int) -> Any:
@@ -128,13 +123,13 @@ def _prefix(lm: LM, tokens: Tokens, times: int) -> Any:
     return cache
 
 
-def _next(logits: Any, sampling: Sampling, chances: Sequence[Any]) -> list[int]:
+def _next(logits_BV: Any, sampling: Sampling, generators: Sequence[Any]) -> list[int]:
     if sampling.temperature <= 0:
-        return [int(token) for token in logits.argmax(-1)]
+        return [int(token) for token in logits_BV.argmax(-1)]
     for warp in _warps(sampling):
-        logits = warp(None, logits)
-    shares = torch.softmax(logits, -1)
-    return [int(torch.multinomial(share, 1, generator=chance)) for share, chance in zip(shares, chances, strict=True)]
+        logits_BV = warp(None, logits_BV)
+    odds_BV = torch.softmax(logits_BV, -1)
+    return [int(torch.multinomial(odds, 1, generator=own)) for odds, own in zip(odds_BV, generators, strict=True)]
 
 
 def _warps(sampling: Sampling) -> Iterator[Any]:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from souq.errors import Missing, NotFound, SouqError, UsageError, nearest
-from souq.evals import Kind, Score
+from souq.evals.eval import Kind
+from souq.evals.score import Score
 from souq.lab.engines import Transformers
 from souq.lab.score_cache import Conditions, Kept, add, conditions, everything, file_key, version_of
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
-from souq.repo import Repo
+from souq.repo.remote import Repo
 
 METRICS: dict[str, Kind] = {"acc": "choice", "exact_match": "answer"}
 WHOLE = ""  # the case under which the number of cases is kept: without it they are not all there

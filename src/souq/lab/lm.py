@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from souq.configs import MODEL_FILES, admit, approved
 from souq.errors import Missing, NotFound, UsageError
-from souq.rows import read_rows as read_rows  # where everybody looks for it
-from souq.sources import weights_of
+from souq.model.config import MODEL_FILES, admit, approved
+from souq.model.source import weights_of
 from souq.weights.delta import Array, Checkpoint
 
 try:
@@ -44,7 +43,7 @@ class LM:
     tokenizer: Any
     measure: Any = None
 
-    def chat(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
+    def chat_tokens(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
         """The tokens of a conversation, up to where the assistant begins to speak."""
         made = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False)
         return self.encode(made)
@@ -58,7 +57,7 @@ class LM:
         return len((self.measure or self.tokenizer)(text, add_special_tokens=False)["input_ids"])
 
     @property
-    def end(self) -> int:
+    def eos_id(self) -> int:
         """The token that ends a turn."""
         return int(self.tokenizer.eos_token_id)
 
@@ -68,17 +67,15 @@ class LM:
 
 
 def best_dtype() -> Any:
-    """bf16 where the hardware computes in it; elsewhere float32, which is ten times faster than emulated bf16."""
+    """bf16 where the hardware computes in it and torch lets it; elsewhere float32, ten times faster than emulated bf16."""
     if torch.cuda.is_available():
         return torch.bfloat16
-    fast = (
-        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    )
-    return torch.bfloat16 if fast else torch.float32
+    able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    allowed = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not under ONEDNN_MAX_CPU_ISA=AVX2
+    return torch.bfloat16 if able and allowed else torch.float32
 
 
-def quick(device: str = "cpu") -> Any:
+def autocast(device: str = "cpu") -> Any:
     """A context in which products are computed in bf16, where the hardware does so."""
     return torch.autocast(device, torch.bfloat16, enabled=best_dtype() is torch.bfloat16)
 
@@ -103,7 +100,7 @@ def load(
     Raises:
         NotFound: no config.json there, or no weights.
         UsageError: an architecture that the lab does not run.
-        Hostile: somebody's folder whose files ask for more than a model needs (configs.py).
+        Hostile: somebody's folder whose files ask for more than a model needs (model/config.py).
     """
     with _folder(source) as folder:
         if isinstance(source, Path):

@@ -16,9 +16,11 @@ import torch
 
 from souq.lab.lm import LM, Tokens
 
+ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
+
 
 @dataclass(frozen=True)
-class Passage:
+class TokenSequence:
     """Tokens, and from which position on they are scored (the answer)."""
 
     tokens: Tokens
@@ -27,16 +29,16 @@ class Passage:
 
 
 @dataclass
-class Row:
+class PackedRow:
     """A tree of sequences laid out as one row."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
-    paths: list[tuple[Passage, list[int]]] = field(default_factory=list)  # each sequence, and its nodes
+    paths: list[tuple[TokenSequence, list[int]]] = field(default_factory=list)  # each sequence, and its nodes
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def add(self, sequence: Passage) -> None:
+    def add(self, sequence: TokenSequence) -> None:
         """Hang a sequence into the tree. Its last token is only ever a target, so it needs no node."""
         node, path = -1, []
         for token in sequence.tokens[:-1]:
@@ -71,17 +73,17 @@ class Row:
         return where, what, whose
 
 
-def pack(sequences: Sequence[Passage], most: int) -> list[Row]:
+def pack(sequences: Sequence[TokenSequence], most: int) -> list[PackedRow]:
     """Rows of at most about `most` nodes, neighbours together: sort before, if neighbours should share."""
-    rows = [Row()]
+    rows = [PackedRow()]
     for sequence in sequences:
         if rows[-1].tokens and len(rows[-1].tokens) + len(sequence.tokens) - _shared(rows[-1], sequence) > most:
-            rows.append(Row())
+            rows.append(PackedRow())
         rows[-1].add(sequence)
     return rows
 
 
-def _shared(row: Row, sequence: Passage) -> int:
+def _shared(row: PackedRow, sequence: TokenSequence) -> int:
     node, count = -1, 0
     for token in sequence.tokens[:-1]:
         child = row._children.get((node, token))
@@ -91,7 +93,7 @@ def _shared(row: Row, sequence: Passage) -> int:
     return count
 
 
-def hidden(net: Any, row: Row) -> Any:
+def hidden(net: Any, row: PackedRow) -> Any:
     """The last hidden states (n, d) of a row. `net` is the causal LM, or a PEFT model around it."""
     body = net.get_base_model().model if hasattr(net, "get_base_model") else net.model
     device = next(net.parameters()).device
@@ -101,7 +103,7 @@ def hidden(net: Any, row: Row) -> Any:
     return body(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)[0][0]
 
 
-def logits(net: Any, row: Row) -> tuple[Any, Any, list[int]]:
+def logits(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
     """Logits (t, V) in float32 where a next token is scored, that token (t,), and whose it is; the head runs only there."""
     where, what, whose = row.targets()
     head = net.get_base_model().lm_head if hasattr(net, "get_base_model") else net.lm_head
@@ -109,20 +111,20 @@ def logits(net: Any, row: Row) -> tuple[Any, Any, list[int]]:
     return found, torch.tensor(what, device=found.device), whose
 
 
-def log_probabilities(net: Any, row: Row) -> tuple[Any, Any, list[int]]:
+def log_probabilities(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
     """log p (t,) of each target, whether it is the greedy choice (t,), and whose it is."""
     found, chosen, whose = logits(net, row)
     log_p = torch.log_softmax(found, -1).gather(1, chosen[:, None])[:, 0]
     return log_p, found.argmax(-1) == chosen, whose
 
 
-def sequences_of(lm: LM, row: dict[str, Any], tag: Any = None) -> Passage:
+def sequences_of(lm: LM, row: dict[str, Any], tag: Any = None) -> TokenSequence:
     """A training row in any of TRL's formats: what comes before the answer is read, the answer is learned."""
     if "messages" in row:
         *before, last = row["messages"]
-        asked = lm.chat(before)
-        return Passage([*asked, *lm.encode(last["content"]), lm.end], len(asked), tag)
+        asked = lm.chat_tokens(before)
+        return TokenSequence([*asked, *lm.encode(last["content"]), lm.eos_id], len(asked), tag)
     if "prompt" in row and "completion" in row:
         asked = lm.encode(row["prompt"])
-        return Passage([*asked, *lm.encode(row["completion"]), lm.end], len(asked), tag)
-    return Passage(lm.encode(row["text"]), 1, tag)
+        return TokenSequence([*asked, *lm.encode(row["completion"]), lm.eos_id], len(asked), tag)
+    return TokenSequence(lm.encode(row["text"]), 1, tag)

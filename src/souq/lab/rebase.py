@@ -17,23 +17,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from souq.build import fold
-from souq.deltas import Tensors, from_adapter
+from souq.build.deltas import from_adapter
+from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import Passage, sequences_of
+from souq.lab.packing import TokenSequence, sequences_of
 from souq.lab.sketching import nats
-from souq.lab.train import descend, shuffled, steady
+from souq.lab.train import deterministic, shuffled, train_loop
 from souq.merge import Fold
 from souq.merge.exact import Float
 from souq.merge.grow import VOCABULARY
 from souq.merge.methods import SUMS, Change
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
-from souq.rows import rows_digest
-from souq.snapshot import Offer, Snapshot, base_files
-from souq.weights.delta import Array, Delta, Load, Lora
+from souq.repo.contribution import Offer
+from souq.repo.rows import read_rows, rows_digest
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import Array, Delta, Load, Lora, Tensors
 
 LINEAR = tuple(SUMS)
 Factors = dict[str, tuple[Array, Array, float]]
@@ -135,7 +136,7 @@ def _replace(lm: LM, name: str, part: Lora, load: Load, through: Float) -> None:
 
 def train(
     lm: LM,
-    passages: Sequence[Passage],
+    passages: Sequence[TokenSequence],
     *,
     epochs: int,
     lr: float,
@@ -149,8 +150,8 @@ def train(
     """
     if not passages:
         raise UsageError("no rows to train on", hint="name a JSONL file with --data")
-    with steady():
-        curve = descend(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
+    with deterministic():
+        curve = train_loop(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
     lm.net.requires_grad_(False)
     return curve
 
@@ -180,7 +181,7 @@ def rebased(
         raise UsageError("it changes no weights", hint="only weights can be rebased")
     told = offer.contribution.recipe
     lm = graft(base_files(main), fold(main, offer), offer.digest, main.merging(offer).method, progress)
-    rows = lab_model.read_rows(data)
+    rows = read_rows(data)
     passages = [sequences_of(lm, row) for row in rows]
     before = nats(lm, passages, "read before", progress)
     rate = lr or 0.5 * _number(told.get("lr"), 2e-3)

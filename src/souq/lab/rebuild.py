@@ -17,24 +17,28 @@ from typing import Any
 
 import msgspec
 
-from souq.build import Stored, applied
-from souq.deltas import Tensors, from_adapter, from_model, keep
+from souq.build.delta_distance import Near, compare
+from souq.build.delta_file import keep
+from souq.build.deltas import from_adapter, from_model
+from souq.build.model import applied
+from souq.build.reproducible import Judged, OfAdditions, OfLora
 from souq.errors import Refused, SouqError
 from souq.lab import additions
 from souq.lab import lm as lab_model
 from souq.lab.packing import sequences_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
-from souq.lab.train import machine, steady, train_lora
-from souq.nearness import Near, compare
+from souq.lab.train import deterministic, machine, train_lora
+from souq.model.peft import open_adapter
+from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import digest_of, format_toml
-from souq.rows import Rows
-from souq.snapshot import Offer, Snapshot, base_files
-from souq.source import Judged, OfAdditions, OfLora
-from souq.sources import Source, open_adapter
-from souq.weights.delta import Array, Delta, Load, Lora
+from souq.repo.contribution import Offer
+from souq.repo.rows import Rows
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import Array, Delta, Load, Lora, Tensors
 from souq.weights.lockfile import format_delta
+from souq.weights.store import Stored
 
 MACHINE = ("device", "processor", "threads", "python", "torch", "transformers", "tokenizers", "peft")
 
@@ -67,7 +71,7 @@ def rebuild(
         raise Refused(f"{offer.slug} {because}", hint="`souq pr checks` says what else is wrong with it")
     threads = _bearable(training.threads)
     try:
-        with steady(threads):
+        with deterministic(threads):
             again, tensors = _trained(main, training, rows, texts, progress)
         if training.rebase is not None:
             again, tensors = _rebased(main, offer, found, again, tensors, progress)
@@ -85,7 +89,7 @@ def rebuild(
     here = {**machine(), "threads": threads}
     pairs = {key: (str(getattr(training, key)), str(here[key])) for key in MACHINE}
     unlike = {key: (theirs, ours) for key, (theirs, ours) in pairs.items() if theirs != ours}
-    with steady(threads):
+    with deterministic(threads):
         loss = _losses(main, {"base": Delta(delta.base, {}), "offered": delta, "again": again}, rows, load, progress)
     return Rebuilt(near, loss, unlike)
 
@@ -152,7 +156,7 @@ def _rebased(
         "contribution.toml": format_toml(contribution).encode(),
         "delta.lock": format_delta(before).encode(),
     }
-    with tempfile.TemporaryDirectory() as folder, steady(_bearable(told.threads)):
+    with tempfile.TemporaryDirectory() as folder, deterministic(_bearable(told.threads)):
         path = Path(folder) / "rows.jsonl"
         path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in found.rows or ()))
         made, held, _ = rebased(onto, Offer(offer.slug, files), path, epochs=told.epochs, lr=told.lr, progress=progress)

@@ -22,9 +22,9 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.records import Digest, Record, digest_files, digest_of
-from souq.repo import Repo
+from souq.repo.remote import Repo
 
 HARNESS = 2  # one more whenever some case would be judged otherwise; 1 knew no generated answers
 TRANSFORMERS = "transformers"

@@ -21,16 +21,18 @@ import numpy as np
 import torch
 from blake3 import blake3
 
-from souq.build import Stored, fold
+from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
+from souq.lab.packing import TokenSequence, log_probabilities, pack, sequences_of
 from souq.merge import METHODS
 from souq.merge.methods import SUMS, Change, settings_of
 from souq.progress import Progress, quiet
 from souq.records import read_json
-from souq.snapshot import Offer, Snapshot, base_files
+from souq.repo.contribution import Offer
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.store import Stored
 
 ROUNDS = (4, 12, 36)  # rows of each contribution that are read in turn
 KEEP = 3  # one in so many goes on
@@ -175,7 +177,7 @@ class Search:
             Change(change.left, change.right, change.gram, weights.get(who, 1.0))
             for who, change in self._fold.changes(name).items()
         ]
-        self._beside[name].lay(self._fold.asked(name, changes, METHODS[candidate.method], candidate.settings))
+        self._beside[name].lay(self._fold.apply_method(name, changes, METHODS[candidate.method], candidate.settings))
 
     def _clear(self) -> None:
         for beside in self._beside.values():
@@ -183,7 +185,9 @@ class Search:
 
     def _read(self, rows: int) -> dict[str, float]:
         """Nats a token of each kind of rows."""
-        tagged = [Passage(p.tokens, p.start, kind) for kind, passages in self._rows.items() for p in passages[:rows]]
+        tagged = [
+            TokenSequence(p.tokens, p.start, kind) for kind, passages in self._rows.items() for p in passages[:rows]
+        ]
         sums = {kind: [0.0, 0.0] for kind in self._rows}
         with torch.inference_mode():
             for row in pack(sorted(tagged, key=lambda p: p.tokens), most=384):
@@ -230,15 +234,15 @@ def _beside(lm: LM, name: str) -> _Beside:
     return _Beside(layer)
 
 
-def _rows(main: Snapshot, offer: Offer, lm: LM, texts: Sequence[str]) -> dict[str, list[Passage]]:
+def _rows(main: Snapshot, offer: Offer, lm: LM, texts: Sequence[str]) -> dict[str, list[TokenSequence]]:
     """Kind -> passages in an order nobody chose: each contribution's, and general text."""
-    found: dict[str, list[Passage]] = {}
+    found: dict[str, list[TokenSequence]] = {}
     for one in [*main.offers.values(), offer]:
         if one.delta is None:
             continue
         cases = [case for name in one.contribution.fixes if name in main.evals for case in main.evals[name].cases]
         passages = [
-            Passage([*(asked := lm.chat(case.turns)), *lm.encode(case.expected), lm.end], len(asked))
+            TokenSequence([*(asked := lm.chat_tokens(case.turns)), *lm.encode(case.expected), lm.eos_id], len(asked))
             for case in cases
             if _even(case.id) and case.turns
         ]
@@ -248,7 +252,7 @@ def _rows(main: Snapshot, offer: Offer, lm: LM, texts: Sequence[str]) -> dict[st
         if passages:
             found[one.slug] = sorted(passages, key=lambda p: blake3(repr(p.tokens).encode()).digest())[: ROUNDS[-1]]
     if found and texts:
-        found[GENERAL] = [Passage(lm.encode(text), 1) for text in texts[: ROUNDS[-1] // 3]]
+        found[GENERAL] = [TokenSequence(lm.encode(text), 1) for text in texts[: ROUNDS[-1] // 3]]
     return found
 
 

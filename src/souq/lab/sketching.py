@@ -17,18 +17,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from souq.build import Stored, applied
-from souq.deltas import Tensors, with_sketch
+from souq.build.deltas import with_sketch
+from souq.build.lock import folded
+from souq.build.model import applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import Passage, log_probabilities, pack, sequences_of
-from souq.making import folded
+from souq.lab.packing import TokenSequence, log_probabilities, pack, sequences_of
+from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.snapshot import Snapshot, base_files
-from souq.sources import Source
-from souq.weights.delta import Array, Delta
+from souq.repo.rows import read_rows
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import Array, Delta, Tensors
+from souq.weights.store import Stored
 
 Groups = dict[str, tuple[Array, Array, int]]
 """Group -> (factor (k, n) float16, diag (n,) float32, tokens): G ~ factor.T @ factor + diag."""
@@ -49,7 +51,7 @@ MOST_ROWS = 96  # a sketch settles quickly: 96 examples were enough in DESIGN.md
 
 def sketch(
     lm: LM,
-    passages: Sequence[Passage],
+    passages: Sequence[TokenSequence],
     *,
     rank: int = 64,
     only: Sequence[str] | None = None,
@@ -91,7 +93,7 @@ def sketch(
 def of_base(source: Source, base: Digest, texts: Sequence[str], progress: Progress = quiet) -> tuple[Delta, Tensors]:
     """What flows through a base on general text: a delta of sketches and no changes, and the sketches by digest."""
     lm = lab_model.load(source.files, source.weights)
-    found = sketch(lm, [Passage(lm.encode(text), 1) for text in texts], progress=progress)
+    found = sketch(lm, [TokenSequence(lm.encode(text), 1) for text in texts], progress=progress)
     return with_sketch(Delta(base, {}), {}, found.groups, found.inputs)
 
 
@@ -203,7 +205,7 @@ def learned(
     return {"before": round(nats(lm, passages, "read without", progress), 6), "after": round(after, 6)}
 
 
-def nats(lm: LM, passages: Sequence[Passage], label: str = "read tokens", progress: Progress = quiet) -> float:
+def nats(lm: LM, passages: Sequence[TokenSequence], label: str = "read tokens", progress: Progress = quiet) -> float:
     """The mean loss of the answers, a token."""
     rows = pack(sorted(passages, key=lambda p: p.tokens), most=384)
     loss, count, done, total = 0.0, 0, 0, sum(len(row.tokens) for row in rows)
@@ -222,7 +224,7 @@ def _with(main: Snapshot, delta: Delta, tensors: Mapping[str, Array]) -> LM:
     return lab_model.load(model.files, model.weights)
 
 
-def _some(lm: LM, data: Path) -> list[Passage]:
-    rows = lab_model.read_rows(data)
+def _some(lm: LM, data: Path) -> list[TokenSequence]:
+    rows = read_rows(data)
     chosen = rows[:: max(1, len(rows) // MOST_ROWS)][:MOST_ROWS]
     return [sequences_of(lm, row) for row in chosen]

@@ -15,13 +15,13 @@ import torch
 
 from souq.errors import UsageError
 from souq.lab.lm import LM, load
-from souq.lab.packing import Passage, log_probabilities, pack
-from souq.lab.student_config import Lesson
+from souq.lab.packing import TokenSequence, log_probabilities, pack
+from souq.lab.student_config import DistillConfig
 
 PROBE = 32  # passages
 
 
-def begun(teacher: LM, lesson: Lesson, passages: Sequence[Passage]) -> tuple[LM, tuple[int, ...]]:
+def begun(teacher: LM, lesson: DistillConfig, passages: Sequence[TokenSequence]) -> tuple[LM, tuple[int, ...]]:
     """The untaught student, and which of the teacher's layers it has: none unless it was cut from it.
 
     Raises:
@@ -88,7 +88,7 @@ def scratch(teacher: LM, layers: int, hidden: int, seed: int = 0) -> LM:
 
 
 @torch.inference_mode()
-def loss(lm: LM, passages: Sequence[Passage]) -> float:
+def loss(lm: LM, passages: Sequence[TokenSequence]) -> float:
     """Mean nats a token of the answers."""
     found = [log_probabilities(lm.net, row)[0] for row in pack(sorted(passages, key=lambda p: p.tokens), 384)]
     return float(-torch.cat(found).mean())

@@ -13,7 +13,7 @@ Targets = Literal["states", "likeliest", "drawn"]
 BEGINNINGS = ("teacher", "scratch")  # any other `start` is a folder
 
 
-class Lesson(Record, frozen=True, forbid_unknown_fields=True):
+class DistillConfig(Record, frozen=True, forbid_unknown_fields=True):
     """One student. What a setting does not concern it does not change: `beta` is jsd's, `alpha` is skew's.
 
     start: "teacher" keeps `layers` of its layers; "scratch" has the teacher's vocabulary and `layers` new ones of width

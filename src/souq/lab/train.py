@@ -20,13 +20,13 @@ from typing import Any
 import tomli_w
 import torch
 
-from souq.deltas import RECIPE
+from souq.build.delta_file import RECIPE
 from souq.errors import Missing, UsageError
-from souq.lab.checkpoints import Keeper
-from souq.lab.lm import LM, read_rows
-from souq.lab.packing import Passage, Row, log_probabilities, pack, sequences_of
+from souq.lab.checkpoints import Checkpointer
+from souq.lab.lm import LM
+from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, pack, sequences_of
 from souq.progress import Progress, quiet
-from souq.rows import rows_digest
+from souq.repo.rows import rows_digest
 
 ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -60,14 +60,14 @@ def train_lora(
     adapted = with_lora(lm.net, rank, alpha, targets, layers, seed)
     try:
         passages = [sequences_of(lm, dict(row)) for row in rows]
-        with steady():
-            descend(adapted, shuffled(passages, epochs, batch, seed), lr, progress)
+        with deterministic():
+            train_loop(adapted, shuffled(passages, epochs, batch, seed), lr, progress)
         adapted.save_pretrained(str(folder), save_embedding_layers=False)
     finally:
         adapted.unload()
     recipe = {
         "method": "lora", "rank": rank, "alpha": alpha, "lr": lr, "epochs": epochs, "batch": batch, "seed": seed,
-        "targets": list(targets), "layers": list(layers) if layers else "all", **circumstances(lm.net, rows),
+        "targets": list(targets), "layers": list(layers) if layers else "all", **environment(lm.net, rows),
     }  # fmt: skip
     (folder / RECIPE).write_text(tomli_w.dumps(recipe))
     return recipe
@@ -98,7 +98,7 @@ def with_lora(
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 
 
-def circumstances(net: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def environment(net: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a training's numbers depend on beside its settings: the rows by digest, the machine, the libraries."""
     parameter = next(net.parameters())
     return {"rows": len(rows), "data": rows_digest(rows), **machine(parameter.device.type, parameter.dtype)}
@@ -124,7 +124,7 @@ def _version(name: str) -> str:
 
 
 @contextmanager
-def steady(threads: int = 0) -> Iterator[None]:
+def deterministic(threads: int = 0) -> Iterator[None]:
     """The same numbers each time: torch's deterministic algorithms, and as many threads as told (0: as they are).
 
     Without them torch may add up gradients of positions that several sequences share in whatever order threads come.
@@ -146,7 +146,7 @@ def steady(threads: int = 0) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def shuffled(passages: Sequence[Passage], epochs: int, size: int, seed: int) -> list[list[Passage]]:
+def shuffled(passages: Sequence[TokenSequence], epochs: int, size: int, seed: int) -> list[list[TokenSequence]]:
     """Batches of every epoch, each epoch in an order of its own."""
     chance = random.Random(seed)  # noqa: S311  an order, not a secret
     batches = []
@@ -156,12 +156,12 @@ def shuffled(passages: Sequence[Passage], epochs: int, size: int, seed: int) -> 
     return batches
 
 
-Batch = Sequence[Passage]
-Loss = Callable[[Any, Row], Any]
+Batch = Sequence[TokenSequence]
+Loss = Callable[[Any, PackedRow], Any]
 """Called as loss(net, row): nats, summed over the row's scored tokens."""
 
 
-def words(net: Any, row: Row) -> Any:
+def cross_entropy(net: Any, row: PackedRow) -> Any:
     """The cross-entropy of what the row says."""
     return -log_probabilities(net, row)[0].sum()
 
@@ -170,9 +170,9 @@ def as_it_is(step: int, batch: Batch) -> Batch:
     return batch
 
 
-def descend(
-    net: Any, batches: Sequence[Batch], lr: float, progress: Progress, *, label: str = "train tokens", loss: Loss = words,
-    before: Callable[[int, Batch], Batch] = as_it_is, keeper: Keeper | None = None,
+def train_loop(
+    net: Any, batches: Sequence[Batch], lr: float, progress: Progress, *, label: str = "train tokens", loss: Loss = cross_entropy,
+    before: Callable[[int, Batch], Batch] = as_it_is, keeper: Checkpointer | None = None,
 ) -> tuple[float, ...]:  # fmt: skip
     """AdamW on what asks for gradients; the loss of every batch, a token of the answers.
 
@@ -212,6 +212,3 @@ def _backward(net: Any, batch: Batch, loss: Loss) -> float:
 def _schedule(step: int, steps: int) -> float:
     warm = max(1, steps // 10)
     return (step + 1) / warm if step < warm else 0.5 + 0.5 * math.cos(math.pi * (step - warm) / max(steps - warm, 1))
-
-
-__all__ = ["circumstances", "descend", "machine", "read_rows", "shuffled", "steady", "train_lora"]

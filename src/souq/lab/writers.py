@@ -1,11 +1,11 @@
-"""Engines that write: transformers in this process or on many machines through Ray, llama.cpp, a server of OpenAI's protocol.
+"""Engines that write: transformers here or on many machines through Ray, llama.cpp, a server of OpenAI's protocol.
 
-It knows how each is asked and how far each can be trusted to do it again: transformers (here or under Ray) gives the same
-bytes for the same asks on the same machine, also after a stop; a server batches as it likes and promises nothing. What an
-answer is good for is the corpus's business.
+It knows how each is asked and how far each can be trusted to do it again: transformers (here or under Ray) gives the
+same bytes for the same requests on the same machine, also after a stop; a server batches as it likes and promises
+nothing. What an answer is good for is the corpus's business.
 
     teacher = writer("openai:http://127.0.0.1:8000/v1#smol", Path("out"))
-    for batch in teacher.write(asks, Sampling(max_tokens=64)): ...
+    for batch in teacher.generate(requests, Sampling(max_tokens=64)): ...
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError, nearest
-from souq.lab.chat import GROUP, Ask, Sampling, Told, Weigher
+from souq.lab.chat import GROUP, ChatRequest, Completion, Completions, LogProbs, Sampling, Scorer
 from souq.lab.engines import LLAMA, OPENAI, Transformers, parse
 from souq.lab.engines.llama import Llama
 from souq.lab.engines.openai import AT_ONCE, Server
@@ -37,11 +37,11 @@ LONGEST = 256  # characters of a token: a server that sends more was not asked f
 _FOLDER = "make one with `souq export ./out`, and name it"
 
 
-def writer(spec: str, source: Path | Transformers | None = None, *, serves: Digest = "") -> Weigher:
+def writer(spec: str, source: Path | Transformers | None = None, *, serves: Digest = "") -> Scorer:
     """A writer by its line: `transformers`, `ray:transformers`, `openai:URL#MODEL`, `llama.cpp:FILE.gguf`.
 
-    The first two load `source`: a folder, or for the first a model as it was built. `serves` is whose words a server's are
-    said to be; else the source's.
+    The first two load `source`: a folder, or for the first a model as it was built. `serves` is whose words a server's
+    are said to be; else the source's.
 
     Raises:
         UsageError: no engine is called that, or the folder is missing.
@@ -50,39 +50,40 @@ def writer(spec: str, source: Path | Transformers | None = None, *, serves: Dige
     name, _, rest = spec.partition(":")
     if name == RAY and rest != TRANSFORMERS:
         raise UsageError(f"no engine {spec[:80]!r}{nearest(spec, KNOWN)}", hint=f"write {RAY}:{TRANSFORMERS}")
-    if spec == TRANSFORMERS or name == RAY:
-        found = _loaded(source, spec)
-        return Spread(found) if name == RAY else Here(found)
+    if name == RAY:
+        return Spread(_transformers(source, spec))
+    if spec == TRANSFORMERS:
+        return Here(_transformers(source, spec))
     if name not in (OPENAI, LLAMA, "vllm"):
-        raise UsageError(f"no engine {spec[:80]!r}{nearest(name, KNOWN)}", hint=f"one of {', '.join(KNOWN[:2])}, openai:http://HOST:PORT/v1#MODEL, llama.cpp:FILE.gguf")  # fmt: skip
+        raise UsageError(
+            f"no engine {spec[:80]!r}{nearest(name, KNOWN)}",
+            hint=f"one of {', '.join(KNOWN[:2])}, openai:http://HOST:PORT/v1#MODEL, llama.cpp:FILE.gguf",
+        )
     if name == OPENAI and not serves:
-        serves = _loaded(source, spec).model
+        serves = _transformers(source, spec).model
     engine = parse(spec, serves=serves)
     assert isinstance(engine, Server | Llama)
     return Served(engine)
 
 
-def _loaded(folder: Path | Transformers | None, spec: str) -> Transformers:
-    if isinstance(folder, Transformers):
-        if spec.startswith(RAY) and not isinstance(folder.files, Path):
+def _transformers(source: Path | Transformers | None, spec: str) -> Transformers:
+    """The engine that loads `source`, or `source` itself where it is one."""
+    if isinstance(source, Transformers):
+        if spec.startswith(RAY) and not isinstance(source.files, Path):
             raise UsageError(f"{spec[:80]} reads a folder on every machine", hint="export main there, and name it")
-        return folder
-    if folder is None:
+        return source
+    if source is None:
         raise UsageError(f"{spec[:80]} answers for a folder, and none is named", hint=_FOLDER)
-    if not (folder / "config.json").is_file():
-        raise NotFound(f"no config.json in {folder}", hint=_FOLDER)
-    return Transformers(folder_key(folder), folder)
+    if not (source / "config.json").is_file():
+        raise NotFound(f"no config.json in {source}", hint=_FOLDER)
+    return Transformers(folder_key(source), source)
 
 
-def _turns(ask: Ask) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in ask.messages]
-
-
-def _groups(asks: Sequence[Ask], progress: Progress) -> Iterator[tuple[int, Sequence[Ask]]]:
-    for start in range(0, len(asks), GROUP):
-        progress("answers", start, len(asks))
-        yield start, asks[start : start + GROUP]
-    progress("answers", len(asks), len(asks))
+def _groups(requests: Sequence[ChatRequest], progress: Progress) -> Iterator[tuple[int, Sequence[ChatRequest]]]:
+    for start in range(0, len(requests), GROUP):
+        progress("answers", start, len(requests))
+        yield start, requests[start : start + GROUP]
+    progress("answers", len(requests), len(requests))
 
 
 # -- in this process ---------------------------------------------------------------------------------------------------
@@ -90,10 +91,13 @@ def _groups(asks: Sequence[Ask], progress: Progress) -> Iterator[tuple[int, Sequ
 
 @dataclass(frozen=True)
 class Here:
-    """transformers in this process. Groups are cut in the asks' order, so a run that asks for whole groups again gives the same bytes."""
+    """transformers in this process.
+
+    Groups are cut in the requests' order, so a run that asks for whole groups again gives the same bytes.
+    """
 
     engine: Transformers
-    tells = True
+    logprobs = True
 
     @property
     def model(self) -> Digest:
@@ -101,30 +105,30 @@ class Here:
 
     @property
     def name(self) -> str:
-        return f"{TRANSFORMERS} {version_of('transformers')}{', bf16 where it can' if self.engine.quick else ''}"
+        return f"{TRANSFORMERS} {version_of('transformers')}{', bf16 where it can' if self.engine.bf16 else ''}"
 
-    def write(self, asks: Sequence[Ask], sampling: Sampling, progress: Progress = quiet) -> Iterator[list[tuple[int, Told]]]:  # fmt: skip
+    def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
         from souq.lab import generate
 
         lm = self.engine.lm
-        for start, group in _groups(asks, progress):
-            asked = [lm.chat(_turns(ask)) for ask in group]
-            batches = generate.told(lm, asked, sampling, [ask.seed for ask in group])
-            yield [(start + i, told) for batch in batches for i, told in batch]
+        for start, group in _groups(requests, progress):
+            prompts = [lm.chat_tokens(request.turns) for request in group]
+            batches = generate.generate_batches(lm, prompts, sampling, [request.seed for request in group])
+            yield [(start + i, completion) for batch in batches for i, completion in batch]
 
-    def weigh(self, asks: Sequence[Ask], options: Sequence[str], progress: Progress = quiet) -> Iterator[list[tuple[int, Mapping[str, float]]]]:  # fmt: skip
+    def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
         from souq.lab import evals
-        from souq.lab.packing import Passage, pack
+        from souq.lab.packing import ROW, TokenSequence, pack
 
         lm = self.engine.lm
-        for start, group in _groups(asks, progress):
-            asked = [lm.chat(_turns(ask)) for ask in group]
-            passages = [
-                Passage([*tokens, *lm.encode(option), lm.end], len(tokens), (i, option))
-                for i, tokens in enumerate(asked)
+        for start, group in _groups(requests, progress):
+            prompts = [lm.chat_tokens(request.turns) for request in group]
+            sequences = [
+                TokenSequence([*prompt, *lm.encode(option), lm.eos_id], len(prompt), (i, option))
+                for i, prompt in enumerate(prompts)
                 for option in options
             ]
-            rows = pack(sorted(passages, key=lambda p: p.tokens), evals.ROW)
+            rows = pack(sorted(sequences, key=lambda sequence: sequence.tokens), ROW)
             log_p: dict[Any, float] = {tag: p for row in rows for tag, (p, _, _) in evals.through(lm, row).items()}
             yield [(start + i, {option: log_p[i, option] for option in options}) for i in range(len(group))]
 
@@ -134,7 +138,7 @@ class Here:
 
 @dataclass(frozen=True)
 class Served:
-    """A server, or llama.cpp's own on loopback. Its client waits and asks again where it is busy (engines/openai.py)."""
+    """A server, or llama.cpp's own on loopback; its client asks again where it is busy (engines/openai.py)."""
 
     engine: Server | Llama
 
@@ -151,63 +155,72 @@ class Served:
         return self.engine.served if isinstance(self.engine, Llama) else self.engine
 
     @property
-    def tells(self) -> bool:
-        return self.server.tells
+    def logprobs(self) -> bool:
+        return self.server.logprobs
 
-    def write(self, asks: Sequence[Ask], sampling: Sampling, progress: Progress = quiet) -> Iterator[list[tuple[int, Told]]]:  # fmt: skip
+    def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
         settings = self._settings(sampling)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for start, group in _groups(asks, progress):
-                yield list(enumerate(pool.map(lambda ask: self._told(ask, sampling, settings), group), start))
+            for start, group in _groups(requests, progress):
+                answers = pool.map(lambda request: self._completion(request, sampling, settings), group)
+                yield list(enumerate(answers, start))
 
-    def weigh(self, asks: Sequence[Ask], options: Sequence[str], progress: Progress = quiet) -> Iterator[list[tuple[int, Mapping[str, float]]]]:  # fmt: skip
-        def weighed(ask: Ask) -> dict[str, float]:
-            return {option: self.server.log_p(_turns(ask), option) for option in options}
+    def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
+        def log_p(request: ChatRequest) -> dict[str, float]:
+            return {option: self.server.log_p(request.turns, option) for option in options}
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for start, group in _groups(asks, progress):
-                yield list(enumerate(pool.map(weighed, group), start))
+            for start, group in _groups(requests, progress):
+                yield list(enumerate(pool.map(log_p, group), start))
 
     def _settings(self, sampling: Sampling) -> dict[str, Any]:
-        """What shapes an answer, said outright: servers have defaults of their own, and the row says what it was drawn by."""
-        told: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": max(sampling.temperature, 0.0)}
+        """All that shapes an answer, said outright: servers have defaults of their own, and a row says its sampling."""
+        settings: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": max(sampling.temperature, 0.0)}
         if sampling.stop:
-            told["stop"] = list(sampling.stop)
+            settings["stop"] = list(sampling.stop)
         if sampling.temperature <= 0:
-            return told
-        more = {"top_k": sampling.top_k, "min_p": sampling.min_p}
-        if self._takes:
-            return told | {"top_p": sampling.top_p, "extra_body": more}
-        if sampling.top_k > 0 or sampling.min_p > 0:
-            raise UsageError(f"{self.server.url} takes neither top_k nor min_p", hint="leave them out, or use another engine")  # fmt: skip
-        return told | {"top_p": sampling.top_p}
+            return settings
+        settings["top_p"] = sampling.top_p
+        if self._takes_more:
+            settings["extra_body"] = {"top_k": sampling.top_k, "min_p": sampling.min_p}
+        elif sampling.top_k > 0 or sampling.min_p > 0:
+            raise UsageError(
+                f"{self.server.url} takes neither top_k nor min_p", hint="leave them out, or use another engine"
+            )
+        return settings
 
     @cached_property
-    def _takes(self) -> bool:
+    def _takes_more(self) -> bool:
         """Whether it knows what is not OpenAI's: a server is tried once."""
+        hello = [{"role": "user", "content": "Hello"}]
         try:
-            self.server.complete([{"role": "user", "content": "Hello"}], max_tokens=1, temperature=1, extra_body={"top_k": 0, "min_p": 0})  # fmt: skip
+            self.server.complete(hello, max_tokens=1, temperature=1, extra_body={"top_k": 0, "min_p": 0})
         except UsageError:
             return False
         return True
 
-    def _told(self, ask: Ask, sampling: Sampling, settings: Mapping[str, Any]) -> Told:
-        seed = {"seed": ask.seed % SEEDS} if sampling.temperature > 0 else {}
-        found = self.server.complete(_turns(ask), **settings, **seed)
-        choice = found.choices[0]
-        said = choice.message.content
-        if not isinstance(said, str):  # a refusal, a call of a tool, nothing: a filter drops the row
-            said = ""
-        if len(said) > LONGEST * sampling.max_tokens:
-            raise Hostile(f"{self.server.url} sent {len(said):,} characters where {sampling.max_tokens} tokens were asked for")  # fmt: skip
-        # Half a character can be neither written down nor hashed. Whatever else ended it, it was not the model.
-        text = said.encode("utf-8", "replace").decode().strip()
-        return Told(text=text, finish="stop" if choice.finish_reason == "stop" else "length", tokens=_count(found, "completion_tokens"), asked=_count(found, "prompt_tokens"))  # fmt: skip
+    def _completion(self, request: ChatRequest, sampling: Sampling, settings: Mapping[str, Any]) -> Completion:
+        seed = {"seed": request.seed % SEEDS} if sampling.temperature > 0 else {}
+        response = self.server.complete(request.turns, **settings, **seed)
+        choice = response.choices[0]
+        text = choice.message.content
+        if not isinstance(text, str):  # a refusal, a call of a tool, nothing: a filter drops the row
+            text = ""
+        if len(text) > LONGEST * sampling.max_tokens:
+            room = f"{sampling.max_tokens} tokens were asked for"
+            raise Hostile(f"{self.server.url} sent {len(text):,} characters where {room}")
+        return Completion(
+            # Half a character can be neither written down nor hashed.
+            text=text.encode("utf-8", "replace").decode().strip(),
+            finish="stop" if choice.finish_reason == "stop" else "length",  # whatever else ended it was not the model
+            completion_tokens=_count(response, "completion_tokens"),
+            prompt_tokens=_count(response, "prompt_tokens"),
+        )
 
 
-def _count(found: Any, name: str) -> int:
-    told = getattr(getattr(found, "usage", None), name, None)
-    return told if isinstance(told, int) and 0 <= told < SEEDS else 0
+def _count(response: Any, name: str) -> int:
+    count = getattr(getattr(response, "usage", None), name, None)
+    return count if isinstance(count, int) and 0 <= count < SEEDS else 0
 
 
 # -- on many machines --------------------------------------------------------------------------------------------------
@@ -222,7 +235,7 @@ class Spread:
     """
 
     engine: Transformers
-    tells = False
+    logprobs = False
 
     @property
     def model(self) -> Digest:
@@ -232,16 +245,18 @@ class Spread:
     def name(self) -> str:
         return f"{Here(self.engine).name}, ray {version_of(RAY)}"
 
-    def write(self, asks: Sequence[Ask], sampling: Sampling, progress: Progress = quiet) -> Iterator[list[tuple[int, Told]]]:  # fmt: skip
+    def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
         ray = _ray()
-        groups = [{"start": start, "asks": msgspec.json.encode(list(group))} for start, group in _groups(asks, quiet)]
+        groups = [
+            {"start": start, "requests": msgspec.json.encode(list(group))} for start, group in _groups(requests, quiet)
+        ]
         if not groups:
             return
         settings = {
             "folder": str(self.engine.files),
             "model": self.model,
             "sampling": msgspec.json.encode(sampling),
-            "quick": self.engine.quick,
+            "bf16": self.engine.bf16,
         }
         rows = ray.data.from_items(groups, override_num_blocks=len(groups)).map_batches(
             _Worker, batch_size=1, batch_format="numpy", fn_constructor_kwargs=settings, **_places(ray, len(groups))
@@ -249,29 +264,31 @@ class Spread:
         done = 0
         try:
             for row in rows.iter_rows():
-                progress("answers", done, len(asks))
-                batch = msgspec.json.decode(row["told"], type=list[tuple[int, Told]])
-                yield [(int(row["start"]) + i, told) for i, told in batch]
+                progress("answers", done, len(requests))
+                batch = msgspec.json.decode(row["answers"], type=list[tuple[int, Completion]])
+                yield [(int(row["start"]) + i, completion) for i, completion in batch]
                 done += len(batch)
         except ray.exceptions.RayError as error:
-            raise SouqError(f"Ray could not go on: {_last(error)}", hint="what was answered is kept: run the same again") from error  # fmt: skip
-        progress("answers", done, len(asks))
+            raise SouqError(
+                f"Ray could not go on: {_last(error)}", hint="what was answered is kept: run the same again"
+            ) from error
+        progress("answers", done, len(requests))
 
-    def weigh(self, asks: Sequence[Ask], options: Sequence[str], progress: Progress = quiet) -> Iterator[list[tuple[int, Mapping[str, float]]]]:  # fmt: skip
+    def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
         raise UsageError("ray:transformers writes and does not weigh", hint="use --engine transformers")
 
 
 class _Worker:
     """One machine's (or GPU's) model, loaded once."""
 
-    def __init__(self, folder: str, model: Digest, sampling: bytes, quick: bool) -> None:
-        self.here = Here(Transformers(model, Path(folder), quick=quick))
+    def __init__(self, folder: str, model: Digest, sampling: bytes, bf16: bool) -> None:
+        self.here = Here(Transformers(model, Path(folder), bf16=bf16))
         self.sampling = msgspec.json.decode(sampling, type=Sampling)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        asks = msgspec.json.decode(batch["asks"][0], type=list[Ask])
-        told = [pair for some in self.here.write(asks, self.sampling) for pair in some]
-        return {"start": batch["start"], "told": [msgspec.json.encode(told)]}
+        requests = msgspec.json.decode(batch["requests"][0], type=list[ChatRequest])
+        answers = [pair for some in self.here.generate(requests, self.sampling) for pair in some]
+        return {"start": batch["start"], "answers": [msgspec.json.encode(answers)]}
 
 
 def _ray() -> Any:
@@ -288,11 +305,11 @@ def _ray() -> Any:
 
 
 def _places(ray: Any, groups: int) -> dict[str, Any]:
-    """One actor a GPU, else one a machine with most of its processors: a model is too large to be loaded by each of them."""
+    """One actor a GPU, else one a machine with most of its processors: a model is too large for each to load it."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if gpus := math.floor(sum(found.get("GPU", 0) for found in machines)):
+    if gpus := math.floor(sum(machine.get("GPU", 0) for machine in machines)):
         return {"num_gpus": 1, "compute": ray.data.ActorPoolStrategy(size=min(gpus, groups))}
-    least = min(int(found.get("CPU", 1)) for found in machines)
+    least = min(int(machine.get("CPU", 1)) for machine in machines)
     size = min(len(machines), groups)
     return {"num_cpus": max(1, least - 1), "compute": ray.data.ActorPoolStrategy(size=size)}
 

@@ -92,6 +92,44 @@ def find(name: str) -> Licence | None:
     return _names().get(name.strip().lower())
 
 
+# Words of texts that do not open with their licence's title, spelled as `_words` spells them.
+_OWN_WORDS = {
+    "MIT": "permission is hereby granted free of charge to any person obtaining a copy",
+    "CC0-1.0": "cc0 1.0 universal",
+    "OpenMDW-1.0": "openmdw 1.0",
+}
+
+
+def licence_of(text: str) -> str:
+    """The licence whose text this is, by the title it opens with or by words of its own; "" where none is known here."""
+    opening, whole = f" {_words(text[:2_000])} ", f" {_words(text[:20_000])} "
+    titled = [row for row in table() if _opens(opening, f" {_words(row.title)} ")]
+    if titled:
+        return max(titled, key=lambda row: len(row.title)).id
+    return next((name for name, words in _OWN_WORDS.items() if f" {words} " in whole), "")
+
+
+def _opens(opening: str, title: str) -> bool:
+    """A title of one word, such as MIT, may stand anywhere: it counts as the very first word alone."""
+    return opening.startswith(title) if title.count(" ") == 2 else title in opening
+
+
+def _words(text: str) -> str:
+    text = re.sub(r"[^a-z0-9.]+", " ", text.lower())
+    return " ".join(re.sub(r"\b(version|license|licence|agreement|the|meta|creative|commons)\b", " ", text).split())
+
+
+def is_text_of(written: str, named: str) -> bool:
+    """Whether a text, named as `licence_of` does, may be that of the licence `named`; a text nobody knows may be.
+
+    `-only` and `-or-later` are two licences by one text.
+    """
+    texts = [
+        known.id.removesuffix("-or-later").removesuffix("-only") for known in (find(written), find(named)) if known
+    ]
+    return not written or (len(texts) == 2 and texts[0] == texts[1])
+
+
 def begins(name: str, text: str) -> bool:
     """Whether a model's name begins so; hubs know no blanks in names, so Meta's own Llama 3 is `Meta-Llama-3-8B` there."""
     return re.sub(r"[-_]", " ", name).startswith(text)

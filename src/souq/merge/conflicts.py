@@ -1,7 +1,7 @@
 """What contributions do to each other in a merge, foreseen from changes and sketches alone: no data, no forward pass.
 
 It knows changes to one matrix at a time and sums over matrices; it has never heard of git, people or pictures. Nothing
-here makes a weight, so its figures may differ in their last digits between machines (specs/merge_methods.md, section 13).
+here makes a weight, so its figures may differ in their last digits between machines.
 
     >>> c = Change(left=np.ones((2, 1)), right=np.ones((1, 2)), gram=None)
     >>> sign_conflict(c, c).ratio, sign_conflict(c, c.to(-c.right)).ratio
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from souq.merge import exact
 from souq.merge.exact import Float
 from souq.merge.fold import Fold
 from souq.merge.methods import Change, Sketch
@@ -50,7 +51,7 @@ def total(shares: Iterable[Share]) -> Share:
 
 
 def sign_conflict(a: Change, b: Change) -> Share:
-    """Where two changes (m, n) pull a weight apart: sum of min(|a|, |b|) where the signs differ, of that sum everywhere.
+    """Where two changes (m, n) pull a weight apart: sum of min(|a|, |b|) where signs differ, of that sum everywhere.
 
     0 is full agreement, 0.5 is independence, 1 is a tug of war. Every element is looked at, some rows at a time.
     """
@@ -63,10 +64,8 @@ def sign_conflict(a: Change, b: Change) -> Share:
 
 
 def inner(a: Change, b: Change) -> float:
-    """<a, b>, the sum of products of two changes' elements; for LoRAs from r x r products."""
-    if a.left is None or b.left is None:
-        return sum(float((x * y).sum()) for x, y in zip(_rows(a), _rows(b), strict=True))
-    return float(((a.left.T @ b.left) * (a.right @ b.right.T)).sum())
+    """<a, b>, the sum of products of two changes' elements."""
+    return exact.inner(a.left, a.right, b.left, b.right)
 
 
 def cosine(a: Change, b: Change) -> float:
@@ -80,7 +79,7 @@ def input_overlap(a: Sketch, b: Sketch) -> float:
 
 
 def output_overlap(a: Change, b: Change) -> float:
-    """The same of d d^T: 0 where two changes write to different outputs, 1 where to the same."""
+    """tr(A B) / (|A| |B|), A = a a^T, B = b b^T: 0 where two changes write to different outputs, 1 to the same."""
     return _over_norms(_outputs(a, b), _outputs(a, a), _outputs(b, b))
 
 
@@ -106,17 +105,13 @@ def _trace(a: Sketch, b: Sketch) -> float:
 def _outputs(a: Change, b: Change) -> float:
     """tr(a a^T b b^T) = |a^T b|^2, at the smaller of their ranks and sizes."""
     if a.left is None or b.left is None:
-        return float(((_whole(a).T @ _whole(b)) ** 2).sum())
+        return float(((a.whole().T @ b.whole()) ** 2).sum())
     return float(((_root(a.right.T) @ (a.left.T @ b.left) @ _root(b.right.T).T) ** 2).sum())
 
 
 def _over_norms(both: float, a: float, b: float) -> float:
     size = np.sqrt(a) * np.sqrt(b)
     return float(np.clip(both / size, -1.0, 1.0)) if size > 0 else 0.0
-
-
-def _whole(change: Change) -> Float:
-    return change.right if change.left is None else change.left @ change.right
 
 
 def _rows(change: Change) -> Iterator[Float]:
@@ -142,7 +137,7 @@ def _gathered(changes: Sequence[Change]) -> Change:
     if all(change.left is not None for change in changes):
         lefts = [change.left for change in changes if change.left is not None]
         return Change(np.concatenate(lefts, axis=1), np.concatenate([change.right for change in changes]), None)
-    return Change(None, sum((_whole(change) for change in changes[1:]), _whole(changes[0])), None)
+    return Change(None, sum((change.whole() for change in changes[1:]), changes[0].whole()), None)
 
 
 def _energy(change: Change, sketch: Sketch) -> float:
@@ -178,7 +173,7 @@ def kept(loss: float, cost: float, learned: Learned | None) -> float:
 
     Where its author measured how much its answers depend on its layers: exp(-c felt cost / gain), the second-order rise
     of its loss (half the Fisher information's quadratic form) over what it gained. Else 1 - q (h + q^4) with q = `loss`
-    and h its frailty: below 0 it does harm. Fitted and checked in decisions/conflicts.md.
+    and h its frailty: below 0 it does harm. Fitted on ten real contributions, checked in bench/foreseen.py.
     """
     if learned is not None and learned.felt > 0:
         return float(np.exp(-_CALIBRATED * learned.felt * cost / (learned.before - learned.after)))
@@ -220,14 +215,14 @@ class Foreseen:
     lost: Mapping[Digest, Mapping[str, Share]]  # contribution -> tensor -> what is lost of its change there
     costs: Mapping[Digest, float]  # contribution -> sum over its matrices of |(D - d) G^1/2|^2 / rows of the matrix
 
-    def loss(self, who: Digest) -> float:
-        """Over all tensors."""
-        return total(self.lost[who].values()).ratio
+    def loss(self, digest: Digest) -> float:
+        """The share of a contribution's change that is lost, over all tensors."""
+        return total(self.lost[digest].values()).ratio
 
-    def worst(self, who: Digest, most: int = WORST) -> list[str]:
+    def worst(self, digest: Digest, most: int = WORST) -> list[str]:
         """The tensors on which most is lost, those that cost most first."""
-        found = self.lost[who]
-        return sorted(found, key=lambda name: (-found[name].part, name))[:most]
+        shares = self.lost[digest]
+        return sorted(shares, key=lambda name: (-shares[name].part, name))[:most]
 
 
 def foresee(
@@ -238,33 +233,33 @@ def foresee(
     Norms and biases are passed over. `only` keeps to some tensors.
     """
     names, absent = only or fold.changed, set(without)
-    found: dict[Digest, dict[str, Share]] = {who: {} for who in fold.deltas if who not in absent}
-    costs = dict.fromkeys(found, 0.0)
+    shares: dict[Digest, dict[str, Share]] = {digest: {} for digest in fold.deltas if digest not in absent}
+    costs = dict.fromkeys(shares, 0.0)
     for done, name in enumerate(names):
         progress("foresee tensors", done, len(names))
-        changes = {who: change for who, change in fold.changes(name).items() if who not in absent}
+        changes = {digest: change for digest, change in fold.changes(name).items() if digest not in absent}
         if not changes or next(iter(changes.values())).right.ndim != 2:
             continue
         merged = fold.merged(name, list(changes.values()))
-        for who, change in changes.items():
-            found[who][name] = lost(merged, change)
-            costs[who] += found[who][name].part / len(change.right if change.left is None else change.left)
+        for digest, change in changes.items():
+            share = shares[digest][name] = lost(merged, change)
+            costs[digest] += share.part / change.shape[0]
     progress("foresee tensors", len(names), len(names))
-    return Foreseen(found, costs)
+    return Foreseen(shares, costs)
 
 
-def causes(fold: Fold, who: Digest, foreseen: Foreseen, progress: Progress = quiet) -> dict[Digest, float]:
+def causes(fold: Fold, mine: Digest, foreseen: Foreseen, progress: Progress = quiet) -> dict[Digest, float]:
     """How much less of a contribution's change would be lost without each other one, on the tensors that cost it most.
 
     The fold itself is asked again with one fewer, so the answer is exact for every method.
     """
-    names = foreseen.worst(who)
-    now = total(foreseen.lost[who][name] for name in names).ratio
-    others = [other for other, found in foreseen.lost.items() if other != who and found.keys() & set(names)]
+    names = foreseen.worst(mine)
+    now = total(foreseen.lost[mine][name] for name in names).ratio
+    others = [other for other, shares in foreseen.lost.items() if other != mine and shares.keys() & set(names)]
     answers = {}
     for done, other in enumerate(others):
         progress("leave out one by one", done, len(others))
         then = foresee(fold, [other], names)
-        answers[other] = now - then.loss(who)
+        answers[other] = now - then.loss(mine)
     progress("leave out one by one", len(others), len(others))
     return answers

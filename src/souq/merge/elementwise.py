@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from souq.errors import Hostile, UsageError
 from souq.merge import kernels
+from souq.merge.exact import added
+from souq.merge.kernels import Thinning, Weighting
 from souq.weights.delta import Array
 
 F32 = NDArray[np.float32]
@@ -33,7 +35,7 @@ Write = Callable[[F32], None]
 Each = Sequence[Mapping[str, Any]]  # the parameters of each tensor
 Shared = Mapping[str, Any]
 Block = tuple[int, Array, Array]
-"""Where it begins; the tensors' elements (T, n); the base's (n,). All the bits of bf16 (uint16), or of float32 (uint32)."""
+"""Where it begins; the tensors' elements (T, n); the base's (n,). All bits of bf16 (uint16) or float32 (uint32)."""
 
 
 class Blocks(Protocol):
@@ -51,15 +53,16 @@ class Blocks(Protocol):
     @property
     def keys(self) -> Keys: ...  # (T, 2): what each tensor's chance is drawn from
 
-    def sample(
-        self, count: int
-    ) -> tuple[Array, Array]: ...  # about so many elements from all over; all, if there are fewer
+    def sample(self, count: int) -> tuple[Array, Array]: ...  # about so many elements (T, n), (n,) from all over
 
     def __iter__(self) -> Iterator[Block]: ...
 
 
 def spread(size: int, count: int, run: int) -> NDArray[np.int64]:
-    """Where runs of `run` elements, `count` in all, begin in a tensor: evenly, and never always in the same columns."""
+    """Where runs of `run` elements, `count` in all, begin in a tensor: evenly, and never always in the same columns.
+
+    int64 (count // run,), rising, for a tensor of `size` elements.
+    """
     step = size * run // count
     number = np.arange(count // run)
     return number * step + number * 2654435761 % (step - run + 1)
@@ -93,7 +96,10 @@ class Held:
 
 
 def sampled(words: Array, base: Array, count: int, run: int = 16) -> tuple[Array, Array]:
-    """Some elements of a block that is in memory."""
+    """About `count` elements of a block that is in memory, in runs of `run` that lie side by side.
+
+    words (T, n) and base (n,), uint16 or uint32, as (T, k) and (k,); all of them where there are no more.
+    """
     if len(base) <= max(count, run):
         return words, base
     places = (spread(len(base), max(count, run), run)[:, None] + np.arange(run)).reshape(-1)
@@ -110,18 +116,22 @@ Elementwise = Callable[[Blocks, Each, Shared, Write], None]
 
 def held(method: Elementwise, blocks: Held, each: Each, shared: Shared) -> F32:
     """A method on what is in memory: the merged tensor, float32, in the base's shape."""
-    told: list[F32] = []
-    method(blocks, each, shared, lambda block: told.append(block.copy()))
-    return np.concatenate(told).reshape(blocks.base.shape) if told else blocks.base
+    parts: list[F32] = []
+    method(blocks, each, shared, lambda block: parts.append(block.copy()))
+    return np.concatenate(parts).reshape(blocks.base.shape) if parts else blocks.base
 
 
 # -- linear combinations -----------------------------------------------------------------------------------------------
 
 
 def linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """sum_t w_t x_t / sum_t w_t (model soups, arXiv 2203.05482)."""
+    """sum_t w_t x_t / sum_t w_t (model soups, arXiv 2203.05482).
+
+    Raises:
+        UsageError: the weights add up to zero.
+    """
     weights = _of(each, "weight")
-    divisor = _added(weights) if shared.get("normalize", True) else 1.0
+    divisor = added(weights) if shared.get("normalize", True) else 1.0
     if divisor == 0:
         raise UsageError("the weights add up to zero", hint="set `normalize: false`, or other weights")
     _combine(blocks, (weights / divisor)[None], write, based=False)
@@ -163,16 +173,20 @@ def arc(t: float, cosine: float, flat: bool) -> tuple[float, float]:
 
 def straight(cosine: float) -> bool:
     """Whether two directions are one, or opposite, as far as float32 can tell: there a great circle is not defined."""
-    told = np.float32(cosine)
-    return bool(np.float32(1) - told * told <= np.float32(1e-16))
+    narrow = np.float32(cosine)
+    return bool(np.float32(1) - narrow * narrow <= np.float32(1e-16))
 
 
 def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """Barycentric interpolation on a hypersphere: a weighted mean in the tangent space at the mean direction."""
+    """Barycentric interpolation on a hypersphere: a weighted mean in the tangent space at the mean direction.
+
+    Raises:
+        UsageError: the weighted directions cancel out.
+    """
     based, eps = bool(shared.get("based")), float(shared.get("eps", 1e-8))
     (gram,) = _inner_products(blocks, based=based)
     weights = _of(each, "weight")
-    weights = weights / _added(weights) if shared.get("normalize_weights", True) else weights
+    weights = weights / added(weights) if shared.get("normalize_weights", True) else weights
     norms = np.sqrt(np.diag(gram))
     mean = weights / (norms + eps)
     length = _length(mean, gram)
@@ -184,10 +198,10 @@ def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None
         raise UsageError("the weighted directions cancel out, so they have no mean", hint="choose other weights")
     else:
         mean = mean / length
-        tangent = weights / (norms + eps) - mean * _added(weights * _dots(mean, gram) / (norms + eps))
+        tangent = weights / (norms + eps) - mean * added(weights * _dots(mean, gram) / (norms + eps))
         angle = _length(tangent, gram) + eps
         factors = mean * math.cos(angle) + tangent * (math.sin(angle) / angle)
-        factors = factors * _added(norms * weights)
+        factors = factors * added(norms * weights)
     _combine(blocks, factors[None], write, based=based and blocks.count > 1)
 
 
@@ -208,7 +222,7 @@ def karcher(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
             if length < tol:
                 break
             point = _direction(math.cos(length) * point + math.sin(length) / length * tangent, gram, tol, point)
-        factors = point * (_added(norms) / blocks.count)
+        factors = point * (added(norms) / blocks.count)
     _combine(blocks, factors[None], write, based=False)
 
 
@@ -218,13 +232,13 @@ def _direction(vector: F64, gram: F64, tol: float, otherwise: F64) -> F64:
 
 
 def _tangent(point: F64, units: Sequence[F64], gram: F64, tol: float) -> F64:
-    told = np.zeros_like(point)
+    tangent = np.zeros_like(point)
     for unit in units:
-        cosine = min(max(_added(unit * _dots(point, gram)), -1.0), 1.0)
+        cosine = min(max(added(unit * _dots(point, gram)), -1.0), 1.0)
         angle = math.acos(cosine)
         if angle >= tol:
-            told = told + (angle / math.sin(angle)) * (unit - cosine * point) / len(units)
-    return told
+            tangent = tangent + (angle / math.sin(angle)) * (unit - cosine * point) / len(units)
+    return tangent
 
 
 def model_stock(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
@@ -234,7 +248,7 @@ def model_stock(blocks: Blocks, each: Each, shared: Shared, write: Write) -> Non
         norms = np.sqrt(np.diag(gram))
         pairs = [(s, t) for s in range(blocks.count) for t in range(s + 1, blocks.count)]
         cosines = [min(max(gram[s, t] / max(norms[s] * norms[t], 1e-6), -1.0), 1.0) for s, t in pairs]
-        cosine = _added(np.array(cosines)) / len(pairs)
+        cosine = added(np.array(cosines)) / len(pairs)
         divisor = 1 + (blocks.count - 1) * cosine
         share = 0.0 if abs(divisor) < 1e-6 else blocks.count * cosine / divisor
         factors.append(np.full(blocks.count, share / blocks.count))
@@ -266,7 +280,7 @@ def _dots(vector: F64, gram: F64) -> F64:
 
 
 def _length(vector: F64, gram: F64) -> float:
-    return math.sqrt(max(_added(vector * _dots(vector, gram)), 0.0))
+    return math.sqrt(max(added(vector * _dots(vector, gram)), 0.0))
 
 
 # -- differences, made sparse and made to agree ------------------------------------------------------------------------
@@ -275,7 +289,7 @@ def _length(vector: F64, gram: F64) -> float:
 def task_arithmetic(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """base + lambda sum_t w_t d_t (arXiv 2212.04089)."""
     weights = _of(each, "weight") * float(shared.get("lambda", 1.0))
-    divisor = _added(_of(each, "weight")) if shared.get("normalize", False) else 1.0
+    divisor = added(_of(each, "weight")) if shared.get("normalize", False) else 1.0
     _combine(blocks, (weights / (divisor if abs(divisor) >= 1e-8 else 1.0))[None], write, based=True)
 
 
@@ -295,7 +309,7 @@ def dare_ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
 
 
 def della(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """DARE with a chance that rises with the rank of the magnitude in its row; elected signs; mean (arXiv 2406.11617)."""
+    """DARE with a chance that rises with the magnitude's rank in its row; elected signs; mean (arXiv 2406.11617)."""
     _agree(blocks, each, {"rescale": True, "normalize": True, **shared}, write, _by_rank, elect=True)
 
 
@@ -314,53 +328,36 @@ def breadcrumbs_ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -
     _agree(blocks, each, shared, write, _middle, elect=True)
 
 
-@dataclass(frozen=True)
-class _Stay:
-    """Which elements of T differences stay.
-
-    By mode: all; those between two magnitudes, and of the equals of an edge the first ones by position; each with a
-    chance, drawn from the tensor's key and the element's position; with a chance that rises with the rank in the row.
-    """
-
-    mode: int
-    low: Keys
-    low_left: Counts  # equals of low that stay
-    high: Keys
-    high_left: Counts  # equals of high that go
-    chance: F64
-    epsilon: F64
-
-    @classmethod
-    def between(cls, low: tuple[Keys, Counts], high: tuple[Keys, Counts]) -> _Stay:
-        none = np.zeros(len(low[0]))
-        return cls(kernels.BAND, *low, *high, none, none)
-
-    @classmethod
-    def by_chance(cls, mode: int, chance: F64, epsilon: F64) -> _Stay:
-        none, left = np.zeros(len(chance), np.uint32), np.zeros(len(chance), np.int64)
-        return cls(mode, none, left, none, left, chance, epsilon)
-
-    def over(self, blocks: Blocks) -> Iterator[tuple[Array, Array, tuple[Any, ...]]]:
-        """Every block's elements, its base, and what the kernels want to know besides; the equals are counted on."""
-        low_left, high_left = self.low_left.copy(), self.high_left.copy()
-        for at, words, base in blocks:
-            ranks = np.empty((blocks.count, 0), np.int32)
-            if self.mode == kernels.BY_RANK:
-                ranks = _ranks_in_rows(words, base, blocks.row)
-            yield words, base, (
-                at, self.mode, self.low, low_left, self.high, high_left, blocks.keys, self.chance, self.epsilon,
-                blocks.row, ranks,
-            )  # fmt: skip
+def _between(blocks: Blocks, low: tuple[Keys, Counts], high: tuple[Keys, Counts]) -> Thinning:
+    """What stays lies between two magnitudes, each (T,) with how many equal to it stay (low) or go (high)."""
+    none, ranks = np.zeros(blocks.count), np.empty((blocks.count, 0), np.int32)
+    return Thinning(kernels.BAND, *low, *high, blocks.keys, none, none, blocks.row, ranks)
 
 
-def _largest(blocks: Blocks, each: Each) -> _Stay:
+def _by_chance(blocks: Blocks, mode: int, chance: F64, epsilon: F64) -> Thinning:
+    """What stays is drawn; chance and epsilon are (T,)."""
+    none, left = np.zeros(blocks.count, np.uint32), np.zeros(blocks.count, np.int64)
+    ranks = np.empty((blocks.count, 0), np.int32)
+    return Thinning(mode, none, left, none, left, blocks.keys, chance, epsilon, blocks.row, ranks)
+
+
+def _thinned(blocks: Blocks, thinning: Thinning) -> Iterator[tuple[Array, Array, int, Thinning]]:
+    """Every block's elements, its base, where it begins, and what stays of it; the equals are counted on."""
+    thinning = thinning._replace(low_left=thinning.low_left.copy(), high_left=thinning.high_left.copy())
+    for at, words, base in blocks:
+        if thinning.mode == kernels.BY_RANK:
+            thinning = thinning._replace(ranks=_ranks_in_rows(words, base, blocks.row))
+        yield words, base, at, thinning
+
+
+def _largest(blocks: Blocks, each: Each) -> Thinning:
     """Of each difference its share `density`, one element at least."""
     size, densities = blocks.size, _of(each, "density", 1.0).tolist()
     kept = [size if d >= 1 else max(int(d * size), 1 if d > 0 else 0) for d in densities]
     return _ranked(blocks, [0] * len(kept), kept)
 
 
-def _middle(blocks: Blocks, each: Each) -> _Stay:
+def _middle(blocks: Blocks, each: Each) -> Thinning:
     """Of each difference its share `density`, after its share `gamma` of the largest."""
     size, first, last = blocks.size, [], []
     for density, gamma in zip(_of(each, "density", 1.0).tolist(), _of(each, "gamma", 0.01).tolist(), strict=True):
@@ -371,36 +368,40 @@ def _middle(blocks: Blocks, each: Each) -> _Stay:
     return _ranked(blocks, first, last)
 
 
-def _random(blocks: Blocks, each: Each) -> _Stay:
-    return _Stay.by_chance(kernels.CHANCE, _of(each, "density", 1.0), np.zeros(len(each)))
+def _random(blocks: Blocks, each: Each) -> Thinning:
+    return _by_chance(blocks, kernels.CHANCE, _of(each, "density", 1.0), np.zeros(len(each)))
 
 
-def _by_rank(blocks: Blocks, each: Each) -> _Stay:
+def _by_rank(blocks: Blocks, each: Each) -> Thinning:
     density, epsilon = _of(each, "density", 1.0), _of(each, "epsilon", 0.15)
     inside = (density + epsilon < 1) & (density - epsilon > 0)
     if not (inside | (density >= 1) | (density <= 0)).all():
         raise UsageError("density ± epsilon must lie between 0 and 1", hint="lower epsilon")
-    return _Stay.by_chance(kernels.BY_RANK, density, np.where(inside, epsilon, 0.0))
+    return _by_chance(blocks, kernels.BY_RANK, density, np.where(inside, epsilon, 0.0))
 
 
 def _agree(
-    blocks: Blocks, each: Each, shared: Shared, write: Write, rule: Callable[[Blocks, Each], _Stay], *, elect: bool
+    blocks: Blocks, each: Each, shared: Shared, write: Write, rule: Callable[[Blocks, Each], Thinning], *, elect: bool
 ) -> None:
     weights = _of(each, "weight").astype(np.float32)
-    everyone = np.float32(_added(weights))
+    everyone = np.float32(added(weights))
     changed = _changed(blocks)
     if not changed.all():  # zeros add nothing, and the rest is quicker without them
         blocks, weights = _Some(blocks, changed), weights[changed]
-        each = [told for told, any_ in zip(each, changed, strict=True) if any_]
-    stay, scales = rule(blocks, each), np.ones(blocks.count, np.float32)
+        each = [parameters for parameters, differs in zip(each, changed, strict=True) if differs]
+    thinning, scales = rule(blocks, each), np.ones(blocks.count, np.float32)
     if shared.get("rescale", False):
-        before, after = _sizes(blocks, stay)
+        before, after = _sizes(blocks, thinning)
         small = (before < 1e-7) | (after < 1e-7)
         scales = np.where(small, 1.0, before / np.where(small, 1.0, after)).astype(np.float32)
     scale, normalise = np.float32(shared.get("lambda", 1.0)), bool(shared.get("normalize", False))
-    for words, base, told in stay.over(blocks):
+    _write_agreed(blocks, thinning, Weighting(scales, weights, weights, everyone, elect, normalise, scale), write)
+
+
+def _write_agreed(blocks: Blocks, thinning: Thinning, weighting: Weighting, write: Write) -> None:
+    for words, base, at, rest in _thinned(blocks, thinning):
         out = np.empty(len(base), np.float32)
-        if not kernels.agree(words, base, *told, scales, weights, weights, everyone, elect, normalise, scale, out):
+        if not kernels.agree(words, base, at, rest, weighting, out):
             raise _infinite()
         write(out)
 
@@ -459,19 +460,19 @@ class _Some(_View):
 
 def _changed(blocks: Blocks) -> NDArray[np.bool_]:
     """Which tensors (T,) differ from the base at all; the first block tells, unless a layer was frozen."""
-    found = np.zeros(blocks.count, np.bool_)
+    changed = np.zeros(blocks.count, np.bool_)
     for _, words, base in blocks:
-        found |= (words != base).any(axis=1)
-        if found.all():
+        changed |= (words != base).any(axis=1)
+        if changed.all():
             break
-    return found
+    return changed
 
 
-def _sizes(blocks: Blocks, stay: _Stay) -> tuple[F64, F64]:
+def _sizes(blocks: Blocks, thinning: Thinning) -> tuple[F64, F64]:
     """The L1 norms (T,) of the differences, and of what stays of them."""
     lanes = np.zeros((blocks.count, 2, kernels.LANES))
-    for words, base, told in stay.over(blocks):
-        kernels.sizes(words, base, *told, lanes)
+    for words, base, at, rest in _thinned(blocks, thinning):
+        kernels.sizes(words, base, at, rest, lanes)
     if not np.isfinite(lanes).all():
         raise _infinite()
     sums = np.add.accumulate(lanes, axis=-1)[..., -1]
@@ -485,12 +486,12 @@ def _infinite() -> Hostile:
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
-def _ranked(blocks: Blocks, first: Sequence[int], last: Sequence[int]) -> _Stay:
+def _ranked(blocks: Blocks, first: Sequence[int], last: Sequence[int]) -> Thinning:
     """Of each difference the ranks first <= rank < last, from the largest down."""
     high = _ranks(blocks, np.array(first, np.int64))
     low, below = _ranks(blocks, np.array([n if n < blocks.size else 0 for n in last], np.int64))
     whole = np.array(last, np.int64) == blocks.size
-    return _Stay.between((np.where(whole, 0, low).astype(np.uint32), np.where(whole, _ENDLESS, below)), high)
+    return _between(blocks, (np.where(whole, 0, low).astype(np.uint32), np.where(whole, _ENDLESS, below)), high)
 
 
 def _ranks(blocks: Blocks, wanted: Counts) -> tuple[Keys, Counts]:
@@ -502,9 +503,9 @@ def _ranks(blocks: Blocks, wanted: Counts) -> tuple[Keys, Counts]:
     if not wanted.any():
         return value, left
     low, high, room = _guess(blocks, wanted)
-    counts, found = np.zeros((blocks.count, 4), np.int64), np.empty((blocks.count, room), np.uint32)
+    counts, inside = np.zeros((blocks.count, 4), np.int64), np.empty((blocks.count, room), np.uint32)
     for _, words, base in blocks:
-        kernels.bracket(words, base, low, high, counts, found)
+        kernels.bracket(words, base, low, high, counts, inside)
     missed = np.zeros(len(wanted), np.bool_)
     for t, (above, highs, between, lows) in enumerate(counts.tolist()):
         rank = int(wanted[t]) - above
@@ -513,7 +514,7 @@ def _ranks(blocks: Blocks, wanted: Counts) -> tuple[Keys, Counts]:
         if 0 < rank <= highs:
             value[t], left[t] = high[t], rank
         elif between <= room and highs < rank <= highs + between:
-            some = found[t, :between]
+            some = inside[t, :between]
             value[t] = np.partition(some, between - (rank - highs))[between - (rank - highs)]
             left[t] = rank - highs - np.count_nonzero(some > value[t])
         elif between <= room and highs + between < rank <= highs + between + lows:
@@ -560,12 +561,11 @@ def _ranks_by_counting(blocks: Blocks, wanted: Counts) -> tuple[Keys, Counts]:
 
 
 def _ranks_in_rows(words: Array, base: Array, row: int) -> NDArray[np.int32]:
-    """(T, n): the rank of each element's difference in its row, from the smallest up, equals in the order of their places."""
+    """(T, n): each difference's rank in its row, from the smallest up, equals in the order of their places."""
     sizes = np.empty(words.shape, np.uint32)
     kernels.differences(words, base, sizes)
-    keys = sizes.reshape(len(words), len(base) // row, row).astype(np.uint64) << np.uint64(32) | np.arange(
-        row, dtype=np.uint64
-    )
+    keys = sizes.reshape(len(words), len(base) // row, row).astype(np.uint64) << np.uint64(32)
+    keys |= np.arange(row, dtype=np.uint64)
     keys.sort(axis=-1)
     ranks = np.empty(keys.shape, np.int32)
     order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -587,14 +587,11 @@ def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     for at, words, base in chosen:
         kernels.inner_products(words, base, True, max(blocks.size, 1), at, squares)
     sizes = np.diag(np.add.accumulate(squares, axis=-1)[0, ..., -1]) / max(blocks.size, 1)
-    total = _added(sizes)
+    total = added(sizes)
     weights = (np.full(blocks.count, 1 / blocks.count) if abs(total) < 1e-6 else sizes / total).astype(np.float32)
-    ones, one = np.ones(blocks.count, np.float32), np.float32(1)
-    for words, base, told in _Stay.by_chance(kernels.EVERY, sizes, sizes).over(chosen):
-        out = np.empty(len(base), np.float32)
-        if not kernels.agree(words, base, *told, ones, weights, ones, one, True, True, one, out):
-            raise _infinite()
-        write(out)
+    ones, whole = np.ones(blocks.count, np.float32), np.float32(1)
+    every = _by_chance(chosen, kernels.EVERY, sizes, sizes)
+    _write_agreed(chosen, every, Weighting(ones, weights, ones, whole, True, True, whole), write)
 
 
 class _Variance(_View):
@@ -616,7 +613,7 @@ class _Variance(_View):
 class _Chosen(_View):
     """The tensors where their variance is in a band, the base elsewhere."""
 
-    band: _Stay
+    band: Thinning
 
     def __iter__(self) -> Iterator[Block]:
         low, left = self.band.low[0], int(self.band.low_left[0])
@@ -634,18 +631,13 @@ class _Chosen(_View):
 
 def _variance(words: Array, base: Array) -> tuple[Array, Array]:
     """As a block of one tensor, and zeros for its base."""
-    told = np.empty((1, len(base)), np.float32)
-    kernels.variance(words, base, told[0])
-    return told.view(np.uint32), np.zeros(len(base), np.uint32)
+    variance = np.empty((1, len(base)), np.float32)
+    kernels.variance(words, base, variance[0])
+    return variance.view(np.uint32), np.zeros(len(base), np.uint32)
 
 
 def _of(each: Each, key: str, default: float = 1.0) -> F64:
-    return np.array([float(default if (value := told.get(key)) is None else value) for told in each])
-
-
-def _added(x: F32 | F64) -> float:
-    """A sum in the order of the elements: np.sum's order depends on the processor."""
-    return float(np.add.accumulate(x)[-1]) if len(x) else 0.0
+    return np.array([float(default if (value := own.get(key)) is None else value) for own in each])
 
 
 ELEMENTWISE: dict[str, Elementwise] = {

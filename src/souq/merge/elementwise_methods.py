@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from souq.merge.exact import matmul
 from souq.merge.methods import Change, Sketch, mean, merge_method
 
 Changes = Sequence[Change]
@@ -50,7 +49,7 @@ def dare_ties(changes: Changes, base: Sketch | None, *, density: float = 0.5, sc
 def della(
     changes: Changes, base: Sketch | None, *, density: float = 0.5, epsilon: float = 0.15, scale: float = 1.0
 ) -> list[Change]:
-    """DARE with a chance that rises with the rank in the row, from density - epsilon on; elected signs (arXiv 2406.11617)."""
+    """DARE with a chance that rises with the rank in its row; elected signs (arXiv 2406.11617)."""
     own, shared = {"density": density, "epsilon": epsilon}, {"normalize": True, "rescale": True, "lambda": scale}
     return _merged("della", changes, own, shared)
 
@@ -106,7 +105,7 @@ def _merged(name: str, changes: Changes, own: Mapping[str, Any], shared: Mapping
     from souq.merge.elementwise import ELEMENTWISE, Held, held
     from souq.merge.positional import POSITIONAL
 
-    full = np.stack([_written_out(change) for change in changes])
+    full = np.stack([change.whole().astype(np.float32) for change in changes])
     seen: Counter[bytes] = Counter()
     keys = []
     for change in full:
@@ -115,10 +114,5 @@ def _merged(name: str, changes: Changes, own: Mapping[str, Any], shared: Mapping
         seen[digest] += 1  # what is sent in twice is drawn for twice
     blocks = Held(full, np.zeros_like(full[0]), np.array(keys, np.uint32))
     method = {**ELEMENTWISE, **POSITIONAL}[name]
-    told = held(method, blocks, [{"weight": 1.0, **own}] * len(full), shared)
-    return [Change(None, told.astype(np.float64), None)]
-
-
-def _written_out(change: Change) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    whole = change.right if change.left is None else matmul(change.left, change.right)
-    return np.ascontiguousarray(whole, np.float32)
+    merged = held(method, blocks, [{"weight": 1.0, **own}] * len(full), shared)
+    return [Change(None, merged.astype(np.float64), None)]

@@ -2,8 +2,8 @@
 
 BLAS libraries add in different orders, so their products differ in the last bits. Here every operand is first cut
 into slices of small integers; the products of the slices are exact in float64, whatever the order of addition, and
-what remains are element-wise IEEE operations in a written order (specs/merge_methods.md, section 11: the idea is
-Ozaki, Ogita, Oishi, Rump, "Error-free transformations of matrix multiplication", 2012).
+what remains are element-wise IEEE operations in a written order (the idea is that of Ozaki, Ogita, Oishi and Rump,
+"Error-free transformations of matrix multiplication by using fast routines of matrix multiplication", 2012).
 
     >>> a = np.array([[1.0, 2.0], [3.0, 4.0]])
     >>> bool(np.allclose(matmul(a, a), a @ a, rtol=1e-12))
@@ -28,9 +28,10 @@ _SMALL = 48  # a matrix this small is factored element by element
 
 
 def matmul(a: Float, b: Float, *, slices: int = 2) -> Float:
-    """a (m, k) @ b (k, n) in float64, bits fixed.
+    """a (m, k) @ b (k, n), float64 (m, n), bits fixed.
 
-    To about 41 bits of each row's and column's largest entry with two slices; to about 21 with one, in a third of the time.
+    To about 41 bits of each row's and column's largest entry with two slices; to about 21 with one, in a third of the
+    time.
     """
     if slices == 1:
         (high, unit), (other, its) = _whole(a, 1), _whole(b, 0)
@@ -39,6 +40,26 @@ def matmul(a: Float, b: Float, *, slices: int = 2) -> Float:
     for start in range(_DEPTH, a.shape[1], _DEPTH):
         total += _product(a[:, start : start + _DEPTH], b[start : start + _DEPTH])
     return total
+
+
+def inner(left: Float | None, right: Float, left2: Float | None, right2: Float) -> float:
+    """<left @ right, left2 @ right2>, the sum of products of two matrices' elements, with the same bits everywhere.
+
+    left (m, r) and right (r, n) in float64; where a left is None, its right is the whole array, of any shape. Of low
+    ranks neither product is built: <L R, L' R'> is the sum of (L^T L') * (R R'^T), of r x r' numbers.
+    """
+    if left is not None and left2 is not None:
+        return float(np.sum(matmul(left.T, left2) * matmul(right, right2.T)))
+    if left is not None:
+        return float(np.sum(left * matmul(right2, right.T)))
+    if left2 is not None:
+        return float(np.sum(left2 * matmul(right, right2.T)))
+    return float(np.sum(right * right2))
+
+
+def added(x: NDArray[Any]) -> float:
+    """The sum of x (n,) in the order of its elements and in its dtype: np.sum's order depends on the processor."""
+    return float(np.add.accumulate(x)[-1]) if len(x) else 0.0
 
 
 def _unit(x: Float, axis: int) -> tuple[Float, Float]:
@@ -80,7 +101,7 @@ def _product(a: Float, b: Float) -> Float:
 
 
 def _cut(x: Float, axis: int) -> tuple[tuple[Float, Float], Float]:
-    """Integers high and low and a power of two for each row (axis 1) or column (axis 0): x ~ (high + low 2^-21) unit."""
+    """Integers and a power of two for each row (axis 1) or column (axis 0): x ~ (high + low 2^-21) unit."""
     scale, unit = _unit(x, axis)
     low = x * scale
     high = np.rint(low)
@@ -90,7 +111,7 @@ def _cut(x: Float, axis: int) -> tuple[tuple[Float, Float], Float]:
 
 
 def inverse_root(s: Float, *, slices: int = 2) -> Float:
-    """The lower M (n, n) with M s M^T = I for s (n, n) symmetric positive definite: the inverse of its Cholesky factor.
+    """The inverse of the Cholesky factor of s (n, n), positive definite: the lower M, float64 (n, n), with M s M^T = I.
 
     By halves, so that nearly all of the work is products of large matrices.
 
@@ -125,7 +146,7 @@ def _small_inverse_root(s: Float) -> Float:
 
 
 def divide(top: Float, root: Float, *, slices: int = 2) -> Float:
-    """top (m, n) @ s^-1, where root = inverse_root(s)."""
+    """top (m, n) @ s^-1, float64 (m, n), where root (n, n) = inverse_root(s)."""
     return _by(_by_transposed(top, root, slices), root, slices)
 
 
@@ -156,7 +177,7 @@ def _strips(n: int) -> list[slice]:
 
 
 def round_once(x: Float, dtype: str) -> NDArray[Any]:
-    """float64 to BF16, F16 or F32, to nearest even, rounded once and not by way of another width."""
+    """x, float64 of any shape, as BF16, F16 or F32: to nearest even, rounded once and not by way of another width."""
     if dtype not in ("BF16", "F16"):
         return x.astype(DTYPES[dtype])
     # Rounding twice (64 -> 32 -> 16) can differ from rounding once. Rounding to odd at 32 bits first cannot:

@@ -1,7 +1,15 @@
 """The fold: a base and a set of deltas make one model, the same bytes for everybody.
 
-The contributions are a set: they are sorted by digest before anything is computed, so no order of merging can show.
-A tensor nobody changed is the base's own.
+The contributions are a set: they are sorted by what they say before anything is computed, so no order of merging can
+show. A tensor nobody changed is the base's own. A change d (m, n), with a sketch G (n, n) of the inputs it is for:
+
+    covariance, mean,      d_1 G_1 + d_2 G_2 + ... = N (m, n) --+
+    task arithmetic            G_1 +     G_2 + ... = S (n, n) --+--> finish -------------+
+                                                                                         +--> base + D, rounded once
+    any other method       d_1, d_2, ... -----> apply_method --> D = D_1 + D_2 + ... ----+
+
+The sums are whole numbers on a grid (sums.py): who joins is added, who leaves is subtracted, and the bits are the same
+as of all folded anew. Embeddings and heads are merged row by row, norms and biases by the mean.
 
     merged = Fold(base, {digest: delta}, load, method="covariance")
     merged["model.layers.0.mlp.up_proj.weight"]
@@ -18,7 +26,7 @@ import numpy as np
 
 from souq.errors import Hostile
 from souq.merge import sums
-from souq.merge.exact import Float, matmul, round_once
+from souq.merge.exact import Float, round_once
 from souq.merge.grow import VOCABULARY
 from souq.merge.methods import (
     MATRICES,
@@ -31,9 +39,9 @@ from souq.merge.methods import (
     balance,
     by_rows,
     check_settings,
-    divided,
     mean,
     settings_of,
+    solve,
 )
 from souq.merge.sums import UNIT, Kept, Sums, Whole, gram_numbers, numbers
 from souq.records import Digest
@@ -69,10 +77,10 @@ class Fold(Mapping[str, Array]):
         self.method, self._merge = method, METHODS[method]
         self._gram = lru_cache(maxsize=4 * (len(self.deltas) + 1))(self._read_gram)
         self.sums = None
-        self._weights = {who: round(weight * UNIT) / UNIT for who, weight in (weights or {}).items()}
+        self._weights = {digest: round(weight * UNIT) / UNIT for digest, weight in (weights or {}).items()}
         if method in SUMS:
-            hears = self._gram if SUMS[method] else None
-            self.sums = Sums(kept or Kept(), self.deltas, left or {}, self._change_of, hears, weights, self._table)
+            sketch = self._gram if SUMS[method] else None
+            self.sums = Sums(kept or Kept(), self.deltas, left or {}, self._change_of, sketch, weights, self._is_table)
         self._known = lru_cache(maxsize=2)(self._balanced)
         changed = self.sums.tallies if self.sums else {name for delta in self.deltas.values() for name in delta.parts}
         self.changed = tuple(sorted(changed))
@@ -88,42 +96,48 @@ class Fold(Mapping[str, Array]):
             return self._base[name]
         if self.sums is not None:
             group = self.group(name)
-            return self.settled(name, self.sums.top(name), self._known(group, name) if group else None)
+            return self.finish(name, self.sums.top(name), self._known(group, name) if group else None)
         wide = self.base(name)
         for change in self.merged(name, list(self._changes(name, wide).values())):
-            wide += change.right if change.left is None else matmul(change.left, change.right)
+            wide += change.whole()
         return round_once(wide, dtype_name(self._base[name].dtype))
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
-    def group(self, name: str) -> tuple[int, ...] | str | None:
+    def group(self, name: str) -> tuple[int, int, str] | None:
         """What the tensors that share one system of sketches have in common; None where a tensor needs none."""
         assert self.sums is not None
-        found = self.sums.tallies[name]
-        if not found.known:
+        tally = self.sums.tallies[name]
+        if not tally.known:
             return None
-        return (found.heard, found.alike, *(self._voice(name) or "").encode())
+        return tally.sketch_set, tally.unsketched_weight, self._input_of(name) or ""
 
     def _balanced(self, group: object, name: str) -> Balanced:
         assert self.sums is not None
         return self.balanced(name, self.sums.gram(name))
 
     def balanced(self, name: str, gram: Whole) -> Balanced:
-        """The system of sketches of a tensor (and of all of its group), ready to divide by."""
-        assert self.sums is not None
-        found, n = self.sums.tallies[name], round((2 * gram.size) ** 0.5 - 0.5)
-        voice = self._voice(name)
-        base = self._gram(self._sketch.grams[voice]) if self._sketch and voice else None
-        return balance(gram_numbers(gram, n), found.alike / UNIT, base, **self._settings)
+        """The system of sketches of a tensor (and of all of its group), ready to divide by.
 
-    def settled(self, name: str, top: Whole, balanced: Balanced | None) -> Array:
-        """The merged tensor from its sums."""
+        `gram` is S, int64 (n (n + 1) / 2,), as `Sums.gram` gives it; the answer is float64, (n, n) and (n,).
+        """
+        assert self.sums is not None
+        n = round((2 * gram.size) ** 0.5 - 0.5)
+        unsketched = self.sums.tallies[name].unsketched_weight / UNIT
+        return balance(gram_numbers(gram, n), unsketched, self._base_sketch(name), **self._settings)
+
+    def finish(self, name: str, top: Whole, balanced: Balanced | None) -> Array:
+        """The merged tensor, (m, n) or (n,) in the base's dtype, from its sums.
+
+        `top` is N, int64, as `Sums.top` gives it: of the tensor's shape, a table's (m, n + 1). `balanced` is the system
+        of the tensor's group (`balanced`), None where nobody brought a sketch.
+        """
         assert self.sums is not None
         base = self._base[name]
-        if self._table(name):
+        if self._is_table(name):
             change = sums.by_rows(top)
         elif balanced is not None:
-            change = divided(numbers(top), balanced)
+            change = solve(numbers(top), balanced)
         elif self.method == "task-arithmetic" and top.ndim == 2:
             change = numbers(top) * self._settings["scale"]
         else:
@@ -131,17 +145,22 @@ class Fold(Mapping[str, Array]):
         change += base.astype(np.float64)
         return round_once(change, dtype_name(base.dtype))
 
-    def _table(self, name: str) -> bool:
+    def _is_table(self, name: str) -> bool:
         """Whether a tensor is merged row by row: embeddings and heads, by the methods for linear layers."""
         return self._merge in MATRICES and name.endswith(VOCABULARY)
 
-    def _voice(self, name: str) -> str | None:
+    def _input_of(self, name: str) -> str | None:
+        """Which of the base's sketches is of the inputs of this tensor."""
         return self._sketch.inputs.get(name) if self._sketch else None
+
+    def _base_sketch(self, name: str) -> Sketch | None:
+        source = self._input_of(name)
+        return self._gram(self._sketch.grams[source]) if self._sketch and source else None
 
     # -- contributions -----------------------------------------------------------------------------------------------
 
     def base(self, name: str) -> Float:
-        """The tensor before any change, in float64."""
+        """The tensor before any change, of its shape, in float64."""
         return self._base[name].astype(np.float64)
 
     def changes(self, name: str) -> dict[Digest, Change]:
@@ -150,28 +169,28 @@ class Fold(Mapping[str, Array]):
 
     def _changes(self, name: str, wide: Float) -> dict[Digest, Change]:
         return {
-            who: replace(self._change(name, delta, wide), weight=self._weights.get(who, 1.0))
-            for who, delta in self.deltas.items()
+            digest: replace(self._change(name, delta, wide), weight=self._weights.get(digest, 1.0))
+            for digest, delta in self.deltas.items()
             if name in delta.parts
         }
 
     def merged(self, name: str, changes: Sequence[Change]) -> list[Change]:
         """What the method makes of some changes to a tensor; the answers add up to the merged change."""
-        return self.asked(name, changes, self._merge, self._settings)
+        return self.apply_method(name, changes, self._merge, self._settings)
 
-    def asked(self, name: str, changes: Sequence[Change], method: Method, settings: Mapping[str, Any]) -> list[Change]:
-        """The same of any method."""
-        if changes[0].right.ndim != 2:  # norms and biases: the mean over those who changed them (the spec's section 9)
+    def apply_method(
+        self, name: str, changes: Sequence[Change], method: Method, settings: Mapping[str, Any]
+    ) -> list[Change]:
+        """What a method, be it another than the fold's, makes of some changes to a tensor; the answers add up."""
+        if changes[0].right.ndim != 2:  # norms and biases have no inputs: the mean over who changed them
             return mean(changes, None)
         if method in MATRICES and name.endswith(VOCABULARY):
             return by_rows(changes)
-        voice = self._voice(name)
-        base = self._gram(self._sketch.grams[voice]) if self._sketch and voice else None
-        return method(changes, base, **settings)
+        return method(changes, self._base_sketch(name), **settings)
 
     def _change_of(self, name: str, delta: Delta) -> Change:
-        found = self._change(name, delta, self.base(name))
-        return found if SUMS[self.method] else found.to(found.right)
+        change = self._change(name, delta, self.base(name))
+        return change if SUMS[self.method] else change.to(change.right)
 
     def _change(self, name: str, delta: Delta, wide: Float) -> Change:
         part, gram = delta.parts[name], delta.gram_of(name)
@@ -186,7 +205,11 @@ class Fold(Mapping[str, Array]):
 
 
 def factors(part: Part, base: Float, load: Load) -> tuple[Float | None, Float]:
-    """A part as left (m, r) and right (r, n), or None and the whole difference from the base, in float64."""
+    """A part as left (m, r) and right (r, n), or None and the difference from the base (m, n) or (n,); float64.
+
+    Raises:
+        Hostile: a sparse change whose positions do not rise, or leave the tensor.
+    """
     match part:
         case Lora(a=a, b=b, scale=scale):
             return load(b.digest).astype(np.float64), load(a.digest).astype(np.float64) * scale
@@ -196,9 +219,7 @@ def factors(part: Part, base: Float, load: Load) -> tuple[Float | None, Float]:
             difference, where = np.zeros(base.size), load(index.digest)
             if len(where) and int(where.max()) >= base.size:
                 raise Hostile("a sparse change points past the end of its tensor")
-            if (
-                where[1:] <= where[:-1]
-            ).any():  # a position twice has two values, and which one counts is nobody's rule
+            if (where[1:] <= where[:-1]).any():  # a position named twice has two values
                 raise Hostile("a sparse change does not name its positions once each, in rising order")
             difference[where] = load(value.digest).astype(np.float64) - base.reshape(-1)[where]
             return None, difference.reshape(base.shape)

@@ -94,11 +94,11 @@ class Grown:
     @cached_property
     def places(self) -> dict[str, list[str]]:
         """The base's tensors by name, and the names of those here that are made of each."""
-        found: dict[str, list[str]] = {}
+        places: dict[str, list[str]] = {}
         for name, pieces in self.pieces.items():
             for own in {piece.name for piece in pieces if isinstance(piece, Own)}:
-                found.setdefault(own, []).append(name)
-        return found
+                places.setdefault(own, []).append(name)
+        return places
 
     @cached_property
     def digest(self) -> Digest:
@@ -162,7 +162,7 @@ def grow(lock: Lock, files: Mapping[str, bytes], deltas: Sequence[Delta]) -> Gro
 
 @dataclass(frozen=True)
 class _Tower:
-    """The layers among a base's tensors: `model.layers.` and how many; for each, its tensors by what follows the number."""
+    """The layers among a base's tensors: their prefix; for each, its tensors by what follows the layer's number."""
 
     prefix: str
     layers: tuple[dict[str, TensorRef], ...]
@@ -170,34 +170,34 @@ class _Tower:
     @classmethod
     def of(cls, lock: Lock) -> _Tower:
         prefix = "model.layers."
-        found: dict[int, dict[str, TensorRef]] = {}
+        layers: dict[int, dict[str, TensorRef]] = {}
         for name, ref in lock.items():
             number, _, inside = name.removeprefix(prefix).partition(".")
             if name.startswith(prefix) and number.isdigit():
-                found.setdefault(int(number), {})[inside] = ref
-        if not found or sorted(found) != list(range(len(found))):
+                layers.setdefault(int(number), {})[inside] = ref
+        if not layers or sorted(layers) != list(range(len(layers))):
             raise Hostile("the base has no layers named model.layers.0, 1, 2 and so on: nothing can be added to it")
-        return cls(prefix, tuple(found[i] for i in range(len(found))))
+        return cls(prefix, tuple(layers[i] for i in range(len(layers))))
 
 
 @dataclass(frozen=True)
 class _Place:
-    """One tensor of a new layer or an expert: whose, before or in which layer, of the how manieth there, and its name."""
+    """One tensor of a new layer or an expert."""
 
-    title: str
-    who: int
-    place: int
-    k: int
-    inside: str
+    title: str  # `layer 3.0.mlp.up_proj.weight`
+    giver: int  # the contribution that brings it
+    place: int  # before or in which layer
+    k: int  # the how manieth of its giver's there
+    inside: str  # its name in the layer; empty for a router's row
     ref: TensorRef
 
 
 def _placed(adding: Sequence[Delta], *kinds: type[Layer | Expert | Router]) -> Iterator[_Place]:
-    for who, delta in enumerate(adding):
+    for giver, delta in enumerate(adding):
         for title, part in delta.new.items():
             if isinstance(part, kinds):
                 place, k, *inside = title.partition(" ")[2].split(".", 2)
-                yield _Place(title, who, int(place), int(k), inside[0] if inside else "", part.value)
+                yield _Place(title, giver, int(place), int(k), inside[0] if inside else "", part.value)
 
 
 class _Making:
@@ -243,44 +243,46 @@ class _Making:
                 raise Hostile(
                     f"{name} has {ref.shape[0]} rows, the config says {size}, the tokenizer has {first} tokens"
                 )
-            means = Mean(tuple(tuple((rows[name][who].value, i) for who, i in found) for found in places.values()))
+            means = Mean(
+                tuple(tuple((rows[name][giver].value, i) for giver, i in brought) for brought in places.values())
+            )
             last = first + len(places)  # rows that only fill the table up to a round number are replaced
             after = (Own(name, last),) if last < size else ()
             self._pieces[name] = (Own(name, 0, first), means, *after)
         self._config["vocab_size"] = max(size, first + len(places))
         special = {token for new in rows[min(tables)] for token in new.special}
-        told = {token: PLAIN | {"special": token in special, "normalized": token not in special} for token in places}
+        entries = {token: PLAIN | {"special": token in special, "normalized": token not in special} for token in places}
         self._files = {name: data for name, data in self._files.items() if name not in STALE}
-        self._files |= tokenizer_files(self._files, with_tokens(words, told))
+        self._files |= tokenizer_files(self._files, with_tokens(words, entries))
 
     def _places(self, words: Words, brought: Sequence[Rows]) -> dict[str, list[tuple[int, int]]]:
         """Each new token, in order, and the (contribution, row)s that are its."""
         places: dict[str, list[tuple[int, int]]] = {}
-        for who, new in enumerate(brought):
+        for giver, new in enumerate(brought):
             for token in sorted(new.tokens):
                 if token in words.ids:
                     raise Hostile(f"{token!r} is a token of the base already")
-                places.setdefault(token, []).append((who, new.tokens.index(token)))
+                places.setdefault(token, []).append((giver, new.tokens.index(token)))
         return places
 
     def layers(self, adding: Sequence[Delta]) -> None:
         """New layers before the ones they name."""
-        depth, found = len(self._tower.layers), dict[tuple[int, int, int], dict[str, Piece]]()
+        depth, added = len(self._tower.layers), dict[tuple[int, int, int], dict[str, Piece]]()
         for at in _placed(adding, Layer):
             like = self._tower.layers[0].get(at.inside)
             if at.place > depth or like is None or (at.ref.dtype, at.ref.shape) != (like.dtype, like.shape):
                 raise Hostile(
                     f"{at.title} is no tensor of a layer of this base, which has {depth}, or not of its shape"
                 )
-            found.setdefault((at.place, at.who, at.k), {})[at.inside] = Brought(at.ref)
-        if not found:
+            added.setdefault((at.place, at.giver, at.k), {})[at.inside] = Brought(at.ref)
+        if not added:
             return
-        if len(found) > MOST:
-            raise Hostile(f"{len(found)} new layers; the most is {MOST}")
-        for (before_layer, _, k), layer in found.items():
+        if len(added) > MOST:
+            raise Hostile(f"{len(added)} new layers; the most is {MOST}")
+        for (before_layer, _, k), layer in added.items():
             if absent := self._tower.layers[0].keys() - layer.keys():
                 raise Hostile(f"the new layer {before_layer}.{k} has no {min(absent)}")
-        before = [[layer for key, layer in sorted(found.items()) if key[0] == place] for place in range(depth + 1)]
+        before = [[layer for key, layer in sorted(added.items()) if key[0] == place] for place in range(depth + 1)]
         old, self._layers = self._layers, []
         for place, layers in enumerate(before):
             self._layers += [(None, layer) for layer in layers]
@@ -288,28 +290,28 @@ class _Making:
         for key, value in self._config.items():  # what a config says layer by layer, a new one has as the layer below
             if isinstance(value, list) and len(value) == depth:
                 self._config[key] = [
-                    one
+                    setting
                     for place, layers in enumerate(before)
-                    for one in [value[max(place - 1, 0)]] * len(layers) + value[place : place + 1]
+                    for setting in [value[max(place - 1, 0)]] * len(layers) + value[place : place + 1]
                 ]
         self._config["num_hidden_layers"] = len(self._layers)
 
     def experts(self, adding: Sequence[Delta]) -> None:
         """The feed-forward tensors and the router's row of each expert in each layer."""
-        found: dict[tuple[int, int], dict[int, dict[str, Piece]]] = {}
+        added: dict[tuple[int, int], dict[int, dict[str, Piece]]] = {}
         for at in _placed(adding, Expert, Router):
             self._fits_beside(at)
-            found.setdefault((at.who, at.k), {}).setdefault(at.place, {})[at.inside] = Brought(at.ref)
-        if not found:
+            added.setdefault((at.giver, at.k), {}).setdefault(at.place, {})[at.inside] = Brought(at.ref)
+        if not added:
             return
-        if len(found) >= MOST:
-            raise Hostile(f"{len(found)} experts; the most is {MOST - 1}")
-        for (_, k), places in found.items():
+        if len(added) >= MOST:
+            raise Hostile(f"{len(added)} experts; the most is {MOST - 1}")
+        for (_, k), places in added.items():
             for place, parts in places.items():
                 if absent := {"", *FEED_FORWARD} - parts.keys():
                     raise Hostile(f"the expert {place}.{k} has no {min(absent) or 'row of the router'}")
-        self._config |= _as_mixtral(self._config, self._lock, len(found) + 1)
-        experts = [places for _, places in sorted(found.items())]
+        self._config |= _as_mixtral(self._config, self._lock, len(added) + 1)
+        experts = [places for _, places in sorted(added.items())]
         for number, (which, layer) in enumerate(self._layers):
             own = {name: layer.pop(f"mlp.{name}") for name in FEED_FORWARD}
             # An expert that its author gave to other layers only is here the layer's own.
@@ -336,7 +338,7 @@ class _Making:
         for at, (_, layer) in enumerate(self._layers):
             self._pieces |= {f"{self._tower.prefix}{at}.{inside}": (piece,) for inside, piece in layer.items()}
         pieces = dict(sorted(self._pieces.items()))
-        layout = {name: self._layout(found) for name, found in pieces.items()}
+        layout = {name: self._layout(stack) for name, stack in pieces.items()}
         self._files["config.json"] = (json.dumps(self._config, indent=2, ensure_ascii=False) + "\n").encode()
         return Grown(self._files, layout, pieces)
 

@@ -1,10 +1,10 @@
 """Loops over blocks of numbers, compiled by numba: the same float32 arithmetic in the same order on every machine.
 
 One output element is computed by one thread in a written order, nothing is reassociated or contracted (no fastmath),
-and what is random is a function of a key and the element's position. A block is words (T, n): T tensors' next n elements
-as the bits of bf16 (uint16) or of float32 (uint32), beside base (n,) of the same kind, all contiguous; TILE elements at a
-time stay in the nearest cache. Slices are taken before a loop and indices are unsigned: only so does LLVM see that a
-loop may use the processor's vectors. Knows arrays; has never heard of names, files or methods.
+and what is random is a function of a key and the element's position. A block is words (T, n): the next n elements of T
+tensors, as the bits of bf16 (uint16) or of float32 (uint32), beside base (n,) of the same kind, all contiguous; TILE
+elements at a time stay in the nearest cache. Slices are taken before a loop and indices are unsigned: only so does LLVM
+see that a loop may use the processor's vectors. Knows arrays; has never heard of names, files or methods.
 
     >>> out = np.empty(2, np.float32)
     >>> ones = np.ones((2, 2), np.float32).view(np.uint32)
@@ -15,10 +15,11 @@ loop may use the processor's vectors. Knows arrays; has never heard of names, fi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 TILE = 2048
 LANES = 16  # a sum runs in so many lanes side by side, by position: the same whatever the size of a block
@@ -57,9 +58,10 @@ def _subtract(words, base, tile):
 
 @_compile
 def combine(words, base, based, weights, row, skipped, out):
-    """out (n,) = [base +] sum_t weights[r, t] * (words[t] [- base]), added in the order of t, r the element's row.
+    """out (n,) float32 = [base +] sum_t weights[r, t] * (words[t] [- base]), added in the order of t.
 
-    The block begins at a row's first element or lies within one row; r counts from row `skipped` of the tensor.
+    weights (R, T) float32; r is the element's row, counted from row `skipped` of the tensor. The block begins at a
+    row's first element or lies within one row.
     """
     count, n = words.shape
     shift = np.uint32(32 - 8 * words.itemsize)
@@ -83,7 +85,7 @@ def combine(words, base, based, weights, row, skipped, out):
 
 @_compile
 def inner_products(words, base, based, row, position, lanes):
-    """Add to lanes (R, T, T, LANES) the products of the tensors [minus base], rows as in `combine`.
+    """Add to lanes (R, T, T, LANES) float64 the products of the tensors [minus base], rows as in `combine`.
 
     The block begins at `position` of the tensor.
     """
@@ -127,7 +129,7 @@ def _add_products(a, b, position, lanes):
 
 @_compile
 def differences(words, base, out):
-    """out (T, n) = the magnitudes of words - base, as bits: they are ordered as the floats are."""
+    """out (T, n) uint32 = the magnitudes of words - base, as bits: they are ordered as the floats are."""
     for t in range(len(words)):
         _subtract(words[t], base, out[t].view(np.float32))
         for i in range(len(base)):
@@ -135,10 +137,10 @@ def differences(words, base, out):
 
 
 @_compile
-def bracket(words, base, low, high, counts, found):
+def bracket(words, base, low, high, counts, inside):
     """Add to counts (T, 4) how many magnitudes of words[t] - base lie above high[t], at it, between, and at low[t].
 
-    Those between are kept in found (T, room), as long as there is room.
+    counts int64; low, high (T,) uint32. Those between are kept in inside (T, room) uint32, as long as there is room.
     """
     count, n = words.shape
     whole = np.empty(TILE, np.float32)
@@ -159,13 +161,13 @@ def bracket(words, base, low, high, counts, found):
             counts[t, 1] += highs
             counts[t, 3] += lows
             if most - least > 1:
-                counts[t, 2] = _find(bits, least, most, found[t], np.uint64(counts[t, 2]))
+                counts[t, 2] = _gather(bits, least, most, inside[t], np.uint64(counts[t, 2]))
 
 
 @_compile
-def _find(bits, low, high, found, at):
-    """Few lie between: a group that holds none of them is passed over at once. Returns how many were found until now."""
-    first, width, room = np.uint32(low + 1), np.uint32(high - low - 1), np.uint64(len(found))
+def _gather(bits, low, high, inside, at):
+    """Few lie between: a group that holds none of them is passed over at once. Returns how many there were so far."""
+    first, width, room = np.uint32(low + 1), np.uint32(high - low - 1), np.uint64(len(inside))
     for start in range(0, len(bits), _GROUP):
         group = bits[start : start + _GROUP]
         some = np.uint32(0)
@@ -174,7 +176,7 @@ def _find(bits, low, high, found, at):
         if some and at + some <= room:
             for i in range(len(group)):
                 if np.uint32(group[i] - first) < width:
-                    found[at] = group[i]
+                    inside[at] = group[i]
                     at += np.uint64(1)
         elif some:
             at = max(at, room) + np.uint64(some)
@@ -183,9 +185,10 @@ def _find(bits, low, high, found, at):
 
 @_compile
 def histogram(words, base, high, counts):
-    """Count magnitudes of words[t] - base. high[t] < 0: by their upper 15 bits; else, of those in bin high[t], by the rest.
+    """Add to counts (T, bins) int64 the magnitudes of words[t] - base, by their bits; high (T,) int64.
 
-    The bits of a float without its sign are ordered as the float is, so bins are exact (spec, section 12).
+    Where high[t] < 0 by their upper 15 bits; else, of those in bin high[t], by the rest. The bits of a float without
+    its sign are ordered as the float is, so bins are exact.
     """
     count, n = words.shape
     tile = np.empty(TILE, np.float32)
@@ -211,10 +214,10 @@ def _count_within(bits, high, counts):
     """Few are in one bin: a group that holds none of them is passed over at once."""
     for start in range(0, len(bits), _GROUP):
         group = bits[start : start + _GROUP]
-        found = np.uint32(0)
+        some = np.uint32(0)
         for i in range(len(group)):
-            found += np.uint32(np.uint32((group[i] & _SIGNLESS) >> np.uint32(16)) == high)
-        if found:
+            some += np.uint32(np.uint32((group[i] & _SIGNLESS) >> np.uint32(16)) == high)
+        if some:
             for i in range(len(group)):
                 if np.uint32((group[i] & _SIGNLESS) >> np.uint32(16)) == high:
                     counts[np.uint32(group[i] & np.uint32(0xFFFF))] += 1
@@ -222,7 +225,10 @@ def _count_within(bits, high, counts):
 
 @_compile
 def cut(counts, wanted, bins):
-    """bins (T,): the bin of counts[t], from the top, in which the wanted[t]-th lies; wanted becomes how many are left there."""
+    """bins (T,) int64: the bin of counts[t] (T, bins), from the top, in which the wanted[t]-th lies.
+
+    wanted (T,) int64 becomes how many are left to take in that bin.
+    """
     for t in range(len(wanted)):
         at = counts.shape[1] - 1
         while at > 0 and counts[t, at] < max(wanted[t], 1):
@@ -232,6 +238,37 @@ def cut(counts, wanted, bins):
 
 
 # -- differences, made sparse and made to agree ------------------------------------------------------------------------
+
+
+class Thinning(NamedTuple):
+    """Which elements of T differences stay.
+
+    By `mode` all; those between two magnitudes, and of the equals of an edge the first ones by position; each with a
+    chance, drawn from the tensor's key and the element's position; with a chance that rises with the rank in the row.
+    """
+
+    mode: int  # EVERY, BAND, CHANCE or BY_RANK
+    low: NDArray[np.uint32]  # (T,)
+    low_left: NDArray[np.int64]  # (T,) equals of low that stay; used up from call to call
+    high: NDArray[np.uint32]  # (T,)
+    high_left: NDArray[np.int64]  # (T,) equals of high that go; used up from call to call
+    keys: NDArray[np.uint32]  # (T, 2)
+    chance: NDArray[np.float64]  # (T,)
+    epsilon: NDArray[np.float64]  # (T,) by how much the chance of the smallest and the largest rank is another
+    row: int  # elements
+    ranks: NDArray[np.int32]  # (T, n) of a block's elements in their rows; (T, 0) in other modes
+
+
+class Weighting(NamedTuple):
+    """What the differences that stay are multiplied by, and how they come to one."""
+
+    scales: NDArray[np.float32]  # (T,) of each difference
+    weights: NDArray[np.float32]  # (T,) of each difference in the sum
+    votes: NDArray[np.float32]  # (T,) of each difference in the election of a sign
+    everyone: np.float32  # all the weights, those of differences that are zero included
+    elect: bool  # only what has the elected sign counts
+    normalise: bool  # divide by the weights that took part: where nothing is elected, by `everyone`
+    scale: np.float32  # of the sum
 
 
 @_compile
@@ -250,9 +287,12 @@ def _uniform(position, first, second):
 
 
 @_compile
-def _keep_between(bits, t, low, low_left, high, high_left):
-    """Zero what is not in the band of t. Equals of low stay until low_left is used up; equals of high go until high_left is."""
-    least, most = low[t], high[t]
+def _keep_between(bits, t, thinning):
+    """Zero what is not in the band of t.
+
+    Equals of low stay until low_left is used up; equals of high go until high_left is.
+    """
+    least, most, low_left, high_left = thinning.low[t], thinning.high[t], thinning.low_left, thinning.high_left
     lows, highs = np.uint32(0), np.uint32(0)
     for i in range(len(bits)):
         size = np.uint32(bits[i] & _SIGNLESS)
@@ -289,7 +329,7 @@ def _keep_random(bits, position, key, chance):
 
 @_compile
 def _keep_by_rank(bits, position, ranks, row, key, density, epsilon):
-    """DELLA: the chance to stay rises with an element's rank in its row, from density - epsilon to density + epsilon."""
+    """DELLA: the chance to stay rises with the rank in the row, from density - epsilon to density + epsilon."""
     first, second = key[0], key[1]
     for i in range(len(bits)):
         share = np.float32(ranks[i]) / np.float32(max(row - 1, 1))
@@ -299,20 +339,24 @@ def _keep_by_rank(bits, position, ranks, row, key, density, epsilon):
 
 
 @_compile
-def _thin(tile, mode, position, t, low, low_left, high, high_left, keys, chance, epsilon, row, ranks):
-    """Zero the elements of tensor t's tile that do not stay; the tile begins at `position` of the tensor."""
+def _thin(tile, t, thinning, position, ranks):
+    """Zero the elements of tensor t's tile that do not stay; the tile begins at `position`, and `ranks` are its own."""
     bits = tile.view(np.uint32)
-    if mode == BAND:
-        _keep_between(bits, t, low, low_left, high, high_left)
-    elif mode == CHANCE:
-        _keep_random(bits, position, keys[t], chance[t])
-    elif mode == BY_RANK:
-        _keep_by_rank(bits, position, ranks, row, keys[t], chance[t], epsilon[t])
+    if thinning.mode == BAND:
+        _keep_between(bits, t, thinning)
+    elif thinning.mode == CHANCE:
+        _keep_random(bits, position, thinning.keys[t], thinning.chance[t])
+    elif thinning.mode == BY_RANK:
+        key, chance, epsilon = thinning.keys[t], thinning.chance[t], thinning.epsilon[t]
+        _keep_by_rank(bits, position, ranks, thinning.row, key, chance, epsilon)
 
 
 @_compile
-def sizes(words, base, position, mode, low, low_left, high, high_left, keys, chance, epsilon, row, ranks, lanes):
-    """Add to lanes (T, 2, LANES) the magnitudes of the differences, and of those that stay; as `agree` keeps them."""
+def sizes(words, base, position, thinning, lanes):
+    """Add to lanes (T, 2, LANES) float64 the magnitudes of the differences, and of those that stay.
+
+    The block begins at `position` of the tensor; what stays is what `agree` keeps.
+    """
     count, n = words.shape
     whole = np.empty(TILE, np.float32)
     for start in range(0, n, TILE):
@@ -321,7 +365,7 @@ def sizes(words, base, position, mode, low, low_left, high, high_left, keys, cha
         for t in range(count):
             _subtract(words[t, start:stop], base[start:stop], tile)
             _add_sizes(tile, at, lanes[t, 0])
-            _thin(tile, mode, at, t, low, low_left, high, high_left, keys, chance, epsilon, row, ranks[t, start:stop])
+            _thin(tile, t, thinning, at, thinning.ranks[t, start:stop])
             _add_sizes(tile, at, lanes[t, 1])
 
 
@@ -340,23 +384,22 @@ def _add_sizes(tile, position, lanes):
 
 
 @_compile
-def agree(
-    words, base, position, mode, low, low_left, high, high_left, keys, chance, epsilon, row, ranks,
-    scales, weights, votes, everyone, elect, normalise, scale, out,
-):  # fmt: skip
-    """out (n,) = base + scale * sum_t w_t s_t d_t over the differences that stay, where `elect` those of the elected sign.
+def agree(words, base, position, thinning, weighting, out):
+    """out (n,) float32 = base + scale sum_t w_t s_t d_t over the differences that stay; the block begins at `position`.
 
-    Which stay: all; magnitudes in a band, whose low_left and high_left (T,) are used up from call to call; at random; or
-    at random by `ranks` (T, n) in the row (else (T, 0)). The elected sign is that of sum_t v_t s_t d_t, zero counting as
-    plus. `normalise` divides by the weights that took part: where nothing is elected, by `everyone`.
+    w are the weights, s the scales. Where `elect`, only differences of the elected sign count: that of
+    sum_t v_t s_t d_t, v the votes, zero counting as plus.
+
     False where a difference is NaN or infinite, be it one that goes.
     """
+    weights, elect = weighting.weights, weighting.elect
+    factors = weighting.votes if elect else weights
     count, n = words.shape
     tiles = np.empty((count, TILE), np.float32)
     totals, unders = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     mixes, shares = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     worst = np.uint32(0)
-    everyone = everyone if abs(everyone) >= 1e-8 else np.float32(1)
+    everyone = weighting.everyone if abs(weighting.everyone) >= 1e-8 else np.float32(1)
     for start in range(0, n, TILE):
         stop = min(start + TILE, n)
         m = stop - start
@@ -368,26 +411,23 @@ def agree(
             tile = tiles[t, :m]
             _subtract(words[t, start:stop], base[start:stop], tile)
             worst = max(worst, _exponent(tile.view(np.uint32)))
-            _thin(
-                tile, mode, position + start, t, low, low_left, high, high_left, keys, chance, epsilon, row,
-                ranks[t, start:stop],
-            )  # fmt: skip
-            factor, own = (votes[t] if elect else weights[t]), scales[t]
+            _thin(tile, t, thinning, position + start, thinning.ranks[t, start:stop])
+            factor, own = factors[t], weighting.scales[t]
             for i in range(m):
-                told = tile[i] * own
-                tile[i] = told
-                total[i] += told * factor
+                scaled = tile[i] * own
+                tile[i] = scaled
+                total[i] += scaled * factor
         if elect:
             _elect(tiles, weights, total, mixed, parts)
         else:
             for i in range(m):
                 mixed[i], parts[i] = total[i], everyone
         into = out[start:stop]
-        if normalise:
+        if weighting.normalise:
             for i in range(m):
                 mixed[i] /= parts[i]
         for i in range(m):
-            into[i] = under[i] + scale * mixed[i]
+            into[i] = under[i] + weighting.scale * mixed[i]
     return worst != _INFINITE
 
 
@@ -407,9 +447,9 @@ def _elect(tiles, weights, total, mixed, parts):
     for t in range(len(tiles)):
         tile, weight = tiles[t, : len(total)], weights[t]
         for i in range(len(total)):
-            told = tile[i] * weight
-            same = ((told > 0) == (total[i] >= 0)) & (told != 0)
-            mixed[i] += told if same else np.float32(0)
+            weighted = tile[i] * weight
+            same = ((weighted > 0) == (total[i] >= 0)) & (weighted != 0)
+            mixed[i] += weighted if same else np.float32(0)
             parts[i] += weight if same else np.float32(0)
     for i in range(len(total)):
         parts[i] = np.float32(1) if parts[i] == 0 else parts[i]
@@ -417,7 +457,7 @@ def _elect(tiles, weights, total, mixed, parts):
 
 @_compile
 def variance(words, base, out):
-    """out (n,) = the variance over t of words[t] - base (divided by T)."""
+    """out (n,) float32 = the variance over t of words[t] - base (divided by T)."""
     count, n = words.shape
     tiles = np.empty((count, TILE), np.float32)
     means = np.empty(TILE, np.float32)
@@ -444,11 +484,11 @@ def variance(words, base, out):
 
 @_compile
 def to_bf16(x, out):
-    """float32 (n,) to bf16 bits (n,), to nearest even. False where an element is NaN or infinite."""
+    """out (n,) uint16: the bits of x (n,) float32 as bf16, to nearest even. False where an x is NaN or infinite."""
     bits = x.view(np.uint32)
     worst = np.uint32(0)
     for i in range(len(x)):
-        told = bits[i]
-        worst = max(worst, told & _INFINITE)
-        out[i] = np.uint16((told + np.uint32(0x7FFF) + ((told >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+        word = bits[i]
+        worst = max(worst, word & _INFINITE)
+        out[i] = np.uint16((word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
     return worst != _INFINITE

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from souq.errors import UsageError, nearest
-from souq.merge.exact import Float, divide, inverse_root, matmul
+from souq.merge.exact import Float, added, divide, inverse_root, matmul
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,21 +32,21 @@ class Sketch:
     @property
     def trace(self) -> float:
         squares = matmul((self.factor * self.factor), np.ones((self.factor.shape[1], 1)))
-        return _total(squares[:, 0]) + _total(self.diag)
+        return added(squares[:, 0]) + added(self.diag)
 
     def unit(self) -> Sketch:
-        """The same with a mean diagonal of 1."""
+        """This sketch with a mean diagonal of 1."""
         level = self.trace / len(self.diag)
         return Sketch(self.factor / np.sqrt(level), self.diag / level)
 
     def whole(self) -> Float:
-        """G (n, n) itself, symmetric to the last bit."""
+        """G itself, float64 (n, n), symmetric to the last bit."""
         gram = matmul(self.factor.T, self.factor, slices=1) if len(self.factor) else np.zeros((len(self.diag),) * 2)
         gram[np.diag_indices(len(gram))] += self.diag
         return gram
 
     def under(self, right: Float) -> Float:
-        """right (r, n) @ G, without building G."""
+        """right (r, n) @ G, float64 (r, n), without building G."""
         product = right * self.diag
         if len(self.factor):
             product += matmul(matmul(right, self.factor.T), self.factor)
@@ -62,9 +62,18 @@ class Change:
     gram: Sketch | None
     weight: float = 1.0  # how much it counts beside the others, in the methods that are sums
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return len(self.right if self.left is None else self.left), self.right.shape[1]
+
     def to(self, right: Float) -> Change:
-        """The same left with another right."""
+        """This change with another right, and no sketch."""
         return Change(self.left, right, None)
+
+    def whole(self) -> Float:
+        """Written out as one matrix, float64 (m, n); a right alone is itself, not a copy."""
+        return self.right if self.left is None else matmul(self.left, self.right)
 
 
 Method = Callable[..., list[Change]]
@@ -72,7 +81,7 @@ METHODS: dict[str, Method] = {}
 MATRICES: set[Method] = set()
 """The methods that look at a linear layer as a whole; a table of one row a token is merged by its rows instead."""
 SUMS = {"covariance": True, "mean": False, "task-arithmetic": False}
-"""The methods that need of a contribution only its part of two sums, and whether sketches are in them (merge/sums.py)."""
+"""The methods that need of a contribution only its part of two sums (sums.py), and whether sketches are in them."""
 Balanced = tuple[Float, Float]
 """An inverse root (n, n) of everybody's sketches, and the scale (n,) it is for."""
 
@@ -92,15 +101,15 @@ def merge_method(name: str, *, matrices: bool = False) -> Callable[[Method], Met
 @merge_method("mean")
 def mean(changes: Sequence[Change], base: Sketch | None) -> list[Change]:
     """The mean of the changes by their weights, equal unless told (model soups, arXiv 2203.05482)."""
-    everyone = _total(np.array([change.weight for change in changes]))
+    everyone = added(np.array([change.weight for change in changes]))
     return [change.to(change.right * (change.weight / everyone)) for change in changes]
 
 
 def by_rows(changes: Sequence[Change]) -> list[Change]:
-    """Each row the mean over those who changed it, by their weights; whole where one did (the spec's section 9)."""
-    said = [change.weight * touched(change) for change in changes]
-    total = np.add.accumulate(said, axis=0)[-1]
-    shares = [np.divide(each, total, out=np.zeros_like(each), where=total > 0)[:, None] for each in said]
+    """Each row (a token's) the mean over those who changed it, by their weights; whole where only one did."""
+    weights = [change.weight * touched(change) for change in changes]
+    total = np.add.accumulate(weights, axis=0)[-1]
+    shares = [np.divide(each, total, out=np.zeros_like(each), where=total > 0)[:, None] for each in weights]
     return [
         Change(None, share * change.right, None)
         if change.left is None
@@ -110,7 +119,7 @@ def by_rows(changes: Sequence[Change]) -> list[Change]:
 
 
 def touched(change: Change) -> Float:
-    """1 for each row (m,) that a change changes, 0 for the others."""
+    """1 for each row that a change changes, 0 for the others: float64 (m,)."""
     rows: Float = (change.right if change.left is None else change.left) != 0
     return np.asarray(rows.any(axis=1), np.float64)
 
@@ -139,28 +148,28 @@ def covariance(
     for change in known:
         assert change.gram is not None
         s += change.weight * change.gram.unit().whole()
-    alike = _total(np.array([change.weight for change in changes if change.gram is None]))
-    root = balance(s, alike, base, base_weight=base_weight, ridge=ridge)
-    solved = divided(np.concatenate([heard(change) for change in changes]), root)
+    unsketched = added(np.array([change.weight for change in changes if change.gram is None]))
+    balanced = balance(s, unsketched, base, base_weight=base_weight, ridge=ridge)
+    solved = solve(np.concatenate([times_gram(change) for change in changes]), balanced)
     rights = np.split(solved, np.cumsum([len(change.right) for change in changes])[:-1])
     return [change.to(right) for change, right in zip(changes, rights, strict=True)]
 
 
-def heard(change: Change) -> Float:
-    """right (r, n) @ G by its weight: what a change says where its inputs live."""
+def times_gram(change: Change) -> Float:
+    """right (r, n) @ G times the change's weight, float64 (r, n); G is the identity for a change without a sketch."""
     return change.weight * (change.right if change.gram is None else change.gram.unit().under(change.right))
 
 
-def balance(s: Float, alike: float, base: Sketch | None, *, base_weight: float, ridge: float) -> Balanced:
+def balance(s: Float, unsketched: float, base: Sketch | None, *, base_weight: float, ridge: float) -> Balanced:
     """The system everybody's sketches make, ready to divide by: its inverse root (n, n), and the scale (n,) it is for.
 
-    s (n, n) is the sum of the unit sketches by weight; `alike` is the weight of the changes that have none.
+    s (n, n) is the sum of the unit sketches by weight; `unsketched` is the weight of the changes that have none.
 
     Raises:
         UsageError: the ridge is too small to solve it.
     """
     s = s + base_weight * base.unit().whole() if base is not None and base_weight > 0 else s.copy()
-    s[np.diag_indices(len(s))] += alike + ridge
+    s[np.diag_indices(len(s))] += unsketched + ridge
     # Powers of two bring every diagonal entry near 1: nothing is rounded, and small directions keep their digits.
     _, exponent = np.frexp(np.diagonal(s))
     scale = np.ldexp(1.0, -(exponent // 2))
@@ -174,8 +183,8 @@ def balance(s: Float, alike: float, base: Sketch | None, *, base_weight: float, 
         ) from error
 
 
-def divided(top: Float, balanced: Balanced) -> Float:
-    """top (m, n) @ S^-1, S as `balance` left it."""
+def solve(top: Float, balanced: Balanced) -> Float:
+    """top (m, n) @ S^-1, float64 (m, n), where `balanced` is the answer of `balance` for S."""
     root, scale = balanced
     solved = divide(top * scale, root, slices=1)
     solved *= scale
@@ -183,7 +192,11 @@ def divided(top: Float, balanced: Balanced) -> Float:
 
 
 def settings_of(method: str) -> dict[str, Any]:
-    """A method's settings and their defaults: its keyword arguments."""
+    """A method's settings and their defaults: its keyword arguments.
+
+    Raises:
+        UsageError: no method has this name.
+    """
     if method not in METHODS:
         raise UsageError(
             f"no merge method {method!r}{nearest(method, METHODS)}", hint=f"one of: {', '.join(sorted(METHODS))}"
@@ -193,7 +206,11 @@ def settings_of(method: str) -> dict[str, Any]:
 
 
 def check_settings(method: str, settings: Mapping[str, Any]) -> None:
-    """A setting the method does not have is answered with the nearest it has."""
+    """Refuse a setting the method does not have, with the nearest it has.
+
+    Raises:
+        UsageError: no such method or setting, or its value is no number from 0 up.
+    """
     known = settings_of(method)
     for key, value in settings.items():
         if key not in known:
@@ -202,8 +219,3 @@ def check_settings(method: str, settings: Mapping[str, Any]) -> None:
             continue  # the method itself says which words it takes
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
             raise UsageError(f"merge setting {key} is a number from 0 up, not {value!r}")
-
-
-def _total(x: Float) -> float:
-    """A sum in the order of the elements: np.sum's order depends on the processor."""
-    return float(np.add.accumulate(x)[-1]) if len(x) else 0.0

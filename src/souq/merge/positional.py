@@ -53,8 +53,8 @@ def _share_out(blocks: Blocks, epsilon: np.float32, raised: F32, write: Write) -
         count = np.count_nonzero(moved, axis=0)
         total = np.zeros(len(base), np.float32)
         for t in range(blocks.count):
-            told = np.where(count > 1, changes[t] / np.maximum(count, 1).astype(np.float32), changes[t] * raised[t])
-            total += np.where(moved[t], told, np.float32(0))
+            share = np.where(count > 1, changes[t] / np.maximum(count, 1).astype(np.float32), changes[t] * raised[t])
+            total += np.where(moved[t], share, np.float32(0))
         # A NaN moves nowhere, as comparisons go: it must not vanish.
         write(base + (total if np.isfinite(changes).all() else np.float32(np.nan)))
 
@@ -73,14 +73,14 @@ def nuslerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
             products[0, to] += first[i:j] * first[i:j]
             products[1, to] += first[i:j] * second[i:j]
             products[2, to] += second[i:j] * second[i:j]
-    one, two = (float(told["weight"]) for told in each)
-    t = 0.5 if abs(one + two) < 1e-6 else two / (one + two)
-    factors = np.array([_turn(t, *told) for told in products.T.tolist()], np.float32).T
+    left, right = (float(own["weight"]) for own in each)
+    t = 0.5 if abs(left + right) < 1e-6 else right / (left + right)
+    factors = np.array([_turn(t, *column) for column in products.T.tolist()], np.float32).T
     for at, base, (changes, tensors) in _changes(blocks):
         first, second = changes if based else tensors
         where = (at + np.arange(len(base))) % columns
-        told = factors[0, where] * first + factors[1, where] * second
-        write(base + told if based else told)
+        turned = factors[0, where] * first + factors[1, where] * second
+        write(base + turned if based else turned)
     return None
 
 

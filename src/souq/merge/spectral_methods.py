@@ -38,7 +38,7 @@ def tsv(changes: Sequence[Change], base: Sketch | None, *, scale: float = 1.0) -
     D = scale polar(U) diag(S_1 .. S_T) polar(V)^T. Where directions repeat, polar is a partial isometry: a change sent
     in twice counts once.
     """
-    share = max(1, min(_shape(changes[0])) // len(changes))
+    share = max(1, min(changes[0].shape) // len(changes))
     parts = [_largest(change, share) for change in changes]
     u, sigma, v = (np.concatenate(side, axis=-1) for side in zip(*parts, strict=True))
     return [Change(polar(u, drop=_RANK) * (scale * sigma), polar(v, drop=_RANK).T, None)]
@@ -123,7 +123,9 @@ def wudi(changes: Sequence[Change], base: Sketch | None, *, ridge: float = 0.01,
         return list(changes)
     eps = max(ridge, 1e-9) * total(s * s) / trace
     s[np.diag_indices(len(s))] += eps
-    tops = [matmul(matmul(row, one.T), heavy) + eps * pull * row for row, (one, heavy) in zip(rows, unit, strict=True)]
+    tops = [
+        matmul(matmul(row, light.T), heavy) + eps * pull * row for row, (light, heavy) in zip(rows, unit, strict=True)
+    ]
     solved = divide(np.concatenate(tops), inverse_root(s))
     solved = solved if under is None else matmul(solved, under.T)
     rights = np.split(solved, np.cumsum([len(top) for top in tops])[:-1])
@@ -131,10 +133,6 @@ def wudi(changes: Sequence[Change], base: Sketch | None, *, ridge: float = 0.01,
 
 
 Triple = tuple[Float, Float, Float]  # u (m, k), sigma (k,), v (n, k)
-
-
-def _shape(change: Change) -> tuple[int, int]:
-    return len(change.right if change.left is None else change.left), change.right.shape[1]
 
 
 def _low_rank(changes: Sequence[Change]) -> list[tuple[Float, Float]] | None:
@@ -146,19 +144,14 @@ def _low_rank(changes: Sequence[Change]) -> list[tuple[Float, Float]] | None:
     return factors if len(factors) == len(changes) else None
 
 
-def _whole(change: Change) -> Float:
-    """The change as one matrix (m, n)."""
-    return change.right if change.left is None else matmul(change.left, change.right)
-
-
 def _sum(changes: Sequence[Change]) -> Change:
     """The sum as one change: LoRAs side by side are a LoRA."""
     if factors := _low_rank(changes):
         lefts, rights = zip(*factors, strict=True)
         return Change(np.concatenate(lefts, axis=1), np.concatenate(rights), None)
-    summed = np.zeros(_shape(changes[0]))
+    summed = np.zeros(changes[0].shape)
     for change in changes:
-        summed += _whole(change)
+        summed += change.whole()
     return Change(None, summed, None)
 
 
@@ -171,7 +164,7 @@ def _svd(change: Change) -> Triple:
 def _largest(change: Change, count: int, *, least: float = 0.0) -> Triple:
     """The `count` largest singular values above `least`, and their vectors."""
     if not count:
-        m, n = _shape(change)
+        m, n = change.shape
         return np.zeros((m, 0)), np.zeros(0), np.zeros((n, 0))
     u, sigma, v = _svd(change)
     count = min(count, int(np.count_nonzero(sigma > least)))
@@ -197,7 +190,7 @@ def _average(x: Float) -> float:
 def _align(changes: Sequence[Change]) -> tuple[Float, Iterator[Float]]:
     """U (m, k) of all changes side by side, and each one's coordinates Z_i (k, n) in it."""
     if (factors := _low_rank(changes)) is None:
-        u, sigma, v = svd(np.concatenate([_whole(change) for change in changes], axis=1), drop=_RANK)
+        u, sigma, v = svd(np.concatenate([change.whole() for change in changes], axis=1), drop=_RANK)
         return u, ((sigma * block).T for block in np.split(v, len(changes)))
     over = span(np.concatenate([left for left, _ in factors], axis=1))
     unders = [span(right.T) for _, right in factors]
@@ -239,7 +232,7 @@ def _merge_core(cores: Sequence[Change], inner: str, scale: float, density: floa
         case "iso-c":
             return iso_c(cores, None, scale=scale)
         case "ties":
-            return [Change(None, scale * _ties(map(_whole, cores), density), None)]
+            return [Change(None, scale * _ties(map(Change.whole, cores), density), None)]
         case "mean":
             return [Change(core.left, core.right * scale / len(cores), None) for core in cores]
     raise UsageError(f"core-space has no inner method {inner!r}{nearest(inner, _INNER)}")
@@ -250,7 +243,7 @@ def _lift(core: Change, over: Float, under: Float) -> Change:
 
 
 def _unit(left: Float | None, rows: Float) -> tuple[Float, Float]:
-    """one and heavy with one.T @ heavy = G_i: rows and left.T @ left @ rows, each over |left rows|."""
+    """light and heavy with light.T @ heavy = G_i: rows and left.T @ left @ rows, each over |left rows|."""
     heavy = rows if left is None else matmul(matmul(left.T, left), rows)
     square = total(rows * heavy)
     size = np.sqrt(square) if square > 0 else np.inf  # no change: G_i is zero

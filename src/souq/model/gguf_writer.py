@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from souq.configs import admit
 from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
+from souq.model.config import admit
 from souq.model.gguf import LAYER, PRE_TOKENIZERS, TOP
+from souq.model.source import weights_of
 from souq.progress import Progress, quiet
-from souq.sources import weights_of
 from souq.weights.delta import Array
 
 GGUF_KINDS = ("f32", "f16", "bf16", "q8_0")  # of numbers that a file souq writes may hold

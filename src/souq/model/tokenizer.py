@@ -41,8 +41,8 @@ def read_words(files: Mapping[str, bytes], name: str) -> Words | None:
         return None
     try:
         document = read_json(files["tokenizer.json"])
-        told = document["model"]["vocab"]
-        ids: Ids = dict(told) if isinstance(told, dict) else {token: i for i, (token, _) in enumerate(told)}
+        vocab = document["model"]["vocab"]
+        ids: Ids = dict(vocab) if isinstance(vocab, dict) else {token: i for i, (token, _) in enumerate(vocab)}
         added = {entry["content"]: dict(entry) for entry in document.get("added_tokens") or []}
         numbers = [(token, entry["id"]) for token, entry in added.items()]
     except Hostile as error:
@@ -76,12 +76,12 @@ def with_tokens(words: Words, new: Mapping[str, dict[str, Any]]) -> Words:
 
 def tokenizer_files(files: Mapping[str, bytes], made: Words) -> dict[str, bytes]:
     """The tokenizer's files beside its source's settings."""
-    told = {"tokenizer.json": json.dumps(made.document, ensure_ascii=False, indent=2).encode()}
+    written = {"tokenizer.json": json.dumps(made.document, ensure_ascii=False, indent=2).encode()}
     for name in ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
         if name in files:
-            told[name] = files[name]
-    config = read_json(told.get("tokenizer_config.json", b"{}"))
+            written[name] = files[name]
+    config = read_json(written.get("tokenizer_config.json", b"{}"))
     if isinstance(config.get("added_tokens_decoder"), dict):  # tokenizer.json says it better, and of all of them
         del config["added_tokens_decoder"]
-        told["tokenizer_config.json"] = json.dumps(config, ensure_ascii=False, indent=2).encode()
-    return told
+        written["tokenizer_config.json"] = json.dumps(config, ensure_ascii=False, indent=2).encode()
+    return written

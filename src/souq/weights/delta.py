@@ -206,3 +206,6 @@ _TENSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,255}")
 def is_tensor_name(name: str) -> bool:
     """Letters, digits, `_ . -`, at most 256, no `..`: what every framework writes, and nothing a path could abuse."""
     return _TENSOR_NAME.fullmatch(name) is not None and ".." not in name
+
+
+Tensors = dict[Digest, Array]

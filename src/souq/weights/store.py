@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +39,7 @@ from souq.weights.codec import (
     refuse_unbounded,
     storable,
 )
-from souq.weights.delta import Array, TensorRef, dtype_name, tensor_digest
+from souq.weights.delta import Array, Lock, TensorRef, dtype_name, tensor_digest
 
 PART = ".part"
 
@@ -331,3 +331,19 @@ def _sync(folder: Path) -> None:
 
 
 os.register_at_fork(after_in_child=pool.cache_clear)  # a child has the pool but none of its threads
+
+
+class Stored(Mapping[str, Array]):
+    """The checkpoint a lock describes, read tensor by tensor from a store that checks every digest."""
+
+    def __init__(self, lock: Lock, store: Store) -> None:
+        self._lock, self._store = lock, store
+
+    def __getitem__(self, name: str) -> Array:
+        return self._store.get(self._lock[name].digest)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lock)
+
+    def __len__(self) -> int:
+        return len(self._lock)

@@ -26,9 +26,9 @@ def demo(folder: Path) -> None:
         folder, lambda line: out.print(Text(line, style="bold" if line.startswith("\n##") or "$ " in line else "")), run
     )
     with bars() as progress:
-        told = story.play(stage, progress)
-    story.write(told, folder)
-    (folder / "index.html").write_text(page.page(told))
+        facts = story.play(stage, progress)
+    story.write(facts, folder)
+    (folder / "index.html").write_text(page.page(facts))
     out.print(
         Text(
             f"\n{(time.monotonic() - begun) / 60:.1f} minutes. Everything in pictures: {shown / 'index.html'}",

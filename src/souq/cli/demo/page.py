@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from souq.cli.demo.story import Told
+from souq.cli.demo.story import Facts
 
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1c1b19, #eceae4); --soft: light-dark(#6b675e, #a5a096);
@@ -25,7 +25,7 @@ code { font-size: .85em; overflow-wrap: anywhere; } .no { color: var(--no); } fi
 COLOURS = {"base": "var(--a)", "alone": "var(--c)", "merged": "var(--b)", "teacher": "var(--b)", "student": "var(--c)"}
 
 
-def page(told: Told) -> str:
+def page(told: Facts) -> str:
     """The whole page."""
     parts = [
         _head(told), _gains(told), _table(told), _heat(told.heat), _votes(told), _refusals(told), _trust(told), _taught(told), _time(told),
@@ -38,7 +38,7 @@ def page(told: Told) -> str:
     )
 
 
-def _head(told: Told) -> str:
+def _head(told: Facts) -> str:
     return (
         "<h1>A day at the bazaar</h1>"
         "<p class=soft>SmolLM2-135M-Instruct took pull requests from three organisations, turned the hostile ones away, was "
@@ -56,7 +56,7 @@ def _bars(values: Mapping[str, float]) -> str:
     )
 
 
-def _gains(told: Told) -> str:
+def _gains(told: Facts) -> str:
     figures = "".join(
         f"<figure><figcaption>{escape(row['eval'])}, by {escape(row['who'])}: {100 * row['kept']:.0f}% kept</figcaption>"
         + _bars({"base": row["base"], "alone": row["own"], "merged": row["merged"]})
@@ -77,10 +77,10 @@ def _rows(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 
     return f"<div class=wide><table><tr>{head}</tr>{body}</table></div>"
 
 
-def _table(told: Told) -> str:
+def _table(told: Facts) -> str:
     names = list(told.table.get("base", {}))
     rows = [
-        [who, *(f"{found[name]:.3f} ± {told.stderr[who][name]:.3f}" for name in names)]
+        [who, *(f"{found[name]:.3f} ± {told.stderr[who][name]:.3f}" if name in found else "" for name in names)]
         for who, found in told.table.items()
     ]
     note = "<p class=soft><code>prose</code> is nats a token, lower is better; the others are shares of cases, ± one standard error.</p>"
@@ -124,17 +124,17 @@ def _cell(size: float | None, top: float) -> str:
     return f'<td title="{size:.4f}" style="background:color-mix(in oklab, var(--b) {100 * size / top:.0f}%, var(--line))"></td>'
 
 
-def _votes(told: Told) -> str:
+def _votes(told: Facts) -> str:
     rows = [[row["pr"], row["by"], row["choice"], row["reason"]] for row in told.votes]
     return f"<h2>Who approved what</h2>{_rows(['pull request', 'by', 'vote', 'reason'], rows)}"
 
 
-def _refusals(told: Told) -> str:
+def _refusals(told: Facts) -> str:
     rows = [[row["what"], row["who"], row["because"]] for row in told.refusals]
     return f"<h2 class=no>Turned away</h2>{_rows(['attempt', 'by', 'because'], rows)}"
 
 
-def _trust(told: Told) -> str:
+def _trust(told: Facts) -> str:
     same = len(set(told.orders.values()) | {told.model}) == 1
     rows = [[order, found] for order, found in told.orders.items()]
     return (
@@ -145,7 +145,7 @@ def _trust(told: Told) -> str:
     )
 
 
-def _taught(told: Told) -> str:
+def _taught(told: Facts) -> str:
     student = told.student
     if not student:
         return ""
@@ -188,6 +188,6 @@ def _curve(curve: Sequence[float]) -> str:
     )
 
 
-def _time(told: Told) -> str:
+def _time(told: Facts) -> str:
     rows = [[part, f"{seconds:.0f} s"] for part, seconds in told.seconds.items()]
     return f"<h2>How long it took</h2>{_rows(['part', 'seconds'], rows, 1)}"

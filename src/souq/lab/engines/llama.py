@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from souq.errors import Missing, SouqError
-from souq.evals import Eval
+from souq.evals.eval import Eval
 from souq.lab.engines.openai import AT_ONCE, Server
 from souq.lab.score_cache import Conditions, Kept, conditions, file_key, version_of
 from souq.progress import Progress

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from souq.checkers import MAX_ANSWER
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError, nearest
-from souq.evals import Eval, EvalCase, passes
+from souq.evals.checkers import MAX_ANSWER
+from souq.evals.eval import Eval, EvalCase, passes
 from souq.lab.score_cache import Conditions, Kept
 from souq.progress import Progress
 from souq.records import Digest
@@ -45,7 +45,7 @@ class Server:
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        return frozenset({"exact", "answer"} | ({"choice"} if self.tells else set()))
+        return frozenset({"exact", "answer"} | ({"choice"} if self.logprobs else set()))
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
         cases = suite.cases
@@ -105,7 +105,7 @@ class Server:
         return list(told["tokens"]) if isinstance(told, dict) and isinstance(told.get("tokens"), list) else []
 
     @cached_property
-    def tells(self) -> bool:
+    def logprobs(self) -> bool:
         """Whether it can be made to say a given answer and tell how likely it was."""
         try:
             return self._forced([{"role": "user", "content": "Hello"}], "souq") is not None

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from souq.errors import UsageError, nearest
-from souq.records import refuse_control
+from souq.yaml_text import Place, compose_all
 
 T = TypeVar("T")
 Scalar = bool | int | float | str
@@ -26,7 +26,7 @@ Value = bool | int | float | None
 Kind = Literal["bool", "int", "float"]
 
 MAX_TEXT = 1 << 20  # characters of YAML
-MAX_NODES = 1 << 18  # after aliases: a kilobyte of them can stand for a terabyte
+MAX_NODES = 1 << 18  # after aliases
 MAX_MODELS = 1000
 MAX_SLICES = 10_000
 ALL = -1  # a `layer_range` ends with its model
@@ -206,8 +206,8 @@ class MergeConfig:
 
     def paths(self) -> set[str]:
         """Everything named as a model, were it only for its tokens."""
-        asked = self.tokenizer or Tokenizer()
-        tokens = [asked.source, *(token.source for token in asked.tokens.values())]
+        tokenizer = self.tokenizer or Tokenizer()
+        tokens = [tokenizer.source, *(token.source for token in tokenizer.tokens.values())]
         return {model.path for model in [*self.models, *tokens] if isinstance(model, ModelRef)}
 
 
@@ -221,50 +221,14 @@ def parse_config(text: str) -> list[MergeConfig]:
         UsageError: not YAML, out of bounds, or a key, method, parameter or type that mergekit does not have.
         Hostile: a text that would steer the terminal it is shown on.
     """
-    documents = _documents(text)
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"more than {MAX_TEXT} characters of YAML")
+    documents = compose_all(text, nodes=MAX_NODES)
     if not documents:
         raise UsageError("no merge in this file", hint="it starts with `merge_method:`")
     if len(documents) == 1:
-        return [_config(_At("config", documents[0]))]
-    return _in_order([_config(_At(f"config {i}", document)) for i, document in enumerate(documents, 1)])
-
-
-def _documents(text: str) -> list[Any]:
-    if len(text) > MAX_TEXT:
-        raise UsageError(f"more than {MAX_TEXT} characters of YAML")
-    documents = []
-    try:
-        loader = yaml.SafeLoader(text)
-        while loader.check_node():
-            node = loader.get_node()
-            _refuse_bomb(node)
-            documents.append(loader.construct_document(node))
-        refuse_control(documents, where="config")
-    # Explicit tags (`!!int ""`) make PyYAML's constructors fail in ways of their own.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise UsageError(f"not YAML: {_plainly(error)}") from error
-    return documents
-
-
-def _plainly(error: Exception) -> str:
-    """Without the snippet PyYAML adds: that is the file's own text, unread, on its way to a terminal."""
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"line {mark.line + 1}: {problem}" if mark and problem else str(error).partition("\n")[0]
-
-
-def _refuse_bomb(document: yaml.Node) -> None:
-    """Before anything is built of it: `<<:` copies what an alias stands for."""
-    todo, seen = [document], 0
-    while todo:
-        node, seen = todo.pop(), seen + 1
-        if seen > MAX_NODES:
-            raise UsageError(f"more than {MAX_NODES} values once aliases are followed")
-        if isinstance(node, yaml.MappingNode):
-            todo.extend(part for pair in node.value for part in pair)
-        elif isinstance(node, yaml.SequenceNode):
-            todo.extend(node.value)
+        return [_config(_At(documents[0].node, path="config"))]
+    return _in_order([_config(_At(one.node, path=f"config {i}")) for i, one in enumerate(documents, 1)])
 
 
 def _in_order(configs: list[MergeConfig]) -> list[MergeConfig]:
@@ -278,58 +242,77 @@ def _in_order(configs: list[MergeConfig]) -> list[MergeConfig]:
         raise UsageError(f"merges wait for each other: {' -> '.join(map(str, error.args[1]))}") from error
 
 
-_CALLED = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
-_CALLED |= {dict: "a table of keys", type(None): "nothing"}
+_CALLED = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "null": "nothing"}
+_CALLED |= {"seq": "a list", "map": "a table of keys"}
 
 
-@dataclass(frozen=True, slots=True)
-class _At:
-    """A value of the file and where it stands, so that one line can say what is wrong with it."""
+class _At(Place):
+    """A value of the file, read as what it must be, or refused with its path."""
 
-    where: str
-    value: Any
+    __slots__ = ()
 
-    def wrong(self, message: str, *, hint: str | None = None) -> UsageError:
-        return UsageError(f"{self.where}: {message}", hint=hint)
+    @property
+    def kind(self) -> str:
+        """YAML's word for what stands here."""
+        return str(self.node.tag).removeprefix("tag:yaml.org,2002:")
 
-    def be(self, kind: type[T]) -> T:
-        if type(self.value) is not kind:
-            found = _CALLED.get(type(self.value), type(self.value).__name__)
-            raise self.wrong(f"expected {_CALLED[kind]}, found {found}")
-        return self.value
+    @property
+    def value(self) -> Any:
+        """As Python has it."""
+        return yaml.constructor.SafeConstructor().construct_object(self.node, deep=True)
+
+    @property
+    def empty(self) -> bool:
+        return self.kind == "null" or not self.node.value
+
+    def expect(self, kind: str) -> None:
+        if self.kind != kind:
+            raise self.wrong(f"expected {_CALLED[kind]}, found {_CALLED.get(self.kind, self.kind)}")
 
     def items(self) -> list[_At]:
-        return [_At(f"{self.where}[{i}]", item) for i, item in enumerate(self.be(list))]
+        self.expect("seq")
+        return [self.at(item, f"[{i}]") for i, item in enumerate(self.node.value)]
 
     def entries(self) -> dict[str, _At]:
-        said = self.be(dict)
-        return {_At(f"{self.where}, a key", key).be(str): _At(f"{self.where}.{key}", said[key]) for key in said}
+        self.expect("map")
+        pairs = self.pairs()
+        for name, _ in pairs:
+            name.expect("str")
+        return {name.node.value: value for name, value in pairs}  # of two with one name the last, as mergekit does
 
     def table(self, known: Iterable[str]) -> dict[str, _At]:
         """Every known key; nothing stands at those that were not written."""
-        said = self.entries()
-        for key in said:
+        written = self.entries()
+        for key in written:
             if key not in known:
                 raise self.wrong(f"unknown key {key!r}{nearest(key, known)}", hint=f"known: {_listed(known)}")
-        return {key: said.get(key, _At(f"{self.where}.{key}", None)) for key in known}
+        nothing = yaml.ScalarNode("tag:yaml.org,2002:null", "", start_mark=self.node.start_mark)
+        return {key: written.get(key) or self.at(nothing, f".{key}") for key in known}
 
     def text(self) -> str:
-        if not (found := self.be(str)):
+        self.expect("str")
+        if not self.node.value:
             raise self.wrong("an empty text")
-        return found
+        return str(self.node.value)
 
-    def word(self, known: Iterable[str]) -> str:
-        if (found := self.text()) not in known:
-            raise self.wrong(f"unknown {found!r}{nearest(found, known)}", hint=f"known: {_listed(known)}")
-        return found
+    def word(self, known: Iterable[str], *, drop: str = "") -> str:
+        """One of some words, without what may stand before it."""
+        if (word := self.text().removeprefix(drop)) not in known:
+            raise self.wrong(f"unknown {word!r}{nearest(word, known)}", hint=f"known: {_listed(known)}")
+        return word
 
     def count(self) -> int:
-        if not 0 <= (found := self.be(int)) < 1 << 31:
+        self.expect("int")
+        if not 0 <= (count := int(self.value)) < 1 << 31:
             raise self.wrong("out of bounds")
-        return found
+        return count
+
+    def truth(self) -> bool:
+        self.expect("bool")
+        return bool(self.value)
 
     def maybe(self, read: Callable[[_At], T]) -> T | None:
-        return None if self.value is None else read(self)
+        return None if self.kind == "null" else read(self)
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -348,7 +331,7 @@ def _config(at: _At) -> MergeConfig:
         raise top["merge_method"].wrong(why, hint=instead)
     method = top["merge_method"].word(KNOWN)
     base = top["base_model"].maybe(_model)
-    body = _only_module(top) if top["modules"].value else top
+    body = top if top["modules"].empty else _only_module(top)
     config = MergeConfig(
         method=method,
         slices=_slices(at, body, base, method),
@@ -367,7 +350,7 @@ def _config(at: _At) -> MergeConfig:
 
 
 def _only_module(top: dict[str, _At]) -> dict[str, _At]:
-    if top["models"].value or top["slices"].value:
+    if not (top["models"].empty and top["slices"].empty):
         raise top["modules"].wrong("they stand beside `models` or `slices`", hint="keep one of them")
     modules = top["modules"].entries()
     if len(modules) != 1:
@@ -376,12 +359,12 @@ def _only_module(top: dict[str, _At]) -> dict[str, _At]:
 
 
 def _slices(at: _At, body: dict[str, _At], base: ModelRef | None, method: str) -> tuple[Slice, ...]:
-    if bool(body["models"].value) == bool(body["slices"].value):
+    if body["models"].empty == body["slices"].empty:
         raise at.wrong("one of `models` and `slices` is needed, and only one")
-    if body["slices"].value:
-        if len(body["slices"].be(list)) > MAX_SLICES:
+    if not body["slices"].empty:
+        if len(slices := body["slices"].items()) > MAX_SLICES:
             raise body["slices"].wrong(f"more than {MAX_SLICES}")
-        return tuple(_slice(item, method) for item in body["slices"].items())
+        return tuple(_slice(item, method) for item in slices)
     sources = tuple(_source(item.table(("model", "parameters")), method) for item in body["models"].items())
     if base and all(source.model != base for source in sources):
         sources += (Source(base, {}),)
@@ -389,21 +372,21 @@ def _slices(at: _At, body: dict[str, _At], base: ModelRef | None, method: str) -
 
 
 def _slice(at: _At, method: str) -> Slice:
-    said = at.table(("sources", "base_model", "residual_weight", "residual_scale", "parameters"))
-    if not (sources := said["sources"].items()):
-        raise said["sources"].wrong("no model in it")
+    table = at.table(("sources", "base_model", "residual_weight", "residual_scale", "parameters"))
+    if not (sources := table["sources"].items()):
+        raise table["sources"].wrong("no model in it")
     return Slice(
         tuple(_source(item.table(("model", "layer_range", "parameters")), method) for item in sources),
-        base_model=said["base_model"].maybe(_model),
-        residual_weight=said["residual_weight"].maybe(lambda at: float(_scalar(at, "float"))),
-        residual_scale=said["residual_scale"].maybe(lambda at: float(_scalar(at, "float"))),
-        parameters=_settings(said["parameters"], method),
+        base_model=table["base_model"].maybe(_model),
+        residual_weight=table["residual_weight"].maybe(lambda at: float(_scalar(at, "float"))),
+        residual_scale=table["residual_scale"].maybe(lambda at: float(_scalar(at, "float"))),
+        parameters=_settings(table["parameters"], method),
     )
 
 
-def _source(said: dict[str, _At], method: str) -> Source:
-    layers = _range(said["layer_range"]) if "layer_range" in said else (0, ALL)
-    return Source(_model(said["model"]), _settings(said["parameters"], method), layers)
+def _source(table: dict[str, _At], method: str) -> Source:
+    layers = _range(table["layer_range"]) if "layer_range" in table else (0, ALL)
+    return Source(_model(table["model"]), _settings(table["parameters"], method), layers)
 
 
 def _range(at: _At) -> tuple[int, int]:
@@ -414,110 +397,118 @@ def _range(at: _At) -> tuple[int, int]:
 
 
 def _model(at: _At) -> ModelRef:
-    if isinstance(at.value, dict):
-        said = at.table(("model", "lora", "override_architecture"))
-        lora, other = said["lora"].maybe(_path), said["override_architecture"].maybe(_At.text)
-        return replace(_path(said["model"]), lora=lora, override_architecture=other)
+    if at.kind == "map":
+        table = at.table(("model", "lora", "override_architecture"))
+        lora, architecture = table["lora"].maybe(_path), table["override_architecture"].maybe(_At.text)
+        return replace(_path(table["model"]), lora=lora, override_architecture=architecture)
     model, *adapters = at.text().split("+")
     if len(adapters) > 1:
-        raise at.wrong(f"{at.value!r} names more than one adapter", hint="write `model+lora`")
-    return replace(_path(_At(at.where, model)), lora=_path(_At(at.where, adapters[0])) if adapters else None)
+        raise at.wrong(f"{at.text()!r} names more than one adapter", hint="write `model+lora`")
+    return replace(_revision(at, model), lora=_revision(at, adapters[0]) if adapters else None)
 
 
 def _path(at: _At) -> ModelRef:
-    if isinstance(at.value, dict):
-        said = at.table(("path", "revision"))
-        return ModelRef(said["path"].text(), said["revision"].maybe(_At.text))
-    path, *revision = at.text().split("@")
+    if at.kind == "map":
+        table = at.table(("path", "revision"))
+        return ModelRef(table["path"].text(), table["revision"].maybe(_At.text))
+    return _revision(at, at.text())
+
+
+def _revision(at: _At, text: str) -> ModelRef:
+    path, *revision = text.split("@")
     if len(revision) > 1 or not path:
-        raise at.wrong(f"{at.value!r} is not a model", hint="write `path` or `path@revision`")
+        raise at.wrong(f"{text!r} is not a model", hint="write `path` or `path@revision`")
     return ModelRef(path, revision[0] or None if revision else None)
 
 
 def _dtype(at: _At) -> str:
-    return _At(at.where, at.text().removeprefix("torch.")).word(DTYPES)
+    return at.word(DTYPES, drop="torch.")
 
 
 def _tokenizer(top: dict[str, _At]) -> Tokenizer | None:
     old, new = top["tokenizer_source"], top["tokenizer"]
-    if old.value and new.value:
+    if not (old.empty or new.empty):
         raise new.wrong("it stands beside `tokenizer_source`", hint="keep `tokenizer`")
-    if new.value is None:
+    if new.kind == "null":
         return old.maybe(lambda at: Tokenizer(_vocabulary(at)))
-    said = new.table(("source", "tokens", "pad_to_multiple_of"))
-    tokens = said["tokens"].maybe(_At.entries) or {}
+    table = new.table(("source", "tokens", "pad_to_multiple_of"))
+    tokens = table["tokens"].maybe(_At.entries) or {}
     return Tokenizer(
-        said["source"].maybe(_vocabulary) or "union",
+        table["source"].maybe(_vocabulary) or "union",
         {token: _token(at) for token, at in tokens.items()},
-        said["pad_to_multiple_of"].maybe(_At.count),
+        table["pad_to_multiple_of"].maybe(_At.count),
     )
 
 
 def _vocabulary(at: _At) -> ModelRef | Literal["union", "base"]:
-    return at.value if at.value in ("union", "base") else _model(at)
+    return at.node.value if at.node.value in ("union", "base") else _model(at)
 
 
 def _token(at: _At) -> Token:
-    said = at.table(("source", "force"))
-    force, source = said["force"].maybe(lambda at: at.be(bool)) or False, said["source"]
-    if not isinstance(source.value, dict) or "kind" not in source.value:
+    outer = at.table(("source", "force"))
+    force, source = outer["force"].maybe(_At.truth) or False, outer["source"]
+    if source.kind != "map" or "kind" not in source.entries():
         return Token(source.maybe(_model), force=force)
-    found = source.table(("kind", "model", "token", "token_id"))
-    if found["kind"].word(("zero", "model_token")) == "zero":
+    table = source.table(("kind", "model", "token", "token_id"))
+    if table["kind"].word(("zero", "model_token")) == "zero":
         return Token("zero", force=force)
-    token, number = found["token"].maybe(_At.text), found["token_id"].maybe(_At.count)
+    token, number = table["token"].maybe(_At.text), table["token_id"].maybe(_At.count)
     if (token is None) == (number is None):
         raise source.wrong("one of `token` and `token_id` is needed, and only one")
-    return Token(_model(found["model"]), number if token is None else token, force)
+    return Token(_model(table["model"]), number if token is None else token, force)
 
 
 def _settings(at: _At, method: str) -> Settings:
     kinds = {parameter.name: parameter.kind for parameter in KNOWN[method].parameters}
-    said = at.maybe(_At.entries) or {}
+    entries = at.maybe(_At.entries) or {}
     # Another method's parameter is no mistake: files keep them when their method changes, and mergekit lets them be.
-    for name in said.keys() - _PARAMETERS:
+    for name in (name for name in entries if name not in _PARAMETERS):
         raise at.wrong(f"unknown parameter {name!r}{nearest(name, kinds)}", hint=f"{method} takes {_listed(kinds)}")
-    return {name: _rules(value, kinds.get(name)) for name, value in said.items()}
+    return {name: _rules(value, kinds.get(name)) for name, value in entries.items()}
 
 
 def _rules(at: _At, kind: Kind | None) -> tuple[Rule, ...]:
-    if isinstance(at.value, dict):
+    if at.kind == "map":
         return (_rule(at, kind),)
-    if isinstance(at.value, list) and any(isinstance(item, dict) for item in at.value):
+    if at.kind == "seq" and any(item.kind == "map" for item in at.items()):
         return tuple(_rule(item, kind) for item in at.items())
     return (Rule("*", _gradient(at, kind)),)
 
 
 def _rule(at: _At, kind: Kind | None) -> Rule:
-    said = at.table(("filter", "value"))
-    chosen = said["filter"].maybe(lambda at: at.be(str))
-    return Rule("*" if chosen is None else chosen, _gradient(said["value"], kind))
+    table = at.table(("filter", "value"))
+    part = table["filter"]
+    if part.kind == "null":
+        return Rule("*", _gradient(table["value"], kind))
+    part.expect("str")
+    return Rule(str(part.node.value), _gradient(table["value"], kind))
 
 
 def _gradient(at: _At, kind: Kind | None) -> tuple[Scalar, ...]:
-    return tuple(_scalar(item, kind) for item in (at.items() if isinstance(at.value, list) else [at]))
+    return tuple(_scalar(item, kind) for item in (at.items() if at.kind == "seq" else [at]))
 
 
 def _scalar(at: _At, kind: Kind | None) -> Scalar:
-    if type(at.value) not in (bool, int, float, str):
-        raise at.wrong(f"expected a value, found {_CALLED.get(type(at.value), type(at.value).__name__)}")
+    if at.kind not in ("bool", "int", "float", "str"):
+        raise at.wrong(f"expected a value, found {_CALLED.get(at.kind, at.kind)}")
+    value: Scalar = at.value
     try:
-        return at.value if kind is None else _READ[kind](at.value)
+        return value if kind is None else _READ[kind](value)
     except (ValueError, LookupError, OverflowError) as error:
-        raise at.wrong(f"not {_CALLED[_KINDS[kind or 'float']]}") from error
+        raise at.wrong(f"not {_CALLED[kind or 'float']}") from error
 
 
 # What mergekit takes for a number or a truth is wide, and YAML reads `1e-5` as a text.
 def _float(value: Scalar) -> float:
-    if not math.isfinite(found := float(value)):
+    if not math.isfinite(number := float(value)):
         raise ValueError(value)
-    return found
+    return number
 
 
 def _int(value: Scalar) -> int:
-    if (found := _float(value)) != int(found):
+    if (number := _float(value)) != int(number):
         raise ValueError(value)
-    return int(found)
+    return int(number)
 
 
 def _bool(value: Scalar) -> bool:
@@ -527,4 +518,3 @@ def _bool(value: Scalar) -> bool:
 _BOOLS = dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True)
 _BOOLS |= dict.fromkeys(("false", "f", "no", "n", "off", "0"), False)
 _READ: dict[Kind, Callable[[Scalar], bool | int | float]] = {"bool": _bool, "int": _int, "float": _float}
-_KINDS: dict[Kind, type[Any]] = {"bool": bool, "int": int, "float": float}

@@ -26,6 +26,7 @@ import numpy as np
 from blake3 import blake3
 
 from souq.errors import Hostile, UsageError
+from souq.files import refuse_full
 from souq.merge import kernels
 from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys, sampled, spread
 from souq.merge.mergekit.config import MergeConfig, ModelRef
@@ -64,23 +65,24 @@ def merge_files(
         UsageError: the folder is not empty, or the plan asks for what cannot be made.
         Hostile: a model's files break their format, or hold NaN or Inf.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is already there and not empty", hint="choose another folder")
+    refuse_full(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         made: dict[str, Path] = {}
         for number, config in enumerate(configs):
             folder = made[config.name or ""] = Path(scratch) / str(number)
             folder.mkdir()
-            told = _one(config, made, folder, shard, progress)
+            report = _merge_one(config, made, folder, shard, progress)
         (folder / "mergekit_config.yml").write_text(text)
         if out.exists():
             out.rmdir()
         folder.replace(out)
-    return told
+    return report
 
 
-def _one(config: MergeConfig, made: Mapping[str, Path], folder: Path, shard: int, progress: Progress) -> dict[str, Any]:
+def _merge_one(
+    config: MergeConfig, made: Mapping[str, Path], folder: Path, shard: int, progress: Progress
+) -> dict[str, Any]:
     models = {ref: Model(ref, made.get(ref.path)) for ref in config.models}
     planned = plan(config, lambda ref: models[ref].shapes, lambda ref: models[ref].layers)
     planned, notes = _write_files(planned, models, made, folder)
@@ -103,7 +105,7 @@ class _Rooms(threading.local):
 
 @dataclass
 class _FileBlocks:
-    """The tensors of one output, and their base, as blocks from files: read once where they are small enough to hold."""
+    """The tensors of one output, and their base, as blocks from files: read once where they are small enough."""
 
     parts: Sequence[tuple[Model, str]]
     base: tuple[Model, str] | None
@@ -189,7 +191,7 @@ class _Place:
 def _write_weights(
     planned: Plan, models: Mapping[ModelRef, Model], folder: Path, shard: int, progress: Progress
 ) -> str:
-    """model.safetensors, or files of at most `shard` bytes with an index beside them, named as transformers names them."""
+    """model.safetensors, or files of at most `shard` bytes with an index, named as transformers names them."""
     layout = {output.name: (_dtype(planned, output, models), _shape(output, models)) for output in planned.outputs}
     size = {name: int(np.prod(shape, dtype=np.int64)) for name, (_, shape) in layout.items()}
     work = sorted(planned.outputs, key=lambda output: (-size[output.name], output.name))
@@ -289,19 +291,19 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, place: 
 def _keys(output: Output, parts: Sequence[tuple[Model, str]]) -> Keys:
     """Two words a tensor, from what its model is and the output's name: chance that is the same for everybody."""
     seen: dict[bytes, int] = {}
-    told = []
+    keys = []
     for model, name in parts:
         again = seen[model.fingerprint] = seen.get(model.fingerprint, -1) + 1
         text = f"souq chance 1\n{output.name}\n{name}\n{again}\n".encode()
-        told.append(np.frombuffer(blake3(model.fingerprint + text).digest(8), "<u4"))
-    return np.array(told, np.uint32).reshape(-1, 2)
+        keys.append(np.frombuffer(blake3(model.fingerprint + text).digest(8), "<u4"))
+    return np.array(keys, np.uint32).reshape(-1, 2)
 
 
 def _rounded(block: F32, dtype: str, name: str) -> Array:
     if dtype == "BF16":
-        told = np.empty(len(block), np.uint16)
-        finite = bool(kernels.to_bf16(block, told))
-        return _finite(told, finite, name)
+        words = np.empty(len(block), np.uint16)
+        finite = bool(kernels.to_bf16(block, words))
+        return _finite(words, finite, name)
     narrow = block.astype(DTYPES[dtype])
     return _finite(narrow, bool(np.isfinite(narrow).all()), name)
 
@@ -313,19 +315,18 @@ def _finite(array: Array, finite: bool, name: str) -> Array:
 
 
 def _dtype(planned: Plan, output: Output, models: Mapping[ModelRef, Model]) -> str:
-    found = {models[i.model].stored(i.tensor) for i in (*output.inputs, *([output.base] if output.base else []))}
-    if not found <= {*_FLOATS.values(), "F64"}:
-        raise UsageError(f"{output.name} is {', '.join(sorted(found))}, which is no float to merge")
-    if asked := planned.out_dtype or planned.dtype:
-        if asked not in _FLOATS:
-            raise UsageError(f"out_dtype {asked} is not written", hint=f"one of: {', '.join(_FLOATS)}")
-        return _FLOATS[asked]
-    return found.pop() if len(found) == 1 and "F64" not in found else "F32"
+    dtypes = {models[i.model].stored(i.tensor) for i in output.every}
+    if not dtypes <= {*_FLOATS.values(), "F64"}:
+        raise UsageError(f"{output.name} is {', '.join(sorted(dtypes))}, which is no float to merge")
+    if wanted := planned.out_dtype or planned.dtype:
+        if wanted not in _FLOATS:
+            raise UsageError(f"out_dtype {wanted} is not written", hint=f"one of: {', '.join(_FLOATS)}")
+        return _FLOATS[wanted]
+    return dtypes.pop() if len(dtypes) == 1 and "F64" not in dtypes else "F32"
 
 
 def _shape(output: Output, models: Mapping[ModelRef, Model]) -> tuple[int, ...]:
-    every = [*output.inputs, *([output.base] if output.base else [])]
-    shapes = {models[i.model].shapes[i.tensor][1] for i in every}
+    shapes = {models[i.model].shapes[i.tensor][1] for i in output.every}
     if len(shapes) > 1:
         raise UsageError(
             f"{output.name} has {' and '.join(map(str, sorted(shapes)))}: the vocabularies differ",
@@ -342,11 +343,10 @@ def _write_files(
     files, notes = dict(models[first].source.files), []
     config = dict(models[first].config)
     if planned.tokenizer:
-        asked = planned.tokenizer.source
-        alone = (
-            {asked: Model(asked, made.get(asked.path))} if isinstance(asked, ModelRef) and asked not in models else {}
-        )
-        planned, tokens, config["vocab_size"] = align(planned, models, alone)
+        source, others = planned.tokenizer.source, dict[ModelRef, Model]()
+        if isinstance(source, ModelRef) and source not in models:
+            others[source] = Model(source, made.get(source.path))
+        planned, tokens, config["vocab_size"] = align(planned, models, others)
         files = {name: data for name, data in files.items() if name not in STALE} | tokens
     else:
         notes = check_same(models, first)
@@ -354,32 +354,29 @@ def _write_files(
         files["chat_template.jinja"] = template.encode()
     key = "num_hidden_layers" if "num_hidden_layers" in config else "n_layer"
     config[key] = planned.layers or config.get(key)
-    if asked_dtype := planned.out_dtype or planned.dtype:
-        config["dtype" if "dtype" in config else "torch_dtype"] = asked_dtype
+    if dtype := planned.out_dtype or planned.dtype:
+        config["dtype" if "dtype" in config else "torch_dtype"] = dtype
     files["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
     for name, data in files.items():
         (folder / name).write_bytes(data)
     return planned, notes
 
 
-def _template(asked: str, models: Mapping[ModelRef, Model]) -> str | None:
+def _template(wanted: str, models: Mapping[ModelRef, Model]) -> str | None:
     """A chat template by its text; `auto`: the one most models have; `chatml` by its name."""
-    if asked == "auto":
-        found = [text.strip() for model in models.values() if (text := _own_template(model.source.files))]
-        return max(found, key=lambda text: (found.count(text), text), default=None)
-    if asked == "chatml":
+    if wanted == "auto":
+        templates = [text.strip() for model in models.values() if (text := _own_template(model.source.files))]
+        return max(templates, key=lambda text: (templates.count(text), text), default=None)
+    if wanted == "chatml":
         return CHATML
-    if len(asked) < 20 or "{" not in asked:
-        raise UsageError(f"no chat template {asked!r}", hint="write `auto`, `chatml`, or the template's own text")
-    return asked
+    if len(wanted) < 20 or "{" not in wanted:
+        raise UsageError(f"no chat template {wanted!r}", hint="write `auto`, `chatml`, or the template's own text")
+    return wanted
 
 
 def _own_template(files: Mapping[str, bytes]) -> str | None:
     if "chat_template.jinja" in files:
         return files["chat_template.jinja"].decode("utf-8", "replace")
-    told = read_json(files.get("tokenizer_config.json", b"{}"))
-    found = told.get("chat_template") if isinstance(told, dict) else None
-    return found if isinstance(found, str) else None
-
-
-__all__ = ["Model", "merge_files"]
+    config = read_json(files.get("tokenizer_config.json", b"{}"))
+    template = config.get("chat_template") if isinstance(config, dict) else None
+    return template if isinstance(template, str) else None

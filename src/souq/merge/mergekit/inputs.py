@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from souq.errors import Hostile, UsageError
 from souq.merge.exact import matmul
 from souq.merge.mergekit.config import ModelRef
-from souq.sources import Sharded, Source, open_source, read_adapter
+from souq.model.peft import read_adapter
+from souq.model.source import Sharded, Source, open_source
 from souq.weights.delta import DTYPES, Array
 from souq.weights.safetensors import TensorFile
 
@@ -83,7 +84,7 @@ class Model:
 
     @cached_property
     def fingerprint(self) -> bytes:
-        """A short name for what the model holds: every stored tensor's name, dtype, shape and first bytes; its adapter."""
+        """A digest of what the model holds: each stored tensor's name, dtype, shape and first bytes; its adapter."""
         hasher = blake3()
         for name in sorted(self._where):
             spec = self._where[name].specs[name]
@@ -103,10 +104,13 @@ class Model:
         """Elements begin .. begin + count of a tensor, flat, as float32."""
         if name in self._computed:
             return self._computed[name].numbers(begin, count)
+        return self._stored_numbers(name, begin, count)
+
+    def _stored_numbers(self, name: str, begin: int, count: int) -> F32:
         dtype = DTYPES[self.stored(name)]
-        told = np.empty(count, dtype)
-        self._pread(name, begin * dtype.itemsize, told)
-        return told.astype(np.float32)
+        numbers = np.empty(count, dtype)
+        self._pread(name, begin * dtype.itemsize, numbers)
+        return numbers.astype(np.float32)
 
     def read_into(self, name: str, begin: int, into: Array) -> None:
         """Fill a contiguous array with a tensor's bytes from byte `begin` on."""
@@ -179,14 +183,8 @@ class LowRank:
         # Each row of a product is scaled by itself (exact.py), so which rows are asked for together cannot show.
         rows = matmul(self.b[first:last].astype(np.float64), self.a.astype(np.float64) * self.scale)
         change = rows.reshape(-1)[begin - first * width :][:count]
-        change += self._stored(begin, count)
+        change += self.model._stored_numbers(self.name, begin, count)
         return change.astype(np.float32)
-
-    def _stored(self, begin: int, count: int) -> F32:
-        dtype = DTYPES[self.model.stored(self.name)]
-        told = np.empty(count, dtype)
-        self.model._pread(self.name, begin * dtype.itemsize, told)
-        return told.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,11 @@ class Output:
     base: Input | None
     parameters: dict[str, Value]
 
+    @property
+    def every(self) -> tuple[Input, ...]:
+        """All that is read for it: the inputs, and the base behind them."""
+        return (*self.inputs, self.base) if self.base else self.inputs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -107,12 +112,12 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
 
 
 def _unused(config: MergeConfig) -> tuple[str, ...]:
-    said = [config.parameters, config.module_parameters, *(part.parameters for part in config.slices)]
-    said += [source.parameters for part in config.slices for source in part.sources]
+    scopes = [config.parameters, config.module_parameters, *(part.parameters for part in config.slices)]
+    scopes += [source.parameters for part in config.slices for source in part.sources]
     taken = {parameter.name for parameter in KNOWN[config.method].parameters} - {"int8_mask"}
     if config.method == "task_arithmetic":  # nothing is left out there, so there is nothing to scale back
         taken -= {"density", "rescale"}
-    return tuple(sorted({name for settings in said for name in settings} - taken))
+    return tuple(sorted({name for settings in scopes for name in settings} - taken))
 
 
 def _within(source: Source, depth: int) -> Source:
@@ -186,9 +191,9 @@ def _anatomy(model: ModelRef, shapes: Shapes) -> _Anatomy:
     for name in shapes:
         if _COMPUTED.search(name):
             continue
-        if found := _LAYER.fullmatch(name):
-            stems.add(found[1])
-            inside.setdefault(int(found[2]), []).append(found[3])
+        if match := _LAYER.fullmatch(name):
+            stems.add(match[1])
+            inside.setdefault(int(match[2]), []).append(match[3])
         else:
             loose.append(name)
     if len(stems) > 1:
@@ -237,19 +242,20 @@ class _Draft:
         wide = (part.parameters, self.config.module_parameters, self.config.parameters)
         shared = {p.name: _resolve(p, wide, name, t) for p in self.contract.parameters if p.scope == "shared"}
         base = _base(self.config, part)
-        sought = [self.input(*pair, base, wide, t) for pair in zip(part.sources, wanted, strict=True)]
-        found = [item for item in sought if item]
-        self.check_shapes(name, found)
-        if len(found) < len(wanted):
-            if len(found) == 1 and self.contract.absent == "copy the only one":
-                return [_copy(name, found[0])]
-            if len(found) == 1 and self.contract.absent == "copy the base" and found[0].model == base:
-                return [_copy(name, found[0])]
-            if len(found) < self.contract.inputs[0] and self.contract.absent == "base or nothing":
-                return [_copy(name, item) for item in found if found == [item] and item.model == base]
-        _check_inputs(self.config, [item.model for item in found], base, name)
-        others = tuple(item for item in found if item.model != base)
-        return [Output(name, self.config.method, others, next((i for i in found if i.model == base), None), shared)]
+        inputs = [self.input(*pair, base, wide, t) for pair in zip(part.sources, wanted, strict=True)]
+        present = [item for item in inputs if item]
+        self.check_shapes(name, present)
+        if len(present) < len(wanted):
+            alone = present[0] if len(present) == 1 else None
+            if alone and self.contract.absent == "copy the only one":
+                return [_copy(name, alone)]
+            if alone and self.contract.absent == "copy the base" and alone.model == base:
+                return [_copy(name, alone)]
+            if len(present) < self.contract.inputs[0] and self.contract.absent == "base or nothing":
+                return [_copy(name, alone)] if alone and alone.model == base else []
+        _check_inputs(self.config, [item.model for item in present], base, name)
+        others = tuple(item for item in present if item.model != base)
+        return [Output(name, self.config.method, others, next((i for i in present if i.model == base), None), shared)]
 
     def input(
         self, source: Source, wanted: str, base: ModelRef | None, wide: tuple[Settings, ...], t: float
@@ -262,20 +268,20 @@ class _Draft:
         own = {p.name: _resolve(p, (source.parameters, *wide), wanted, t, source.model) for p in mine}
         return Input(source.model, tensor, own) if tensor is not None else None
 
-    def check_shapes(self, name: str, found: list[Input]) -> None:
+    def check_shapes(self, name: str, inputs: list[Input]) -> None:
         rows = int(indexes_tokens(name))
-        shapes = [self.of(item.model).shapes[item.tensor][1] for item in found]
-        for item, shape in zip(found, shapes, strict=True):
+        shapes = [self.of(item.model).shapes[item.tensor][1] for item in inputs]
+        for item, shape in zip(inputs, shapes, strict=True):
             if len(shape) != len(shapes[0]) or shape[rows:] != shapes[0][rows:]:
-                raise UsageError(f"{item.tensor} is {shape} in {item.model} and {shapes[0]} in {found[0].model}")
+                raise UsageError(f"{item.tensor} is {shape} in {item.model} and {shapes[0]} in {inputs[0].model}")
 
 
 def _union(names: Iterable[Iterable[str]]) -> dict[str, None]:
     return dict.fromkeys(name for some in names for name in some)
 
 
-def _copy(name: str, found: Input) -> Output:
-    return Output(name, "passthrough", (replace(found, parameters={"scale": None}),), None, {})
+def _copy(name: str, only: Input) -> Output:
+    return Output(name, "passthrough", (replace(only, parameters={"scale": None}),), None, {})
 
 
 def _resolve(

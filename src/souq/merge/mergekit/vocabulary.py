@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from souq.errors import Hostile, UsageError
 from souq.merge.mergekit.config import ModelRef, Token, Tokenizer
 from souq.merge.mergekit.inputs import F32, Model
-from souq.merge.mergekit.plan import Input, Output, Plan, indexes_tokens
+from souq.merge.mergekit.plan import Output, Plan, indexes_tokens
 from souq.model.tokenizer import PLAIN, Ids, Words, read_words, tokenizer_files, with_tokens
 from souq.records import read_json
 
@@ -31,24 +31,23 @@ Place = tuple[ModelRef, int]
 
 def _read_whole(files: Mapping[str, bytes], name: str) -> Words | None:
     """A tokenizer to be merged: whatever transformers would add to it as it loads, from other files, must be in it."""
-    found = read_words(files, name)
-    ids = found.ids if found else {}
+    words = read_words(files, name)
     config = read_json(files.get("tokenizer_config.json", b"{}"))
-    said = [config.get(f"{kind}_token") for kind in ("bos", "eos", "unk", "pad")]
+    tokens = [config.get(f"{kind}_token") for kind in ("bos", "eos", "unk", "pad")]
     listed = config.get("added_tokens_decoder")
-    said += listed.values() if isinstance(listed, dict) else []
-    for token in said:
+    tokens += listed.values() if isinstance(listed, dict) else []
+    for token in tokens:
         text = token.get("content") if isinstance(token, dict) else token
-        if found and isinstance(text, str) and text not in ids:
+        if words and isinstance(text, str) and text not in words.ids:
             raise UsageError(
                 f"tokenizer_config.json of {name} names {text!r}, which its tokenizer.json does not have",
                 hint="load the tokenizer with transformers and save it again",
             )
-    return found
+    return words
 
 
 def check_same(models: Models, first: ModelRef) -> list[str]:
-    """Without a word about tokenizers the first one is kept: what is different in the others' tokenizers, if it can be borne.
+    """Where a file names no tokenizer the first one is kept: how the others' tokenizers differ from it, in sentences.
 
     Raises:
         UsageError: a token has one number here and another there, so rows would be mixed up.
@@ -58,17 +57,17 @@ def check_same(models: Models, first: ModelRef) -> list[str]:
     if kept is None or not others:  # the very same file says the very same; a large one takes a while to read
         return []
     others[first] = models[first]
-    words = {ref: found for ref, model in others.items() if (found := read_words(model.source.files, str(ref)))}
-    mine, told = words[first].ids, []
-    for ref, other in words.items():
+    every = {ref: words for ref, model in others.items() if (words := read_words(model.source.files, str(ref)))}
+    mine, notes = every[first].ids, []
+    for ref, other in every.items():
         if moved := [token for token in other.ids if mine.get(token, other.ids[token]) != other.ids[token]]:
             raise UsageError(
                 f"{moved[0]!r} is token {mine[moved[0]]} in {first} and {other.ids[moved[0]]} in {ref}",
                 hint="write `tokenizer: {source: base}` (or `union`), and rows are matched by their tokens",
             )
         if differing := len(other.ids.keys() ^ mine.keys()):
-            told.append(f"the tokenizer of {first} is kept; that of {ref} differs in {differing} tokens")
-    return told
+            notes.append(f"the tokenizer of {first} is kept; that of {ref} differs in {differing} tokens")
+    return notes
 
 
 def align(planned: Plan, models: Models, others: Models) -> tuple[Plan, dict[str, bytes], int]:
@@ -79,48 +78,43 @@ def align(planned: Plan, models: Models, others: Models) -> tuple[Plan, dict[str
     Raises:
         UsageError: a model without a tokenizer to begin with, a vocabulary with gaps, a token's source that has no row.
     """
-    asked = planned.tokenizer or Tokenizer()
+    wanted = planned.tokenizer or Tokenizer()
     first = planned.base_model or planned.models[0]
+    giver = wanted.source if isinstance(wanted.source, ModelRef) else first
     words = {ref: _read_whole(model.source.files, str(ref)) for ref, model in {**models, **others}.items()}
-    base = words[first]
-    if base is None:
-        raise UsageError(f"{first} has no tokenizer.json", hint="save its tokenizer with transformers")
-    base = _stripped(base, _rows(models[first]))
+    rows = {ref: _rows(model) for ref, model in models.items()}
+    base = _stripped(_present(words, first), rows[first])
     every = {ref: words[ref] or base for ref in models} | {first: base}
-    if isinstance(asked.source, ModelRef):
-        giver, made = asked.source, words[asked.source]
-        if made is None:
-            raise UsageError(f"{giver} has no tokenizer.json", hint="save its tokenizer with transformers")
+    if wanted.source == "union":
+        made = _union(base, every, rows)
     else:
-        giver = first
-        made = (
-            _union(base, every, {ref: _rows(model) for ref, model in models.items()})
-            if asked.source == "union"
-            else base
-        )
-    made = with_tokens(made, {token: dict(PLAIN) for token in asked.tokens})
+        made = base if wanted.source == "base" else _present(words, giver)
+    made = with_tokens(made, {token: dict(PLAIN) for token in wanted.tokens})
     if sorted(made.ids.values()) != list(range(len(made.ids))):
         raise UsageError(f"the numbers of {giver}'s tokens have gaps", hint="choose another `source` for the tokenizer")
-    size = len(made.ids)
-    multiple = asked.pad_to_multiple_of or 1
-    table = _Table(
-        made.ids, {ref: _own(made.ids, every[ref].ids, _rows(models[ref])) for ref in models}, every, asked.tokens
-    )
+    multiple = wanted.pad_to_multiple_of or 1
+    size = -(-len(made.ids) // multiple) * multiple
+    own = {ref: _own(made.ids, every[ref].ids, rows[ref]) for ref in models}
+    table = _Table(made.ids, own, every, wanted.tokens)
     outputs = tuple(
-        table.moved(output, models, planned.base_model, -(-size // multiple) * multiple)
-        if indexes_tokens(output.name)
-        else output
+        table.aligned(output, models, planned.base_model, size) if indexes_tokens(output.name) else output
         for output in planned.outputs
     )
-    source = {**models, **others}[giver].source
-    return replace(planned, outputs=outputs), tokenizer_files(source.files, made), -(-size // multiple) * multiple
+    files = {**models, **others}[giver].source.files
+    return replace(planned, outputs=outputs), tokenizer_files(files, made), size
+
+
+def _present(words: Mapping[ModelRef, Words | None], ref: ModelRef) -> Words:
+    if (its := words[ref]) is None:
+        raise UsageError(f"{ref} has no tokenizer.json", hint="save its tokenizer with transformers")
+    return its
 
 
 def _rows(model: Model) -> int:
     """How many tokens the model has rows for: what it says, and no more than it has."""
     heights = [shape[0] for name, (_, shape) in model.shapes.items() if indexes_tokens(name) and shape]
-    said = model.config.get("vocab_size")
-    return min([*heights, *([said] if type(said) is int else [])], default=0)
+    size = model.config.get("vocab_size")
+    return min([*heights, *([size] if type(size) is int else [])], default=0)
 
 
 def _stripped(words: Words, rows: int) -> Words:
@@ -159,8 +153,8 @@ def _union(base: Words, every: Mapping[ModelRef, Words], rows: Mapping[ModelRef,
                 continue
             if token in words.added:
                 # Whose way of matching it wins must not depend on who is listed first.
-                said = {key: value for key, value in words.added[token].items() if key not in ("id", "content")}
-                added[token] = min(added.get(token, said), said, key=lambda told: json.dumps(told, sort_keys=True))
+                entry = {key: value for key, value in words.added[token].items() if key not in ("id", "content")}
+                added[token] = min(added.get(token, entry), entry, key=lambda e: json.dumps(e, sort_keys=True))
             else:
                 plain.add(token)
     new = {token: dict(PLAIN) for token in sorted(plain - added.keys())}
@@ -168,12 +162,12 @@ def _union(base: Words, every: Mapping[ModelRef, Words], rows: Mapping[ModelRef,
 
 
 def _own(made: Ids, mine: Ids, rows: int) -> NDArray[np.int64]:
-    """For each new number the model's own row, -1 where it has none."""
-    told = np.full(len(made), -1, np.int64)
+    """For each new number the model's own row, -1 where it has none: (V,)."""
+    own = np.full(len(made), -1, np.int64)
     for token, number in made.items():
         if (row := mine.get(token, -1)) < rows:
-            told[number] = row
-    return told
+            own[number] = row
+    return own
 
 
 @dataclass(frozen=True)
@@ -183,14 +177,13 @@ class _Table:
     ids: Ids
     own: Mapping[ModelRef, NDArray[np.int64]]
     words: Mapping[ModelRef, Words]
-    asked: Mapping[str, Token]
+    tokens: Mapping[str, Token]  # those the configuration says something of
 
-    def moved(self, output: Output, models: Models, base: ModelRef | None, rows: int) -> Output:
-        """The same output from computed tensors of one shape, (rows, ...)."""
-        every = [*output.inputs, *([output.base] if output.base else [])]
-        tensors = {item.model: item.tensor for item in every}
+    def aligned(self, output: Output, models: Models, base: ModelRef | None, rows: int) -> Output:
+        """An output of computed tensors that have one shape, (rows, ...), in place of those it had."""
+        tensors = {item.model: item.tensor for item in output.every}
         given = self.given(list(tensors), output.base.model if output.base else base, models)
-        forced = [self.ids[token] for token, said in self.asked.items() if said.force]
+        forced = [self.ids[token] for token, wanted in self.tokens.items() if wanted.force]
         name = f"{output.name}, in the merged vocabulary"
         for ref, tensor in tensors.items():
             own = self.own[ref].copy()
@@ -201,40 +194,37 @@ class _Table:
             }
             shape = (rows, *models[ref].shapes[tensor][1][1:])
             models[ref].compute(name, Rows(models[ref], tensor, own, places, shape), like=tensor)
-
-        def renamed(item: Input) -> Input:
-            return replace(item, tensor=name)
-
-        moved = tuple(map(renamed, output.inputs))
-        return replace(output, inputs=moved, base=renamed(output.base) if output.base else None)
+        inputs = tuple(replace(item, tensor=name) for item in output.inputs)
+        return replace(output, inputs=inputs, base=output.base and replace(output.base, tensor=name))
 
     def given(self, refs: Sequence[ModelRef], base: ModelRef | None, models: Models) -> dict[int, tuple[Place, ...]]:
         """For tokens that a model lacks, or that are forced: the rows whose mean they are; none of them: zeros."""
         own = np.stack([self.own[ref] for ref in refs])
-        told: dict[int, tuple[Place, ...]] = {}
+        given: dict[int, tuple[Place, ...]] = {}
         for number in np.flatnonzero((own < 0).any(axis=0)).tolist():
             having = [(ref, int(own[i, number])) for i, ref in enumerate(refs) if own[i, number] >= 0]
             mine = [place for place in having if place[0] == base]
             # A sum in float64 by fingerprint: the order in which models are listed cannot show.
-            told[number] = tuple(mine or sorted(having, key=lambda place: models[place[0]].fingerprint))
-        for token, said in self.asked.items():
+            given[number] = tuple(mine or sorted(having, key=lambda place: models[place[0]].fingerprint))
+        for token, wanted in self.tokens.items():
             number = self.ids[token]
-            if said.source is not None:
-                told[number] = self.place(token, said, refs, models)
-            elif said.force and number not in told:
+            if wanted.source is not None:
+                given[number] = self.place(token, wanted, refs, models)
+            elif wanted.force and number not in given:
                 everybody = [(ref, int(own[i, number])) for i, ref in enumerate(refs)]
-                told[number] = tuple(sorted(everybody, key=lambda place: models[place[0]].fingerprint))
-        return told
+                given[number] = tuple(sorted(everybody, key=lambda place: models[place[0]].fingerprint))
+        return given
 
-    def place(self, token: str, said: Token, refs: Sequence[ModelRef], models: Models) -> tuple[Place, ...]:
-        if said.source == "zero" or said.source is None:
+    def place(self, token: str, wanted: Token, refs: Sequence[ModelRef], models: Models) -> tuple[Place, ...]:
+        source, other = wanted.source, wanted.token
+        if source == "zero" or source is None:
             return ()
-        if said.source not in refs:
-            raise UsageError(f"{token!r} is to come from {said.source}, which is not merged", hint="name one that is")
-        row = said.token if isinstance(said.token, int) else self.words[said.source].ids.get(said.token or token, -1)
-        if not 0 <= row < _rows(models[said.source]):
-            raise UsageError(f"{said.source} has no row for {said.token or token!r}, which {token!r} is to come from")
-        return ((said.source, row),)
+        if source not in refs:
+            raise UsageError(f"{token!r} is to come from {source}, which is not merged", hint="name one that is")
+        row = other if isinstance(other, int) else self.words[source].ids.get(other or token, -1)
+        if not 0 <= row < _rows(models[source]):
+            raise UsageError(f"{source} has no row for {other or token!r}, which {token!r} is to come from")
+        return ((source, row),)
 
 
 @dataclass(frozen=True)
@@ -256,22 +246,22 @@ class Rows:
         return self.between(first, last).reshape(-1)[begin - first * self.width :][:count]
 
     def between(self, first: int, last: int) -> F32:
-        """Rows first .. last, (last - first, width)."""
-        told = np.empty((last - first, self.width), np.float32)
+        """Rows first .. last, float32 (last - first, width)."""
+        rows = np.empty((last - first, self.width), np.float32)
         row = first
         while row < last:
             if row >= len(self.own):
-                told[row - first :] = self.mean
+                rows[row - first :] = self.mean
                 break
             end = row + 1
             if self.own[row] < 0:
-                told[row - first] = self.made(row)
+                rows[row - first] = self.made(row)
             else:  # as many as lie side by side in the file, in one read
                 while end < min(last, len(self.own)) and self.own[end] == self.own[end - 1] + 1:
                     end += 1
-                told[row - first : end - first] = self.stored(self.model, self.tensor, int(self.own[row]), end - row)
+                rows[row - first : end - first] = self.stored(self.model, self.tensor, int(self.own[row]), end - row)
             row = end
-        return told
+        return rows
 
     def made(self, row: int) -> F32:
         total = np.zeros(self.width)

@@ -1,0 +1,174 @@
+"""What earlier builds left on this disk: models, and the sums they were made from. All of it can be made again.
+
+A build folder holds model.safetensors, model.lock and made.json: who is in it, and what is in each tensor's sums
+(merge/sums.py). The sums themselves are arrays named by what is in them, so builds that share them share the files.
+
+    shelf = Shelf(repo.cache)
+    shelf.nearest("b3:… covariance", wanted)   # the build from which the fewest must join or leave
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+
+from souq.errors import SouqError
+from souq.merge.sums import Kept, Tally, Whole
+from souq.records import Digest, Record
+from souq.weights.delta import Delta, Lock
+from souq.weights.lockfile import format_delta, parse_delta, parse_lock
+from souq.weights.safetensors import TensorFile, open_tensors
+
+WITH_SUMS = 2  # builds whose sums stay: main's own, and main with the pull request that is being checked
+ROOM = 4  # times the size of the sums must be free on the disk, or they are not kept
+
+
+class Made(Record, frozen=True):
+    """made.json: how a build came to be. `tallies` are those of its sums, empty where the method has none."""
+
+    sums: str  # what the sums are sums of: base, and whether sketches are heard
+    method: str  # method and settings
+    shape: Digest  # what is made of what: additions make a model larger
+    members: tuple[Digest, ...]
+    tallies: dict[str, tuple[int, int, int, int, str, str]]
+    kept: int = 0  # contributions that were not read
+    joined: tuple[Digest, ...] = ()
+    left: tuple[Digest, ...] = ()
+    computed: tuple[str, ...] = ()  # tensors
+    copied: int = 0  # tensors taken from an earlier build
+    base: int = 0  # tensors read from the store: the base's own
+
+    def tally(self, name: str) -> Tally:
+        count, known, mass, unsketched_weight, member_set, sketch_set = self.tallies[name]
+        return Tally(count, known, mass, unsketched_weight, int(member_set, 16), int(sketch_set, 16))
+
+
+def as_made(tallies: Mapping[str, Tally]) -> dict[str, tuple[int, int, int, int, str, str]]:
+    """As made.json has them: keys in hexadecimal."""
+    return {
+        name: (t.count, t.known, t.mass, t.unsketched_weight, f"{t.member_set:032x}", f"{t.sketch_set:032x}")
+        for name, t in tallies.items()
+    }
+
+
+@dataclass(frozen=True)
+class Former:
+    """An earlier build."""
+
+    folder: Path
+    made: Made
+
+    @property
+    def lock(self) -> Lock:
+        return parse_lock((self.folder / "model.lock").read_text())
+
+    @property
+    def file(self) -> TensorFile:
+        return open_tensors(self.folder / "model.safetensors")
+
+
+class Shelf:
+    """The earlier builds of one repository."""
+
+    def __init__(self, cache: Path) -> None:
+        self.builds, self._sums = cache / "built", cache / "sums"
+        self.builds.mkdir(parents=True, exist_ok=True)
+        (self._sums / "deltas").mkdir(parents=True, exist_ok=True)
+
+    def former(self) -> Iterator[Former]:
+        """Finished builds, the newest first."""
+        notes = sorted(self.builds.glob("*/made.json"), key=lambda path: -path.stat().st_mtime_ns)
+        for note in notes:
+            try:
+                yield Former(note.parent, msgspec.json.decode(note.read_bytes(), type=Made))
+            except (OSError, msgspec.MsgspecError):
+                continue
+
+    def nearest(self, sums: str, wanted: frozenset[Digest]) -> tuple[Kept, dict[Digest, Delta]]:
+        """The kept sums from which the fewest must join or leave, with those who must leave; nothing if that is no help."""
+        best, cost = (Kept(), dict[Digest, Delta]()), len(wanted)
+        for former in self.former():
+            members = frozenset(former.made.members)
+            leaving = members - wanted
+            if former.made.sums != sums or len(members ^ wanted) > cost or not self._whole(former.made):
+                continue
+            try:
+                deltas = {who: parse_delta((self._delta(who)).read_text()) for who in leaving}
+            except (OSError, SouqError):
+                continue
+            best, cost = (self._kept(former.made), deltas), len(members ^ wanted)
+        return best
+
+    def _kept(self, made: Made) -> Kept:
+        tallies = {name: made.tally(name) for name in made.tallies}
+        return Kept(
+            frozenset(made.members),
+            tallies,
+            top=lambda name: np.load(self.top(made.sums, name, tallies[name])),
+            gram=lambda name: np.load(self.gram(tallies[name])),
+        )
+
+    def _whole(self, made: Made) -> bool:
+        return bool(made.tallies) and all(path.is_file() for path in self._files(made))
+
+    def _files(self, made: Made) -> set[Path]:
+        tallies = {name: made.tally(name) for name in made.tallies}
+        tops = {self.top(made.sums, name, tally) for name, tally in tallies.items()}
+        return tops | {self.gram(tally) for tally in tallies.values() if tally.known}
+
+    def top(self, sums: str, name: str, tally: Tally) -> Path:
+        """Where N of a tensor is kept: the same contributions, the same file."""
+        text = f"{sums} {name} {tally.member_set:x} {tally.sketch_set:x}"
+        return self._sums / f"{blake3(text.encode()).hexdigest(16)}.npy"
+
+    def gram(self, tally: Tally) -> Path:
+        """Where S is kept: the same sketches, the same file."""
+        return self._sums / f"gram-{tally.sketch_set:032x}.npy"
+
+    def _delta(self, who: Digest) -> Path:
+        return self._sums / "deltas" / who.removeprefix("b3:")
+
+    def room(self, size: int) -> bool:
+        """Whether the disk has room for sums of `size` bytes and to spare."""
+        return shutil.disk_usage(self._sums).free > ROOM * size
+
+    def keep(self, path: Path, array: Whole) -> None:
+        """Put an array on the shelf, whole or not at all."""
+        if path.is_file():
+            return
+        with tempfile.NamedTemporaryFile(dir=self._sums, prefix=".", delete=False) as part:
+            try:
+                np.save(part, array)
+                Path(part.name).replace(path)
+            except BaseException:
+                Path(part.name).unlink(missing_ok=True)
+                raise
+
+    def remember(self, joined: Mapping[Digest, Delta]) -> None:
+        """Write down what joined, so that it can leave when nobody has it any more."""
+        for who, delta in joined.items():
+            self._delta(who).write_text(format_delta(delta))
+
+    def clear(self) -> None:
+        """Throw away all sums."""
+        for path in self._sums.glob("*.npy"):
+            path.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Throw away the sums of all but the newest builds."""
+        held = [former.made for former, _ in zip(self.former(), range(WITH_SUMS), strict=False)]
+        wanted = set().union(*(self._files(made) for made in held))
+        people = {self._delta(who) for made in held for who in made.members}
+        for path in self._sums.iterdir():
+            if path.is_file() and path not in wanted:
+                path.unlink(missing_ok=True)
+        for path in (self._sums / "deltas").iterdir():
+            if path not in people:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""Making deltas from what people have (a PEFT adapter, a fine-tuned folder), and the `.delta` file they travel in.
+
+A `.delta` is a safetensors file: its tensors are named by digest, its metadata key `souq` is delta.lock, and `recipe`,
+where it is there, is how it was made, in TOML. It comes from outside, so reading it is strict, and what it holds is written again in our own form before anybody else
+sees it.
+
+    delta, tensors = from_adapter(open_adapter(path), main)
+    write_delta(Path("dates.delta"), delta, tensors)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from souq.build.additions import take
+from souq.errors import UsageError
+from souq.model.source import Source
+from souq.progress import Progress, quiet
+from souq.repo.snapshot import Snapshot
+from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, Tensors, dtype_name
+from souq.weights.store import Stored
+
+Adapter = Mapping[str, tuple[Array, Array, float]]
+Groups = Mapping[str, tuple[Array, Array, int]]
+"""Sketches: group -> (factor (k, n), diag (n,), tokens)."""
+
+# Where a whole tensor would be kept as a difference of about a quarter of its size (specs/store.md, section 1),
+# positions and values must be smaller than that to be worth their trouble.
+DENSE_SHARE = 0.25
+
+
+class _Bag:
+    """Tensors by digest, as a delta is put together."""
+
+    def __init__(self) -> None:
+        self.tensors: Tensors = {}
+
+    def add(self, array: Array) -> TensorRef:
+        ref = TensorRef.of(array)
+        self.tensors[ref.digest] = array
+        return ref
+
+
+def from_adapter(adapter: Adapter, main: Snapshot) -> tuple[Delta, Tensors]:
+    """A LoRA, its factors kept as their author made them: name -> (a (r, n), b (m, r), scale)."""
+    bag, parts = _Bag(), dict[str, Part]()
+    for name, (a, b, scale) in sorted(adapter.items()):
+        parts[name] = Lora(a=bag.add(a), b=bag.add(b), scale=float(scale))
+    return Delta(main.base_digest, parts), bag.tensors
+
+
+def from_model(source: Source, main: Snapshot, progress: Progress = quiet) -> tuple[Delta, Tensors]:
+    """The exact difference of a trained model: for each tensor that moved, positions and values or the whole; and
+    the tokens, layers and experts that the base does not have.
+
+    Raises:
+        UsageError: the folder is another model: other names, shapes or dtypes.
+    """
+    base, bag, parts = Stored(main.base, main.repo.store), _Bag(), dict[str, Part]()
+    taken = take(source, main, bag.add)
+    _same_names(taken.base, main)
+    for done, name in enumerate(main.base):
+        progress("compare", done, len(main.base))
+        new = np.ascontiguousarray(taken.base[name]())
+        _same_kind(name, new, main.base[name])
+        if TensorRef.of(new) != main.base[name]:
+            parts[name] = _smaller(bag, base[name], new)
+    progress("compare", len(main.base), len(main.base))
+    if not parts and not taken.new:
+        raise UsageError("nothing differs from the base", hint="did you save the fine-tuned weights?")
+    return Delta(main.base_digest, parts, new=taken.new), bag.tensors
+
+
+def _smaller(bag: _Bag, old: Array, new: Array) -> Part:
+    flat = f"u{new.dtype.itemsize}"  # compared as bits: NaN payloads and signed zeros count
+    where = np.flatnonzero(new.reshape(-1).view(flat) != old.reshape(-1).view(flat))
+    index = where.astype("<u4" if new.size < 1 << 32 else "<u8")
+    if len(where) * (index.itemsize + new.itemsize) < DENSE_SHARE * new.nbytes:
+        return Sparse(index=bag.add(index), value=bag.add(new.reshape(-1)[where]))
+    return Dense(value=bag.add(new))
+
+
+def _same_names(names: Collection[str], main: Snapshot) -> None:
+    extra = set(names) - main.base.keys() - {"lm_head.weight"}  # a tied head may be written out
+    if (absent := main.base.keys() - set(names)) or extra:
+        example = sorted(absent or extra)[0]
+        raise UsageError(f"not a fine-tune of this base: {example} is only on one side", hint="check --from")
+
+
+def _same_kind(name: str, new: Array, ref: TensorRef) -> None:
+    if new.shape != ref.shape:
+        raise UsageError(f"not a fine-tune of this base: {name} is {new.shape}, there {ref.shape}")
+    if dtype_name(new.dtype) != ref.dtype:
+        raise UsageError(f"{name} is not {ref.dtype} like the base", hint="save the model in the base's dtype")
+
+
+def with_sketch(delta: Delta, tensors: Tensors, groups: Groups, inputs: Mapping[str, str]) -> tuple[Delta, Tensors]:
+    """The delta with the sketches its merge will ask for; `inputs` says which tensor reads which group.
+
+    A delta that changes nothing keeps them all: that is the base's own voice.
+    """
+    bag = _Bag()
+    silent = not delta.parts and not delta.new
+    wanted = {name: group for name, group in inputs.items() if name in delta.parts or silent}
+    grams = {
+        group: Gram(factor=bag.add(factor), diag=bag.add(diag), tokens=tokens)
+        for group, (factor, diag, tokens) in groups.items()
+        if group in wanted.values()
+    }
+    return replace(delta, grams=grams, inputs=wanted), tensors | bag.tensors

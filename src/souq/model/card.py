@@ -1,0 +1,58 @@
+"""A model card's front matter: what it says in YAML between its first two `---` lines, read once and without trust.
+
+>>> front_matter("---\\nlicense: mit\\n---\\n# A model\\n")
+{'license': 'mit'}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from souq.errors import Hostile, UsageError
+
+MAX_CARD = 1 << 20
+
+
+def front_matter(text: str, where: str = "README.md") -> dict[str, Any]:
+    """What a card says of itself; nothing where it has no front matter, or none that is a table.
+
+    Raises:
+        Hostile: it has YAML anchors or aliases, by which a few lines grow without end.
+        UsageError: it is not YAML.
+    """
+    import yaml  # slow to load, and no verifier of a model reads cards
+
+    match = re.match(r"---\r?\n(.{0,65536}?)\r?\n---(\s|\Z)", text, re.DOTALL)
+    if not match:
+        return {}
+    if re.search(r"(^|[\s\[{,:-])[&*][\w-]", match[1]):
+        raise Hostile(f"{where}: its head has YAML anchors, which can grow without end")
+    try:
+        front = yaml.safe_load(match[1])
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UsageError(f"{where}: its head is not YAML", hint="correct it between the --- lines") from error
+    return front if isinstance(front, dict) else {}
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The front matter of a folder's README.md; nothing where there is no such file.
+
+    Raises:
+        Hostile: too large, or YAML that grows.
+        UsageError: it is not YAML.
+    """
+    card = folder / "README.md"
+    if not card.is_file():
+        return {}
+    if card.stat().st_size > MAX_CARD:
+        raise Hostile(f"{card} is larger than {MAX_CARD:,} bytes")
+    return front_matter(card.read_text("utf-8", errors="replace"), str(card))
+
+
+def licence_in(front: Mapping[str, Any]) -> str:
+    """The licence a card names; what the hub calls `other` has a name of its own. "" where it names none."""
+    licence = str(front.get("license") or "")[:200]
+    return str(front.get("license_name") or "")[:200] if licence.lower() == "other" else licence

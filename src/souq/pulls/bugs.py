@@ -1,0 +1,123 @@
+"""A bug is a case that fails: who filed it, whether it is still open, which pull requests say they fix it.
+
+A bug is an eval of its own on main, `evals/bug-<n>/`, named after the pull request that filed it. While no landed
+contribution fixes it, it is open; once one does, it is guarded like whatever else was fixed, and should that one be
+taken back, it is open again. So nothing about a bug is written down but the case.
+
+    for bug in listed(repo, main):
+        bug.name, bug.state, bug.claimed
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Literal
+
+from souq.errors import SouqError
+from souq.evals.eval import Eval, EvalCase, EvalSpec, read_eval, write_cases
+from souq.governance import read_policy
+from souq.pulls import pull as pulls
+from souq.pulls.offer import Draft
+from souq.pulls.pull import PullRequest
+from souq.records import Author, Contribution, Record, format_toml
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+
+NAME = re.compile(r"bug-([1-9]\d{0,8})")
+State = Literal["filed", "open", "fixed"]
+
+
+class Bug(Record, frozen=True):
+    """One bug: `filed` until it has landed, `open` until something that fixes it has."""
+
+    name: str
+    title: str
+    state: State
+    prompt: str  # of its first case
+    expected: str
+    cases: int
+    by: str = ""
+    number: int = 0  # the pull request that filed it
+    fixed: str = ""  # the contribution on main that fixes it
+    claimed: tuple[int, ...] = ()  # open pull requests that say they fix it
+    checked: tuple[int, ...] = ()  # those of them whose claim a machine has found to hold
+
+
+def drafted(
+    number: int, prompt: str, expected: str, author: Author, *, title: str = "", checker: str = "", source: str = "", licence: str
+) -> Draft:  # fmt: skip
+    """What files one case as bug `number`: an eval nobody may make worse by even one case once it is fixed."""
+    spec = EvalSpec(
+        title=title or prompt[:60], kind="answer" if checker else "exact", source=source or f"filed by {author.name}",
+        licence=licence, margin=0.0, checker=checker,
+    )  # fmt: skip
+    case = {
+        "id": f"bug-{number}",
+        "prompt": prompt,
+        "expected": expected,
+        "source": source or author.name,
+        "licence": licence,
+    }
+    files = {"eval.toml": format_toml(spec).encode(), "cases.jsonl": write_cases([case])}
+    name = f"bug-{number}"
+    read_eval(name, files)  # what nobody could ever fix is said now
+    said = Contribution(
+        title=f"Bug: {spec.title}", kind="evals", author=author, licence=licence,
+        signoff=f"{author.name} <{author.email}>",
+    )  # fmt: skip
+    return Draft(said, evals={f"{name}/{path}": data for path, data in files.items()})
+
+
+def listed(repo: Repo, main: Snapshot) -> list[Bug]:
+    """Every bug of main and every one that waits to land, by number."""
+    open_ = [pull for pull in pulls.listed(repo) if pull.state(main) == "open"]
+    fixing = {name: offer.slug for offer in main.offers.values() for name in offer.contribution.fixes}
+    filers = {found.name: offer.contribution.author.name for offer in main.offers.values() for found in offer.evals}
+    claims = {pull.number: pull for pull in open_ if _fixes(pull)}
+    found = [
+        _landed(name, told, fixing, filers, claims, main) for name, told in main.evals.items() if NAME.fullmatch(name)
+    ]
+    found += [bug for pull in open_ if (bug := _filed(pull, main)) is not None]
+    return sorted(found, key=lambda bug: bug.number)
+
+
+def _landed(
+    name: str, told: Eval, fixing: Mapping[str, str], filers: Mapping[str, str], claims: Mapping[int, PullRequest], main: Snapshot
+) -> Bug:  # fmt: skip
+    saying = [number for number, pull in claims.items() if name in _fixes(pull)]
+    return _bug(
+        told, "fixed" if name in fixing else "open", by=filers.get(name, ""), fixed=fixing.get(name, ""),
+        claimed=tuple(saying), checked=tuple(number for number in saying if _holds(claims[number], main)),
+    )  # fmt: skip
+
+
+def _filed(pull: PullRequest, main: Snapshot) -> Bug | None:
+    with suppress(SouqError):
+        for found in pull.offer.evals:
+            if NAME.fullmatch(found.name) and found.name not in main.evals:
+                return _bug(found, "filed", by=pull.offer.contribution.author.name)
+    return None
+
+
+def _bug(told: Eval, state: State, *, by: str, fixed: str = "", claimed: tuple[int, ...] = (), checked: tuple[int, ...] = ()) -> Bug:  # fmt: skip
+    number = NAME.fullmatch(told.name)
+    case: EvalCase = told.cases[0]
+    return Bug(
+        name=told.name, title=told.spec.title, state=state, prompt=case.text, expected=case.expected,
+        cases=len(told.cases), by=by, number=int(number[1]) if number else 0, fixed=fixed, claimed=claimed, checked=checked,
+    )  # fmt: skip
+
+
+def _fixes(pull: PullRequest) -> tuple[str, ...]:
+    with suppress(SouqError):  # one nobody can read claims nothing
+        return pull.offer.contribution.fixes
+    return ()
+
+
+def _holds(pull: PullRequest, main: Snapshot) -> bool:
+    """Whether somebody enrolled has run the evals on it and they passed, on main as it is or was."""
+    told = pulls.read_checked(pull, read_policy(main.policy_text))
+    last = max((found.checked for found in told), key=lambda checked: checked.at, default=None)
+    return last is not None and any(v.check == "evals" and v.outcome == "pass" for v in last.verdicts)

@@ -1,0 +1,135 @@
+"""Whether a pull request may land, and the commit that lands it.
+
+decision, commit = merge(repo, 7, person)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from souq import signing
+from souq.build.model import build
+from souq.errors import Refused, SouqError
+from souq.governance import POLICY, PolicyState, decide, read_policy
+from souq.governance.decide import SKEW, elected, seconds
+from souq.governance.policy import format_policy, with_members
+from souq.progress import Progress, quiet
+from souq.pulls.pull import PullRequest, open_now, signed_record
+from souq.pulls.reviews import bring
+from souq.records import Decision, Digest, format_toml
+from souq.repo.contribution import RECORDS
+from souq.repo.git import MAIN
+from souq.repo.history import MAX_RECORDS, change_of
+from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed
+from souq.repo.policy_state import last_landing, policy_state
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+from souq.signing import Person
+from souq.weights.lockfile import format_lock
+
+# -- deciding and merging ----------------------------------------------------------------------------------------------
+
+
+def decision(repo: Repo, number: int) -> Decision:
+    """What main's own policy says about a pull request as it stands."""
+    pull, main = open_now(repo, number)
+    return decision_on(pull, main)
+
+
+def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
+    """The same on a main at hand, which nobody else need have seen."""
+    policy, at = read_policy(main.policy_text), signing.now()
+    try:
+        offer, records = pull.offer, pull.signed_records(policy)
+        if wrong := malformed(offer) or conflicts_with(main, offer):
+            return Decision(missing=(wrong,))
+        change = replace(change_of(offer, main), ballots=tuple(records.ballots))
+        memory = policy_state(pull.repo, main.commit) if policy.remembers else PolicyState()
+        fresh = [signed for signed in records.checked if signed.checked.base == main.commit]
+        said = decide(policy, change, fresh, records.votes, now=at, state=memory)
+    except SouqError as error:  # one hostile pull request must not stop who asks about all of them
+        return Decision(missing=(f"it cannot be read: {error}",))
+    if not said and not fresh and records.checked:
+        stale = f"checks on main as it is now: main has moved since; run `souq pr checks {pull.number}`"
+        return Decision(missing=(stale, *said.missing), met=said.met)
+    if not said and records.withheld:
+        lost = f"records that others name: {records.withheld[0][:19]} is not here; `souq fetch` may bring it"
+        return Decision(missing=(*said.missing, lost), met=said.met)
+    return said
+
+
+def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
+    """Land a pull request on main when the policy says yes: the decision, and the commit where it landed.
+
+    Raises:
+        Refused: it is not open, or a person who is not enrolled asks; their merge record would be worth nothing.
+    """
+    pull, main = open_now(repo, number)
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
+        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to merge it")
+    if not (said := decision_on(pull, main)):
+        return said, None
+    refuse_wrong_clock(repo, main)
+    bring(repo, main, pull.offer, progress)
+    commit = landing(pull, main, person, progress)
+    repo.publish({MAIN: (main.commit, commit)}, tensors_of(pull, main), progress)
+    return said, commit
+
+
+def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
+    """What its landing on `main` needs in the store."""
+    moved = delta_moved(pull.offer, main)
+    return [ref.digest for ref in moved.refs()] if moved else []
+
+
+def refuse_wrong_clock(repo: Repo, main: Snapshot) -> None:
+    """A landing dated before the one it stands on is a fault that stays in history for ever: it is not begun."""
+    last, at = last_landing(repo, main.commit), signing.now()
+    if (seconds(last) or 0.0) > (seconds(at) or 0.0) + SKEW:
+        hint = "set your clock; if it is right, theirs was not: wait until then, and tell them"
+        raise Refused(f"main's last landing is dated {last}, and your clock says {at}", hint=hint)
+
+
+def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progress) -> str:
+    """The commit that lands it: what was offered, who agreed, and what main now builds to.
+
+    Raises:
+        Refused: so many records that the landing could not be verified.
+    """
+    offer, repo = pull.offer, pull.repo
+    if len(pull.records) + len(offer.files) >= MAX_RECORDS:
+        raise Refused(
+            f"#{pull.number} carries {len(pull.records):,} records", hint="remove those that hold nothing, and fetch"
+        )
+    files: dict[str, bytes | None] = dict.fromkeys(files_lost(offer, main))
+    files |= files_gained(offer) | files_returned(offer, main)
+    files |= {f"{offer.home}{path}": data for path, data in pull.records.items()}
+    if offer.merge is not None:
+        files["souq.toml"] = format_toml(main.config_with(offer)).encode()
+    if offer.election is not None:
+        files[POLICY] = _elected(pull, main).encode()
+    if offer.delta is not None or offer.merge is not None:
+        files["model.lock"] = format_lock(build(main, offer, progress).lock).encode()
+    elif delta_moved(offer, main) is not None:  # something was taken from the set: what is left says what it builds to
+        bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
+        files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
+    told = {
+        "pr": pull.number,
+        "base": main.commit,
+        "by": person.name,
+        "at": signing.now(),
+        "after": list(pull.seen(main)),
+    }
+    signed = signed_record("merge", offer.slug, offer.digest, told, person)
+    files[f"{offer.home}{RECORDS}merge.json"] = signed
+    message = f"Merge #{pull.number}: {offer.contribution.title}\n"
+    return repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
+
+
+def _elected(pull: PullRequest, main: Snapshot) -> str:
+    """GOVERNANCE.toml as the ballots make it."""
+    policy, election = read_policy(main.policy_text), pull.offer.election
+    assert election is not None
+    change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy).ballots))
+    found = elected(policy, change, now=signing.now(), state=policy_state(pull.repo, main.commit))
+    return format_policy(with_members(policy, election.role, found.winners))

@@ -1,0 +1,139 @@
+"""Offering a contribution: a draft becomes a pull request under the next free number, signed off by its author.
+
+pull = create(repo, Draft(contribution, delta=delta), person)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+
+from souq import signing
+from souq.checks import Case, run
+from souq.errors import Refused
+from souq.progress import Progress, quiet
+from souq.pulls.pull import PULLS, PullRequest, listed, open_now, signed_record
+from souq.records import Contribution, format_toml
+from souq.repo.contribution import Offer, slug
+from souq.repo.remote import Raced, Repo
+from souq.repo.snapshot import Snapshot
+from souq.signing import Person
+from souq.weights.delta import Delta
+from souq.weights.lockfile import format_delta
+
+TRIES = 5  # for a number nobody else takes meanwhile
+
+
+# -- offering ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What somebody wants to offer, before it has a number."""
+
+    contribution: Contribution
+    delta: Delta | None = None
+    data: Mapping[str, bytes] | None = None
+    evals: Mapping[str, bytes] | None = None  # path below evals/ -> bytes
+    merge: Mapping[str, Any] | None = None  # the [merge] table it asks for
+    more: Mapping[str, bytes] | None = None  # GOVERNANCE.toml, election.toml, release/…
+
+    @classmethod
+    def of(cls, offer: Offer) -> Draft:
+        """What is offered already, to be offered anew."""
+        below = {
+            kind: {p.removeprefix(kind): d for p, d in offer.files.items() if p.startswith(kind)}
+            for kind in ("data/", "evals/")
+        }
+        more = {p: d for p, d in offer.files.items() if p.startswith(("GOVERNANCE", "election", "release/"))}
+        return cls(offer.contribution, offer.delta, below["data/"], below["evals/"], offer.merge, more)
+
+    def files(self) -> dict[str, bytes]:
+        """The contribution's folder, written canonically."""
+        files = {"contribution.toml": format_toml(self.contribution).encode()}
+        if self.delta is not None:
+            files["delta.lock"] = format_delta(self.delta).encode()
+        if self.merge is not None:
+            files["merge.toml"] = tomli_w.dumps(dict(self.merge)).encode()
+        files |= {f"data/{name}": data for name, data in (self.data or {}).items()}
+        files |= {f"evals/{path}": data for path, data in (self.evals or {}).items()}
+        return files | dict(self.more or {})
+
+
+def create(
+    repo: Repo,
+    draft: Draft | Callable[[int], Draft],
+    person: Person,
+    *,
+    checked: bool = True,
+    progress: Progress = quiet,
+) -> PullRequest:
+    """Offer a contribution under the next free number, signed off by its author; a draft may depend on that number.
+
+    With `checked`, what a machine can refuse at once is refused here, before anything is sent.
+
+    Raises:
+        Refused: a check that needs no model says no.
+    """
+    for _ in range(TRIES):
+        repo.fetch()
+        number = max((pull.number for pull in listed(repo)), default=0) + 1
+        try:
+            made = draft(number) if callable(draft) else draft
+            return _offer(repo, number, made, person, checked=checked, progress=progress)
+        except Raced:
+            continue
+    raise Raced("others keep taking the next number", hint="run the command again")
+
+
+def amend(repo: Repo, number: int, draft: Draft, person: Person, progress: Progress = quiet) -> PullRequest:
+    """Offer something else under the same number, on top of main as it is now; votes and checks named the old bytes.
+
+    Raises:
+        Refused: it is not open, or somebody else's.
+    """
+    pull, _ = open_now(repo, number)
+    if person.public_key != signing.normal_key(pull.offer.contribution.author.key):
+        raise Refused(f"#{number} is {pull.offer.contribution.author.name}'s: only its author can offer it anew")
+    return _offer(repo, number, draft, person, checked=True, progress=progress, old=pull)
+
+
+def _offer(
+    repo: Repo,
+    number: int,
+    draft: Draft,
+    person: Person,
+    *,
+    checked: bool,
+    progress: Progress,
+    old: PullRequest | None = None,
+) -> PullRequest:
+    main = Snapshot(repo, repo.tip())
+    name = old.offer.slug if old is not None else f"{number:04d}-{slug(draft.contribution.title)}"
+    offer = Offer(name, draft.files())
+    own = {f"contributions/{offer.slug}/{path}": data for path, data in offer.files.items()}
+    head = repo.write_commit([main.commit], own, f"{offer.slug}: {draft.contribution.title}\n", tree_of=main.commit)
+    if checked:
+        refuse_early(Case(main, head, offer, progress))
+    refs = {"head": head, "signoff": repo.write_blob(signoff(offer, person))}
+    tensors = [ref.digest for ref in draft.delta.refs()] if draft.delta else []
+    held = old.refs if old is not None else {}
+    repo.publish({f"{PULLS}{number}/{name}": (held.get(name), oid) for name, oid in refs.items()}, tensors, progress)
+    return PullRequest(repo, number, {**held, **refs})
+
+
+def signoff(offer: Offer, person: Person) -> bytes:
+    """The author's promise about exactly these bytes, signed."""
+    c = offer.contribution
+    promise = {"certificate": "DCO-1.1", "signoff": c.signoff, "licence": c.licence, "at": signing.now()}
+    return signed_record("signoff", offer.slug, offer.digest, promise, person)
+
+
+def refuse_early(case: Case) -> None:
+    """Raise the first refusal that needs no model."""
+    for verdict in run(case, costly=False):
+        if not verdict:
+            raise Refused(f"check `{verdict.check}`: {verdict.because}", hint="nothing was sent; mend it and try again")

@@ -1,0 +1,169 @@
+"""What is said of a pull request: checks run and signed, votes, ballots, and the no that closes it.
+
+check(repo, 7, person)
+review(repo, 7, "approve", "dates now right", person)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from typing import Literal
+
+import msgspec
+
+from souq import signing
+from souq.checks import Case, During, run
+from souq.errors import Hostile, Refused, SouqError, UsageError, nearest
+from souq.evals.eval import Eval
+from souq.governance import POLICY, Ballot, read_policy
+from souq.progress import Progress, quiet
+from souq.pulls.pull import PullRequest, listed, open_now, publish_record, read_all, signed_record
+from souq.records import Checked, Verdict, Vote
+from souq.repo.contribution import Offer
+from souq.repo.landing import delta_moved
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot, needed
+from souq.signing import Person
+
+# -- checking and voting -----------------------------------------------------------------------------------------------
+
+
+def check(
+    repo: Repo, number: int, person: Person, progress: Progress = quiet, *, hidden: Mapping[str, Eval] | None = None
+) -> Checked:
+    """Run every check of main on a pull request, and sign what was found; hidden evals too where their cases are here."""
+    pull, main = open_now(repo, number)
+    bring(repo, main, pull.offer, progress)
+    found, data = checked(pull, main, run(case_of(pull, main, progress, hidden), given=[signed_off(pull)]), person)
+    publish_record(pull, "checked", data)
+    return found
+
+
+def look(repo: Repo, number: int, during: During = nullcontext, progress: Progress = quiet) -> tuple[Verdict, ...]:
+    """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
+    pull, main = open_now(repo, number)
+    bring(repo, main, pull.offer, progress)
+    return run(case_of(pull, main, progress), given=[signed_off(pull)], costly=False, during=during)
+
+
+def case_of(
+    pull: PullRequest, main: Snapshot, progress: Progress = quiet, hidden: Mapping[str, Eval] | None = None
+) -> Case:
+    """A pull request as checks are asked about it."""
+    return Case(main, pull.head, pull.offer, progress, hidden or {}, _earlier(pull, main))
+
+
+def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
+    """What was offered under lower numbers and is still open, read when it is asked for."""
+
+    def read() -> list[Offer]:
+        found, remote = [], pull.repo.remote_store()
+        for other in listed(pull.repo):
+            with suppress(SouqError):  # one hostile pull request must not stop the others
+                if other.number < pull.number and other.state(main) == "open" and (delta := other.offer.delta):
+                    found.append(other.offer)
+                    if remote is not None:
+                        remote.copy(pull.repo.store, [ref.digest for ref in delta.refs()], strict=False)
+        return found
+
+    return read
+
+
+def checked(pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...], person: Person) -> tuple[Checked, bytes]:
+    """What was found on `main`, and that signed."""
+    subject = pull.offer.digest
+    found = Checked(
+        subject=subject, base=main.commit, verdicts=verdicts, by=person.name, at=signing.now(), after=pull.seen(main)
+    )
+    return found, signed_record("checked", pull.offer.slug, subject, msgspec.to_builtins(found), person)
+
+
+def signed_off(pull: PullRequest) -> Verdict:
+    """The author's own signature stands on exactly these bytes."""
+    try:
+        author = pull.offer.contribution.author
+        read_all(pull.envelopes("signoff"), "signoff", [author.key], pull.offer.digest)[0]
+    except (SouqError, IndexError) as error:
+        because = str(error) if isinstance(error, SouqError) else "its author has not signed it off"
+        return Verdict(check="signoff", outcome="refuse", because=because)
+    return Verdict(check="signoff", outcome="pass", because=f"signed by {author.name} <{author.email}>")
+
+
+def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) -> None:
+    """Fetch the tensors of main and of one contribution, each verified as it comes; what the remote lacks stays away.
+
+    A delta.lock that cannot be read has no tensors: the check `fits-base` says why.
+    """
+    if (remote := repo.remote_store()) is None:
+        return
+    wanted = needed(repo, {"main": main.commit})
+    with suppress(Hostile):
+        moved = delta_moved(offer, main)
+        wanted += [ref.digest for ref in moved.refs()] if moved else []
+    remote.copy(repo.store, wanted, progress, strict=False)
+
+
+def review(
+    repo: Repo,
+    number: int,
+    choice: Literal["approve", "reject"],
+    reason: str,
+    person: Person,
+    *,
+    read: str | None = None,
+) -> Vote:
+    """A signed yes or no to exactly what is offered; with `read`, only if that is the digest the person has read.
+
+    Raises:
+        Refused: something else is offered by now.
+    """
+    pull, main = open_now(repo, number)
+    if read is not None and read != pull.offer.digest:
+        raise Refused(
+            f"#{number} offers {pull.offer.digest} now, which is not what you read",
+            hint=f"look again with `souq pr view {number}`, then vote on that digest",
+        )
+    if choice == "reject" and not reason.strip():
+        raise UsageError("a no needs a reason", hint='add --reason "…"')
+    vote = Vote(
+        subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=signing.now(), after=pull.seen(main)
+    )
+    publish_record(
+        pull, "vote", signed_record("vote", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(vote), person)
+    )
+    return vote
+
+
+def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> Ballot:
+    """An elector's choice among the candidates of an election; the last one before it closes counts.
+
+    Raises:
+        UsageError: it is no election, or a name is no candidate.
+    """
+    pull, main = open_now(repo, number)
+    election = pull.offer.election
+    if election is None:
+        raise UsageError(f"#{number} is no election", hint=f"vote with `souq pr review {number} --approve`")
+    for name in choices:
+        if name not in election.candidates:
+            raise UsageError(f"{name!r} is no candidate{nearest(name, election.candidates)}")
+    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
+        raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint="only electors cast ballots")
+    cast = Ballot(
+        subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=signing.now(), after=pull.seen(main)
+    )
+    publish_record(
+        pull, "ballot", signed_record("ballot", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(cast), person)
+    )
+    return cast
+
+
+def close(repo: Repo, number: int, reason: str, person: Person) -> None:
+    """Withdraw a pull request, or turn it down; its records stay."""
+    pull, main = open_now(repo, number)
+    policy = read_policy(main.policy_text)
+    if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
+        raise Refused(f"#{number} can be closed by its author or by an enrolled person")
+    said = {"reason": reason, "by": person.name, "at": signing.now()}
+    publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.subject, said, person))

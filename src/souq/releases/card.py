@@ -1,0 +1,121 @@
+"""The model card: what it is, who brought what, how it scores, how to check it. Hugging Face reads its first lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from souq.build.reproducible import share, told
+from souq.records import Digest, Recipe
+from souq.releases.credits import Credit, credits_table
+from souq.repo.snapshot import Snapshot
+from souq.text import escape_markdown
+
+# What Hugging Face calls the licences it knows (https://huggingface.co/docs/hub/repositories-licenses); others are
+# "other" there, with a name of their own.
+HUB_LICENCES = (
+    "agpl-3.0 apache-2.0 artistic-2.0 bsd bsd-2-clause bsd-3-clause bsl-1.0 cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 "
+    "cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 "
+    "cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 "
+    "ecl-2.0 epl-1.0 epl-2.0 eupl-1.1 eupl-1.2 gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ms-pl ncsa "
+    "odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib"
+)
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What only a release has: its version, its scores, the scores before it, and who brought what."""
+
+    version: str
+    scores: Mapping[str, float]
+    credits: Sequence[Credit] = ()
+    before: str = ""  # the version before it
+    earlier: Mapping[str, float] | None = None  # and what that scored
+    root: str = ""  # the first commit of main
+    shown: Sequence[str] = ()  # what licences ask to be shown prominently
+
+
+def card(
+    main: Snapshot,
+    model: Digest,
+    recipe: Recipe,
+    *,
+    version: str = "",
+    scores: Mapping[str, float] | None = None,
+    edition: Edition | None = None,
+) -> str:
+    """The README.md of an exported folder, or, with an `edition`, of a release."""
+    config = main.config
+    edition = edition or Edition(version, scores or {})
+    count = len(recipe.contributions)
+    lines = [
+        *_head(config.licence, config.origin), "",
+        f"# {escape_markdown(config.name)} {edition.version}".rstrip(), "",
+        f"Built from {escape_markdown(config.base)} ({escape_markdown(config.origin) or 'origin not given'}) and {count} "
+        f"contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. Licence: {config.licence}.",
+        "", f"Model digest `{model}`.", "",
+    ]  # fmt: skip
+    if edition.shown:
+        lines += [*(f"**{text}**\n" for text in edition.shown), "[NOTICE](NOTICE) says what else its licences ask.", ""]
+    if said := told(share(main)):
+        lines += [f"Source: {said}.", ""]
+    if edition.credits:
+        lines += ["## Who brought what", "", *credits_table(edition.credits), ""]
+        lines += ["[CREDITS.md](CREDITS.md) says how this was measured, [CHANGELOG.md](CHANGELOG.md) what is new.", ""]
+    elif main.offers:
+        lines += _offered(main)
+    lines += _scores(edition, {name for name, suite in main.evals.items() if suite.spec.kind == "loss"})
+    return "\n".join(lines + (_check(edition) if edition.root else ["`souq verify` rebuilds it.", ""]))
+
+
+def _head(licence: str, origin: str) -> list[str]:
+    """The YAML that the hub reads, of words that need no quotes."""
+    known = licence.lower() in HUB_LICENCES.split()
+    lines = ["---", f"license: {licence.lower() if known else 'other'}"]
+    if not known:
+        lines.append(f"license_name: {re.sub(r'[^a-z0-9.+-]+', '-', licence.lower()).strip('-') or 'unknown'}")
+    if found := re.fullmatch(r"hub ([A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)", origin):
+        lines.append(f"base_model: {found.group(1)}")
+    return [*lines, "library_name: transformers", "pipeline_tag: text-generation", "tags:", "- souq", "---"]
+
+
+def _offered(main: Snapshot) -> list[str]:
+    rows = [offer.contribution for offer in main.offers.values()]
+    return [
+        "| contribution | by | kind | licence |", "|---|---|---|---|",
+        *(f"| {escape_markdown(c.title)} | {escape_markdown(c.author.name)} | {c.kind} | {escape_markdown(c.licence)} |" for c in rows), "",
+    ]  # fmt: skip
+
+
+def _scores(edition: Edition, losses: Collection[str]) -> list[str]:
+    """Shares of cases that are right, or nats; beside what the release before scored."""
+    if not edition.scores:
+        return []
+    earlier, names = edition.earlier, sorted({*edition.scores, *(edition.earlier or {})})
+    told = {name: f"{name}, in nats a token: less is better" if name in losses else name for name in names}
+    if earlier is None:
+        rows = [f"| {told[name]} | {edition.scores[name]:.3f} |" for name in names]
+        return ["## Scores", "", "| eval | score |", "|---|---:|", *rows, ""]
+    rows = [f"| eval | {edition.before} | {edition.version} | change |", "|---|---:|---:|---:|"]
+    for name in names:
+        old, new = earlier.get(name), edition.scores.get(name)
+        change = f"{new - old:+.3f}" if old is not None and new is not None else ""
+        rows.append(f"| {told[name]} | {_figure(old)} | {_figure(new)} | {change} |")
+    return ["## Scores", "", *rows, ""]
+
+
+def _figure(score: float | None) -> str:
+    return "" if score is None else f"{score:.3f}"
+
+
+def _check(edition: Edition) -> list[str]:
+    return [
+        "## How to check it", "",
+        "With this folder alone; it takes neither git nor torch nor a network:", "",
+        "```sh", "souq release verify .", "```", "",
+        "It prints the digest of `GOVERNANCE.toml`, which says who may release: compare it with one you had from "
+        "elsewhere, or give it with `--governance`. With a clone of the model's repository, whose first commit is "
+        f"`{edition.root}`, everything is judged and built again:", "",
+        "```sh", f"souq verify --root {edition.root}", f"souq release verify {edition.version}", "```", "",
+    ]  # fmt: skip

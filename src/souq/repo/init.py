@@ -1,0 +1,126 @@
+"""How a model repository begins: a base's tensors in the store, and the files of its root commit.
+
+Either everything is there or nothing is: the repository is made in a folder beside and renamed at the end.
+
+    init(Path("smol"), open_source("./SmolLM2-135M-Instruct"), policy, progress=progress)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from souq.errors import UsageError
+from souq.governance import read_policy
+from souq.model.config import approved, fits
+from souq.model.source import Source
+from souq.progress import Progress, quiet
+from souq.records import format_toml
+from souq.repo.config import Config
+from souq.repo.git import MAIN
+from souq.repo.remote import Repo, clone
+from souq.repo.snapshot import needed
+from souq.weights.bucket import Shared, check_url
+from souq.weights.delta import Delta, Lock, TensorRef, Tensors
+from souq.weights.lockfile import format_delta, format_lock, lock_digest
+from souq.weights.store import Store
+
+README = """\
+# {name}
+
+A model repository, developed with souq: the weights, data and evals of this model take pull requests.
+
+    souq status          where things stand
+    souq build           fold the accepted contributions into a model
+    souq verify          judge the history again, rebuild, and compare every digest
+"""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the root commit holds besides the base itself."""
+
+    name: str
+    licence: str
+    policy: str  # GOVERNANCE.toml
+    evals: Mapping[str, bytes]  # path below evals/ -> bytes
+    sketch: Callable[[Source, Lock], tuple[Delta, Tensors]] | None = None
+    store: str = ""  # where the tensors travel, if not beside the remote
+
+
+def init(root: Path, source: Source, beginning: Beginning, progress: Progress = quiet) -> Repo:
+    """A new model repository in `root`.
+
+    Raises:
+        UsageError: the folder is already there and holds something.
+        Hostile: the configuration is not of these weights, or its chat template does more than write down.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(f"{root} is already there and not empty", hint="choose another name")
+    read_policy(beginning.policy)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-"))
+    try:
+        repo = Repo.create(partial / "repo")
+        _fill(repo, source, beginning, progress)
+        if root.exists():
+            root.rmdir()
+        (partial / "repo").replace(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Repo.find(root)
+
+
+def _fill(repo: Repo, source: Source, beginning: Beginning, progress: Progress) -> None:
+    approved(source.files)
+    lock = _store(source, repo.store, progress)
+    fits(json.loads(source.files["config.json"]), {name: ref.shape for name, ref in lock.items()})
+    config = Config(name=beginning.name, licence=beginning.licence, base=source.name, origin=source.origin)
+    if beginning.store:
+        config = msgspec.structs.replace(config, store=Shared(url=check_url(beginning.store, local=True)))
+    files: dict[str, bytes | None] = {
+        "README.md": README.format(name=beginning.name).encode(),
+        "souq.toml": format_toml(config).encode(),
+        "GOVERNANCE.toml": beginning.policy.encode(),
+        "base.lock": format_lock(lock).encode(),
+        "model.lock": format_lock(lock).encode(),
+    }
+    if beginning.sketch is not None:
+        sketch, tensors = beginning.sketch(source, lock)
+        for array in tensors.values():
+            repo.store.put(array)
+        files["base.sketch"] = format_delta(sketch).encode()
+    files |= {f"model/{name}": data for name, data in source.files.items()}
+    files |= {f"evals/{path}": data for path, data in beginning.evals.items()}
+    commit = repo.write_commit([], files, f"{beginning.name}: begin from {source.name}\n\nbase {lock_digest(lock)}\n")
+    repo.publish({MAIN: (None, commit)}, [])
+
+
+def _store(source: Source, store: Store, progress: Progress) -> Lock:
+    lock: Lock = {}
+    for done, (name, array) in enumerate(source.weights.items()):
+        progress("store tensors", done, len(source.weights))
+        store.put(array)
+        lock[name] = TensorRef.of(array)
+    progress("store tensors", len(source.weights), len(source.weights))
+    return lock
+
+
+def clone_all(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool = True) -> Repo:
+    """A clone, with the tensors main points at unless only its history is wanted."""
+    repo = clone(url, folder)
+    if tensors:
+        bring_main(repo, progress)
+    return repo
+
+
+def bring_main(repo: Repo, progress: Progress = quiet) -> None:
+    """The tensors main points at, from the remote, each verified."""
+    if (remote := repo.remote_store()) is not None:
+        remote.copy(repo.store, needed(repo, {"main": repo.tip()}), progress)

@@ -1,0 +1,147 @@
+"""What a contribution's landing does to a main: the files that come and go, the tensors that move, and why it cannot.
+
+It reads offers and snapshots, and decides nothing: whether something may land is the policy's (governance/).
+
+    landing.malformed(offer) or landing.conflicts_with(main, offer)   # "" where it can land
+    landing.touched(offer, main)                                      # what the policy's scopes are asked about
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+
+from souq.errors import Hostile
+from souq.evals.eval import SEALED
+from souq.governance import POLICY
+from souq.records import format_toml, read_json
+from souq.repo.contribution import BRINGS, NAMED, RECORDS, YANKED, Offer, utf8_of
+from souq.repo.snapshot import Snapshot
+from souq.weights.delta import Delta
+from souq.weights.lockfile import parse_delta
+
+_NAME = r"|[0-9A-Za-z][0-9A-Za-z.\-]{0,63}"
+
+
+def malformed(offer: Offer) -> str:
+    """What is wrong with an offer's files for the kind it says it is; "" where nothing is."""
+    kind, of = offer.contribution.kind, offer.contribution.of
+    brings = BRINGS[kind]
+    allowed = (*brings.must, *brings.may)
+    for path in brings.must:
+        if not any(name.startswith(path) for name in offer.files):
+            return f"a contribution of {kind} without {path}"
+    for path in sorted(offer.files):
+        if path != "contribution.toml" and not path.startswith(allowed):
+            return f"a contribution of {kind} brings no {path[:80]}"
+    if bool(of) != (kind in NAMED) or not re.fullmatch(_NAME, of):
+        return f"a contribution of {kind} {'does not say' if kind in NAMED else 'says'} what it is about"
+    return ""
+
+
+def conflicts_with(main: Snapshot, offer: Offer) -> str:
+    """Why what an offer is about cannot be done on `main`; "" where it can."""
+    kind, of = offer.contribution.kind, offer.contribution.of
+    if kind == "revert" and (of not in main.offers or main.offers[of].contribution.kind not in ("weights", "data")):
+        return f"{of} is no contribution of weights or data here, so it cannot be taken back"
+    if kind == "yank" and (of not in main.releases or f"releases/{of}/{YANKED}" in main.paths(f"releases/{of}")):
+        return f"there is no release {of} here that could be yanked"
+    if kind == "release" and of in main.releases:
+        return f"{of} is released already"
+    if kind in ("ratify", "restore"):
+        undone = main.offers.get(of)
+        if undone is None or undone.contribution.kind not in ("revert", "yank"):
+            return f"{of} took nothing back here"
+    if kind == "restore" and not (files_lost(offer, main) or files_returned(offer, main)):
+        return f"what {of} took back is there again"
+    return ""
+
+
+def files_gained(offer: Offer) -> dict[str, bytes]:
+    """The files main gains when an offer lands: its own folder, and what lives elsewhere, where that lives."""
+    kind, of = offer.contribution.kind, offer.contribution.of
+    gained = {f"{offer.home}{path}": data for path, data in offer.files.items()}
+    gained |= {path: data for path, data in offer.files.items() if path.startswith("evals/") or path == POLICY}
+    if kind == "release":
+        gained |= {
+            f"releases/{of}/{path.removeprefix('release/')}": data
+            for path, data in offer.files.items()
+            if path.startswith("release/")
+        }
+    if kind == "yank":
+        reason = {"by": offer.slug, "reason": offer.contribution.title}
+        gained[f"releases/{of}/{YANKED}"] = format_toml(reason).encode()
+    return gained
+
+
+def files_lost(offer: Offer, main: Snapshot) -> dict[str, bytes]:
+    """The files main loses when an offer lands on it."""
+    kind, of = offer.contribution.kind, offer.contribution.of
+    if kind == "evals":  # what is revealed is sealed no more
+        paths = [f"evals/{name}/{SEALED}" for name in _revealed(offer, main)]
+        return {path: main.repo.read(main.commit, path) for path in paths}
+    if kind == "revert":
+        home = f"contributions/{of}/"
+        return {f"{home}{path}": data for path, data in main.below(home).items()}
+    undone = main.offers.get(of) if kind == "restore" else None
+    if undone is not None and undone.contribution.kind == "yank":
+        path = f"releases/{undone.contribution.of}/{YANKED}"
+        return {path: main.repo.read(main.commit, path)}
+    return {}
+
+
+def _revealed(offer: Offer, main: Snapshot) -> list[str]:
+    brought = {path.split("/")[1] for path in offer.files if re.fullmatch(r"evals/[^/]+/eval\.toml", path)}
+    return sorted(brought & main.sealed.keys()) if brought else []
+
+
+def files_returned(offer: Offer, main: Snapshot) -> dict[str, bytes]:
+    """The files main gets back when an offer lands on it: what a revert took, as it was."""
+    undone = main.offers.get(offer.contribution.of) if offer.contribution.kind == "restore" else None
+    there = undone is None or undone.contribution.of in main.offers
+    return {} if undone is None or there else _taken_by(undone, main)
+
+
+def delta_moved(offer: Offer, main: Snapshot) -> Delta | None:
+    """The change of weights an offer brings, takes back or restores."""
+    if offer.contribution.kind == "revert" and offer.contribution.of in main.offers:
+        return main.offers[offer.contribution.of].delta
+    if offer.contribution.kind == "restore" and (returned := files_returned(offer, main)):
+        return _delta_in(returned)
+    return offer.delta
+
+
+def touched(offer: Offer, main: Snapshot) -> list[str]:
+    """Every path and every tensor an offer changes on `main`: what the policy's scopes are asked about.
+
+    Who ratifies settles for good what was taken, so all of that is asked about again.
+    """
+    moved = delta_moved(offer, main)
+    paths = {*files_gained(offer), *files_lost(offer, main), *files_returned(offer, main)}
+    if offer.contribution.kind == "ratify" and (undone := main.offers.get(offer.contribution.of)) is not None:
+        taken = _taken_by(undone, main)
+        paths |= {*files_gained(undone)} if undone.contribution.kind == "yank" else {*taken}
+        moved = _delta_in(taken)
+    paths |= {"souq.toml"} if offer.merge is not None else set()
+    return sorted(paths) + (moved.touches() if moved else [])
+
+
+def _taken_by(revert: Offer, main: Snapshot) -> dict[str, bytes]:
+    """The files that a revert on `main` took, from the main it landed on."""
+    if revert.contribution.kind != "revert":
+        return {}
+    try:
+        record = read_json(main.below(revert.home)[f"{RECORDS}merge.json"])
+        before = str(read_json(base64.b64decode(record["payload"]))["predicate"]["base"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Hostile(f"{revert.slug} does not say what main it landed on") from error
+    if not re.fullmatch(r"[0-9a-f]{40}", before) or not main.repo.contains(main.commit, before):
+        raise Hostile(f"{revert.slug} names a commit that is not in this history")
+    home = f"contributions/{revert.contribution.of}/"
+    return {f"{home}{path}": data for path, data in Snapshot(main.repo, before).below(home).items()}
+
+
+def _delta_in(files: Mapping[str, bytes]) -> Delta | None:
+    lock = next((data for path, data in files.items() if path.endswith("/delta.lock")), None)
+    return parse_delta(utf8_of({"delta.lock": lock}, "delta.lock")) if lock is not None else None

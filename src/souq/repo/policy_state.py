@@ -1,0 +1,63 @@
+"""What history leaves to the next decision, kept in this clone so that each step is read once.
+
+The memory serves this clone's own questions (pulls.py): whoever verifies reads everything again, and never this.
+
+    policy_state(repo, main.commit).pending   # emergencies that nobody has ratified yet
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+
+from souq.files import replacing
+from souq.governance import POLICY, PolicyState
+from souq.governance.replay import Replay
+from souq.records import Record
+from souq.repo.history import History
+from souq.repo.remote import Repo
+
+
+class _Remembered(Record, frozen=True):
+    """A PolicyState, the commit after which it holds, and when that landed."""
+
+    commit: str
+    at: str
+    seen: dict[str, str]
+    pending: dict[str, str]
+
+
+def policy_state(repo: Repo, commit: str) -> PolicyState:
+    """What history up to a commit leaves to the next decision."""
+    remembered = _remembered(repo, commit)
+    return PolicyState(remembered.seen, remembered.pending)
+
+
+def last_landing(repo: Repo, commit: str) -> str:
+    """When main last moved, by the clock of who moved it."""
+    return _remembered(repo, commit).at
+
+
+def _remembered(repo: Repo, commit: str) -> _Remembered:
+    """What history up to a commit leaves behind, judged from the last commit that is remembered."""
+    note = repo.cache / "standing.json"
+    known = _Remembered(commit="", at="", seen={}, pending={})
+    with suppress(OSError, msgspec.MsgspecError):
+        kept = msgspec.json.decode(note.read_bytes(), type=_Remembered)
+        if kept.commit == commit:
+            return kept
+        known = kept if repo.contains(commit, kept.commit) else known
+    with repo.blobs() as blobs:
+        history = History(repo, blobs, Replay(PolicyState(known.seen, known.pending), known.at))
+        if known.commit:
+            oids = {entry.path: entry.oid for entry in repo.entries(known.commit)}
+            history.policy, history.config = oids[POLICY], oids["souq.toml"]
+            history.commits[known.commit] = 0
+        for step in repo.steps(commit, known.commit):
+            history.judge(step)
+    left = history.replay.state
+    remembered = _Remembered(commit=commit, at=history.replay.at, seen=dict(left.seen), pending=dict(left.pending))
+    with replacing(note) as partial:
+        partial.write_bytes(msgspec.json.encode(remembered))
+    return remembered

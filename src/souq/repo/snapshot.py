@@ -1,0 +1,226 @@
+"""A model repository as it stands at one commit, read as records; everything in it is somebody's input.
+
+main = Snapshot(repo, repo.tip())
+main.config.merge, main.base, main.offers, main.evals
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from souq.errors import Hostile, NotFound, UsageError
+from souq.evals.eval import Eval, Sealed
+from souq.merge.grow import Grown, grow
+from souq.records import Digest, Recipe, digest
+from souq.repo.config import Config, Merging, read_config
+from souq.repo.contribution import RECORDS, Landing, Offer, evals_in, is_slug, sealed_in, utf8_of
+from souq.repo.git import MAX_OFFER
+from souq.repo.remote import Repo
+from souq.weights.delta import Delta, Lock, TensorRef
+from souq.weights.lockfile import format_lock, lock_digest, parse_delta, parse_lock
+
+
+class Snapshot:
+    """One commit of a model repository."""
+
+    def __init__(
+        self, repo: Repo, commit: str, *, fresh: bool = False, landed: Callable[[], dict[str, Landing]] | None = None
+    ) -> None:
+        self.repo, self.fresh, self._told = repo, fresh, landed
+        self.commit = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else repo.commit(commit)
+
+    def below(self, folder: str) -> dict[str, bytes]:
+        """The files below a folder, by their paths in it."""
+        return self.repo.files(self.commit, folder)
+
+    def paths(self, folder: str) -> list[str]:
+        return [entry.path for entry in self.repo.entries(self.commit, folder)]
+
+    @cached_property
+    def releases(self) -> list[str]:
+        """The versions that were released, yanked ones too."""
+        return self.repo.folders(self.commit, "releases")
+
+    def text(self, path: str) -> str:
+        return utf8_of({path: self.repo.read(self.commit, path)}, path)
+
+    @cached_property
+    def config(self) -> Config:
+        return read_config(self.text("souq.toml"))
+
+    @cached_property
+    def policy_text(self) -> str:
+        return self.text("GOVERNANCE.toml")
+
+    @cached_property
+    def base(self) -> Lock:
+        return parse_lock(self.text("base.lock"))
+
+    @cached_property
+    def base_digest(self) -> Digest:
+        return lock_digest(self.base)
+
+    @cached_property
+    def sketch(self) -> Delta | None:
+        """What flows through the base on general text: its voice in the covariance merge."""
+        try:
+            return parse_delta(self.text("base.sketch"))
+        except NotFound:
+            return None
+
+    @cached_property
+    def model(self) -> Lock:
+        """model.lock: what main says it builds to."""
+        return parse_lock(self.text("model.lock"))
+
+    @cached_property
+    def offers(self) -> Mapping[str, Offer]:
+        """The contributions that have landed, by slug, each read when it is asked for."""
+        return _Offers(self)
+
+    def offer(self, slug: str) -> Offer:
+        if not is_slug(slug):
+            raise Hostile(f"{slug[:80]!r} is no name of a contribution: a number, then a-z, 0-9 and `-`")
+        files = self.repo.files(self.commit, f"contributions/{slug}", MAX_OFFER)
+        if not files:
+            raise NotFound(f"no contribution {slug} in {self.commit[:12]}", hint="see `souq pr list`")
+        return Offer(slug, {path: data for path, data in files.items() if not path.startswith(RECORDS)})
+
+    @cached_property
+    def evals(self) -> dict[str, Eval]:
+        return {found.name: found for found in evals_in(self.repo.files(self.commit, "evals"))}
+
+    @cached_property
+    def sealed(self) -> dict[str, Sealed]:
+        """The hidden evals, by name: what is known of them until they are revealed."""
+        return sealed_in(self.repo.files(self.commit, "evals"), "")
+
+    @cached_property
+    def guarded(self) -> dict[str, Eval]:
+        """What a change may not make worse: the protected suite, and what landed contributions have fixed."""
+        fixed = {name for offer in self.offers.values() for name in offer.contribution.fixes}
+        return {name: found for name, found in self.evals.items() if found.protected or name in fixed}
+
+    @cached_property
+    def landed(self) -> dict[str, Landing]:
+        """Each landed contribution in a few words.
+
+        Reading a contribution to name it takes longer the more have landed, so what was read once is remembered by
+        git's own name of the folder; `fresh` believes no memory.
+        """
+        if self._told is not None:
+            return self._told()
+        return {slug: self._landing(slug, tree) for slug, tree in self.repo.trees(self.commit, "contributions").items()}
+
+    def _landing(self, slug: str, tree: str) -> Landing:
+        note = self.repo.cache / "landed" / tree
+        with suppress(OSError, msgspec.MsgspecError):
+            if not self.fresh:
+                return msgspec.json.decode(note.read_bytes(), type=Landing)
+        found = Landing.of(self.offer(slug))
+        note.parent.mkdir(exist_ok=True)
+        partial = note.with_suffix(".part")
+        partial.write_bytes(msgspec.json.encode(found))
+        partial.replace(note)
+        return found
+
+    @property
+    def taken_back(self) -> set[str]:
+        """The contributions that were reverted and are not back."""
+        reverts = {slug: told.about for slug, told in self.landed.items() if told.kind == "revert"}
+        return {slug for slug in reverts.values() if slug not in self.landed}
+
+    def changing(self, extra: Offer | None = None) -> list[Digest]:
+        """The landed contributions that change weights, by digest, sorted, and one more where asked."""
+        more = [extra.digest] if extra is not None and extra.delta is not None else []
+        return sorted({*(told.digest for told in self.landed.values() if told.moves), *more})
+
+    def deltas(self, extra: Offer | None = None, only: Collection[Digest] | None = None) -> dict[Digest, Delta]:
+        """Every landed change of weights by its contribution's digest, and one more where asked; no other is read."""
+        wanted = self.changing(extra) if only is None else only
+        offers = [self.offers[slug] for slug, told in self.landed.items() if told.digest in wanted]
+        offers += [extra] if extra is not None and extra.digest in wanted else []
+        return {offer.digest: offer.delta for offer in offers if offer.delta is not None}
+
+    def grown(self, extra: Offer | None = None) -> Grown:
+        """The larger model that contributions make of the base by what they add; the base where nobody adds anything."""
+        deltas = [self.offers[slug].delta for slug, told in self.landed.items() if told.moves == "grows"]
+        deltas += [extra.delta] if extra is not None else []
+        return grow(self.base, base_files(self), [delta for delta in deltas if delta is not None and delta.new])
+
+    def config_with(self, offer: Offer) -> Config:
+        """souq.toml as it is once an offer has landed."""
+        return self.config if offer.merge is None else msgspec.structs.replace(self.config, merge=offer.merge)
+
+    def merging(self, extra: Offer | None = None) -> Merging:
+        """How contributions are merged here, weights by digest; as one more asks for, where it asks."""
+        told = Merging.of((self.config if extra is None else self.config_with(extra)).merge)
+        names = {slug: told.digest for slug, told in self.landed.items()}
+        names |= {extra.slug: extra.digest} if extra is not None else {}
+        weights = {names[slug]: weight for slug, weight in told.weights.items() if slug in names}
+        return replace(told, weights=dict(sorted(weights.items())))
+
+    def recipe(self, extra: Offer | None = None) -> Recipe:
+        """What the model of this commit is made of, with one more contribution where asked."""
+        told = self.merging(extra)
+        settings: dict[str, Any] = dict(told.settings)
+        if told.weights:
+            settings["weights"] = dict(told.weights)
+        if self.sketch:
+            settings["base_sketch"] = digest(self.text("base.sketch").encode())
+        return Recipe(
+            base=self.base_digest, contributions=tuple(self.changing(extra)), method=told.method, settings=settings
+        )
+
+    def tensors(self) -> list[TensorRef]:
+        """Every stored tensor this commit points at."""
+        landed = [ref for delta in self.deltas().values() for ref in delta.refs()]
+        return [*self.base.values(), *landed, *(self.sketch.refs() if self.sketch else ())]
+
+
+class _Offers(Mapping[str, Offer]):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._read = snapshot, dict[str, Offer]()
+        self._slugs = snapshot.repo.folders(snapshot.commit, "contributions")
+
+    def __getitem__(self, slug: str) -> Offer:
+        if slug not in self._read:
+            if slug not in self._slugs:
+                raise KeyError(slug)
+            self._read[slug] = self._snapshot.offer(slug)
+        return self._read[slug]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slugs)
+
+    def __len__(self) -> int:
+        return len(self._slugs)
+
+
+def model_files(snapshot: Snapshot, extra: Offer | None = None) -> dict[str, bytes]:
+    """config.json, the tokenizer and its chat template, as contributions have made them."""
+    return snapshot.grown(extra).files
+
+
+def base_files(snapshot: Snapshot) -> dict[str, bytes]:
+    """The base's config.json, tokenizer and chat template."""
+    files = snapshot.repo.files(snapshot.commit, "model")
+    if "config.json" not in files:
+        raise UsageError("model/config.json is not there", hint="was this made by `souq init`?")
+    return files
+
+
+__all__ = ["Snapshot", "base_files", "format_lock", "model_files"]
+
+
+def needed(repo: Repo, commits: Mapping[str, str]) -> list[str]:
+    """The tensors that these commits' locks point at, each once, bases before what is kept as a difference."""
+    found = {ref.digest: None for commit in commits.values() for ref in Snapshot(repo, commit).tensors()}
+    return list(found)
