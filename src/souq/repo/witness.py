@@ -20,7 +20,7 @@ from souq.repo.remote import Repo
 from souq.signing import Person
 
 REFS = "refs/souq/witness/"
-NAMESPACE = "souq.repo.witness.v1"
+NAMESPACE = "souq.witness.v1"
 MAX_NOTE = 64 << 10
 
 
