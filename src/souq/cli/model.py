@@ -10,12 +10,13 @@ import tomli_w
 from souq.build import lock
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
-from souq.build.folder import export_model, refuse_full
+from souq.build.folder import export_model
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite
 from souq.evals.eval import Eval
 from souq.evals.score import Score
+from souq.files import refuse_full
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.progress import Progress
