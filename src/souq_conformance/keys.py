@@ -1,4 +1,4 @@
-"""People and their ssh keys, made by ssh-keygen; what ed25519 signs is signed here, since a suite signs thousands of records.
+"""People and their ssh keys, made by ssh-keygen; what ed25519 signs is signed here, since a suite signs thousands.
 
 keys = Keys.make(folder)
 keys["amira"].sign(b"payload", namespace="souq.vote.v1")
@@ -20,7 +20,8 @@ from souq import signing
 from souq.records import canonical
 
 PEOPLE = {
-    "amira": "Atlas", "adil": "Atlas", "bruno": "Borealis", "chen": "University", "dora": "Delta Labs", "mallory": "Nowhere",
+    "amira": "Atlas", "adil": "Atlas", "bruno": "Borealis", "chen": "University", "dora": "Delta Labs",
+    "mallory": "Nowhere",
 }  # fmt: skip
 KINDS: dict[str, tuple[str, ...]] = {
     "amira-2": ("ed25519",), "bruno-rsa": ("rsa", "-b", "2048"), "chen-ecdsa": ("ecdsa", "-b", "256"),
@@ -41,16 +42,16 @@ class Holder:
 
     @cached_property
     def _private(self) -> Ed25519PrivateKey | None:
-        found = load_ssh_private_key(self.key.read_bytes(), None)
-        return found if isinstance(found, Ed25519PrivateKey) else None
+        private = load_ssh_private_key(self.key.read_bytes(), None)
+        return private if isinstance(private, Ed25519PrivateKey) else None
 
     def sign(self, payload: bytes, namespace: str, *, version: int = 1) -> signing.Signature:
         """One signature of a DSSE envelope, as an SSHSIG of that version (OpenSSH, PROTOCOL.sshsig)."""
         if self._private is None:
             return signing.sign(payload, self.key, namespace=namespace).signatures[0]
-        said = hashlib.sha512(signing._pae(payload)).digest()
+        hashed = hashlib.sha512(signing._pae(payload)).digest()
         head = _strings(namespace.encode(), b"", b"sha512")
-        made = self._private.sign(b"SSHSIG" + head + _strings(said))
+        made = self._private.sign(b"SSHSIG" + head + _strings(hashed))
         blob = b"SSHSIG" + version.to_bytes(4, "big") + _strings(base64.b64decode(self.public.split()[1])) + head
         lines = base64.encodebytes(blob + _strings(_strings(b"ssh-ed25519", made))).decode()
         armour = f"-----BEGIN SSH SIGNATURE-----\n{lines}-----END SSH SIGNATURE-----\n"
