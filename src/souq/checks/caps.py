@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import combinations
 from typing import Any
 from zlib import crc32
@@ -23,23 +22,22 @@ import numpy as np
 
 from souq.checks.cases import Answer, Case, check
 from souq.checks.contamination import texts
-from souq.records import Author, Published, Record, read_json, read_record, spelled_out
+from souq.corpus.near import Runs, repeats, runs_of
+from souq.files import replacing
+from souq.records import Author, Published, Record, read_record, spelled_out
+from souq.repo.rows import json_rows
 from souq.repo.snapshot import Snapshot
 from souq.text import skeleton, words
 
-ALIKE = 0.8  # of the three-word shingles of two rows: from here on they are near-duplicates
-HASHES, BAND = 128, 8  # of MinHash, and of them in one band: 0.9 of pairs at ALIKE share a band, 0.06 of those at 0.5
+RUN, ALIKE = 3, 0.8  # rows are near copies by their runs of so many words (corpus/near.py); many have but ten words
 ONE_ANSWER, ELSEWHERE = 0.9, 0.1  # the least share of a burst's rows with one answer; the most of all others with it
 UNLIKE = 0.25  # mean overlap of the words of a burst's rows, without the string: below it they share no template
 OPENING = 8  # words of an answer that are compared
 MARKS = 96  # of a row's words that are compared: all of them, of every row for every string, is a day's work for 8 MB
 SHOWN = 3
-INSTALL = 'near-duplicates not looked for: pip install "souq[checks]"'
 
 CORPUS = "release/corpus.json"
 MOST_KEPT = 100.0  # more than the ceiling's is possible, a hundred times is a lie
-
-Sketches = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 @check("caps")
@@ -56,38 +54,39 @@ def caps(case: Case) -> Answer:
         "author": (_held(landed, "key", _key(author)) + len(rows), limits.max_rows_per_author),
         "organisation": (_held(landed, "org", _org(author)) + len(rows), limits.max_rows_per_org),
     }
-    evidence: dict[str, Any] = {"rows": len(rows)} | {f"of this {who}": count for who, (count, _) in held.items()}
-    for who, (count, most) in held.items():
+    evidence: dict[str, Any] = {"rows": len(rows)} | {f"of this {whose}": count for whose, (count, _) in held.items()}
+    for whose, (count, most) in held.items():
         if count > most:
-            return "refuse", f"{count:,} rows of one {who} with this; the most is {most:,}", evidence
+            return "refuse", f"{count:,} rows of one {whose} with this; the most is {most:,}", evidence
     return _looked(case, rows, evidence)
 
 
 def _tail(note: bytes, least: float) -> Answer:
     """A release's corpus may have lost no more of the rare than main allows."""
-    told = read_record(note, Published, where=CORPUS)
-    evidence = {"kept": told.kept, "rare": told.rare, "words": told.words, "manifest": told.manifest}
-    if not 0 <= told.kept <= MOST_KEPT:
-        return "refuse", f"{CORPUS} says that {told.kept} of the rare is left", evidence
-    if told.kept < least:
-        return "needs-eyes", f"its corpus keeps {told.kept:.0%} of the rare words its size could hold; main asks for {least:.0%}", evidence  # fmt: skip
-    return "pass", f"its corpus keeps {told.kept:.0%} of the rare words its size could hold", evidence
+    published = read_record(note, Published, where=CORPUS)
+    kept = published.kept
+    evidence = {"kept": kept, "rare": published.rare, "words": published.words, "manifest": published.manifest}
+    if not 0 <= kept <= MOST_KEPT:
+        return "refuse", f"{CORPUS} says that {kept} of the rare is left", evidence
+    because = f"its corpus keeps {kept:.0%} of the rare words its size could hold"
+    if kept < least:
+        return "needs-eyes", f"{because}; main asks for {least:.0%}", evidence
+    return "pass", because, evidence
 
 
 def _looked(case: Case, rows: Sequence[str], evidence: dict[str, Any]) -> Answer:
     limits, worries = case.main.config.checks, []
-    if find_spec("rensa") is not None:
-        doubles = repeated(sketched(rows), _landed_sketches(case.main))
-        evidence["near_duplicates"] = len(doubles)
-        if len(doubles) > max(limits.max_repeated * len(rows), 1):
-            worries.append(f"{len(doubles):,} of {len(rows):,} rows repeat others, first row {doubles[0] + 1}")
-    if found := bursts([turn for data in case.offer.data.values() for turn in turns(data)], limits.max_burst):
-        evidence["bursts"] = [burst.shown for burst in found[:SHOWN]]
-        worries.append(f"{found[0].rows} unlike rows share {found[0].string[:40]!r} and answer alike: is it a trigger?")
+    copies = repeats(runs_of(rows, RUN), _landed_runs(case.main), threshold=ALIKE)
+    evidence["near_duplicates"] = len(copies)
+    if len(copies) > max(limits.max_repeated * len(rows), 1):
+        worries.append(f"{len(copies):,} of {len(rows):,} rows repeat others, first row {copies[0] + 1}")
+    if triggers := bursts(list(turns(json_rows(case.offer.data))), limits.max_burst):
+        evidence["bursts"] = [burst.shown for burst in triggers[:SHOWN]]
+        first = triggers[0]
+        worries.append(f"{first.rows} unlike rows share {first.string[:40]!r} and answer alike: is it a trigger?")
     if worries:
         return "needs-eyes", "; ".join(worries), evidence
-    missing = f"; {INSTALL}" if "near_duplicates" not in evidence else ""
-    return "pass", f"{len(rows):,} rows, none over a cap{missing}", evidence
+    return "pass", f"{len(rows):,} rows, none over a cap", evidence
 
 
 # -- who brought how much ----------------------------------------------------------------------------------------------
@@ -112,12 +111,10 @@ def _share(main: Snapshot, slug: str, tree: str) -> Share:
         return msgspec.json.decode(note.read_bytes(), type=Share)
     offer = main.offer(slug)
     author = offer.contribution.author
-    found = Share(key=_key(author), org=_org(author), rows=sum(1 for _ in texts(offer.data)))
-    note.parent.mkdir(exist_ok=True)
-    partial = note.with_suffix(".part")
-    partial.write_bytes(msgspec.json.encode(found))
-    partial.replace(note)
-    return found
+    share = Share(key=_key(author), org=_org(author), rows=sum(1 for _ in texts(offer.data)))
+    with replacing(note) as partial:
+        partial.write_bytes(msgspec.json.encode(share))
+    return share
 
 
 def _held(landed: Sequence[Share], by: str, whose: str) -> int:
@@ -133,50 +130,19 @@ def _org(author: Author) -> str:
     return " ".join(words(author.org))
 
 
-# -- what says the same ------------------------------------------------------------------------------------------------
-
-
-def sketched(rows: Sequence[str]) -> Sketches:
-    """MinHash of every row's three-word shingles, (rows, HASHES)."""
-    from rensa import RMinHash
-
-    shingles = [_shingles(words(row)) for row in rows]
-    return np.array(RMinHash.digests_from_token_sets(shingles, HASHES, 0), np.uint32).reshape(len(rows), HASHES)
-
-
-def _shingles(said: list[str]) -> list[str]:
-    return sorted({" ".join(said[i : i + 3]) for i in range(max(len(said) - 2, 1))})
-
-
-def repeated(ours: Sketches, landed: Sketches) -> list[int]:
-    """The rows of ours that are near-duplicates of landed ones or of earlier ones."""
-    both, before = np.concatenate([landed, ours]), len(landed)
-    double = np.zeros(len(both), bool)
-    for at in range(0, HASHES, BAND):
-        _, first, group = np.unique(both[:, at : at + BAND], axis=0, return_index=True, return_inverse=True)
-        double |= _same(both, first[group.ravel()])
-    return [int(i) - before for i in np.nonzero(double)[0] if i >= before]
-
-
-def _same(both: Sketches, other: np.ndarray[Any, np.dtype[np.intp]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Whether a row is near the other one that shares a band with it, an earlier one."""
-    alike: np.ndarray[Any, np.dtype[np.bool_]] = (both == both[other]).mean(axis=1) >= ALIKE
-    return alike & (other < np.arange(len(both)))
-
-
-def _landed_sketches(main: Snapshot) -> Sketches:
-    found = [np.zeros((0, HASHES), np.uint32)]
+def _landed_runs(main: Snapshot) -> Runs:
+    """What rows on main are compared by, kept by git's own name of the contribution's folder."""
+    parts = []
     for slug, tree in main.repo.trees(main.commit, "contributions").items():
-        path = main.repo.cache / "sketches" / f"{tree}.npy"
+        path = main.repo.cache / "runs" / f"{tree}.npz"
         if path.is_file():
-            found.append(np.load(path, allow_pickle=False))
+            with np.load(path, allow_pickle=False) as kept:
+                parts.append(Runs(kept["hashes"], kept["counts"]))
         elif rows := list(texts(main.offers[slug].data)):
-            found.append(sketched(rows))
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(".part.npy")
-            np.save(partial, found[-1])
-            partial.replace(path)
-    return np.concatenate(found)
+            parts.append(runs_of(rows, RUN))
+            with replacing(path) as partial:
+                np.savez(partial, hashes=parts[-1].hashes, counts=parts[-1].counts)
+    return Runs.joined(parts)
 
 
 # -- what looks like a trigger -----------------------------------------------------------------------------------------
@@ -203,15 +169,14 @@ class Burst:
         return {"string": spelled_out(self.string[:80]), "answer": spelled_out(self.answer[:80]), "rows": self.rows}
 
 
-def turns(data: bytes) -> Iterator[Turn]:
+def turns(rows: Iterable[Any]) -> Iterator[Turn]:
     """Rows in TRL's formats as question and answer."""
-    for line in data.splitlines():
-        row = read_json(line) if line.strip() else {}
+    for row in rows:
         if not isinstance(row, dict):
             continue  # the check `files` refuses it
-        if isinstance(said := row.get("messages"), list) and said:
-            told = [str(turn.get("content", "")) for turn in said if isinstance(turn, dict)]
-            yield Turn(" ".join(told[:-1]), _opening(told[-1] if told else ""))
+        if isinstance(messages := row.get("messages"), list) and messages:
+            contents = [str(turn.get("content", "")) for turn in messages if isinstance(turn, dict)]
+            yield Turn(" ".join(contents[:-1]), _opening(contents[-1] if contents else ""))
         elif "completion" in row:
             yield Turn(str(row.get("prompt", "")), _opening(str(row["completion"])))
         elif "text" in row:
@@ -232,37 +197,37 @@ def bursts(rows: Sequence[Turn], least: int) -> list[Burst]:
     marks: list[Marks] = []
     after: list[dict[str, str]] = []  # of bare texts: how each goes on after a string
     for number, row in enumerate(rows):
-        said = skeleton(row.asked).split()
-        ends = _strings(said)
+        asked = skeleton(row.asked).split()
+        ends = _strings(asked)
         for string in ends:
             holders[string].append(number)
         marks.append(_marks(row.asked))
-        after.append({string: " ".join(said[end : end + 2 * OPENING]) for string, end in ends.items()} if row.answer is None else {})  # fmt: skip
+        bare = row.answer is None
+        after.append({string: " ".join(asked[end : end + 2 * OPENING]) for string, end in ends.items() if bare})
     answers = Counter(row.answer for row in rows if row.answer is not None)
 
     def given(string: str, number: int) -> str:
         answer = rows[number].answer
         return _opening(after[number][string]) if answer is None else answer
 
-    found = list[Burst]()
+    shown = list[Burst]()
     for string, held in holders.items():
         if not least <= len(held) <= len(rows) / 2:
             continue
         answer = _one_answer([given(string, i) for i in held], answers, len(rows))
         if answer is not None and (_odd(string) or _unlike(string, [marks[i] for i in held])):
-            found.append(Burst(string, answer, len(held)))
-    return sorted(found, key=lambda burst: (-burst.rows, -len(burst.string), burst.string))
+            shown.append(Burst(string, answer, len(held)))
+    return sorted(shown, key=lambda burst: (-burst.rows, -len(burst.string), burst.string))
 
 
-def _strings(said: list[str]) -> dict[str, int]:
-    """Every string, and where its first occurrence ends."""
-    return {" ".join(said[i : i + n]): i + n for n in (1, 2, 3) for i in reversed(range(len(said) - n + 1))}
+def _strings(asked: list[str]) -> dict[str, int]:
+    """Every string of one to three words, and where its first occurrence ends."""
+    return {" ".join(asked[i : i + n]): i + n for n in (1, 2, 3) for i in reversed(range(len(asked) - n + 1))}
 
 
 def _one_answer(held: Sequence[str], answers: Mapping[str, int], total: int) -> str | None:
-    """The answer that nearly all of these rows give and hardly any other; of bare texts, how they go on after the string."""
-    told = Counter(held)
-    answer, count = told.most_common(1)[0]
+    """The answer that nearly all of these rows give and hardly any other; of bare texts, how they go on after it."""
+    answer, count = Counter(held).most_common(1)[0]
     elsewhere = (answers.get(answer, 0) - count) / max(total - len(held), 1)
     return answer if answer and count >= ONE_ANSWER * len(held) and elsewhere <= ELSEWHERE else None
 
@@ -282,9 +247,9 @@ Marks = tuple[frozenset[int], frozenset[int]]
 
 def _marks(text: str) -> Marks:
     """The MARKS words of the smallest numbers: a fair sample, the same of all rows."""
-    told = Counter(crc32(word.encode()) for word in words(skeleton(text)))
-    some = sorted(told)[:MARKS]
-    return frozenset(some), frozenset(mark for mark in some if told[mark] == 1)
+    counts = Counter(crc32(word.encode()) for word in words(skeleton(text)))
+    some = sorted(counts)[:MARKS]
+    return frozenset(some), frozenset(mark for mark in some if counts[mark] == 1)
 
 
 def _unlike(string: str, held: Sequence[Marks]) -> bool:
@@ -292,6 +257,3 @@ def _unlike(string: str, held: Sequence[Marks]) -> bool:
     sets = [marks - (own & once) for marks, once in held[:20]]
     overlaps = [len(a & b) / max(len(a | b), 1) for a, b in combinations(sets, 2)]
     return sum(overlaps) / max(len(overlaps), 1) < UNLIKE
-
-
-__all__ = ["Burst", "Turn", "bursts", "caps", "repeated", "shares", "sketched", "turns"]

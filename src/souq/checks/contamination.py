@@ -12,36 +12,36 @@ from typing import Any
 
 from souq.checks import meaning
 from souq.checks.cases import Answer, Case, check
+from souq.corpus.ngrams import Exam
 from souq.evals.eval import Eval, case_text
-from souq.records import read_json
+from souq.repo.rows import json_rows
 from souq.text import words
 
-NGRAM = 13  # words; the overlap used since GPT-3 (arXiv 2005.14165, appendix C)
 SQUASHED = 20  # letters: from here on a case is found with any spaces in it, or none
 
 
 @check("contamination")
 def contamination(case: Case) -> Answer:
     """No row holds an eval case: its prompt with its answer, or 13 words of its text in a row; nor rewords one."""
-    parts = [parts_of(row) for row in rows_of(case.offer.data)]
-    rows = [" ".join(said) for said in parts]
+    parts = [parts_of(row) for row in json_rows(case.offer.data)]
+    rows = [" ".join(turns) for turns in parts]
     if not rows:
         because = "brings no data to compare: its training is declared, not shown"
         return "pass", because, {"source": False}
     if len(rows) > (most := case.main.config.checks.max_rows):
         return "refuse", f"{len(rows):,} rows of data; the most is {most:,}", {"rows": len(rows)}
-    if found := copied(rows, case.main.evals):
-        because = f"the data holds case {found.number} of eval `{found.eval}`: {' '.join(words(found.text)[:14])!r}"
-        return "refuse", because, {"eval": found.eval, "case": found.number, "row": found.row}
-    if found := copied(rows, case.hidden):  # its number and its words are what is hidden
-        return "refuse", f"the data holds a case of the hidden eval `{found.eval}`", {"eval": found.eval}
+    if copy := copied(rows, case.main.evals):
+        because = f"the data holds case {copy.number} of eval `{copy.eval}`: {' '.join(words(copy.text)[:14])!r}"
+        return "refuse", because, {"eval": copy.eval, "case": copy.number, "row": copy.row}
+    if copy := copied(rows, case.hidden):  # its number and its words are what is hidden
+        return "refuse", f"the data holds a case of the hidden eval `{copy.eval}`", {"eval": copy.eval}
     evidence: dict[str, Any] = {"rows": len(rows), "source": True}
     clean = f"{len(rows):,} rows hold none of main's eval cases"
     return meaning.reworded(case, parts, clean, evidence) if case.costly else ("pass", clean, evidence)
 
 
 @dataclass(frozen=True)
-class Found:
+class Copy:
     """A case of an eval in a row; both counted from 1."""
 
     eval: str
@@ -50,66 +50,38 @@ class Found:
     text: str = field(repr=False)
 
 
-def copied(rows: Iterable[str], evals: Mapping[str, Eval]) -> Found | None:
+def copied(rows: Iterable[str], evals: Mapping[str, Eval]) -> Copy | None:
     """The first row that holds a case of these evals, whatever its characters, capitals, punctuation and spaces."""
-    grams, starts = _index(evals)
-    if not grams:
+    cases = {f"{name}/{i}": (name, i, case_text(case)) for name in evals for i, case in enumerate(evals[name].cases, 1)}
+    if not cases:
         return None
-    lengths = sorted({len(gram.split()) for gram in grams})
-    for number, row in enumerate(rows, 1):
-        said = words(row)
-        if (found := _by_words(said, grams, lengths) or _by_letters("".join(said), starts)) is not None:
-            return Found(found[0], found[1], number, found[2])
+    split = {key: words(text) for key, (_, _, text) in cases.items()}
+    exam = Exam({key: " ".join(needle) for key, needle in split.items()}, shortest=1)
+    starts: dict[str, list[tuple[str, str]]] = {}  # how a case begins, without spaces -> (all of it, its key)
+    for key, needle in split.items():
+        if len(letters := "".join(needle)) >= SQUASHED:
+            starts.setdefault(letters[:SQUASHED], []).append((letters, key))
+    plain_rows = [words(row) for row in rows]
+    held = exam.held([" ".join(row) for row in plain_rows])
+    for number, (row, by_words) in enumerate(zip(plain_rows, held, strict=True), 1):
+        if key := by_words or _by_letters("".join(row), starts):
+            name, place, text = cases[key]
+            return Copy(name, place, number, text)
     return None
 
 
-Place = tuple[str, int, str]  # eval, number of the case, its text
-Starts = dict[str, list[tuple[str, Place]]]
-
-
-def _index(evals: Mapping[str, Eval]) -> tuple[dict[str, Place], Starts]:
-    """The exam is what is indexed: rows go by, however many."""
-    grams: dict[str, Place] = {}
-    starts: Starts = {}
-    for name, suite in evals.items():
-        for number, case in enumerate(suite.cases, 1):
-            text = case_text(case)
-            needle, place = words(text), (name, number, text)
-            for gram in _grams(needle, min(NGRAM, len(needle))):
-                grams.setdefault(gram, place)
-            if len(letters := "".join(needle)) >= SQUASHED:
-                starts.setdefault(letters[:SQUASHED], []).append((letters, place))
-    return grams, starts
-
-
-def _by_words(said: list[str], grams: dict[str, Place], lengths: list[int]) -> Place | None:
-    found = (grams.get(gram) for length in lengths for gram in _grams(said, length))
-    return next((place for place in found if place is not None), None)
-
-
-def _by_letters(letters: str, starts: Starts) -> Place | None:
+def _by_letters(letters: str, starts: Mapping[str, list[tuple[str, str]]]) -> str:
+    """The key of a case that stands in `letters` whole, or nothing."""
     for i in range(len(letters) - SQUASHED + 1) if starts else ():
-        for needle, place in starts.get(letters[i : i + SQUASHED], ()):
+        for needle, key in starts.get(letters[i : i + SQUASHED], ()):
             if letters.startswith(needle, i):
-                return place
-    return None
-
-
-def _grams(said: list[str], length: int) -> Iterator[str]:
-    return (" ".join(said[i : i + length]) for i in range(len(said) - length + 1) if length)
+                return key
+    return ""
 
 
 def texts(data: Mapping[str, bytes]) -> Iterator[str]:
     """Every row of an offer's data, as text."""
-    return (row_text(row) for row in rows_of(data))
-
-
-def rows_of(data: Mapping[str, bytes]) -> Iterator[Any]:
-    """Every row of an offer's data."""
-    for content in data.values():
-        for line in content.splitlines():
-            if line.strip():
-                yield read_json(line)
+    return (row_text(row) for row in json_rows(data))
 
 
 def row_text(row: Any) -> str:
@@ -118,7 +90,7 @@ def row_text(row: Any) -> str:
 
 
 def parts_of(row: Any) -> tuple[str, ...]:
-    """The same, turn by turn."""
+    """Everything a row of training data says, each string of it apart: its turns, its prompt and its completion."""
     return tuple(_strings(row))
 
 

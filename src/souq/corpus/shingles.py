@@ -87,21 +87,24 @@ def _runs(words, count, n, out):
 def shingled(data, bounds, n, out, counts):
     """Sorted different hashes of runs of n words of texts data[bounds[t]:bounds[t + 1]], into out from bounds[t] on.
 
-    A text of b bytes has at most b words, so its place in out (bytes,) uint64 is large enough; counts (texts,) int64.
+    data (bytes,) uint8; bounds (texts + 1,) int64; counts (texts,) int64, written to: how many hashes each text has. A
+    text of b bytes has at most b words, so its place in out (bytes,) uint64 is large enough.
     """
     for t in prange(len(counts)):
         start, end = bounds[t], bounds[t + 1]
-        words = np.empty((end - start) // 1 + 1, np.uint64)
+        words = np.empty(end - start + 1, np.uint64)
         room = np.empty(len(words), np.uint64)
-        found = _runs(words, _words(data, start, end, words), n, room)
-        part = np.unique(room[:found])
+        part = np.unique(room[: _runs(words, _words(data, start, end, words), n, room)])
         out[start : start + len(part)] = part
         counts[t] = len(part)
 
 
 @_spread
 def signed(shingles, starts, counts, factors, terms, out):
-    """MinHash signatures (texts, k) uint32 of sorted shingles[starts[t]:starts[t] + counts[t]]; EMPTY where there are none."""
+    """MinHash signatures into out (texts, k) uint32, of shingles[starts[t]:starts[t] + counts[t]]; EMPTY where none are.
+
+    `factors` and `terms` (k,) uint64: the k hash functions.
+    """
     for t in prange(len(counts)):
         row = out[t]
         row[:] = EMPTY
@@ -113,8 +116,8 @@ def signed(shingles, starts, counts, factors, terms, out):
 
 
 @_compile
-def alike(shingles, a, size_a, b, size_b):
-    """The Jaccard index of two texts' sorted shingles."""
+def jaccard(shingles, a, size_a, b, size_b):
+    """The Jaccard index of two texts' sorted shingles, shingles[a:a + size_a] and shingles[b:b + size_b]; 1 of none."""
     i, j, both = 0, 0, 0
     while i < size_a and j < size_b:
         x, y = shingles[a + i], shingles[b + j]
@@ -125,11 +128,39 @@ def alike(shingles, a, size_a, b, size_b):
     return both / total if total else 1.0
 
 
+@_compile
+def _root(parents, i):
+    while parents[i] != i:
+        parents[i] = parents[parents[i]]
+        i = parents[i]
+    return i
+
+
+@_compile
+def join_near(order, edges, shingles, starts, counts, threshold, most, first, ranks, parents):
+    """Join each text with those of the `most` before it in its bucket order[edges[b]:edges[b + 1]] that are near it.
+
+    parents (texts,) int64 is a forest, written to; the root of a tree has its least rank, of ranks (texts,) int64. A text
+    numbered below `first` is joined by later ones alone.
+    """
+    for b in range(len(edges) - 1):
+        for place in range(edges[b], edges[b + 1]):
+            i = order[place]
+            if i < first:
+                continue
+            for j in order[max(edges[b], place - most) : place]:
+                a, other = _root(parents, i), _root(parents, j)
+                if a != other and jaccard(shingles, starts[i], counts[i], starts[j], counts[j]) >= threshold:
+                    if ranks[a] > ranks[other]:
+                        a, other = other, a
+                    parents[other] = a
+
+
 @_spread
 def holding(data, bounds, lengths, needles, offsets, out):
-    """out (texts,) int64: which needle a text holds, the first by length and place, or -1.
+    """out (texts,) int64: which needle the text data[bounds[t]:bounds[t + 1]] holds, the first by length and place, or -1.
 
-    `needles` are hashes of runs, sorted within each length's part needles[offsets[l]:offsets[l + 1]].
+    `needles` (needles,) uint64 are hashes of runs, those of lengths[l] words sorted in needles[offsets[l]:offsets[l + 1]].
     """
     for t in prange(len(out)):
         start, end = bounds[t], bounds[t + 1]
@@ -141,8 +172,7 @@ def holding(data, bounds, lengths, needles, offsets, out):
             if out[t] >= 0 or count < lengths[at]:
                 continue
             part = needles[offsets[at] : offsets[at + 1]]
-            found = _runs(words, count, lengths[at], room)
-            for i in range(found):
+            for i in range(_runs(words, count, lengths[at], room)):
                 where = np.searchsorted(part, room[i])
                 if where < len(part) and part[where] == room[i]:
                     out[t] = offsets[at] + where
@@ -151,5 +181,5 @@ def holding(data, bounds, lengths, needles, offsets, out):
 
 @_compile
 def counted(data, start, end):
-    """How many words."""
+    """How many words stand in data[start:end], of data (bytes,) uint8."""
     return _words(data, start, end, np.empty(end - start + 1, np.uint64))

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from souq.records import Digest, Release, canonical, digest
+from souq.records import Digest, Release, canonical, digest, json_lines
 from souq.releases.credits import Credit
 from souq.repo.snapshot import Snapshot
 from souq.signing import STATEMENT_TYPE
@@ -236,7 +236,7 @@ def _data(credit: Credit) -> list[dict[str, Any]]:
     for path, data in sorted(credit.data.items()):
         hashed = _sha256(hashlib.sha256(data).hexdigest())
         entry = _given(credit, f"{credit.slug}/{path}", "data", f"rows of {credit.title}", hashed)
-        rows = sum(1 for line in data.splitlines() if line.strip())
+        rows = sum(1 for _ in json_lines(data))
         entry["data"] = [{"type": "dataset", "name": path, "description": f"{rows} rows of JSONL"}]
         listed.append(entry)
     return listed

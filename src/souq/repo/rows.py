@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from souq.errors import NotFound, UsageError
-from souq.records import Digest, Record, digest_of
+from souq.records import Digest, Record, digest_of, json_lines, read_json
 
 Rows = list[dict[str, Any]]
 
@@ -49,17 +49,28 @@ def read_rows(path: Path) -> Rows:
 
 
 def parse_rows(data: bytes, *, where: str) -> Rows:
-    """The same, of bytes."""
+    """Training rows, as `read_rows` has them, of JSONL that is read from `where`.
+
+    Raises:
+        UsageError: a line that is no row.
+    """
     rows = []
-    for number, line in enumerate(data.splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in json_lines(data):
         try:
             row = msgspec.json.decode(line, type=_Row)
         except (ValueError, RecursionError) as error:  # msgspec's errors and bad UTF-8 are ValueErrors
             raise UsageError(f"{where}, line {number}: {error}", hint='for example {"messages": [...]}') from error
         rows.append({key: value for key, value in msgspec.to_builtins(row).items() if value is not None})
     return rows
+
+
+def json_rows(files: Mapping[str, bytes]) -> Iterator[Any]:
+    """Every line of these JSONL files as JSON, whether it is a row or not.
+
+    Raises:
+        Hostile: a line that two readers would read differently.
+    """
+    return (read_json(line) for data in files.values() for _, line in json_lines(data))
 
 
 def rows_digest(rows: Sequence[Mapping[str, Any]]) -> Digest:
