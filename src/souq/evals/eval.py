@@ -214,7 +214,13 @@ def read_sealed(name: str, data: bytes) -> Sealed:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The files of an eval on disk, read and checked."""
+    """The files of an eval on disk, read and checked.
+
+    Raises:
+        NotFound: no such folder.
+        Hostile: a link, or too large a file.
+        UsageError: it is no eval.
+    """
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
     if odd := [path.name for path in folder.iterdir() if path.is_symlink() or path.stat().st_size > MAX_BYTES]:
