@@ -136,5 +136,5 @@ def _choice(name: str, question: str, answer: str, choices: list[str], right: st
 
 
 def general_texts() -> list[str]:
-    """General text that is not in `prose`."""
+    """Passages of Python's documentation that are not in `prose`, for the sketch of the base."""
     return [text for _, text in passages()[PASSAGES : PASSAGES + SKETCH_PASSAGES]]
