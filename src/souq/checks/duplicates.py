@@ -49,17 +49,17 @@ def duplicates(case: Case) -> Answer:
         return "pass", "brings no weights", {}
     drawn, others = portrait(case), _others(case)
     assert drawn is not None
-    sketches, found = drawn.sketches(), {}
+    sketches, resembled = drawn.sketches(), {}
     for other in others:
         if _change(case, other) == drawn.change:
             if _again(case, other):
                 continue
             return "refuse", f"the same weights as {other.called}, bit for bit", {"of": other.slug}
         if (cosine := _resembles(case, sketches, other)) >= ALIKE:
-            found[other.called] = round(cosine, 5)
-    if found:
-        nearest = max(found, key=lambda called: found[called])
-        return "needs-eyes", f"resembles {nearest}: cosine {found[nearest]:.4f}", {"resembles": found}
+            resembled[other.called] = round(cosine, 5)
+    if resembled:
+        nearest = max(resembled, key=resembled.__getitem__)
+        return "needs-eyes", f"resembles {nearest}: cosine {resembled[nearest]:.4f}", {"resembles": resembled}
     return "pass", f"unlike the {len(others)} others", {"compared": len(others)}
 
 
@@ -71,19 +71,14 @@ def _others(case: Case) -> list[Other]:
         for slug, landing in main.landed.items()
         if landing.moves and slug != case.offer.slug
     ]
-    return landed + [
-        Other(offer.slug, offer.digest, partial(_itself, offer)) for offer in case.earlier() if offer.delta is not None
-    ]
+    earlier = [offer for offer in case.earlier() if offer.delta is not None]
+    return landed + [Other(offer.slug, offer.digest, partial(lambda it: it, offer)) for offer in earlier]
 
 
 def _again(case: Case, other: Other) -> bool:
     """Whether its own author offers it once more, while the first is open: whoever was stopped half way does."""
     same = other.read().contribution.author.key == case.offer.contribution.author.key
     return same and other.slug not in case.main.landed
-
-
-def _itself(offer: Offer) -> Offer:
-    return offer
 
 
 def _change(case: Case, other: Other) -> Digest | None:
@@ -104,12 +99,15 @@ def _resembles(case: Case, mine: dict[str, Float], other: Other) -> float:
     return 0.0
 
 
-def sketched(one: dict[str, Float], two: dict[str, Float]) -> float:
-    """The cosine on the tensors both touch, where these are most of what either does; a few more do not hide a copy."""
-    both = [name for name in one if name in two and one[name].shape == two[name].shape]
-    a, b = (np.concatenate([side[name] for name in both]) if both else np.zeros(0) for side in (one, two))
+def sketched(mine: dict[str, Float], theirs: dict[str, Float]) -> float:
+    """The cosine of two changes by their sketches, (width,) float64 a tensor, on the tensors both touch.
+
+    It is 0 where these are not most of what either does: a few more tensors do not hide a copy.
+    """
+    both = [name for name in mine if name in theirs and mine[name].shape == theirs[name].shape]
+    a, b = (np.concatenate([side[name] for name in both]) if both else np.zeros(0) for side in (mine, theirs))
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    shared = max(_of(a, one), _of(b, two))
+    shared = max(_of(a, mine), _of(b, theirs))
     return abs(float(a @ b)) / size if size > 0 and shared > OVERLAP else 0.0
 
 
@@ -118,12 +116,15 @@ def _of(part: Float, whole: dict[str, Float]) -> float:
     return float(part @ part) / max(sum(float(x @ x) for x in whole.values()), 1e-300)
 
 
-def _cosine(case: Case, one: Delta | None, two: Delta | None) -> float:
+def _cosine(case: Case, mine: Delta | None, theirs: Delta | None) -> float:
     """On the tensors both touch; a change turned round is as near."""
-    assert one is not None
-    assert two is not None
-    mine, theirs = (
-        Delta(delta.base, {n: p for n, p in delta.parts.items() if n in other.parts}, new={n: p for n, p in delta.new.items() if n in other.new})
-        for delta, other in ((one, two), (two, one))
-    )  # fmt: skip
-    return abs(compare(mine, theirs, case.main.base, case.store.get, case.progress).cosine)
+    assert mine is not None
+    assert theirs is not None
+    shared = _only(mine, theirs), _only(theirs, mine)
+    return abs(compare(*shared, case.main.base, case.store.get, case.progress).cosine)
+
+
+def _only(delta: Delta, other: Delta) -> Delta:
+    """The part of a delta on tensors that the other touches, too."""
+    parts = {name: part for name, part in delta.parts.items() if name in other.parts}
+    return Delta(delta.base, parts, new={name: part for name, part in delta.new.items() if name in other.new})

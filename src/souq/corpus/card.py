@@ -13,20 +13,17 @@ POINTS = 200  # of a curve
 
 
 def student_card(name: str, licence: str, corpus: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, bytes]:
-    """README.md and curve.svg. `corpus` is an edition of a manifest; `licence` is the teacher's, the value's the student's."""
+    """README.md and curve.svg of a student that `value` tells of; `licence` is its teacher's, `corpus` an edition."""
     terms = value["licence"]
     lesson = [f"{key} {setting}" for key, setting in msgspec.to_builtins(value["lesson"]).items()]
     size, whole = value["parameters"]["student"], value["parameters"]["teacher"]
     share, title = f"{100 * size / whole:.0f}%", safe(corpus["title"] or corpus["name"])
     text = "\n".join([
-        "---",
-        *(["license: other", f"license_name: {terms}"] if " " in terms else [f"license: {terms.lower()}"]),
-        "pipeline_tag: text-generation",
-        "---",
-        f"# {safe(name)}",
-        "",
-        f"A student of {size / 1e6:.1f}M parameters ({share} of its teacher's), taught on {value['rows']:,} rows of {title}.",
-        "",
+        "---", *(["license: other", f"license_name: {terms}"] if " " in terms else [f"license: {terms.lower()}"]),
+        "pipeline_tag: text-generation", "---",
+        f"# {safe(name)}", "",
+        f"A student of {size / 1e6:.1f}M parameters ({share} of its teacher's), "
+        f"taught on {value['rows']:,} rows of {title}.", "",
         f"- teacher: the model that builds to `{value['teacher']}` ({licence})",
         f"- corpus: recipe `{safe(corpus['recipe'])}`, {corpus['rows']['kept']:,} rows kept, "
         f"licence {safe(corpus['licence']) or 'none'}",
@@ -34,10 +31,7 @@ def student_card(name: str, licence: str, corpus: Mapping[str, Any], value: Mapp
         f"- terms: {terms}",
         f"- lesson: {', '.join(lesson) or 'the defaults'}",
         f"- layers of its teacher's: {', '.join(map(str, value['layers'])) or 'none'}",
-        "",
-        *_scores(value),
-        "![loss as it learned](curve.svg)",
-        "",
+        "", *_scores(value), "![loss as it learned](curve.svg)", "",
     ])  # fmt: skip
     return {"README.md": text.encode(), "curve.svg": curve(value["curve"])}
 
