@@ -94,7 +94,7 @@ $(TEST): $(DEMO)
 	@touch $(TEST)
 
 $(READY): $(TEST)
-	$(call install,what souq works with: Ray and lm-eval and llama.cpp and an S3 server; ruff and mypy (450 MB),--editable ".[dev]")
+	$(call install,what souq works with: Ray and lm-eval and llama.cpp and an S3 server; ruff and mypy (250 MB),--editable ".[dev]")
 	@touch $(READY)
 
 $(MERGEKIT)/.ready:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.annals", "tests.bazaar", "tests.kitchen"]
+pytest_plugins = ["tests.annals", "tests.bazaar", "tests.kitchen", "tests.servers"]
 settings.register_profile("souq", deadline=None)
 settings.load_profile("souq")
 
@@ -24,6 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in SERVERS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(SERVERS[fixture])
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # or one would be waited for at the end
 
 
 def _fail_if_skipped(report: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import get_args
 import pytest
 
 from souq.evals.eval import Kind
-from souq.governance import explain, read_policy
+from souq.governance import read_policy
+from souq.governance.explain import explain
 from tests.test_readme import missing_words
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -34,6 +35,16 @@ def commands():
 @pytest.mark.parametrize("line", commands())
 def test_every_command_in_the_docs_exists(line):
     assert missing_words(line) == []
+
+
+def test_no_page_shows_where_somebody_s_files_lie():
+    """What a reader types or sees works from any folder: no home, no scratch folder, no virtual environment of ours."""
+    root = DOCS.parent
+    pages = [root / "README.md", root / "CHANGELOG.md", *(p for f in ("docs", "decisions", "bench", "examples") for p in (root / f).rglob("*"))]  # fmt: skip
+    place = re.compile(r"(?<![\w.…])/(?:root|home|Users|work|tmp|opt|mnt)/|\.venv/|site-packages")
+    texts = {page: page.read_text() for page in pages if page.suffix in (".md", ".txt", ".py", ".toml", ".svg", ".yml")}
+    assert len(texts) > 40
+    assert {f"{page.relative_to(root)}: {line}" for page, text in texts.items() for line in text.splitlines() if place.search(line)} == set()  # fmt: skip
 
 
 def test_a_record_is_verified_by_hand(bazaar, tmp_path):

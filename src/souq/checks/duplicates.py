@@ -15,7 +15,7 @@ import numpy as np
 
 from souq.build.delta_distance import compare
 from souq.checks.cases import Answer, Case, check
-from souq.checks.portrait import change_digest, portrait, remembered
+from souq.checks.delta_stats import cached_stats, change_digest, delta_stats
 from souq.errors import Corrupt, NotFound
 from souq.merge.exact import Float
 from souq.records import Digest
@@ -29,7 +29,7 @@ OVERLAP = 0.5  # of a contribution's own change, on the tensors that both touch
 
 @dataclass(frozen=True)
 class Other:
-    """A contribution that was there first; read only where something of it is to be told."""
+    """A contribution that was there first; read only where something of it is to be shown."""
 
     slug: str
     digest: Digest
@@ -47,19 +47,19 @@ def duplicates(case: Case) -> Answer:
     """Nobody offered the same weights before; what is at an angle of less than 11 degrees to another's is shown."""
     if case.offer.delta is None or not (case.offer.delta.parts or case.offer.delta.new):
         return "pass", "brings no weights", {}
-    drawn, others = portrait(case), _others(case)
-    assert drawn is not None
-    sketches, resembled = drawn.sketches(), {}
+    stats, others = delta_stats(case), _others(case)
+    assert stats is not None
+    sketches, cosines = stats.sketches(), {}
     for other in others:
-        if _change(case, other) == drawn.change:
+        if _change(case, other) == stats.change:
             if _again(case, other):
                 continue
             return "refuse", f"the same weights as {other.called}, bit for bit", {"of": other.slug}
         if (cosine := _resembles(case, sketches, other)) >= ALIKE:
-            resembled[other.called] = round(cosine, 5)
-    if resembled:
-        nearest = max(resembled, key=resembled.__getitem__)
-        return "needs-eyes", f"resembles {nearest}: cosine {resembled[nearest]:.4f}", {"resembles": resembled}
+            cosines[other.called] = round(cosine, 5)
+    if cosines:
+        nearest = max(cosines, key=cosines.__getitem__)
+        return "needs-eyes", f"resembles {nearest}: cosine {cosines[nearest]:.4f}", {"resembles": cosines}
     return "pass", f"unlike the {len(others)} others", {"compared": len(others)}
 
 
@@ -84,8 +84,8 @@ def _again(case: Case, other: Other) -> bool:
 def _change(case: Case, other: Other) -> Digest | None:
     """The name of what it does to tensors, from its lock where they are not here."""
     with suppress(NotFound, Corrupt):
-        drawn = remembered(case, other.digest, other.read)
-        return drawn.change if drawn is not None else None
+        stats = cached_stats(case, other.digest, other.read)
+        return stats.change if stats is not None else None
     delta = other.read().delta
     return change_digest(delta) if delta is not None else None
 
@@ -93,7 +93,7 @@ def _change(case: Case, other: Other) -> Digest | None:
 def _resembles(case: Case, mine: dict[str, Float], other: Other) -> float:
     """The cosine; 0 where sketches tell that they are unlike, or where the other's tensors are not here."""
     with suppress(NotFound, Corrupt):
-        theirs = remembered(case, other.digest, other.read)
+        theirs = cached_stats(case, other.digest, other.read)
         if theirs is not None and sketched(mine, theirs.sketches()) > WORTH:
             return _cosine(case, case.offer.delta, other.read().delta)
     return 0.0
@@ -120,11 +120,11 @@ def _cosine(case: Case, mine: Delta | None, theirs: Delta | None) -> float:
     """On the tensors both touch; a change turned round is as near."""
     assert mine is not None
     assert theirs is not None
-    shared = _only(mine, theirs), _only(theirs, mine)
-    return abs(compare(*shared, case.main.base, case.store.get, case.progress).cosine)
+    both = _shared(mine, theirs), _shared(theirs, mine)
+    return abs(compare(*both, case.main.base, case.store.get, case.progress).cosine)
 
 
-def _only(delta: Delta, other: Delta) -> Delta:
-    """The part of a delta on tensors that the other touches, too."""
+def _shared(delta: Delta, other: Delta) -> Delta:
+    """What a change does to the tensors that the other touches too."""
     parts = {name: part for name, part in delta.parts.items() if name in other.parts}
-    return Delta(delta.base, parts, new={name: part for name, part in delta.new.items() if name in other.new})
+    return Delta(delta.base, parts, new={title: new for title, new in delta.new.items() if title in other.new})

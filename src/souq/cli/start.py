@@ -139,7 +139,7 @@ def push(remote: str | None) -> None:
     }
     with bars() as progress:
         repo.push_all(needed(repo, commits), progress)
-    out.print(f"pushed to {repo.remote}")
+    out.print(f"pushed to {remote or repo.remote}")
 
 
 def _readable(repo: Repo, head: str) -> bool:

@@ -126,6 +126,13 @@ def manifest(folder: Path) -> dict[str, Any]:
     return value
 
 
+def latest(folder: Path) -> dict[str, Any]:
+    """What the manifest says of the latest edition."""
+    facts = manifest(folder)
+    edition: dict[str, Any] = facts["dumps"][facts["latest"]]
+    return edition
+
+
 def read_rows(folder: Path, name: str = "") -> list[dict[str, Any]]:
     """The kept rows of the latest edition, or of the one named; its files checked against the manifest.
 

@@ -127,7 +127,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _vet(spec: Spec, where: str) -> None:
-    plain = {checkers.plain(verdict) for verdict in spec.verdicts}
+    plain = {checkers.normalise(verdict) for verdict in spec.verdicts}
     if len(plain) < max(2, len(spec.verdicts)) or "" in plain:
         raise UsageError(f"{where}: `verdicts` are two or more words that differ", hint='for example ["yes", "no"]')
     if spec.keep not in spec.verdicts:

@@ -250,6 +250,8 @@ def drop_copies(rows: Sequence[Row], inherited: int) -> list[Row]:
 def drop_near(rows: Sequence[Row], threshold: float, inherited: int) -> list[Row]:
     """Of long rows that say nearly the same one stays: people's, then one of the first `inherited`."""
     left = [i for i, row in enumerate(rows) if not row.rejected and len(words(_text(row))) >= LONG]
+    if len(left) < 2:
+        return list(rows)
     ranks = [2 * rows[i].depth + (i >= inherited) for i in left]
     kept = clusters([_text(rows[i]) for i in left], threshold=threshold, priorities=ranks)
     thinned = list(rows)

@@ -122,6 +122,8 @@ def read(data: bytes, file: str, *, kind: Kind | None = None) -> Node:
         root = compose(data.decode(), file, depth=MAX_DEPTH, nodes=MAX_NODES)
     except UnicodeDecodeError as error:
         raise UsageError(f"{file}, line {data[: error.start].count(10) + 1}: not UTF-8") from error
+    if root is None:
+        raise UsageError(f"{file}, line 1: the file is empty")
     fields = _fields(root)
     kind = kind or ("knowledge" if "document" in fields else "skill")
     version = _version(fields)

@@ -20,7 +20,7 @@ def demo(folder: Path) -> None:
     from souq.cli.demo.stage import Stage
 
     begun = time.monotonic()
-    folder = folder.absolute()
+    shown, folder = folder, folder.absolute()
     story.clear(folder)
     stage = Stage(
         folder, lambda line: out.print(Text(line, style="bold" if line.startswith("\n##") or "$ " in line else "")), run
@@ -31,7 +31,7 @@ def demo(folder: Path) -> None:
     (folder / "index.html").write_text(page.page(facts))
     out.print(
         Text(
-            f"\n{(time.monotonic() - begun) / 60:.1f} minutes. Everything in pictures: {folder / 'index.html'}",
+            f"\n{(time.monotonic() - begun) / 60:.1f} minutes. Everything in pictures: {shown / 'index.html'}",
             style="bold",
         )
     )

@@ -137,8 +137,9 @@ def _begin(stage: Stage, cast: Cast, facts: Facts) -> None:
     policy = stage.folder / "GOVERNANCE.toml"
     policy.write_text(foundation([actor.who() for actor in (cast.amira, cast.adil, cast.bruno, cast.chen)]))
     hub = stage.folder / "hub.git"
-    words = ("init", "smol", "--from", real_model(), "--governance", policy)
-    stage.types(cast.amira, *words, at=cast.amira.home)
+    model = stage.folder / real_model().name  # typed as a path beside the others, wherever it was installed
+    model.symlink_to(real_model())
+    stage.types(cast.amira, "init", "smol", "--from", model, "--governance", policy, at=cast.amira.home)
     stage.types(cast.amira, "push", hub)
     stage.types(cast.amira, "governance", "check")
     for actor in (cast.adil, cast.bruno, cast.chen, cast.mallory):
@@ -184,7 +185,7 @@ APPROVERS = {"amira": ("bruno", "chen"), "bruno": ("amira", "chen"), "chen": ("a
 
 
 def _land(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill]) -> None:
-    """Adil's machine does the checks, so what it scored once it need not score again."""
+    """Adil's machine checks and merges: what it has built and scored once, it need not do again."""
     for name, skill in taught.items():
         pull = _pull_of(cast.amira, skill.spec.title)
         first, second = (getattr(cast, approver) for approver in APPROVERS[name])
@@ -194,7 +195,7 @@ def _land(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill]) -
             _one_company_alone(stage, cast, facts, pull.number)
         stage.types(second, "pr", "review", str(pull.number), "--approve", "--reason", "nothing else got worse")
         _by_eye(stage, cast.adil, pull.number)
-        stage.types(second, "pr", "merge", str(pull.number))
+        stage.types(cast.adil, "pr", "merge", str(pull.number))
         _remember(cast.amira, facts, pull.number)
 
 
@@ -384,7 +385,7 @@ def _in_order(repo: Repo, root: str, main: Snapshot, order: Sequence[str]) -> Sn
 def _measure(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill], progress: Progress) -> None:
     """Base, each contributor alone, the merge; and the share of its own gain each kept.
 
-    Alone, a contributor is asked what is protected and its own skill: of the others' it knows no more than the base.
+    Alone, a contributor is asked its own skill, which the merge is to keep, and prose, which the merge is to mend.
     """
     repo = Repo.find(cast.adil.clone)
     with stage.as_actor(cast.adil, cast.adil.clone):
@@ -394,7 +395,7 @@ def _measure(stage: Stage, cast: Cast, facts: Facts, taught: Mapping[str, Skill]
         protected = [name for name in evals if name not in {skill.name for skill in taught.values()}]
         rows = {"base": scores(main, build(root, progress=progress), evals, progress)}
         for actor, skill in taught.items():
-            own = {name: evals[name] for name in (*protected, skill.name)}
+            own = {name: evals[name] for name in (skill.name, "prose")}
             rows[f"{actor} alone"] = _alone(main, _pull_of(cast.amira, skill.spec.title), own, progress)
         rows["merge"] = scores(main, build(main, progress=progress), evals, progress)
     facts.table = {row: {name: score.value for name, score in by_eval.items()} for row, by_eval in rows.items()}
