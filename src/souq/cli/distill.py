@@ -10,7 +10,7 @@ from typing import get_args
 import click
 import msgspec
 
-from souq.build import build
+from souq.build.model import build
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.corpus.card import student_card, student_licence
 from souq.corpus.dump import latest, read_rows
