@@ -32,7 +32,7 @@ class Journal:
 
     def __init__(self, path: Path, kind: Any = Any) -> None:
         self.held: dict[Digest, Any] = {}
-        self._lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=0)
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
         self._file = path.open("ab+")
         try:
             self._alone(path)
