@@ -233,29 +233,24 @@ def _of_csv(text: str, where: str) -> Iterator[Line]:
 def _of_yaml(text: str, where: str) -> Iterator[Line]:
     """Models by name, or a list of them; a rating is a word, or a table with a `class`."""
     try:
-        root = compose(text, where, depth=MAX_DEPTH, nodes=MAX_LINES)
+        root = compose(text, where, depth=MAX_DEPTH, nodes=MAX_BYTES)
+        if isinstance(root.node, yaml.SequenceNode):
+            yield from (Line(cells.line, _of_mapping(cells)) for cells in map(root.at, root.node.value))
+        else:
+            yield from (Line(n.line, {"model": str(n.node.value), **_of_mapping(cells)}) for n, cells in root.pairs())
     except UsageError as error:
-        raise Hostile(f"not one YAML document: {error}") from error
-    if root is None:
-        return
-    if isinstance(root.node, yaml.SequenceNode):
-        yield from (Line(place.line, _of_mapping(place)) for place in map(root.at, root.node.value))
-    elif isinstance(root.node, yaml.MappingNode):
-        for name, value in root.pairs():
-            yield Line(name.line, {"model": str(name.node.value), **_of_mapping(value)})
+        raise Hostile(f"not one YAML document of ratings: {error}") from error
 
 
-def _of_mapping(model: Place) -> dict[str, str]:
+def _of_mapping(cells: Place) -> dict[str, str]:
     """One model's cells; a key twice is refused, since readers disagree on which counts."""
-    where = f"{model.file}, line {model.line}"
-    if not isinstance(model.node, yaml.MappingNode):
-        raise Hostile(f"{where}: a model is a table of dimensions")
-    cells: dict[str, str] = {}
-    for name, value in model.node.value:
-        if isinstance(value, yaml.MappingNode):
-            value = next((inner for key, inner in value.value if key.value == "class"), value)
-        if not isinstance(name, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode) or name.value in cells:
-            raise Hostile(f"{model.file}, line {model.at(name).line}: one word for each key, and a key once")
-        cells[name.value.lower()] = value.value
-    refuse_control(cells, where=where)
-    return cells
+    words: dict[str, str] = {}
+    for name, value in cells.pairs():
+        inner = value.pairs() if isinstance(value.node, yaml.MappingNode) else []
+        node = next((part.node for key, part in inner if key.node.value == "class"), value.node)
+        key = name.node.value.lower() if isinstance(name.node, yaml.ScalarNode) else ""
+        if not key or key in words or not isinstance(node, yaml.ScalarNode):
+            raise name.wrong("one word for each key, and a key once")
+        words[key] = node.value
+    refuse_control(words, where=f"{cells.file}, line {cells.line}")
+    return words
