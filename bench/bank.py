@@ -9,6 +9,7 @@ epochs, targets, layers), since honest people choose freely. Ten more may come f
 from __future__ import annotations
 
 import random
+import re
 import sys
 import time
 import warnings
@@ -21,7 +22,7 @@ import tomli_w
 
 from contributors import contributors, real_model
 from machine import describe
-from souq.checks.portrait import spectrum
+from souq.checks.delta_stats import spectrum
 from souq.checks.spectra import Signature, signature
 from souq.lab.train import TARGETS, train_lora
 from souq.model.peft import open_adapter
@@ -71,6 +72,15 @@ def adapter_factors(folder: Path) -> dict[str, Any]:
     return dict(open_adapter(folder))
 
 
+def in_rows(text: str) -> str:
+    """TOML with each array on a line of its own: a table that people can read and compare."""
+
+    def on_one_line(array: re.Match[str]) -> str:
+        return re.sub(r",?\s*(?=\])", "", re.sub(r"(?<=\[)\s+", "", re.sub(r"\s+", " ", array[0])))
+
+    return re.sub(r"= \[\n.*?^\]$", on_one_line, text, flags=re.DOTALL | re.MULTILINE)
+
+
 def main(folder: Path, more: Path | None) -> None:
     import torch
 
@@ -98,7 +108,7 @@ def main(folder: Path, more: Path | None) -> None:
         "# in order, as median, least and most over its layers.\n"
         f"# Trained and measured on {describe()}.\n\n"
     )
-    OUT.write_text(head + tomli_w.dumps({"honest": rows}))
+    OUT.write_text(head + in_rows(tomli_w.dumps({"honest": rows})))
     print(f"{len(rows)} honest ones in {OUT}")
 
 

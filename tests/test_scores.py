@@ -52,7 +52,7 @@ def test_what_was_scored_is_found_again(repo, suite):
 
     assert scores.get(repo, MODEL, suite, HERE) == {"a": 1.0, "b": 0.25}
     assert scores.kept_of(repo, MODEL, suite, HERE)["a"].answer == "yes\nno é"
-    assert b'"said":"yes' in kept_file(repo).read_bytes()
+    assert b'"said":"yes' in file_of(repo).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import msgspec
 
 from souq.build import build
 from souq.cli.console import answer, bars, done, here, json_option, out, table
-from souq.cli.corpus import held_out, made
 from souq.corpus.card import student_card, student_licence
 from souq.corpus.dump import latest, read_rows
-from souq.corpus.recipe import Making, read_recipe
+from souq.corpus.main_model import own_evals, write_edition
+from souq.corpus.recipe import CorpusRecipe, read_recipe
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals.eval import Eval
 from souq.files import refuse_full
@@ -59,7 +59,7 @@ def distill(
     """
     typed = {"layers": layers, "loss": loss, "epochs": epochs, "lr": lr, "start": start, "hidden": hidden}
     typed = {key: value for key, value in typed.items() if value is not None}
-    recipe = read_recipe(source) if source.suffix == ".toml" else Making(name=source.name)
+    recipe = read_recipe(source) if source.suffix == ".toml" else CorpusRecipe(name=source.name)
     if recipe.student is None and not typed.keys() & {"layers", "start"}:
         raise UsageError(
             "nobody says what student is wanted", hint="type --layers 10, or write [student] into the recipe"
@@ -70,12 +70,12 @@ def distill(
     from souq.lab import distil
 
     main = Snapshot(here(), "main")
-    evals = [*_of_main(main, names), *held_out(recipe, source.parent)]
+    evals = [*_of_main(main, names), *own_evals(recipe, source.parent)]
     with bars() as progress:
         folder = source
         if source.suffix == ".toml":
             folder = target.with_name(f"{target.name}.corpus")
-            made(recipe, source.parent, folder, progress)
+            write_edition(main, recipe, source.parent, folder, progress)
         rows, edition = read_rows(folder), latest(folder)
         value = distil.run(
             build(main, progress=progress),
