@@ -20,6 +20,7 @@ FLOORS = [
     {"errors", "progress", "lazy"},
     {"files", "text"},
     {"records", "yaml_text"},
+    {"markup"},
     {"signing", "weights"},
     {"model"},
     {"evals"},
