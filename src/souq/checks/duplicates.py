@@ -67,9 +67,9 @@ def _others(case: Case) -> list[Other]:
     """Those on main, and those that were offered before this one and are still open."""
     main = case.main
     landed = [
-        Other(slug, record.digest, partial(main.offers.__getitem__, slug))
-        for slug, record in main.landed.items()
-        if record.moves and slug != case.offer.slug
+        Other(slug, landing.digest, partial(main.offers.__getitem__, slug))
+        for slug, landing in main.landed.items()
+        if landing.moves and slug != case.offer.slug
     ]
     return landed + [
         Other(offer.slug, offer.digest, partial(_itself, offer)) for offer in case.earlier() if offer.delta is not None

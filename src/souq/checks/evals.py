@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -262,17 +261,3 @@ def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Pr
 
 def _engine(main: Snapshot, built: Built) -> Transformers:
     return Transformers(model_key(built.digest, built.files), built.files, built.weights, base_files(main))
-
-
-def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """The score on cases whose answer is rare in a corpus: the rarer half of the answers, by how often it gives them.
-
-    None where answers do not repeat, so that none is rarer than another.
-    """
-    answers = sorted({case.expected for case in suite.cases})
-    if len(answers) > len(suite.cases) / 2:
-        return None
-    counts = Counter(str(row["messages"][-1]["content"]) for row in rows)
-    rare = set(sorted(answers, key=lambda answer: (counts[answer], answer))[: len(answers) // 2])
-    values = [score.cases[case.id] for case in suite.cases if case.expected in rare]
-    return sum(values) / len(values) if values else None
