@@ -126,6 +126,18 @@ def test_its_contributions_tensors_and_commits_are_shown_alike(place, name):
     same(place, name)
 
 
+def test_a_tensor_that_came_or_went_is_shown(place):
+    """An expert's landing renames its layer's feed-forward: the old name has no model, the new no base. It was a crash."""
+    gone, new = "model.layers.0.mlp.up_proj.weight", "model.layers.0.block_sparse_moe.experts.0.w3.weight"
+    shown = {name: json.loads(asked(place, ["show", name])[1]) for name in (gone, new)}
+
+    assert {name: (bool(answer["base"]), bool(answer["model"])) for name, answer in shown.items()} == {
+        gone: (True, False),
+        new: (False, True),
+    }
+    assert "0002-greetings" in shown[gone]["changed_by"]
+
+
 @group("pr view")
 def test_its_pull_requests_are_shown_alike(place, name):
     """What was offered, checked, voted and foreseen, landed or not."""
