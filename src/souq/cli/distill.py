@@ -10,11 +10,11 @@ from typing import get_args
 import click
 import msgspec
 
-from souq.build import build
+from souq.build.model import build
 from souq.cli.console import answer, bars, done, here, json_option, out, table
-from souq.corpus.main_model import own_evals, write_edition
 from souq.corpus.card import student_card, student_licence
 from souq.corpus.dump import latest, read_rows
+from souq.corpus.main_model import own_evals, write_edition
 from souq.corpus.recipe import CorpusRecipe, read_recipe
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals.eval import Eval

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import torch
 
-from souq.build import Built
+from souq.build.model import Built
 from souq.errors import UsageError
 from souq.evals.eval import Eval
 from souq.evals.score import Score
