@@ -15,6 +15,11 @@ os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ |= {f"GIT_{role}_NAME": "tests" for role in ("AUTHOR", "COMMITTER")}
 os.environ |= {f"GIT_{role}_EMAIL": "tests@souq.example" for role in ("AUTHOR", "COMMITTER")}
 
+if (
+    "OMP_NUM_THREADS" in os.environ
+):  # else numba's first parallel loop gives torch a thread a core, whatever was asked for
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+
 SERVERS = {"s3": "server", "served": "server", "mergekit": "mergekit"}  # fixture -> the mark of whoever uses it
 NO_SKIPS = "SOUQ_TEST_ALL" in os.environ  # `make test-all`: what was not tested is not passed over
 
