@@ -1,4 +1,4 @@
-"""Stories and attacks share one bazaar; git knows nobody but who they say; laws are not timed, since machines differ."""
+"""Stories and attacks share one bazaar; git knows nobody but who they say; laws are not timed: machines differ."""
 
 import os
 from collections.abc import Generator
@@ -17,7 +17,7 @@ os.environ |= {f"GIT_{role}_EMAIL": "tests@souq.example" for role in ("AUTHOR", 
 
 if (
     "OMP_NUM_THREADS" in os.environ
-):  # else numba's first parallel loop gives torch a thread a core, whatever was asked for
+):  # numba else gives torch, too, a thread a core
     os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 SERVERS = {"s3": "server", "served": "server", "mergekit": "mergekit"}  # fixture -> the mark of whoever uses it
