@@ -399,7 +399,7 @@ def test_a_corpus_is_asked_where_it_lies(s3, tmp_path):
 
     from souq.corpus.dump import publish
     from souq.corpus.query import query
-    from souq.corpus.recipe import Making
+    from souq.corpus.recipe import CorpusRecipe
     from souq.corpus.row import Row, row_id
     from souq.lab.chat import Message
 
@@ -408,7 +408,7 @@ def test_a_corpus_is_asked_where_it_lies(s3, tmp_path):
     for i in range(4_000):
         said = (Message(role="user", content=f"q{i}"), Message(role="assistant", content=chance.bytes(150).hex()))
         rows.append(Row(id=row_id(said), messages=said, licence="MIT", origin="synthetic", depth=1, real_fraction=0.0, domain=f"d{i % 3}"))  # fmt: skip
-    publish(rows, tmp_path / "corpus", Making(name="x"), teacher="b3:t", engine="e", licence="MIT")
+    publish(rows, tmp_path / "corpus", CorpusRecipe(name="x"), teacher="b3:t", engine="e", licence="MIT")
     files = fsspec.filesystem("s3", use_listings_cache=False)
     with contextlib.suppress(FileExistsError):
         files.mkdir(s3)

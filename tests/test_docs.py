@@ -11,7 +11,8 @@ from typing import get_args
 import pytest
 
 from souq.evals.eval import Kind
-from souq.governance import explain, read_policy
+from souq.governance import read_policy
+from souq.governance.explain import explain
 from tests.test_readme import missing_words
 
 DOCS = Path(__file__).parent.parent / "docs"

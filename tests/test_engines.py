@@ -330,7 +330,8 @@ def test_llama_cpp_reads_the_same_file(repo):
     theirs = engines.scores(repo, {"capitals": suite}, engine)["capitals"].cases
     server = engines.openai.Server(engine.model, f"{engine._server.listening_address}/v1")
     apart = [
-        abs(server._log_p(case, option) - told["capitals", case.id, option][0]) / told["capitals", case.id, option][1]
+        abs(server.log_p(case.turns, option) - told["capitals", case.id, option][0])
+        / told["capitals", case.id, option][1]
         for case in suite.cases[:4]
         for option in case.choices
     ]

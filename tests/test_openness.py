@@ -85,7 +85,7 @@ def test_a_bad_cell_is_refused_with_its_line(data):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("A: &a {api: open}\nB: *a\n", "line 1|line 2"), ("[" * 9000, "line 1"), ("A: {api: open, api: closed}", "line 1"),
+    [("A: &a {api: open}\nB: *a\n", "line 1|line 2"), ("[" * 9000, "line 1"), ("A: {api: open, api: closed}", "line 1"), ("A: {api: open, API: closed}", "key once"),
      ("A: !!python/name:os.system x", "line 1"), ("A: {api: open\nB", "line 2"), ("A: {api: open}\n---\nB: {}\n", "one YAML")],
 )  # fmt: skip
 def test_bad_yaml_is_refused(text, said):

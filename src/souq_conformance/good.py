@@ -578,6 +578,6 @@ def witness(town: Town, who: str, commit: str, length: int) -> None:
     """A note that somebody has seen main like this."""
     told = {"commit": commit, "length": length, "by": who, "at": town.at(), "after": []}
     said = signing.statement("urn:souq:witness:1", "main", digest(commit.encode()), told)
-    note = seal(said, [town.keys[who].sign(said, "souq.repo.witness.v1")])
+    note = seal(said, [town.keys[who].sign(said, "souq.witness.v1")])
     oid = town.git.put("blob", note)
     town.git.ref(f"refs/souq/witness/{who}/{oid[:16]}", oid)

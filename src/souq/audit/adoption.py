@@ -4,20 +4,23 @@ It knows tables of downloads and nothing of any hub: CSV, JSONL or Parquet of on
 empty, negative or no number is left out and told, never taken for a zero: whether a model was downloaded is the
 question. Osborne, Ding and Kirk (arXiv 2405.13058) found over 70% without downloads and 1% with 99%.
 
-    found = adoption(read_table(Path("models.csv")), by="year")
-    found.whole.never, found.whole.top_1, found.whole.gini
+    answer = adoption(read_table(Path("models.csv")), by="year")
+    answer.whole.never, answer.whole.top_1, answer.whole.gini
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
-from typing import IO, Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,17 +30,22 @@ from souq.records import Record, spelled_out
 
 Role = Literal["downloads", "id", "author", "created"]
 KNOWN: Mapping[Role, tuple[str, ...]] = {
-    "downloads": ("downloads", "download_count", "downloads_last_month", "downloads_30d", "downloads_all_time", "downloadsAllTime"),
+    "downloads": (
+        "downloads", "download_count", "downloads_last_month", "downloads_30d", "downloads_all_time",
+        "downloadsAllTime",
+    ),
     "id": ("id", "model_id", "modelId", "repo_id", "model", "name"),
     "author": ("author", "organisation", "organization", "org", "owner", "namespace"),
     "created": ("created_at", "createdAt", "created", "creation_date"),
 }  # fmt: skip
 MAX_FILE = 4 << 30  # bytes
 MAX_ROWS = 20_000_000  # the hub has a few million models
-MAX_LINE = 1 << 20  # bytes of one JSON row
+MAX_LINE = 1 << 20  # bytes of one row of CSV or JSON
+MAX_TEXT = 1 << 14  # bytes of one text in Parquet
+MAX_NAME = 200  # characters of a text that count: no hub has longer names
+MEMORY, DISK = "512MB", "32GB"  # the most that DuckDB takes
 NOTE = "a `downloads` column of the Hugging Face hub counts about the last 30 days, not a lifetime"
 UNKNOWN = "unknown"
-_YEAR = re.compile(r"\s*([12][0-9]{3})(?![0-9])")
 FAULTS = ("empty", "negative", "not a number", "repeated", "unreadable")
 
 Counts = NDArray[np.float64]
@@ -104,7 +112,7 @@ def adoption(table: Downloads, *, by: Literal["year", "organisation", ""] = "", 
 
 
 def shares(name: str, counts: Counts) -> Shares:
-    """Of counts (models,), at least one of them."""
+    """How models share their downloads; `counts` is (models,) float64, at least one."""
     ranked = np.sort(counts)[::-1]
     return Shares(
         name=name, models=len(ranked), downloads=float(ranked.sum()), never=float(np.mean(ranked == 0)),
@@ -113,9 +121,10 @@ def shares(name: str, counts: Counts) -> Shares:
 
 
 def gini(counts: Counts) -> float:
-    """Half the mean difference between two models, over the mean: 2 sum(i x_i) / (n sum(x)) - (n + 1) / n, x ascending.
+    """Gini's coefficient of counts (models,) float64: half the mean difference between two models, over the mean.
 
-    0 where nobody was downloaded at all: all are alike.
+    With x ascending, 2 sum(i x_i) / (n sum(x)) - (n + 1) / n (https://mathworld.wolfram.com/GiniCoefficient.html); 0
+    where nobody was downloaded at all: all are alike.
     """
     ranked, n = np.sort(counts), len(counts)
     total = float(ranked.sum())
@@ -123,7 +132,10 @@ def gini(counts: Counts) -> float:
 
 
 def lorenz(counts: Counts, points: int = 400) -> tuple[Counts, Counts]:
-    """x, the share of models from the least downloaded up; y, the share of downloads they have together."""
+    """Lorenz's curve of counts (models,) float64, as x and y, both (at most points + 1,) float64.
+
+    x is the share of models from the least downloaded up; y is the share of downloads they have together.
+    """
     ranked = np.sort(counts)
     whole = np.concatenate([[0.0], np.cumsum(ranked)])
     at = np.unique(np.linspace(0, len(ranked), points + 1).astype(int))
@@ -133,10 +145,10 @@ def lorenz(counts: Counts, points: int = 400) -> tuple[Counts, Counts]:
 def picture(table: Downloads) -> str:
     """Lorenz's curve as an SVG, beside the line of equal shares."""
     x, y = lorenz(table.counts)
-    found = shares("all", table.counts)
+    whole = shares("all", table.counts)
     curves = [
         Curve(name="every model alike", x=(0.0, 1.0), y=(0.0, 1.0)),
-        Curve(name=f"{found.models:,} models: Gini {found.gini:.3f}", x=tuple(map(float, x)), y=tuple(map(float, y))),
+        Curve(name=f"{whole.models:,} models: Gini {whole.gini:.3f}", x=tuple(map(float, x)), y=tuple(map(float, y))),
     ]
     return chart(curves, across="share of models, least downloaded first", up="share of downloads")
 
@@ -151,8 +163,7 @@ def _groups(counts: Counts, labels: Labels, most: int, in_order: bool) -> tuple[
     sizes = np.bincount(labels.which, minlength=len(labels.names))
     there = [k for k in range(len(sizes)) if sizes[k]]
     there.sort(key=lambda k: (labels.names[k],) if in_order else (-totals[k], labels.names[k]))
-    told = [shares(labels.names[k], counts[labels.which == k]) for k in there[:most]]
-    return tuple(told), len(there)
+    return tuple(shares(labels.names[k], counts[labels.which == k]) for k in there[:most]), len(there)
 
 
 def read_table(path: Path, names: Mapping[Role, str] | None = None) -> Downloads:
@@ -162,254 +173,199 @@ def read_table(path: Path, names: Mapping[Role, str] | None = None) -> Downloads
         NotFound: no such file.
         UsageError: a kind of file that is not read, no column of downloads, a column that is not there.
         Hostile: larger than any hub, or not what its name says.
-        Missing: pyarrow is not installed (CSV and Parquet).
+        Missing: duckdb is not installed.
     """
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="name a .csv, .jsonl or .parquet with a row a model")
     if path.stat().st_size > MAX_FILE:
         raise Hostile(f"{path}: {path.stat().st_size:,} bytes; the most is {MAX_FILE:,}")
-    readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
-    if path.suffix.lower() not in readers:
-        raise UsageError(f"{path}: {path.suffix or 'no ending'} is not read", hint=f"known are {', '.join(readers)}")
-    columns, texts, unreadable = readers[path.suffix.lower()](path, names or {})
-    return _cleaned(columns, texts, unreadable)
+    if (suffix := path.suffix.lower()) not in READERS:
+        raise UsageError(f"{path}: {suffix or 'no ending'} is not read", hint=f"known are {', '.join(READERS)}")
+    kind, read = READERS[suffix]
+    with _database() as (database, errors):
+        try:
+            columns, unreadable = read(database, path, names or {})
+            return _cleaned(database, columns, unreadable)
+        except errors as error:
+            raise Hostile(f"{path}: not {kind}: {spelled_out(str(error)[:200])}") from error
 
 
-def chosen(there: list[str], names: Mapping[Role, str], where: str) -> dict[Role, str]:
+@contextmanager
+def _database() -> Iterator[tuple[Any, type[Exception]]]:
+    """An empty database in bounded memory, which goes on in a folder of its own on the disk; and what it raises."""
+    try:
+        import duckdb
+    except ImportError as error:
+        raise Missing("duckdb is not installed", hint='run `pip install "souq[audit]"`') from error
+    with TemporaryDirectory(prefix="souq-stats-") as folder:
+        limits = {"memory_limit": MEMORY, "threads": 2, "temp_directory": folder, "max_temp_directory_size": DISK}
+        with duckdb.connect(config=limits) as database:
+            yield database, duckdb.Error
+
+
+def chosen(there: Sequence[str], names: Mapping[Role, str], where: Path) -> dict[Role, str]:
     """Which column is what.
 
     Raises:
         UsageError: a named column that is not there, or none that is known to count downloads.
+        Hostile: a column that is wanted stands there twice.
     """
-    found: dict[Role, str] = {}
+    columns: dict[Role, str] = {}
     for role, known in KNOWN.items():
-        if (told := names.get(role)) is not None and told not in there:
-            raise UsageError(f"{where}: no column {told!r}{nearest(told, there)}", hint=f"there are {_some(there)}")
-        if (column := told or next((name for name in known if name in there), None)) is not None:
-            found[role] = column
-    if "downloads" not in found:
+        if (name := names.get(role)) is not None and name not in there:
+            raise UsageError(f"{where}: no column {name!r}{nearest(name, there)}", hint=f"there are {_some(there)}")
+        if (column := name or next((name for name in known if name in there), None)) is not None:
+            columns[role] = column
+    if "downloads" not in columns:
         raise UsageError(f"{where}: no column of downloads", hint=f"name it with --downloads; there are {_some(there)}")
-    return found
+    if twice := next((column for column in columns.values() if there.count(column) > 1), None):
+        raise Hostile(f"{where}: two columns are called {twice!r}: readers disagree on which one counts")
+    return columns
 
 
-def _some(there: list[str]) -> str:
+def _some(there: Sequence[str]) -> str:
     return spelled_out(", ".join(name[:40] for name in there[:20])) or "none"
 
 
-Columns = tuple[dict[Role, str], dict[Role, Any], int]
-"""What is read as what, each role's texts as an Arrow array, and the rows that could not be read at all."""
+# -- three kinds of files, each into one table of texts ----------------------------------------------------------------
 
 
-def _arrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise Missing("pyarrow is not installed", hint='run `pip install "souq[audit]"`') from error
-    return pyarrow
-
-
-def _csv(path: Path, names: Mapping[Role, str]) -> Columns:
-    arrow = _arrow()
-    from pyarrow import csv
-
-    skipped = 0
-
-    def skip(_row: Any) -> str:
-        nonlocal skipped
-        skipped += 1
-        return "skip"
-
-    parse = csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True, invalid_row_handler=skip)  # fmt: skip
-    read = csv.ReadOptions(use_threads=False, block_size=16 << 20)  # so that a row of another length is counted once
-    try:
-        # an open file: by its name pyarrow would unpack whatever is packed in it
-        with path.open("rb") as file:
-            there = csv.open_csv(file, read_options=read, parse_options=parse).schema.names
-        skipped = 0
-        found = _once(chosen(there, names, str(path)), there, str(path))
-        wanted = list(dict.fromkeys(found.values()))
-        convert = csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, arrow.string()), strings_can_be_null=False)  # fmt: skip
-        with path.open("rb") as file:
-            reader = csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert)
-            table = arrow.Table.from_batches(_bounded(reader, path), reader.schema)
-    except arrow.ArrowInvalid as error:
-        raise Hostile(f"{path}: not CSV: {spelled_out(str(error)[:200])}") from error
-    return found, {role: table[column].combine_chunks() for role, column in found.items()}, skipped
-
-
-def _bounded(batches: Iterable[Any], path: Path) -> Iterator[Any]:
-    rows = 0
-    for batch in batches:
-        rows += batch.num_rows
-        if rows > MAX_ROWS:
-            raise Hostile(f"{path}: more than {MAX_ROWS:,} rows")
-        yield batch
-
-
-def _once(found: dict[Role, str], there: list[str], where: str) -> dict[Role, str]:
-    if twice := next((column for column in found.values() if there.count(column) > 1), None):
-        raise Hostile(f"{where}: two columns are called {twice!r}: readers disagree on which one counts")
-    return found
-
-
-def _parquet(path: Path, names: Mapping[Role, str]) -> Columns:
-    arrow = _arrow()
-    from pyarrow import parquet
-
-    try:
-        with path.open("rb") as raw:
-            there = parquet.ParquetFile(raw)
-            if there.metadata.num_rows > MAX_ROWS:
-                raise Hostile(f"{path}: {there.metadata.num_rows:,} rows; the most is {MAX_ROWS:,}")
-            schema = there.schema_arrow
-            found = _once(chosen(schema.names, names, str(path)), schema.names, str(path))
-            wanted = list(dict.fromkeys(found.values()))
-            if odd := next((name for name in wanted if not _plain(schema.field(name).type)), None):
-                raise Hostile(f"{path}: {odd} is a column of {schema.field(odd).type}, not of numbers or words")
-            words = [name for name in wanted if _wordy(schema.field(name).type)]
-            raw.seek(0)
-            table = parquet.ParquetFile(raw, read_dictionary=words).read(columns=wanted, use_threads=False)
-            texts = {role: _texts(table[column]) for role, column in found.items()}
-    except (arrow.ArrowException, OSError) as error:
-        raise Hostile(f"{path}: not Parquet: {spelled_out(str(error)[:200])}") from error
-    return found, texts, 0
-
-
-def _wordy(kind: Any) -> bool:
-    types = _arrow().types
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary, types.is_binary_view)  # fmt: skip
-    return any(test(kind) for test in tests)
-
-
-def _plain(kind: Any) -> bool:
-    """Whether a column may be read at all: a list or a block of bytes in each row has no bound."""
-    types = _arrow().types
-    inner = kind.value_type if types.is_dictionary(kind) else kind
-    tests = (_wordy, types.is_integer, types.is_floating, types.is_decimal, types.is_temporal, types.is_boolean, types.is_null)  # fmt: skip
-    return any(test(inner) for test in tests)
-
-
-def _texts(column: Any) -> Any:
-    """A column as texts, a dictionary's still by number: one long text a million times is one text."""
-    arrow = _arrow()
-    whole = column.combine_chunks()
-    if arrow.types.is_dictionary(whole.type) or arrow.types.is_string(whole.type):
-        return whole
-    if arrow.types.is_floating(whole.type):  # as people write whole numbers, not 1e+07
-        return arrow.array([_text(value) for value in whole.to_pylist()], arrow.string())
-    return whole.cast(arrow.string())
-
-
-def _jsonl(path: Path, names: Mapping[Role, str]) -> Columns:
-    arrow = _arrow()
-    rows, unreadable, there = list[dict[str, Any]](), 0, dict[str, None]()
-    known = {name for names_of in KNOWN.values() for name in names_of} | set(names.values())
-    decoder = msgspec.json.Decoder(dict[str, Any])
+def _csv(database: Any, path: Path, names: Mapping[Role, str]) -> tuple[dict[Role, str], int]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open("rb") as file:
-        while line := _line(file, path):
-            try:
-                row = decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                unreadable += bool(line.strip())
-                continue
-            there |= dict.fromkeys(row) if len(there) < 1_000 else {}
-            rows.append({name: row[name] for name in known & row.keys()})
-            if len(rows) > MAX_ROWS:
-                raise Hostile(f"{path}: more than {MAX_ROWS:,} rows")
-    found = chosen(list(there), names, str(path))
-    texts = {role: arrow.array([_text(row.get(name)) for row in rows], arrow.string()) for role, name in found.items()}
-    return found, texts, unreadable
+        head = file.read(MAX_LINE).decode("utf-8-sig", "replace")
+    try:
+        there = next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), [])
+    except csv.Error as error:
+        raise Hostile(f"{path}: not CSV: line 1: {error}") from error
+    if not there:
+        raise Hostile(f"{path}: not CSV: its first line names no column")
+    columns = chosen(there, names, path)
+    fields = {f"c{i}": "VARCHAR" for i in range(len(there))}
+    source = f"""read_csv({_file(path)}, auto_detect = false, header = true, columns = {fields}, delim = '{delimiter}',
+        quote = '"', escape = '"', compression = 'none', max_line_size = {MAX_LINE}, store_rejects = true,
+        rejects_limit = 0)"""
+    _fill(database, {role: f"c{there.index(column)}" for role, column in columns.items()}, source, path)
+    broken = "SELECT line, error_message FROM reject_errors WHERE error_type NOT LIKE '%COLUMNS' ORDER BY line LIMIT 1"
+    for line, why in database.execute(broken).fetchall():
+        raise Hostile(f"{path}: not CSV: line {line}: {why}")
+    return columns, _answer(database, "SELECT count(DISTINCT line) FROM reject_errors")[0]
 
 
-def _line(file: IO[bytes], path: Path) -> bytes:
-    line = file.readline(MAX_LINE + 1)
-    if len(line) > MAX_LINE:
+def _jsonl(database: Any, path: Path, names: Mapping[Role, str]) -> tuple[dict[Role, str], int]:
+    database.execute(f"""CREATE VIEW lines AS SELECT json, coalesce(json_type(json) = 'OBJECT', false) AS good
+        FROM read_ndjson_objects({_file(path)}, ignore_errors = true, compression = 'uncompressed')""")
+    longest, unreadable = _answer(database, "SELECT max(strlen(json)), count(*) FILTER (NOT good) FROM lines")
+    if (longest or 0) > MAX_LINE:
         raise Hostile(f"{path}: a row of more than {MAX_LINE:,} bytes")
-    return line
+    known = [*names.values(), *(name for each in KNOWN.values() for name in each)]
+    keys = "SELECT DISTINCT unnest(json_keys(json)) AS key FROM lines WHERE good ORDER BY key NOT IN ?, key LIMIT 1000"
+    columns = chosen([key for (key,) in database.execute(keys, [known]).fetchall()], names, path)
+    pointers = {role: "/" + name.replace("~", "~0").replace("/", "~1") for role, name in columns.items()}
+    values = {role: f"json_extract_string(json, {_quoted(pointer)})" for role, pointer in pointers.items()}
+    _fill(database, values, "lines WHERE good", path)
+    return columns, unreadable
 
 
-def _text(value: Any) -> str | None:
-    if isinstance(value, float) and value == value and abs(value) < 1e15 and value == int(value):
-        return str(int(value))
-    return None if value is None else str(value)
+def _parquet(database: Any, path: Path, names: Mapping[Role, str]) -> tuple[dict[Role, str], int]:
+    source = f"read_parquet({_file(path)}, binary_as_string = true, hive_partitioning = false)"
+    fields = list(_fields(database, path))
+    # DuckDB's own names, by place: it renames what differs in capitals alone
+    called = [name for name, *_ in database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
+    columns = chosen([name for name, _ in fields], names, path)
+    at = {role: [name for name, _ in fields].index(column) for role, column in columns.items()}
+    for name, refused in (fields[i] for i in at.values()):
+        if refused:
+            raise Hostile(f"{path}: {name} is a column of {refused}, not of numbers or words")
+    texts = {role: f'"{called[i].replace(chr(34), chr(34) * 2)}"::VARCHAR' for role, i in at.items()}
+    lengths = _answer(database, f"SELECT {', '.join(f'max(strlen({text}))' for text in texts.values())} FROM {source}")
+    for name, longest in zip(columns.values(), lengths, strict=True):
+        if (longest or 0) > MAX_TEXT:  # one text in a dictionary of kilobytes would be written out for every row
+            raise Hostile(f"{path}: a text of {longest:,} bytes in {name}; the most is {MAX_TEXT:,}")
+    _fill(database, texts, source, path)
+    return columns, 0
 
 
-def _cleaned(columns: dict[Role, str], texts: dict[Role, Any], unreadable: int) -> Downloads:
+def _fields(database: Any, path: Path) -> Iterator[tuple[str, str]]:
+    """Each column of a Parquet file, and why it is not read: a list or a block of bytes has no bound in a row."""
+    schema = f"""SELECT name, coalesce(num_children, 0), CASE
+            WHEN num_children > 0 OR repetition_type = 'REPEATED' THEN 'several parts'
+            WHEN type = 'FIXED_LEN_BYTE_ARRAY' AND duckdb_type = 'BLOB' THEN 'blocks of bytes' ELSE '' END
+        FROM parquet_schema({_file(path)})"""
+    below = 0  # fields still to come that are parts of the column before
+    for name, children, refused in database.execute(schema).fetchall()[1:]:
+        if not below:
+            yield name, refused
+        below += children - bool(below)
+
+
+# What fills the table `texts` from a file; it returns what was read as what, and how many rows could not be read.
+Reader = Callable[[Any, Path, Mapping[Role, str]], tuple[dict[Role, str], int]]
+READERS: Mapping[str, tuple[str, Reader]] = {
+    ".csv": ("CSV", _csv), ".tsv": ("CSV", _csv), ".jsonl": ("JSONL", _jsonl), ".ndjson": ("JSONL", _jsonl),
+    ".parquet": ("Parquet", _parquet),
+}  # fmt: skip
+
+
+def _fill(database: Any, values: Mapping[Role, str], source: str, path: Path) -> None:
+    """The table `texts`: a row a model in the order of the file, "" where a row has nothing, long texts cut."""
+    texts = [f"coalesce(left({values.get(role, 'NULL')}, {MAX_NAME}), '') AS {role}" for role in KNOWN]
+    database.execute(f"CREATE TABLE texts AS SELECT {', '.join(texts)} FROM {source} LIMIT {MAX_ROWS + 1}")
+    if _answer(database, "SELECT count(*) FROM texts")[0] > MAX_ROWS:
+        raise Hostile(f"{path}: more than {MAX_ROWS:,} rows")
+
+
+def _file(path: Path) -> str:
+    """A file's name in SQL: neither a pattern nor an address."""
+    return _quoted(escape(str(path.absolute())))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _answer(database: Any, sql: str) -> tuple[Any, ...]:
+    """The only row of an answer."""
+    (row,) = database.execute(sql).fetchall()
+    return tuple(row)
+
+
+# -- texts into numbers ------------------------------------------------------------------------------------------------
+
+_COUNTED = r"""
+    CREATE MACRO blank(t) AS regexp_full_match(t, '[\s\p{Z}]*');
+    CREATE MACRO good(t) AS regexp_full_match(t, '[\s\p{Z}]*[0-9]{1,15}(\.0{0,9})?[\s\p{Z}]*');
+    CREATE MACRO negative(t) AS regexp_full_match(t, '[\s\p{Z}]*-[0-9]+(\.[0-9]*)?[\s\p{Z}]*');
+    SELECT count(*), count_if(good(downloads)), count_if(blank(downloads)), count_if(negative(downloads)) FROM texts
+"""
+_MODELS = r"""
+    CREATE TABLE models AS
+        SELECT rowid AS line, regexp_extract(downloads, '[0-9]+')::DOUBLE AS count,
+            left(CASE WHEN NOT blank(author) THEN author WHEN contains(id, '/') THEN split_part(id, '/', 1)
+                ELSE $unknown END, 80) AS author,
+            coalesce(nullif(regexp_extract(created, '^\s*([12][0-9]{3})([^0-9]|$)', 1), ''), $unknown) AS year
+        FROM texts WHERE good(downloads)
+        QUALIFY blank(id) OR row_number() OVER (PARTITION BY id ORDER BY rowid) = 1
+"""
+_LABELLED = """
+    CREATE TYPE authors AS ENUM (SELECT DISTINCT author FROM models);
+    CREATE TYPE years AS ENUM (SELECT DISTINCT year FROM models);
+    SELECT count, enum_code(author::authors) AS author, enum_code(year::years) AS year FROM models ORDER BY line
+"""
+
+
+def _cleaned(database: Any, columns: dict[Role, str], unreadable: int) -> Downloads:
     """Rows sorted into good ones and faults; a model named again is left out, so that no share counts it twice."""
-    values, good, empty, below = _numbers(texts["downloads"])
-    again = _repeated(texts.get("id"), good)
-    kept = good & ~again
-    faults = (empty, below, ~(good | empty | below), again)
+    rows, good, empty, negative = _answer(database, _COUNTED)
+    database.execute(_MODELS, {"unknown": UNKNOWN})
+    models = {name: np.asarray(values) for name, values in database.execute(_LABELLED).fetchnumpy().items()}
+    authors, years = _answer(database, "SELECT enum_range(NULL::authors), enum_range(NULL::years)")
+    faults = (empty, negative, rows - good - empty - negative, good - len(models["count"]), unreadable)
     return Downloads(
-        counts=values[kept], authors=_authors(texts, kept), years=_years(texts.get("created"), kept),
-        columns={role: spelled_out(name[:80]) for role, name in columns.items()}, rows=len(good) + unreadable,
-        faults=dict(zip(FAULTS, (*(int(fault.sum()) for fault in faults), unreadable), strict=True)),
-    )  # fmt: skip
-
-
-def _numbers(column: Any) -> tuple[Counts, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Each row's count, and whether it is one, is empty, is negative; each different text is looked at once."""
-    import pyarrow.compute as pc
-
-    codes, words = _encoded(column)
-    words = pc.utf8_trim_whitespace(words)
-    good = pc.match_substring_regex(words, r"^\d{1,15}(\.0{0,9})?$")
-    numbers = pc.cast(pc.if_else(good, words, "0"), "float64")
-    told = (numbers, good, pc.equal(words, ""), pc.match_substring_regex(words, r"^-\d+(\.\d*)?$"))
-    # one more at the end for -1, a row without a text: no number, and empty
-    value, fine, empty, below = (np.append(one.to_numpy(zero_copy_only=False), last)[codes] for one, last in zip(told, (0, False, True, False), strict=True))  # fmt: skip
-    return value.astype(np.float64), fine.astype(bool), empty.astype(bool), below.astype(bool)
-
-
-def _encoded(column: Any) -> tuple[NDArray[np.int64], Any]:
-    """Each row's text by number, -1 where there is none, and the texts, each once."""
-    import pyarrow.compute as pc
-
-    encoded = column if hasattr(column, "dictionary") else column.dictionary_encode()
-    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64), pc.fill_null(encoded.dictionary.cast("string"), "")  # fmt: skip
-
-
-def _repeated(ids: Any, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Good rows whose model a good row before them has named; a row without a name is nobody's again."""
-    again = np.zeros(len(good), bool)
-    if ids is None:
-        return again
-    codes = _codes(ids)[0]
-    at = np.flatnonzero(good & (codes >= 0))
-    first = np.unique(codes[at], return_index=True)[1]
-    again[at] = True
-    again[at[first]] = False
-    return again
-
-
-def _codes(column: Any) -> tuple[NDArray[np.int64], list[str]]:
-    """Each row's word by number, -1 where there is none, and the words."""
-    codes, texts = _encoded(column)
-    words = texts.to_pylist()
-    empty = np.array([not word.strip() for word in words] or [True])
-    return np.where((codes >= 0) & empty[codes], -1, codes), words
-
-
-def _authors(texts: dict[Role, Any], kept: NDArray[np.bool_]) -> Labels:
-    """The author's column, else what stands before the slash of the model's name."""
-    words, codes = list[str](), np.full(len(kept), -1)
-    for role in ("author", "id"):
-        if role in texts:
-            found, told = _codes(texts[role])
-            codes = np.where((codes < 0) & (found >= 0), found + len(words), codes)
-            words += told if role == "author" else [one.partition("/")[0] if "/" in one else UNKNOWN for one in told]
-    return _labels(words, codes[kept])
-
-
-def _years(created: Any, kept: NDArray[np.bool_]) -> Labels:
-    if created is None:
-        return _labels([], np.full(int(kept.sum()), -1))
-    codes, words = _codes(created)
-    return _labels([found[1] if (found := _YEAR.match(word)) else UNKNOWN for word in words], codes[kept])
-
-
-def _labels(words: list[str], codes: NDArray[np.int64]) -> Labels:
-    """Words that are the same become one name; -1 is unknown."""
-    names: dict[str, int] = {}
-    numbers = np.array([names.setdefault(word[:80], len(names)) for word in [*words, UNKNOWN]])
-    return Labels(tuple(map(spelled_out, names)), numbers[codes])
+        counts=models["count"],
+        authors=Labels(tuple(map(spelled_out, authors)), models["author"].astype(np.int64)),
+        years=Labels(tuple(map(spelled_out, years)), models["year"].astype(np.int64)),
+        columns={role: spelled_out(name[:80]) for role, name in columns.items()},
+        rows=rows + unreadable,
+        faults=dict(zip(FAULTS, faults, strict=True)),
+    )

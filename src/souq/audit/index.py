@@ -14,12 +14,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import yaml
 
-from souq.errors import Hostile, SouqError, nearest
+from souq.errors import Hostile, SouqError, UsageError, nearest
 from souq.records import Record, refuse_control
+from souq.yaml_text import Place, compose
 
 RUBRIC = "european-index-14 2024-04-19"
 GROUPS = {
@@ -231,47 +232,27 @@ def _of_csv(text: str, where: str) -> Iterator[Line]:
 
 def _of_yaml(text: str, where: str) -> Iterator[Line]:
     """Models by name, or a list of them; a rating is a word, or a table with a `class`."""
-    refuse_bombs(text, where)
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise Hostile(f"{where}: not one YAML document: {_first(error)}") from error
-    if isinstance(root, yaml.SequenceNode):
-        yield from (Line(node.start_mark.line + 1, _of_mapping(node, where)) for node in root.value)
-    elif isinstance(root, yaml.MappingNode):
-        for name, node in root.value:
-            yield Line(name.start_mark.line + 1, {"model": str(name.value), **_of_mapping(node, where)})
+        root = compose(text, where, depth=MAX_DEPTH, nodes=MAX_BYTES)
+        if root is None:
+            return
+        if isinstance(root.node, yaml.SequenceNode):
+            yield from (Line(cells.line, _of_mapping(cells)) for cells in map(root.at, root.node.value))
+        else:
+            yield from (Line(n.line, {"model": str(n.node.value), **_of_mapping(cells)}) for n, cells in root.pairs())
+    except UsageError as error:
+        raise Hostile(f"not one YAML document of ratings: {error}") from error
 
 
-def refuse_bombs(text: str, where: str) -> None:
-    """Before anything is built: no aliases, no tags, no depth. A second document is refused by who composes."""
-    deep = 0
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            opens = isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent)
-            deep += opens - isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent)
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or deep > MAX_DEPTH:
-                raise Hostile(f"{where}, line {event.start_mark.line + 1}: an alias, a tag or a depth no table has")
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise Hostile(f"{where}, line {mark.line + 1 if mark else 1}: not YAML: {_first(error)}") from error
-
-
-def _first(error: Exception) -> str:
-    return str(getattr(error, "problem", None) or error).splitlines()[0][:120]
-
-
-def _of_mapping(node: Any, where: str) -> dict[str, str]:
+def _of_mapping(cells: Place) -> dict[str, str]:
     """One model's cells; a key twice is refused, since readers disagree on which counts."""
-    line = f"{where}, line {node.start_mark.line + 1}"
-    if not isinstance(node, yaml.MappingNode):
-        raise Hostile(f"{line}: a model is a table of dimensions")
-    found: dict[str, str] = {}
-    for name, value in node.value:
-        if isinstance(value, yaml.MappingNode):
-            value = next((inner for key, inner in value.value if key.value == "class"), value)
-        if not isinstance(name, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode) or name.value in found:
-            raise Hostile(f"{where}, line {name.start_mark.line + 1}: one word for each key, and a key once")
-        found[name.value.lower()] = value.value
-    refuse_control(found, where=line)
-    return found
+    words: dict[str, str] = {}
+    for name, value in cells.pairs():
+        inner = value.pairs() if isinstance(value.node, yaml.MappingNode) else []
+        node = next((part.node for key, part in inner if key.node.value == "class"), value.node)
+        key = name.node.value.lower() if isinstance(name.node, yaml.ScalarNode) else ""
+        if not key or key in words or not isinstance(node, yaml.ScalarNode):
+            raise name.wrong("one word for each key, and a key once")
+        words[key] = node.value
+    refuse_control(words, where=f"{cells.file}, line {cells.line}")
+    return words

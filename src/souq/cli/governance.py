@@ -11,8 +11,9 @@ from souq import signing
 from souq.cli.console import answer, done, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer
 from souq.errors import NotFound, Refused, UsageError, nearest
-from souq.governance import POLICY, Election, explain, read_policy
+from souq.governance import POLICY, Election, read_policy
 from souq.governance.decide import elected
+from souq.governance.explain import explain
 from souq.governance.policy import format_policy, with_members
 from souq.pulls import pull as pulls
 from souq.pulls import reviews

@@ -40,8 +40,8 @@ def status(as_json: bool) -> None:
             f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals, {len(open_)} open pull requests"
         )
         out.print(f"model {value['model']}")
-        if said := reproducible.told(share):
-            out.print(said)
+        if trainable := reproducible.sentence(share):
+            out.print(trainable)
         done(f"next: {value['next']}")
 
     answer(value, as_json, show)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import yaml
 
 from souq.errors import Hostile, UsageError, nearest
@@ -41,6 +42,11 @@ class Example(Record, frozen=True):
 
     pairs: tuple[Pair, ...]
     context: str = ""
+
+    def asked(self) -> Iterator[tuple[str, str]]:
+        """(what is asked, its context before it; the answer) of every pair."""
+        for pair in self.pairs:
+            yield f"{self.context}\n\n{pair.question}" if self.context else pair.question, pair.answer
 
 
 class Document(Record, frozen=True):
@@ -84,14 +90,14 @@ class _Place:
         """
         if not isinstance(self.node, yaml.MappingNode):
             raise self.no("here must be names and values")
-        found = dict[str, tuple[_Place, _Place]]()
+        fields = dict[str, tuple[_Place, _Place]]()
         for name, value in self.node.value:
             if not isinstance(name, yaml.ScalarNode):
                 raise self.at(name).no("a name must be plain text")
-            if name.value in found:
+            if name.value in fields:
                 raise self.at(name).no(f"{name.value!r} is here twice")
-            found[name.value] = self.at(name), self.at(value)
-        return found
+            fields[name.value] = self.at(name), self.at(value)
+        return fields
 
     def items(self, what: str, fewest: int, *, unique: bool) -> list[_Place]:
         if not isinstance(self.node, yaml.SequenceNode):
@@ -107,9 +113,9 @@ class _Place:
         node = self.node
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             raise self.no(f"{what} must be text" + (": put it in quotes" if isinstance(node, yaml.ScalarNode) else ""))
-        if not (said := normal(node.value)) and not empty:
+        if not (text := normal(node.value)) and not empty:
             raise self.no(f"{what} is empty")
-        return said
+        return text
 
 
 def normal(text: str) -> str:
@@ -131,7 +137,8 @@ def read(data: bytes, file: str, *, kind: Kind | None = None) -> Node:
     if kind == "knowledge":
         if version != LATEST:
             place = fields["version"][0] if "version" in fields else root
-            raise place.no(f"knowledge of version {version} is no longer read: the minimum supported version is {LATEST}")  # fmt: skip
+            least = f"the minimum supported version is {LATEST}"
+            raise place.no(f"knowledge of version {version} is no longer read: {least}")
         return _knowledge(root)
     return _skill(root, version)
 
@@ -193,26 +200,26 @@ def _known(place: _Place, needed: tuple[str, ...], may: tuple[str, ...] = ()) ->
 def _skill(root: _Place, version: int) -> Node:
     needed = ("created_by", "task_description", "seed_examples")
     has = _known(root, needed + (("version",) if version > 1 else ()), ("version",))
-    told = has["task_description"].text("task_description", empty=version == 1)
+    description = has["task_description"].text("task_description", empty=version == 1)
     author = has["created_by"].text("created_by")
     places = has["seed_examples"].items("seed_examples", FEWEST if version > 1 else 1, unique=version > 1)
     examples = []
     for place in places:
-        one = _known(place, ("question", "answer"), ("context",))
-        context = one["context"].text("context") if "context" in one else ""
-        examples.append(Example(pairs=(_pair(one),), context=context))
-    return Node(kind="skill", created_by=author, task_description=told, examples=tuple(examples))
+        parts = _known(place, ("question", "answer"), ("context",))
+        context = parts["context"].text("context") if "context" in parts else ""
+        examples.append(Example(pairs=(_pair(parts),), context=context))
+    return Node(kind="skill", created_by=author, task_description=description, examples=tuple(examples))
 
 
 def _knowledge(root: _Place) -> Node:
     has = _known(root, ("version", "created_by", "domain", "document_outline", "seed_examples", "document"))
     examples = []
     for place in has["seed_examples"].items("seed_examples", FEWEST, unique=True):
-        one = _known(place, ("context", "questions_and_answers"))
-        pairs = one["questions_and_answers"].items("questions_and_answers", FEWEST_PAIRS, unique=True)
-        examples.append(Example(pairs=tuple(map(_about, pairs)), context=one["context"].text("context")))
-    said = {name: has[name].text(name) for name in ("created_by", "domain", "document_outline")}
-    return Node(kind="knowledge", examples=tuple(examples), document=_document(has["document"]), **said)
+        parts = _known(place, ("context", "questions_and_answers"))
+        pairs = parts["questions_and_answers"].items("questions_and_answers", FEWEST_PAIRS, unique=True)
+        examples.append(Example(pairs=tuple(map(_about, pairs)), context=parts["context"].text("context")))
+    texts = {name: has[name].text(name) for name in ("created_by", "domain", "document_outline")}
+    return Node(kind="knowledge", examples=tuple(examples), document=_document(has["document"]), **texts)
 
 
 def _about(place: _Place) -> Pair:
@@ -229,26 +236,26 @@ def _pair(has: dict[str, _Place]) -> Pair:
 
 def _document(place: _Place) -> Document:
     has = _known(place, ("repo", "commit", "patterns"))
-    patterns = tuple(one.text("a pattern") for one in has["patterns"].items("patterns", 1, unique=True))
+    patterns = tuple(place.text("a pattern") for place in has["patterns"].items("patterns", 1, unique=True))
     return Document(repo=has["repo"].text("repo"), commit=has["commit"].text("commit"), patterns=patterns)
 
 
 def _twice(places: list[_Place]) -> Iterator[_Place]:
     seen = set[str]()
     for place in places:
-        said = yaml.serialize(_plain(place.node), Dumper=yaml.SafeDumper)
-        if said in seen:
+        text = yaml.serialize(_unstyled(place.node), Dumper=yaml.SafeDumper)
+        if text in seen:
             yield place
-        seen.add(said)
+        seen.add(text)
 
 
-def _plain(node: yaml.Node) -> yaml.Node:
+def _unstyled(node: yaml.Node) -> yaml.Node:
     """The node without its styles: 'a' and \"a\" are the same text."""
     if isinstance(node, yaml.ScalarNode):
         return yaml.ScalarNode(node.tag, node.value, style='"')
     if isinstance(node, yaml.SequenceNode):
-        return yaml.SequenceNode(node.tag, [_plain(one) for one in node.value])
-    pairs = [(_plain(name), _plain(value)) for name, value in node.value]
+        return yaml.SequenceNode(node.tag, [_unstyled(item) for item in node.value])
+    pairs = [(_unstyled(name), _unstyled(value)) for name, value in node.value]
     return yaml.MappingNode(node.tag, sorted(pairs, key=lambda pair: str(pair[0].value)))
 
 
@@ -262,59 +269,58 @@ def write(node: Node) -> bytes:
         raise UsageError(f"{len(node.examples)} examples, and version {LATEST} asks for {FEWEST}", hint="add some")
     if node.kind == "skill" and not node.task_description:
         raise UsageError(f"no task_description, and version {LATEST} asks for one", hint="write a sentence")
-    told: dict[str, Any] = {"version": LATEST, "created_by": node.created_by}
+    fields: dict[str, Any] = {"version": LATEST, "created_by": node.created_by}
+    contexts = [{"context": example.context} if example.context else {} for example in node.examples]
+    pairs = [[msgspec.structs.asdict(pair) for pair in example.pairs] for example in node.examples]
     if node.kind == "skill":
-        told |= {"task_description": node.task_description, "seed_examples": [_one(e) for e in node.examples]}
+        examples = [context | pair[0] for context, pair in zip(contexts, pairs, strict=True)]
+        fields |= {"task_description": node.task_description, "seed_examples": examples}
     elif node.document is not None:
-        asked = [{"context": e.context, "questions_and_answers": [_said(p) for p in e.pairs]} for e in node.examples]
+        grouped = [
+            {"context": e.context, "questions_and_answers": p} for e, p in zip(node.examples, pairs, strict=True)
+        ]
         document = {"repo": node.document.repo, "commit": node.document.commit, "patterns": [*node.document.patterns]}
-        told |= {"domain": node.domain, "document_outline": node.document_outline, "seed_examples": asked, "document": document}  # fmt: skip
-    return str(yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=100)).encode()
-
-
-def _one(example: Example) -> dict[str, str]:
-    return ({"context": example.context} if example.context else {}) | _said(example.pairs[0])
-
-
-def _said(pair: Pair) -> dict[str, str]:
-    return {"question": pair.question, "answer": pair.answer}
+        fields |= {"domain": node.domain, "document_outline": node.document_outline}
+        fields |= {"seed_examples": grouped, "document": document}
+    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100)).encode()
 
 
 def attribution(data: bytes, file: str) -> str:
     """The licence of an attribution.txt, an AND where it names several works.
 
     Raises:
+        Hostile: more than anybody writes.
         UsageError: none is named, or one that the taxonomy does not let in.
     """
     if len(data) > MAX_BYTES:
         raise Hostile(f"{file}: {len(data):,} bytes, and {MAX_BYTES:,} is the most")
-    found = list[str]()
+    licences = list[str]()
     for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-        name, _, told = line.partition(":")
+        name, _, terms = line.partition(":")
         if re.fullmatch(r"licen[cs]e of the work", name.strip().lower()):
-            licence = _spdx(told)
-            if licence not in LICENCES:
-                raise UsageError(f"{file}, line {number}: {told.strip()[:60]!r} is not one of the licences that may come in: {', '.join(LICENCES)}")  # fmt: skip
-            found.append(licence)
-    if not found:
+            if (licence := _spdx(terms)) not in LICENCES:
+                may = f"one of the licences that may come in: {', '.join(LICENCES)}"
+                raise UsageError(f"{file}, line {number}: {terms.strip()[:60]!r} is not {may}")
+            licences.append(licence)
+    if not licences:
         raise UsageError(f"{file}, line 1: no line `License of the work: …`")
-    return " AND ".join(dict.fromkeys(found))
+    return " AND ".join(dict.fromkeys(licences))
 
 
-def _spdx(told: str) -> str:
+def _spdx(terms: str) -> str:
     """`CC BY-SA 4.0` as SPDX spells it."""
-    said = re.sub(r"\s+", "-", told.strip())
-    return next((name for name in LICENCES if name.lower() == said.lower()), said)
+    hyphenated = re.sub(r"\s+", "-", terms.strip())
+    return next((name for name in LICENCES if name.lower() == hyphenated.lower()), hyphenated)
 
 
 def notes(node: Node) -> list[str]:
     """What the taxonomy's pages ask for and no schema holds."""
-    found = list[str]()
+    wishes = list[str]()
     grounded = {bool(example.context) for example in node.examples}
     if node.kind == "skill" and len(grounded) > 1:
-        found.append("some examples have a context and some have none: a node should be of one kind")
+        wishes.append("some examples have a context and some have none: a node should be of one kind")
     if node.kind == "knowledge" and any(len(e.context.split()) > 500 for e in node.examples):
-        found.append("a context of more than 500 words")
+        wishes.append("a context of more than 500 words")
     if any(len(text.split()) > 250 for e in node.examples for p in e.pairs for text in (p.question, p.answer)):
-        found.append("a question or an answer of more than 250 words")
-    return found
+        wishes.append("a question or an answer of more than 250 words")
+    return wishes

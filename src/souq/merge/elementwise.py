@@ -14,7 +14,7 @@ mergekit 0.1.5's in float32, where chance has no part. Knows numbers; has never 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -341,12 +341,12 @@ def _by_chance(blocks: Blocks, mode: int, chance: F64, epsilon: F64) -> Thinning
     return Thinning(mode, none, left, none, left, blocks.keys, chance, epsilon, blocks.row, ranks)
 
 
-def _thinned(blocks: Blocks, thinning: Thinning) -> Iterator[tuple[Array, Array, int, Thinning]]:
+def _thinned(blocks: Iterable[Block], thinning: Thinning) -> Iterator[tuple[Array, Array, int, Thinning]]:
     """Every block's elements, its base, where it begins, and what stays of it; the equals are counted on."""
     thinning = thinning._replace(low_left=thinning.low_left.copy(), high_left=thinning.high_left.copy())
     for at, words, base in blocks:
         if thinning.mode == kernels.BY_RANK:
-            thinning = thinning._replace(ranks=_ranks_in_rows(words, base, blocks.row))
+            thinning = thinning._replace(ranks=_ranks_in_rows(words, base, thinning.row))
         yield words, base, at, thinning
 
 
@@ -387,7 +387,7 @@ def _agree(
     everyone = np.float32(added(weights))
     changed = _changed(blocks)
     if not changed.all():  # zeros add nothing, and the rest is quicker without them
-        blocks, weights = _Some(blocks, changed), weights[changed]
+        blocks, weights = _some(blocks, changed), weights[changed]
         each = [parameters for parameters, differs in zip(each, changed, strict=True) if differs]
     thinning, scales = rule(blocks, each), np.ones(blocks.count, np.float32)
     if shared.get("rescale", False):
@@ -398,7 +398,7 @@ def _agree(
     _write_agreed(blocks, thinning, Weighting(scales, weights, weights, everyone, elect, normalise, scale), write)
 
 
-def _write_agreed(blocks: Blocks, thinning: Thinning, weighting: Weighting, write: Write) -> None:
+def _write_agreed(blocks: Iterable[Block], thinning: Thinning, weighting: Weighting, write: Write) -> None:
     for words, base, at, rest in _thinned(blocks, thinning):
         out = np.empty(len(base), np.float32)
         if not kernels.agree(words, base, at, rest, weighting, out):
@@ -408,13 +408,12 @@ def _write_agreed(blocks: Blocks, thinning: Thinning, weighting: Weighting, writ
 
 @dataclass(frozen=True)
 class _View:
-    """Blocks made of others' blocks."""
+    """Blocks made of others': of `count` tensors, by what `make` makes of the elements (T, n) and the base (n,)."""
 
     of: Blocks
-
-    @property
-    def count(self) -> int:
-        return self.of.count
+    count: int
+    keys: Keys
+    make: Callable[[Array, Array], tuple[Array, Array]]
 
     @property
     def size(self) -> int:
@@ -424,38 +423,17 @@ class _View:
     def row(self) -> int:
         return self.of.row
 
-    @property
-    def keys(self) -> Keys:
-        return self.of.keys
-
     def sample(self, count: int) -> tuple[Array, Array]:
-        return self.of.sample(count)
-
-    def __iter__(self) -> Iterator[Block]:
-        return iter(self.of)
-
-
-@dataclass(frozen=True)
-class _Some(_View):
-    """Without some of the tensors."""
-
-    those: NDArray[np.bool_]
-
-    @property
-    def count(self) -> int:
-        return int(np.count_nonzero(self.those))
-
-    @property
-    def keys(self) -> Keys:
-        return self.of.keys[self.those] if len(self.of.keys) else self.of.keys
-
-    def sample(self, count: int) -> tuple[Array, Array]:
-        words, base = self.of.sample(count)
-        return words[self.those], base
+        return self.make(*self.of.sample(count))
 
     def __iter__(self) -> Iterator[Block]:
         for at, words, base in self.of:
-            yield at, words[self.those], base
+            yield at, *self.make(words, base)
+
+
+def _some(blocks: Blocks, those: NDArray[np.bool_]) -> Blocks:
+    keys = blocks.keys[those] if len(blocks.keys) else blocks.keys
+    return _View(blocks, int(np.count_nonzero(those)), keys, lambda words, base: (words[those], base))
 
 
 def _changed(blocks: Blocks) -> NDArray[np.bool_]:
@@ -578,55 +556,36 @@ def _ranks_in_rows(words: Array, base: Array, row: int) -> NDArray[np.int32]:
 
 def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """Positions of the largest variance; weights from the squares there; elected signs (arXiv 2408.07990)."""
-    topk, varied, kept = float(shared.get("select_topk", 1.0)), _Variance(blocks), blocks.size
+    topk, kept = float(shared.get("select_topk", 1.0)), blocks.size
+    varied = _View(blocks, 1, blocks.keys, _variance)
     if topk < 1:
         nonzero = sum(int(np.count_nonzero(words)) for _, words, _ in varied)
         kept = int(np.float32(nonzero) * np.float32(max(topk, 0)))  # as mergekit counts: 10 * 0.7 are 7, in float64 6
-    chosen = _Chosen(blocks, _ranked(varied, [0], [kept]))
+    band = _ranked(varied, [0], [kept])
     squares = np.zeros((1, blocks.count, blocks.count, kernels.LANES))
-    for at, words, base in chosen:
+    for at, words, base in _chosen(blocks, band):
         kernels.inner_products(words, base, True, max(blocks.size, 1), at, squares)
     sizes = np.diag(np.add.accumulate(squares, axis=-1)[0, ..., -1]) / max(blocks.size, 1)
     total = added(sizes)
     weights = (np.full(blocks.count, 1 / blocks.count) if abs(total) < 1e-6 else sizes / total).astype(np.float32)
     ones, whole = np.ones(blocks.count, np.float32), np.float32(1)
-    every = _by_chance(chosen, kernels.EVERY, sizes, sizes)
-    _write_agreed(chosen, every, Weighting(ones, weights, ones, whole, True, True, whole), write)
+    every = _by_chance(blocks, kernels.EVERY, sizes, sizes)
+    _write_agreed(_chosen(blocks, band), every, Weighting(ones, weights, ones, whole, True, True, whole), write)
 
 
-class _Variance(_View):
-    """One tensor: the variance of the differences at each position."""
-
-    @property
-    def count(self) -> int:
-        return 1
-
-    def sample(self, count: int) -> tuple[Array, Array]:
-        return _variance(*self.of.sample(count))
-
-    def __iter__(self) -> Iterator[Block]:
-        for at, words, base in self.of:
-            yield at, *_variance(words, base)
-
-
-@dataclass(frozen=True)
-class _Chosen(_View):
+def _chosen(blocks: Blocks, band: Thinning) -> Iterator[Block]:
     """The tensors where their variance is in a band, the base elsewhere."""
-
-    band: Thinning
-
-    def __iter__(self) -> Iterator[Block]:
-        low, left = self.band.low[0], int(self.band.low_left[0])
-        for at, words, base in self.of:
-            if left < self.size:
-                sizes = _variance(words, base)[0][0]
-                if (sizes >= _INFINITE).any():  # also where it would not be chosen
-                    raise _infinite()
-                equals = sizes == low
-                stays = (sizes > low) | (equals & (np.cumsum(equals) <= left))
-                left = max(left - int(np.count_nonzero(equals)), 0)
-                words = np.where(stays & (sizes != 0), words, base)
-            yield at, words, base
+    low, left = band.low[0], int(band.low_left[0])
+    for at, words, base in blocks:
+        if left < blocks.size:
+            sizes = _variance(words, base)[0][0]
+            if (sizes >= _INFINITE).any():  # also where it would not be chosen
+                raise _infinite()
+            equals = sizes == low
+            stays = (sizes > low) | (equals & (np.cumsum(equals) <= left))
+            left = max(left - int(np.count_nonzero(equals)), 0)
+            words = np.where(stays & (sizes != 0), words, base)
+        yield at, words, base
 
 
 def _variance(words: Array, base: Array) -> tuple[Array, Array]:

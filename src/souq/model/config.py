@@ -1,8 +1,8 @@
-"""The configurations that come with a model: known keys of known kinds, within bounds, before anything is loaded by them.
+"""The configurations that come with a model: known keys of known kinds, within bounds, before any of them is used.
 
 Every file is read strictly and every key must be one that config.toml lists, since transformers sets whatever it finds
-and some of it fetches code. The chat templates inside are read and rendered by chat_template.py. Where they go: `souq init`
-puts the files into main's first commit, and no contribution can change them but by what it adds (merge/grow.py).
+and some of it fetches code. The chat templates inside are read and rendered by chat_template.py. `souq init` puts the
+files into main's first commit, and no contribution can change them but by what it adds (merge/grow.py).
 
     admit({"config.json": b'{"model_type": "llama", "auto_map": {}}'})  # Hostile: asks to run code
 """
@@ -24,10 +24,19 @@ MODEL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
 )  # fmt: skip
-SIZES = {"config.json": 256 << 10, "generation_config.json": 64 << 10, "special_tokens_map.json": 1 << 20, "chat_template.jinja": 64 << 10}  # fmt: skip
+SIZES = {
+    "config.json": 256 << 10, "generation_config.json": 64 << 10, "special_tokens_map.json": 1 << 20,
+    "chat_template.jinja": 64 << 10,
+}  # fmt: skip
 MAX_FILE, MAX_NESTING, MAX_KEYS, MAX_TEXT, MAX_TOKEN = 64 << 20, 12, 4096, 4096, 32
-LISTS = {"generation_config.json": "generation", "tokenizer_config.json": "tokenizer", "tokenizer.json": "tokenizer_json", "config.json": "config"}  # fmt: skip
-CODE = re.compile(r"auto_map|trust_remote_code|code_revision|custom_generate|custom_pipelines?|quantization_config|_?attn_implementation|_?experts_implementation|\w*import\w*")  # fmt: skip
+LISTS = {
+    "generation_config.json": "generation", "tokenizer_config.json": "tokenizer", "tokenizer.json": "tokenizer_json",
+    "config.json": "config",
+}  # fmt: skip
+CODE = re.compile(
+    r"auto_map|trust_remote_code|code_revision|custom_generate|custom_pipelines?|quantization_config|"
+    r"_?attn_implementation|_?experts_implementation|\w*import\w*"
+)
 DTYPES = ("float32", "float16", "bfloat16", "auto")
 _CLASS = re.compile(r"[A-Z]\w{0,60}(?:Tokenizer|TokenizerFast|Backend)")
 _LAYER = re.compile(r"model\.layers\.(\d+)\..+")
@@ -45,13 +54,13 @@ def admit(files: Mapping[str, bytes]) -> None:
     Raises:
         Hostile: a file, a key or a number that no model needs; code.
     """
-    told = _objects(files)
+    objects = _objects(files)
     for name, data in files.items():
         if name not in MODEL_FILES:
             raise Hostile(f"{name[:80]!r} is no file of a model", hint=f"known are {', '.join(MODEL_FILES)}")
         if len(data) > SIZES.get(name, MAX_FILE):
             raise Hostile(f"{name} has {len(data):,} bytes; the most is {SIZES.get(name, MAX_FILE):,}")
-    for name, value in told.items():
+    for name, value in objects.items():
         _judge(name, value)
 
 
@@ -152,12 +161,12 @@ def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> No
         Hostile: it speaks of another vocabulary, width or number of layers.
     """
     embed = shapes.get("model.embed_tokens.weight")
-    said = (config.get("vocab_size"), config.get("hidden_size"))
-    if embed is not None and said != embed:
+    sizes = (config.get("vocab_size"), config.get("hidden_size"))
+    if embed is not None and sizes != embed:
         raise Hostile(
-            f"config.json says vocab_size {said[0]}, hidden_size {said[1]}; the embedding is {embed[0]} x {embed[-1]}"
+            f"config.json says vocab_size {sizes[0]}, hidden_size {sizes[1]}; the embedding is {embed[0]} x {embed[-1]}"
         )
-    layers = {int(found[1]) for name in shapes if (found := _LAYER.fullmatch(name))}
+    layers = {int(match[1]) for name in shapes if (match := _LAYER.fullmatch(name))}
     if layers and config.get("num_hidden_layers") != max(layers) + 1:
         raise Hostile(f"config.json says {config.get('num_hidden_layers')} layers; the weights have {max(layers) + 1}")
 
@@ -166,28 +175,26 @@ def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> No
 
 
 def approved(files: Mapping[str, bytes]) -> Approved | None:
-    """Every chat template among a model's files, judged; the one that transformers takes is told.
+    """The chat template that transformers takes, once each among a model's files was judged; None where there is none.
 
     It is asked where a model begins to be used: by `souq init`, and by the lab before it loads somebody's folder.
 
     Raises:
         Hostile: a template that does more than write the conversation down.
     """
-    told = _objects(files)
-    special = [
-        text for name in ("tokenizer_config.json", "special_tokens_map.json") for text in _specials(told.get(name, {}))
-    ]
-    special += [str(one.get("content")) for one in _added(told.get("tokenizer.json", {})) if one.get("special")]
-    special = [
-        token for token in special if len(token) <= MAX_TOKEN and not re.search(r"\s", token)
-    ]  # no sentence is one
-    found = [approve(text, special) for text in chat_templates(files, told)]
-    return found[0] if found else None
+    objects = _objects(files)
+    named = [objects.get(name, {}) for name in ("tokenizer_config.json", "special_tokens_map.json")]
+    special = [text for tokens in named for text in _specials(tokens)]
+    added = _added(objects.get("tokenizer.json", {}))
+    special += [str(token.get("content")) for token in added if token.get("special")]
+    special = [token for token in special if len(token) <= MAX_TOKEN and not re.search(r"\s", token)]  # no sentence
+    templates = [approve(text, special) for text in chat_templates(files, objects)]
+    return templates[0] if templates else None
 
 
 def _added(tokenizer: Mapping[str, Any]) -> list[dict[str, Any]]:
     added = tokenizer.get("added_tokens") or []
-    if not isinstance(added, list) or not all(isinstance(one, dict) for one in added):
+    if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
         raise Hostile("tokenizer.json: added_tokens is no list of tokens")
     return added
 
@@ -199,16 +206,16 @@ def _specials(config: Mapping[str, Any]) -> Iterator[str]:
             yield text
 
 
-def chat_templates(files: Mapping[str, bytes], told: Mapping[str, Any]) -> Iterator[str]:
+def chat_templates(files: Mapping[str, bytes], objects: Mapping[str, Any]) -> Iterator[str]:
     """The one beside the tokenizer first, which transformers prefers; then those inside its configuration."""
     if "chat_template.jinja" in files:
         try:
             yield files["chat_template.jinja"].decode()
         except UnicodeDecodeError as error:
             raise Hostile("chat_template.jinja is not UTF-8 text") from error
-    inside = told.get("tokenizer_config.json", {}).get("chat_template")
-    for one in inside if isinstance(inside, list) else [inside] if inside is not None else []:
-        text = one.get("template") if isinstance(one, dict) else one
+    inside = objects.get("tokenizer_config.json", {}).get("chat_template")
+    for entry in inside if isinstance(inside, list) else [inside] if inside is not None else []:
+        text = entry.get("template") if isinstance(entry, dict) else entry
         if not isinstance(text, str):
             raise Hostile("tokenizer_config.json: chat_template is no text")
         yield text

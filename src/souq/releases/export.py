@@ -82,7 +82,7 @@ def earlier(tip: Snapshot, signed: SignedRelease) -> list[SignedRelease]:
 def texts(tip: Snapshot, signed: SignedRelease, credited: tuple[Credit, ...]) -> dict[str, bytes]:
     """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history and its credits alone."""
     release, past = signed.release, earlier(tip, signed)
-    line = [(each.release.version, each.main(tip.repo)) for each in (signed, *past)]
+    line = [(each.release.version, Snapshot(tip.repo, each.release.commit)) for each in (signed, *past)]
     main = line[0][1]
     steps = [
         step(version, credits(stood) if n else credited, line[n + 1] if n + 1 < len(line) else None)
@@ -129,7 +129,7 @@ def export(
     refuse_full(out)
     tip = Snapshot(repo, repo.tip())
     signed = read(tip, version)
-    main, release = signed.main(repo), signed.release
+    release, main = signed.release, Snapshot(repo, signed.release.commit)
     if read_policy(main.policy_text).person_of(person.public_key, release.at) is None:
         raise Refused(
             f"{person.name}'s key is not in the {POLICY} of {version}, so their papers would be worth nothing",
@@ -164,7 +164,7 @@ def _bring(repo: Repo, wanted: Sequence[SignedRelease], progress: Progress) -> N
 
 
 def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, progress: Progress) -> None:
-    main, release = signed.main(tip.repo), signed.release
+    release, main = signed.release, Snapshot(tip.repo, signed.release.commit)
     built = main_folder.export(main, folder, progress)
     if built.digest != release.model or built.recipe != release.recipe:
         raise Corrupt(

@@ -1,7 +1,8 @@
 """Who answers an eval's cases: transformers in this process, llama.cpp, or a server that speaks OpenAI's protocol.
 
 An engine says which kinds of eval it can judge, and gives values as they come. What it gave is kept under its own name
-(score_cache.py), so two engines' scores never meet in one comparison. The gate asks transformers; the others are for people.
+(score_cache.py), so two engines' scores never meet in one comparison. The gate asks transformers; the others are for
+people.
 
     engine = parse("openai:http://127.0.0.1:8000/v1#smol", serves=lock_digest(main.model))
     scores(repo, main.evals, engine, progress)
