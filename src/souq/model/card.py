@@ -27,11 +27,10 @@ def front_matter(text: str, where: str = "README.md") -> dict[str, Any]:
     from souq.yaml_text import compose  # PyYAML is slow to load, and no verifier of a model reads cards
 
     match = re.match(r"---\r?\n(.{0,65536}?)\r?\n---(\s|\Z)", text, re.DOTALL)
-    if not match:
+    if not match or not re.search(r"^\s*[^#\s]", match[1], re.MULTILINE):  # nothing there but comments
         return {}
     try:
-        place = compose(match[1], where, depth=MAX_DEPTH, nodes=MAX_CARD)
-        front = place.value if place else {}
+        front = compose(match[1], where, depth=MAX_DEPTH, nodes=MAX_CARD).value
     except UsageError as error:
         raise UsageError(f"{where}: its head is not YAML", hint="correct it between the --- lines") from error
     return front if isinstance(front, dict) else {}
