@@ -54,7 +54,7 @@ class History:
     released: list[str] = field(default_factory=list)  # the commits they stand on
     commits: dict[str, int] = field(default_factory=dict)  # -> how long the log was then
     log: list[tuple[str, Landing | None]] = field(default_factory=list)  # what landed and what was taken, in order
-    ever: dict[str, Landing] = field(default_factory=dict)
+    ever: dict[str, Landing] = field(default_factory=dict)  # taken back or not
 
     def __post_init__(self) -> None:
         self._text = lru_cache(maxsize=64)(lambda oid: self.blobs[oid].decode())
@@ -130,11 +130,8 @@ class History:
 
     def _only_its_own(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved]) -> list[str]:
         """A landing writes what was offered and its records, takes what it says it takes, and not a byte more."""
-        writes, takes, computed = (
-            files_gained(offer) | files_returned(offer, base),
-            files_lost(offer, base),
-            computed_by(offer, base),
-        )
+        writes = files_gained(offer) | files_returned(offer, base)
+        takes, computed = files_lost(offer, base), computed_by(offer, base)
         problems = []
         for path, each in moved.items():
             if path in writes and each.new:
