@@ -67,19 +67,21 @@ class Place:
         return [(self.at(name, ", a key"), self.at(value, f".{name.value}")) for name, value in self.node.value]
 
 
-def compose(text: str, file: str, *, depth: int, nodes: int) -> Place | None:
-    """A stranger's one document, or nothing: no aliases, no tags, and neither deeper nor longer than the bounds.
+def compose(text: str, file: str, *, depth: int, nodes: int) -> Place:
+    """A stranger's one document: no aliases, no tags, and neither deeper nor longer than the bounds.
 
     Raises:
         Hostile: an alias, a tag, or out of bounds.
-        UsageError: not one YAML document.
+        UsageError: not one YAML document, or nothing.
     """
     try:
         _refuse_bombs(text, file, depth, nodes)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except _FAILURES as error:
         raise UsageError(f"{file}, {_problem(error)}") from error
-    return Place(node, file) if node else None
+    if node is None:
+        raise UsageError(f"{file}, line 1: the file is empty")
+    return Place(node, file)
 
 
 def _refuse_bombs(text: str, file: str, depth: int, nodes: int) -> None:

@@ -37,7 +37,7 @@ class Other:
 
     @property
     def called(self) -> str:
-        """`#3 by chen`."""
+        """How people call a contribution: `#3 by chen`."""
         author = self.read().contribution.author.name
         return f"#{int(self.slug[:4])} by {author}" if self.slug[:4].isdigit() else f"{self.slug} by {author}"
 

@@ -130,7 +130,7 @@ def linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     Raises:
         UsageError: the weights add up to zero.
     """
-    weights = _of(each, "weight")
+    weights = _settings(each, "weight")
     divisor = added(weights) if shared.get("normalize", True) else 1.0
     if divisor == 0:
         raise UsageError("the weights add up to zero", hint="set `normalize: false`, or other weights")
@@ -153,7 +153,7 @@ def slerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
 
 def nuslerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """SLERP of two tensors, or of their differences from the base, by their weights; whole or row by row."""
-    first, second = _of(each, "weight")
+    first, second = _settings(each, "weight")
     t = 0.5 if abs(first + second) < 1e-6 else second / (first + second)
     based, whole = bool(shared.get("based")), bool(shared.get("nuslerp_flatten", True))
     factors = []
@@ -185,7 +185,7 @@ def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None
     """
     based, eps = bool(shared.get("based")), float(shared.get("eps", 1e-8))
     (gram,) = _inner_products(blocks, based=based)
-    weights = _of(each, "weight")
+    weights = _settings(each, "weight")
     weights = weights / added(weights) if shared.get("normalize_weights", True) else weights
     norms = np.sqrt(np.diag(gram))
     mean = weights / (norms + eps)
@@ -288,8 +288,8 @@ def _length(vector: F64, gram: F64) -> float:
 
 def task_arithmetic(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """base + lambda sum_t w_t d_t (arXiv 2212.04089)."""
-    weights = _of(each, "weight") * float(shared.get("lambda", 1.0))
-    divisor = added(_of(each, "weight")) if shared.get("normalize", False) else 1.0
+    weights = _settings(each, "weight") * float(shared.get("lambda", 1.0))
+    divisor = added(_settings(each, "weight")) if shared.get("normalize", False) else 1.0
     _combine(blocks, (weights / (divisor if abs(divisor) >= 1e-8 else 1.0))[None], write, based=True)
 
 
@@ -352,7 +352,7 @@ def _thinned(blocks: Iterable[Block], thinning: Thinning) -> Iterator[tuple[Arra
 
 def _largest(blocks: Blocks, each: Each) -> Thinning:
     """Of each difference its share `density`, one element at least."""
-    size, densities = blocks.size, _of(each, "density", 1.0).tolist()
+    size, densities = blocks.size, _settings(each, "density", 1.0).tolist()
     kept = [size if d >= 1 else max(int(d * size), 1 if d > 0 else 0) for d in densities]
     return _ranked(blocks, [0] * len(kept), kept)
 
@@ -360,7 +360,9 @@ def _largest(blocks: Blocks, each: Each) -> Thinning:
 def _middle(blocks: Blocks, each: Each) -> Thinning:
     """Of each difference its share `density`, after its share `gamma` of the largest."""
     size, first, last = blocks.size, [], []
-    for density, gamma in zip(_of(each, "density", 1.0).tolist(), _of(each, "gamma", 0.01).tolist(), strict=True):
+    for density, gamma in zip(
+        _settings(each, "density", 1.0).tolist(), _settings(each, "gamma", 0.01).tolist(), strict=True
+    ):
         kept = size if density >= 1 else int(density * size)
         least = max(0, size - kept - int(gamma * size))
         first.append(size - kept - least)
@@ -369,11 +371,11 @@ def _middle(blocks: Blocks, each: Each) -> Thinning:
 
 
 def _random(blocks: Blocks, each: Each) -> Thinning:
-    return _by_chance(blocks, kernels.CHANCE, _of(each, "density", 1.0), np.zeros(len(each)))
+    return _by_chance(blocks, kernels.CHANCE, _settings(each, "density", 1.0), np.zeros(len(each)))
 
 
 def _by_rank(blocks: Blocks, each: Each) -> Thinning:
-    density, epsilon = _of(each, "density", 1.0), _of(each, "epsilon", 0.15)
+    density, epsilon = _settings(each, "density", 1.0), _settings(each, "epsilon", 0.15)
     inside = (density + epsilon < 1) & (density - epsilon > 0)
     if not (inside | (density >= 1) | (density <= 0)).all():
         raise UsageError("density ± epsilon must lie between 0 and 1", hint="lower epsilon")
@@ -383,7 +385,7 @@ def _by_rank(blocks: Blocks, each: Each) -> Thinning:
 def _agree(
     blocks: Blocks, each: Each, shared: Shared, write: Write, rule: Callable[[Blocks, Each], Thinning], *, elect: bool
 ) -> None:
-    weights = _of(each, "weight").astype(np.float32)
+    weights = _settings(each, "weight").astype(np.float32)
     everyone = np.float32(added(weights))
     changed = _changed(blocks)
     if not changed.all():  # zeros add nothing, and the rest is quicker without them
@@ -595,7 +597,8 @@ def _variance(words: Array, base: Array) -> tuple[Array, Array]:
     return variance.view(np.uint32), np.zeros(len(base), np.uint32)
 
 
-def _of(each: Each, key: str, default: float = 1.0) -> F64:
+def _settings(each: Each, key: str, default: float = 1.0) -> F64:
+    """One setting of each tensor (T,)."""
     return np.array([float(default if (value := own.get(key)) is None else value) for own in each])
 
 
