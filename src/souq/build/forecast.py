@@ -57,36 +57,36 @@ class Outlook(Record, frozen=True):
         return f"it reads the same inputs as {', '.join(close)}: the forecast may be too kind" if close else ""
 
 
-def outlook(fold: Fold, who: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Outlook:
+def outlook(fold: Fold, digest: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Outlook:
     """The forecast for one contribution in a fold; `offers` says what each digest is."""
-    found, without = foresee(fold, progress=progress), foresee(fold, [who], progress=progress)
-    blame = causes(fold, who, found, progress)
-    pairs = _pairs(fold, who, progress)
+    foreseen, without = foresee(fold, progress=progress), foresee(fold, [digest], progress=progress)
+    blame = causes(fold, digest, foreseen, progress)
+    pairs = _pairs(fold, digest, progress)
     met = [
         _met(
             offers[other],
             meeting(pairs[other]),
             blame.get(other, 0.0),
-            _kept(found, other, offers[other]),
+            _kept(foreseen, other, offers[other]),
             _kept(without, other, offers[other]),
         )
         for other in fold.deltas
-        if other != who
+        if other != digest
     ]
-    whole = total(found.lost[who].values()).part
-    worst = {name: found.lost[who][name].part / whole for name in found.worst(who)} if whole > 0 else {}
+    whole = total(foreseen.lost[digest].values()).part
+    worst = {name: foreseen.lost[digest][name].part / whole for name in foreseen.worst(digest)} if whole > 0 else {}
     return Outlook(
-        slug=offers[who].slug,
-        kept=_kept(found, who, offers[who]),
-        lost=found.loss(who),
+        slug=offers[digest].slug,
+        kept=_kept(foreseen, digest, offers[digest]),
+        lost=foreseen.loss(digest),
         worst=worst,
         met=tuple(sorted(met, key=lambda other: (-other.blame, other.slug))),
-        layers={offers[other].slug: _layers(found, other) for other in fold.deltas},
+        layers={offers[other].slug: _layers(foreseen, other) for other in fold.deltas},
     )
 
 
-def _kept(found: Foreseen, who: Digest, offer: Offer) -> float:
-    return kept(found.loss(who), found.costs[who], learned(offer.contribution))
+def _kept(foreseen: Foreseen, digest: Digest, offer: Offer) -> float:
+    return kept(foreseen.loss(digest), foreseen.costs[digest], learned(offer.contribution))
 
 
 def _met(offer: Offer, how: Meeting, blame: float, now: float, before: float) -> Met:
@@ -96,14 +96,14 @@ def _met(offer: Offer, how: Meeting, blame: float, now: float, before: float) ->
     )  # fmt: skip
 
 
-def _pairs(fold: Fold, who: Digest, progress: Progress) -> dict[Digest, list[tuple[Change, Change]]]:
+def _pairs(fold: Fold, digest: Digest, progress: Progress) -> dict[Digest, list[tuple[Change, Change]]]:
     """The matrices that this one and each other both change."""
     pairs: dict[Digest, list[tuple[Change, Change]]] = {other: [] for other in fold.deltas}
-    names = list(fold.deltas[who].parts)
+    names = list(fold.deltas[digest].parts)
     for done, name in enumerate(names):
         progress("compare tensors", done, len(names))
         changes = fold.changes(name)
-        mine = changes.pop(who)
+        mine = changes.pop(digest)
         for other, theirs in changes.items():
             if mine.right.ndim == 2:
                 pairs[other].append((mine, theirs))
@@ -113,9 +113,9 @@ def _pairs(fold: Fold, who: Digest, progress: Progress) -> dict[Digest, list[tup
 
 def learned(contribution: Contribution) -> Learned | None:
     """What its author measured at `souq delta make --data`; None where nobody did or nothing was learned."""
-    told = contribution.recipe.get("learned")
-    found = [told.get(key) for key in ("before", "after", "felt")] if isinstance(told, dict) else []
-    values = [float(value) for value in found if isinstance(value, int | float)]
+    measured = contribution.recipe.get("learned")
+    numbers = [measured.get(key) for key in ("before", "after", "felt")] if isinstance(measured, dict) else []
+    values = [float(value) for value in numbers if isinstance(value, int | float)]
     if len(values) < 2 or not 0 <= values[1] < values[0] < float("inf"):
         return None
     felt = values[2] if len(values) > 2 and 0 < values[2] < float("inf") else 0.0
@@ -124,31 +124,31 @@ def learned(contribution: Contribution) -> Learned | None:
 
 def layer_of(name: str) -> str:
     """`model.layers.20.mlp.up_proj.weight` -> `20`; what stands in no layer is itself."""
-    found = re.search(r"layers?\.(\d+)\.", name)
-    return found.group(1) if found else name
+    match = re.search(r"layers?\.(\d+)\.", name)
+    return match.group(1) if match else name
 
 
-def _layers(found: Foreseen, who: Digest) -> dict[str, float]:
-    shares = found.lost[who]
+def _layers(foreseen: Foreseen, digest: Digest) -> dict[str, float]:
+    shares = foreseen.lost[digest]
     names = sorted({layer_of(name) for name in shares}, key=_in_order)
     return {layer: total(share for name, share in shares.items() if layer_of(name) == layer).ratio for layer in names}
 
 
-def picture(found: Outlook) -> str:
+def picture(forecast: Outlook) -> str:
     """Layers down, contributions across, as an SVG: darker where the merge loses more of what each wanted."""
-    columns = [found.slug, *sorted(slug for slug in found.layers if slug != found.slug)]
-    rows = sorted({layer for shares in found.layers.values() for layer in shares}, key=_in_order)
+    columns = [forecast.slug, *sorted(slug for slug in forecast.layers if slug != forecast.slug)]
+    rows = sorted({layer for shares in forecast.layers.values() for layer in shares}, key=_in_order)
     wide, tall, left, top = 64, 18, 84, 150
     cells = []
     for i, slug in enumerate(columns):
         x = left + i * wide
-        weight = "bold" if slug == found.slug else "normal"
+        weight = "bold" if slug == forecast.slug else "normal"
         cells.append(
             f'<text transform="translate({x + wide / 2:.0f} {top - 8}) rotate(-40)" font-weight="{weight}">'
             f"{escape(slug[:28])}</text>"
         )
         for j, layer in enumerate(rows):
-            share = found.layers[slug].get(layer)
+            share = forecast.layers[slug].get(layer)
             if share is not None:
                 cells.append(
                     f'<rect x="{x}" y="{top + j * tall}" width="{wide - 2}" height="{tall - 2}" fill="{_shade(share)}">'
@@ -159,7 +159,7 @@ def picture(found: Outlook) -> str:
         for j, row in enumerate(rows)
     ]
     width, height = left + len(columns) * wide + 120, top + len(rows) * tall + 40
-    legend = f"what the merge is expected to lose of each change: white 0%, darkest 50% and more; #{found.slug[:40]}"
+    legend = f"what the merge is expected to lose of each change: white 0%, darkest 50% and more; #{forecast.slug[:40]}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="11">'
