@@ -3,8 +3,8 @@
 It knows a fold and what people call its contributions; nothing is built, nothing is run. `rehearse` is the other way:
 the merged model reads the contributions' own rows.
 
-    found = outlook(fold(main, offer), offer.digest, offers)
-    found.kept, found.met[0].slug, found.met[0].blame
+    expected = forecast(fold(main, offer), offer.digest, offers)
+    expected.kept, expected.met[0].slug, expected.met[0].blame
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Met(Record, frozen=True):
     before: float  # and without
 
 
-class Outlook(Record, frozen=True):
-    """The forecast for one contribution; `lost` is q of specs/merge_methods.md, section 13."""
+class Forecast(Record, frozen=True):
+    """The forecast for one contribution; `lost` is the share of its change that the merge loses, over all tensors."""
 
     slug: str
     kept: float
@@ -57,7 +57,7 @@ class Outlook(Record, frozen=True):
         return f"it reads the same inputs as {', '.join(close)}: the forecast may be too kind" if close else ""
 
 
-def outlook(fold: Fold, digest: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Outlook:
+def forecast(fold: Fold, digest: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Forecast:
     """The forecast for one contribution in a fold; `offers` says what each digest is."""
     foreseen, without = foresee(fold, progress=progress), foresee(fold, [digest], progress=progress)
     blame = causes(fold, digest, foreseen, progress)
@@ -75,7 +75,7 @@ def outlook(fold: Fold, digest: Digest, offers: Mapping[Digest, Offer], progress
     ]
     whole = total(foreseen.lost[digest].values()).part
     worst = {name: foreseen.lost[digest][name].part / whole for name in foreseen.worst(digest)} if whole > 0 else {}
-    return Outlook(
+    return Forecast(
         slug=offers[digest].slug,
         kept=_kept(foreseen, digest, offers[digest]),
         lost=foreseen.loss(digest),
@@ -91,9 +91,16 @@ def _kept(foreseen: Foreseen, digest: Digest, offer: Offer) -> float:
 
 def _met(offer: Offer, how: Meeting, blame: float, now: float, before: float) -> Met:
     return Met(
-        slug=offer.slug, tensors=how.tensors, signs=how.signs, inputs=how.inputs, outputs=how.outputs, cosine=how.cosine,
-        blame=blame, kept=now, before=before,
-    )  # fmt: skip
+        slug=offer.slug,
+        tensors=how.tensors,
+        signs=how.signs,
+        inputs=how.inputs,
+        outputs=how.outputs,
+        cosine=how.cosine,
+        blame=blame,
+        kept=now,
+        before=before,
+    )
 
 
 def _pairs(fold: Fold, digest: Digest, progress: Progress) -> dict[Digest, list[tuple[Change, Change]]]:
@@ -134,7 +141,7 @@ def _layers(foreseen: Foreseen, digest: Digest) -> dict[str, float]:
     return {layer: total(share for name, share in shares.items() if layer_of(name) == layer).ratio for layer in names}
 
 
-def picture(forecast: Outlook) -> str:
+def picture(forecast: Forecast) -> str:
     """Layers down, contributions across, as an SVG: darker where the merge loses more of what each wanted."""
     columns = [forecast.slug, *sorted(slug for slug in forecast.layers if slug != forecast.slug)]
     rows = sorted({layer for shares in forecast.layers.values() for layer in shares}, key=_in_order)

@@ -112,13 +112,7 @@ def _filed(pull: PullRequest, main: Snapshot) -> Bug | None:
 
 
 def _bug(
-    eval_: Eval,
-    state: State,
-    *,
-    by: str,
-    fixed: str = "",
-    claimed: tuple[int, ...] = (),
-    checked: tuple[int, ...] = (),
+    eval_: Eval, state: State, *, by: str, fixed: str = "", claimed: tuple[int, ...] = (), checked: tuple[int, ...] = ()
 ) -> Bug:
     number = NAME.fullmatch(eval_.name)
     case: EvalCase = eval_.cases[0]

@@ -42,7 +42,16 @@ NAMESPACE = "souq.provenance.v1"
 LEFT_BY_CLIENTS = (".git", ".gitattributes", ".cache")
 MAX_PAPER = 64 << 20
 # What a paper that is not in souq's form may raise while it is read.
-UNREADABLE = (SouqError, msgspec.MsgspecError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (
+    SouqError,
+    msgspec.MsgspecError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 _CHUNK = 1 << 22
 
 
@@ -242,7 +251,9 @@ def _provenance(
     if statement["predicateType"] != PROVENANCE or statement["_type"] != signing.STATEMENT_TYPE:
         raise Forged("is no SLSA provenance")
     if len(judged.findings) == before:
-        judged.proven.append(f"all {len(listed)} files are those that {_who(policy, key)} signed, and no other is there")
+        judged.proven.append(
+            f"all {len(listed)} files are those that {_who(policy, key)} signed, and no other is there"
+        )
     if release is not None:
         _same_build(statement["predicate"], release)
         judged.proven.append(f"{STATEMENT} (SLSA) gives the recipe, inputs and scores of {RELEASE}")
