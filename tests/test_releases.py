@@ -414,7 +414,7 @@ def test_the_hub_is_told_a_licence_it_does_not_know_and_a_base_it_does(town):
         main.config, licence="LicenseRef-Our Own: x", origin="hub HuggingFaceTB/SmolLM2-135M"
     )
 
-    head = yaml.safe_load(card(main, main.base_digest, main.recipe(), edition=Edition("1", {})).split("---\n")[1])
+    head = yaml.safe_load(card(main, main.base_digest, main.recipe(), Edition("1", {})).split("---\n")[1])
 
     assert (head["license"], head["license_name"]) == ("other", "licenseref-our-own-x")
     assert head["base_model"] == "HuggingFaceTB/SmolLM2-135M"

@@ -17,18 +17,18 @@ import numpy as np
 
 from souq.build.additions import take
 from souq.errors import UsageError
+from souq.model.peft import Adapter
 from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, Tensors, dtype_name
 from souq.weights.store import Stored
 
-Adapter = Mapping[str, tuple[Array, Array, float]]
 Groups = Mapping[str, tuple[Array, Array, int]]
 """Sketches: group -> (factor (k, n), diag (n,), tokens)."""
 
-# Where a whole tensor would be kept as a difference of about a quarter of its size (specs/store.md, section 1),
-# positions and values must be smaller than that to be worth their trouble.
+# A whole tensor would be stored as a difference of about a quarter of its size: positions and values must be smaller
+# than that to be worth their trouble.
 DENSE_SHARE = 0.25
 
 

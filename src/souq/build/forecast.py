@@ -91,16 +91,9 @@ def _kept(foreseen: Foreseen, digest: Digest, offer: Offer) -> float:
 
 def _met(offer: Offer, how: Meeting, blame: float, now: float, before: float) -> Met:
     return Met(
-        slug=offer.slug,
-        tensors=how.tensors,
-        signs=how.signs,
-        inputs=how.inputs,
-        outputs=how.outputs,
-        cosine=how.cosine,
-        blame=blame,
-        kept=now,
-        before=before,
-    )
+        slug=offer.slug, blame=blame, kept=now, before=before, tensors=how.tensors, signs=how.signs,
+        inputs=how.inputs, outputs=how.outputs, cosine=how.cosine,
+    )  # fmt: skip
 
 
 def _pairs(fold: Fold, digest: Digest, progress: Progress) -> dict[Digest, list[tuple[Change, Change]]]:

@@ -280,6 +280,3 @@ def sentence(share: Share) -> str:
         base = f"has its source at {share.base}, says souq.toml; nothing here has tried it"
     count = f"{share.source} of {share.contributions} contributions of weights brought their source"
     return f"{count}{part}; the base {base}"
-
-
-__all__ = ["Judged", "Share", "bounded", "judged", "sentence", "share", "word"]

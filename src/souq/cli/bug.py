@@ -31,17 +31,7 @@ def bug() -> None:
 @click.option("--signoff", is_flag=True, help="You may give this under that licence (developercertificate.org).")
 @key_option
 @json_option
-def file_(
-    prompt: str,
-    expected: str,
-    checker: str,
-    title: str,
-    source: str,
-    licence: str,
-    signoff: bool,
-    key: Path | None,
-    as_json: bool,
-) -> None:
+def file_(prompt: str, expected: str, signoff: bool, key: Path | None, as_json: bool, **about: str) -> None:
     """Offer a case that main gets wrong, as a bug that a pull request can say it fixes."""
     repo = here()
     author = person(repo, key)
@@ -49,9 +39,7 @@ def file_(
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
 
     def drafted(number: int) -> Draft:
-        return bugs.drafted(
-            number, prompt, expected, author.author, title=title, checker=checker, source=source, licence=licence
-        )
+        return bugs.drafted(number, prompt, expected, author.author, **about)
 
     with bars() as progress:
         pull = offer.create(repo, drafted, author, progress=progress)

@@ -27,7 +27,7 @@ from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
-from souq.records import Checked, Contribution, Kind, Verdict, Vote
+from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -202,67 +202,57 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
         if picture is not None:
             done(f"picture: {picture}")
 
-    answer(overview.as_json(), as_json, show)
+    answer(overview, as_json, show)
 
 
 @dataclass(frozen=True)
 class _Overview:
     """One pull request with all that was signed about it, and what is expected of it."""
 
-    pull: PullRequest
+    number: int
     state: pulls.State
-    source: reproducible.Judged | None  # None where it changes no weights
-    rebuilt: list[dict[str, Any]]  # what people signed who trained it again
+    digest: Digest
+    contribution: Contribution
+    forecast: forecasting.Forecast | None
     checked: list[Checked]
     votes: list[Vote]
     missing: tuple[str, ...]
-    forecast: forecasting.Forecast | None
-
-    def as_json(self) -> dict[str, Any]:
-        source = self.source
-        return {
-            "number": self.pull.number,
-            "state": self.state,
-            "digest": self.pull.offer.digest,
-            "contribution": self.pull.offer.contribution,
-            "forecast": self.forecast,
-            "checked": self.checked,
-            "votes": self.votes,
-            "missing": self.missing,
-            "source": None if source is None else {"word": source.word, "because": source.because},
-            "rebuilt": self.rebuilt,
-        }
+    source: dict[str, str] | None  # `word` and `because`; None where it changes no weights
+    rebuilt: list[dict[str, Any]]  # what people signed who trained it again
 
 
 def _overview(repo: Repo, number: int, forecast: bool) -> _Overview:
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     policy, state, offer = read_policy(main.policy_text), pull.state(main), pull.offer
     rebuilt = pulls.read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, offer.digest, strict=False)
+    source = reproducible.judged(offer)
     return _Overview(
-        pull=pull,
-        state=state,
-        source=reproducible.judged(offer),
-        rebuilt=[signed.predicate for signed in rebuilt],
+        number,
+        state,
+        offer.digest,
+        offer.contribution,
+        forecast=_forecast(main, pull, state) if forecast and state != "closed" else None,
         checked=[signed.checked for signed in pulls.read_checked(pull, policy)],
         votes=[signed.vote for signed in pulls.read_votes(pull, policy)],
         missing=land.decision(repo, number).missing if state == "open" else (),
-        forecast=_forecast(main, pull, state) if forecast and state != "closed" else None,
+        source=None if source is None else {"word": source.word, "because": source.because},
+        rebuilt=[signed.predicate for signed in rebuilt],
     )
 
 
 def _show_offer(overview: _Overview) -> None:
-    pull, c = overview.pull, overview.pull.offer.contribution
-    out.print(f"#{pull.number} {c.title} ({overview.state})")
+    c = overview.contribution
+    out.print(f"#{overview.number} {c.title} ({overview.state})")
     out.print(f"{c.kind} by {c.author.name} <{c.author.email}>, {c.licence}")
-    out.print(f"digest {pull.offer.digest}")
+    out.print(f"digest {overview.digest}")
     if c.fixes:
         out.print(f"claims to fix {', '.join(c.fixes)}")
 
 
 def _show_source(overview: _Overview) -> None:
     """Whether it can be trained again, and what came of it where somebody did."""
-    if (source := overview.source) is not None:
-        out.print(source.word + (f": {source.because}" if source.because else ""))
+    if overview.source is not None:
+        out.print(": ".join(filter(None, overview.source.values())))
     for record in overview.rebuilt:
         distance = f"{'near' if record.get('near') else 'NOT near'}, {record.get('distance')} of its norm away"
         result = "the same, bit for bit" if record.get("exact") else distance

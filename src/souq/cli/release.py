@@ -114,7 +114,7 @@ def list_(as_json: bool) -> None:
     repo = here()
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    signed = [releases.read(main, version) for version in releases.listed(main)] + nightlies(repo, main)
+    signed = [releases.read(main, version) for version in main.releases] + nightlies(repo, main)
     rows = [
         [f.release.version, f.release.at, len(f.release.recipe.contributions), f.release.model[:19], f.yanked]
         for f in signed

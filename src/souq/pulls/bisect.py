@@ -25,10 +25,6 @@ class Settled(Generic[T]):
     bad: tuple[T, ...]  # each fails alone
     apart: Mapping[T, tuple[T, ...]]  # passes alone, and fails together with these, which are accepted
 
-    @property
-    def whole(self) -> bool:
-        return not self.bad and not self.apart
-
 
 def settle(changes: Sequence[T], passes: Passes[T]) -> Settled[T]:
     """Test all together; where that fails, find who it is by halving, set them aside, and go on with the others.

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal
 
+import msgspec
+
 from souq.errors import SouqError
 from souq.evals.eval import Eval, EvalCase, EvalSpec, read_eval, write_cases
 from souq.governance import read_policy
@@ -93,27 +95,21 @@ def listed(repo: Repo, main: Snapshot) -> list[Bug]:
 
 
 def _landed(eval_: Eval, claiming: Sequence[PullRequest], main: Snapshot, *, by: str, fixed: str) -> Bug:
-    return _bug(
-        eval_,
-        "fixed" if fixed else "open",
-        by=by,
-        fixed=fixed,
-        claimed=tuple(pull.number for pull in claiming),
-        checked=tuple(pull.number for pull in claiming if _holds(pull, main)),
-    )
+    claimed = tuple(pull.number for pull in claiming)
+    checked = tuple(pull.number for pull in claiming if _holds(pull, main))
+    bug = _bug(eval_, "fixed" if fixed else "open", by)
+    return msgspec.structs.replace(bug, fixed=fixed, claimed=claimed, checked=checked)
 
 
 def _filed(pull: PullRequest, main: Snapshot) -> Bug | None:
     with suppress(SouqError):
         for eval_ in pull.offer.evals:
             if NAME.fullmatch(eval_.name) and eval_.name not in main.evals:
-                return _bug(eval_, "filed", by=pull.offer.contribution.author.name)
+                return _bug(eval_, "filed", pull.offer.contribution.author.name)
     return None
 
 
-def _bug(
-    eval_: Eval, state: State, *, by: str, fixed: str = "", claimed: tuple[int, ...] = (), checked: tuple[int, ...] = ()
-) -> Bug:
+def _bug(eval_: Eval, state: State, by: str) -> Bug:
     number = NAME.fullmatch(eval_.name)
     case: EvalCase = eval_.cases[0]
     return Bug(
@@ -125,9 +121,6 @@ def _bug(
         cases=len(eval_.cases),
         by=by,
         number=int(number[1]) if number else 0,
-        fixed=fixed,
-        claimed=claimed,
-        checked=checked,
     )
 
 

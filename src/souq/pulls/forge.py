@@ -305,6 +305,3 @@ def answer(repo: Repo, forge: int, pull: PullRequest, checked: Checked) -> Answe
         votes=tuple(signed.vote for signed in pulls.read_votes(pulls.get(repo, pull.number), policy)),
         missing=land.decision(repo, pull.number).missing,
     )  # fmt: skip
-
-
-__all__ = ["Answer", "Branch", "adopt", "adopted", "answer", "check", "offer_branch"]

@@ -165,6 +165,3 @@ def _ask(forge: Forge, method: str, path: str, body: dict[str, Any] | None = Non
         ) from error
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
         raise SouqError(f"the forge cannot be reached: {error}", hint="set GITHUB_API_URL") from error
-
-
-__all__ = ["MARKER", "Forge", "code", "post", "render"]

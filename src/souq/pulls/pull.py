@@ -32,7 +32,7 @@ from souq.repo.contribution import RECORDS, Offer
 from souq.repo.history import MAX_RECORD, SignedRecords
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-from souq.signing import Envelope, Person, Signed
+from souq.signing import Person, Signed
 
 PULLS = "refs/souq/pr/"
 MAX_HELD = 16 << 20  # bytes of all records of one pull request
@@ -221,6 +221,11 @@ def publish_record(pull: PullRequest, kind: str, data: bytes) -> None:
         pull.repo.publish({f"{PULLS}{pull.number}/{name}": (None, oid)}, [])
 
 
+def publish_about(pull: PullRequest, kind: str, predicate: dict[str, Any], person: Person) -> None:
+    """Sign something about exactly what a pull request offers, and put it where everybody sees it."""
+    publish_record(pull, kind, signed_record(kind, pull.offer.slug, pull.offer.digest, predicate, person))
+
+
 def open_now(repo: Repo, number: int) -> tuple[PullRequest, Snapshot]:
     """A pull request that is still open, with main as everybody sees it now.
 
@@ -232,6 +237,3 @@ def open_now(repo: Repo, number: int) -> tuple[PullRequest, Snapshot]:
     if (state := pull.state(main)) != "open":
         raise Refused(f"#{number} is already {state}", hint=f"see `souq pr view {number}`")
     return pull, main
-
-
-__all__ = ["Envelope", "Person", "PullRequest"]

@@ -258,8 +258,11 @@ class Turn:
         return run_checks(reviews.case_of(pull, main), given=[reviews.signed_off(pull)], costly=False)
 
     def _checked(self, pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...]) -> PullRequest:
-        """With what was found on `main`, signed and not published."""
-        return pull.with_record("checked", reviews.checked(pull, main, verdicts, self.person)[1])
+        """With the verdicts of its checks on `main`, signed and not published."""
+        return pull.with_record("checked", self._signed(pull, main, verdicts))
+
+    def _signed(self, pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...]) -> bytes:
+        return reviews.checked(pull, main, verdicts, self.person)[1]
 
     # -- testing
 
@@ -334,16 +337,13 @@ class Turn:
         if not verdict:
             self._refuse(pull, verdicts, verdict.because)
             return
-        self._records.append((pull, "checked", self._found(pull, verdicts)))
+        self._records.append((pull, "checked", self._signed(pull, self.main, verdicts)))
         self.report.waiting[pull.number] = land.decision_on(self._checked(pull, self.main, verdicts), self.main).missing
 
     def _refuse(self, pull: PullRequest, verdicts: tuple[Verdict, ...], because: str) -> None:
-        self._records.append((pull, "checked", self._found(pull, verdicts)))
+        self._records.append((pull, "checked", self._signed(pull, self.main, verdicts)))
         self._leave(pull, "refused", because)
         self.report.refused[pull.number] = because
-
-    def _found(self, pull: PullRequest, verdicts: tuple[Verdict, ...]) -> bytes:
-        return reviews.checked(pull, self.main, verdicts, self.person)[1]
 
     def _leave(self, pull: PullRequest, state: State, because: str, others: tuple[int, ...] = ()) -> None:
         record = _queued(pull, state, self.person, because=because, others=others)[1]

@@ -19,7 +19,7 @@ from souq.evals.eval import Eval
 from souq.governance import Ballot, read_policy
 from souq.governance.policy import refuse_stranger
 from souq.progress import Progress, quiet
-from souq.pulls.pull import PullRequest, listed, open_now, publish_record, read_all, signed_record
+from souq.pulls.pull import PullRequest, listed, open_now, publish_about, publish_record, read_all, signed_record
 from souq.records import Checked, Verdict, Vote
 from souq.repo.contribution import Offer
 from souq.repo.landing import delta_moved
@@ -130,9 +130,7 @@ def review(
     vote = Vote(
         subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=signing.now(), after=pull.seen(main)
     )
-    publish_record(
-        pull, "vote", signed_record("vote", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(vote), person)
-    )
+    publish_about(pull, "vote", msgspec.to_builtins(vote), person)
     return vote
 
 
@@ -154,9 +152,7 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
     cast = Ballot(
         subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=signing.now(), after=pull.seen(main)
     )
-    publish_record(
-        pull, "ballot", signed_record("ballot", pull.offer.slug, pull.offer.digest, msgspec.to_builtins(cast), person)
-    )
+    publish_about(pull, "ballot", msgspec.to_builtins(cast), person)
     return cast
 
 

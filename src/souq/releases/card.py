@@ -36,19 +36,9 @@ class Edition:
     shown: Sequence[str] = ()  # what licences ask to be shown prominently
 
 
-def card(
-    main: Snapshot,
-    model: Digest,
-    recipe: Recipe,
-    *,
-    version: str = "",
-    scores: Mapping[str, float] | None = None,
-    edition: Edition | None = None,
-) -> str:
-    """The README.md of an exported folder, or, with an `edition`, of a release."""
-    config = main.config
-    edition = edition or Edition(version, scores or {})
-    count = len(recipe.contributions)
+def card(main: Snapshot, model: Digest, recipe: Recipe, edition: Edition) -> str:
+    """The README.md of an exported folder, or of a release where the edition has a version."""
+    config, count = main.config, len(recipe.contributions)
     lines = [
         *_head(config.licence, config.origin), "",
         f"# {escape_markdown(config.name)} {edition.version}".rstrip(), "",

@@ -98,7 +98,7 @@ def texts(tip: Snapshot, signed: SignedRelease, credited: tuple[Credit, ...]) ->
     )
     name = main.config.name
     written = {
-        CARD: card(main, release.model, release.recipe, edition=edition),
+        CARD: card(main, release.model, release.recipe, edition),
         CREDITS: credits_text(name, release.version, credited, main),
         CHANGELOG: changelog(name, steps),
     }

@@ -33,7 +33,6 @@ def export(
         write_files(built.files, partial)
         shutil.copyfile(built.path, partial / "model.safetensors")
         (partial / "model.lock").write_text(format_lock(built.lock))
-        edition = Edition("", {}, shown=shown)
-        (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe, edition=edition))
+        (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe, Edition("", {}, shown=shown)))
         write_files(papers or {}, partial)
     return built

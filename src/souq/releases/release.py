@@ -62,7 +62,7 @@ def propose(
     edition = Edition(version, scores, shown=lineage.card_lines(main))
     files = {
         "release/release.json": sign(release, person),
-        "release/README.md": card(main, release.model, release.recipe, edition=edition).encode(),
+        "release/README.md": card(main, release.model, release.recipe, edition).encode(),
     }
     if corpus is not None:
         if corpus.teacher != release.model:
@@ -131,11 +131,6 @@ def sign(release: Release, person: Person) -> bytes:
     return canonical(signing.sign(statement, person.key, namespace=NAMESPACE))
 
 
-def listed(main: Snapshot) -> list[str]:
-    """The versions on main."""
-    return main.releases
-
-
 def read(main: Snapshot, version: str) -> SignedRelease:
     """A release of main whose signature holds, by main's policy.
 
@@ -143,7 +138,7 @@ def read(main: Snapshot, version: str) -> SignedRelease:
         NotFound: no such release.
         Forged: nobody enrolled signed it, or it signs another digest than its own.
     """
-    if version not in listed(main):
+    if version not in main.releases:
         raise NotFound(f"no release {version}", hint="see `souq release list`")
     files = main.below(f"releases/{version}")
     signed = signed_release(files.get("release.json", b""), read_policy(main.policy_text))

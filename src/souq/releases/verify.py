@@ -42,16 +42,8 @@ NAMESPACE = "souq.provenance.v1"
 LEFT_BY_CLIENTS = (".git", ".gitattributes", ".cache")
 MAX_PAPER = 64 << 20
 # What a paper that is not in souq's form may raise while it is read.
-UNREADABLE = (
-    SouqError,
-    msgspec.MsgspecError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-)
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (SouqError, msgspec.MsgspecError, OSError, *_MALFORMED)
 _CHUNK = 1 << 22
 
 

@@ -38,16 +38,9 @@ TREE = "040000"  # a folder, where git lists one
 NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of an empty one
 
 # A pull request is somebody else's repository: none of its hooks, helpers or filters may run.
-_SAFE: tuple[str, ...] = (
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "protocol.ext.allow=never",
-    "-c",
-    "core.fsmonitor=false",
-)
+_SAFE = ["-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false"]
 # Nor may a clone's own settings and caches change what git says is there.
-_SAFE += ("-c", "core.commitGraph=false", "-c", "log.showSignature=false", "-c", "diff.ignoreSubmodules=none")
+_SAFE += ["-c", "core.commitGraph=false", "-c", "log.showSignature=false", "-c", "diff.ignoreSubmodules=none"]
 _FIXED = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
 _FIXED |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}  # a clone cannot be told another history
 
@@ -291,8 +284,7 @@ class GitRepo:
             GitError: something is not here.
             Corrupt: the bytes under a name are another object's.
         """
-        if self._git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
-            raise UsageError("this clone is shallow: main's beginning is not here", hint="run `git fetch --unshallow`")
+        self._refuse_shallow()
         words = ("rev-list", "--objects", "--no-object-names", "--first-parent", commit)
         with (
             self._running(*words) as names,
@@ -309,15 +301,18 @@ class GitRepo:
         if names.returncode or git.returncode:
             raise GitError("something is not here: history is not whole", hint="run `git fsck`, then `souq fetch`")
 
+    def _refuse_shallow(self) -> None:
+        if self._git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
+            raise UsageError("this clone is shallow: main's beginning is not here", hint="run `git fetch --unshallow`")
+
     def steps(self, commit: str, since: str = "") -> Iterator[Step]:
         """The same history with what each step changed, by one git however long it is.
 
         Raises:
             UsageError: the clone is shallow: its beginning is not here.
         """
-        if self._git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
-            raise UsageError("this clone is shallow: main's beginning is not here", hint="run `git fetch --unshallow`")
-        words: tuple[str, ...] = (
+        self._refuse_shallow()
+        words = [
             "log",
             "--first-parent",
             "--diff-merges=first-parent",
@@ -325,8 +320,9 @@ class GitRepo:
             "--root",
             "--raw",
             "--no-renames",
-        )
-        words += ("--no-abbrev", "--no-ext-diff", "-z", "--format=%x01%H", f"{since}..{commit}" if since else commit)
+            "--no-abbrev",
+        ]
+        words += ["--no-ext-diff", "-z", "--format=%x01%H", f"{since}..{commit}" if since else commit]
         before, now, facts, moved = since, "", "", list[Moved]()
         for token in self._tokens(*words):
             if facts:  # what follows them is a path, however it begins

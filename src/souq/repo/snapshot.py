@@ -25,7 +25,7 @@ from souq.repo.contribution import RECORDS, Landing, Offer, evals_in, is_slug, s
 from souq.repo.git import MAX_OFFER
 from souq.repo.remote import Repo
 from souq.weights.delta import Delta, Lock, TensorRef
-from souq.weights.lockfile import format_lock, lock_digest, parse_delta, parse_lock
+from souq.weights.lockfile import lock_digest, parse_delta, parse_lock
 
 
 class Snapshot:
@@ -224,9 +224,6 @@ def base_files(snapshot: Snapshot) -> dict[str, bytes]:
     if "config.json" not in files:
         raise UsageError("model/config.json is not there", hint="was this made by `souq init`?")
     return files
-
-
-__all__ = ["Snapshot", "base_files", "format_lock", "model_files"]
 
 
 def needed(repo: Repo, commits: Mapping[str, str]) -> list[str]:

@@ -282,6 +282,3 @@ def _travel(sizes: dict[Digest, int], work: Callable[[Digest], None], label: str
         work(name)
         sent += sizes[name]
         progress(label, sent, total)
-
-
-__all__ = ["Bucket", "Shared", "check_url", "open_remote"]

@@ -14,11 +14,11 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import zstandard
@@ -156,17 +156,11 @@ class Store:
 
     def _read(self, name: Digest) -> tuple[Header, memoryview]:
         """An object's header and payload, the payload only as long as the header says and the file is."""
-        path = self.path(name)
-        try:
-            with path.open("rb") as file:
-                header, start = read_header(file.read(len(MAGIC) + 8), file.read)
-                size = os.fstat(file.fileno()).st_size
-                refuse_unbounded(header, size - start)
-                return header, memoryview(file.read(header.length))
-        except FileNotFoundError as error:
-            raise NotFound(f"no tensor {name}", hint="run `souq fetch` to get it from the remote") from error
-        except (Hostile, OSError) as error:
-            raise _damaged(name, str(error)) from error
+        with self._opened(name) as file:
+            header, start = read_header(file.read(len(MAGIC) + 8), file.read)
+            size = os.fstat(file.fileno()).st_size
+            refuse_unbounded(header, size - start)
+            return header, memoryview(file.read(header.length))
 
     def header(self, name: Digest) -> Header:
         """How an object is encoded, without reading its payload.
@@ -175,10 +169,15 @@ class Store:
             NotFound: not here.
             Corrupt: not a header.
         """
+        with self._opened(name) as file:
+            return read_header(file.read(len(MAGIC) + 8), file.read)[0]
+
+    @contextmanager
+    def _opened(self, name: Digest) -> Iterator[BinaryIO]:
         path = self.path(name)
         try:
             with path.open("rb") as file:
-                return read_header(file.read(len(MAGIC) + 8), file.read)[0]
+                yield file
         except FileNotFoundError as error:
             raise NotFound(f"no tensor {name}", hint="run `souq fetch` to get it from the remote") from error
         except (Hostile, OSError) as error:
