@@ -65,14 +65,13 @@ def _next(repo: Repo, main: Snapshot, open_: list[int]) -> str:
 def log(as_json: bool) -> None:
     """What landed on main, newest first."""
     repo = here()
-    rows = []
-    for commit in reversed(repo.history(repo.tip())):
-        rows.append(dict(zip(("commit", "at", "by", "subject"), repo.summary(commit), strict=True)))
-    answer(
-        rows,
-        as_json,
-        lambda: table(["commit", "at", "by", "what"], [[r["commit"][:12], *list(r.values())[1:]] for r in rows]),
-    )
+    landings = [_summary(repo, commit) for commit in reversed(repo.history(repo.tip()))]
+    rows = [[row["commit"][:12], row["at"], row["by"], row["subject"]] for row in landings]
+    answer(landings, as_json, lambda: table(["commit", "at", "by", "what"], rows))
+
+
+def _summary(repo: Repo, commit: str) -> dict[str, str]:
+    return dict(zip(("commit", "at", "by", "subject"), repo.summary(commit), strict=True))
 
 
 @click.command()
@@ -94,11 +93,10 @@ def show(what: str, as_json: bool) -> None:
         try:
             commit = repo.commit(what)
         except SouqError as error:
-            raise NotFound(
-                f"no tensor, contribution or commit {what!r}{nearest(what, [*main.offers, *main.base, *main.model])}"
-            ) from error
-        value = dict(zip(("commit", "at", "by", "subject"), repo.summary(commit), strict=True))
-    answer(value, True if isinstance(value, dict) else as_json, lambda: None)
+            known = [*main.offers, *main.base, *main.model]
+            raise NotFound(f"no tensor, contribution or commit {what!r}{nearest(what, known)}") from error
+        value = _summary(repo, commit)
+    answer(value, True, lambda: None)
 
 
 @click.command()
@@ -122,11 +120,8 @@ def fsck(as_json: bool) -> None:
     absent = [name for name in needed(repo, {"main": repo.tip()}) if name not in repo.store]
     wrong += [f"no tensor {name}, which main points at" for name in absent]
     count = len(list(repo.store.digests()))
-    answer(
-        {"objects": count, "damage": wrong},
-        as_json,
-        lambda: out.print("\n".join(wrong) or f"{count} objects, all sound"),
-    )
+    text = "\n".join(wrong) or f"{count} objects, all sound"
+    answer({"objects": count, "damage": wrong}, as_json, lambda: out.print(text))
     if wrong:
         done("next: remove the damaged files and run `souq fetch`")
         raise click.exceptions.Exit(3)

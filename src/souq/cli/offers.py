@@ -45,7 +45,6 @@ def offer(
     more: dict[str, bytes] | None = None,
 ) -> None:
     """Offer it signed off by whoever is at the keyboard, and say what is missing."""
-
     author = person(repo, key)
     repo.fetch()
     main = Snapshot(repo, repo.tip())

@@ -89,11 +89,8 @@ def create(
         draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
         if branch is not None:
             made = forge.offer_branch(repo, draft, contributor, branch, checked=not unchecked, progress=progress)
-            answer(
-                {"branch": branch, "digest": made.offer.digest, "carried": made.carried},
-                as_json,
-                lambda: _show_branch(made),
-            )
+            carried = {"branch": branch, "digest": made.offer.digest, "carried": made.carried}
+            answer(carried, as_json, lambda: _show_branch(made))
             return
         pull = offers.create(repo, draft, contributor, checked=not unchecked, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
@@ -311,10 +308,7 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
     """Train your pull request again where it will live: in today's main, through the merge; then offer the result."""
     repo = here()
     author = person(repo, key)
-    repo.fetch()
-    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    if pull.state(main) != "open":
-        raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
+    main, pull = _open(repo, number)
     rows = data if data is not None else _rows_of(pull)
     from souq.lab import rebase as lab
 
@@ -346,10 +340,7 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
 def search(number: int, take: bool, target: Path | None, key: Path | None, as_json: bool) -> None:
     """Look for the merge method, settings and weights that serve everybody best with this pull request in."""
     repo = here()
-    repo.fetch()
-    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    if pull.state(main) != "open":
-        raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
+    main, pull = _open(repo, number)
     from souq.lab import search as lab
 
     with bars() as progress:
@@ -378,6 +369,14 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
             done(f"next: its author runs `souq pr search {number} --take`")
 
     answer(value, as_json, show)
+
+
+def _open(repo: Repo, number: int) -> tuple[Snapshot, PullRequest]:
+    repo.fetch()
+    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
+    if pull.state(main) != "open":
+        raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
+    return main, pull
 
 
 def _rows_of(pull: PullRequest) -> Path:

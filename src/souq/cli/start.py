@@ -143,7 +143,6 @@ def push(remote: str | None) -> None:
 
 
 def _readable(repo: Repo, head: str) -> bool:
-
     try:
         return all(ref.digest in repo.store for ref in Snapshot(repo, head).tensors())
     except SouqError:

@@ -100,12 +100,8 @@ def _pairs(tensors: Checkpoint, config: Mapping[str, Any]) -> Adapter:
             raise Hostile(f"the adapter holds {name[:80]!r}, which is no LoRA factor")
         halves.setdefault(match.group(1), {})[match.group(2)] = tensors[name]
     for module, pair in halves.items():
-        if (
-            pair.keys() != {"A", "B"}
-            or pair["A"].ndim != 2
-            or pair["B"].ndim != 2
-            or len(pair["A"]) != pair["B"].shape[1]
-        ):
+        whole = pair.keys() == {"A", "B"} and pair["A"].ndim == pair["B"].ndim == 2
+        if not whole or len(pair["A"]) != pair["B"].shape[1]:
             raise Hostile(f"the factors of {module} do not fit each other")
     if not halves:
         raise Hostile("the adapter is empty")

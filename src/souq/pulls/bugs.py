@@ -63,15 +63,9 @@ def drafted(
         title=title or prompt[:60], kind="answer" if checker else "exact", source=source or f"filed by {author.name}",
         licence=licence, margin=0.0, checker=checker,
     )  # fmt: skip
-    case = {
-        "id": f"bug-{number}",
-        "prompt": prompt,
-        "expected": expected,
-        "source": source or author.name,
-        "licence": licence,
-    }
+    name, origin = f"bug-{number}", source or author.name
+    case = {"id": name, "prompt": prompt, "expected": expected, "source": origin, "licence": licence}
     files = {"eval.toml": format_toml(spec).encode(), "cases.jsonl": write_cases([case])}
-    name = f"bug-{number}"
     read_eval(name, files)  # what nobody could ever fix is said now
     contribution = Contribution(
         title=f"Bug: {spec.title}", kind="evals", author=author, licence=licence,

@@ -116,13 +116,8 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     elif delta_moved(offer, main) is not None:  # something was taken from the set: what is left says what it builds to
         bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
         files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
-    predicate = {
-        "pr": pull.number,
-        "base": main.commit,
-        "by": person.name,
-        "at": signing.now(),
-        "after": list(pull.seen(main)),
-    }
+    seen = list(pull.seen(main))
+    predicate = {"pr": pull.number, "base": main.commit, "by": person.name, "at": signing.now(), "after": seen}
     signed = signed_record("merge", offer.slug, offer.digest, predicate, person)
     files[f"{offer.home}{RECORDS}merge.json"] = signed
     message = f"Merge #{pull.number}: {offer.contribution.title}\n"

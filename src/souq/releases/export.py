@@ -1,7 +1,7 @@
 """A release written as a folder for those who have no repository: the model, and papers that say how it came to be.
 
 It is rebuilt from the commit the release stands on, whatever main is now, and refused if it does not come out as the
-release says. Judging such a folder is bundle.py, and needs nothing of this.
+release says. Judging such a folder is verify.py, and needs nothing of this.
 
     export(repo, "1.0", Path("out"), person)
 """

@@ -104,9 +104,8 @@ class GitRepo:
             raise NotFound(f"no folder {start}", hint="check the path")
         result = run_git(start, "rev-parse", "--git-common-dir", "--show-toplevel", check=False)
         if result.returncode:
-            raise NotFound(
-                f"{start} is not in a model repository", hint="run `souq init NAME --from MODEL` or `souq clone URL`"
-            )
+            hint = "run `souq init NAME --from MODEL` or `souq clone URL`"
+            raise NotFound(f"{start} is not in a model repository", hint=hint)
         git_dir, root = result.stdout.decode().splitlines()
         repo = cls((start / git_dir).resolve(), Path(root))
         if not repo.ref(MAIN):
@@ -373,10 +372,8 @@ class GitRepo:
 
     def summary(self, commit: str) -> tuple[str, str, str, str]:
         """A commit's id, date, author and subject."""
-        line = self._git("show", "--no-patch", "--format=%H%x00%aI%x00%an%x00%s", commit).stdout.decode(
-            "utf-8", "replace"
-        )
-        oid, at, by, subject = line.rstrip("\n").split("\0")
+        shown = self._git("show", "--no-patch", "--format=%H%x00%aI%x00%an%x00%s", commit).stdout
+        oid, at, by, subject = shown.decode("utf-8", "replace").rstrip("\n").split("\0")
         return oid, at, by, subject
 
     def drop_cache(self) -> int:
@@ -392,9 +389,8 @@ class GitRepo:
         return self._git("config", "--get", key, check=False).stdout.decode().strip()
 
     def patch(self, old: str, new: str, paths: Iterable[str] = ()) -> str:
-        return self._git("diff", "--no-ext-diff", "--no-textconv", old, new, "--", *paths).stdout.decode(
-            "utf-8", "replace"
-        )
+        shown = self._git("diff", "--no-ext-diff", "--no-textconv", old, new, "--", *paths).stdout
+        return shown.decode("utf-8", "replace")
 
     def object(self, oid: str, most: int) -> bytes:
         """A blob by its id.
