@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 import shutil
 
 import pytest
@@ -158,6 +161,15 @@ def test_the_badge_names_rubric_date_and_commit(town):
         word in badge_svg(found) for word in (found.rubrics[0], found.date, found.commit[:10], f"{found.lower:g}")
     )
     assert found.commit in audit_html(found)
+
+
+def test_the_page_s_own_style_is_the_only_one_it_allows(folder):
+    """A browser shows the style whose hash the page's policy names, and no other."""
+    page = audit_html(audit(folder, today=TODAY))
+    style = re.search(r"<style>(.*)</style>", page, re.DOTALL)
+
+    hashed = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{hashed}'" in page
 
 
 def test_too_few_are_no_share(town):

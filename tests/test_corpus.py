@@ -279,6 +279,16 @@ def test_a_recipe_that_cannot_be_carried_out_says_what_is_wrong(kitchen, change,
     assert writer.asked == 0
 
 
+def test_what_every_stage_leaves_is_logged(kitchen, caplog):
+    """Whoever turns the log on sees where the rows went, stage by stage, down to what is published."""
+    with caplog.at_level("INFO", "souq.corpus.make"):
+        edition = cook(kitchen, Parrot())
+
+    stages = [record.getMessage() for record in caplog.records]
+    assert [stage.split(":")[0] for stage in stages] == ["checked and filtered", "copies", "near copies"]
+    assert stages[-1].startswith(f"near copies: {edition.rows['kept']} of {sum(edition.rows.values())} rows left")
+
+
 def test_every_filter_that_a_recipe_may_name_is_there():
     """What a recipe is vetted against is what can be carried out, no more and no less."""
     assert tuple(MEASURES) == FILTERS

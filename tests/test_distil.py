@@ -122,7 +122,7 @@ def test_a_student_comes_nearer(teacher, lesson):
 
     assert sum(made.curve[-3:]) < 0.9 * sum(made.curve[:3]), made.curve
     assert all(torch.equal(value, before[name]) for name, value in teacher.net.state_dict().items())
-    assert made.parameters < made.teacher_parameters
+    assert made.sizes.student < made.sizes.teacher
 
 
 def test_a_student_of_another_vocabulary_learns_words_alone(teacher, tmp_path):

@@ -111,6 +111,16 @@ def _below(level: list[Any]) -> list[Any]:
     return [item for value in level if isinstance(value, dict | list) for item in _inside(value)]
 
 
+def walk(value: Any) -> Iterator[tuple[str, Any]]:
+    """A value and all that lists and tables in it hold, in order, each with the key it stands under; "" at the top."""
+    todo = [("", value)]
+    while todo:
+        key, item = todo.pop()
+        yield key, item
+        inside = item.items() if isinstance(item, dict) else [(key, inner) for inner in _inside(item)]
+        todo.extend(reversed(inside))
+
+
 def _finite(digits: str) -> float:
     """1e999 is infinity to Python, and an error or the largest number elsewhere."""
     if not math.isfinite(number := float(digits)):
@@ -329,10 +339,8 @@ def refuse_huge(value: Any, *, where: str) -> None:
     Raises:
         Hostile: a larger one anywhere in it.
     """
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+    if any(isinstance(item, int) and not -(1 << 63) <= item < 1 << 63 for _, item in walk(value)):
         raise Hostile(f"{where}: a whole number of more than 64 bits")
-    for item in _inside(value):
-        refuse_huge(item, where=where)
 
 
 def spelled_out(text: str) -> str:

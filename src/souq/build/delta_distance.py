@@ -56,7 +56,7 @@ class Near:
         return max(self.parts, key=lambda part: (part.distance, not part.same))
 
     def within(self, share: float) -> bool:
-        """Whether the whole, and every tensor of it, is that near."""
+        """Whether the distance of the whole, and of every tensor in it, is at most `share`."""
         return self.exact or (self.distance <= share and self.worst.distance <= share)
 
 

@@ -72,7 +72,7 @@ class DeltaStats(Record, frozen=True):
 
 
 def kind_of(name: str) -> str:
-    """`model.layers.3.self_attn.q_proj.weight` -> `q_proj`."""
+    """The kind of a tensor by its name: `q_proj` of `model.layers.3.self_attn.q_proj.weight`."""
     return name.removesuffix(".weight").rsplit(".", 1)[-1]
 
 

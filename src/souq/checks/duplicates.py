@@ -37,7 +37,7 @@ class Other:
 
     @property
     def called(self) -> str:
-        """`#3 by chen`."""
+        """How people call a contribution: `#3 by chen`."""
         author = self.read().contribution.author.name
         return f"#{int(self.slug[:4])} by {author}" if self.slug[:4].isdigit() else f"{self.slug} by {author}"
 
@@ -58,7 +58,7 @@ def duplicates(case: Case) -> Answer:
         if (cosine := _resembles(case, sketches, other)) >= ALIKE:
             cosines[other.called] = round(cosine, 5)
     if cosines:
-        nearest = max(cosines, key=lambda called: cosines[called])
+        nearest = max(cosines, key=cosines.__getitem__)
         return "needs-eyes", f"resembles {nearest}: cosine {cosines[nearest]:.4f}", {"resembles": cosines}
     return "pass", f"unlike the {len(others)} others", {"compared": len(others)}
 
@@ -71,19 +71,14 @@ def _others(case: Case) -> list[Other]:
         for slug, landing in main.landed.items()
         if landing.moves and slug != case.offer.slug
     ]
-    return landed + [
-        Other(offer.slug, offer.digest, partial(_itself, offer)) for offer in case.earlier() if offer.delta is not None
-    ]
+    earlier = [offer for offer in case.earlier() if offer.delta is not None]
+    return landed + [Other(offer.slug, offer.digest, partial(lambda it: it, offer)) for offer in earlier]
 
 
 def _again(case: Case, other: Other) -> bool:
     """Whether its own author offers it once more, while the first is open: whoever was stopped half way does."""
     same = other.read().contribution.author.key == case.offer.contribution.author.key
     return same and other.slug not in case.main.landed
-
-
-def _itself(offer: Offer) -> Offer:
-    return offer
 
 
 def _change(case: Case, other: Other) -> Digest | None:
@@ -105,7 +100,10 @@ def _resembles(case: Case, mine: dict[str, Float], other: Other) -> float:
 
 
 def sketched(mine: dict[str, Float], theirs: dict[str, Float]) -> float:
-    """The cosine on the tensors both touch, where these are most of what either does; a few more do not hide a copy."""
+    """The cosine of two changes by their sketches, (width,) float64 a tensor, on the tensors both touch.
+
+    It is 0 where these are not most of what either does: a few more tensors do not hide a copy.
+    """
     both = [name for name in mine if name in theirs and mine[name].shape == theirs[name].shape]
     a, b = (np.concatenate([side[name] for name in both]) if both else np.zeros(0) for side in (mine, theirs))
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
@@ -122,9 +120,8 @@ def _cosine(case: Case, mine: Delta | None, theirs: Delta | None) -> float:
     """On the tensors both touch; a change turned round is as near."""
     assert mine is not None
     assert theirs is not None
-    return abs(
-        compare(_shared(mine, theirs), _shared(theirs, mine), case.main.base, case.store.get, case.progress).cosine
-    )
+    both = _shared(mine, theirs), _shared(theirs, mine)
+    return abs(compare(*both, case.main.base, case.store.get, case.progress).cosine)
 
 
 def _shared(delta: Delta, other: Delta) -> Delta:

@@ -74,7 +74,7 @@ class Trial:
 
     @property
     def open(self) -> bool:
-        """Whether more cases might say more."""
+        """Whether more cases might still decide it."""
         if self.claimed:
             return not self.now.improved and not self.now.hopeless
         compared = [self.now, self.since] if self.since else [self.now]
@@ -237,7 +237,7 @@ def _unsure(guards: Mapping[str, Trial]) -> Iterator[str]:
 
 
 def evidence(trial: Trial) -> dict[str, Any]:
-    """The figures a verdict carries."""
+    """The figures of a trial that a verdict carries, as canonical JSON holds them."""
     figures = _figures(trial.before, trial.after, trial.now)
     return figures if trial.since is None else figures | {"since_release": _interval(trial.since)}
 

@@ -9,7 +9,7 @@ import msgspec
 from souq.checks.cases import Answer, Case, check
 from souq.errors import SouqError
 from souq.evals.eval import Eval
-from souq.records import nesting, read_json, refuse_huge
+from souq.records import nesting, read_json, refuse_huge, walk
 from souq.repo.config import Merging
 from souq.repo.git import MAX_OFFER
 from souq.repo.landing import conflicts_with, malformed
@@ -150,7 +150,7 @@ def row_refused(line: bytes, *, trained: bool) -> str | None:
         row = read_json(line)
         if not isinstance(row, dict) or nesting(row) > MAX_NESTING:
             return "not a plain JSON object"
-        if _keys(row) > MAX_KEYS:
+        if sum(len(value) for _, value in walk(row) if isinstance(value, dict)) > MAX_KEYS:
             return f"more than {MAX_KEYS} keys"
         refuse_huge(row, where="a row")
         # A second reader: half a surrogate pair is text to Python's, and nothing to this one.
@@ -161,8 +161,3 @@ def row_refused(line: bytes, *, trained: bool) -> str | None:
     except (SouqError, msgspec.MsgspecError) as error:
         return str(error)
     return None
-
-
-def _keys(value: object) -> int:
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return (len(value) if isinstance(value, dict) else 0) + sum(_keys(item) for item in inside)

@@ -40,7 +40,7 @@ def lineage(case: Case) -> Answer:
 
 
 def kept_direction(parts: dict[str, TensorStats]) -> float:
-    """The mean cosine of W + d with W."""
+    """The mean cosine of W + d with W over tensors that were tuned whole."""
     return float(np.mean([(1 + part.along) / max(_size(part), 1e-12) for part in parts.values()]))
 
 

@@ -48,7 +48,7 @@ class Signature(Record, frozen=True):
 
 
 class Honest(Record, frozen=True):
-    """A row of the shipped bank."""
+    """A row of the shipped bank: an honest LoRA, by name, base and recipe."""
 
     name: str
     base: str
@@ -148,7 +148,7 @@ class Usual:
 
     @classmethod
     def of(cls, honest: Rows) -> Usual:
-        """Medians and MADs, so that a few odd ones among the honest move nothing."""
+        """What is usual among honest ones, by medians and MADs: a few odd ones among them move nothing."""
         with warnings.catch_warnings():  # of a kind that only the one left out has touched
             warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
             slopes = _slopes(honest)
@@ -171,7 +171,7 @@ class Usual:
         return np.concatenate([middle, np.log1p(furthest), rows.spreads[:, None]], axis=1)
 
     def distance(self, row: Rows) -> float:
-        """Mahalanobis, per dimension: about 1 for an ordinary honest contribution."""
+        """Mahalanobis' distance from the usual, per dimension: about 1 for an ordinary honest contribution."""
         off = self.vectors(row)[0] - self.middle
         return math.sqrt(max(float(off @ self.inverse @ off), 0.0) / len(off))
 

@@ -21,7 +21,6 @@ from souq.evals.eval import Eval
 from souq.files import refuse_full
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Loss, StudentReport
 from souq.model.gguf_writer import GGUF_KINDS
-from souq.progress import Progress
 from souq.repo.snapshot import Snapshot
 
 
@@ -68,6 +67,8 @@ def distill(
     config = msgspec.structs.replace(recipe.student or DistillConfig(), **typed).vetted()
     config = msgspec.structs.replace(config, start=_start(config.start, source.parent if start is None else Path()))
     refuse_full(target)
+    from souq.lab import distil
+
     main = Snapshot(here(), "main")
     evals = [*_of_main(main, names), *own_evals(recipe, source.parent)]
     with bars() as progress:
@@ -75,7 +76,18 @@ def distill(
         if source.suffix == ".toml":
             folder = target.with_name(f"{target.name}.corpus")
             write_edition(main, recipe, source.parent, folder, progress)
-        value = _train(main, folder, config, target, evals, gguf or recipe.gguf, progress)
+        rows, edition = read_rows(folder), latest(folder)
+        value = distil.run(
+            build(main, progress=progress),
+            rows,
+            config,
+            target,
+            licence=student_licence(main.config.licence, edition, config),
+            evals=evals,
+            gguf=gguf or recipe.gguf,
+            papers=partial(student_card, target.name, main.config.licence, edition),
+            progress=progress,
+        )
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_bytes(msgspec.json.encode(value))
@@ -101,31 +113,6 @@ def _of_main(main: Snapshot, names: Sequence[str]) -> list[Eval]:
             f"no eval {unknown[0]!r}{nearest(unknown[0], main.evals)}", hint=f"one of {', '.join(main.evals)}"
         )
     return [main.evals[name] for name in names]
-
-
-def _train(
-    main: Snapshot,
-    folder: Path,
-    config: DistillConfig,
-    target: Path,
-    evals: Sequence[Eval],
-    gguf: str,
-    progress: Progress,
-) -> StudentReport:
-    from souq.lab import distil
-
-    rows, edition = read_rows(folder), latest(folder)
-    return distil.run(
-        build(main, progress=progress),
-        rows,
-        config,
-        target,
-        licence=student_licence(main.config.licence, edition, config),
-        evals=evals,
-        gguf=gguf,
-        papers=partial(student_card, target.name, main.config.licence, edition),
-        progress=progress,
-    )
 
 
 def _show(target: Path, report: StudentReport) -> None:

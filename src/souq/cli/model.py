@@ -10,14 +10,17 @@ import tomli_w
 from souq.build import lock
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
-from souq.build.folder import export_model, refuse_full
+from souq.build.folder import export_model
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
+from souq.cli.pr import show_verdicts
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite
 from souq.evals.eval import Eval
 from souq.evals.score import Score
+from souq.files import refuse_full
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
+from souq.licences import lineage
 from souq.progress import Progress
 from souq.pulls import hidden
 from souq.releases import main_folder
@@ -75,8 +78,6 @@ def _explain(built: building.Built, slugs: dict[str, str]) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(folder: Path) -> None:
     """Write a folder that transformers, vLLM and others load."""
-    from souq.licences import lineage
-
     main = Snapshot(here(), "main")
     with bars() as progress:
         built = main_folder.export(main, folder, progress, papers=lineage.papers(main), shown=lineage.card_lines(main))
@@ -153,8 +154,6 @@ def eval_(
 
 
 def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool) -> None:
-    from souq.cli.pr import show_verdicts
-
     repo = here()
     repo.fetch()
     folders = hidden.held_by(Snapshot(repo, repo.tip()), held)

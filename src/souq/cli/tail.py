@@ -12,28 +12,24 @@ from souq.corpus import dump, tails
 from souq.errors import NotFound, UsageError
 from souq.repo.rows import read_rows
 
+PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1)
 SHOWN = {
-    "types": "different words", "rare_kept": "rare words kept", "cover": "pairs of words kept", "distinct_2": "distinct pairs",
-    "distinct_3": "distinct triples", "zipf": "Zipf slope of the tail", "vendi": "unlike texts (Vendi)",
+    "types": "different words", "rare_kept": "rare words kept", "cover": "pairs of words kept",
+    "distinct_2": "distinct pairs", "distinct_3": "distinct triples", "zipf": "Zipf slope of the tail",
+    "vendi": "unlike texts (Vendi)",
 }  # fmt: skip
 
 
 @click.command()
-@click.argument("corpus", type=click.Path(path_type=Path))
+@click.argument("corpus", type=PATH)
 @click.option(
-    "--against",
-    "real",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Real text: JSONL of rows, or a .txt with a text a line.",
+    "--against", "real", required=True, type=PATH, help="Real text: JSONL of rows, or a .txt with a text a line."
 )
 @click.option(
-    "--keep",
-    type=click.FloatRange(0, 1),
-    help="Answer no (exit 3) where less of the rare is left, of what its size could hold.",
+    "--keep", type=SHARE, help="Answer no (exit 3) where less of the rare is left, of what its size could hold."
 )
 @click.option(
-    "--mauve", is_flag=True, help="Also how far both cover what the other means: MAUVE, over a sentence embedder."
+    "--mauve", is_flag=True, help="Also how far both cover what the other means: MAUVE, by sentence embeddings."
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 31) - 1))
 @json_option

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from souq.corpus.datasheet import drawn, safe
+from souq.corpus.datasheet import CHART, drawn, safe
 from souq.corpus.row import joint
 from souq.lab.student_config import BEGINNINGS, DistillConfig, StudentReport
 from souq.model.card import licence_in, read_card
@@ -74,12 +74,13 @@ def _rare(report: StudentReport, model: str, suite: str) -> str:
     return "-" if recall is None else f"{recall:.3f}"
 
 
-def curve(losses: Any) -> bytes:
+def curve(losses: Iterable[float]) -> bytes:
     """The loss as it learned, nats a token, as SVG."""
     import pygal
 
-    told = list(losses)
-    step = max(1, len(told) // POINTS)
-    chart = pygal.XY(title="loss, nats a token, by batch", js=(), show_legend=False, show_dots=False, no_prefix=True, disable_xml_declaration=True, pretty_print=True, height=320)  # fmt: skip
-    chart.add("loss", [(i, sum(told[i : i + step]) / len(told[i : i + step])) for i in range(0, len(told), step)])
+    points = list(losses)
+    step = max(1, len(points) // POINTS)
+    means = [(i, sum(points[i : i + step]) / len(points[i : i + step])) for i in range(0, len(points), step)]
+    chart = pygal.XY(title="loss, nats a token, by batch", show_dots=False, height=320, **CHART)
+    chart.add("loss", means)
     return drawn(chart)

@@ -12,7 +12,7 @@ from typing import Any
 
 from souq.corpus.edition import EditionInfo
 from souq.corpus.row import Row
-from souq.text import words
+from souq.text import escape_markdown, words
 
 SHOWN = 12  # bars
 CHART = {"js": (), "show_legend": False, "no_prefix": True, "disable_xml_declaration": True, "pretty_print": True}
@@ -53,39 +53,27 @@ def _body(edition: EditionInfo, rows: Sequence[Row]) -> list[str]:
     depths = sorted(Counter(row.depth for row in rows).items())
     changed = f"Since edition {edition.before}: {edition.new:,} new, {edition.dropped:,} dropped."
     return [
-        f"# {safe(edition.title or edition.name)}",
-        "",
-        f"{edition.rows['kept']:,} rows kept, {edition.rows['rejected']:,} rejected; {edition.tokens:,} tokens of answers. "
-        f"Licence: {edition.licence or 'none'}, computed from the teacher's and every source's.",
-        "",
+        f"# {safe(edition.title or edition.name)}", "",
+        f"{edition.rows['kept']:,} rows kept, {edition.rows['rejected']:,} rejected; {edition.tokens:,} tokens of "
+        f"answers. Licence: {edition.licence or 'none'}, computed from the teacher's and every source's.", "",
         f"Written by the model that builds to `{edition.teacher}` ({edition.teacher_licence}), "
-        f"through {safe(edition.engine)}; recipe `{edition.recipe}`.",
-        "",
-        "| where seeds come from | licence | rows |",
-        "|---|---|---|",
-        *(f"| {safe(source)} | {safe(licence)} | {count:,} |" for (source, licence), count in sources),
-        "",
-        "| ancestry depth (0: people wrote it) | rows |",
-        "|---|---|",
-        *(f"| {depth} | {count:,} |" for depth, count in depths),
-        "",
-        "| rejected because | rows |",
-        "|---|---|",
-        *(f"| {safe(why)} | {count:,} |" for why, count in edition.rejected.items()),
-        "",
-        changed if edition.before else "The first edition.",
-        "",
-        *(f"{safe(line)}." for line in edition.judges.values()),
-        "",
+        f"through {safe(edition.engine)}; recipe `{edition.recipe}`.", "",
+        "| where seeds come from | licence | rows |", "|---|---|---|",
+        *(f"| {safe(source)} | {safe(licence)} | {count:,} |" for (source, licence), count in sources), "",
+        "| ancestry depth (0: people wrote it) | rows |", "|---|---|",
+        *(f"| {depth} | {count:,} |" for depth, count in depths), "",
+        "| rejected because | rows |", "|---|---|",
+        *(f"| {safe(why)} | {count:,} |" for why, count in edition.rejected.items()), "",
+        changed if edition.before else "The first edition.", "",
+        *(f"{safe(line)}." for line in edition.judges.values()), "",
         "What a machine cannot know is not said here: whom the texts are about, and what they should not be used for.",
         "",
-    ]
+    ]  # fmt: skip
 
 
 def safe(text: str) -> str:
-    """Text in a table of Markdown: somebody else's, so nothing in it is markup."""
-    plain = " ".join(text.split())[:200].translate({ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"})
-    return "".join(f"\\{letter}" if letter in "|[]()*_`#\\!" else letter for letter in plain)
+    """Somebody else's text in a table of Markdown: nothing in it is markup, and it is not endless."""
+    return escape_markdown(" ".join(text.split())[:200])
 
 
 def _commonest(counts: Mapping[str, int]) -> dict[str, int]:

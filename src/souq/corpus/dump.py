@@ -1,10 +1,10 @@
-"""A corpus on disk, published like a crawl: editions of Parquet shards, an index of what can be counted, a manifest, a datasheet.
+"""A corpus on disk, published like a crawl: editions of Parquet shards, an index, a manifest, a datasheet.
 
-    corpus/dump=2026-48/subset=kept/part-00000.parquet      every row with its provenance (row.py), sorted by domain and id
-    corpus/dump=2026-48/subset=rejected/…                    what was not kept, and why: for audits of the tail
+    corpus/dump=2026-48/subset=kept/part-00000.parquet       every row with its provenance (row.py), by domain and id
+    corpus/dump=2026-48/subset=rejected/…                     what was not kept, and why: for audits of the tail
     corpus/index/dump=2026-48/subset=kept/part-00000.parquet  scalars, and in which file and row the rest is
-    corpus/manifest.json                                     every file's digest, what is new and what was dropped
-    corpus/README.md                                         the datasheet; Hugging Face reads its configurations
+    corpus/manifest.json                                      every file's digest, what is new and what was dropped
+    corpus/README.md                                          the datasheet; Hugging Face reads its configurations
 
 Files depend on rows alone, never on when or in which order these were made; each is written whole or not at all.
 """

@@ -38,7 +38,7 @@ def _length(answer: Answer) -> float:
 
 
 def _repetition(answer: Answer) -> float:
-    """The share of the answer's three words in a row that stand there before (Rae et al., arXiv 2112.11446, table A1)."""
+    """The share of the answer's three words in a row that stood in it before (Rae et al., arXiv 2112.11446, A1)."""
     spoken = words(answer.text)
     runs = Counter(zip(spoken, spoken[1:], spoken[2:], strict=False))
     return 1 - len(runs) / sum(runs.values()) if runs else 0.0

@@ -1,8 +1,8 @@
 """Choose what the next generation trains on, so that the rare survives.
 
 Four rules against collapse. Accumulate, never replace: what is chosen from is everything so far (Gerstgrasser et al.,
-arXiv 2404.01413). A floor of real text, by words. Real texts are taken so that together they cover the rare words, not at
-random. What machines wrote is no deeper than the cap, verified where somebody can, and drawn the rarer the likelier.
+arXiv 2404.01413). A floor of real text, by words. Real texts are taken so that together they cover the rare words, not
+at random. What machines wrote is no deeper than the cap, verified where somebody can, and drawn the rarer the likelier.
 
     chosen = choose(pool, 100_000, rare=rare_words(real), floor=0.3, deepest=3, seed=0)
 """

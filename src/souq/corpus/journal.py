@@ -1,4 +1,4 @@
-"""What was answered so far, on disk: a finished batch is a line, whole or cut away, so kill -9 loses the one under way alone.
+"""What was answered so far, on disk: a finished batch is a line, whole or cut away, so kill -9 loses one batch at most.
 
 One run at a time: two would ask everything twice, and each would publish without what the other made.
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -33,7 +32,7 @@ class Journal:
 
     def __init__(self, path: Path, kind: Any = Any) -> None:
         self.held: dict[Digest, Any] = {}
-        self._lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=0)
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
         self._file = path.open("ab+")
         try:
             self._alone(path)
@@ -56,9 +55,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close()
 
     def _close(self) -> None:

@@ -1,7 +1,7 @@
 """A judge: a model that says yes or no to a row, and how often it was wrong where people had said so before.
 
-It knows a prompt, the verdicts allowed, and gold labels. Without gold labels it is refused: a model's opinion of unknown
-error is no filter. Rows that a checker decides (evals/checkers.py) are never shown to it.
+It knows a prompt, the verdicts allowed, and gold labels. Without them it is refused: a model's opinion of unknown error
+is no filter. Rows that a checker decides (evals/checkers.py) are never shown to it.
 
     judge = read_judge(Path("judge.toml"))
     report = measure(judge, writer("transformers", folder))
@@ -191,7 +191,7 @@ def _shares_of_keep(
 def shares(
     spec: Spec, writer: Scorer, pairs: Sequence[tuple[str, str]], progress: Progress = quiet
 ) -> Iterator[list[tuple[int, float | None]]]:
-    """(number, share of `keep`) of (question, answer) pairs; None where the answer named no verdict. By text it is 0 or 1."""
+    """(number, share of `keep`) of (question, answer) pairs; None where no verdict was named. By text it is 0 or 1."""
     requests = [_request(spec, *pair) for pair in pairs]
     if writer.logprobs:
         for scored in writer.score(requests, spec.verdicts, progress):

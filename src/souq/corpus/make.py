@@ -1,8 +1,9 @@
 """Let a teacher answer, keep what is right and new, and say of every row where it came from.
 
 A finished batch is one line of a journal, written before the next begins, each answer under a digest of everything that
-shaped it (teacher, engine, question, sampling, edition, sample): after kill -9 the same command goes on where it was, and
-a changed setting never reuses a stale answer. Every answer is drawn by a seed of its own, from edition, question and sample.
+shaped it (teacher, engine, question, sampling, edition, sample): after kill -9 the same command goes on where it was,
+and a changed setting never reuses a stale answer. Every answer is drawn by a seed of its own, from edition, question
+and sample.
 
     edition = make(recipe, base, Teacher(writer, licence="Apache-2.0"), Path("corpus"), evals=main.evals)
 """
@@ -70,8 +71,8 @@ def make(
 ) -> EditionInfo:  # fmt: skip
     """Generate, filter and publish one edition in `out`; run again, it goes on.
 
-    Paths of the recipe are seen from `base`; no row holds a case of `evals`. `price` is dollars a million tokens asked and
-    answered: with it `progress` is told the cents spent so far, and how many it will be.
+    Paths of the recipe are seen from `base`; no row holds a case of `evals`. `price` is dollars a million tokens asked
+    and answered: with it `progress` is told the cents spent so far, and how many it will be.
 
     Raises:
         UsageError: seeds or judges that will not do.
@@ -231,11 +232,11 @@ def _of_people(seed: Seed) -> Row:
     )  # fmt: skip
 
 
-# -- what is dropped: rows stay in their places, and say why they are not kept -------------------------------------------
+# -- what is dropped: rows stay in their places, and say why they are not kept -----------------------------------------
 
 
 def drop_copies(rows: Sequence[Row], inherited: int) -> list[Row]:
-    """The same words twice are one row; people's stay, then the first `inherited`, of the corpora this one builds on."""
+    """The same words twice are one row; people's stays, else one of the first `inherited`, of other corpora."""
     ranks = [(bool(row.rejected), row.depth, i >= inherited, row.sample, row.seed) for i, row in enumerate(rows)]
     first: dict[Digest, Row] = {}
     for i in sorted(range(len(rows)), key=ranks.__getitem__):
@@ -249,6 +250,8 @@ def drop_copies(rows: Sequence[Row], inherited: int) -> list[Row]:
 def drop_near(rows: Sequence[Row], threshold: float, inherited: int) -> list[Row]:
     """Of long rows that say nearly the same one stays: people's, then one of the first `inherited`."""
     left = [i for i, row in enumerate(rows) if not row.rejected and len(words(_text(row))) >= LONG]
+    if len(left) < 2:
+        return list(rows)
     ranks = [2 * rows[i].depth + (i >= inherited) for i in left]
     kept = clusters([_text(rows[i]) for i in left], threshold=threshold, priorities=ranks)
     thinned = list(rows)

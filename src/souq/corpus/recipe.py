@@ -1,4 +1,4 @@
-"""A corpus's recipe: what is asked, of what, how, and what becomes of the answers. Settings alone; reads and runs nothing.
+"""A corpus's recipe: what is asked, of what, how, and what becomes of the answers. Settings alone: nothing runs here.
 
 [[seeds]]
 kind = "fields"
@@ -39,9 +39,9 @@ class Seeds(Record, frozen=True, forbid_unknown_fields=True):
 
     questions: JSONL of {prompt, source, licence, checker, expected}. answers: JSONL of {prompt, expected, source,
     licence}, which people wrote: rows of the corpus as they are. fields: JSONL of texts by name, for templates.
-    documents: text files, or a folder of them, in pieces of about `words` words: {document}. taxonomy: a line a topic, with
-    all above it, `Science > Physics > Optics`: {topic}, {path}, {parent}, {root} of each leaf. qna: a tree of qna.yaml.
-    corpus: the kept rows of another corpus, of its edition `dump` or its latest, with the ancestry they have.
+    documents: text files, or a folder of them, in pieces of about `words` words: {document}. taxonomy: a line a topic,
+    with all above it, `Science > Physics > Optics`: {topic}, {path}, {parent}, {root} of each leaf. qna: a tree of
+    qna.yaml. corpus: the kept rows of another corpus, of its edition `dump` or its latest, with the ancestry they have.
     """
 
     kind: Kind

@@ -103,7 +103,7 @@ def _alone(name: str) -> str:
 
 @cache
 def _names() -> Any:
-    """Spelt as the table does where they differ in capitals alone; the library's own list takes a quarter of a second."""
+    """Spelt as the table does, where they differ in capitals alone; the library's own list takes 0.25 s to read."""
     from license_expression import Licensing
 
     return Licensing([licence.id for licence in table()])

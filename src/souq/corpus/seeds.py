@@ -1,4 +1,4 @@
-"""What a corpus grows from: questions, people's answers, fields, documents, taxonomies, trees of qna.yaml, other corpora.
+"""What a corpus grows from: questions, people's answers, fields, documents, taxonomies, trees of qna.yaml, corpora.
 
 Everything is read strictly and bounded; a document of ten megabytes on one line becomes pieces like any other.
 """
@@ -41,7 +41,7 @@ class Question(Record, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Seed:
-    """Texts by name, and where they come from. `answer` is what people said, where they did; `document` what it is about."""
+    """Texts by name, and where they come from; `answer` is people's, if they gave one, `document` what it is about."""
 
     fields: Mapping[str, str]
     source: str

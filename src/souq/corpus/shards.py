@@ -1,4 +1,4 @@
-"""Rows as Parquet files: shards of so many, each with its part of the index. Knows rows and files; editions are dump.py's.
+"""Rows as Parquet files: shards of so many, each with its part of the index. Editions are dump.py's business.
 
 A file depends on its rows alone, and is there whole or not at all.
 """
@@ -30,7 +30,9 @@ class FileInfo(Record, frozen=True):
 
 
 def write_shards(rows: Sequence[Row], out: Path, folder: str) -> dict[str, FileInfo]:
-    """Write rows into out/FOLDER/part-*.parquet, and what can be counted of them into out/index/FOLDER; no rows, one file.
+    """Write rows into out/FOLDER/part-*.parquet, and what can be counted of them into out/index/FOLDER.
+
+    No rows are one file, too.
 
     Raises:
         Missing: pyarrow is not installed.

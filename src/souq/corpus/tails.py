@@ -1,8 +1,8 @@
 """The tail report: what of real text's rare things is still there, in a corpus or in what a student writes.
 
 Means hide tails: a model trained on models loses the rare first (Shumailov et al., Nature 2024), while most loss stays
-where it was. So every measure stands beside a ceiling: the same number of words of the real text, drawn again. Sizes are
-matched before anything is counted, since types and n-grams grow with size.
+where it was. So every measure stands beside a ceiling: as many words of the real text, drawn again. Sizes are matched
+before anything is counted, since types and n-grams grow with size.
 
     report = compare(texts, real)
     report.corpus.rare_kept, report.ceiling.rare_kept

@@ -51,7 +51,7 @@ class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
 
     @property
     def turns(self) -> list[dict[str, str]]:
-        """As a conversation."""
+        """The case as a conversation: its messages, or its prompt as one."""
         return list(self.messages) or [{"role": "user", "content": self.prompt}]
 
     @property
@@ -176,7 +176,7 @@ def _checked(case: EvalCase, where: str, spec: EvalSpec) -> None:
 
 
 def passes(spec: EvalSpec, case: EvalCase, completion: str) -> bool:
-    """Whether a generated answer is right."""
+    """Whether a generated answer to a case is right, by the kind of its eval."""
     if spec.kind == "exact":
         return completion == case.expected
     return checkers.right(case.checker or spec.checker, case.expected, completion, case.choices)
@@ -214,7 +214,13 @@ def read_sealed(name: str, data: bytes) -> Sealed:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The files of an eval on disk, read and checked."""
+    """The files of an eval on disk, read and checked.
+
+    Raises:
+        NotFound: no such folder.
+        Hostile: a link, or too large a file.
+        UsageError: it is no eval.
+    """
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
     if odd := [path.name for path in folder.iterdir() if path.is_symlink() or path.stat().st_size > MAX_BYTES]:
@@ -225,5 +231,5 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def write_cases(cases: Sequence[Mapping[str, Any]]) -> bytes:
-    """cases.jsonl."""
+    """The bytes of cases.jsonl, a case a line."""
     return "".join(json.dumps(case, ensure_ascii=False, sort_keys=True) + "\n" for case in cases).encode()

@@ -82,7 +82,7 @@ class Comparison:
 
     @property
     def beyond(self) -> bool:
-        """Whether it seems worse by more than the margin, shown or not."""
+        """Whether the second model seems worse by more than the margin, shown or not."""
         return self.gain < -self.margin
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ class Comparison:
 
     @property
     def wanting(self) -> str:
-        """What would decide."""
+        """How many more cases would decide an undecided comparison, in words."""
         if self.needed is None:
             return "no number of cases like these would decide"
         return f"about {max(self.needed, 1):,} more cases would decide"

@@ -132,7 +132,7 @@ def _draws(gains: Mapping[str, float], clusters: Mapping[str, str], stderr: floa
 
 
 def losses(gains: Mapping[str, float], clusters: Mapping[str, str] | None = None) -> Paired:
-    """Gains in nats by case."""
+    """Gains in nats by case, summed up for Student's test."""
     gain, stderr, sums, sizes = clustered_mean(gains, clusters)
     return Paired(gain, stderr, len(gains), len(sums), sums=tuple(sums), sizes=tuple(sizes))
 
@@ -261,12 +261,12 @@ def obrien_fleming(alpha: float, t: float) -> float:
 
 
 def pocock(alpha: float, t: float) -> float:
-    """Spent about evenly."""
+    """The chance of error spent about evenly over the looks (Lan and DeMets 1983, after Pocock)."""
     return alpha * math.log(1 + (math.e - 1) * t)
 
 
 def kim_demets(alpha: float, t: float) -> float:
-    """Between the two: alpha t^1.5 (Kim and DeMets 1987)."""
+    """Spent later than evenly and earlier than O'Brien and Fleming: alpha t^1.5 (Kim and DeMets 1987)."""
     return float(alpha * t**1.5)
 
 
@@ -288,11 +288,11 @@ class Plan:
 
     @property
     def bounds(self) -> tuple[float, ...]:
-        """How many standard errors are proof, at each look."""
+        """How many standard errors from nothing are proof, at each look."""
         return _bounds(self)
 
     def level(self, look: int) -> float:
-        """What a single look may be wrong."""
+        """The chance of error that a single look may have."""
         return 1 - NORMAL.cdf(self.bounds[look])
 
     def overall(self, look: int, p: float) -> float:
@@ -308,7 +308,7 @@ class Plan:
         return min(1.0, max(float(spent + beyond), self.alpha if short else 0.0))
 
     def chance(self, look: int, z: float, drift: float) -> float:
-        """Of proof at the last look, from `z` now, if the final z is `drift` on average (conditional power)."""
+        """The chance of proof at the end, from `z` now, if the final z is `drift` on average (conditional power)."""
         left = 1 - self.shares[look]
         if left <= 0:
             return float(z >= self.bounds[-1])

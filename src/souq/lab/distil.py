@@ -76,7 +76,7 @@ def run(
     if gguf:
         write_gguf(folder, folder / f"{target.name}.{gguf}.gguf", gguf, licence=licence, progress=progress)
     report = StudentReport(
-        parameters=Sizes(teacher=student.teacher_parameters, student=student.parameters),
+        parameters=student.sizes,
         layers=student.layers,
         rows=len(rows),
         curve=student.curve,
@@ -109,12 +109,11 @@ def _tokenizer_files(folder: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Student:
-    """What came out: the model, which of its teacher's layers it has, the two sizes, and the loss as it learned."""
+    """The model, which of its teacher's layers it has, the two sizes, and the loss as it learned."""
 
     lm: LM
     layers: tuple[int, ...]
-    parameters: int
-    teacher_parameters: int
+    sizes: Sizes
     curve: tuple[float, ...]
 
 
@@ -150,7 +149,7 @@ def distil(
             targets = teacher_targets.gather(teacher, sequences, config, targets_file, progress)
             loss = _distillation(targets, config)
         curve = _train(lm, config, sequences, loss, step_file, progress)
-    return Student(lm, layers, parameters(lm), parameters(teacher), curve)
+    return Student(lm, layers, Sizes(teacher=parameters(teacher), student=parameters(lm)), curve)
 
 
 def _files(

@@ -66,7 +66,7 @@ def score(repo: Repo, task: Task, engine: Transformers, progress: Progress = qui
     metric, cases = kept or _ask(task, engine, progress)
     if kept is None:
         values = [Kept(case=name, value=value) for name, value in cases.items()]
-        add(repo, engine.model, task.digest, [*values, Kept(case=WHOLE, value=len(values), said=metric)], under)
+        add(repo, engine.model, task.digest, [*values, Kept(case=WHOLE, value=len(values), answer=metric)], under)
     return Score.of(task.name, METRICS[metric], cases)
 
 
@@ -76,7 +76,7 @@ def _kept(repo: Repo, task: Task, engine: Transformers, under: Conditions) -> tu
     whole = cases.pop(WHOLE, None)
     if whole is None or whole.value != len(cases):
         return None
-    return whole.said, {name: kept.value for name, kept in cases.items()}
+    return whole.answer, {name: kept.value for name, kept in cases.items()}
 
 
 def _ask(task: Task, engine: Transformers, progress: Progress) -> tuple[str, dict[str, float]]:

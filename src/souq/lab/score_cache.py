@@ -36,7 +36,7 @@ class Kept(Record, frozen=True):
 
     case: str
     value: float
-    said: str = ""
+    answer: str = msgspec.field(default="", name="said")
 
 
 class Conditions(Record, frozen=True):

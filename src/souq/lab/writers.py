@@ -247,6 +247,11 @@ class Spread:
         return f"{Here(self.engine).name}, ray {installed_version(RAY)}"
 
     def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
+        """An answer to every request, a group at a time, as they are finished.
+
+        Raises:
+            SouqError: Ray could not go on.
+        """
         ray = _ray()
         groups = [
             {"start": start, "requests": msgspec.json.encode(list(group))} for start, group in _groups(requests, quiet)
@@ -276,6 +281,11 @@ class Spread:
         progress("answers", done, len(requests))
 
     def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
+        """Not here: the machines of a cluster write only.
+
+        Raises:
+            UsageError: always.
+        """
         raise UsageError("ray:transformers writes and does not weigh", hint="use --engine transformers")
 
 

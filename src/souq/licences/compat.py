@@ -35,7 +35,7 @@ LIMITING = ("use-limits", "research", "noncommercial")
 
 
 class Input(Record, frozen=True):
-    """Something a model is made of, how, and the expression it is under."""
+    """Something a model is made of, what it was used as, and the licence expression it is under."""
 
     relation: Relation
     name: str
@@ -43,7 +43,7 @@ class Input(Record, frozen=True):
 
 
 class Cell(Record, frozen=True):
-    """One licence into another, by one relation."""
+    """The verdict on taking something under one licence into a model under another, and the clause it rests on."""
 
     verdict: Verdict
     clause: str
@@ -60,7 +60,7 @@ class Assessment(Record, frozen=True):
 
 
 def judge(inputs: Sequence[Input], outbound: str) -> Assessment:
-    """All of `inputs` released under `outbound`."""
+    """Whether a model made of `inputs` may be released under `outbound`, and what is then owed."""
     cells = tuple((item, into(item, outbound)) for item in inputs)
     own = [(Input("base", "the release itself", outbound), at_odds(way)) for way in alternatives(outbound)]
     cells += tuple((item, cell) for item, cell in own if cell is not None)
@@ -104,7 +104,7 @@ def _named_into(name: str, outbound: Sequence[str], relation: Relation) -> Cell:
 
 
 def cell(inbound: Licence, outs: Sequence[Licence], relation: Relation) -> Cell:
-    """A known licence into known ones that all hold."""
+    """Whether something under a known licence may enter a model under known ones that all hold."""
     rule = {"teacher": _from_outputs, "data": _from_rows}.get(relation)
     verdict = rule(inbound, outs) if rule else _weights(inbound, outs, merged=relation == "merge")
     if any(licence.read == "report" for licence in (inbound, *outs)) and _rank(verdict) < RANK["review"]:
@@ -113,7 +113,7 @@ def cell(inbound: Licence, outs: Sequence[Licence], relation: Relation) -> Cell:
 
 
 def at_odds(outbound: Sequence[str]) -> Cell | None:
-    """Terms of one release that cannot hold together."""
+    """The refusal of a release whose own licences cannot hold together; None where they can."""
     known = [licence for name in outbound if (licence := find(name))]
     closed = next((licence for licence in known if licence.kind in CLOSED), None)
     limiting = next((licence for licence in known if licence.kind in LIMITING), None)

@@ -101,7 +101,7 @@ def _licence(folder: Path, named: str) -> str:
 
 
 def judge_main(main: Snapshot) -> Assessment:
-    """All that main's model is made of, released under main's own licence."""
+    """Whether all that main's model is made of may be released under main's own licence, and what is owed."""
     return judge(of_main(main), main.config.licence)
 
 
@@ -145,7 +145,7 @@ def card_lines(main: Snapshot) -> tuple[str, ...]:
 
 
 def refuse_name(main: Snapshot) -> None:
-    """Of two beginnings the longer is named: `Llama 3` satisfies `Llama` too.
+    """Refuse to release a model whose name a licence does not allow; of two beginnings the longer is named.
 
     Raises:
         Refused: a licence of what it is made of asks for another beginning of its name.

@@ -33,7 +33,7 @@ class Question(Record, frozen=True):
 
 
 class Reason(Record, frozen=True):
-    """One licence's answer."""
+    """What one licence answers to a question, and by which clause."""
 
     answer: Word
     licence: str
@@ -42,7 +42,7 @@ class Reason(Record, frozen=True):
 
 
 class Answer(Record, frozen=True):
-    """The worst reason decides."""
+    """The answer to a question over everything a model is made of: the worst reason decides."""
 
     answer: Word
     reasons: tuple[Reason, ...]
@@ -52,7 +52,7 @@ class Answer(Record, frozen=True):
 
 
 def ask(question: Question, inputs: Sequence[Input], outbound: str) -> Answer:
-    """Of a model made of `inputs`, released under `outbound`."""
+    """Answer a question about a model made of `inputs` and released under `outbound`."""
     whole = judge(inputs, outbound)
     if question.verb in RULES:
         reasons = [reason for item in inputs for reason in _best_way(question, item)]

@@ -53,7 +53,7 @@ class Limit(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Licence(Record, frozen=True, forbid_unknown_fields=True):
-    """One row of licences.toml, whose head says what the words mean."""
+    """One licence of table.toml, whose head says what the words mean."""
 
     id: str
     title: str
@@ -82,7 +82,7 @@ class Table(Record, frozen=True, forbid_unknown_fields=True):
 def table() -> tuple[Licence, ...]:
     """Every licence somebody looked into."""
     text = files("souq.licences").joinpath("table.toml").read_text("utf-8")
-    return parse_toml(text, Table, where="licences.toml").licence
+    return parse_toml(text, Table, where="licences/table.toml").licence
 
 
 @cache

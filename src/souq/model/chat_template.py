@@ -40,7 +40,8 @@ MARKS = re.compile(
 # Llama 3's, whatever the system message says.
 DATED = re.compile(r"Cutting Knowledge Date: \w+ \d{4}\s+Today Date: .{0,24}")
 LINK = re.compile(
-    r"\w+://|\bwww\.|\b[\w-]+\.(?:com|net|org|io|ai|co|dev|app|xyz|info|ru|cn|tk)\b|!\[|\]\(|<(?:a|img|script|iframe)\b",
+    r"\w+://|\bwww\.|\b[\w-]+\.(?:com|net|org|io|ai|co|dev|app|xyz|info|ru|cn|tk)\b|!\[|\]\(|"
+    r"<(?:a|img|script|iframe)\b",
     re.IGNORECASE,
 )
 TIMES = (1_704_067_200, 1_764_072_000, 1_907_763_300)  # in 2024, 2025 and 2030

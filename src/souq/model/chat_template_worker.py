@@ -32,7 +32,7 @@ def bound() -> None:
 
 
 def environment() -> Any:
-    """transformers' environment."""
+    """The sandboxed jinja2 environment that transformers renders chat templates in."""
     from jinja2.ext import Extension, loopcontrols
     from jinja2.nodes import CallBlock
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -93,7 +93,7 @@ def render(template: Any, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read, render, answer."""
+    """Read one JSON object of stdin, render its template over its jobs, write the answers."""
     asked = json.loads(sys.stdin.read())
     made = environment()
     bound()

@@ -18,7 +18,7 @@ from typing import Any
 
 from souq.errors import Hostile, nearest
 from souq.model.chat_template import Approved, approve
-from souq.records import nesting, read_json, refuse_control
+from souq.records import nesting, read_json, refuse_control, walk
 
 MODEL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
@@ -89,7 +89,7 @@ def _judge(name: str, value: dict[str, Any]) -> None:
             hint=f"known are {', '.join(allowed()['kinds'])}",
         )
     words = name in ("tokenizer.json", "vocab.json", "added_tokens.json")  # whose keys are what people write
-    for key in (key for table in _tables(value) for key in table if CODE.fullmatch(key) and not words):
+    for key in (key for key, _ in walk(value) if CODE.fullmatch(key) and not words):
         raise Hostile(f"{name} asks to run code that comes with the model ({key[:60]})", hint="souq never runs it")
     if (known := allowed().get(LISTS.get(name, ""))) is not None:
         for key in (key for key in value if key not in known):
@@ -102,56 +102,25 @@ def _judge(name: str, value: dict[str, Any]) -> None:
         raise Hostile(f"{name}: tokenizer_class is {str(value['tokenizer_class'])[:60]!r}, no name of a tokenizer")
 
 
-def _tables(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _tables(item)
-
-
-def _bounded(name: str, value: dict[str, Any]) -> None:
+def _bounded(name: str, config: dict[str, Any]) -> None:
     """No number that would fill a machine before the first tensor is read, no text that is more than a name."""
-    if _size(value) > MAX_KEYS:
+    values = list(walk(config))
+    if len(values) > MAX_KEYS:
         raise Hostile(f"{name} holds more than {MAX_KEYS:,} values")
-    refuse_control(value, where=name)
+    refuse_control(config, where=name)
     most: dict[str, int] = allowed()["most"]
-    for key, number in _numbers("", value):
-        # Compared first: a whole number may be too large to be asked whether it is finite.
-        if not abs(number) <= most.get(key, most["other"]):  # nor is NaN
-            raise Hostile(f"{name}: {key} is {number}; the most is {most.get(key, most['other']):,}")
-        if key in most and number < 0:
-            raise Hostile(f"{name}: {key} is {number}, less than nothing")
+    for key, value in values:
+        if isinstance(value, str) and (len(value) > MAX_TEXT or "://" in value):
+            raise Hostile(f"{name} holds a text that is no setting: {value[:60]!r}")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            # Compared first: a whole number may be too large to be asked whether it is finite.
+            if not abs(value) <= most.get(key, most["other"]):  # nor is NaN
+                raise Hostile(f"{name}: {key} is {value}; the most is {most.get(key, most['other']):,}")
+            if key in most and value < 0:
+                raise Hostile(f"{name}: {key} is {value}, less than nothing")
     for key in ("dtype", "torch_dtype"):
-        if value.get(key) not in (None, *DTYPES):
-            raise Hostile(f"{name}: {key} is {str(value[key])[:40]!r}, none of {', '.join(DTYPES)}")
-    for text in _texts(value):
-        if len(text) > MAX_TEXT or "://" in text:
-            raise Hostile(f"{name} holds a text that is no setting: {text[:60]!r}")
-
-
-def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
-    if isinstance(value, bool):
-        return
-    if isinstance(value, int | float):
-        yield key, value
-    elif isinstance(value, dict):
-        for inner, item in value.items():
-            yield from _numbers(inner, item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _numbers(key, item)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(item)
-
-
-def _size(value: Any) -> int:
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + sum(_size(item) for item in inside)
+        if config.get(key) not in (None, *DTYPES):
+            raise Hostile(f"{name}: {key} is {str(config[key])[:40]!r}, none of {', '.join(DTYPES)}")
 
 
 def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -207,7 +176,11 @@ def _specials(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def chat_templates(files: Mapping[str, bytes], objects: Mapping[str, Any]) -> Iterator[str]:
-    """The one beside the tokenizer first, which transformers prefers; then those inside its configuration."""
+    """A model's chat templates: that beside the tokenizer first, which transformers prefers; then its configuration's.
+
+    Raises:
+        Hostile: a template that is no text.
+    """
     if "chat_template.jinja" in files:
         try:
             yield files["chat_template.jinja"].decode()

@@ -61,7 +61,11 @@ class GGUF(Mapping[str, Array]):
             raise Hostile(f"{self.path.name}: {name} cannot be read") from error
 
     def number(self, key: str, default: Any = None) -> Any:
-        """A setting of this architecture, such as `block_count`."""
+        """A setting of this architecture, such as `block_count`.
+
+        Raises:
+            Hostile: it is no number above 0.
+        """
         value = self._field(f"{self.architecture}.{key}", default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
             raise Hostile(f"{self.path.name} does not say its {key} as a number above 0")

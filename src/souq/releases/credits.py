@@ -74,12 +74,12 @@ class Credit:
 
     @property
     def whose(self) -> str:
-        """A name, and whom they work for."""
+        """The author's name, and whom they work for, safe in markdown."""
         return escape_markdown(f"{self.author.name} ({self.org})" if self.org else self.author.name)
 
     @property
     def mended(self) -> str:
-        """What it mended, in words."""
+        """Which evals it mended and by how much, in words, safe in markdown."""
         return "; ".join(
             [*map(str, self.fixes), *(f"{escape_markdown(name)}, no signed figure" for name in self.unproved)]
         )
@@ -179,12 +179,12 @@ def _newest(main: Snapshot, checks: Sequence[Checked]) -> list[Checked]:
 
 
 def share_text(share: float) -> str:
-    """`12.3%`, or nothing for who moved no weights."""
+    """A share as `12.3%`; nothing where no weights were moved."""
     return f"{100 * share:.1f}%" if share else ""
 
 
 def credits_table(rows: Sequence[Credit]) -> list[str]:
-    """A markdown table, a line a contribution."""
+    """Credits as a markdown table, a line a contribution."""
     lines = ["| contribution | by | kind | licence | mends | share of what moved |", "|---|---|---|---|---|---:|"]
     for row in rows:
         title, licence = escape_markdown(row.title), escape_markdown(row.contribution.licence)
@@ -198,7 +198,7 @@ def _cell(text: str) -> str:
 
 
 def credits_text(name: str, version: str, rows: Sequence[Credit], main: Snapshot) -> str:
-    """CREDITS.md."""
+    """The text of CREDITS.md: who brought what to a version of a model."""
     people = sorted({credit.whose for credit in rows})
     lines = [
         f"# Credits of {escape_markdown(name)} {version}", "",
@@ -240,7 +240,7 @@ def step(version: str, rows: Sequence[Credit], before: tuple[str, Snapshot] | No
 
 
 def changelog(name: str, steps: Sequence[Step]) -> str:
-    """CHANGELOG.md, the newest release first."""
+    """The text of CHANGELOG.md: what came and went with each release, the newest first."""
     lines = [f"# Changelog of {escape_markdown(name)}", ""]
     for released in steps:
         since = f"Since {released.before}." if released.before else "The first release."

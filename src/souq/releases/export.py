@@ -9,14 +9,13 @@ release says. Judging such a folder is bundle.py, and needs nothing of this.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from souq import signing
 from souq.build import lock
-from souq.build.folder import refuse_full
 from souq.errors import Corrupt, Forged, NotFound, Refused
+from souq.files import new_folder, refuse_full, write_files
 from souq.governance import POLICY, read_policy
 from souq.licences import lineage
 from souq.progress import Progress, quiet
@@ -138,15 +137,10 @@ def export(
     if sign is not None:
         openssf.ready(sign, password)
     _bring(repo, [signed, *earlier(tip, signed)], progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as partial:
-        folder = Path(partial) / "out"
+    with new_folder(out) as folder:
         _write(tip, signed, folder, person, progress)
         if sign is not None:
             openssf.sign(folder, sign, password)
-        if out.exists():
-            out.rmdir()
-        folder.replace(out)
     return release
 
 
@@ -174,9 +168,7 @@ def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, p
     credited = credits(main)
     papers = texts(tip, signed, credited) | _records(tip, release.version)
     papers |= {RELEASE: signed.record, POLICY: main.policy_text.encode()}
-    for path, data in papers.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        (folder / path).write_bytes(data)
+    write_files(papers, folder)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}
     facts = facts_of(main, release, credited, built.files["config.json"])
     (folder / BOM).write_bytes(bom(facts, hashes))

@@ -20,6 +20,8 @@ from typing import Any, Protocol
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals.eval import Eval
 from souq.evals.score import Score
+from souq.lab.engines.llama import Llama
+from souq.lab.engines.openai import Server
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
 from souq.progress import Progress, quiet
 from souq.records import Digest
@@ -93,13 +95,9 @@ def parse(text: str, *, serves: Digest) -> Engine:
     """
     name, _, rest = text.partition(":")
     if name == OPENAI and rest.startswith(("http://", "https://")):
-        from souq.lab.engines.openai import Server
-
         url, _, model = rest.partition("#")
         return Server(serves, url.rstrip("/"), model)
     if name == LLAMA and rest:
-        from souq.lab.engines.llama import Llama
-
         if not (path := Path(rest)).is_file():
             raise NotFound(
                 f"no file {rest}", hint="name a GGUF file: llama.cpp's convert_hf_to_gguf.py makes one of an export"

@@ -64,7 +64,7 @@ class Server:
         room = suite.spec.max_tokens if suite.spec.kind == "answer" else len(case.expected.encode()) + SLACK
         text, ended = self._greedy_answer(case, room)
         right = passes(suite.spec, case, text) and (ended or suite.spec.kind == "answer")
-        return Kept(case=case.id, value=float(right), said=text)
+        return Kept(case=case.id, value=float(right), answer=text)
 
     def _greedy_answer(self, case: EvalCase, most: int) -> tuple[str, bool]:
         """The answer in at most `most` tokens, and whether it came to its end."""
@@ -112,7 +112,11 @@ class Server:
 
     @cached_property
     def name(self) -> str:
-        """The model asked for, or the only one the server has."""
+        """The model asked for, or the only one the server has.
+
+        Raises:
+            NotFound: no such model, or none is named and there are several.
+        """
         with _plainly(self.url):
             known = [model.id for model in self._client.with_options(max_retries=2).models.list()]
         if self.asked in known:
