@@ -21,6 +21,7 @@ FLOORS = [
     {"files", "text"},
     {"records", "yaml_text"},
     {"markup"},
+    {"chart"},
     {"signing", "weights"},
     {"model"},
     {"evals"},

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from souq.audit.chart import Curve, chart
+from souq.chart import Curve, line_chart
 from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
 from souq.records import Record, spelled_out
 
@@ -150,7 +150,7 @@ def picture(table: Downloads) -> str:
         Curve(name="every model alike", x=(0.0, 1.0), y=(0.0, 1.0)),
         Curve(name=f"{whole.models:,} models: Gini {whole.gini:.3f}", x=tuple(map(float, x)), y=tuple(map(float, y))),
     ]
-    return chart(curves, across="share of models, least downloaded first", up="share of downloads")
+    return line_chart(curves, across="share of models, least downloaded first", up="share of downloads")
 
 
 def _top(ranked: Counts, part: int) -> float:

@@ -14,8 +14,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from souq.audit.chart import Curve, chart
 from souq.audit.prices import Inputs
+from souq.chart import Curve, line_chart
 from souq.errors import UsageError
 from souq.records import Record
 
@@ -152,7 +152,7 @@ def picture(found: Sequence[BreakEven], serve: Serving) -> str:
     if serve.batch is not None:
         curves.append(_cost("API, in batches", 0.0, serve.batch, volumes))
     curves += [_cost(f"{one.what}, {'at least ' if one.at_least else ''}{short(one.fixed)} USD", one.fixed or 0.0, serve.own, volumes) for one in kinds.values()]  # fmt: skip
-    return chart(curves, across="tokens served", up="USD in all", logs=True, marks=marks)
+    return line_chart(curves, across="tokens served", up="USD in all", logs=True, marks=marks)
 
 
 def _cost(name: str, fixed: float, price: float, volumes: tuple[float, ...]) -> Curve:
