@@ -1,4 +1,4 @@
-"""Stories and attacks share one bazaar; git knows nobody but who they say; laws are not timed, since machines differ."""
+"""Stories and attacks share one bazaar; git knows nobody but who they say; laws are not timed: machines differ."""
 
 import os
 from collections.abc import Generator
@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.annals", "tests.bazaar", "tests.kitchen"]
+pytest_plugins = ["tests.annals", "tests.bazaar", "tests.kitchen", "tests.servers"]
 settings.register_profile("souq", deadline=None)
 settings.load_profile("souq")
 
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ |= {f"GIT_{role}_NAME": "tests" for role in ("AUTHOR", "COMMITTER")}
 os.environ |= {f"GIT_{role}_EMAIL": "tests@souq.example" for role in ("AUTHOR", "COMMITTER")}
+
+if (
+    "OMP_NUM_THREADS" in os.environ
+):  # numba else gives torch, too, a thread a core
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 SERVERS = {"s3": "server", "served": "server", "mergekit": "mergekit"}  # fixture -> the mark of whoever uses it
 NO_SKIPS = "SOUQ_TEST_ALL" in os.environ  # `make test-all`: what was not tested is not passed over

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from souq.corpus.dump import publish, read_rows
-from souq.corpus.recipe import MAX_RECIPE, Making, Seeds, read_recipe
+from souq.corpus.recipe import MAX_RECIPE, CorpusRecipe, Seeds, read_recipe
 from souq.corpus.row import Row, row_id
 from souq.corpus.seeds import MAX_PIECE, filled, pieces, read_seeds
 from souq.errors import SouqError
@@ -66,7 +66,9 @@ def row(text, source="s"):
 def test_a_card_is_not_written_by_what_stands_in_it(tmp_path):
     """A source's name and an answer are text: no table, no link, no script, no second head."""
     evil = "---\nlicense: mit\n---\n# Mine | [x](javascript:alert(1)) <script>alert(1)</script>"
-    publish([row(evil, evil)], tmp_path, Making(name=evil, title=evil), teacher="b3:t", engine=evil, licence="MIT")
+    publish(
+        [row(evil, evil)], tmp_path, CorpusRecipe(name=evil, title=evil), teacher="b3:t", engine=evil, licence="MIT"
+    )
 
     card = (tmp_path / "README.md").read_text()
     assert card.count("\n---\n") == 1
@@ -80,7 +82,7 @@ def test_an_answer_that_is_no_text_for_xml(tmp_path):
     from xml.etree import ElementTree
 
     for said in ("\x00\x01\x1b[31m", "\ufffe\uffff", "\u202eevil", "\x7f"):
-        publish([row(said, said)], tmp_path, Making(name="x"), teacher="b3:t", engine="e", licence="MIT")
+        publish([row(said, said)], tmp_path, CorpusRecipe(name="x"), teacher="b3:t", engine="e", licence="MIT")
         assert read_rows(tmp_path)[0]["messages"][-1]["content"] == said
         for name in ("answers", "sources", "lengths"):
             ElementTree.parse(tmp_path / "datasheet" / f"{name}.svg")
@@ -89,7 +91,7 @@ def test_an_answer_that_is_no_text_for_xml(tmp_path):
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "dump=1/subset=kept/../../../../etc/passwd"])
 def test_a_manifest_does_not_point_out_of_its_folder(path, tmp_path):
     """Whoever made the corpus also made its manifest: a path that climbs is refused, whatever its digest."""
-    publish([row("a")], tmp_path, Making(name="x"), teacher="b3:t", engine="e", licence="MIT")
+    publish([row("a")], tmp_path, CorpusRecipe(name="x"), teacher="b3:t", engine="e", licence="MIT")
     told = json.loads((tmp_path / "manifest.json").read_bytes())
     named = f"dump=1/subset=kept/{path}"
     told["dumps"]["1"]["files"] = {named: {"rows": 1, "digest": digest(b"")}}

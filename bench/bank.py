@@ -22,7 +22,7 @@ import tomli_w
 
 from contributors import contributors, real_model
 from machine import describe
-from souq.checks.portrait import spectrum
+from souq.checks.delta_stats import spectrum
 from souq.checks.spectra import Signature, signature
 from souq.lab.train import TARGETS, train_lora
 from souq.model.peft import open_adapter

@@ -164,7 +164,7 @@ def open_bazaar(folder: Path) -> Bazaar:
             (folder / "rows.jsonl").write_bytes(skill.jsonl())
             made, tensors = deltas.from_adapter(open_adapter(folder / "people" / skill.name), bazaar.main)
             sketched = sketching.of_change(bazaar.main, made, tensors, folder / "rows.jsonl", rank=64)
-            learned = sketching.learned(bazaar.main, made, tensors, folder / "rows.jsonl") | {"felt": sketched.felt}
+            learned = sketching.learned(bazaar.main, made, tensors, folder / "rows.jsonl") | {"felt": sketched.scale}
             whole = deltas.with_sketch(made, tensors, sketched.groups, sketched.inputs)
             delta_file.write_delta(path, *whole, {"learned": learned})
             print(f"{skill.name}: {path.stat().st_size / 1e6:.1f} MB", flush=True)

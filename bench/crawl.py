@@ -28,8 +28,8 @@ import conftest  # noqa: F401  git knows nobody but who they say
 from tests.bazaar import Bazaar, build_town
 
 from machine import describe
-from souq.corpus.make import make
-from souq.corpus.recipe import Making, Seeds
+from souq.corpus.make import Teacher, make
+from souq.corpus.recipe import CorpusRecipe, Seeds
 from souq.lab.chat import Sampling
 from souq.records import digest
 
@@ -102,8 +102,8 @@ def rates() -> str:
     def written(asked: list[str]) -> None:
         with tempfile.TemporaryDirectory() as name:
             (Path(name) / "seeds.jsonl").write_text("".join(_seed(prompt) for prompt in asked))
-            recipe = Making(name="bench", seeds=(Seeds(kind="questions", path="seeds.jsonl"),), sampling=Sampling(max_tokens=TOKENS))  # fmt: skip
-            make(recipe, Path(name), with_words, Path(name) / "out", licence="Apache-2.0")
+            recipe = CorpusRecipe(name="bench", seeds=(Seeds(kind="questions", path="seeds.jsonl"),), sampling=Sampling(max_tokens=TOKENS))  # fmt: skip
+            make(recipe, Path(name), Teacher(with_words, "Apache-2.0"), Path(name) / "out")
 
     written(prompts[:2])  # numba compiles once a machine, libraries are loaded once a process
     generate.answers(lm, prompts[:2], max_tokens=2)

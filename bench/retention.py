@@ -20,7 +20,7 @@ from contributors import contributors
 from machine import describe
 from souq.build import delta_file, deltas
 from souq.lab import rebase, sketching
-from souq.lab.packing import sequences_of
+from souq.lab.packing import sequence_of
 from souq.lab.sketching import nats
 from souq.repo.snapshot import base_files
 
@@ -69,7 +69,7 @@ def rebased(bazaar: Bazaar, names: list[str]) -> Found:
         path = bazaar.folder / f"{'-'.join([name, 'after', *names[: names.index(name)]])}.rebased.delta"
         if not path.is_file():
             lm = rebase.graft(base_files(bazaar.main), bazaar.fold(), name, "covariance")
-            passages = [sequences_of(lm, dict(row)) for row in skills[name].rows]
+            passages = [sequence_of(lm, row) for row in skills[name].rows]
             before = nats(lm, passages)
             rate = 0.5 * float(skills[name].training["lr"])
             rebase.train(lm, passages, epochs=1, lr=rate, batch=16)

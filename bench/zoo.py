@@ -22,7 +22,7 @@ import numpy as np
 
 import poisoners
 from machine import describe
-from souq.checks.portrait import Spectrum, spectrum
+from souq.checks.delta_stats import Spectrum, spectrum
 from souq.checks.spectra import Bank, Signature, shipped, signature
 from souq.checks.tensors import unusual
 from souq.repo.config import Limits

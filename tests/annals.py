@@ -1,4 +1,4 @@
-"""Histories for tests of who judges them: real git objects and real ssh signatures, made here without running either.
+"""Histories for tests of who judges them: real git objects and real ssh signatures, made without running either.
 
 town = Annals(tmp_path)
 town.open("data", "mallory")
@@ -8,30 +8,29 @@ town.findings()
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import struct
 import subprocess
-import zlib
 from functools import cache
 
 import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from souq import signing
 from souq.governance import CHECKS, Ballot, foundation
 from souq.governance.policy import Emergency, Role, format_policy
-from souq.records import Author, Checked, Contribution, Release, Verdict, Vote, canonical, digest, format_toml
+from souq.records import Author, Checked, Contribution, Release, Verdict, Vote, digest, format_toml
 from souq.repo.contribution import Offer
+from souq.repo.git import MAIN
 from souq.repo.history import History
 from souq.repo.landing import files_gained, files_lost, files_returned
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import TensorRef
 from souq.weights.lockfile import format_lock, lock_digest
+from souq_conformance import keys
+from souq_conformance.git import PLAIN, Git
 from tests.voters import NAMES, at, of, ruled, who
 
 CONFIG = 'name = "smol"\nlicence = "Apache-2.0"\nbase = "x"\n'
@@ -43,30 +42,13 @@ def _private(name: str, which: int) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"{name} {which}".encode()).digest())
 
 
-def _text(*parts: bytes) -> bytes:
-    return b"".join(struct.pack(">I", len(part)) + part for part in parts)
-
-
-def _blob_of(name: str, which: int) -> bytes:
-    return _text(b"ssh-ed25519", _private(name, which).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
-
-
 def public(name: str, which: int = 0) -> str:
-    return "ssh-ed25519 " + base64.b64encode(_blob_of(name, which)).decode()
+    return keys.public_of(_private(name, which))
 
 
 def seal(payload: bytes, name: str, namespace: str, which: int = 0, hashed: str = "sha512") -> bytes:
     """An envelope as signing.sign makes it."""
-    space, reserved, kind = namespace.encode(), b"", hashed.encode()
-    message = _text(space, reserved, kind, hashlib.new(hashed, signing._pae(payload)).digest())
-    signature = _text(b"ssh-ed25519", _private(name, which).sign(b"SSHSIG" + message))
-    blob = b"SSHSIG" + struct.pack(">I", 1) + _text(_blob_of(name, which), space, reserved, kind, signature)
-    lines = base64.b64encode(blob).decode()
-    body = "\n".join(lines[i : i + 70] for i in range(0, len(lines), 70))
-    armour = f"-----BEGIN SSH SIGNATURE-----\n{body}\n-----END SSH SIGNATURE-----\n".encode()
-    one = signing.Signature(keyid="", sig=base64.b64encode(armour).decode())
-    told = base64.b64encode(payload).decode()
-    return canonical(signing.Envelope(payload_type=signing.PAYLOAD_TYPE, payload=told, signatures=(one,)))
+    return keys.seal(payload, [keys.sshsig(_private(name, which), payload, namespace, hashed=hashed)])
 
 
 def enrolled(*names: str, **more):
@@ -82,7 +64,7 @@ class Annals:
 
     def __init__(self, folder, policy: str = POLICY, **files: str) -> None:
         subprocess.run(["git", "init", "-q", "-b", "main", str(folder)], check=True)
-        self.repo = Repo(folder / ".git", folder)
+        self.repo, self.git = Repo(folder / ".git", folder), Git(folder / ".git")
         self.base = {"model.norm.weight": TensorRef.of(BASE)}
         lock = format_lock(self.base)
         root = {"GOVERNANCE.toml": policy, "souq.toml": CONFIG, "base.lock": lock, "model.lock": lock} | files
@@ -92,37 +74,11 @@ class Annals:
 
     # -- git -------------------------------------------------------------------------------------------------------
 
-    def _object(self, kind: str, data: bytes) -> str:
-        whole = b"%s %d\0%s" % (kind.encode(), len(data), data)
-        oid = hashlib.sha1(whole).hexdigest()
-        path = self.repo.git_dir / "objects" / oid[:2] / oid[2:]
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(zlib.compress(whole, 1))
-        return oid
-
-    def _tree(self, files: dict[str, bytes], modes: dict[str, str], at: str = "") -> str:
-        rows, below = {}, {}
-        for path, data in files.items():
-            first, slash, rest = path.partition("/")
-            if slash:
-                below.setdefault(first, {})[rest] = data
-            else:
-                rows[first] = (modes.get(at + path, "100644"), self._object("blob", data))
-        for name, inside in below.items():
-            rows[name + "/"] = ("40000", self._tree(inside, modes, f"{at}{name}/"))
-        entries = [
-            f"{mode} {name.rstrip('/')}\0".encode() + bytes.fromhex(oid) for name, (mode, oid) in sorted(rows.items())
-        ]
-        return self._object("tree", b"".join(entries))
-
     def _commit(self, changes, parents, modes=None) -> str:
         self.files = {path: data for path, data in {**self.files, **changes}.items() if data is not None}
-        tree = self._tree(self.files, modes or {})
-        links = "".join(f"parent {oid}\n" for oid in parents)
-        text = f"tree {tree}\n{links}author a <a@b> 1764000000 +0000\ncommitter a <a@b> 1764000000 +0000\n\nx\n"
-        oid = self._object("commit", text.encode())
-        (self.repo.git_dir / "refs" / "heads" / "main").write_text(oid + "\n")
+        files = {path: self.git.file(data, (modes or {}).get(path, PLAIN)) for path, data in self.files.items()}
+        oid = self.git.commit(self.git.tree(files), parents, "x\n", 1_764_000_000)
+        self.git.ref(MAIN, oid)
         return oid
 
     @property

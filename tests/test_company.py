@@ -15,19 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace as but
 
 from souq.errors import UsageError
-from souq.governance import (
-    POLICY,
-    Ballot,
-    Change,
-    Election,
-    Landed,
-    SignedBallot,
-    SignedVote,
-    explain,
-    foundation,
-    read_policy,
-)
+from souq.governance import POLICY, Ballot, Change, Election, Landed, SignedBallot, SignedVote, foundation, read_policy
 from souq.governance.decide import resigning
+from souq.governance.explain import explain
 from souq.governance.policy import Policy, Role, Who, format_policy
 from souq.governance.replay import Replay
 from souq.governance.templates import CHECKS

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from souq.cli import run
 from souq.corpus.dump import manifest, read_rows
 from souq.corpus.filters import MEASURES
-from souq.corpus.make import make, none_left
+from souq.corpus.make import Teacher, make
 from souq.corpus.query import query
-from souq.corpus.recipe import FILTERS, Making, Seeds, read_recipe
+from souq.corpus.recipe import FILTERS, CorpusRecipe, Seeds, read_recipe
 from souq.corpus.seeds import pieces, read_seeds
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals.eval import read_eval
@@ -37,8 +37,8 @@ def test_every_row_says_where_it_comes_from(kitchen):
     assert [(row["depth"], row["licence"], row["teacher"]) for row in people] == [(0, "CC0-1.0", "")]
     assert {(row["depth"], row["licence"], row["prompt"], row["max_tokens"]) for row in written} == {(1, "Apache-2.0 AND CC-BY-4.0", "continent", 8)}  # fmt: skip
     assert {row["teacher"] for row in written} == {Parrot.model}
-    assert made["licence"] == "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0"
-    assert len({row["id"] for row in rows}) == len(rows) == made["rows"]["kept"]
+    assert made.licence == "Apache-2.0 AND CC-BY-4.0 AND CC0-1.0"
+    assert len({row["id"] for row in rows}) == len(rows) == made.rows["kept"]
 
 
 def test_each_answer_has_a_chance_of_its_own(kitchen):
@@ -141,7 +141,7 @@ def test_why_a_row_is_not_kept_is_said(kitchen):
     held = read_eval("held", {p.name: p.read_bytes() for p in (kitchen / "held").iterdir()})
     made = cook(kitchen, Guide(answers), evals={"held": held})
 
-    assert made["rejected"] == {
+    assert made.rejected == {
         "empty": 2, "finished 0, not from 1 to inf": 2, "wrong by checker regex": 2, "duplicate": 2, "holds a case of eval held": 1,
     }  # fmt: skip
     assert {row["messages"][-1]["content"] for row in read_rows(kitchen / "corpus")} == {"Europe", "Asia"}
@@ -152,7 +152,8 @@ def test_nothing_left_says_why(kitchen):
     (kitchen / "recipe.toml").write_text(RECIPE.split("[[seeds]]\nkind = \"answers\"")[0] + "[[prompts]]" + RECIPE.split("[[prompts]]")[1])  # fmt: skip
     made = cook(kitchen, Parrot(dict.fromkeys(("Cairo", "Lima", "Oslo", "Pune", "Quito"), "")))
 
-    assert "10 empty" in str(none_left(made))
+    with pytest.raises(UsageError, match="no row is left: 10 empty"):
+        made.refuse_empty()
 
 
 def test_editions_accumulate(kitchen):
@@ -164,7 +165,7 @@ def test_editions_accumulate(kitchen):
     made = cook(kitchen, Parrot())
     after = {row["id"] for row in read_rows(kitchen / "corpus")}
 
-    assert (made["before"], made["new"], made["dropped"]) == ("2026-48", len(after - before), len(before - after))
+    assert (made.before, made.new, made.dropped) == ("2026-48", len(after - before), len(before - after))
     assert {row["id"] for row in read_rows(kitchen / "corpus", "2026-48")} == before
     assert list(manifest(kitchen / "corpus")["dumps"]) == ["2026-48", "2026-49"]
 
@@ -186,7 +187,7 @@ def test_sql_over_rows_and_index(kitchen):
 
     import pyarrow.parquet as parquet
 
-    assert dict(counted) == {subset: count for subset, count in made["rows"].items() if count}
+    assert dict(counted) == {subset: count for subset, count in made.rows.items() if count}
     assert parquet.ParquetFile(kitchen / "corpus" / file).read_row_group(group).to_pylist()[row]["id"] == name
     with pytest.raises(UsageError, match="more than 5 rows"):
         query(str(kitchen / "corpus"), "SELECT * FROM range(10)", most=5)
@@ -199,7 +200,7 @@ def test_sql_over_rows_and_index(kitchen):
     with pytest.raises(NotFound):
         query(str(kitchen / "nothing"), "SELECT 1")
     (kitchen / "corpus").rename(kitchen / "corpus [1]")
-    assert query(str(kitchen / "corpus [1]"), "SELECT count(*) FROM kept")[1] == [(made["rows"]["kept"],)]
+    assert query(str(kitchen / "corpus [1]"), "SELECT count(*) FROM kept")[1] == [(made.rows["kept"],)]
 
 
 def test_what_a_model_wrote_steers_no_terminal(kitchen, capfd):
@@ -227,7 +228,7 @@ def test_hugging_face_reads_it(kitchen, monkeypatch):
 
     assert sorted(found["id"]) == sorted(row["id"] for row in read_rows(kitchen / "corpus"))
     card = (kitchen / "corpus" / "README.md").read_text()
-    assert made["licence"] in card
+    assert made.licence in card
     assert "| people | CC0-1.0 | 1 |" in card
 
 
@@ -278,6 +279,16 @@ def test_a_recipe_that_cannot_be_carried_out_says_what_is_wrong(kitchen, change,
     assert writer.asked == 0
 
 
+def test_what_every_stage_leaves_is_logged(kitchen, caplog):
+    """Whoever turns the log on sees where the rows went, stage by stage, down to what is published."""
+    with caplog.at_level("INFO", "souq.corpus.make"):
+        edition = cook(kitchen, Parrot())
+
+    stages = [record.getMessage() for record in caplog.records]
+    assert [stage.split(":")[0] for stage in stages] == ["checked and filtered", "copies", "near copies"]
+    assert stages[-1].startswith(f"near copies: {edition.rows['kept']} of {sum(edition.rows.values())} rows left")
+
+
 def test_every_filter_that_a_recipe_may_name_is_there():
     """What a recipe is vetted against is what can be carried out, no more and no less."""
     assert tuple(MEASURES) == FILTERS
@@ -290,7 +301,7 @@ def test_seeds_of_every_kind(kitchen):
     (kitchen / "docs" / "b.bin").write_bytes(b"\xff")
     (kitchen / "tree").mkdir()
     (kitchen / "tree" / "qna.yaml").write_text("created_by: a\ntask_description: d\nseed_examples:\n- {question: q, answer: a}\n")  # fmt: skip
-    recipe = Making(name="x")
+    recipe = CorpusRecipe(name="x")
     documents, tree = (
         type(read_recipe(kitchen / "recipe.toml").seeds[0])(kind=kind, path=path, licence="MIT", words=4)
         for kind, path in (("documents", "docs"), ("qna", "tree"))
@@ -301,7 +312,7 @@ def test_seeds_of_every_kind(kitchen):
     assert {seed.source for seed in found} == {"a.md"}
     (pair,) = read_seeds(tree, kitchen)
     assert (pair.fields["prompt"], pair.answer, pair.licence) == ("q", "a", "MIT")
-    assert recipe.digest != Making(name="y").digest
+    assert recipe.digest != CorpusRecipe(name="y").digest
 
 
 def test_a_taxonomy_is_asked_about_its_leaves(kitchen):
@@ -404,22 +415,22 @@ def test_what_stands_in_an_edition_before_keeps_its_provenance(kitchen):
 
 def test_an_edition_made_again_and_shorter_leaves_nothing_behind(kitchen, monkeypatch):
     """SQL and Hugging Face read shards by name: one of the longer edition would be read with the shorter one."""
-    monkeypatch.setattr("souq.corpus.dump.SHARD", 3)
+    monkeypatch.setattr("souq.corpus.shards.SHARD", 3)
     cook(kitchen, Parrot())
     (kitchen / "cities.jsonl").write_text('{"city": "Cairo"}\n')
     made = cook(kitchen, Parrot())
 
     for view in ("rows", "index"):
         _, counted = query(str(kitchen / "corpus"), f"SELECT subset, count(*) FROM {view} GROUP BY ALL")
-        assert dict(counted) == {subset: count for subset, count in made["rows"].items() if count}
+        assert dict(counted) == {subset: count for subset, count in made.rows.items() if count}
 
 
 def test_cents_are_told_as_they_are_spent(kitchen):
     """Half a dollar a million tokens asked, two answered: ten answers of 5 and 1 tokens; the same again costs nothing more."""
     seen: list[tuple[str, int, int]] = []
     for _ in range(2):
-        made = make(read_recipe(kitchen / "recipe.toml"), kitchen, Parrot(), kitchen / "corpus", licence="MIT", price=(5e5, 2e6), progress=lambda *told: seen.append(told))  # fmt: skip
-        assert made["spent"] == {"asked": 50, "answered": 10}
+        made = make(read_recipe(kitchen / "recipe.toml"), kitchen, Teacher(Parrot(), "MIT"), kitchen / "corpus", price=(5e5, 2e6), progress=lambda *told: seen.append(told))  # fmt: skip
+        assert made.spent == {"asked": 50, "answered": 10}
         assert seen[-2] == ("corpus cents", 4500, 4500)
         assert seen[-1] == ("corpus rows", 10, 10)
 
@@ -450,8 +461,8 @@ def test_the_guard_chooses_what_is_published(kitchen):
     made = cook(kitchen, Parrot())
 
     assert found.guard is None
-    assert made["rejected"]["not chosen by the guard"] > 0
-    assert made["origins"]["real"] == 1
+    assert made.rejected["not chosen by the guard"] > 0
+    assert made.origins["real"] == 1
 
 
 def test_the_guard_chooses_the_same_whatever_the_order_of_the_seeds(kitchen):
@@ -497,9 +508,9 @@ def test_a_judge_decides_what_no_checker_does_and_its_error_stands_on_the_card(k
     rows = [row for row in read_rows(kitchen / "corpus") if row["depth"]]
 
     assert {row["messages"][-1]["content"] for row in rows} == {"AFRICA"}
-    assert made["rejected"]["judge shouts"] > 0
+    assert made.rejected["judge shouts"] > 0
     assert {row["filters"][-1]["name"] for row in rows} == {"shouts"}
-    assert "wrong on 0 of 24" in made["judges"]["shouts"]
+    assert "wrong on 0 of 24" in made.judges["shouts"]
     assert "wrong on 0 of 24" in (kitchen / "corpus" / "README.md").read_text()
 
 

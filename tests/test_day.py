@@ -17,7 +17,7 @@ from souq.checks.evals import scores
 from souq.errors import Refused
 from souq.governance import read_policy
 from souq.lab import lm as lab_model
-from souq.lab.packing import sequences_of
+from souq.lab.packing import sequence_of
 from souq.lab.sketching import nats
 from souq.pulls import pull, reviews
 from souq.pulls.offer import Draft, amend
@@ -352,7 +352,7 @@ def test_a_rebase_teaches_it_to_live_with_the_others(bazaar):
     main, repo = bazaar.main("adil"), bazaar.repo("adil")
     built = build(main, after)
     lm = lab_model.load(built.files, built.weights)
-    read = [sequences_of(lm, row) for row in read_rows(data)]
+    read = [sequence_of(lm, row) for row in read_rows(data)]
     assert abs(nats(lm, read) - told["after"]) < 0.02 * told["before"] + 0.01
     assert not pull.read_votes(pull.get(repo, number), read_policy(main.policy_text))
     assert bazaar.refusal(number) is None

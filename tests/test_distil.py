@@ -69,10 +69,10 @@ def test_divergences_by_hand():
 @given(odds, odds)
 def test_the_likeliest_with_their_rest_never_overstate(p, q):
     """Merging the rest into one bucket can only lose information; with all tokens named nothing is lost."""
-    ids, kept = losses.likeliest(p, 2)
-    apart = losses.divergence("forward", kept, losses.among(q, ids))
-    ids, kept = losses.likeliest(p, 4)
-    nearly = losses.divergence("forward", kept, losses.among(q, ids))
+    ids, kept = losses.topk(p, 2)
+    apart = losses.divergence("forward", kept, losses.gather_topk(q, ids))
+    ids, kept = losses.topk(p, 4)
+    nearly = losses.divergence("forward", kept, losses.gather_topk(q, ids))
 
     assert float(apart) <= float(nearly) + 1e-5
     assert float(nearly) == pytest.approx(float(losses.divergence("forward", p, q)), abs=1e-4)
@@ -81,7 +81,7 @@ def test_the_likeliest_with_their_rest_never_overstate(p, q):
 @given(odds)
 def test_more_of_the_likeliest_than_there_are_tokens_are_all_of_them(p):
     """A recipe's k may be larger than a small vocabulary."""
-    ids, kept = losses.likeliest(p, 32)
+    ids, kept = losses.topk(p, 32)
 
     assert (ids.shape[-1], kept.shape[-1]) == (5, 6)
     assert float(kept[..., :-1].exp().sum()) == pytest.approx(1, abs=1e-5)
@@ -94,8 +94,8 @@ def test_draws_have_the_whole_gradient_on_average():
     losses.divergence("forward", p, torch.log_softmax(x, -1)).sum().backward()
     whole = x.grad.clone()
     x.grad = None
-    ids = losses.draws(p, 200_000, torch.Generator().manual_seed(3))
-    losses.sampled(ids, torch.log_softmax(x, -1)).sum().backward()
+    ids = losses.sample_tokens(p, 200_000, torch.Generator().manual_seed(3))
+    losses.sampled_cross_entropy(ids, torch.log_softmax(x, -1)).sum().backward()
 
     assert torch.allclose(x.grad, whole, atol=5e-3)
 
@@ -122,7 +122,7 @@ def test_a_student_comes_nearer(teacher, lesson):
 
     assert sum(made.curve[-3:]) < 0.9 * sum(made.curve[:3]), made.curve
     assert all(torch.equal(value, before[name]) for name, value in teacher.net.state_dict().items())
-    assert made.parameters < made.teacher_parameters
+    assert made.sizes.student < made.sizes.teacher
 
 
 def test_a_student_of_another_vocabulary_learns_words_alone(teacher, tmp_path):

@@ -11,7 +11,9 @@ from typing import get_args
 import pytest
 
 from souq.evals.eval import Kind
-from souq.governance import explain, read_policy
+from souq.governance import read_policy
+from souq.governance.explain import explain
+from tests.test_house import FLOOR
 from tests.test_readme import missing_words
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -44,6 +46,29 @@ def test_no_page_shows_where_somebody_s_files_lie():
     texts = {page: page.read_text() for page in pages if page.suffix in (".md", ".txt", ".py", ".toml", ".svg", ".yml")}
     assert len(texts) > 40
     assert {f"{page.relative_to(root)}: {line}" for page, text in texts.items() for line in text.splitlines() if place.search(line)} == set()  # fmt: skip
+
+
+def test_every_file_that_a_page_names_is_there():
+    """`weights/store.py` below src/souq, `bench/merge.py` from the top; a bare name is that of one of our modules."""
+    root = DOCS.parent
+    pages = [root / "README.md", *DOCS.glob("*.md"), *(root / "decisions").glob("*.md")]
+    named = {(page.name, name) for page in pages for name in re.findall(r"(?<![\w/.])[a-z_]+(?:/[a-z_]+)*\.py\b", page.read_text())}  # fmt: skip
+    modules = {path.name for path in (root / "src" / "souq").rglob("*.py")}
+    lost = {(page, name) for page, name in named if not any((root / below / name).is_file() for below in ("", "src/souq"))}  # fmt: skip
+
+    assert len(named) > 50
+    assert {(page, name) for page, name in lost if "/" in name or name not in modules} == set()
+
+
+def test_the_map_shows_every_room_on_its_floor():
+    """README's map names each folder and file at the top of src/souq, in the order in which test_house has them."""
+    block = re.search(
+        r"## How it is laid out.*?```text\n(.*?)```", (DOCS.parent / "README.md").read_text(), re.S
+    ).group(1)
+    shown = [room.strip(" ,/") for line in block.splitlines() if line[0] != " " for room in line[:24].split()]
+
+    assert set(shown) == FLOOR.keys() - {"__main__"}
+    assert [FLOOR[room] for room in shown] == sorted(FLOOR[room] for room in shown)
 
 
 def test_a_record_is_verified_by_hand(bazaar, tmp_path):

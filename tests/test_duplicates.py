@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from souq.checks.delta_stats import project
 from souq.checks.duplicates import sketched
-from souq.checks.portrait import project
 from tests.gate import Gate
 
 

@@ -10,9 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,8 +21,8 @@ from souq.lab import score_cache as memory
 from souq.lab.engines import Transformers
 from souq.records import digest, format_toml
 from souq.repo.remote import Repo
-from tests.bazaar import NAMES, copied, rows
-from tests.test_bucket import free_ports
+from tests.bazaar import NAMES, rows
+from tests.servers import free_ports
 from tests.tiny import write_model
 
 MODEL = digest(b"whatever is served")
@@ -45,47 +43,6 @@ def asked(kind, names, **more):
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory):
     return Repo.create(tmp_path_factory.mktemp("engines") / "repo")
-
-
-@pytest.fixture(scope="module")
-def taught(built_bazaar, tmp_path_factory):
-    """The tiny model once it has learned to greet, as an exported folder; and the bazaar it comes from."""
-    folder = tmp_path_factory.mktemp("taught") / "town"
-    bazaar = copied(built_bazaar, folder)
-    bazaar.land(bazaar.offer("chen", bazaar.delta("greet")))
-    assert bazaar("amira", "fetch") == 0
-    assert bazaar("amira", ["export", folder / "out"]) == 0
-    return bazaar, folder / "out"
-
-
-@pytest.fixture(scope="module")
-def served(taught, tmp_path_factory):
-    """`transformers serve` on that folder, at a URL."""
-    pytest.importorskip("openai", reason="pip install 'souq[engines]'")
-    pytest.importorskip("uvicorn", reason="pip install 'transformers[serving]'")
-    (port,), out = free_ports(1), taught[1]
-    words = [Path(sys.executable).parent / "transformers", "serve", out, "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--dtype", "float32", "--device", "cpu"]
-    with (tmp_path_factory.mktemp("served") / "log").open("wb") as log:
-        env = os.environ | {"HF_HUB_OFFLINE": "1"}
-        server = subprocess.Popen(words, stdout=log, stderr=log, env=env)
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        wait_for(f"{url}/models", server)
-        yield url, out
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def wait_for(url, server, seconds=240):
-    for _ in range(seconds * 5):
-        assert server.poll() is None, "the server gave up"
-        try:
-            return urllib.request.urlopen(url, timeout=5).read()
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"nothing answers at {url}")
 
 
 @pytest.mark.parametrize("kind", ["exact", "answer"])
@@ -373,7 +330,8 @@ def test_llama_cpp_reads_the_same_file(repo):
     theirs = engines.scores(repo, {"capitals": suite}, engine)["capitals"].cases
     server = engines.openai.Server(engine.model, f"{engine._server.listening_address}/v1")
     apart = [
-        abs(server._log_p(case, option) - told["capitals", case.id, option][0]) / told["capitals", case.id, option][1]
+        abs(server.log_p(case.turns, option) - told["capitals", case.id, option][0])
+        / told["capitals", case.id, option][1]
         for case in suite.cases[:4]
         for option in case.choices
     ]

@@ -145,7 +145,7 @@ def test_cases_are_read_until_they_decide(wide):
     before = kept(main)
     again = trials(main, main, ("greet",), quiet, offer)
 
-    assert found["wide"].before.n < 120 == found["wide"].found.total
+    assert found["wide"].before.n < 120 == found["wide"].now.total
     assert found["greet"].before.n == 14
     assert (again, kept(main)) == (found, before)
     outcome, _, shown = judge(found, ("greet",))

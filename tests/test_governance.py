@@ -18,12 +18,12 @@ from souq.governance import (
     SignedVote,
     Who,
     decide,
-    explain,
     foundation,
     read_policy,
     replay,
     solo,
 )
+from souq.governance.explain import explain
 from souq.governance.templates import CHECKS
 from souq.records import Checked, Verdict, Vote
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from souq.corpus.judges import Asked, Report, _ask, kappa, measure, passed, read_judge, shares
+from souq.corpus.judges import Asked, Report, _request, judged, kappa, measure, read_judge, shares
 from souq.errors import Hostile, UsageError
 from souq.evals.statistics import wilson
 from souq.lab.writers import writer
@@ -59,7 +59,7 @@ def test_gold_that_says_the_same_of_all_or_twice_is_refused_by_its_line(judge):
 
 
 def test_an_answer_cannot_fill_the_prompt_s_holes(judge):
-    assert _ask(read_judge(judge()).spec, "Q", "{question}").messages[0].content == "Q - {question}?"
+    assert _request(read_judge(judge()).spec, "Q", "{question}").messages[0].content == "Q - {question}?"
 
 
 def test_figures_by_hand():
@@ -92,9 +92,9 @@ def test_a_judge_that_always_agrees_is_no_better_than_the_majority(trouble, judg
     assert (found.by, found.n, found.wrong, found.recall, found.kappa) == ("text", 10, 4, 1.0, 0.0)
     assert found.error == found.majority_error
     with pytest.raises(UsageError, match="no better than"):
-        passed(read, found, there, [])
+        judged(read, found, there, [])
     with pytest.raises(UsageError, match="not measured"):
-        passed(read, Report(**{f: getattr(found, f) for f in found.__struct_fields__} | {"engine": "z"}), there, [])
+        judged(read, Report(**{f: getattr(found, f) for f in found.__struct_fields__} | {"engine": "z"}), there, [])
 
 
 def test_what_a_checker_decides_is_never_asked(trouble, judge):  # noqa: F811
@@ -106,7 +106,7 @@ def test_what_a_checker_decides_is_never_asked(trouble, judge):  # noqa: F811
     good = Report(**fields | {"error": 0.0, "p": 0.001})
     asked = len(trouble.seen)
     rows = [Asked(question="q", answer="4", checker="equals", expected="4"), Asked(question="q", answer="5", checker="equals", expected="4"), Asked(question="q", answer="?")]  # fmt: skip
-    found = passed(read, good, there, rows)
+    found = judged(read, good, there, rows)
 
     assert [found[i].kept for i in range(3)] == [True, False, False]
     assert len(trouble.seen) - asked == 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from souq.errors import UsageError
+from souq import signing
+from souq.errors import Refused, UsageError
 from souq.governance import read_policy
-from souq.governance.policy import Emergency, Key, Lazy, Org, Role, Scope, Veto, Who, format_policy, share_of
+from souq.governance.policy import Emergency, Key, Lazy, Org, Role, Scope, Veto, Who, enrolled, format_policy, share_of
 from tests.voters import NAMES, at, key, key_of, of, ruled, who
 
 PEOPLE = [who(name) for name in NAMES]
@@ -244,3 +245,16 @@ def test_a_key_is_known_by_any_of_its_spellings_and_only_while_it_holds():
 
 def test_side_is_the_organisation_or_oneself():
     assert [who("amira").side, who("dora").side] == ["Atlas", "dora"]
+
+
+def test_who_is_not_enrolled_is_told_whom_to_ask(tmp_path):
+    """Whose key holds is who they are to the policy; a stranger, or a key whose time has passed, is refused by name."""
+    signing.make_key(tmp_path / "key", "amira")
+    amira = signing.Person("Amira", "a@b", tmp_path / "key")
+    people = [who("amira", keys=(amira.public_key,), valid_until=at(1)), who("bruno")]
+    policy = ruled(of(1), people=people, core=("bruno",))
+
+    assert enrolled(policy, amira, at(0.5), hint="x") == policy.named("amira")
+    with pytest.raises(Refused, match=r"^Amira's key is not enrolled in GOVERNANCE\.toml$") as refused:
+        enrolled(policy, amira, at(1), hint="ask Bruno")
+    assert refused.value.hint == "ask Bruno"

@@ -213,7 +213,7 @@ def test_another_policy_is_another_world(town, out, tmp_path):
     (out / "GOVERNANCE.toml").write_text(solo("mallory", "Nowhere", mallory.public_key))
     said = signing.statement("urn:souq:release:1", "releases/1.0", old.release.model, msgspec.to_builtins(old.release))
     (out / "release.json").write_bytes(canonical(signing.sign(said, mallory.key, namespace="souq.release.v1")))
-    main = old.main(town.repo("mallory"))
+    main = Snapshot(town.repo("mallory"), old.release.commit)
     facts = facts_of(main, old.release, credits(main), (out / "config.json").read_bytes())
     hashes = {name: export.sha256(path) for name, path in files.items() if name not in (STATEMENT, BOM)}
     (out / BOM).write_bytes(bom(facts, hashes))
@@ -373,7 +373,7 @@ def test_an_odd_licence_and_odd_scores_are_cyclonedx_too(town):
     from cyclonedx.schema import SchemaVersion
 
     signed = export.read(town.main(), "1.1")
-    facts = facts_of(signed.main(town.repo("amira")), signed.release, (), b"{}")
+    facts = facts_of(Snapshot(town.repo("amira"), signed.release.commit), signed.release, (), b"{}")
     bare = Release(version="1", commit="0" * 40, recipe=signed.release.recipe, model=signed.release.model)
     facts = replace(facts, licence="LicenseRef-Ours AND (MIT OR Apache-2.0)", release=bare, origin="")
 
@@ -395,7 +395,7 @@ def test_the_card_is_one_the_hub_can_read(town, out):
     assert "souq release verify ." in body
     assert f"souq verify --root {town.main().repo.history('main')[0]}" in body
     signed = export.read(town.main(), "1.1")
-    texts = export.texts(town.main(), signed, credits(signed.main(town.repo("amira"))))
+    texts = export.texts(town.main(), signed, credits(Snapshot(town.repo("amira"), signed.release.commit)))
     rows = re.findall(
         r"^\| (\w+)(?:, in nats a token: less is better)? \| ([\d.]+) \| ([\d.]+) \| ([+-][\d.]+) \|$",
         texts["README.md"].decode(),
@@ -475,7 +475,9 @@ def test_the_changelog_says_what_came_and_what_went(town):
     """Between 1.0 and 1.1 counting came; in a main without greetings, greetings went."""
     main = town.main()
     signed = export.read(main, "1.1")
-    text = export.texts(main, signed, credits(signed.main(town.repo("amira"))))["CHANGELOG.md"].decode()
+    text = export.texts(main, signed, credits(Snapshot(town.repo("amira"), signed.release.commit)))[
+        "CHANGELOG.md"
+    ].decode()
     new, _, old = text.partition("## 1.0")
     assert "Since 1.0." in new
     assert "Counting (adil (Atlas), Apache-2.0): `count`" in new
@@ -486,7 +488,7 @@ def test_the_changelog_says_what_came_and_what_went(town):
     slug = next(slug for slug in main.offers if slug.endswith("greetings"))
     gone = {f"contributions/{slug}/{path}": None for path in main.repo.files(main.commit, f"contributions/{slug}")}
     without = Snapshot(main.repo, main.repo.write_commit([main.commit], gone, "x\n", tree_of=main.commit))
-    found = step("2.0", credits(without), ("1.1", export.read(main, "1.1").main(main.repo)))
+    found = step("2.0", credits(without), ("1.1", Snapshot(main.repo, export.read(main, "1.1").release.commit)))
 
     assert [contribution.title for contribution in found.gone] == ["Greetings"]
     assert "### Taken out\n\n- Greetings, by mallory" in changelog("smol", [found])

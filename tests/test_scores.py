@@ -47,11 +47,12 @@ def file_of(repo):
 
 def test_what_was_scored_is_found_again(repo, suite):
     """Case by case, as they came, with what was answered."""
-    scores.keep(repo, MODEL, suite, [Kept(case="a", value=1.0, said="yes\nno é")], HERE)
+    scores.keep(repo, MODEL, suite, [Kept(case="a", value=1.0, answer="yes\nno é")], HERE)
     scores.keep(repo, MODEL, suite, [Kept(case="b", value=0.25), Kept(case="gone", value=1.0)], HERE)
 
     assert scores.get(repo, MODEL, suite, HERE) == {"a": 1.0, "b": 0.25}
-    assert scores.kept_of(repo, MODEL, suite, HERE)["a"].said == "yes\nno é"
+    assert scores.kept_of(repo, MODEL, suite, HERE)["a"].answer == "yes\nno é"
+    assert b'"said":"yes' in file_of(repo).read_bytes()
 
 
 @pytest.mark.parametrize(

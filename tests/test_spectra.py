@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souq.checks import portrait, spectra, tensors
+from souq.checks import delta_stats, spectra, tensors
+from souq.checks.delta_stats import TensorStats, spectrum, tensor_stats
 from souq.checks.lineage import attention_drift, kept_direction
-from souq.checks.portrait import Seen, look, spectrum
 from souq.weights.delta import Dense, TensorRef
 from tests.gate import Gate
 
@@ -70,7 +70,7 @@ def test_a_change_without_end_is_refused(gate):
     huge = gate.rewritten(gate.lora(0), lambda b, a: (b * 1e30, a * 1e30))
     parts = {name: type(part)(a=part.a, b=part.b, scale=1e300) for name, part in huge.parts.items()}
 
-    with pytest.raises(portrait.Hostile, match="too large to be measured"):
+    with pytest.raises(delta_stats.Hostile, match="too large to be measured"):
         gate.says("norms", type(huge)(huge.base, parts))
 
 
@@ -186,8 +186,12 @@ def test_lineage_from_two_figures(seed, size):
     chance = np.random.default_rng(seed)
     base, change = chance.standard_normal((12, 9)), size * chance.standard_normal((12, 9))
     tuned, whole = base + change, float(np.linalg.norm(base))
-    seen = {"model.layers.0.self_attn.q_proj.weight": look(Dense(value=TensorRef.of(tuned)), None, change, whole, base)}
+    seen = {
+        "model.layers.0.self_attn.q_proj.weight": tensor_stats(
+            Dense(value=TensorRef.of(tuned)), None, change, whole, base
+        )
+    }
 
     assert kept_direction(seen) == pytest.approx(np.vdot(tuned, base) / np.linalg.norm(tuned) / whole)
     assert attention_drift(seen) == pytest.approx(abs(np.linalg.norm(tuned) / whole - 1))
-    assert isinstance(next(iter(seen.values())), Seen)
+    assert isinstance(next(iter(seen.values())), TensorStats)

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from souq.errors import UsageError
-from souq.governance import apache, company_plus_community, explain, foundation, from_template, read_policy, solo
+from souq.governance import apache, company_plus_community, foundation, from_template, read_policy, solo
+from souq.governance.explain import explain
 from souq.governance.policy import Emergency, Key, Lazy, Org, Role, Veto
 from souq.governance.templates import NEEDS, TEMPLATES
 from tests.voters import NAMES, at, key, of, ran, ruled, said, who, work, yes

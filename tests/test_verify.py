@@ -189,7 +189,7 @@ def test_what_weights_were_changed_is_read_from_main_and_from_no_memory(town):
 def test_a_nightly_is_of_this_history_too(town):
     """It stands on no landing of its own, so it is asked here what it stands on."""
     told = town.release(version="nightly-1", channel="nightly", commit="0" * 40)["release/release.json"]
-    _ref(town, "refs/souq/nightly/1", town._object("blob", told))
+    _ref(town, "refs/souq/nightly/1", town.git.put("blob", told))
 
     assert verify(town.repo, town.head, rebuild=False).findings == [
         "release nightly-1 is of a commit that is not in this history"
@@ -208,7 +208,7 @@ def _ref(town, name, oid):
 def note(town, name, number, *, namespace=witness.NAMESPACE, **told):
     said = {"commit": town.head, "length": len(town.commits), "by": name, "at": at(9), "after": []} | told
     payload = signing.statement("urn:souq:witness:1", "main", digest(str(said["commit"]).encode()), said)
-    _ref(town, f"refs/souq/witness/{number}/x", town._object("blob", seal(payload, name, namespace)))
+    _ref(town, f"refs/souq/witness/{number}/x", town.git.put("blob", seal(payload, name, namespace)))
 
 
 def seen(town):
@@ -246,8 +246,8 @@ def test_a_stranger_s_note_and_what_is_no_note_are_not_believed(town):
     """And what cannot be read hides nothing that can."""
     note(town, "mallory", 1, commit="5" * 40)
     note(town, "bruno", 2, namespace="souq.vote.v1", commit="5" * 40)
-    _ref(town, "refs/souq/witness/3/x", town._object("blob", b"{}"))
-    _ref(town, "refs/souq/witness/4/x", town._object("blob", b" " * (witness.MAX_NOTE + 1)))
+    _ref(town, "refs/souq/witness/3/x", town.git.put("blob", b"{}"))
+    _ref(town, "refs/souq/witness/4/x", town.git.put("blob", b" " * (witness.MAX_NOTE + 1)))
     note(town, "chen", 5)
 
     assert seen(town) == (1, [])
@@ -289,8 +289,8 @@ def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path)
         "commit": town.head, "length": 4, "by": "wendy", "after": [digest(town.repo.object(before, 1 << 16))],
     }  # fmt: skip
     assert told["at"] > "2026"
-    _ref(town, f"{ref.rpartition('/')[0]}/junk", town._object("blob", b"{}"))
-    _ref(town, f"{ref.rpartition('/')[0]}/big", town._object("blob", b" " * (witness.MAX_NOTE + 1)))
+    _ref(town, f"{ref.rpartition('/')[0]}/junk", town.git.put("blob", b"{}"))
+    _ref(town, f"{ref.rpartition('/')[0]}/big", town.git.put("blob", b" " * (witness.MAX_NOTE + 1)))
     town.open()
     town.agreed(hours=7)
     witness.witness(town.repo, person)

@@ -12,7 +12,7 @@ from souq.lab.chat import GROUP, ChatRequest, Message, Sampling
 from souq.lab.writers import writer
 from souq.records import digest
 from tests.bazaar import built_bazaar  # noqa: F401
-from tests.test_engines import GOOD, Trouble, served, taught, trouble  # noqa: F401
+from tests.test_engines import GOOD, Trouble, trouble  # noqa: F401
 from tests.tiny import write_model
 
 MODEL = digest(b"whatever is served")
@@ -147,7 +147,7 @@ def test_where_engines_part_is_shown(trouble, tiny):  # noqa: F811
     assert found.partings[0].ours != found.partings[0].theirs
 
 
-def test_a_real_server_writes_what_transformers_writes(served):  # noqa: F811
+def test_a_real_server_writes_what_transformers_writes(served):
     """`transformers serve` on the same folder: every greedy answer is the same."""
     from souq.lab.agreement import agree
 

@@ -43,7 +43,8 @@ __getattr__ = lazily(
     {
         "": ("build", "pulls", "verify"),
         "souq.errors": ("SouqError",),
-        "souq.evals.eval": ("Eval", "Score", "compare"),
+        "souq.evals.eval": ("Eval",),
+        "souq.evals.score": ("Score", "compare"),
         "souq.governance": ("Policy", "decide", "read_policy"),
         "souq.merge": ("Fold", "merge_method"),
         "souq.model.source": ("open_source",),

@@ -9,7 +9,8 @@ It knows paths and bytes; what is in a file is its writer's business.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,3 +51,28 @@ def refuse_full(folder: Path, hint: str = "choose another folder") -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is already there and not empty", hint=hint)
+
+
+@contextmanager
+def new_folder(folder: Path, hint: str = "choose another folder") -> Iterator[Path]:
+    """An empty folder beside `folder` to write into; on leaving without an error, it takes the name `folder`.
+
+    Raises:
+        UsageError: `folder` is a file, or a folder that is not empty.
+    """
+    refuse_full(folder, hint)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        partial = Path(scratch) / "new"
+        partial.mkdir()
+        yield partial
+        if folder.exists():
+            folder.rmdir()
+        partial.replace(folder)
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Files by their paths inside a folder, whose own folders are made where they are missing."""
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)

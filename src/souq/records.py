@@ -39,6 +39,7 @@ def digest(data: bytes | memoryview) -> Digest:
 
 
 def is_digest(text: str) -> bool:
+    """Whether a text is a digest in its one spelling."""
     return _DIGEST.fullmatch(text) is not None
 
 
@@ -54,7 +55,7 @@ def read_json(data: bytes) -> Any:
         Hostile: not UTF-8, not JSON, a key twice in one object, NaN or infinity, or nested beyond reason.
     """
     try:
-        found = json.loads(
+        value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
         )
     except UnicodeDecodeError as error:
@@ -62,10 +63,10 @@ def read_json(data: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         raise Hostile(f"not JSON: {error}") from error
     if data.count(b"[") + data.count(b"{") > MAX_NESTING:
-        refuse_nested(found, where="JSON")
+        refuse_nested(value, where="JSON")
     if _SURROGATE.search(data):
-        _refuse_surrogates(found)
-    return found
+        _refuse_surrogates(value)
+    return value
 
 
 def json_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -95,14 +96,29 @@ def refuse_nested(value: Any, *, where: str) -> None:
     """
     level = [value]
     for _ in range(MAX_NESTING):
-        level = [item for one in level if isinstance(one, dict | list) for item in _inside(one)]
+        level = _below(level)
         if not level:
             return
     raise Hostile(f"{where}: nested more than {MAX_NESTING} deep")
 
 
-def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
+def _inside(value: Any) -> Iterable[Any]:
+    """What a list or a table holds; nothing else holds anything."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _below(level: list[Any]) -> list[Any]:
+    return [item for value in level if isinstance(value, dict | list) for item in _inside(value)]
+
+
+def walk(value: Any) -> Iterator[tuple[str, Any]]:
+    """A value and all that lists and tables in it hold, in order, each with the key it stands under; "" at the top."""
+    todo = [("", value)]
+    while todo:
+        key, item = todo.pop()
+        yield key, item
+        inside = item.items() if isinstance(item, dict) else [(key, inner) for inner in _inside(item)]
+        todo.extend(reversed(inside))
 
 
 def _finite(digits: str) -> float:
@@ -113,10 +129,10 @@ def _finite(digits: str) -> float:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         raise Hostile("a key stands twice: readers disagree on which one counts")
-    return found
+    return table
 
 
 def _no_constant(word: str) -> Any:
@@ -124,16 +140,11 @@ def _no_constant(word: str) -> Any:
 
 
 def nesting(value: Any) -> int:
-    """How many objects and lists stand inside each other; counted level by level, so that no depth is too deep to count."""
+    """How many objects and lists stand inside each other; level by level, so that no depth is too deep to count."""
     level, deep = [value], 0
     while level:
         deep += any(isinstance(item, dict | list) for item in level)
-        level = [
-            inner
-            for item in level
-            if isinstance(item, dict | list)
-            for inner in (item.values() if isinstance(item, dict) else item)
-        ]
+        level = _below(level)
     return deep
 
 
@@ -298,13 +309,13 @@ def read_toml(text: str, *, where: str) -> dict[str, Any]:
     if _LONG_KEY.search(text):
         raise Hostile(f"{where}: a key of more than 32 parts")
     try:
-        told = tomllib.loads(text)
-        refuse_nested(told, where=where)
-        refuse_control(told, where=where)
-        refuse_huge(told, where=where)
+        table = tomllib.loads(text)
+        refuse_nested(table, where=where)
+        refuse_control(table, where=where)
+        refuse_huge(table, where=where)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError; thousands of digits; thousands of brackets
         raise UsageError(f"{where}: not TOML: {error}", hint=f"correct {where} and try again") from error
-    return told
+    return table
 
 
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ufeff]")
@@ -316,10 +327,9 @@ def refuse_control(value: Any, *, where: str) -> None:
     Raises:
         Hostile: a control character anywhere in it, keys included.
     """
-    if isinstance(value, str) and (found := _CONTROL.search(value)):
-        raise Hostile(f"{where}: a control character (U+{ord(found.group()):04X}) in a text")
-    inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for item in inside:
+    if isinstance(value, str) and (match := _CONTROL.search(value)):
+        raise Hostile(f"{where}: a control character (U+{ord(match.group()):04X}) in a text")
+    for item in [*value, *value.values()] if isinstance(value, dict) else _inside(value):
         refuse_control(item, where=where)
 
 
@@ -329,15 +339,13 @@ def refuse_huge(value: Any, *, where: str) -> None:
     Raises:
         Hostile: a larger one anywhere in it.
     """
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+    if any(isinstance(item, int) and not -(1 << 63) <= item < 1 << 63 for _, item in walk(value)):
         raise Hostile(f"{where}: a whole number of more than 64 bits")
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        refuse_huge(item, where=where)
 
 
 def spelled_out(text: str) -> str:
     """Somebody's text for a terminal or a page: what would steer it, and bytes that are no UTF-8, as escapes."""
-    plain = _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    plain = _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
     return plain.encode("utf-8", "backslashreplace").decode()
 
 
@@ -347,7 +355,11 @@ def format_toml(value: Any) -> str:
 
 
 def read_record(data: bytes, kind: type[T], *, where: str) -> T:
-    """Read a canonical JSON record; unknown keys are ignored here and kept in the bytes that were signed."""
+    """Read a canonical JSON record; unknown keys are ignored here and kept in the bytes that were signed.
+
+    Raises:
+        UsageError: not JSON, or not a record of this kind.
+    """
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

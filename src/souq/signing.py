@@ -3,11 +3,11 @@
 OpenSSH and OpenSSL do the cryptography; this file decides what is signed and refuses what could be read two ways.
 A signature made for one kind of record (its namespace) is no signature for another.
 
-Sources: in-toto Statement v1 and DSSE v1 (https://github.com/in-toto/attestation, https://github.com/secure-systems-lab/dsse),
-SSHSIG (OpenSSH, PROTOCOL.sshsig).
+Sources: in-toto Statement v1 (https://github.com/in-toto/attestation), DSSE v1
+(https://github.com/secure-systems-lab/dsse), SSHSIG (OpenSSH, PROTOCOL.sshsig).
 
-    said = statement("urn:souq:vote:1", "contributions/0001-x", digest, {"choice": "approve"})
-    sealed = sign(said, key, namespace="souq.vote.v1")
+    vote = statement("urn:souq:vote:1", "contributions/0001-x", digest, {"choice": "approve"})
+    sealed = sign(vote, key, namespace="souq.vote.v1")
     verify(sealed, keys=[public], namespace="souq.vote.v1").key == public
 """
 
@@ -138,20 +138,20 @@ def unseal(envelope: bytes, *, keys: Iterable[str], namespace: str) -> tuple[byt
     """
     sealed, payload = _open(envelope)
     known = frozenset(normal_key(key) for key in keys)
-    found = [_signer(payload, signature, known, namespace) for signature in sealed.signatures]
-    if key := next((key for key in found if key in known), None):
+    signers = [_signer(payload, signature, known, namespace) for signature in sealed.signatures]
+    if key := next((key for key in signers if key in known), None):
         return payload, key
     # Of several signatures the one that nearly held says most; a stranger's beside it says nothing.
-    raise Forged(min(found, key=_NO.index), hint="who signed it must stand in GOVERNANCE.toml")
+    raise Forged(min(signers, key=_NO.index), hint="who signed it must stand in GOVERNANCE.toml")
 
 
 def peek(envelope: bytes) -> dict[str, Any]:
     """What an envelope says, whoever signed it: for finding what it names, never for believing it."""
     try:
-        told = read_json(_open(envelope)[1])["predicate"]
+        predicate = read_json(_open(envelope)[1])["predicate"]
     except (Forged, Hostile, KeyError, TypeError):
         return {}
-    return told if isinstance(told, dict) and isinstance(told.get("after", []), list) else {}
+    return predicate if isinstance(predicate, dict) and isinstance(predicate.get("after", []), list) else {}
 
 
 def make_key(key: Path, comment: str) -> None:
@@ -166,7 +166,11 @@ def make_key(key: Path, comment: str) -> None:
 
 
 def public_key(key: Path) -> str:
-    """The public half of a private key: from the file beside it, or from the key itself."""
+    """The public half of a private key: from the file beside it, or from the key itself.
+
+    Raises:
+        NotFound: no such key, or one with a passphrase and no file beside it.
+    """
     beside = key.with_name(key.name + ".pub")
     if beside.is_file():
         return normal_key(beside.read_text())
@@ -267,9 +271,9 @@ _ARMOUR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\n([A-Za-z0-9+/=\n]+)\n----
 
 def _armoured(armour: bytes) -> bytes:
     """What stands between the lines that begin and end a signature; nothing where there is more."""
-    found = _ARMOUR.fullmatch(armour)
+    match = _ARMOUR.fullmatch(armour)
     try:
-        return base64.b64decode(found[1].replace(b"\n", b""), validate=True) if found else b""
+        return base64.b64decode(match[1].replace(b"\n", b""), validate=True) if match else b""
     except binascii.Error:
         return b""
 
@@ -284,22 +288,22 @@ def _keygen_verifies(payload: bytes, armour: bytes, key: str, namespace: str) ->
 
 def _read(payload: bytes, key: str) -> Signed:
     try:
-        told = read_json(payload)
-        refuse_control(told, where="a statement")
-        (subject,) = told["subject"]
-        found = Signed(
-            kind=str(told["predicateType"]),
+        in_toto = read_json(payload)
+        refuse_control(in_toto, where="a statement")
+        (subject,) = in_toto["subject"]
+        signed = Signed(
+            kind=str(in_toto["predicateType"]),
             name=str(subject["name"]),
             subject="b3:" + subject["digest"]["blake3"],
-            predicate=dict(told["predicate"]),
+            predicate=dict(in_toto["predicate"]),
             key=key,
         )
-        plain = canonical(told) == payload
+        one_spelling = canonical(in_toto) == payload
     except (Hostile, ValueError, KeyError, TypeError) as error:
         raise Forged(f"signed, but not a statement souq knows: {error}") from error
-    if not plain or told.get("_type") != STATEMENT_TYPE or not is_digest(found.subject):
+    if not one_spelling or in_toto.get("_type") != STATEMENT_TYPE or not is_digest(signed.subject):
         raise Forged("signed, but not in the one spelling souq writes")
-    return found
+    return signed
 
 
 def _ssh_keygen(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

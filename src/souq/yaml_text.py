@@ -3,8 +3,8 @@
 A file is read as PyYAML's nodes and never as objects of its writer's choosing, so a refusal names its line.
 
     >>> place = compose("models:\\n- a\\n- b\\n", "m.yaml", depth=3, nodes=20)
-    >>> [(name.node.value, value.line) for name, value in place.pairs()]
-    [('models', 2)]
+    >>> place.value, [(name.node.value, value.line) for name, value in place.pairs()]
+    ({'models': ['a', 'b']}, [('models', 2)])
     >>> str(place.wrong("no weights"))
     'm.yaml, line 1: no weights'
 """
@@ -12,7 +12,7 @@ A file is read as PyYAML's nodes and never as objects of its writer's choosing, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import yaml
 
@@ -34,6 +34,18 @@ class Place:
     @property
     def line(self) -> int:
         return int(self.node.start_mark.line) + 1
+
+    @property
+    def value(self) -> Any:
+        """As Python has it.
+
+        Raises:
+            UsageError: it only looks like a date, or like another of YAML's types.
+        """
+        try:
+            return yaml.constructor.SafeConstructor().construct_document(self.node)
+        except _FAILURES as error:
+            raise self.wrong(_reason(error)) from error
 
     def wrong(self, message: str, *, hint: str | None = None) -> UsageError:
         """What to raise when something is off here."""
@@ -60,7 +72,7 @@ def compose(text: str, file: str, *, depth: int, nodes: int) -> Place:
 
     Raises:
         Hostile: an alias, a tag, or out of bounds.
-        UsageError: not one YAML document.
+        UsageError: not one YAML document, or nothing.
     """
     try:
         _refuse_bombs(text, file, depth, nodes)
@@ -123,6 +135,10 @@ def _refuse_growth(document: yaml.Node, nodes: int) -> None:
 
 
 def _problem(error: Exception) -> str:
-    """`line 3: …` without the snippet PyYAML adds: that is the file's own text, unread, on its way to a terminal."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"line {mark.line + 1 if mark else 1}: {problem or str(error).partition(chr(10))[0]}"
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1 if mark else 1}: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """Without the snippet PyYAML adds: that is the file's own text, unread, on its way to a terminal."""
+    return str(getattr(error, "problem", None) or str(error).partition("\n")[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from souq.governance.policy import Needs, format_policy
+from souq.governance.policy import format_policy
 from souq.weights.delta import TensorRef
 from souq.weights.store import Store
 from souq_conformance.cases import bad
@@ -82,7 +82,7 @@ def a_commit_graph_hides_a_landing(town: Town) -> None:
 @bad("lying-object")
 def a_policy_under_another_s_name(town: Town) -> None:
     """The root is the pinned one by name; the bytes kept under its policy's name are of a laxer policy."""
-    lax = town.policy(scope=(town.work(requires=(Needs(role="maintainer", n=1),)), *town.rules()))
+    lax = town.policy(scope=town.scopes(n=1))
     town.begin()
     town.git.put("blob", format_policy(lax).encode(), under=town.files["GOVERNANCE.toml"].oid)
     town.land(town.data().agreed("amira"))
@@ -93,7 +93,7 @@ def a_tree_under_another_s_name(town: Town) -> None:
     """The root's tree is another one."""
     town.begin()
     tree = town.written[0][1]
-    lax = town.policy(scope=(town.work(requires=(Needs(role="maintainer", n=1),)), *town.rules()))
+    lax = town.policy(scope=town.scopes(n=1))
     rows = {name: file for name, file in town.files.items() if "/" not in name}
     rows["GOVERNANCE.toml"] = town.git.file(format_policy(lax).encode())
     town.git.entries(sorted(rows.items()), under=tree)
@@ -103,7 +103,7 @@ def a_tree_under_another_s_name(town: Town) -> None:
 def a_commit_under_another_s_name(town: Town) -> None:
     """The bytes of the pinned root are those of another root."""
     town.begin()
-    root, policy = town.main, town.policy(scope=(town.work(requires=(Needs(role="maintainer", n=1),)), *town.rules()))
+    root, policy = town.main, town.policy(scope=town.scopes(n=1))
     tree = town.git.tree({**town.files, "GOVERNANCE.toml": town.git.file(format_policy(policy).encode())})
     town.git.put("commit", f"tree {tree}\nauthor a <a> 0 +0000\ncommitter a <a> 0 +0000\n\nx\n".encode(), under=root)
     town.files["GOVERNANCE.toml"] = town.git.file(format_policy(policy).encode())
@@ -114,17 +114,18 @@ def a_commit_under_another_s_name(town: Town) -> None:
 def a_policy_that_stands_twice(town: Town) -> None:
     """Two entries of one name: who reads the first sees a policy nobody voted on, who reads the last the right one."""
     offer = town.amend(town.policy(emergency=None))
-    for who in ("amira", "bruno", "chen"):
-        offer.vote(who)
+    offer.votes("amira", "bruno", "chen")
     town.wait(days=15)
     offer.checks()
-    lax = town.policy(scope=(town.work(requires=(Needs(role="maintainer", n=1),)), *town.rules()))
+    lax = town.policy(scope=town.scopes(n=1))
     evil = ("GOVERNANCE.toml", town.git.file(format_policy(lax).encode()))
     town.land(offer)
     whole = dict(town.files)
     folders = {name.partition("/")[0] for name in whole if "/" in name}
     rows = [(name, file) for name, file in whole.items() if "/" not in name]
-    rows += [(name, File(town.git.tree({p.partition("/")[2]: f for p, f in whole.items() if p.startswith(f"{name}/")}), "40000")) for name in folders]  # fmt: skip
+    for name in folders:
+        inside = {path.partition("/")[2]: file for path, file in whole.items() if path.startswith(f"{name}/")}
+        rows.append((name, File(town.git.tree(inside), "40000")))
     order = sorted(rows, key=lambda row: row[0] + "/" * (row[1].mode != PLAIN))
     at = next(i for i, row in enumerate(order) if row[0] == "GOVERNANCE.toml")
     order.insert(at, evil)

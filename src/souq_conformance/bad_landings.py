@@ -138,8 +138,8 @@ def dated_before_the_last_one(town: Town) -> None:
     last = town.clock
     offer = town.data("second", rows=ROWS * 2)
     offer.checks(at=town.at(hours=-1))
-    for who in ("amira", "bruno"):
-        offer.vote(who, at=town.at(hours=-1))
+    for name in ("amira", "bruno"):
+        offer.vote(name, at=town.at(hours=-1))
     town.land(offer, at=spell(last - timedelta(minutes=13)))
 
 
@@ -201,13 +201,11 @@ def the_exam_is_not_what_was_voted_on(town: Town) -> None:
 @bad("altered-landing")
 def the_policy_is_not_what_was_voted_on(town: Town) -> None:
     """In the contribution's folder it is, at the top it is another."""
-    told = town.policy(emergency=None)
-    offer = town.amend(told)
-    for who in ("amira", "bruno", "chen"):
-        offer.vote(who)
+    offer = town.amend(town.policy(emergency=None))
+    offer.votes("amira", "bruno", "chen")
     town.wait(days=15)
     offer.checks()
-    other = format_policy(town.policy(scope=(town.work(max_per_org=0), *town.rules()))).encode()
+    other = format_policy(town.policy(scope=town.scopes(max_per_org=0))).encode()
     town.land(offer, also={"GOVERNANCE.toml": other})
 
 
@@ -246,8 +244,7 @@ def a_revert_of_nothing(town: Town) -> None:
 def a_revert_of_an_amendment(town: Town) -> None:
     """Policies are amended, not taken back."""
     offer = town.amend(town.policy(emergency=None))
-    for who in ("amira", "bruno", "chen"):
-        offer.vote(who)
+    offer.votes("amira", "bruno", "chen")
     town.wait(days=15)
     town.land(offer.checks())
     town.land(town.revert(offer).agreed("chen", "bruno"))
@@ -266,8 +263,7 @@ def restored_twice(town: Town) -> None:
 def another_way_of_merging_than_was_asked(town: Town) -> None:
     """It asks for task arithmetic, and souq.toml says so, with a scale nobody voted on."""
     offer = town.weights(files={"merge.toml": b'method = "task-arithmetic"\n'}).agreed("amira", "bruno")
-    told = settings(town, {"method": "task-arithmetic", "scale": 2.0})
-    town.land(offer, also={"souq.toml": told})
+    town.land(offer, also={"souq.toml": settings(town, {"method": "task-arithmetic", "scale": 2.0})})
 
 
 @bad("odd-offer", "model-lock")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from souq.governance.policy import Emergency, Needs, Role, Scope, format_policy, with_members
+from souq.governance.policy import Needs, Role, Scope, format_policy, with_members
 from souq_conformance.cases import bad
 from souq_conformance.good import amended, council, elected, lazy, urgent, vetoes
 from souq_conformance.town import ROWS, Town
@@ -34,9 +34,7 @@ def a_veto_that_was_seconded(town: Town) -> None:
 @bad("threshold")
 def silence_too_short(town: Town) -> None:
     """One approval, and only two of three days without a no."""
-    lazy(town)
-    offer = town.data(by="amira").checks("chen")
-    offer.vote("bruno")
+    offer = lazy(town)
     town.wait(hours=48)
     town.land(offer)
 
@@ -44,9 +42,7 @@ def silence_too_short(town: Town) -> None:
 @bad("rejected", "threshold")
 def silence_that_was_broken(town: Town) -> None:
     """Somebody objected, and that is not silence."""
-    lazy(town)
-    offer = town.data(by="amira").checks("chen")
-    offer.vote("bruno")
+    offer = lazy(town)
     offer.no("chen")
     town.wait(hours=100)
     town.land(offer)
@@ -55,9 +51,7 @@ def silence_that_was_broken(town: Town) -> None:
 @bad("threshold")
 def silence_among_friends(town: Town) -> None:
     """The one approval is of the author's own organisation."""
-    lazy(town)
-    offer = town.data(by="amira").checks("chen")
-    offer.vote("adil")
+    offer = lazy(town, "adil")
     town.wait(hours=100)
     town.land(offer)
 
@@ -68,7 +62,7 @@ def silence_among_friends(town: Town) -> None:
 @bad("not-offered")
 def a_policy_amended_by_what_it_judges(town: Town) -> None:
     """A contribution that one approves brings, in the same commit, a policy by which one is enough."""
-    lax = town.policy(scope=(town.work(requires=(Needs(role="maintainer", n=1),)), *town.rules()))
+    lax = town.policy(scope=town.scopes(n=1))
     offer = town.data().agreed("amira", "bruno")
     town.land(offer, also={"GOVERNANCE.toml": format_policy(lax).encode()})
 
@@ -112,11 +106,9 @@ def an_amendment_the_new_policy_refuses(town: Town) -> None:
 @bad("unknown-signer")
 def judged_by_the_policy_to_come(town: Town) -> None:
     """Dora is enrolled by the next landing; her vote comes before it."""
-    told = town.policy(person=(*town.policy().person, town.who("dora")))
-    more = with_members(told, "maintainer", ["amira", "adil", "bruno", "chen", "dora"])
-    offer = town.amend(more)
-    for who in ("amira", "bruno", "chen", "adil"):
-        offer.vote(who)
+    enrolled = town.policy(person=town.people(dora=town.person("dora")))
+    offer = town.amend(with_members(enrolled, "maintainer", ["amira", "adil", "bruno", "chen", "dora"]))
+    offer.votes("amira", "bruno", "chen", "adil")
     town.wait(days=15)
     town.land(town.data().agreed("amira", "dora"))
     town.land(offer.checks())
@@ -131,8 +123,7 @@ def a_policy_nobody_could_amend(town: Town) -> None:
 def _bad_policy(town: Town, text: str) -> None:
     town.begin()
     offer = town.amend(text)
-    for who in ("amira", "bruno", "chen"):
-        offer.vote(who)
+    offer.votes("amira", "bruno", "chen")
     town.wait(days=15)
     town.land(offer.checks())
 
@@ -165,15 +156,15 @@ def a_root_that_could_never_move(town: Town) -> None:
 def one_key_of_two_people(town: Town) -> None:
     """A key speaks for one person; a comment does not make it another."""
     mine = town.keys["amira"].public
-    people = [town.who("bruno", f"{mine} bruno@borealis") if who.name == "bruno" else who for who in town.policy().person]  # fmt: skip
-    _bad_policy(town, format_policy(town.policy(person=tuple(people))))
+    people = town.people(bruno=town.person("bruno", f"{mine} bruno@borealis"))
+    _bad_policy(town, format_policy(town.policy(person=people)))
 
 
 @bad("bad-policy")
 def two_people_of_one_name(town: Town) -> None:
     """Who is Amira?"""
-    told = format_policy(town.policy(person=(*town.policy().person, town.who("dora"))))
-    _bad_policy(town, told.replace('"dora"', '"amira"'))
+    five = format_policy(town.policy(person=town.people(dora=town.person("dora"))))
+    _bad_policy(town, five.replace('"dora"', '"amira"'))
 
 
 @bad("bad-policy")
@@ -304,11 +295,11 @@ def work_after_an_emergency_lapsed(town: Town) -> None:
 @bad("emergency-lapsed")
 def another_emergency_undone(town: Town) -> None:
     """Two lapsed; the one that is brought back is not the reason for the other."""
-    one = urgent(town)
+    first = urgent(town)
     two = town.land(town.data("two", rows=ROWS * 5).agreed("amira", "bruno"))
     urgent(town, of=two.slug)
     town.wait(days=8)
-    town.land(town.offer("restore", "lapsed", "bruno", of=one.slug))
+    town.land(town.offer("restore", "lapsed", "bruno", of=first.slug))
     town.land(town.data("more", rows=ROWS * 2).agreed("amira", "bruno"))
 
 
@@ -325,8 +316,7 @@ def an_emergency_by_one(town: Town) -> None:
 def an_emergency_to_add(town: Town) -> None:
     """Only taking back is urgent: a contribution needs its checks."""
     offer = town.data()
-    for who in ("amira", "bruno"):
-        offer.vote(who)
+    offer.votes("amira", "bruno")
     town.land(offer)
 
 
@@ -334,12 +324,10 @@ def an_emergency_to_add(town: Town) -> None:
 def ratified_by_the_same_two(town: Town) -> None:
     """What needed three to change is not settled for good by the two who took it back."""
     norm = town.work(name="norm", match=("model.norm.*",), requires=(Needs(role="maintainer", n=3),))
-    told = town.policy(scope=(town.work(), norm, *town.rules()), emergency=Emergency(requires=(Needs(role="security", n=2),)))  # fmt: skip
-    town.begin(told)
+    town.begin(town.policy(scope=(town.work(), norm, *town.rules())))
     first = town.land(town.weights().agreed("amira", "bruno", "chen"))
     offer = town.offer("revert", "stop this", "adil", of=first.slug)
-    for who in ("amira", "bruno"):
-        offer.vote(who)
+    offer.votes("amira", "bruno")
     back = town.land(offer)
     town.land(town.offer("ratify", "it was right", "adil", of=back.slug).agreed("amira", "bruno"))
 

@@ -50,17 +50,17 @@ def run(line: str, cases: Path | None, only: tuple[str, ...], jobs: int, in_proc
         results = suite.run(folder, verifier, only, jobs)
     wrong = [result for result in results if not result.named]
     if as_json:
-        told = [
+        cases_judged = [
             {"name": r.asked.name, "right": r.right, "named": r.named, "codes": sorted(r.answer.codes or ())}
             for r in results
         ]
-        click.echo(msgspec.json.encode({"summary": suite.summary(results), "cases": told}))
+        click.echo(msgspec.json.encode({"summary": suite.summary(results), "cases": cases_judged}))
     else:
         for result in wrong:
             click.echo(str(result))
         click.echo(suite.summary(results))
     if not all(r.right if r.answer.codes is None else r.named for r in results):
-        raise click.exceptions.Exit(3)
+        click.get_current_context().exit(3)
 
 
 @conformance.command("list")

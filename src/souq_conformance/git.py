@@ -69,8 +69,8 @@ class Git:
 
     def entries(self, entries: Sequence[tuple[str, File]], *, under: str = "") -> str:
         """A tree of exactly these entries in this order, however odd."""
-        rows = [f"{file.mode} {name}\0".encode("utf-8", "surrogateescape") + bytes.fromhex(file.oid) for name, file in entries]  # fmt: skip
-        return self.put("tree", b"".join(rows), under=under)
+        rows = [(f"{file.mode} {name}\0".encode("utf-8", "surrogateescape"), file.oid) for name, file in entries]
+        return self.put("tree", b"".join(head + bytes.fromhex(oid) for head, oid in rows), under=under)
 
     def commit(self, tree: str, parents: Sequence[str], message: str, at: int, more: str = "") -> str:
         """A commit; `more` are header lines of their own, a signature for example."""
@@ -96,7 +96,7 @@ class Git:
         data = b""
         for number, (_, tree, parents, at) in enumerate(rows, 1):
             held = [place[parent] for parent in parents][:2] + [0x70000000] * (2 - len(parents))
-            data += bytes.fromhex(tree) + b"".join(one.to_bytes(4, "big") for one in held)
+            data += bytes.fromhex(tree) + b"".join(place_of.to_bytes(4, "big") for place_of in held)
             data += ((number << 34) | at).to_bytes(8, "big")
         chunks = {b"OIDF": fan, b"OIDL": look, b"CDAT": data}
         at, table = 8 + 12 * (len(chunks) + 1), b""

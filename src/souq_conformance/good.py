@@ -59,7 +59,7 @@ def a_mind_changed_twice(town: Town) -> None:
 @good
 def a_no_of_somebody_nobody_asked(town: Town) -> None:
     """Only maintainers are asked; Dora is enrolled and is none."""
-    town.begin(town.policy(person=(*town.policy().person, town.who("dora"))))
+    town.begin(town.policy(person=town.people(dora=town.person("dora"))))
     offer = town.data().agreed("amira", "bruno")
     offer.no("dora")
     town.land(offer)
@@ -115,27 +115,26 @@ def a_second_signature_by_a_newer_tool(town: Town) -> None:
 @good
 def rsa_and_ecdsa(town: Town) -> None:
     """Not every key is ed25519."""
-    people = (town.who("amira"), town.who("bruno", town.keys["bruno-rsa"].public), town.who("chen", town.keys["chen-ecdsa"].public))  # fmt: skip
-    names = ("amira", "bruno", "chen")
-    town.begin(town.policy(person=people, role=(Role(name="maintainer", members=names), Role(name="security", members=names))))  # fmt: skip
+    bruno = town.person("bruno", town.keys["bruno-rsa"].public)
+    chen = town.person("chen", town.keys["chen-ecdsa"].public)
+    roles = tuple(Role(name=name, members=("amira", "bruno", "chen")) for name in ("maintainer", "security"))
+    town.begin(town.policy(person=(town.person("amira"), bruno, chen), role=roles))
     town.land(town.data().agreed("bruno-rsa", "chen-ecdsa"), by="amira")
 
 
 @good
 def keys_with_comments(town: Town) -> None:
     """The policy holds a key as its .pub file has it, comment and all; and the offer's author too."""
-    amira = town.who("amira", f"{town.keys['amira'].public}   amira@laptop of 2024")
-    people = [amira if who.name == "amira" else who for who in town.policy().person]
-    town.begin(town.policy(person=tuple(people)))
+    amira = town.person("amira", f"{town.keys['amira'].public}   amira@laptop of 2024")
+    town.begin(town.policy(person=town.people(amira=amira)))
     town.land(town.data(by="chen").agreed("amira", "bruno"))
 
 
 @good
 def a_vote_with_another_key_of_the_same_person(town: Town) -> None:
     """Amira votes with her second key, and it counts once."""
-    both = town.who("amira", town.keys["amira"].public, town.keys["amira-2"].public)
-    people = [both if who.name == "amira" else who for who in town.policy().person]
-    town.begin(town.policy(person=tuple(people)))
+    both = town.person("amira", town.keys["amira"].public, town.keys["amira-2"].public)
+    town.begin(town.policy(person=town.people(amira=both)))
     offer = town.data().agreed("amira-2", "bruno")
     offer.vote("amira")
     town.land(offer)
@@ -145,8 +144,7 @@ def a_vote_with_another_key_of_the_same_person(town: Town) -> None:
 def needs_eyes_and_gets_them(town: Town) -> None:
     """A machine is in doubt, so one more approval is asked for, and given."""
     offer = town.data().checks(outcome="needs-eyes")
-    for who in ("amira", "bruno", "chen"):
-        offer.vote(who)
+    offer.votes("amira", "bruno", "chen")
     town.land(offer)
 
 
@@ -172,17 +170,15 @@ def clocks_nine_minutes_apart(town: Town) -> None:
 def a_key_between_its_dates(town: Town) -> None:
     """Bruno's key of this spring, and Amira's until next year, by days and by the second."""
     spring = Key(key=town.keys["bruno"].public, valid_from="2026-03-01", valid_until="2026-06-01")
-    people = {who.name: who for who in town.policy().person}
-    people["bruno"] = town.who("bruno", spring)
-    people["amira"] = town.who("amira", valid_until="2027-01-01T00:00:00Z")
-    town.begin(town.policy(person=tuple(people.values())))
+    amira = town.person("amira", valid_until="2027-01-01T00:00:00Z")
+    town.begin(town.policy(person=town.people(bruno=town.person("bruno", spring), amira=amira)))
     town.land(town.data().agreed("amira", "bruno"))
 
 
 @good
 def a_window_that_has_passed(town: Town) -> None:
     """Three days open, counted from when people of two organisations have seen it."""
-    town.begin(town.policy(scope=(town.work(window_h=72), *town.rules())))
+    town.begin(town.policy(scope=town.scopes(window_h=72)))
     offer = town.data().agreed("amira", "bruno")
     town.wait(hours=73)
     town.land(offer)
@@ -191,29 +187,30 @@ def a_window_that_has_passed(town: Town) -> None:
 @good
 def a_cooloff_that_has_passed(town: Town) -> None:
     """Each approval has stood for a day."""
-    town.begin(town.policy(scope=(town.work(cooloff_h=24), *town.rules())))
+    town.begin(town.policy(scope=town.scopes(cooloff_h=24)))
     offer = town.data().agreed("amira", "bruno")
     town.wait(hours=25)
     town.land(offer)
 
 
-def lazy(town: Town) -> None:
-    town.begin(town.policy(scope=(town.work(lazy=Lazy(after_h=72)), *town.rules())))
+def lazy(town: Town, voter: str = "bruno") -> Offered:
+    """Amira's work under a policy of three days' silence, checked and approved by one."""
+    town.begin(town.policy(scope=town.scopes(lazy=Lazy(after_h=72))))
+    return town.data(by="amira").checks("chen").votes(voter)
 
 
 @good
 def lazy_consensus(town: Town) -> None:
     """One approval from outside, three days without a no."""
-    lazy(town)
-    offer = town.data(by="amira").checks("chen")
-    offer.vote("bruno")
+    offer = lazy(town)
     town.wait(hours=73)
     town.land(offer)
 
 
 def vetoes(town: Town) -> None:
+    """A policy by which security may veto: alone for three days, seconded for thirty."""
     veto = Veto(role="security", seconds=1, alone_h=72, days=30)
-    town.begin(town.policy(scope=(town.work(veto=veto), *town.rules())))
+    town.begin(town.policy(scope=town.scopes(veto=veto)))
 
 
 @good
@@ -251,8 +248,7 @@ def a_no_that_is_no_veto(town: Town) -> None:
 
 def amended(town: Town, offer: Offered, *people: str, days: float = 15) -> Offered:
     """Agreed to, left open, landed."""
-    for who in people or ("amira", "bruno", "chen"):
-        offer.vote(who)
+    offer.votes(*(people or ("amira", "bruno", "chen")))
     town.wait(days=days)
     offer.checks("bruno")
     return town.land(offer)
@@ -270,12 +266,8 @@ def comments_in_the_policy(town: Town) -> None:
 def names_in_many_scripts(town: Town) -> None:
     """ليلى of Ærø maintains, and 開発 is a title."""
     layla = Who(name="ليلى", org="Ærø", keys=(town.keys["bruno"].public,))
-    names = ("amira", "ليلى", "chen")
-    told = town.policy(
-        person=(town.who("amira"), layla, town.who("chen")),
-        role=(Role(name="maintainer", members=names), Role(name="security", members=names)),
-    )
-    town.begin(told)
+    roles = tuple(Role(name=name, members=("amira", "ليلى", "chen")) for name in ("maintainer", "security"))
+    town.begin(town.policy(person=(town.person("amira"), layla, town.person("chen")), role=roles))
     town.land(town.data("日付を ISO で 🌍").agreed("amira", "bruno"))
     town.land(town.data("données", rows='{"prompt": "où", "completion": "là"}\n'.encode()).agreed("chen", "bruno"))
 
@@ -283,7 +275,7 @@ def names_in_many_scripts(town: Town) -> None:
 @good
 def an_amendment_by_two_thirds(town: Town) -> None:
     """Three organisations, two weeks, and it holds for what lands next."""
-    amended(town, town.amend(town.policy(scope=(town.work(requires=(Needs(role="maintainer", n=1),)), *town.rules()))))
+    amended(town, town.amend(town.policy(scope=town.scopes(n=1))))
     town.land(town.data().agreed("chen"))
 
 
@@ -291,31 +283,25 @@ def an_amendment_by_two_thirds(town: Town) -> None:
 def a_key_rotated(town: Town) -> None:
     """Bruno's old key is amended away: he says yes with the old one, by the old policy, and with the new by the new."""
     town.land(town.data("before").agreed("amira", "bruno"))
-    new = [town.who("bruno", town.keys["bruno-rsa"].public) if who.name == "bruno" else who for who in town.policy().person]  # fmt: skip
-    amended(town, town.amend(town.policy(person=tuple(new))), "amira", "bruno", "bruno-rsa", "chen")
+    people = town.people(bruno=town.person("bruno", town.keys["bruno-rsa"].public))
+    amended(town, town.amend(town.policy(person=people)), "amira", "bruno", "bruno-rsa", "chen")
     town.land(town.data("after", rows=ROWS * 2).agreed("amira", "bruno-rsa"), by="chen")
 
 
 @good
 def somebody_enrolled(town: Town) -> None:
     """Dora becomes a maintainer: by the new policy her own yes counts, and she is the fourth of five it asks for."""
-    told = town.policy(person=(*town.policy().person, town.who("dora")))
-    amended(
-        town,
-        town.amend(with_members(told, "maintainer", ["amira", "adil", "bruno", "chen", "dora"])),
-        "amira",
-        "bruno",
-        "chen",
-        "dora",
-    )
+    enrolled = town.policy(person=town.people(dora=town.person("dora")))
+    offer = town.amend(with_members(enrolled, "maintainer", ["amira", "adil", "bruno", "chen", "dora"]))
+    amended(town, offer, "amira", "bruno", "chen", "dora")
     town.land(town.data().agreed("amira", "dora"))
 
 
 @good
 def a_resignation(town: Town) -> None:
     """Adil leaves his role: nobody's leave is needed for that."""
-    told = with_members(town.policy(), "maintainer", ["amira", "bruno", "chen"])
-    town.land(town.amend(told, "adil leaves", by="adil"))
+    without = with_members(town.policy(), "maintainer", ["amira", "bruno", "chen"])
+    town.land(town.amend(without, "adil leaves", by="adil"))
     town.land(town.data().agreed("amira", "bruno"))
 
 
@@ -351,7 +337,7 @@ def inactive_members_do_not_count(town: Town) -> None:
     """Two thirds of those who were heard lately: Adil has been silent for a year."""
     roles = (Role(name="maintainer", members=("amira", "adil", "bruno", "chen", "dora"), inactive_days=180),)
     scope = town.work(requires=(Needs(role="maintainer", share="4/5"),), max_per_org=0)
-    people = (*town.policy().person, town.who("dora"))
+    people = town.people(dora=town.person("dora"))
     town.begin(town.policy(person=people, role=roles, scope=(scope, *town.rules()), emergency=None))
     offer = town.data("first").agreed("amira", "bruno", "chen", "adil")
     town.land(offer)
@@ -377,8 +363,7 @@ def urgent(town: Town, kind: str = "revert", of: str = "") -> Offered:
     if not of:
         of = town.land(town.data("rows").agreed("amira", "bruno")).slug
     offer = town.offer(kind, "stop this", "adil", of=of)
-    for who in ("amira", "bruno"):
-        offer.vote(who)
+    offer.votes("amira", "bruno")
     return town.land(offer)
 
 
@@ -461,7 +446,7 @@ def a_release_of_what_was_taken_back(town: Town) -> None:
 @good
 def a_release_with_more_yes_than_no(town: Town) -> None:
     """Releases go by majority here: one no does not stop two."""
-    scopes = (town.work(match=("contributions/**",), majority=True), *town.rules())
+    scopes = town.scopes(match=("contributions/**",), majority=True)
     town.begin(town.policy(scope=scopes))
     offer = town.release(by="mallory", signer="adil").agreed("amira", "bruno")
     offer.no("chen")
@@ -487,9 +472,9 @@ def a_yank_undone(town: Town) -> None:
 def a_release_by_a_key_that_later_went(town: Town) -> None:
     """Its signer left; the release was good when it landed."""
     town.land(town.release(by="adil").agreed("chen", "bruno"))
-    told = with_members(town.policy(), "maintainer", ["amira", "bruno", "chen"])
-    left = tuple(who for who in told.person if who.name != "adil")
-    amended(town, town.amend(town.policy(person=left, role=told.role)))
+    without = with_members(town.policy(), "maintainer", ["amira", "bruno", "chen"])
+    left = tuple(person for person in without.person if person.name != "adil")
+    amended(town, town.amend(town.policy(person=left, role=without.role)))
 
 
 @good
@@ -537,8 +522,8 @@ def a_reader_with_habits(town: Town) -> None:
         "diff": "renames = copies\n\tnoprefix = true\n\trelative = true\n\torderFile = /dev/null\n\tsubmodule = log",
         "color": "ui = always", "format": "pretty = oneline", "gpg": "program = false",
     }  # fmt: skip
-    told = "".join(f"[{part}]\n\t{lines}\n" for part, lines in habits.items())
-    town.git.write("config", b"[core]\n\trepositoryformatversion = 0\n\tbare = false\n" + told.encode())
+    config = "".join(f"[{part}]\n\t{lines}\n" for part, lines in habits.items())
+    town.git.write("config", b"[core]\n\trepositoryformatversion = 0\n\tbare = false\n" + config.encode())
 
 
 @good
@@ -574,10 +559,9 @@ def witnesses_who_saw_this(town: Town) -> None:
     witness(town, "mallory", "7" * 40, 9)
 
 
-def witness(town: Town, who: str, commit: str, length: int) -> None:
+def witness(town: Town, name: str, commit: str, length: int) -> None:
     """A note that somebody has seen main like this."""
-    told = {"commit": commit, "length": length, "by": who, "at": town.at(), "after": []}
-    said = signing.statement("urn:souq:witness:1", "main", digest(commit.encode()), told)
-    note = seal(said, [town.keys[who].sign(said, "souq.repo.witness.v1")])
-    oid = town.git.put("blob", note)
-    town.git.ref(f"refs/souq/witness/{who}/{oid[:16]}", oid)
+    seen = {"commit": commit, "length": length, "by": name, "at": town.at(), "after": []}
+    payload = signing.statement("urn:souq:witness:1", "main", digest(commit.encode()), seen)
+    oid = town.git.put("blob", seal(payload, [town.keys[name].sign(payload, "souq.witness.v1")]))
+    town.git.ref(f"refs/souq/witness/{name}/{oid[:16]}", oid)

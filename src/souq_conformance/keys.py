@@ -1,4 +1,4 @@
-"""People and their ssh keys, made by ssh-keygen; what ed25519 signs is signed here, since a suite signs thousands of records.
+"""People and their ssh keys, made by ssh-keygen; what ed25519 signs is signed here, since a suite signs thousands.
 
 keys = Keys.make(folder)
 keys["amira"].sign(b"payload", namespace="souq.vote.v1")
@@ -14,13 +14,14 @@ from functools import cached_property
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
 from souq import signing
 from souq.records import canonical
 
 PEOPLE = {
-    "amira": "Atlas", "adil": "Atlas", "bruno": "Borealis", "chen": "University", "dora": "Delta Labs", "mallory": "Nowhere",
+    "amira": "Atlas", "adil": "Atlas", "bruno": "Borealis", "chen": "University", "dora": "Delta Labs",
+    "mallory": "Nowhere",
 }  # fmt: skip
 KINDS: dict[str, tuple[str, ...]] = {
     "amira-2": ("ed25519",), "bruno-rsa": ("rsa", "-b", "2048"), "chen-ecdsa": ("ecdsa", "-b", "256"),
@@ -41,20 +42,31 @@ class Holder:
 
     @cached_property
     def _private(self) -> Ed25519PrivateKey | None:
-        found = load_ssh_private_key(self.key.read_bytes(), None)
-        return found if isinstance(found, Ed25519PrivateKey) else None
+        private = load_ssh_private_key(self.key.read_bytes(), None)
+        return private if isinstance(private, Ed25519PrivateKey) else None
 
     def sign(self, payload: bytes, namespace: str, *, version: int = 1) -> signing.Signature:
-        """One signature of a DSSE envelope, as an SSHSIG of that version (OpenSSH, PROTOCOL.sshsig)."""
+        """One signature of a DSSE envelope, as an SSHSIG of that version."""
         if self._private is None:
             return signing.sign(payload, self.key, namespace=namespace).signatures[0]
-        said = hashlib.sha512(signing._pae(payload)).digest()
-        head = _strings(namespace.encode(), b"", b"sha512")
-        made = self._private.sign(b"SSHSIG" + head + _strings(said))
-        blob = b"SSHSIG" + version.to_bytes(4, "big") + _strings(base64.b64decode(self.public.split()[1])) + head
-        lines = base64.encodebytes(blob + _strings(_strings(b"ssh-ed25519", made))).decode()
-        armour = f"-----BEGIN SSH SIGNATURE-----\n{lines}-----END SSH SIGNATURE-----\n"
-        return signing.Signature(keyid=signing.fingerprint(self.public), sig=base64.b64encode(armour.encode()).decode())
+        return sshsig(self._private, payload, namespace, version=version)
+
+
+def public_of(private: Ed25519PrivateKey) -> str:
+    """The line of a .pub file, without a comment."""
+    return str(private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH), "ascii")
+
+
+def sshsig(
+    private: Ed25519PrivateKey, payload: bytes, namespace: str, *, version: int = 1, hashed: str = "sha512"
+) -> signing.Signature:
+    """One signature of a DSSE envelope, as ssh-keygen makes it (OpenSSH, PROTOCOL.sshsig)."""
+    public, head = public_of(private), _strings(namespace.encode(), b"", hashed.encode())
+    made = private.sign(b"SSHSIG" + head + _strings(hashlib.new(hashed, signing._pae(payload)).digest()))
+    blob = b"SSHSIG" + version.to_bytes(4, "big") + _strings(base64.b64decode(public.split()[1])) + head
+    lines = base64.encodebytes(blob + _strings(_strings(b"ssh-ed25519", made))).decode()
+    armour = f"-----BEGIN SSH SIGNATURE-----\n{lines}-----END SSH SIGNATURE-----\n"
+    return signing.Signature(keyid=signing.fingerprint(public), sig=base64.b64encode(armour.encode()).decode())
 
 
 def _strings(*parts: bytes) -> bytes:
@@ -84,4 +96,4 @@ class Keys(dict[str, Holder]):
         return cls({name: Holder(name.partition("-")[0], folder / name) for name in kinds})
 
 
-__all__ = ["PEOPLE", "Holder", "Keys", "seal"]
+__all__ = ["PEOPLE", "Holder", "Keys", "public_of", "seal", "sshsig"]

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from souq.errors import NotFound, UsageError, nearest
+from souq.errors import NotFound, nearest
+from souq.files import refuse_full
 from souq.records import Record
 from souq.repo.remote import Repo
 from souq.verify import verify
@@ -74,19 +75,23 @@ class Result:
     @property
     def named(self) -> bool:
         """Rejected for the reason named, or what follows from it, and for no other."""
-        told = self.answer.codes or frozenset()
+        codes = self.answer.codes or frozenset()
         just = {self.asked.reason, *CONSEQUENCE.get(self.asked.reason, ())}
-        return self.right and (not self.asked.reason or bool(told & just and told <= self.asked.allowed))
+        return self.right and (not self.asked.reason or bool(codes & just and codes <= self.asked.allowed))
 
     def __str__(self) -> str:
         wanted = f"reject, {self.asked.reason}" if self.asked.reason else "accept"
-        said = {True: "accepts", False: "rejects", None: "cannot say"}[self.answer.accepts]
+        verdict = {True: "accepts", False: "rejects", None: "cannot say"}[self.answer.accepts]
         codes = ", ".join(sorted(self.answer.codes or ())) or self.answer.words
-        return f"{self.asked.name}: must {wanted}; it {said}{f': {codes}' if codes else ''}"
+        return f"{self.asked.name}: must {wanted}; it {verdict}{f': {codes}' if codes else ''}"
 
 
 def chosen(only: Sequence[str]) -> list[Case]:
-    """Cases by name, all where none is named."""
+    """Cases by name, all where none is named.
+
+    Raises:
+        NotFound: no case of such a name.
+    """
     for name in only:
         if name not in CASES:
             raise NotFound(f"no case {name!r}{nearest(name, CASES)}", hint="see `souq-conformance list`")
@@ -95,8 +100,7 @@ def chosen(only: Sequence[str]) -> list[Case]:
 
 def build(folder: Path, only: Sequence[str] = ()) -> list[Asked]:
     """Write every case below a new folder, and cases.json."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is already there and not empty", hint="choose another folder")
+    refuse_full(folder)
     stock = Stock(folder / "stock")
     made = [_built(folder, case, stock) for case in chosen(only)]
     (folder / INDEX).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
@@ -112,7 +116,11 @@ def _built(folder: Path, case: Case, stock: Stock) -> Asked:
 
 
 def load(folder: Path) -> list[Asked]:
-    """The cases that were built in a folder."""
+    """The cases that were built in a folder.
+
+    Raises:
+        NotFound: it holds no cases.json.
+    """
     if not (folder / INDEX).is_file():
         raise NotFound(f"no {INDEX} in {folder}", hint="run `souq-conformance build` first")
     return msgspec.json.decode((folder / INDEX).read_bytes(), type=list[Asked])
@@ -127,7 +135,7 @@ def run(folder: Path, verifier: Verifier, only: Sequence[str] = (), jobs: int = 
 
 @dataclass(frozen=True)
 class Command:
-    """A verifier by its command line; {repo}, {root} and {now} stand for the case's, the last two are added if they are not there."""
+    """A verifier by its command line; {repo}, {root} and {now} stand for the case's, the last two added if missing."""
 
     line: str = SOUQ
     seconds: float = 60.0
@@ -136,8 +144,8 @@ class Command:
         words = shlex.split(self.line)
         words += [] if "{root}" in self.line else ["--root", "{root}"]
         words += [] if "{now}" in self.line else ["--now", "{now}"]
-        told = {"{repo}": str(repo), "{root}": asked.root, "{now}": asked.now}
-        for mark, value in told.items():
+        values = {"{repo}": str(repo), "{root}": asked.root, "{now}": asked.now}
+        for mark, value in values.items():
             words = [word.replace(mark, value) for word in words]
         try:
             done = subprocess.run(words, capture_output=True, check=False, timeout=self.seconds)
@@ -145,22 +153,23 @@ class Command:
             return Answer(None, words=f"no answer in {self.seconds:.0f} s")
         except OSError as error:
             raise NotFound(f"cannot run {words[0]}: {error.strerror}", hint="name it with --command") from error
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
+        lines = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
         accepts = {0: True, 3: False}.get(done.returncode)
-        return Answer(accepts, codes_in(done.stdout), f"exit {done.returncode} {' '.join(said[-1:])}")
+        return Answer(accepts, codes_in(done.stdout), f"exit {done.returncode} {' '.join(lines[-1:])}")
 
 
 def codes_in(out: bytes) -> frozenset[str] | None:
     """The reasons in what a verifier printed: {"reasons": [codes]}, or souq's own {"findings": [lines]}."""
     try:
-        told = json.loads(out)
+        answer = json.loads(out)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict):
+    if not isinstance(answer, dict):
         return None
-    if isinstance(codes := told.get("reasons"), list):
+    if isinstance(codes := answer.get("reasons"), list):
         return frozenset(map(str, codes))
-    return frozenset(read(map(str, told["findings"]))) if isinstance(told.get("findings"), list) else None
+    findings = answer.get("findings")
+    return frozenset(read(map(str, findings))) if isinstance(findings, list) else None
 
 
 def in_process(repo: Path, asked: Asked) -> Answer:
@@ -171,11 +180,11 @@ def in_process(repo: Path, asked: Asked) -> Answer:
 
 def summary(results: Iterable[Result]) -> str:
     """The counts in one line."""
-    found = list(results)
-    bad, fine = [r for r in found if r.asked.reason], [r for r in found if not r.asked.reason]
+    judged = list(results)
+    bad, fine = [r for r in judged if r.asked.reason], [r for r in judged if not r.asked.reason]
     rejected, named = sum(r.right for r in bad), sum(r.named for r in bad)
-    told = "each for the reason named" if named == len(bad) else f"{named} for the reason named"
+    reasons = "each for the reason named" if named == len(bad) else f"{named} for the reason named"
     return (
-        f"bad histories rejected: {rejected}/{len(bad)}, {told}; good ones accepted: "
+        f"bad histories rejected: {rejected}/{len(bad)}, {reasons}; good ones accepted: "
         f"{sum(r.right for r in fine)}/{len(fine)}"
     )

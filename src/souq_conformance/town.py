@@ -44,6 +44,7 @@ ROWS = b'{"prompt": "1 + 1", "completion": "2"}\n'
 
 
 def spell(at: datetime) -> str:
+    """A time as records write it."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -67,7 +68,7 @@ class Stock:
             store.put(array)
         return place
 
-    def who(self, name: str, *keys: Any, **more: Any) -> Who:
+    def person(self, name: str, *keys: Any, **more: Any) -> Who:
         """`[[person]]`, with their first key where none is given."""
         org = more.pop("org", PEOPLE[name])
         return Who(name=name, org=org, keys=keys or (self.keys[name].public,), **more)
@@ -80,7 +81,7 @@ class Offered:
     town: Town
     slug: str
     files: dict[str, bytes]
-    said: Contribution
+    contribution: Contribution
     records: dict[str, bytes] = field(default_factory=dict)
     policy: str | None = None  # what GOVERNANCE.toml becomes, where that is computed
     held: dict[str, File] = field(default_factory=dict)  # what it takes, once it has landed
@@ -94,15 +95,17 @@ class Offered:
         return f"contributions/{self.slug}/"
 
     def record(
-        self, kind: str, who: str, predicate: Mapping[str, Any], *, namespace: str = "", name: str = "",
+        self, kind: str, signer: str, predicate: Mapping[str, Any], *, namespace: str = "", name: str = "",
         subject: str = "", as_: str = "", about: str = "", version: int = 1, more: Sequence[signing.Signature] = (),
         first: Sequence[signing.Signature] = (), payload: bytes | None = None,
     ) -> bytes:  # fmt: skip
         """Sign something about it; each keyword is a way of getting it wrong."""
-        said = {"by": who.partition("-")[0], "at": spell(self.town.tick()), "after": self.tips(), **predicate}
-        said = {key: value for key, value in said.items() if value is not None}
-        payload = payload or signing.statement(as_ or f"urn:souq:{kind}:1", about or self.home[:-1], subject or self.digest, said)  # fmt: skip
-        made = self.town.keys[who].sign(payload, namespace or f"souq.{kind}.v1", version=version)
+        whole = {"by": signer.partition("-")[0], "at": spell(self.town.tick()), "after": self.tips(), **predicate}
+        whole = {key: value for key, value in whole.items() if value is not None}
+        if payload is None:
+            urn, home = as_ or f"urn:souq:{kind}:1", about or self.home[:-1]
+            payload = signing.statement(urn, home, subject or self.digest, whole)
+        made = self.town.keys[signer].sign(payload, namespace or f"souq.{kind}.v1", version=version)
         data = seal(payload, [*first, made, *more])
         self.put(name or (kind if kind in ("signoff", "merge") else f"{kind}-{len(self.records):04d}"), data)
         return data
@@ -115,31 +118,37 @@ class Offered:
         named = {name for data in self.records.values() for name in signing.peek(data).get("after", [])}
         return sorted({digest(data) for data in self.records.values()} - named)
 
-    def checks(self, who: str = "amira", outcome: str = "pass", *, check: str = "files", **told: Any) -> Offered:
+    def checks(self, signer: str = "amira", outcome: str = "pass", *, check: str = "files", **fields: Any) -> Offered:
+        """Checked by somebody's machine."""
         verdicts = [{"check": check, "outcome": outcome, "because": "looked"}]
-        told = {"subject": self.digest, "base": self.town.main, "verdicts": verdicts, **told}
-        ways = {key: told.pop(key) for key in ("namespace", "as_") if key in told}
-        self.record("checked", who, told, **ways)
+        checked = {"subject": self.digest, "base": self.town.main, "verdicts": verdicts, **fields}
+        self.record("checked", signer, checked)
         return self
 
-    def vote(self, who: str, choice: str = "approve", reason: str = "read it", **told: Any) -> bytes:
-        said: dict[str, Any] = {key: told.pop(key) for key in ("at", "by", "after", "invented") if key in told}
-        said = {"subject": told.get("subject") or self.digest, "choice": choice, "reason": reason, **said}
-        return self.record("vote", who, said, **told)
+    def vote(self, signer: str, choice: str = "approve", reason: str = "read it", **wrong: Any) -> bytes:
+        """A yes, unless told otherwise; keywords are fields of the vote, or ways of getting its record wrong."""
+        fields: dict[str, Any] = {key: wrong.pop(key) for key in ("at", "by", "after", "invented") if key in wrong}
+        subject = wrong.get("subject") or self.digest
+        return self.record("vote", signer, {"subject": subject, "choice": choice, "reason": reason, **fields}, **wrong)
 
-    def no(self, who: str, reason: str = "it is wrong", **told: Any) -> bytes:
-        return self.vote(who, "reject", reason, **told)
+    def votes(self, *people: str, choice: str = "approve") -> Offered:
+        """Approved by all of these, or rejected."""
+        for name in people:
+            self.vote(name, choice)
+        return self
 
-    def ballot(self, who: str, *choices: str, **told: Any) -> Offered:
-        self.record("ballot", who, {"subject": self.digest, "choices": list(choices), **told})
+    def no(self, signer: str, reason: str = "it is wrong", **wrong: Any) -> bytes:
+        """A no."""
+        return self.vote(signer, "reject", reason, **wrong)
+
+    def ballot(self, signer: str, *choices: str, **fields: Any) -> Offered:
+        """A ballot for these."""
+        self.record("ballot", signer, {"subject": self.digest, "choices": list(choices), **fields})
         return self
 
     def agreed(self, *people: str, by: str = "") -> Offered:
         """Checked by the first, or `by`, and approved by all."""
-        self.checks(by or people[0])
-        for who in people:
-            self.vote(who)
-        return self
+        return self.checks(by or people[0]).votes(*people)
 
 
 @dataclass
@@ -180,8 +189,13 @@ class Town:
     def snapshot(self, commit: str = "") -> Snapshot:
         return Snapshot(self.repo, commit or self.main, fresh=True)
 
-    def who(self, name: str, *keys: Any, **more: Any) -> Who:
-        return self.stock.who(name, *keys, **more)
+    def person(self, name: str, *keys: Any, **more: Any) -> Who:
+        """`[[person]]`, with their first key where none is given."""
+        return self.stock.person(name, *keys, **more)
+
+    def people(self, **other: Who) -> tuple[Who, ...]:
+        """Those of the policy, with these in the place of who has their name, or added."""
+        return tuple(({person.name: person for person in self.policy().person} | other).values())
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -201,59 +215,66 @@ class Town:
 
     def policy(self, **other: Any) -> Policy:
         """Four maintainers of three organisations, two of which must agree; parts may be others."""
-        asked, names = (Needs(role="maintainer", n=2),), ("amira", "adil", "bruno", "chen")
-        told: dict[str, Any] = {
-            "person": tuple(self.who(name) for name in names),
+        names = ("amira", "adil", "bruno", "chen")
+        parts: dict[str, Any] = {
+            "person": tuple(self.person(name) for name in names),
             "role": (Role(name="maintainer", members=names), Role(name="security", members=("amira", "bruno", "chen"))),
-            "scope": (self.work(), *self.rules(asked)),
+            "scope": self.scopes(),
             "emergency": Emergency(requires=(Needs(role="security", n=2),)),
         }
-        return Policy(**(told | other))
+        return Policy(**(parts | other))
 
-    def work(self, **other: Any) -> Scope:
+    def scopes(self, **work: Any) -> tuple[Scope, ...]:
+        """All scopes, that of contributions with other parts."""
+        return (self.work(**work), *self.rules())
+
+    def work(self, n: int = 2, **other: Any) -> Scope:
         """The scope of contributions."""
-        told: dict[str, Any] = {
-            "name": "work", "match": ("contributions/**", "model.*", "souq.toml"), "max_per_org": 1, "checks": ("files",),
-            "requires": (Needs(role="maintainer", n=2),),
-        }  # fmt: skip
-        return Scope(**(told | other))
+        parts: dict[str, Any] = {
+            "name": "work",
+            "match": ("contributions/**", "model.*", "souq.toml"),
+            "max_per_org": 1,
+            "checks": ("files",),
+            "requires": (Needs(role="maintainer", n=n),),
+        }
+        return Scope(**(parts | other))
 
-    def rules(self, asked: tuple[Needs, ...] = (Needs(role="maintainer", n=2),)) -> tuple[Scope, ...]:
+    def rules(self) -> tuple[Scope, ...]:
         """The scopes of evals, releases and the policy itself."""
-        harder = (Needs(role="maintainer", n=3),)
+        asked, harder = (Needs(role="maintainer", n=2),), (Needs(role="maintainer", n=3),)
+        most = (Needs(role="maintainer", share="2/3"),)
         return (
             Scope(name="evals", match=("evals/**",), requires=harder, max_per_org=1, checks=("files",)),
             Scope(name="releases", match=("releases/**",), requires=asked, max_per_org=1, majority=True),
-            Scope(
-                name="policy", match=("GOVERNANCE.toml",), requires=(Needs(role="maintainer", share="2/3"),), min_orgs=3,
-                window_h=336,
-            ),
-        )  # fmt: skip
+            Scope(name="policy", match=("GOVERNANCE.toml",), requires=most, min_orgs=3, window_h=336),
+        )
 
     # -- history -------------------------------------------------------------------------------------------------------
 
     def begin(self, policy: Policy | str | None = None, files: Mapping[str, bytes | None] | None = None) -> None:
         """The root commit, with files more, or less where one is None."""
-        told = policy if isinstance(policy, str) else format_policy(policy or self.policy())
+        rules = policy if isinstance(policy, str) else format_policy(policy or self.policy())
         lock = format_lock({name: TensorRef.of(array) for name, array in BASE.items()}).encode()
         settings = 'name = "town"\nlicence = "Apache-2.0"\nbase = "tiny"\n\n[merge]\nmethod = "mean"\n'
         whole: dict[str, bytes | None] = {
-            "README.md": b"# town\n", "souq.toml": settings.encode(), "GOVERNANCE.toml": told.encode(), "base.lock": lock,
-            "model.lock": lock, "model/config.json": b'{"model_type": "llama"}', "evals/sums/eval.toml": EVAL.encode(),
-            "evals/sums/cases.jsonl": CASES, **(files or {}),
-        }  # fmt: skip
+            "README.md": b"# town\n",
+            "souq.toml": settings.encode(),
+            "GOVERNANCE.toml": rules.encode(),
+            "base.lock": lock,
+            "model.lock": lock,
+            "model/config.json": b'{"model_type": "llama"}',
+            "evals/sums/eval.toml": EVAL.encode(),
+            "evals/sums/cases.jsonl": CASES,
+            **(files or {}),
+        }
         self.commit({path: data for path, data in whole.items() if data is not None}, "begin")
 
     def commit(
-        self, changes: Mapping[str, bytes | File | None], message: str = "by hand", *, parents: Sequence[str] | None = None,
-        tree: str = "", more: str = "",
+        self, changes: Mapping[str, bytes | File | None], message: str = "by hand", *,
+        parents: Sequence[str] | None = None, tree: str = "", more: str = "",
     ) -> str:  # fmt: skip
         """Main one commit further, however it comes there."""
-        for path, data in changes.items():
-            if data is None:
-                self.files.pop(path, None)
-            else:
-                self.files[path] = data if isinstance(data, File) else self.git.file(data)
+        self._write(changes)
         tree = tree or self.git.tree(self.files)
         links = tuple(self.commits[-1:] if parents is None else parents)
         at = int(self.clock.timestamp())
@@ -276,16 +297,15 @@ class Town:
         self.number += 1
         name, org = self.keys[by].name, PEOPLE[self.keys[by].name]
         mail = f"{name}@example.org"
-        told: dict[str, Any] = {
-            "title": title, "kind": kind, "of": of, "licence": "Apache-2.0", "signoff": f"{name} <{mail}>",
-            "author": Author(name=name, email=mail, key=self.keys[by].public, org=org), **more,
-        }  # fmt: skip
-        said = Contribution(**told)
-        whole = {"contribution.toml": format_toml(said).encode(), **(files or {})}
+        author = Author(name=name, email=mail, key=self.keys[by].public, org=org)
+        fields: dict[str, Any] = {"title": title, "kind": kind, "of": of, "author": author, **more}
+        contribution = Contribution(**{"licence": "Apache-2.0", "signoff": f"{name} <{mail}>"} | fields)
+        whole = {"contribution.toml": format_toml(contribution).encode(), **(files or {})}
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in title.lower())
-        made = Offered(self, slug or f"{self.number:04d}-{plain}", whole, said)
+        made = Offered(self, slug or f"{self.number:04d}-{plain}", whole, contribution)
         if signed:
-            made.record("signoff", by, {"certificate": "DCO-1.1", "signoff": said.signoff, "licence": said.licence})
+            promise = {"signoff": contribution.signoff, "licence": contribution.licence}
+            made.record("signoff", by, {"certificate": "DCO-1.1", **promise})
         return made
 
     def data(self, title: str = "rows", by: str = "mallory", rows: bytes = ROWS, **more: Any) -> Offered:
@@ -314,15 +334,14 @@ class Town:
     ) -> Offered:
         """Main as a release; parts may lie."""
         main = self.snapshot()
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "version": version, "commit": main.commit, "recipe": main.recipe(), "model": lock_digest(main.model),
             "scores": {"sums": 1.0}, "at": spell(self.clock), **other,
         }  # fmt: skip
-        release = Release(**told)
-        said = signing.statement(
-            "urn:souq:release:1", f"releases/{version}", release.model, msgspec.to_builtins(release)
-        )
-        sealed = seal(said, [self.keys[signer or by].sign(said, "souq.release.v1")])
+        release = Release(**fields)
+        predicate = msgspec.to_builtins(release)
+        payload = signing.statement("urn:souq:release:1", f"releases/{version}", release.model, predicate)
+        sealed = seal(payload, [self.keys[signer or by].sign(payload, "souq.release.v1")])
         files = {"release/release.json": sealed, "release/README.md": b"# 1.0\n"}
         return self.offer("release", f"Release {version}", by, files, of=of or version)
 
@@ -332,8 +351,8 @@ class Town:
     def election(
         self, by: str = "mallory", candidates: Sequence[str] = ("amira", "bruno", "chen"), **when: float
     ) -> Offered:
-        told = {"role": "council", "candidates": list(candidates), "closes": self.at(**(when or {"days": 7}))}
-        return self.offer("election", "council", by, {"election.toml": format_toml(told).encode()})
+        election = {"role": "council", "candidates": list(candidates), "closes": self.at(**(when or {"days": 7}))}
+        return self.offer("election", "council", by, {"election.toml": format_toml(election).encode()})
 
     # -- landing -------------------------------------------------------------------------------------------------------
 
@@ -350,7 +369,7 @@ class Town:
         changes |= {f"{offer.home}records/{name}": data for name, data in offer.records.items()}
         self.landed[offer.slug] = offer
         kept = dict(self.files)
-        if offer.said.kind in ("weights", "revert", "restore"):
+        if offer.contribution.kind in ("weights", "revert", "restore"):
             self._write(changes)
             changes["model.lock"] = lock or self._built()
         self.files = kept
@@ -370,7 +389,7 @@ class Town:
         return format_lock(model_lock(self.snapshot(bare))).encode()
 
     def _effect(self, offer: Offered) -> dict[str, bytes | File | None]:
-        kind, of = offer.said.kind, offer.said.of
+        kind, of = offer.contribution.kind, offer.contribution.of
         if kind == "evals":
             return {path: data for path, data in offer.files.items() if path.startswith("evals/")}
         if kind == "governance":
@@ -378,10 +397,11 @@ class Town:
         if kind == "election" and offer.policy is not None:
             return {"GOVERNANCE.toml": offer.policy.encode()}
         if kind == "release":
-            return {f"releases/{of}/{p.removeprefix('release/')}": d for p, d in offer.files.items() if p.startswith("release/")}  # fmt: skip
+            files = {path: data for path, data in offer.files.items() if path.startswith("release/")}
+            return {f"releases/{of}/{path.removeprefix('release/')}": data for path, data in files.items()}
         if kind == "yank":
-            told = format_toml({"by": offer.slug, "reason": offer.said.title})
-            return {f"releases/{of}/yanked.toml": told.encode()}
+            yanked = format_toml({"by": offer.slug, "reason": offer.contribution.title})
+            return {f"releases/{of}/yanked.toml": yanked.encode()}
         if kind == "revert":
             offer.held = {path: file for path, file in self.files.items() if path.startswith(f"contributions/{of}/")}
             return dict.fromkeys(offer.held)
@@ -391,8 +411,8 @@ class Town:
 
     def _returned(self, of: str) -> dict[str, bytes | File | None]:
         undone = self.landed[of]
-        if undone.said.kind == "yank":
-            return {f"releases/{undone.said.of}/yanked.toml": None}
+        if undone.contribution.kind == "yank":
+            return {f"releases/{undone.contribution.of}/yanked.toml": None}
         return dict(undone.held)
 
 

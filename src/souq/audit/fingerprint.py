@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from souq.checks.portrait import kind_of, layer_of
+from souq.checks.delta_stats import kind_of, layer_of
 from souq.errors import Hostile, UsageError
 from souq.merge.exact import Float
 from souq.weights.delta import Array

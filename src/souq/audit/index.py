@@ -234,6 +234,8 @@ def _of_yaml(text: str, where: str) -> Iterator[Line]:
     """Models by name, or a list of them; a rating is a word, or a table with a `class`."""
     try:
         root = compose(text, where, depth=MAX_DEPTH, nodes=MAX_BYTES)
+        if root is None:
+            return
         if isinstance(root.node, yaml.SequenceNode):
             yield from (Line(cells.line, _of_mapping(cells)) for cells in map(root.at, root.node.value))
         else:

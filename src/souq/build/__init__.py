@@ -1,7 +1,7 @@
 """From a recipe to a model: folded, compared, written down; and what a change of weights is made from.
 
 What a program needs of it is found here under `souq.build.` and loaded when it is first used; the files inside import
-each other and never this. `export` lives with the releases, whose card it writes.
+each other and never this. `export` is found here too, though it lives above, with the releases, whose card it writes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from souq.build.lock import differing, fold, model_lock, moved
     from souq.build.model import Built, Model, applied, build
     from souq.files import refuse_full
-    from souq.releases.main_folder import export
     from souq.repo.snapshot import needed
     from souq.weights.store import Stored
 
 __all__ = [
-    "Built", "Model", "Stored", "applied", "build", "differing", "export", "export_model", "fold", "model_lock", "moved",
+    "Built", "Model", "Stored", "applied", "build", "differing", "export_model", "fold", "model_lock", "moved",
     "needed", "refuse_full",
 ]  # fmt: skip
 
@@ -28,7 +27,8 @@ __getattr__ = lazily(
     __name__,
     {
         "souq.build.folder": ("export_model",),
-        "souq.build.model": ("Built", "Model", "applied", "build", "differing", "fold", "model_lock", "moved"),
+        "souq.build.lock": ("differing", "fold", "model_lock", "moved"),
+        "souq.build.model": ("Built", "Model", "applied", "build"),
         "souq.files": ("refuse_full",),
         "souq.releases.main_folder": ("export",),
         "souq.repo.snapshot": ("needed",),

@@ -62,19 +62,19 @@ def _getter(source: Source, name: str) -> Get:
 
 
 def _config(files: Mapping[str, bytes]) -> dict[str, Any]:
-    found = read_json(files["config.json"])
-    if not isinstance(found, dict):
+    config = read_json(files["config.json"])
+    if not isinstance(config, dict):
         raise Hostile("config.json is no object")
-    return found
+    return config
 
 
 def _layers(names: Mapping[str, Any]) -> dict[int, dict[str, str]]:
     """Layer -> what follows its number -> the tensor's name."""
-    found: dict[int, dict[str, str]] = {}
+    layers: dict[int, dict[str, str]] = {}
     for name in names:
-        if told := _LAYER.fullmatch(name):
-            found.setdefault(int(told[2]), {})[told[3]] = name
-    return found
+        if match := _LAYER.fullmatch(name):
+            layers.setdefault(int(match[2]), {})[match[3]] = name
+    return layers
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def _experts(taken: Taken, config: Mapping[str, Any]) -> Parts:
     count = config.get("num_local_experts")
     if not isinstance(count, int) or not 2 <= count <= 64 or config.get("num_experts_per_tok") != PER_TOKEN:
         raise UsageError("the mixture is not of 2 to 64 experts with 2 a token", hint="set num_experts_per_tok to 2")
-    found: Parts = {}
+    experts: Parts = {}
     for number, layer in _layers(taken.base).items():
         at = f"model.layers.{number}."
         if "block_sparse_moe.gate.weight" not in layer:
@@ -149,8 +149,8 @@ def _experts(taken: Taken, config: Mapping[str, Any]) -> Parts:
             if e == 0:
                 taken.base |= {f"{at}mlp.{name}": get for name, get in own.items()}
             else:
-                found.setdefault(number, {})[e] = own | {"": _row(router, e)}
-    return found
+                experts.setdefault(number, {})[e] = own | {"": _row(router, e)}
+    return experts
 
 
 def _row(router: Get, e: int) -> Get:
@@ -170,13 +170,13 @@ def _take_experts(taken: Taken, experts: Parts, places: list[int | None] | None,
         layer = number if places is None else places[number]
         for e, own in here.items():
             row = own.pop("")()
-            told = {name: get() for name, get in own.items()}
-            base = {} if layer is None else {name: main.base[f"model.layers.{layer}.mlp.{name}"] for name in told}
-            if not row.any() and (layer is None or all(tensor_digest(told[n]) == base[n].digest for n in told)):
+            arrays = {name: get() for name, get in own.items()}
+            base = {} if layer is None else {name: main.base[f"model.layers.{layer}.mlp.{name}"] for name in arrays}
+            if not row.any() and (layer is None or all(tensor_digest(arrays[n]) == base[n].digest for n in arrays)):
                 continue
             if layer is None:
                 raise UsageError("an expert in a new layer", hint="offer the layer first, or without experts")
-            taken.new |= {f"expert {layer}.{e - 1}.{name}": Expert(value=keep(array)) for name, array in told.items()}
+            taken.new |= {f"expert {layer}.{e - 1}.{name}": Expert(value=keep(array)) for name, array in arrays.items()}
             taken.new[f"router {layer}.{e - 1}"] = Router(value=keep(row))
 
 
@@ -194,8 +194,8 @@ def _take_rows(taken: Taken, source: Source, main: Snapshot, keep: Keep) -> None
     if absent := mine.ids.keys() - theirs.ids.keys():
         raise UsageError(f"its tokenizer lacks {min(absent)!r}", hint="use add_tokens on the base's own tokenizer")
     for token in new:
-        said = theirs.added.get(token, {})
-        if not said or any(said.get(key) for key in ("lstrip", "rstrip", "single_word")):
+        entry = theirs.added.get(token, {})
+        if not entry or any(entry.get(key) for key in ("lstrip", "rstrip", "single_word")):
             raise UsageError(f"{token!r} is no plain added token", hint="add it with tokenizer.add_tokens([...])")
     special = tuple(token for token in new if theirs.added[token].get("special"))
     first, size = max(mine.ids.values()) + 1, min((r.shape[0] for n, r in main.base.items() if n.endswith(VOCABULARY)))

@@ -56,7 +56,7 @@ class Near:
         return max(self.parts, key=lambda part: (part.distance, not part.same))
 
     def within(self, share: float) -> bool:
-        """Whether the whole, and every tensor of it, is that near."""
+        """Whether the distance of the whole, and of every tensor in it, is at most `share`."""
         return self.exact or (self.distance <= share and self.worst.distance <= share)
 
 
@@ -102,7 +102,7 @@ def _new_square(title: str, new: New, base: Mapping[str, TensorRef], load: Load)
 
 
 def stands_beside(title: str) -> str:
-    """The base's tensor that a new layer's or an expert's most likely began as; no tensor's name for rows and routers."""
+    """The base's tensor that a new layer's or an expert's most likely began as; "" for rows and routers."""
     kind, _, name = title.partition(" ")
     place, _, inside = (*name.split(".", 2), "", "")[:3]
     if kind not in ("layer", "expert"):

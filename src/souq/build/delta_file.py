@@ -38,7 +38,11 @@ def write_delta(path: Path, delta: Delta, tensors: Tensors, recipe: Mapping[str,
 
 
 def recipe_beside(folder: Path) -> dict[str, Any]:
-    """The recipe that `souq train` left beside an adapter, or nothing."""
+    """The recipe that `souq train` left beside an adapter, or nothing.
+
+    Raises:
+        Hostile: too long, not UTF-8, or not TOML.
+    """
     path = folder / RECIPE
     if not path.is_file():
         return {}

@@ -5,16 +5,14 @@ export_model(model, Path("out"))
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from souq.build.model import Model
-from souq.errors import UsageError
+from souq.files import new_folder, write_files
 from souq.progress import Progress, quiet
-from souq.weights.delta import Array, Checkpoint, Lock, tensor_digest
-from souq.weights.safetensors import open_tensors, write_tensors
+from souq.weights.delta import Array, Checkpoint
+from souq.weights.safetensors import write_tensors
 
 
 class _Watched(Mapping[str, Array]):
@@ -36,40 +34,12 @@ class _Watched(Mapping[str, Array]):
 
 
 def export_model(model: Model, out: Path, progress: Progress = quiet) -> None:
-    """Any model as such a folder."""
-    refuse_full(out)
-    with _whole_folder(out) as partial:
-        _write_files(model.files, partial)
+    """Write a model as a folder that transformers loads, its tensors computed one by one as they are written.
+
+    Raises:
+        UsageError: the folder is there and holds something.
+    """
+    with new_folder(out) as partial:
+        write_files(model.files, partial)
         watched = _Watched(model.weights, progress)
         write_tensors(partial / "model.safetensors", watched, {"format": "pt"}, layout=model.layout)
-
-
-def refuse_full(out: Path) -> None:
-    """A folder that holds something is never written into."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is already there and not empty", hint="choose another folder")
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears under its real name only when it is whole."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as partial:
-        whole = Path(partial) / "out"
-        whole.mkdir()
-        yield whole
-        if out.exists():
-            out.rmdir()
-        whole.replace(out)
-
-
-def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-
-
-def check_export(folder: Path, lock: Lock) -> list[str]:
-    """The tensors of an exported folder that are not what the lock says."""
-    weights = open_tensors(folder / "model.safetensors")
-    names = sorted(weights.keys() | lock.keys())
-    return [n for n in names if n not in weights or n not in lock or tensor_digest(weights[n]) != lock[n].digest]

@@ -5,7 +5,7 @@ weights is a *binary*. Here is judged what can be read; whether it is also true 
 
     said = judged(offer)           # truthy where it is source
     said.word, said.because
-    told(share(main))              # a line for a card
+    sentence(share(main))          # a line for a card
 """
 
 from __future__ import annotations
@@ -268,16 +268,16 @@ def _noted(main: Snapshot, slug: str, tree: str) -> tuple[str, float | None]:
     return said.because, size
 
 
-def told(found: Share) -> str:
+def sentence(share: Share) -> str:
     """The share as a sentence; nothing where no contribution changed weights."""
-    if not found.contributions:
+    if not share.contributions:
         return ""
-    part = "" if found.moved is None else f", {found.moved:.0%} of what they moved (squared norm, as offered)"
+    part = "" if share.moved is None else f", {share.moved:.0%} of what they moved (squared norm, as offered)"
     base = "is a binary: souq cannot train it again"
-    if found.base != "binary":
-        base = f"has its source at {found.base}, says souq.toml; nothing here has tried it"
-    count = f"{found.source} of {found.contributions} contributions of weights brought their source"
+    if share.base != "binary":
+        base = f"has its source at {share.base}, says souq.toml; nothing here has tried it"
+    count = f"{share.source} of {share.contributions} contributions of weights brought their source"
     return f"{count}{part}; the base {base}"
 
 
-__all__ = ["Judged", "Share", "bounded", "judged", "share", "told", "word"]
+__all__ = ["Judged", "Share", "bounded", "judged", "sentence", "share", "word"]

@@ -1,4 +1,4 @@
-"""How much of main's data is one author's or one organisation's, how much of it says the same, and what looks like a trigger.
+"""How much of main's data is one author's or one organisation's, how much says the same, and what looks like a trigger.
 
 What poisons a model is the number of documents, not their share: about 250 sufficed from 600M to 13B parameters
 (Souly et al., arXiv 2510.07192). So counts are absolute, over what main holds and this contribution with it; past them
@@ -44,7 +44,7 @@ MOST_KEPT = 100.0  # more than the ceiling's is possible, a hundred times is a l
 def caps(case: Case) -> Answer:
     """No author or organisation brings more rows than main allows; repeated rows and triggers are shown to people."""
     if (note := case.offer.files.get(CORPUS)) is not None:
-        return _tail(note, case.main.config.checks.keep_tail)
+        return _rare_words_kept(note, case.main.config.checks.keep_tail)
     rows = list(texts(case.offer.data))
     if not rows:
         return "pass", "brings no data", {}
@@ -58,10 +58,10 @@ def caps(case: Case) -> Answer:
     for whose, (count, most) in held.items():
         if count > most:
             return "refuse", f"{count:,} rows of one {whose} with this; the most is {most:,}", evidence
-    return _looked(case, rows, evidence)
+    return _repeats_and_bursts(case, rows, evidence)
 
 
-def _tail(note: bytes, least: float) -> Answer:
+def _rare_words_kept(note: bytes, least: float) -> Answer:
     """A release's corpus may have lost no more of the rare than main allows."""
     published = read_record(note, Published, where=CORPUS)
     kept = published.kept
@@ -74,7 +74,7 @@ def _tail(note: bytes, least: float) -> Answer:
     return "pass", because, evidence
 
 
-def _looked(case: Case, rows: Sequence[str], evidence: dict[str, Any]) -> Answer:
+def _repeats_and_bursts(case: Case, rows: Sequence[str], evidence: dict[str, Any]) -> Answer:
     limits, worries = case.main.config.checks, []
     copies = repeats(runs_of(rows, RUN), _landed_runs(case.main), threshold=ALIKE)
     evidence["near_duplicates"] = len(copies)

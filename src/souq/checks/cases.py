@@ -44,8 +44,8 @@ Answer = tuple[Outcome, str, dict[str, Any]]
 Check = Callable[[Case], Answer]
 CHECKS: dict[str, Check] = {}
 ORDER = (
-    "files", "signoff", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps", "secrets",
-    "contamination", "evals", "hidden",
+    "files", "signoff", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps",
+    "secrets", "contamination", "evals", "hidden",
 )  # fmt: skip
 WEIGHTS = {"files", "fits-base", "tensors"}
 NEEDS = {  # not asked where one of these refused
@@ -84,13 +84,13 @@ def run(
     What cannot even be read is refused by the check that tried. Each check runs inside `during(name)`: a stopwatch.
     """
     case = replace(case, costly=costly)
-    found = {verdict.check: verdict for verdict in given}
+    verdicts = {verdict.check: verdict for verdict in given}
     for name in sorted(CHECKS, key=ORDER.index):
-        refused = {before for before, verdict in found.items() if not verdict}
+        refused = {before for before, verdict in verdicts.items() if not verdict}
         if not refused & NEEDS.get(name, set()) and _is_due(name, case, costly):
             with during(name):
-                found[name] = _one(name, case)
-    return tuple(found[name] for name in ORDER if name in found)
+                verdicts[name] = _verdict(name, case)
+    return tuple(verdicts[name] for name in ORDER if name in verdicts)
 
 
 def _is_due(name: str, case: Case, costly: bool) -> bool:
@@ -102,22 +102,24 @@ def _is_due(name: str, case: Case, costly: bool) -> bool:
     return costly or name not in COSTLY
 
 
-def _one(name: str, case: Case) -> Verdict:
+def _verdict(name: str, case: Case) -> Verdict:
     try:
         outcome, because, evidence = CHECKS[name](case)
     except SouqError as error:
         outcome, because, evidence = "refuse", str(error), {"raised": type(error).__name__}
-    return Verdict(check=name, outcome=outcome, because=spelled_out(because)[:MAX_BECAUSE], evidence=_plain(evidence))
+    return Verdict(
+        check=name, outcome=outcome, because=spelled_out(because)[:MAX_BECAUSE], evidence=_spelled_out(evidence)
+    )
 
 
-def _plain(value: Any) -> Any:
+def _spelled_out(value: Any) -> Any:
     """Evidence quotes strangers: what cannot be signed, or would steer a terminal, is spelled out."""
     match value:
         case str():
             return spelled_out(value)
         case dict():
-            return {spelled_out(str(key)): _plain(item) for key, item in value.items()}
+            return {spelled_out(str(key)): _spelled_out(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [_spelled_out(item) for item in value]
         case _:
             return value

@@ -15,7 +15,7 @@ import numpy as np
 
 from souq.build.delta_distance import compare
 from souq.checks.cases import Answer, Case, check
-from souq.checks.portrait import change_digest, portrait, remembered
+from souq.checks.delta_stats import cached_stats, change_digest, delta_stats
 from souq.errors import Corrupt, NotFound
 from souq.merge.exact import Float
 from souq.records import Digest
@@ -29,7 +29,7 @@ OVERLAP = 0.5  # of a contribution's own change, on the tensors that both touch
 
 @dataclass(frozen=True)
 class Other:
-    """A contribution that was there first; read only where something of it is to be told."""
+    """A contribution that was there first; read only where something of it is to be shown."""
 
     slug: str
     digest: Digest
@@ -37,7 +37,7 @@ class Other:
 
     @property
     def called(self) -> str:
-        """`#3 by chen`."""
+        """How people call a contribution: `#3 by chen`."""
         author = self.read().contribution.author.name
         return f"#{int(self.slug[:4])} by {author}" if self.slug[:4].isdigit() else f"{self.slug} by {author}"
 
@@ -47,19 +47,19 @@ def duplicates(case: Case) -> Answer:
     """Nobody offered the same weights before; what is at an angle of less than 11 degrees to another's is shown."""
     if case.offer.delta is None or not (case.offer.delta.parts or case.offer.delta.new):
         return "pass", "brings no weights", {}
-    drawn, others = portrait(case), _others(case)
-    assert drawn is not None
-    sketches, found = drawn.sketches(), {}
+    stats, others = delta_stats(case), _others(case)
+    assert stats is not None
+    sketches, cosines = stats.sketches(), {}
     for other in others:
-        if _change(case, other) == drawn.change:
+        if _change(case, other) == stats.change:
             if _again(case, other):
                 continue
             return "refuse", f"the same weights as {other.called}, bit for bit", {"of": other.slug}
         if (cosine := _resembles(case, sketches, other)) >= ALIKE:
-            found[other.called] = round(cosine, 5)
-    if found:
-        nearest = max(found, key=lambda called: found[called])
-        return "needs-eyes", f"resembles {nearest}: cosine {found[nearest]:.4f}", {"resembles": found}
+            cosines[other.called] = round(cosine, 5)
+    if cosines:
+        nearest = max(cosines, key=cosines.__getitem__)
+        return "needs-eyes", f"resembles {nearest}: cosine {cosines[nearest]:.4f}", {"resembles": cosines}
     return "pass", f"unlike the {len(others)} others", {"compared": len(others)}
 
 
@@ -67,13 +67,12 @@ def _others(case: Case) -> list[Other]:
     """Those on main, and those that were offered before this one and are still open."""
     main = case.main
     landed = [
-        Other(slug, told.digest, partial(main.offers.__getitem__, slug))
-        for slug, told in main.landed.items()
-        if told.moves and slug != case.offer.slug
+        Other(slug, landing.digest, partial(main.offers.__getitem__, slug))
+        for slug, landing in main.landed.items()
+        if landing.moves and slug != case.offer.slug
     ]
-    return landed + [
-        Other(offer.slug, offer.digest, partial(_itself, offer)) for offer in case.earlier() if offer.delta is not None
-    ]
+    earlier = [offer for offer in case.earlier() if offer.delta is not None]
+    return landed + [Other(offer.slug, offer.digest, partial(lambda it: it, offer)) for offer in earlier]
 
 
 def _again(case: Case, other: Other) -> bool:
@@ -82,15 +81,11 @@ def _again(case: Case, other: Other) -> bool:
     return same and other.slug not in case.main.landed
 
 
-def _itself(offer: Offer) -> Offer:
-    return offer
-
-
 def _change(case: Case, other: Other) -> Digest | None:
     """The name of what it does to tensors, from its lock where they are not here."""
     with suppress(NotFound, Corrupt):
-        drawn = remembered(case, other.digest, other.read)
-        return drawn.change if drawn is not None else None
+        stats = cached_stats(case, other.digest, other.read)
+        return stats.change if stats is not None else None
     delta = other.read().delta
     return change_digest(delta) if delta is not None else None
 
@@ -98,18 +93,21 @@ def _change(case: Case, other: Other) -> Digest | None:
 def _resembles(case: Case, mine: dict[str, Float], other: Other) -> float:
     """The cosine; 0 where sketches tell that they are unlike, or where the other's tensors are not here."""
     with suppress(NotFound, Corrupt):
-        theirs = remembered(case, other.digest, other.read)
+        theirs = cached_stats(case, other.digest, other.read)
         if theirs is not None and sketched(mine, theirs.sketches()) > WORTH:
             return _cosine(case, case.offer.delta, other.read().delta)
     return 0.0
 
 
-def sketched(one: dict[str, Float], two: dict[str, Float]) -> float:
-    """The cosine on the tensors both touch, where these are most of what either does; a few more do not hide a copy."""
-    both = [name for name in one if name in two and one[name].shape == two[name].shape]
-    a, b = (np.concatenate([side[name] for name in both]) if both else np.zeros(0) for side in (one, two))
+def sketched(mine: dict[str, Float], theirs: dict[str, Float]) -> float:
+    """The cosine of two changes by their sketches, (width,) float64 a tensor, on the tensors both touch.
+
+    It is 0 where these are not most of what either does: a few more tensors do not hide a copy.
+    """
+    both = [name for name in mine if name in theirs and mine[name].shape == theirs[name].shape]
+    a, b = (np.concatenate([side[name] for name in both]) if both else np.zeros(0) for side in (mine, theirs))
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    shared = max(_of(a, one), _of(b, two))
+    shared = max(_of(a, mine), _of(b, theirs))
     return abs(float(a @ b)) / size if size > 0 and shared > OVERLAP else 0.0
 
 
@@ -118,12 +116,15 @@ def _of(part: Float, whole: dict[str, Float]) -> float:
     return float(part @ part) / max(sum(float(x @ x) for x in whole.values()), 1e-300)
 
 
-def _cosine(case: Case, one: Delta | None, two: Delta | None) -> float:
+def _cosine(case: Case, mine: Delta | None, theirs: Delta | None) -> float:
     """On the tensors both touch; a change turned round is as near."""
-    assert one is not None
-    assert two is not None
-    mine, theirs = (
-        Delta(delta.base, {n: p for n, p in delta.parts.items() if n in other.parts}, new={n: p for n, p in delta.new.items() if n in other.new})
-        for delta, other in ((one, two), (two, one))
-    )  # fmt: skip
-    return abs(compare(mine, theirs, case.main.base, case.store.get, case.progress).cosine)
+    assert mine is not None
+    assert theirs is not None
+    both = _shared(mine, theirs), _shared(theirs, mine)
+    return abs(compare(*both, case.main.base, case.store.get, case.progress).cosine)
+
+
+def _shared(delta: Delta, other: Delta) -> Delta:
+    """What a change does to the tensors that the other touches too."""
+    parts = {name: part for name, part in delta.parts.items() if name in other.parts}
+    return Delta(delta.base, parts, new={title: new for title, new in delta.new.items() if title in other.new})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ def evals(case: Case) -> Answer:
     claims = case.offer.contribution.fixes
     if unknown := [name for name in claims if name not in case.main.evals]:
         return "refuse", f"claims to fix {', '.join(unknown)}: no such eval on main", {"unknown": unknown}
-    if filed := [found for found in case.offer.evals if found.is_bug]:
+    if filed := [suite for suite in case.offer.evals if suite.is_bug]:
         return _fails(case.main, filed, case.progress)
     if case.offer.delta is None:
         return "pass", "brings no weights: main's scores stay as they are", {}
@@ -43,20 +42,20 @@ def evals(case: Case) -> Answer:
 
 def _fails(main: Snapshot, filed: Sequence[Eval], progress: Progress) -> Answer:
     """A bug report is a case that fails: main must get every new one wrong."""
-    found = scores(main, build(main, progress=progress), {one.name: one for one in filed}, progress)
-    for one in filed:
-        old = {case.id for case in main.evals[one.name].cases} if one.name in main.evals else set[str]()
-        if right := [id_ for id_, value in found[one.name].cases.items() if value == 1 and id_ not in old]:
-            return "refuse", f"no bug: main answers {right[0]} of `{one.name}` as it expects", {"right": right}
-    return "pass", f"main gets {', '.join(one.name for one in filed)} wrong, as it says", {}
+    scored = scores(main, build(main, progress=progress), {suite.name: suite for suite in filed}, progress)
+    for suite in filed:
+        old = {case.id for case in main.evals[suite.name].cases} if suite.name in main.evals else set[str]()
+        if right := [id_ for id_, value in scored[suite.name].cases.items() if value == 1 and id_ not in old]:
+            return "refuse", f"no bug: main answers {right[0]} of `{suite.name}` as it expects", {"right": right}
+    return "pass", f"main gets {', '.join(suite.name for suite in filed)} wrong, as it says", {}
 
 
 def effect(
     main: Snapshot, tree: Snapshot, claims: tuple[str, ...], progress: Progress, extra: Offer | None = None
 ) -> Answer:
     """What the model of a tree that is not main yet does, against main's; with one more contribution where asked."""
-    found = trials(main, tree, claims, progress, extra)
-    return judge(found, claims)
+    tried = trials(main, tree, claims, progress, extra)
+    return judge(tried, claims)
 
 
 # -- the trial: cases are read until they decide -----------------------------------------------------------------------
@@ -64,23 +63,22 @@ def effect(
 
 @dataclass(frozen=True)
 class Trial:
-    """One eval so far: main, main with the change, what comparing them says; a protected one against the last release too."""
+    """An eval as far as it was read: the scores of main and of main with the change, and what comparing them says."""
 
     suite: Eval
     before: Score
     after: Score
-    found: Comparison
-    since: Comparison | None = None
+    now: Comparison  # against today's main
+    since: Comparison | None = None  # against the last release, of a protected eval
     claimed: bool = False
 
     @property
     def open(self) -> bool:
-        """Whether more cases might say more."""
+        """Whether more cases might still decide it."""
         if self.claimed:
-            return not self.found.improved and not self.found.hopeless
-        return any(
-            one.answer == "undecided" and not one.hopeless for one in (self.found, self.since) if one is not None
-        )
+            return not self.now.improved and not self.now.hopeless
+        compared = [self.now, self.since] if self.since else [self.now]
+        return any(each.answer == "undecided" and not each.hopeless for each in compared)
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ class Course:
     def of(cls, suite: Eval, seed: Digest, alpha: float) -> Course:
         """The order follows from what is merged, so nobody can arrange cases before knowing that."""
         groups: dict[str, list[EvalCase]] = {}
-        for one in suite.cases:
-            groups.setdefault(suite.clusters[one.id], []).append(one)
+        for case in suite.cases:
+            groups.setdefault(suite.clusters[case.id], []).append(case)
         names = sorted(groups, key=lambda name: digest(f"{seed} {suite.name} {name}".encode()))
         plan = Plan() if suite.is_bug else Plan.of(len(suite.cases), alpha)
         return cls(suite, plan, tuple(tuple(groups[name]) for name in names))
@@ -111,7 +109,7 @@ class Course:
 
     def until(self, look: int) -> Eval:
         """The eval with the cases that this look has read."""
-        return replace(self.suite, cases=tuple(one for group in self.order[: self.ends[look]] for one in group))
+        return replace(self.suite, cases=tuple(case for group in self.order[: self.ends[look]] for case in group))
 
     def compare(self, before: Score, after: Score, look: int, margin: float, hope: float | None = 0.0) -> Comparison:
         return compare(
@@ -123,7 +121,10 @@ class Course:
 def trials(
     main: Snapshot, tree: Snapshot, claims: Collection[str], progress: Progress, extra: Offer | None = None
 ) -> dict[str, Trial]:
-    """Every eval that is claimed or guarded, read look by look until it is decided. What was scored before is not scored again."""
+    """Every eval that is claimed or guarded, by name, read look by look until it is decided.
+
+    What was scored before, under the same conditions, is not scored again.
+    """
     asked = {name: main.evals[name] for name in sorted({*claims, *main.guarded})}
     last, drift = released(main), main.config.checks.drift
     before = _reader(main, lambda: build(main, progress=progress), progress)
@@ -131,18 +132,18 @@ def trials(
     past = _reader(main, lambda: build(last, progress=progress), progress)
     seed = digest(f"{tree.recipe(extra).digest} {main.commit}".encode())
     courses = {name: Course.of(suite, seed, _alpha(suite, claims)) for name, suite in asked.items()}
-    found: dict[str, Trial] = {}
+    tried: dict[str, Trial] = {}
     for look in range(max((course.looks for course in courses.values()), default=0)):
-        going = {n: c for n, c in courses.items() if look < c.looks and (n not in found or found[n].open)}
+        going = {n: c for n, c in courses.items() if look < c.looks and (n not in tried or tried[n].open)}
         part = {name: course.until(look) for name, course in going.items()}
         old, new = before(part), after(part)
         was = past({n: suite for n, suite in part.items() if suite.protected and not suite.is_bug and n not in claims})
         for name, course in going.items():
             margin = course.suite.margin
-            told = course.compare(old[name], new[name], look, margin, None if name in claims else 0.0)
+            compared = course.compare(old[name], new[name], look, margin, None if name in claims else 0.0)
             since = course.compare(was[name], new[name], look, drift * margin) if name in was else None
-            found[name] = Trial(course.suite, old[name], new[name], told, since, name in claims)
-    return found
+            tried[name] = Trial(course.suite, old[name], new[name], compared, since, name in claims)
+    return tried
 
 
 def _alpha(suite: Eval, claims: Collection[str]) -> float:
@@ -161,40 +162,40 @@ def _reader(
 def released(main: Snapshot) -> Snapshot:
     """The main of the last release that was not yanked; where there is none, main as it began."""
     commits = main.repo.history(main.commit)
-    policy, found = read_policy(main.policy_text), [commits[0]]
+    policy, landed = read_policy(main.policy_text), [commits[0]]
     for version in main.releases:
         files = main.below(f"releases/{version}")
         with suppress(Forged):  # its key is not enrolled any more: an older release binds instead
             if YANKED not in files:
-                found.append(signed_release(files.get("release.json", b""), policy).release.commit)
-    return Snapshot(main.repo, max((one for one in found if one in commits), key=commits.index))
+                landed.append(signed_release(files.get("release.json", b""), policy).release.commit)
+    return Snapshot(main.repo, max((commit for commit in landed if commit in commits), key=commits.index))
 
 
 # -- the verdict -------------------------------------------------------------------------------------------------------
 
 
-def judge(found: Mapping[str, Trial], claims: Sequence[str]) -> Answer:
+def judge(tried: Mapping[str, Trial], claims: Sequence[str]) -> Answer:
     """Better where it claims to be; elsewhere no worse than the margin, shown, now and since the last release.
 
     What is neither shown nor ruled out is for people where it seems to be within the margin, and refused where not.
     """
-    shown = {name: evidence(trial) for name, trial in found.items()}
-    guards = {name: trial for name, trial in found.items() if name not in claims}
-    adjusted = holm({name: trial.found.p_worse for name, trial in guards.items() if not trial.suite.is_bug})
+    shown = {name: evidence(trial) for name, trial in tried.items()}
+    guards = {name: trial for name, trial in tried.items() if name not in claims}
+    adjusted = holm({name: trial.now.p_worse for name, trial in guards.items() if not trial.suite.is_bug})
     worse = [_worse(trial, adjusted) for trial in guards.values() if _is_worse(trial)]
-    better = holm({name: found[name].found.p_better for name in claims if not found[name].suite.is_bug})
-    idle = [name for name in claims if not _mends(found[name], better)]
+    better = holm({name: tried[name].now.p_better for name in claims if not tried[name].suite.is_bug})
+    idle = [name for name in claims if not _mends(tried[name], better)]
     drifted = [name for name, trial in guards.items() if trial.since is not None and trial.since.inferior]
     unsure = list(_unsure(guards))
     if worse:
         return "refuse", f"makes worse what main protects: {'; '.join(worse)}", shown
     if idle:
-        told = "; ".join(f"`{name}` {found[name].found}{_holm(better, name)}" for name in idle)
-        return "refuse", f"does not fix what it claims: {told}", shown
+        reasons = "; ".join(f"`{name}` {tried[name].now}{_holm(better, name)}" for name in idle)
+        return "refuse", f"does not fix what it claims: {reasons}", shown
     if drifted:
-        told = "; ".join(f"`{name}` {found[name].since}" for name in drifted)
-        return "refuse", f"too much is lost since the last release, bit by bit: {told}", shown
-    fixes = "; ".join(f"fixes `{name}`: {found[name].found}" for name in claims)
+        reasons = "; ".join(f"`{name}` {tried[name].since}" for name in drifted)
+        return "refuse", f"too much is lost since the last release, bit by bit: {reasons}", shown
+    fixes = "; ".join(f"fixes `{name}`: {tried[name].now}" for name in claims)
     if unsure:
         return "needs-eyes", f"{fixes}; not shown to be harmless: {'; '.join(unsure)}", shown
     return "pass", fixes, shown
@@ -203,7 +204,7 @@ def judge(found: Mapping[str, Trial], claims: Sequence[str]) -> Answer:
 def _is_worse(trial: Trial) -> bool:
     if trial.suite.is_bug:
         return bool(back(trial.before, trial.after))
-    return trial.found.inferior or (not trial.found.non_inferior and trial.found.beyond)
+    return trial.now.inferior or (not trial.now.non_inferior and trial.now.beyond)
 
 
 def _worse(trial: Trial, adjusted: Mapping[str, float]) -> str:
@@ -211,7 +212,7 @@ def _worse(trial: Trial, adjusted: Mapping[str, float]) -> str:
     name = trial.suite.name
     if trial.suite.is_bug:
         return f"`{name}` fails again: {', '.join(back(trial.before, trial.after)[:3])}"
-    return f"`{name}` {trial.found}{_holm(adjusted, name)}"
+    return f"`{name}` {trial.now}{_holm(adjusted, name)}"
 
 
 def _holm(adjusted: Mapping[str, float], name: str) -> str:
@@ -224,32 +225,33 @@ def _holm(adjusted: Mapping[str, float], name: str) -> str:
 def _mends(trial: Trial, better: Mapping[str, float]) -> bool:
     if trial.suite.is_bug:
         return fixed(trial.before, trial.after)
-    return trial.found.gain > 0 and better[trial.suite.name] <= ALPHA
+    return trial.now.gain > 0 and better[trial.suite.name] <= ALPHA
 
 
 def _unsure(guards: Mapping[str, Trial]) -> Iterator[str]:
     for name, trial in guards.items():
-        if not trial.suite.is_bug and trial.found.answer == "undecided":
-            yield f"`{name}` {trial.found}"
+        if not trial.suite.is_bug and trial.now.answer == "undecided":
+            yield f"`{name}` {trial.now}"
         elif trial.since is not None and trial.since.answer == "undecided":
             yield f"`{name}` since the last release {trial.since}"
 
 
 def evidence(trial: Trial) -> dict[str, Any]:
-    """The figures a verdict carries."""
-    told = _figures(trial.before, trial.after, trial.found)
-    return told if trial.since is None else told | {"since_release": _interval(trial.since)}
+    """The figures of a trial that a verdict carries, as canonical JSON holds them."""
+    figures = _figures(trial.before, trial.after, trial.now)
+    return figures if trial.since is None else figures | {"since_release": _interval(trial.since)}
 
 
-def _figures(before: Score, after: Score, found: Comparison) -> dict[str, Any]:
-    values = {"n": before.n, "of": found.total, "before": round(before.value, 4), "after": round(after.value, 4)}
-    return values | _interval(found)
+def _figures(before: Score, after: Score, comparison: Comparison) -> dict[str, Any]:
+    values = {"n": before.n, "of": comparison.total, "before": round(before.value, 4), "after": round(after.value, 4)}
+    return values | _interval(comparison)
 
 
-def _interval(found: Comparison) -> dict[str, Any]:
-    low, high = (max(-1e9, min(1e9, end)) for end in (found.low, found.high))  # canonical JSON has no infinity
-    told = {"gain": round(found.gain, 4), "interval": [round(low, 4), round(high, 4)], "answer": found.answer}
-    return told | ({"needed": found.needed} if found.answer == "undecided" else {})
+def _interval(comparison: Comparison) -> dict[str, Any]:
+    ends = (max(-1e9, min(1e9, end)) for end in (comparison.low, comparison.high))  # canonical JSON has no infinity
+    interval = [round(end, 4) for end in ends]
+    figures = {"gain": round(comparison.gain, 4), "interval": interval, "answer": comparison.answer}
+    return figures | ({"needed": comparison.needed} if comparison.answer == "undecided" else {})
 
 
 def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
@@ -259,17 +261,3 @@ def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Pr
 
 def _engine(main: Snapshot, built: Built) -> Transformers:
     return Transformers(model_key(built.digest, built.files), built.files, built.weights, base_files(main))
-
-
-def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """The score on cases whose answer is rare in a corpus: the rarer half of the answers, by how often it gives them.
-
-    None where answers do not repeat, so that none is rarer than another.
-    """
-    answers = sorted({case.expected for case in suite.cases})
-    if len(answers) > len(suite.cases) / 2:
-        return None
-    told = Counter(str(row["messages"][-1]["content"]) for row in rows)
-    rare = set(sorted(answers, key=lambda answer: (told[answer], answer))[: len(answers) // 2])
-    found = [score.cases[case.id] for case in suite.cases if case.expected in rare]
-    return sum(found) / len(found) if found else None

@@ -9,7 +9,7 @@ import msgspec
 from souq.checks.cases import Answer, Case, check
 from souq.errors import SouqError
 from souq.evals.eval import Eval
-from souq.records import nesting, read_json, refuse_huge
+from souq.records import nesting, read_json, refuse_huge, walk
 from souq.repo.config import Merging
 from souq.repo.git import MAX_OFFER
 from souq.repo.landing import conflicts_with, malformed
@@ -27,10 +27,10 @@ ALLOWED = (
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/sealed\.toml"), 64 << 10),
 )
 MAX_NESTING, MAX_KEYS, MAX_LINE = 8, 256, 1 << 20
-SLUG = re.compile(
-    r"(\d{4,9}-)?[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?"
-)  # without a number where a forge has not given one yet
-DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # names Windows keeps to itself
+# Without a number where a forge has not given one yet.
+SLUG = re.compile(r"(\d{4,9}-)?[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?")
+# Not names on Windows, whatever follows the point: main could not be checked out there.
+DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 
 
 @check("files")
@@ -63,12 +63,12 @@ def files(case: Case) -> Answer:
         return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}
     if because := _unsealed(case):
         return "refuse", because, {}
-    for found in offer.evals:
-        if (because := _squats(found, case)) is not None:
-            return "refuse", because, {"eval": found.name}
-        if (old := case.main.evals.get(found.name)) is not None and not _only_grows(old, found):
-            because = f"evals/{found.name} is there already: cases may be added, none changed or taken away"
-            return "refuse", because, {"eval": found.name}
+    for suite in offer.evals:
+        if (because := _squats(suite, case)) is not None:
+            return "refuse", because, {"eval": suite.name}
+        if (old := case.main.evals.get(suite.name)) is not None and not _only_grows(old, suite):
+            because = f"evals/{suite.name} is there already: cases may be added, none changed or taken away"
+            return "refuse", because, {"eval": suite.name}
     return "pass", f"{len(offer.files)} files, all of allowed kinds", {"files": sorted(offer.files)}
 
 
@@ -84,17 +84,19 @@ def _unsealed(case: Case) -> str:
     for name in offer.sealed:
         if name in main.sealed or name in main.evals or f"evals/{name}/eval.toml" in offer.files:
             return f"evals/{name} is there already: a seal is never changed, and hides nothing that was shown"
-    for found in offer.evals:
-        if found.name in main.sealed and found.digest != main.sealed[found.name].digest:
-            return f"evals/{found.name} is not what was sealed: its digest is {found.digest[:19]}…, not {main.sealed[found.name].digest[:19]}…"
+    for suite in offer.evals:
+        if suite.name in main.sealed and suite.digest != main.sealed[suite.name].digest:
+            sealed = main.sealed[suite.name].digest
+            return f"evals/{suite.name} is not what was sealed: its digest is {suite.digest[:19]}…, not {sealed[:19]}…"
     return ""
 
 
-def _squats(found: Eval, case: Case) -> str | None:
+def _squats(suite: Eval, case: Case) -> str | None:
     """A bug is called by the number of the pull request that files it, so that two are never called the same."""
-    own = f"bug-{int(found_[0])}" if (found_ := re.match(r"\d{1,9}", case.offer.slug)) else ""
-    if re.match(r"bug-", found.name) and found.name != own and found.name not in case.main.evals:
-        return f"evals/{found.name}: a bug is called by the number of the pull request that files it, here {own}"
+    number = re.match(r"\d{1,9}", case.offer.slug)
+    own = f"bug-{int(number[0])}" if number else ""
+    if re.match(r"bug-", suite.name) and suite.name != own and suite.name not in case.main.evals:
+        return f"evals/{suite.name}: a bug is called by the number of the pull request that files it, here {own}"
     return None
 
 
@@ -116,7 +118,6 @@ def _refused(path: str, data: bytes) -> str | None:
     return None
 
 
-# Not names on Windows, whatever follows the point: main could not be checked out there.
 def _alike(paths: list[str]) -> tuple[str, str] | None:
     """Two paths that are one on a file system without capitals."""
     seen: dict[str, str] = {}
@@ -149,7 +150,7 @@ def row_refused(line: bytes, *, trained: bool) -> str | None:
         row = read_json(line)
         if not isinstance(row, dict) or nesting(row) > MAX_NESTING:
             return "not a plain JSON object"
-        if _keys(row) > MAX_KEYS:
+        if sum(len(value) for _, value in walk(row) if isinstance(value, dict)) > MAX_KEYS:
             return f"more than {MAX_KEYS} keys"
         refuse_huge(row, where="a row")
         # A second reader: half a surrogate pair is text to Python's, and nothing to this one.
@@ -160,8 +161,3 @@ def row_refused(line: bytes, *, trained: bool) -> str | None:
     except (SouqError, msgspec.MsgspecError) as error:
         return str(error)
     return None
-
-
-def _keys(value: object) -> int:
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return (len(value) if isinstance(value, dict) else 0) + sum(_keys(item) for item in inside)

@@ -1,4 +1,4 @@
-"""Hidden evals: main holds the digest of a hold-out and nothing more; whoever holds its cases runs them and says little.
+"""Hidden evals: main holds a hold-out's digest and nothing more; whoever holds its cases runs them and says little.
 
 What a verdict says of a hidden eval is one word and a commitment to every case's value: a figure told at every try
 would let an author climb the hold-out (Blum and Hardt 2015). Once its cases are revealed, anybody computes both again.
@@ -26,7 +26,7 @@ def hidden(case: Case) -> Answer:
     before = scores(case.main, build(case.main, progress=case.progress), case.hidden, case.progress)
     after = scores(case.main, build(case.main, case.offer, case.progress), case.hidden, case.progress)
     words = {name: word(compare(before[name], after[name], margin=case.hidden[name].margin)) for name in case.hidden}
-    shown = {"evals": {name: told(found, before[name], after[name]) for name, found in case.hidden.items()}}
+    shown = {"evals": {name: record(suite, before[name], after[name]) for name, suite in case.hidden.items()}}
     if worse := sorted(name for name in words if words[name] == "worse"):
         return "refuse", f"makes worse what is hidden: {', '.join(worse)}", shown
     if unsure := sorted(name for name in words if words[name] == "unsure"):
@@ -34,13 +34,13 @@ def hidden(case: Case) -> Answer:
     return "pass", f"{len(words)} hidden evals are not worse", shown
 
 
-def word(found: Comparison) -> str:
-    """All that is told of a hidden eval."""
-    return "held" if found.non_inferior else "worse" if found.inferior or found.beyond else "unsure"
+def word(comparison: Comparison) -> str:
+    """All that is shown of a hidden eval: held, worse or unsure."""
+    return "held" if comparison.non_inferior else "worse" if comparison.inferior or comparison.beyond else "unsure"
 
 
-def told(suite: Eval, before: Score, after: Score) -> dict[str, str]:
-    """What a verdict carries of one: which bytes were run, and a commitment to what they gave."""
+def record(suite: Eval, before: Score, after: Score) -> dict[str, str]:
+    """What a verdict carries of a hidden eval: which bytes were run, and a commitment to what they gave."""
     return {"digest": suite.digest, "values": commitment(before, after)}
 
 

@@ -1,4 +1,4 @@
-"""May this become part of a model under the repository's licence? licences/ knows the clauses; here each licence is asked about."""
+"""May this become part of a model under the repository's licence? The clauses are licences/'; here they are asked."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ def licence(case: Case) -> Answer:
     offered, ours = case.offer.contribution.licence, case.main.config.licence
     own = Counter(_of_rows(case.offer.data))
     exam = Counter(_of_cases(case.offer.evals))
-    found = [may_enter(offered, ours, "merge" if case.offer.delta else "data")]
-    found += [may_enter(name, ours, "data") for name in own]
-    found += [_may_be_asked(name, ours) for name in exam]
-    outcome, because = max(found, key=lambda answer: RANK[answer[0]])  # the first of the worst
+    answers = [may_enter(offered, ours, "merge" if case.offer.delta else "data")]
+    answers += [may_enter(name, ours, "data") for name in own]
+    answers += [_may_be_asked(name, ours) for name in exam]
+    outcome, because = max(answers, key=lambda answer: RANK[answer[0]])  # the first of the worst
     evidence: dict[str, Any] = {"offered": offered, "main": ours}
-    return outcome, because, evidence | {key: dict(told) for key, told in (("rows", own), ("cases", exam)) if told}
+    return (
+        outcome,
+        because,
+        evidence | {key: dict(counts) for key, counts in (("rows", own), ("cases", exam)) if counts},
+    )
 
 
 def _of_rows(data: Mapping[str, bytes]) -> Iterator[str]:
@@ -51,19 +55,19 @@ def _may_be_asked(offered: str, ours: str) -> tuple[Outcome, str]:
 
 
 def may_enter(offered: str, ours: str, relation: Relation = "merge") -> tuple[Outcome, str]:
-    """Whether something under `offered` may become part of a model under `ours`, as weights or as rows, with the reason."""
+    """Whether something under `offered` may become part of a model under `ours`, as weights or rows, and why."""
     try:
         names = dict.fromkeys(name for way in ways(offered) for name in way)
     except UsageError as error:
         return "refuse", str(error)
     # An OR offers a choice; taking the worst part of it is safe, and says which part to drop.
-    return max((_part(name, ours, relation) for name in names), key=lambda answer: RANK[answer[0]])
+    return max((_named_into(name, ours, relation) for name in names), key=lambda answer: RANK[answer[0]])
 
 
-def _part(name: str, ours: str, relation: Relation) -> tuple[Outcome, str]:
+def _named_into(name: str, ours: str, relation: Relation) -> tuple[Outcome, str]:
     if name == ours:
         return "pass", f"{name}, the same as the model's"
-    found, known = into(Input(relation, "it", name), ours), find(name)
-    because = found.because.removeprefix(f"{known.id if known else name}: ")
-    clause = f" ({found.clause})" if found.clause else ""
-    return AS[found.verdict], f"{name} into {ours}: {because}{clause}"
+    cell, known = into(Input(relation, "it", name), ours), find(name)
+    because = cell.because.removeprefix(f"{known.id if known else name}: ")
+    clause = f" ({cell.clause})" if cell.clause else ""
+    return AS[cell.verdict], f"{name} into {ours}: {because}{clause}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from souq.checks.cases import Answer, Case, check
-from souq.checks.portrait import Seen, kind_of, portrait
+from souq.checks.delta_stats import TensorStats, delta_stats, kind_of
 
 KEPT = 0.97  # cosine of the tuned matrices with the base's: a change of a quarter of the norm, at right angles
 DRIFT = 0.1  # of an attention matrix's spread, in the median
@@ -24,9 +24,9 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 @check("lineage")
 def lineage(case: Case) -> Answer:
     """What was tuned whole is still in the direction of this base."""
-    if (seen := portrait(case)) is None:
+    if (stats := delta_stats(case)) is None:
         return "pass", "brings no weights", {}
-    whole = {name: part for name, part in seen.parts.items() if part.spectrum is None}
+    whole = {name: part for name, part in stats.parts.items() if part.spectrum is None}
     if not whole:
         return "pass", "changes no tensor as a whole: a low-rank change does not tell where it was trained", {}
     kept, drift = kept_direction(whole), attention_drift(whole)
@@ -39,17 +39,17 @@ def lineage(case: Case) -> Answer:
     return "pass", f"{len(whole)} whole tensors, at cosine {kept:.3f} to the base's", evidence
 
 
-def kept_direction(parts: dict[str, Seen]) -> float:
-    """The mean cosine of W + d with W."""
+def kept_direction(parts: dict[str, TensorStats]) -> float:
+    """The mean cosine of W + d with W over tensors that were tuned whole."""
     return float(np.mean([(1 + part.along) / max(_size(part), 1e-12) for part in parts.values()]))
 
 
-def attention_drift(parts: dict[str, Seen]) -> float:
+def attention_drift(parts: dict[str, TensorStats]) -> float:
     """The median change of an attention matrix's norm, of that norm; 0 where none was tuned."""
-    found = [abs(_size(part) - 1) for name, part in parts.items() if kind_of(name) in ATTENTION]
-    return float(np.median(found)) if found else 0.0
+    drifts = [abs(_size(part) - 1) for name, part in parts.items() if kind_of(name) in ATTENTION]
+    return float(np.median(drifts)) if drifts else 0.0
 
 
-def _size(part: Seen) -> float:
+def _size(part: TensorStats) -> float:
     """||W + d|| / ||W||."""
     return math.sqrt(max(1 + 2 * part.along + part.share**2, 0.0))

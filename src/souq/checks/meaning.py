@@ -19,6 +19,7 @@ import numpy as np
 from souq.checks.cases import Answer, Case
 from souq.errors import Missing
 from souq.evals.eval import EvalCase
+from souq.files import replacing
 from souq.records import spelled_out
 from souq.text import words
 
@@ -56,9 +57,13 @@ class Pair:
 
 
 def reworded(case: Case, rows: Sequence[Parts], clean: str, evidence: dict[str, Any]) -> Answer:
-    """Needs-eyes with both texts where a row rewords a case; a pass that says so where the embedder is not installed."""
-    exam = [Asked(suite.name, one) for suite in case.main.evals.values() for one in suite.cases]
-    exam += [Asked(suite.name, one, hidden=True) for suite in case.hidden.values() for one in suite.cases]
+    """Needs-eyes, with both texts, where a row rewords a case; a pass that says so where there is no embedder."""
+    exam = [
+        Asked(suite.name, eval_case, hidden)
+        for suites, hidden in ((case.main.evals, False), (case.hidden, True))
+        for suite in suites.values()
+        for eval_case in suite.cases
+    ]
     pairs = by_words([asked.case for asked in exam], rows)
     if len({pair.row for pair in pairs}) > MOST:
         because = f"more than {MOST:,} rows hold the words of eval cases: somebody must compare them"
@@ -84,26 +89,26 @@ def _shown(asked: Asked, rows: Sequence[Parts], pair: Pair, cosine: float) -> di
 
 def by_words(exam: Sequence[EvalCase], rows: Sequence[Parts]) -> list[Pair]:
     """Pairs where the row holds enough of the case's own words, weighed by how few others have them."""
-    cases = [marks(one.text, one.expected) for one in exam]
-    said = [marks(*row) for row in rows]
+    cases = [marks(case.text, case.expected) for case in exam]
+    texts = [marks(*row) for row in rows]
     holders: dict[str, list[int]] = {}
-    for number, row in enumerate(said):
+    for number, row in enumerate(texts):
         for mark in row:
             holders.setdefault(mark, []).append(number)
-    of_cases = Counter(mark for one in cases for mark in one)
-    total = len(cases) + len(said) + 1
+    of_cases = Counter(mark for own in cases for mark in own)
+    total = len(cases) + len(texts) + 1
     weight = {mark: math.log(total / (n + len(holders.get(mark, ())) + 0.5)) for mark, n in of_cases.items()}
-    return [pair for number, one in enumerate(cases) for pair in _held(number, one, weight, holders)]
+    return [pair for number, own in enumerate(cases) for pair in _held(number, own, weight, holders)]
 
 
 def _held(
-    number: int, one: frozenset[str], weight: Mapping[str, float], holders: Mapping[str, list[int]]
+    number: int, own: frozenset[str], weight: Mapping[str, float], holders: Mapping[str, list[int]]
 ) -> Iterator[Pair]:
-    whole = sum(weight[mark] for mark in one)
-    least = OWN_LONG if len(one) >= LONG else OWN
+    whole = sum(weight[mark] for mark in own)
+    least = OWN_LONG if len(own) >= LONG else OWN
     shares: dict[int, float] = {}
     spare = whole * (1 - least)
-    for mark in sorted(one, key=weight.__getitem__, reverse=True):
+    for mark in sorted(own, key=weight.__getitem__, reverse=True):
         # Rarest first: a row that lacks more than may be lacking is never begun, so that common words cost nothing.
         for row in holders.get(mark, ()) if spare >= 0 else [row for row in holders.get(mark, ()) if row in shares]:
             shares[row] = shares.get(row, 0.0) + weight[mark]
@@ -125,12 +130,11 @@ def _by_meaning(
 ) -> list[tuple[Pair, float]]:
     if not pairs:
         return []
-    asked, told = sorted({pair.case for pair in pairs}), sorted({pair.row for pair in pairs})
-    vectors = _known(case, [exam[i].text for i in asked])
-    said = _embed([" ".join(rows[i]) for i in told], case)
-    of_case, of_row = dict(zip(asked, vectors, strict=True)), dict(zip(told, said, strict=True))
-    found = [(pair, float(of_case[pair.case] @ of_row[pair.row])) for pair in pairs]
-    return sorted((one for one in found if one[1] >= NEAR), key=lambda one: -one[1])
+    cases, texts = sorted({pair.case for pair in pairs}), sorted({pair.row for pair in pairs})
+    of_case = dict(zip(cases, _known(case, [exam[i].text for i in cases]), strict=True))
+    of_row = dict(zip(texts, _embed([" ".join(rows[i]) for i in texts], case), strict=True))
+    cosines = [(pair, float(of_case[pair.case] @ of_row[pair.row])) for pair in pairs]
+    return sorted((match for match in cosines if match[1] >= NEAR), key=lambda match: -match[1])
 
 
 def _embed(texts: Sequence[str], case: Case) -> Vectors:
@@ -148,9 +152,7 @@ def _known(case: Case, texts: Sequence[str]) -> Vectors:
     if path.is_file():
         kept: Vectors = np.load(path, allow_pickle=False)
         return kept
-    found = _embed(texts, case)
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".part.npy")
-    np.save(partial, found)
-    partial.replace(path)
-    return found
+    vectors = _embed(texts, case)
+    with replacing(path) as partial:
+        np.save(partial, vectors)
+    return vectors

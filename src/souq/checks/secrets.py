@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from souq.checks.cases import Answer, Case, check
@@ -39,7 +40,8 @@ SHAPES = (
 MARKERS = re.compile(
     r"<\|(?:im_start|im_end|im_sep|system|user|assistant|end|eot_id|eom_id|begin_of_text|end_of_text|endoftext|"
     r"start_header_id|end_header_id|channel|message|start|return|tool_call)\|>|</?(?:start|end)_of_turn>|\[/?INST\]|"
-    r"<</?SYS>>|\[/?(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|<[｜|](?:User|Assistant|begin▁of▁sentence|end▁of▁sentence)[｜|]>"
+    r"<</?SYS>>|\[/?(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|"
+    r"<[｜|](?:User|Assistant|begin▁of▁sentence|end▁of▁sentence)[｜|]>"
 )
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@((?:[a-z0-9-]{1,63}\.)+[a-z]{2,24})\b", re.IGNORECASE)
 _RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$", re.IGNORECASE)  # RFC 2606
@@ -48,7 +50,7 @@ _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
 
 
 @dataclass(frozen=True)
-class Found:
+class Match:
     """Something in a line of a file: what it is, never what it says."""
 
     kind: str
@@ -65,34 +67,31 @@ class Found:
 def secrets(case: Case) -> Answer:
     """Nothing it would publish is a key or somebody's number, and no text holds a control token of this model."""
     control = control_tokens(base_files(case.main))
-    found = [one for path, data in sorted(case.offer.files.items()) for one in _in_file(path, data, control)]
-    counts = dict(sorted(Counter(one.kind for one in found).items()))
-    evidence: dict[str, Any] = {"found": counts, "where": [one.shown for one in found[:SHOWN]]} if found else {}
-    if refused := [one for one in found if one.outcome == "refuse"]:
-        first = refused[0]
-        return (
-            "refuse",
-            f"{first.path}, line {first.line}: {first.kind}",
-            evidence | {"where": [o.shown for o in refused[:SHOWN]]},
-        )
-    if found:
-        told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        return "needs-eyes", f"{told}: somebody must say whether they may be published", evidence
+    matches = [match for path, data in sorted(case.offer.files.items()) for match in _in_file(path, data, control)]
+    counts = dict(sorted(Counter(match.kind for match in matches).items()))
+    shown = [match.shown for match in matches[:SHOWN]]
+    evidence: dict[str, Any] = {"found": counts, "where": shown} if matches else {}
+    if refused := [match for match in matches if match.outcome == "refuse"]:
+        first, places = refused[0], [match.shown for match in refused[:SHOWN]]
+        return "refuse", f"{first.path}, line {first.line}: {first.kind}", evidence | {"where": places}
+    if matches:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        return "needs-eyes", f"{kinds}: somebody must say whether they may be published", evidence
     if missing := [name for name in ("detect_secrets", "phonenumbers", "stdnum") if not _installed(name)]:
         return "needs-eyes", f"keys and numbers were not all looked for: {INSTALL}", {"missing": missing}
     return "pass", "no key, nobody's number, no control token", {}
 
 
-def _in_file(path: str, data: bytes, control: dict[str, Outcome]) -> Iterator[Found]:
+def _in_file(path: str, data: bytes, control: dict[str, Outcome]) -> Iterator[Match]:
     if not path.endswith((".jsonl", ".toml", ".md")):
         return
     # Lines end as JSON's do: split as text, a line separator inside a string would tear a row apart, unread.
     for number, line in enumerate((piece.decode("utf-8", "replace") for piece in data.splitlines()), 1):
         texts = list(_texts(line)) if path.endswith(".jsonl") else [line]
-        yield from (Found(kind, path, number, "refuse") for text in texts for kind in dict.fromkeys(keys(text)))
+        yield from (Match(kind, path, number, "refuse") for text in texts for kind in dict.fromkeys(keys(text)))
         if path.endswith(".jsonl"):
-            yield from (Found(kind, path, number, "needs-eyes") for text in texts for kind in personal(text))
-            yield from (Found(kind, path, number, how) for kind, how in _steering(line, texts, control))
+            yield from (Match(kind, path, number, "needs-eyes") for text in texts for kind in personal(text))
+            yield from (Match(kind, path, number, how) for kind, how in _steering(line, texts, control))
 
 
 def _texts(line: str) -> Iterator[str]:
@@ -126,12 +125,12 @@ def keys(text: str) -> Iterator[str]:
 def _finders() -> tuple[tuple[str, Callable[[str], Iterator[str]]], ...]:
     if not _installed("detect_secrets"):
         return (("Private Key", _private_key),)
-    made = []
+    finders = []
     for shape in SHAPES:
         module, _, name = shape.partition(".")
         plugin = getattr(import_module(f"detect_secrets.plugins.{module}"), name)()
-        made.append((str(plugin.secret_type), plugin.analyze_string))
-    return tuple(made)
+        finders.append((str(plugin.secret_type), plugin.analyze_string))
+    return tuple(finders)
 
 
 def _private_key(text: str) -> Iterator[str]:
@@ -143,15 +142,15 @@ def _private_key(text: str) -> Iterator[str]:
 
 def personal(text: str) -> Iterator[str]:
     """The kinds of personal data in a text, each as often as it stands there; addresses for examples are nobody's."""
-    yield from ("e-mail address" for found in _EMAIL.finditer(text) if not _RESERVED.search(found[1]))
+    yield from ("e-mail address" for match in _EMAIL.finditer(text) if not _RESERVED.search(match[1]))
     if not any(map(str.isdigit, text)):
         return
     if _installed("stdnum"):
         from stdnum import iban, luhn
 
-        cards = [re.sub(r"\D", "", found[0]) for found in _CARD.finditer(text)]
+        cards = [re.sub(r"\D", "", match[0]) for match in _CARD.finditer(text)]
         yield from ("card number" for number in cards if len(number) <= 19 and luhn.is_valid(number))
-        yield from ("bank account number" for found in _IBAN.finditer(text) if iban.is_valid(found[0]))
+        yield from ("bank account number" for match in _IBAN.finditer(text) if iban.is_valid(match[0]))
     if _installed("phonenumbers") and "+" in text:  # without a country's prefix, any number might be one
         from phonenumbers import PhoneNumberMatcher
 
@@ -166,8 +165,8 @@ def control_tokens(files: dict[str, bytes]) -> dict[str, Outcome]:
 
     Those its chat template speaks with, and the ends of texts, forge a turn; the others (`<filename>`) may be meant.
     """
-    told = json.loads(files.get("tokenizer.json", b"{}"))
-    special = [str(one["content"]) for one in told.get("added_tokens", []) if one.get("special")]
+    tokenizer = json.loads(files.get("tokenizer.json", b"{}"))
+    special = [str(added["content"]) for added in tokenizer.get("added_tokens", []) if added.get("special")]
     speaking = b"".join(files.get(name, b"") for name in SPEAKING).decode("utf-8", "replace")
     return {token: "refuse" if token in speaking else "needs-eyes" for token in special if token}
 
@@ -200,6 +199,4 @@ def _roles(line: str) -> list[Any]:
 
 @cache
 def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
     return find_spec(name) is not None

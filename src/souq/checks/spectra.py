@@ -1,12 +1,12 @@
-"""Is a LoRA's spectrum like honest ones'? Five figures of each matrix against a bank; it never refuses and never accuses.
+"""Is a LoRA's spectrum like honest ones'? Five figures of each matrix against a bank; it refuses and accuses nobody.
 
-The figures are those of arXiv 2602.15195 (portrait.Spectrum). There a logistic regression is trained on poisoned
+The figures are those of arXiv 2602.15195 (delta_stats.Spectrum). There a logistic regression is trained on poisoned
 adapters; here nothing is: a distance from honest ones alone, so that it does not only know the attacks of one zoo. Ours
 too are: every matrix instead of q, k, v and o; the removal of what honest people choose freely (overall size, rank);
 the spread of sizes over modules; and the threshold, by leaving each honest one out.
 
-    bank = Bank.of([signature(seen) for seen in honest])
-    bank.distance(signature(portrait)) > bank.threshold
+    bank = Bank.of([signature(spectra) for spectra in honest])
+    bank.distance(signature(low_rank(delta_stats(case)))) > bank.threshold
 
 No distance proves a backdoor absent: decisions/gate.md has what passes unseen.
 """
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from souq.checks.cases import Answer, Case, check
-from souq.checks.portrait import Portrait, Spectrum, accepted, kind_of, portrait
+from souq.checks.delta_stats import DeltaStats, Spectrum, accepted_stats, delta_stats, kind_of
 from souq.merge.exact import Float
 from souq.records import Record
 
@@ -48,7 +48,7 @@ class Signature(Record, frozen=True):
 
 
 class Honest(Record, frozen=True):
-    """A row of the shipped bank."""
+    """A row of the shipped bank: an honest LoRA, by name, base and recipe."""
 
     name: str
     base: str
@@ -61,15 +61,15 @@ def signature(parts: Mapping[str, Spectrum]) -> Signature | None:
 
     Sizes count against the contribution's own mean: learning rate, alpha and epochs move all of them together.
     """
-    told = {name: part for name, part in parts.items() if part.rank > 1 and part.size > 0}
-    if len(told) < MODULES:
+    spectra = {name: part for name, part in parts.items() if part.rank > 1 and part.size > 0}
+    if len(spectra) < MODULES:
         return None
-    sizes = np.array([math.log(part.size) for part in told.values()])
+    sizes = np.array([math.log(part.size) for part in spectra.values()])
     rows: dict[str, list[list[float]]] = {}
-    for name, part in told.items():
+    for name, part in spectra.items():
         rows.setdefault(kind_of(name), []).append(_figures(part, float(sizes.mean())))
-    kinds = {kind: _summary(np.array(found)) for kind, found in sorted(rows.items())}
-    rank = int(np.median([part.rank for part in told.values()]))
+    kinds = {kind: _summary(np.array(figures)) for kind, figures in sorted(rows.items())}
+    rank = int(np.median([part.rank for part in spectra.values()]))
     return Signature(rank=rank, spread=float(sizes.std()), kinds=kinds)
 
 
@@ -100,37 +100,37 @@ class Bank:
     @classmethod
     def of(cls, honest: Sequence[Signature]) -> Bank:
         """The threshold is the distance that at most FALSE of the honest exceed when each is measured by the others."""
-        kinds = tuple(sorted({kind for one in honest for kind in one.kinds}))
+        kinds = tuple(sorted({kind for row in honest for kind in row.kinds}))
         rows = Rows.of(honest, kinds)
         every = np.arange(len(honest))
         apart = sorted(Usual.of(rows.take(every != i)).distance(rows.take(every == i)) for i in every)
         rank = min(math.ceil((1 - FALSE) * (len(honest) + 1)), len(honest))
         return cls(kinds, Usual.of(rows), apart[rank - 1], len(honest))
 
-    def distance(self, one: Signature) -> float:
-        return self.usual.distance(Rows.of([one], self.kinds))
+    def distance(self, contribution: Signature) -> float:
+        return self.usual.distance(Rows.of([contribution], self.kinds))
 
-    def off(self, one: Signature) -> dict[str, float]:
+    def off(self, contribution: Signature) -> dict[str, float]:
         """How far each figure is from the middle of honest ones."""
         names = [*FIGURES, *(f"furthest {name}" for name in FIGURES), "spread"]
-        values = self.usual.vectors(Rows.of([one], self.kinds))[0] - self.usual.middle
+        values = self.usual.vectors(Rows.of([contribution], self.kinds))[0] - self.usual.middle
         return {name: round(float(value), 2) for name, value in zip(names, values, strict=True)}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Signatures as arrays: figures (n, kinds, 5, 3), NaN for kinds not touched; doublings of rank 8 (n); spreads (n)."""
+    """Signatures as float64 arrays; a kind of matrix that a contribution does not touch is NaN."""
 
-    figures: Float
-    doublings: Float
-    spreads: Float
+    figures: Float  # (n, kinds, 5, 3)
+    doublings: Float  # of rank 8, (n)
+    spreads: Float  # (n)
 
     @classmethod
-    def of(cls, found: Sequence[Signature], kinds: Sequence[str]) -> Rows:
+    def of(cls, signatures: Sequence[Signature], kinds: Sequence[str]) -> Rows:
         none = np.full((len(FIGURES), 3), np.nan)
-        figures = np.array([[one.kinds.get(kind, none) for kind in kinds] for one in found])
-        doublings = np.array([math.log2(one.rank) - 3 for one in found])
-        return cls(figures, doublings, np.array([math.log(one.spread + 1e-3) for one in found]))
+        figures = np.array([[row.kinds.get(kind, none) for kind in kinds] for row in signatures])
+        doublings = np.array([math.log2(row.rank) - 3 for row in signatures])
+        return cls(figures, doublings, np.array([math.log(row.spread + 1e-3) for row in signatures]))
 
     def take(self, which: NDArray[np.bool_]) -> Rows:
         return Rows(self.figures[which], self.doublings[which], self.spreads[which])
@@ -143,12 +143,12 @@ class Usual:
     slopes: Float  # (figures, 3): per doubling of the rank
     centres: Float  # (kinds, figures, 3): of median, least and most
     scales: Float
-    middle: Float
-    inverse: Float
+    middle: Float  # (2 x figures + 1)
+    inverse: Float  # of the covariance, (2 x figures + 1) squared
 
     @classmethod
     def of(cls, honest: Rows) -> Usual:
-        """Medians and MADs, so that a few odd ones among the honest move nothing."""
+        """What is usual among honest ones, by medians and MADs: a few odd ones among them move nothing."""
         with warnings.catch_warnings():  # of a kind that only the one left out has touched
             warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
             slopes = _slopes(honest)
@@ -170,9 +170,9 @@ class Usual:
         middle, furthest = np.nanmean(z[..., 0], axis=1), np.nanmax(np.abs(z[..., 1:]), axis=(1, 3))
         return np.concatenate([middle, np.log1p(furthest), rows.spreads[:, None]], axis=1)
 
-    def distance(self, one: Rows) -> float:
-        """Mahalanobis, per dimension: about 1 for an ordinary honest contribution."""
-        off = self.vectors(one)[0] - self.middle
+    def distance(self, row: Rows) -> float:
+        """Mahalanobis' distance from the usual, per dimension: about 1 for an ordinary honest contribution."""
+        off = self.vectors(row)[0] - self.middle
         return math.sqrt(max(float(off @ self.inverse @ off), 0.0) / len(off))
 
 
@@ -200,24 +200,24 @@ def _shrunk(rows: Float) -> Float:
 @cache
 def shipped() -> tuple[Honest, ...]:
     """spectra.toml: honest LoRAs, really trained; how is written in it (bench/bank.py)."""
-    told = tomllib.loads(files("souq.checks").joinpath("spectra.toml").read_text())["honest"]
-    return msgspec.convert(told, tuple[Honest, ...])
+    rows = tomllib.loads(files("souq.checks").joinpath("spectra.toml").read_text())["honest"]
+    return msgspec.convert(rows, tuple[Honest, ...])
 
 
-def low_rank(seen: Portrait) -> dict[str, Spectrum]:
-    """The parts of a portrait that have a spectrum."""
-    return {name: part.spectrum for name, part in seen.parts.items() if part.spectrum is not None}
+def low_rank(stats: DeltaStats) -> dict[str, Spectrum]:
+    """The spectra of a contribution: those of its low-rank changes."""
+    return {name: part.spectrum for name, part in stats.parts.items() if part.spectrum is not None}
 
 
 @check("spectra")
 def spectra(case: Case) -> Answer:
     """A LoRA's spectra are like those of honest ones of the same base, main's own among them."""
-    if (seen := portrait(case)) is None:
+    if (stats := delta_stats(case)) is None:
         return "pass", "brings no weights", {}
-    if (mine := signature(low_rank(seen))) is None:
+    if (mine := signature(low_rank(stats))) is None:
         return "pass", "not a LoRA of several matrices: not compared", {}
-    main = [found for _, other in accepted(case) if (found := signature(low_rank(other))) is not None]
-    honest = [*(one.signature for one in shipped() if one.base == case.main.base_digest), *main]
+    main = [theirs for _, other in accepted_stats(case) if (theirs := signature(low_rank(other))) is not None]
+    honest = [*(row.signature for row in shipped() if row.base == case.main.base_digest), *main]
     if len(honest) < LEAST:
         return "pass", f"not compared: {len(honest)} honest ones of this base are known, {LEAST} are needed", {}
     bank = Bank.of(honest)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from souq.checks.cases import Answer, Case, check
-from souq.checks.portrait import accepted, draw, kind_of, portrait
+from souq.checks.delta_stats import accepted_stats, delta_stats, kind_of, measure
 from souq.errors import Corrupt, NotFound
 from souq.weights.delta import Array, Delta, Dense, Lora, Part, Sparse, TensorRef, tensor_digest
 
@@ -74,8 +74,8 @@ def norms(case: Case) -> Answer:
         return "pass", "brings no weights", {}
     if because := _too_large(case, delta):
         return "refuse", because, {}
-    seen = portrait(case)
-    sizes = {name: part.share for name, part in seen.parts.items()} if seen else {}
+    stats = delta_stats(case)
+    sizes = {name: part.share for name, part in stats.parts.items()} if stats else {}
     largest = sorted(sizes, key=lambda name: -sizes[name])[:DISCLOSED]
     evidence: dict[str, Any] = {"largest": {name: round(sizes[name], 4) for name in largest}, "cap": cap}
     if not largest and not delta.new:
@@ -93,7 +93,7 @@ def norms(case: Case) -> Answer:
 def _against_main(case: Case, sizes: Mapping[str, float], because: str, evidence: dict[str, Any]) -> Answer:
     """What main has accepted says what is usual; that is for people to look at, and refuses nothing."""
     limits = case.main.config.checks
-    main = [{name: part.share for name, part in seen.parts.items()} for _, seen in accepted(case)]
+    main = [{name: part.share for name, part in stats.parts.items()} for _, stats in accepted_stats(case)]
     evidence["accepted"] = len(main)
     if len(main) < limits.enough:
         return "pass", f"{because}; {len(main)} on main to compare with, {limits.enough} are needed", evidence
@@ -102,8 +102,8 @@ def _against_main(case: Case, sizes: Mapping[str, float], because: str, evidence
         return "pass", f"{because}; as large as is usual on main", evidence
     worst = max(odd, key=lambda name: odd[name][0] / odd[name][1])
     evidence["unusual"] = {name: [round(x, 5) for x in odd[name]] for name in sorted(odd)[:DISCLOSED]}
-    told = f"{len(odd)} of {len(sizes)} changes are larger than is usual on main, most {worst}"
-    return "needs-eyes", f"{told}: {odd[worst][0]:.3g} of its norm, and {odd[worst][1]:.3g} is usual", evidence
+    larger = f"{len(odd)} of {len(sizes)} changes are larger than is usual on main, most {worst}"
+    return "needs-eyes", f"{larger}: {odd[worst][0]:.3g} of its norm, and {odd[worst][1]:.3g} is usual", evidence
 
 
 def unusual(
@@ -116,13 +116,13 @@ def unusual(
     """
     own: dict[str, list[float]] = {}
     kinds: dict[str, list[float]] = {}
-    who = Counter(kind for one in main for kind in {kind_of(name) for name in one})
-    for one in main:
-        for name, share in one.items():
+    counts = Counter(kind for accepted in main for kind in {kind_of(name) for name in accepted})
+    for accepted in main:
+        for name, share in accepted.items():
             if share > 0:
                 own.setdefault(name, []).append(math.log(share))
                 kinds.setdefault(kind_of(name), []).append(math.log(share))
-    caps = {kind: _cap(values, mads) for kind, values in kinds.items() if who[kind] >= enough}
+    caps = {kind: _cap(values, mads) for kind, values in kinds.items() if counts[kind] >= enough}
     caps = {
         name: _cap(own[name], mads) if len(own.get(name, ())) >= enough else caps.get(kind_of(name), math.inf)
         for name in sizes
@@ -137,7 +137,7 @@ def _cap(logs: Sequence[float], mads: float) -> float:
 
 def relative_norms(case: Case, delta: Delta) -> dict[str, float]:
     """Frobenius norm of each change over that of the tensor it changes; a LoRA's without expanding it."""
-    return {name: part.share for name, part in draw(case, delta).parts.items()}
+    return {name: part.share for name, part in measure(case, delta).parts.items()}
 
 
 def _too_large(case: Case, delta: Delta) -> str | None:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from souq.errors import UsageError
-from souq.records import spelled_out
+from souq.records import Decision, spelled_out
 from souq.repo.remote import Repo
 from souq.signing import Person
 
@@ -84,6 +84,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Seque
 def done(message: str) -> None:
     """One line on stderr that something was done."""
     err.print(Text(message))
+
+
+def show_missing(number: int, decision: Decision) -> None:
+    """What still stands in the way, or the next command."""
+    for line in decision.missing:
+        err.print(f"  missing: {line}")
+    if decision:
+        done(f"next: `souq pr merge {number}`")
 
 
 class _Rate(ProgressColumn):

@@ -14,7 +14,7 @@ from souq.build.folder import export_model
 from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
-from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.cli.console import answer, bars, done, here, json_option, out
 from souq.errors import NotFound, UsageError
 from souq.model.peft import open_adapter
 from souq.model.source import open_source
@@ -65,17 +65,13 @@ def make(source: Path, data: Path | None, rank: int, within: bool, target: Path,
             made, tensors = deltas.from_adapter(open_adapter(source), main)
         else:
             made, tensors = deltas.from_model(open_source(str(source)), main, progress)
-        if data is not None and made.parts:  # what is only added meets nobody, so no merge asks for a sketch
+        if data is not None:
             from souq.lab import sketching
 
-            found = sketching.of_change(main, made, tensors, data, rank=rank, progress=progress)
-            recipe["learned"] = sketching.learned(main, made, tensors, data, progress) | {"felt": found.felt}
-            made, tensors = deltas.with_sketch(made, tensors, found.groups, found.inputs)
-            if within:
-                delta_file.keep(made, tensors, main, progress)
-                found = sketching.within(main, made, main.deltas(), data, rank=rank, progress=progress)
-                made, tensors = deltas.with_sketch(made, tensors, found.groups, found.inputs)
-                recipe["sketched"] = {"within": main.commit}
+            made, tensors, sketches = sketching.add_sketches(
+                main, made, tensors, data, rank=rank, merged=within, progress=progress
+            )
+            recipe |= sketches
     delta_file.write_delta(target, made, tensors, recipe)
     kinds = sorted({part.kind for part in (*made.parts.values(), *made.new.values())})
     value = {
@@ -88,9 +84,8 @@ def make(source: Path, data: Path | None, rank: int, within: bool, target: Path,
     }
 
     def show() -> None:
-        out.print(
-            f"{target}: {told(made)} ({', '.join(kinds)}), {len(made.grams)} sketches, {target.stat().st_size / 1e6:.1f} MB"
-        )
+        size = f"{target.stat().st_size / 1e6:.1f} MB"
+        out.print(f"{target}: {summary(made)} ({', '.join(kinds)}), {len(made.grams)} sketches, {size}")
         done(f"next: `souq pr create {target} --title … --licence … --signoff --fixes … --data …`")
 
     answer(value, as_json, show)
@@ -104,7 +99,7 @@ def additions(made: Delta) -> dict[str, int]:
     return {"tokens": tokens, "layers": len(places["layer"]), "experts": len(experts)}
 
 
-def told(made: Delta) -> str:
+def summary(made: Delta) -> str:
     """What a change does, in a few words."""
     parts = [f"{len(made.parts)} tensors"] if made.parts or not made.new else []
     parts += [f"{count} new {kind if count > 1 else kind[:-1]}" for kind, count in additions(made).items() if count]
@@ -143,8 +138,8 @@ def heat_map(sizes: dict[str, float]) -> None:
     """Layers down, modules across; darker is larger."""
     cells: dict[tuple[int, str], float] = {}
     for name, size in sizes.items():
-        if found := re.search(r"layers\.(\d+)\.(?:.*\.)?(\w+?)(?:_proj)?\.(?:weight|bias)$", name):
-            cells[int(found.group(1)), found.group(2)] = size
+        if match := re.search(r"layers\.(\d+)\.(?:.*\.)?(\w+?)(?:_proj)?\.(?:weight|bias)$", name):
+            cells[int(match[1]), match[2]] = size
         else:
             out.print(f"{size:8.4f}  {name}")
     if not cells:
@@ -157,9 +152,8 @@ def heat_map(sizes: dict[str, float]) -> None:
         for column in columns:
             share = cells.get((layer, column), 0.0) / top
             shade = SHADES[min(int(np.ceil(share * (len(SHADES) - 1))), len(SHADES) - 1)]
-            line.append(
-                f" {shade * 4} ", style=f"rgb({int(255 * share)},{int(80 + 60 * share)},{int(255 - 200 * share)})"
-            )
+            colour = f"rgb({int(255 * share)},{int(80 + 60 * share)},{int(255 - 200 * share)})"
+            line.append(f" {shade * 4} ", style=colour)
         out.print(line)
     out.print(f"largest {top:.4f} of its matrix's norm, mean {float(np.mean(list(cells.values()))):.4f}")
 
@@ -174,7 +168,4 @@ def apply(path: Path, target: Path) -> None:
     delta_file.keep(made, tensors, main)
     with bars() as progress:
         export_model(applied(main, made, main.repo.store.get), target, progress)
-    out.print(f"{target}: the base with a change of {told(made)}")
-
-
-__all__ = ["delta", "table"]
+    out.print(f"{target}: the base with a change of {summary(made)}")

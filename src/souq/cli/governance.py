@@ -11,8 +11,9 @@ from souq import signing
 from souq.cli.console import answer, done, here, json_option, key_option, out, person, table
 from souq.cli.offers import offer
 from souq.errors import NotFound, Refused, UsageError, nearest
-from souq.governance import POLICY, Election, explain, read_policy
+from souq.governance import POLICY, Election, Policy, Role, Who, read_policy
 from souq.governance.decide import elected
+from souq.governance.explain import explain
 from souq.governance.policy import format_policy, with_members
 from souq.pulls import pull as pulls
 from souq.pulls import reviews
@@ -22,6 +23,7 @@ from souq.repo.history import change_of
 from souq.repo.policy_state import policy_state
 from souq.repo.snapshot import Snapshot
 from souq.repo.witness import witness as sign_main
+from souq.signing import Person
 
 
 @click.group()
@@ -65,12 +67,7 @@ def resign(role: str | None, key: Path | None, as_json: bool) -> None:
     repo = here()
     repo.fetch()
     policy = read_policy(Snapshot(repo, repo.tip()).policy_text)
-    member = policy.person_of(person(repo, key).public_key)
-    if member is None:
-        raise Refused("your key is not enrolled here, so there is nothing to lay down")
-    held = [each for each in policy.role if member.name in each.members and role in (None, each.name)]
-    if not held:
-        raise UsageError(f"{member.name} does not hold {role or 'any role'}", hint="see `souq governance check`")
+    member, held = _roles_held(policy, person(repo, key), role)
     left = policy
     for each in held:
         left = with_members(left, each.name, [name for name in each.members if name != member.name])
@@ -78,6 +75,17 @@ def resign(role: str | None, key: Path | None, as_json: bool) -> None:
     read_policy(text)
     title = f"{member.name} resigns from {', '.join(each.name for each in held)}"
     offer(repo, title, "governance", key, as_json, more={POLICY: text.encode()})
+
+
+def _roles_held(policy: Policy, person: Person, role: str | None) -> tuple[Who, list[Role]]:
+    """Who somebody is to the policy, and their roles, or the one that is named."""
+    member = policy.person_of(person.public_key)
+    if member is None:
+        raise Refused("your key is not enrolled here, so there is nothing to lay down")
+    held = [each for each in policy.role if member.name in each.members and role in (None, each.name)]
+    if not held:
+        raise UsageError(f"{member.name} does not hold {role or 'any role'}", hint="see `souq governance check`")
+    return member, held
 
 
 @click.group()
@@ -98,13 +106,16 @@ def open_(role: str, candidates: tuple[str, ...], closes: str, key: Path | None,
     repo = here()
     repo.fetch()
     policy = read_policy(Snapshot(repo, repo.tip()).policy_text)
-    roles = [each.name for each in policy.role if each.elected_by]
-    if role not in roles:
-        raise UsageError(
-            f"{role!r} is no role that is elected{nearest(role, roles)}", hint="see `souq governance check`"
-        )
+    _refuse_unelected(policy, role)
     opened = Election(role=role, candidates=candidates, closes=closes)
     offer(repo, f"Election of {role}", "election", key, as_json, more={ELECTION: format_toml(opened).encode()})
+
+
+def _refuse_unelected(policy: Policy, role: str) -> None:
+    roles = [each.name for each in policy.role if each.elected_by]
+    if role not in roles:
+        hint = "see `souq governance check`"
+        raise UsageError(f"{role!r} is no role that is elected{nearest(role, roles)}", hint=hint)
 
 
 @election.command()
@@ -137,7 +148,7 @@ def count(number: int, as_json: bool) -> None:
     answer({"winners": result.winners, "approvals": result.approvals, "missing": result.missing}, as_json, show)
     if result.missing:
         done(f"missing: {result.missing[0]}")
-        raise click.exceptions.Exit(3)
+        click.get_current_context().exit(3)
     done(f"next: souq pr merge {number}")
 
 

@@ -40,8 +40,8 @@ def status(as_json: bool) -> None:
             f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals, {len(open_)} open pull requests"
         )
         out.print(f"model {value['model']}")
-        if said := reproducible.told(share):
-            out.print(said)
+        if trainable := reproducible.sentence(share):
+            out.print(trainable)
         done(f"next: {value['next']}")
 
     answer(value, as_json, show)
@@ -84,9 +84,10 @@ def show(what: str, as_json: bool) -> None:
     repo = here()
     main = Snapshot(repo, repo.tip())
     value: Any
-    if what in main.base:
-        value = {"tensor": what, "base": str(main.base[what]), "model": str(main.model[what]),
-                 "changed_by": [slug for slug, o in main.offers.items() if o.delta and what in o.delta.parts]}  # fmt: skip
+    if what in main.base or what in main.model:  # new layers and experts bring names, and take others away
+        base, model = (str(lock[what]) if what in lock else None for lock in (main.base, main.model))
+        changed_by = [slug for slug, offer in main.offers.items() if offer.delta and what in offer.delta.parts]
+        value = {"tensor": what, "base": base, "model": model, "changed_by": changed_by}
     elif what in main.offers:
         offer = main.offers[what]
         value = {"contribution": offer.contribution, "digest": offer.digest, "source": reproducible.word(offer)}
@@ -95,7 +96,7 @@ def show(what: str, as_json: bool) -> None:
             commit = repo.commit(what)
         except SouqError as error:
             raise NotFound(
-                f"no tensor, contribution or commit {what!r}{nearest(what, [*main.offers, *main.base])}"
+                f"no tensor, contribution or commit {what!r}{nearest(what, [*main.offers, *main.base, *main.model])}"
             ) from error
         value = dict(zip(("commit", "at", "by", "subject"), repo.summary(commit), strict=True))
     answer(value, True if isinstance(value, dict) else as_json, lambda: None)

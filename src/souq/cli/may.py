@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import cast, get_args
 
 import click
+import msgspec
 
 from souq.cli.console import answer, done, json_option, out
 from souq.errors import UsageError
+from souq.licences import lineage
+from souq.licences.compat import Input, Relation
+from souq.licences.questions import Answer, Question, Verb, ask
+from souq.licences.table import find
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    from souq.licences.compat import Input
-    from souq.licences.questions import Answer
-
-VERBS = ("merge", "finetune", "train-on", "train-on-output", "release", "sell", "name", "ship-eu", "users", "revenue")
-RELATION = {"merge": "merge", "train-on": "data", "train-on-output": "teacher"}
+RELATION: dict[str, Relation] = {"merge": "merge", "train-on": "data", "train-on-output": "teacher"}
 NEEDS = {"name": "NAME", "users": "N", "revenue": "N"}
 
 
 @click.command()
-@click.argument("verb", type=click.Choice(VERBS))
+@click.argument("verb", type=click.Choice(get_args(Verb)))
 @click.argument("what", required=False, metavar="[NAME|N]")
-@click.option("--of", "of", multiple=True, required=True, help="A licence, a souq repository, or a model's folder; more than one where several go in.")  # fmt: skip
+@click.option(
+    "--of", "of", multiple=True, required=True,
+    help="A licence, a souq repository, or a model's folder; more than one where several go in.",
+)  # fmt: skip
 @click.option("--as", "outbound", help="The licence you release under; the same one where it is left out.")
 @click.option("--student", is_flag=True, help="Only its outputs were used.")
 @click.option("--at-release", is_flag=True, help="N was counted in the month before the licence's own date.")
@@ -34,31 +39,25 @@ def may(
     multimodal: bool | None, noncommercial: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """May I VERB this? Yes, no (exit 3) or needs a lawyer (exit 3), with clauses and duties. Not legal advice."""
-    from souq.licences.questions import Question, ask
-
     if (verb in NEEDS) != (what is not None):
-        raise UsageError(f"{verb} takes {NEEDS.get(verb, 'no further word')}", hint=f"souq may {verb} {NEEDS.get(verb, '')} --of LICENCE")  # fmt: skip
-    relation = "teacher" if student else RELATION.get(verb, "base")
+        further = NEEDS.get(verb, "")
+        hint = f"souq may {verb} {further} --of LICENCE"
+        raise UsageError(f"{verb} takes {further or 'no further word'}", hint=hint)
+    relation: Relation = "teacher" if student else RELATION.get(verb, "base")
     inputs, own = zip(*(_of(word, relation) for word in of), strict=True)
     number = _number(what) if NEEDS.get(verb) == "N" else 0
-    question = Question(verb, what or "", number, at_release, multimodal, not noncommercial)  # type: ignore[arg-type]  # click chose it
-    found = ask(question, [one for some in inputs for one in some], outbound or " AND ".join(dict.fromkeys(own)))
-    answer(found, as_json, lambda: _show(found))
-    if found.answer != "yes":
+    question = Question(cast(Verb, verb), what or "", number, at_release, multimodal, not noncommercial)
+    reply = ask(question, [item for items in inputs for item in items], outbound or " AND ".join(dict.fromkeys(own)))
+    answer(reply, as_json, lambda: _show(reply))
+    if reply.answer != "yes":
         raise click.exceptions.Exit(3)
 
 
-def _of(word: str, relation: str) -> tuple[tuple[Input, ...], str]:
+def _of(word: str, relation: Relation) -> tuple[tuple[Input, ...], str]:
     """What a word names, and its own licence."""
-    from souq.licences import lineage
-    from souq.licences.compat import Input
-    from souq.licences.table import find
-    from souq.repo.remote import Repo
-    from souq.repo.snapshot import Snapshot
-
     path = Path(word)
     if find(word) or not path.is_dir():
-        return (Input(relation, word[:200], word),), word  # type: ignore[arg-type]
+        return (Input(relation, word[:200], word),), word
     if (path / "README.md").is_file() and not (path / ".git").exists():
         inputs, own = lineage.of_folder(path)
         return _by(relation, inputs), own
@@ -67,13 +66,11 @@ def _of(word: str, relation: str) -> tuple[tuple[Input, ...], str]:
     return _by(relation, lineage.of_main(main)), main.config.licence
 
 
-def _by(relation: str, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+def _by(relation: Relation, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
     """What a whole model is made of, where that model is itself a teacher, a parent or data."""
-    import msgspec
-
     if relation == "base":
         return inputs
-    return tuple(msgspec.structs.replace(one, relation=relation) for one in inputs)
+    return tuple(msgspec.structs.replace(item, relation=relation) for item in inputs)
 
 
 def _number(text: str | None) -> int:
@@ -83,12 +80,12 @@ def _number(text: str | None) -> int:
     return int(digits)
 
 
-def _show(found: Answer) -> None:
-    out.print(found.answer)
-    for reason in found.reasons:
+def _show(reply: Answer) -> None:
+    out.print(reply.answer)
+    for reason in reply.reasons:
         out.print(f"  {reason.answer}: {reason.licence or 'no licence'} {reason.clause}: {reason.because}")
-    for line in found.duties:
+    for line in reply.duties:
         out.print(f"  owed: {line}")
-    for line in found.limits:
+    for line in reply.limits:
         out.print(f"  limit: {line}")
-    done(found.advice)
+    done(reply.advice)

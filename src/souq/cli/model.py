@@ -10,14 +10,17 @@ import tomli_w
 from souq.build import lock
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
-from souq.build.folder import export_model, refuse_full
+from souq.build.folder import export_model
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
+from souq.cli.pr import show_verdicts
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite
 from souq.evals.eval import Eval
 from souq.evals.score import Score
+from souq.files import refuse_full
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
+from souq.licences import lineage
 from souq.progress import Progress
 from souq.pulls import hidden
 from souq.releases import main_folder
@@ -41,12 +44,10 @@ def build(explain: bool, as_json: bool) -> None:
         value["made"] = built.made
 
     def show() -> None:
-        moved = len(lock.moved(main, built.lock))
-        out.print(
-            f"{built.digest}\n{len(built.lock)} tensors, {moved} moved by {len(built.recipe.contributions)} contributions"
-        )
+        moved = f"{len(lock.moved(main, built.lock))} moved by {len(built.recipe.contributions)} contributions"
+        out.print(f"{built.digest}\n{len(built.lock)} tensors, {moved}")
         if explain:
-            _explain(built, {told.digest: slug for slug, told in main.landed.items()})
+            _explain(built, {landed.digest: slug for slug, landed in main.landed.items()})
         done("next: `souq verify`, or `souq export ./out`")
 
     answer(value, as_json, show)
@@ -77,8 +78,6 @@ def _explain(built: building.Built, slugs: dict[str, str]) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(folder: Path) -> None:
     """Write a folder that transformers, vLLM and others load."""
-    from souq.licences import lineage
-
     main = Snapshot(here(), "main")
     with bars() as progress:
         built = main_folder.export(main, folder, progress, papers=lineage.papers(main), shown=lineage.card_lines(main))
@@ -140,30 +139,28 @@ def eval_(
             raise NotFound(f"no eval {name!r}{nearest(name, main.evals)}", hint=f"one of {', '.join(main.evals)}")
     if folder is not None and line != "transformers":
         raise UsageError("--model is for transformers", hint="another engine names its own model in --engine")
-    asked = {name: main.evals[name] for name in names or main.evals}
+    suites = {name: main.evals[name] for name in names or main.evals}
     with bars() as progress:
         if task is not None and include is not None:
             engine = _of_main(main, progress) if folder is None else _of_folder(main, folder)
             wanted = harness.Task(task, include, limit)
-            found = {task: harness.score(main.repo, wanted, engine, progress, again=again)}
+            scores = {task: harness.score(main.repo, wanted, engine, progress, again=again)}
         elif line != "transformers":
-            found = _ask_engine(main, line, asked, progress, named=bool(names), again=again)
+            scores = _ask_engine(main, line, suites, progress, named=bool(names), again=again)
         else:
             engine = _of_main(main, progress) if folder is None else _of_folder(main, folder)
-            found = engines.scores(main.repo, asked, engine, progress, again=again)
-    answer(found, as_json, lambda: show_scores(found))
+            scores = engines.scores(main.repo, suites, engine, progress, again=again)
+    answer(scores, as_json, lambda: show_scores(scores))
 
 
 def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool) -> None:
-    from souq.cli.pr import show_verdicts
-
     repo = here()
     repo.fetch()
     folders = hidden.held_by(Snapshot(repo, repo.tip()), held)
     with bars() as progress:
-        found = hidden.attest(repo, number, person(repo, key), folders, progress)
-    answer(found, as_json, lambda: show_verdicts(found))
-    if not all(found.verdicts):
+        checked = hidden.attest(repo, number, person(repo, key), folders, progress)
+    answer(checked, as_json, lambda: show_verdicts(checked))
+    if not all(checked.verdicts):
         raise click.exceptions.Exit(3)
 
 
@@ -180,20 +177,20 @@ def _of_folder(main: Snapshot, folder: Path) -> engines.Transformers:
 
 
 def _ask_engine(
-    main: Snapshot, line: str, asked: dict[str, Eval], progress: Progress, *, named: bool, again: bool
+    main: Snapshot, line: str, suites: dict[str, Eval], progress: Progress, *, named: bool, again: bool
 ) -> dict[str, Score]:
     """What it cannot judge is left out and said, unless it was asked for by name."""
     engine = engines.parse(line, serves=lock_digest(main.model))
-    fit = {name: suite for name, suite in asked.items() if named or suite.spec.kind in engine.kinds}
-    found = engines.scores(main.repo, fit, engine, progress, again=again)
-    for name in sorted(asked.keys() - fit.keys()):
-        done(f"{engine.under.engine} cannot judge `{name}`, of kind `{asked[name].spec.kind}`: left out")
-    return found
+    fit = {name: suite for name, suite in suites.items() if named or suite.spec.kind in engine.kinds}
+    scores = engines.scores(main.repo, fit, engine, progress, again=again)
+    for name in sorted(suites.keys() - fit.keys()):
+        done(f"{engine.under.engine} cannot judge `{name}`, of kind `{suites[name].spec.kind}`: left out")
+    return scores
 
 
-def show_scores(found: dict[str, Score]) -> None:
+def show_scores(scores: dict[str, Score]) -> None:
     """One line an eval, with its standard error."""
-    rows = [[name, score.n, f"{score.value:.3f}", f"{score.stderr:.3f}"] for name, score in found.items()]
+    rows = [[name, score.n, f"{score.value:.3f}", f"{score.stderr:.3f}"] for name, score in scores.items()]
     table(["eval", "cases", "score", "± s.e."], rows, right=["cases", "score", "± s.e."])
 
 
@@ -209,8 +206,8 @@ def chat(prompt: str, tokens: int) -> None:
     with bars() as progress:
         built = building.build(main, progress=progress)
         lm = lab_model.load(built.files, built.weights)
-        told = generate.answers(lm, [prompt], max_tokens=tokens, progress=progress)
-    out.print(told[0])
+        (text,) = generate.answers(lm, [prompt], max_tokens=tokens, progress=progress)
+    out.print(text)
 
 
 @click.command()
@@ -264,9 +261,18 @@ def train(
         else:
             lm = lab_model.load(base_files(main), store.Stored(main.base, main.repo.store))
             training.train_lora(
-                lm, rows, folder, epochs=epochs, rank=rank, alpha=alpha, lr=lr or 1e-3, batch=batch, layers=chosen,
-                seed=seed, progress=progress,
-            )  # fmt: skip
+                lm,
+                rows,
+                folder,
+                epochs=epochs,
+                rank=rank,
+                alpha=alpha,
+                lr=lr or 1e-3,
+                batch=batch,
+                layers=chosen,
+                seed=seed,
+                progress=progress,
+            )
     if wanted:
         out.print(f"{folder}: the base with {wanted}")
         done(f"next: `souq delta make --from {folder} --out {folder.name}.delta`")
@@ -279,10 +285,10 @@ def _layers(text: str) -> list[int] | None:
     """`20-29` or `3,5` as numbers."""
     if not text:
         return None
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         if not (first.isdigit() and (last or first).isdigit()):
             raise UsageError(f"not layers: {text!r}", hint="write 20-29, or 3,5,8")
-        found += range(int(first), int(last or first) + 1)
-    return found
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers

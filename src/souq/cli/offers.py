@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from souq.cli.console import answer, bars, done, here, out, person
+from souq.cli.console import answer, bars, done, here, out, person, show_missing
 from souq.pulls.offer import Draft, create
 from souq.records import Contribution
 from souq.releases import release
@@ -33,7 +33,6 @@ def offer(
     more: dict[str, bytes] | None = None,
 ) -> None:
     """Offer it signed off by whoever is at the keyboard, and say what is missing."""
-    from souq.cli.pr import show_missing
 
     who = person(repo, key)
     repo.fetch()

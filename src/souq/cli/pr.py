@@ -14,7 +14,7 @@ import msgspec
 import tomli_w
 
 from souq.build import delta_file, reproducible
-from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, show_missing, table
 from souq.cli.offers import offer_about
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.governance import read_policy
@@ -23,7 +23,7 @@ from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
-from souq.records import Checked, Contribution, Decision, Kind, Verdict
+from souq.records import Checked, Contribution, Kind, Verdict
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
@@ -471,14 +471,6 @@ def adopt(number: int, head: str | None, key: Path | None, as_json: bool) -> Non
         done(f"digest {pull.offer.digest}\nnext: `souq pr checks {pull.number}`")
 
     answer(value, as_json, show)
-
-
-def show_missing(number: int, decision: Decision) -> None:
-    """What still stands in the way, or the next command."""
-    for line in decision.missing:
-        err.print(f"  missing: {line}")
-    if decision:
-        done(f"next: `souq pr merge {number}`")
 
 
 @pr.command()

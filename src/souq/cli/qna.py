@@ -13,6 +13,7 @@ import click
 from souq.cli.console import answer, done, json_option, out
 from souq.corpus import qna
 from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
+from souq.files import replacing
 from souq.records import spelled_out
 
 MOST = 100_000  # files
@@ -22,37 +23,43 @@ SHAPES = ("seeds", "messages")
 @click.command("import-qna")
 @click.argument("tree", type=click.Path(path_type=Path))
 @click.option("--out", "target", type=click.Path(path_type=Path), help="Write JSONL here.")
-@click.option("--as", "shape", type=click.Choice(SHAPES), default="seeds", show_default=True, help="For `souq corpus make`, or as rows for `souq pr create --data`.")  # fmt: skip
+@click.option(
+    "--as",
+    "shape",
+    type=click.Choice(SHAPES),
+    default="seeds",
+    show_default=True,
+    help="For `souq corpus make`, or as rows for `souq pr create --data`.",
+)
 @click.option("--licence", default="", help="Of what has no attribution.txt: what the tree's own LICENSE says.")
 @json_option
 def import_qna(tree: Path, target: Path | None, shape: str, licence: str, as_json: bool) -> None:
     """Read every qna.yaml below TREE; what is refused is named with its line and the reason, and left out."""
     if licence and licence not in qna.LICENCES:
-        raise UsageError(f"{licence!r} may not come in{nearest(licence, qna.LICENCES)}", hint=f"one of {', '.join(qna.LICENCES)}")  # fmt: skip
-    nodes, refused = list[dict[str, Any]](), dict[str, str]()
-    rows = list[dict[str, Any]]()
+        hint = f"one of {', '.join(qna.LICENCES)}"
+        raise UsageError(f"{licence!r} may not come in{nearest(licence, qna.LICENCES)}", hint=hint)
+    nodes, rows, refused = list[dict[str, Any]](), list[dict[str, Any]](), dict[str, str]()
     for path, name in _files(tree):
         try:
             node, terms = _read(path, name, licence)
         except SouqError as error:
             refused[name] = str(error)
             continue
-        made = [_row(shape, node, example, pair, name, terms) for example in node.examples for pair in example.pairs]
-        rows += made
-        nodes.append({"file": name, "kind": node.kind, "rows": len(made), "licence": terms, "notes": qna.notes(node)})
+        pairs = [pair for example in node.examples for pair in example.asked()]
+        rows += [_row(shape, node, asked, expected, name, terms) for asked, expected in pairs]
+        nodes.append({"file": name, "kind": node.kind, "rows": len(pairs), "licence": terms, "notes": qna.notes(node)})
     if target is not None and rows:
         _write(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
     def show() -> None:
-        for told in nodes:
-            out.print(
-                spelled_out(f"{told['file']}: {told['kind']}, {told['rows']} rows, {told['licence']}"), markup=False
-            )
-            for note in told["notes"]:
-                out.print(f"  note: {note}", markup=False)
+        for read in nodes:
+            out.print(spelled_out(f"{read['file']}: {read['kind']}, {read['rows']} rows, {read['licence']}"))
+            for note in read["notes"]:
+                out.print(f"  note: {note}")
         for because in refused.values():
-            out.print(spelled_out(f"refused: {because}"), markup=False)
-        done(f"{len(rows)} rows of {len(nodes)} files; {len(refused)} refused" + (f"; wrote {target}" if target and rows else ""))  # fmt: skip
+            out.print(spelled_out(f"refused: {because}"))
+        wrote = f"; wrote {target}" if target and rows else ""
+        done(f"{len(rows)} rows of {len(nodes)} files; {len(refused)} refused{wrote}")
 
     answer({"nodes": nodes, "refused": refused, "rows": len(rows)}, as_json, show)
     if refused:
@@ -77,14 +84,14 @@ def _files(tree: Path) -> Iterator[tuple[Path, str]]:
     """Every qna.yaml and its name in the tree, in the order of names; nothing behind a link."""
     if not tree.is_dir():
         raise NotFound(f"no folder {tree}", hint="name the root of a taxonomy: its files are all called qna.yaml")
-    found = sorted(
-        (path for path in tree.rglob("qna.yaml") if not _linked(path, tree)), key=lambda path: path.as_posix()
+    files = sorted(
+        (file for file in tree.rglob("qna.yaml") if not _linked(file, tree)), key=lambda file: file.as_posix()
     )
-    if not found:
+    if not files:
         raise NotFound(f"no qna.yaml below {tree}", hint="a file must be called exactly that")
-    if len(found) > MOST:
-        raise Hostile(f"{len(found):,} files, and {MOST:,} is the most")
-    return ((path, path.relative_to(tree).as_posix()) for path in found)
+    if len(files) > MOST:
+        raise Hostile(f"{len(files):,} files, and {MOST:,} is the most")
+    return ((file, file.relative_to(tree).as_posix()) for file in files)
 
 
 def _linked(path: Path, tree: Path) -> bool:
@@ -111,17 +118,14 @@ def _bytes(path: Path, name: str) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Never half a file under its name."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(data)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
-def _row(shape: str, node: qna.Node, example: qna.Example, pair: qna.Pair, name: str, licence: str) -> dict[str, Any]:
+def _row(shape: str, node: qna.Node, asked: str, expected: str, name: str, licence: str) -> dict[str, Any]:
     """A seed of `souq corpus make`, or a row of a data contribution."""
-    asked = f"{example.context}\n\n{pair.question}" if example.context else pair.question
     source = f"{node.document.repo}@{node.document.commit}" if node.document else name
     if shape == "seeds":
-        return {"prompt": asked, "source": source, "licence": licence, "expected": pair.answer}
-    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": pair.answer}]
+        return {"prompt": asked, "source": source, "licence": licence, "expected": expected}
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": expected}]
     return {"messages": turns, "source": source, "licence": licence}

@@ -9,9 +9,8 @@ import msgspec
 
 from souq.build.model import build
 from souq.checks.evals import scores as evals_of
-from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, show_missing, table
 from souq.cli.offers import offer_about
-from souq.cli.pr import show_missing
 from souq.errors import UsageError
 from souq.governance import read_policy
 from souq.records import Published, digest

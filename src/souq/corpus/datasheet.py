@@ -10,70 +10,90 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from souq.corpus.edition import EditionInfo
 from souq.corpus.row import Row
-from souq.text import words
+from souq.text import escape_markdown, words
 
 SHOWN = 12  # bars
+CHART = {"js": (), "show_legend": False, "no_prefix": True, "disable_xml_declaration": True, "pretty_print": True}
 
 
-def datasheet(made: Mapping[str, Any], rows: Sequence[Row], dumps: Sequence[str]) -> dict[str, bytes]:
-    """README.md and its pictures, by path."""
+def datasheet(edition: EditionInfo, rows: Sequence[Row], dumps: Sequence[str]) -> dict[str, bytes]:
+    """README.md and its pictures, by path. `rows` are the kept ones, `dumps` the names of all editions."""
     lengths = Counter(1 << (len(words(row.messages[-1].content)) - 1).bit_length() for row in rows)
+    answers = Counter(row.messages[-1].content[:40] for row in rows)
     pictures = {
-        "answers": _bars("rows, by the answer (the commonest)", Counter(row.messages[-1].content[:40] for row in rows)),
-        "lengths": _bars("rows, by words of the answer at most", {str(k): n for k, n in sorted(lengths.items())}, sort=False),
-        "sources": _bars("rows, by source", Counter(row.source or "no source" for row in rows)),
-    }  # fmt: skip
-    text = "\n".join([*_head(made, dumps), *_body(made, rows), *(f"![{name}](datasheet/{name}.svg)" for name in pictures)])  # fmt: skip
+        "answers": _bars("rows, by the answer (the commonest)", _commonest(answers)),
+        "lengths": _bars("rows, by words of the answer at most", {str(k): n for k, n in sorted(lengths.items())}),
+        "sources": _bars("rows, by source", _commonest(Counter(row.source or "no source" for row in rows))),
+    }
+    shown = [f"![{name}](datasheet/{name}.svg)" for name in pictures]
+    text = "\n".join([*_head(edition, dumps), *_body(edition, rows), *shown])
     return {"README.md": (text + "\n").encode()} | {f"datasheet/{name}.svg": data for name, data in pictures.items()}
 
 
-def _head(made: Mapping[str, Any], dumps: Sequence[str]) -> list[str]:
-    one = made["licence"].lower() if " " not in made["licence"] else "other"
-    globs = [f"      - 'dump={dump}/subset=kept/*.parquet'" for dump in dumps]
-    rejected = [f"      - 'dump={dump}/subset=rejected/*.parquet'" for dump in dumps]
-    return [
-        "---", f"license: {one or 'other'}", "configs:", "- config_name: kept", "  default: true", "  data_files:",
-        "  - split: train", "    path:", *globs, "- config_name: rejected", "  data_files:", "  - split: train", "    path:", *rejected, "---",
-    ]  # fmt: skip
+def _head(edition: EditionInfo, dumps: Sequence[str]) -> list[str]:
+    licence = edition.licence.lower() if " " not in edition.licence else "other"
+    configurations = []
+    for subset, default in (("kept", ["  default: true"]), ("rejected", [])):
+        globs = [f"      - 'dump={dump}/subset={subset}/*.parquet'" for dump in dumps]
+        configurations += [
+            f"- config_name: {subset}",
+            *default,
+            "  data_files:",
+            "  - split: train",
+            "    path:",
+            *globs,
+        ]
+    return ["---", f"license: {licence or 'other'}", "configs:", *configurations, "---"]
 
 
-def _body(made: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    kept, lost = made["rows"]["kept"], made["rows"]["rejected"]
-    sources = Counter((row.source, row.source_licence) for row in rows)
-    deep = Counter(row.depth for row in rows)
+def _body(edition: EditionInfo, rows: Sequence[Row]) -> list[str]:
+    sources = Counter((row.source, row.source_licence) for row in rows).most_common(SHOWN)
+    depths = sorted(Counter(row.depth for row in rows).items())
+    changed = f"Since edition {edition.before}: {edition.new:,} new, {edition.dropped:,} dropped."
     return [
-        f"# {safe(made['title'] or made['name'])}", "",
-        f"{kept:,} rows kept, {lost:,} rejected; {made['tokens']:,} tokens of answers. Licence: {made['licence'] or 'none'}, "
-        "computed from the teacher's and every source's.", "",
-        f"Written by the model that builds to `{made['teacher']}` ({made['teacher_licence']}), through {safe(made['engine'])}; recipe `{made['recipe']}`.", "",
+        f"# {safe(edition.title or edition.name)}", "",
+        f"{edition.rows['kept']:,} rows kept, {edition.rows['rejected']:,} rejected; {edition.tokens:,} tokens of "
+        f"answers. Licence: {edition.licence or 'none'}, computed from the teacher's and every source's.", "",
+        f"Written by the model that builds to `{edition.teacher}` ({edition.teacher_licence}), "
+        f"through {safe(edition.engine)}; recipe `{edition.recipe}`.", "",
         "| where seeds come from | licence | rows |", "|---|---|---|",
-        *(f"| {safe(source)} | {safe(licence)} | {count:,} |" for (source, licence), count in sources.most_common(SHOWN)), "",
-        "| ancestry depth (0: people wrote it) | rows |", "|---|---|", *(f"| {depth} | {count:,} |" for depth, count in sorted(deep.items())), "",
-        "| rejected because | rows |", "|---|---|", *(f"| {safe(why)} | {count:,} |" for why, count in made["rejected"].items()), "",
-        f"Since edition {made['before']}: {made['new']:,} new, {made['dropped']:,} dropped." if made["before"] else "The first edition.", "",
-        *(f"{safe(line)}." for line in made["judges"].values()), "",
-        "What a machine cannot know is not said here: whom the texts are about, and what they should not be used for.", "",
+        *(f"| {safe(source)} | {safe(licence)} | {count:,} |" for (source, licence), count in sources), "",
+        "| ancestry depth (0: people wrote it) | rows |", "|---|---|",
+        *(f"| {depth} | {count:,} |" for depth, count in depths), "",
+        "| rejected because | rows |", "|---|---|",
+        *(f"| {safe(why)} | {count:,} |" for why, count in edition.rejected.items()), "",
+        changed if edition.before else "The first edition.", "",
+        *(f"{safe(line)}." for line in edition.judges.values()), "",
+        "What a machine cannot know is not said here: whom the texts are about, and what they should not be used for.",
+        "",
     ]  # fmt: skip
 
 
 def safe(text: str) -> str:
-    """Text in a table of Markdown: somebody else's, so nothing in it is markup."""
-    plain = " ".join(text.split())[:200].translate({ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"})
-    return "".join(f"\\{letter}" if letter in "|[]()*_`#\\!" else letter for letter in plain)
+    """Somebody else's text in a table of Markdown: nothing in it is markup, and it is not endless."""
+    return escape_markdown(" ".join(text.split())[:200])
 
 
-def _bars(title: str, counts: Mapping[str, int], *, sort: bool = True) -> bytes:
+def _commonest(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _bars(title: str, counts: Mapping[str, int]) -> bytes:
+    """The first counts as a bar chart, the first on top."""
     import pygal
 
-    told = (
-        sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN] if sort else list(counts.items())[:SHOWN]
-    )
-    chart = pygal.HorizontalBar(title=title, js=(), show_legend=False, no_prefix=True, disable_xml_declaration=True, pretty_print=True, height=40 + 28 * max(len(told), 3))  # fmt: skip
-    # What a model says may be no text for XML.
-    chart.x_labels = ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name) or "(nothing)" for name, _ in reversed(told)]  # fmt: skip
-    chart.add("rows", [count for _, count in reversed(told)])
+    bars = list(counts.items())[:SHOWN][::-1]
+    chart = pygal.HorizontalBar(title=title, height=40 + 28 * max(len(bars), 3), **CHART)
+    chart.x_labels = [_printable(name) or "(nothing)" for name, _ in bars]
+    chart.add("rows", [count for _, count in bars])
     return drawn(chart)
+
+
+def _printable(name: str) -> str:
+    """What a model says may be no text for XML."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def drawn(chart: Any) -> bytes:

@@ -1,10 +1,10 @@
-"""Why an answer is not kept: by rules that need no model, cheapest first. Judges come after (specs/teacher.md, section 1)."""
+"""Why an answer is not kept: by rules that need no model, cheapest first; judges (judges.py) come after."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from souq.corpus.recipe import Filter, Prompt
@@ -19,87 +19,90 @@ LONG = 4  # letters, of a word that has content
 
 
 @dataclass(frozen=True)
-class Said:
+class Answer:
     """An answer and what it answers."""
 
-    asked: str
-    told: Completion
+    question: str
+    completion: Completion
     seed: Seed
     prompt: Prompt
 
     @property
     def text(self) -> str:
-        return self.told.text
+        return self.completion.text
 
 
-def _length(said: Said) -> float:
+def _length(answer: Answer) -> float:
     """Words of the answer."""
-    return len(words(said.text))
+    return len(words(answer.text))
 
 
-def _repetition(said: Said) -> float:
-    """The share of the answer's three words in a row that stand there before (Rae et al., arXiv 2112.11446, table A1)."""
-    told = words(said.text)
-    runs = Counter(zip(told, told[1:], told[2:], strict=False))
+def _repetition(answer: Answer) -> float:
+    """The share of the answer's three words in a row that stood in it before (Rae et al., arXiv 2112.11446, A1)."""
+    spoken = words(answer.text)
+    runs = Counter(zip(spoken, spoken[1:], spoken[2:], strict=False))
     return 1 - len(runs) / sum(runs.values()) if runs else 0.0
 
 
-def _finished(said: Said) -> float:
+def _finished(answer: Answer) -> float:
     """1 where the answer came to its end, 0 where it was cut off."""
-    return float(said.told.finish == "stop")
+    return float(answer.completion.finish == "stop")
 
 
-def _grounded(said: Said) -> float:
+def _grounded(answer: Answer) -> float:
     """The share of the answer's words of content that stand in the seed's document."""
-    source = set(words(said.seed.document))
-    content = [word for word in words(said.text) if len(word) >= LONG or word.isdigit()]
-    return sum(word in source for word in content) / len(content) if content else 1.0
+    content = [word for word in words(answer.text) if len(word) >= LONG or word.isdigit()]
+    return _share_in(words(answer.seed.document), content)
 
 
-def _numbers(said: Said) -> float:
+def _numbers(answer: Answer) -> float:
     """The share of the answer's numbers that stand in the document or the question."""
-    source = set(_figures(f"{said.seed.document} {said.asked}"))
-    told = _figures(said.text)
-    return sum(number in source for number in told) / len(told) if told else 1.0
+    return _share_in(_figures(f"{answer.seed.document} {answer.question}"), _figures(answer.text))
 
 
-def _echo(said: Said) -> float:
+def _echo(answer: Answer) -> float:
     """The share of the answer's words that stand in the question."""
-    asked, told = set(words(said.asked)), words(said.text)
-    return sum(word in asked for word in told) / len(told) if told else 1.0
+    return _share_in(words(answer.question), words(answer.text))
 
 
-MEASURES: dict[str, Callable[[Said], float]] = {
-    "length": _length, "repetition": _repetition, "finished": _finished, "grounded": _grounded, "numbers": _numbers, "echo": _echo,
-}  # fmt: skip
-
-
-def passed(said: Said, filters: Sequence[Filter]) -> Iterator[Passed]:
-    """What each says of it, up to the first that does not keep it."""
-    for found in (_empty(said), *_checked(said)):
-        yield found
-        if not found.kept:
-            return
-    for rule in filters:
-        score = MEASURES[rule.name](said)
-        kept = rule.least <= score <= rule.most
-        because = "" if kept else f"{rule.name} {score:.3g}, not from {rule.least:g} to {rule.most:g}"
-        yield Passed(name=rule.name, version=VERSION, kept=kept, score=score, because=because)
-        if not kept:
-            return
-
-
-def _empty(said: Said) -> Passed:
-    return Passed(name="empty", version=VERSION, kept=bool(said.text), because="" if said.text else "empty")
-
-
-def _checked(said: Said) -> Iterator[Passed]:
-    """By the seed's own checker, or the prompt's."""
-    whose = said.seed if said.seed.checker else said.prompt
-    if whose.checker:
-        right = checkers.right(whose.checker, whose.expected, said.text, said.prompt.choices)
-        yield Passed(name=whose.checker, version=VERSION, kept=right, because="" if right else f"wrong by checker {whose.checker}")  # fmt: skip
+def _share_in(source: Collection[str], items: Sequence[str]) -> float:
+    """How many of the items stand in the source; 1 of none."""
+    known = set(source)
+    return sum(item in known for item in items) / len(items) if items else 1.0
 
 
 def _figures(text: str) -> list[str]:
     return [figure.replace(",", "").rstrip(".") for figure in re.findall(r"\d[\d,.]*", text)]
+
+
+MEASURES: dict[str, Callable[[Answer], float]] = {
+    "length": _length,
+    "repetition": _repetition,
+    "finished": _finished,
+    "grounded": _grounded,
+    "numbers": _numbers,
+    "echo": _echo,
+}
+
+
+def filtered(answer: Answer, filters: Sequence[Filter]) -> Iterator[Passed]:
+    """What each rule says of an answer, up to the first that does not keep it."""
+    for verdict in _verdicts(answer, filters):
+        yield verdict
+        if not verdict.kept:
+            return
+
+
+def _verdicts(answer: Answer, filters: Sequence[Filter]) -> Iterator[Passed]:
+    """Whether it is empty, then its seed's own checker or the prompt's, then the recipe's filters."""
+    yield Passed(name="empty", version=VERSION, kept=bool(answer.text), because="" if answer.text else "empty")
+    asked = answer.seed if answer.seed.checker else answer.prompt
+    if asked.checker:
+        kept = checkers.right(asked.checker, asked.expected, answer.text, answer.prompt.choices)
+        because = "" if kept else f"wrong by checker {asked.checker}"
+        yield Passed(name=asked.checker, version=VERSION, kept=kept, because=because)
+    for rule in filters:
+        score = MEASURES[rule.name](answer)
+        kept = rule.least <= score <= rule.most
+        because = "" if kept else f"{rule.name} {score:.3g}, not from {rule.least:g} to {rule.most:g}"
+        yield Passed(name=rule.name, version=VERSION, kept=kept, score=score, because=because)

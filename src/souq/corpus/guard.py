@@ -1,8 +1,8 @@
 """Choose what the next generation trains on, so that the rare survives.
 
 Four rules against collapse. Accumulate, never replace: what is chosen from is everything so far (Gerstgrasser et al.,
-arXiv 2404.01413). A floor of real text, by words. Real texts are taken so that together they cover the rare words, not at
-random. What machines wrote is no deeper than the cap, verified where somebody can, and drawn the rarer the likelier.
+arXiv 2404.01413). A floor of real text, by words. Real texts are taken so that together they cover the rare words, not
+at random. What machines wrote is no deeper than the cap, verified where somebody can, and drawn the rarer the likelier.
 
     chosen = choose(pool, 100_000, rare=rare_words(real), floor=0.3, deepest=3, seed=0)
 """
@@ -62,7 +62,7 @@ def choose(
 def _covering(pieces: Sequence[Piece], rare: Collection[str], chance: np.random.Generator) -> list[Piece]:
     """First, one by one, whatever brings most rare words that none before it has; then the others, shuffled."""
     waiting = {i: {w for w in pieces[i].words if w in rare} for i in chance.permutation(len(pieces)).tolist()}
-    found, seen = list[Piece](), set[str]()
+    order, seen = list[Piece](), set[str]()
     # Lazily: a piece's gain only falls, so the best of yesterday that is still the best today is the best.
     line = sorted(waiting, key=lambda i: -len(waiting[i]))
     while line:
@@ -74,11 +74,11 @@ def _covering(pieces: Sequence[Piece], rare: Collection[str], chance: np.random.
         bar = fresh[min(len(fresh) - 1, 16)][0]
         for _, i in fresh:
             if len(gain := waiting[i] - seen) and len(gain) >= bar:
-                found.append(pieces[i])
+                order.append(pieces[i])
                 seen |= gain
                 taken.add(i)
         line = [i for i in line if i not in taken]
-    return found + [pieces[i] for i in chance.permutation(line).tolist()]
+    return order + [pieces[i] for i in chance.permutation(line).tolist()]
 
 
 def _drawn(pieces: Sequence[Piece], rare: Collection[str], rarity: float, chance: np.random.Generator) -> list[Piece]:
@@ -89,10 +89,10 @@ def _drawn(pieces: Sequence[Piece], rare: Collection[str], rarity: float, chance
 
 
 def _until(pieces: Sequence[Piece], size: int) -> list[Piece]:
-    found, left = list[Piece](), size
+    first, left = list[Piece](), size
     for piece in pieces:
         if left <= 0:
             break
-        found.append(piece)
+        first.append(piece)
         left -= len(piece.words)
-    return found
+    return first

@@ -1,7 +1,7 @@
 """A judge: a model that says yes or no to a row, and how often it was wrong where people had said so before.
 
-It knows a prompt, the verdicts allowed, and gold labels. Without gold labels it is refused: a model's opinion of unknown
-error is no filter. Rows that a checker decides (evals/checkers.py) are never shown to it.
+It knows a prompt, the verdicts allowed, and gold labels. Without them it is refused: a model's opinion of unknown error
+is no filter. Rows that a checker decides (evals/checkers.py) are never shown to it.
 
     judge = read_judge(Path("judge.toml"))
     report = measure(judge, writer("transformers", folder))
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from souq.corpus.journal import Journal
+from souq.corpus.journal import Journal, answered
 from souq.corpus.row import Passed
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import checkers
@@ -94,7 +94,8 @@ class Report(Record, frozen=True):
     @property
     def line(self) -> str:
         """For the card."""
-        return f"judge {digest_of(self)[:15]} by {self.engine}: wrong on {self.wrong} of {self.n} ({self.low:.1%} to {self.high:.1%}), kappa {self.kappa:.2f}"
+        wrong = f"wrong on {self.wrong} of {self.n} ({self.low:.1%} to {self.high:.1%})"
+        return f"judge {digest_of(self)[:15]} by {self.engine}: {wrong}, kappa {self.kappa:.2f}"
 
 
 def read_judge(path: Path) -> Judge:
@@ -126,7 +127,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _vet(spec: Spec, where: str) -> None:
-    plain = {checkers.plain(verdict) for verdict in spec.verdicts}
+    plain = {checkers.normalise(verdict) for verdict in spec.verdicts}
     if len(plain) < max(2, len(spec.verdicts)) or "" in plain:
         raise UsageError(f"{where}: `verdicts` are two or more words that differ", hint='for example ["yes", "no"]')
     if spec.keep not in spec.verdicts:
@@ -136,74 +137,69 @@ def _vet(spec: Spec, where: str) -> None:
     if "answer" not in _HOLES.findall(spec.prompt):
         raise UsageError(f"{where}: the prompt never shows the {{answer}}")
     if not spec.gold:
-        raise UsageError(
-            f"{where}: no gold labels", hint='label some rows by hand, and name the file: gold = "gold.jsonl"'
-        )
+        hint = 'label some rows by hand, and name the file: gold = "gold.jsonl"'
+        raise UsageError(f"{where}: no gold labels", hint=hint)
 
 
 def _gold(data: bytes, spec: Spec) -> Iterator[Labelled]:
     lines = data.splitlines()
     if len(lines) > MAX_GOLD:
         raise Hostile(f"{spec.gold}: {len(lines):,} lines; the most is {MAX_GOLD:,}")
-    seen, verdicts = set(), set()
+    seen, keeps = set(), set()
     for number, line in enumerate(lines, 1):
         where = f"{spec.gold}, line {number}"
         if len(line) > MAX_LINE:
             raise Hostile(f"{where}: more than {MAX_LINE:,} bytes")
         try:
-            found = msgspec.json.decode(line, type=Labelled)
+            label = msgspec.json.decode(line, type=Labelled)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{where}: {error}", hint='a line is {"question", "answer", "verdict"}') from error
-        if found.verdict not in spec.verdicts:
-            raise UsageError(f"{where}: {found.verdict[:40]!r} is none of {', '.join(spec.verdicts)}")
-        if (pair := (found.question, found.answer)) in seen:
+        if label.verdict not in spec.verdicts:
+            raise UsageError(f"{where}: {label.verdict[:40]!r} is none of {', '.join(spec.verdicts)}")
+        if (pair := (label.question, label.answer)) in seen:
             raise UsageError(f"{where}: said before; a label counts once")
         seen.add(pair)
-        verdicts.add(found.verdict == spec.keep)
-        yield found
-    if len(verdicts) < 2:
+        keeps.add(label.verdict == spec.keep)
+        yield label
+    if len(keeps) < 2:
         raise UsageError(f"{spec.gold}: needs labels that keep and labels that do not", hint="label more rows by hand")
 
 
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 
-def _ask(spec: Spec, question: str, answer: str) -> ChatRequest:
+def _request(spec: Spec, question: str, answer: str) -> ChatRequest:
     """In one pass: what an answer says of {question} stays what it says."""
     holes = {"question": question, "answer": answer}
-    said = _HOLES.sub(lambda found: holes[found[1]], spec.prompt)
-    return ChatRequest(messages=(Message(role="user", content=said),))
+    content = _HOLES.sub(lambda hole: holes[hole[1]], spec.prompt)
+    return ChatRequest(messages=(Message(role="user", content=content),))
 
 
-def remembered(
+def _shares_of_keep(
     judge: Judge, writer: Scorer, pairs: Sequence[tuple[str, str]], progress: Progress, journal: Journal | None
 ) -> list[float | None]:
     """The share of `keep` of every (question, answer) pair; what the journal holds is not asked again."""
     keys = [digest_of([judge.digest, writer.model, writer.name, *pair]) for pair in pairs]
-    told: dict[Digest, float | None] = (
-        {} if journal is None else {k: journal.held[k] for k in keys if k in journal.held}
-    )
-    left = list({key: pair for key, pair in zip(keys, pairs, strict=True) if key not in told}.items())
-    for batch in shares(judge.spec, writer, [pair for _, pair in left], progress):
-        found = {left[i][0]: share for i, share in batch}
-        if journal is not None:
-            journal.keep(found)
-        told |= found
-    return [told[key] for key in keys]
+
+    def ask(left: list[tuple[str, str]]) -> Iterator[list[tuple[int, float | None]]]:
+        return shares(judge.spec, writer, left, progress)
+
+    known = answered(dict(zip(keys, pairs, strict=True)), ask, journal)
+    return [known[key] for key in keys]
 
 
 def shares(
     spec: Spec, writer: Scorer, pairs: Sequence[tuple[str, str]], progress: Progress = quiet
 ) -> Iterator[list[tuple[int, float | None]]]:
-    """(number, share of `keep`) of (question, answer) pairs; None where the answer named no verdict. By text it is 0 or 1."""
-    asks = [_ask(spec, *pair) for pair in pairs]
+    """(number, share of `keep`) of (question, answer) pairs; None where no verdict was named. By text it is 0 or 1."""
+    requests = [_request(spec, *pair) for pair in pairs]
     if writer.logprobs:
-        for weighed in writer.score(asks, spec.verdicts, progress):
-            yield [(number, _share(log_p, spec.keep)) for number, log_p in weighed]
+        for scored in writer.score(requests, spec.verdicts, progress):
+            yield [(number, _share(log_p, spec.keep)) for number, log_p in scored]
         return
     room = Sampling(max_tokens=max(len(verdict.encode()) for verdict in spec.verdicts) + 8)
-    for told in writer.generate(asks, room, progress):
-        yield [(number, _named(spec, answer.text)) for number, answer in told]
+    for batch in writer.generate(requests, room, progress):
+        yield [(number, _named(spec, completion.text)) for number, completion in batch]
 
 
 def _share(log_p: Mapping[str, float], keep: str) -> float:
@@ -211,42 +207,40 @@ def _share(log_p: Mapping[str, float], keep: str) -> float:
     return math.exp(log_p[keep] - most) / math.fsum(math.exp(p - most) for p in log_p.values())
 
 
-def _named(spec: Spec, said: str) -> float | None:
-    named = [v for v in spec.verdicts if checkers.right("one-of", v, said, spec.verdicts)]
+def _named(spec: Spec, text: str) -> float | None:
+    named = [verdict for verdict in spec.verdicts if checkers.right("one-of", verdict, text, spec.verdicts)]
     return float(named[0] == spec.keep) if named else None
 
 
 def measure(judge: Judge, writer: Scorer, progress: Progress = quiet, journal: Journal | None = None) -> Report:
     """A judge against its gold labels: whether it keeps what people keep."""
     spec = judge.spec
-    found = remembered(judge, writer, [(g.question, g.answer) for g in judge.gold], progress, journal)
-    said = [share is not None and share >= spec.threshold for share in found]
+    keeps = _shares_of_keep(judge, writer, [(label.question, label.answer) for label in judge.gold], progress, journal)
+    kept = [share is not None and share >= spec.threshold for share in keeps]
     true = [label.verdict == spec.keep for label in judge.gold]
-    return _report(said, true, found.count(None), judge.digest, writer)
-
-
-def _report(said: Sequence[bool], true: Sequence[bool], undecided: int, judge: Digest, writer: Scorer) -> Report:
     n, most = len(true), Counter(true).most_common(1)[0][0]
-    wrong, both = sum(s != t for s, t in zip(said, true, strict=True)), sum(s and t for s, t in zip(said, true, strict=True))  # fmt: skip
+    right = [guess == label for guess, label in zip(kept, true, strict=True)]
+    wrong, both = right.count(False), sum(guess and label for guess, label in zip(kept, true, strict=True))
     low, high = wilson(wrong, n)
-    gains = {str(i): float(s == t) - float(most == t) for i, (s, t) in enumerate(zip(said, true, strict=True))}
     return Report(
-        judge=judge, model=writer.model, engine=writer.name, by="likelihood" if writer.logprobs else "text", n=n,
-        wrong=wrong, error=wrong / n, low=low, high=high, precision=both / sum(said) if any(said) else None,
-        recall=both / sum(true) if any(true) else None, kappa=kappa(said, true),
-        majority_error=true.count(not most) / n, p=mcnemar(gains), undecided=undecided,
+        judge=judge.digest, model=writer.model, engine=writer.name, by="likelihood" if writer.logprobs else "text",
+        n=n, wrong=wrong, error=wrong / n, low=low, high=high,
+        precision=both / sum(kept) if any(kept) else None, recall=both / sum(true) if any(true) else None,
+        kappa=kappa(kept, true), majority_error=true.count(not most) / n,
+        p=mcnemar({str(i): float(right[i]) - float(most == label) for i, label in enumerate(true)}),
+        undecided=keeps.count(None),
     )  # fmt: skip
 
 
-def kappa(one: Sequence[bool], other: Sequence[bool]) -> float:
+def kappa(guesses: Sequence[bool], labels: Sequence[bool]) -> float:
     """Agreement beyond chance (Cohen 1960): 1 is all, 0 what two who guess at their own rates would have."""
-    n = len(one)
-    agreed = sum(a == b for a, b in zip(one, other, strict=True)) / n
-    chance = sum(list(one).count(v) * list(other).count(v) for v in (True, False)) / n**2
+    n = len(guesses)
+    agreed = sum(a == b for a, b in zip(guesses, labels, strict=True)) / n
+    chance = sum(list(guesses).count(v) * list(labels).count(v) for v in (True, False)) / n**2
     return (agreed - chance) / (1 - chance) if chance < 1 else 0.0
 
 
-def passed(
+def judged(
     judge: Judge, report: Report, writer: Scorer, rows: Sequence[Asked], progress: Progress = quiet,
     journal: Journal | None = None,
 ) -> dict[int, Passed]:  # fmt: skip
@@ -258,16 +252,18 @@ def passed(
     if (report.judge, report.model, report.engine) != (judge.digest, writer.model, writer.name):
         raise UsageError("this judge was not measured on this model and engine", hint="run `souq corpus judge-test`")
     if not report.beats_majority:
-        raise UsageError(f"judge {judge.spec.name} is no better than always saying the same", hint="mend its prompt, or label more rows")  # fmt: skip
+        hint = "mend its prompt, or label more rows"
+        raise UsageError(f"judge {judge.spec.name} is no better than always saying the same", hint=hint)
     checked = {i: _checked(row) for i, row in enumerate(rows) if row.checker}
     rest = [i for i, row in enumerate(rows) if not row.checker]
-    told = remembered(judge, writer, [(rows[i].question, rows[i].answer) for i in rest], progress, journal)
-    return checked | {i: _judged(judge, report, share) for i, share in zip(rest, told, strict=True)}
+    keeps = _shares_of_keep(judge, writer, [(rows[i].question, rows[i].answer) for i in rest], progress, journal)
+    return checked | {i: _judged(judge, report, share) for i, share in zip(rest, keeps, strict=True)}
 
 
 def _checked(row: Asked) -> Passed:
     right = checkers.right(row.checker, row.expected, row.answer)
-    return Passed(name=row.checker, version="checker", kept=right, because="" if right else f"wrong by checker {row.checker}")  # fmt: skip
+    because = "" if right else f"wrong by checker {row.checker}"
+    return Passed(name=row.checker, version="checker", kept=right, because=because)
 
 
 def _judged(judge: Judge, report: Report, share: float | None) -> Passed:

@@ -1,12 +1,12 @@
 """Which texts say nearly the same, and which of them is kept in the others' place.
 
 Near are two texts whose sets of so many words in a row have a Jaccard index of at least the threshold. Candidates come
-from MinHash and LSH (Broder 1997; Leskovec, Rajaraman and Ullman, chapter 3), in bands narrow enough that at the threshold
-hardly one is missed, and each is then verified on the sets themselves. What is near what is near is one cluster; of a
-cluster the one of the lowest priority number is kept (real text before synthetic), of equals the one whose text sorts first:
-the order of the texts does not matter.
+from MinHash and LSH (Broder 1997; Leskovec, Rajaraman and Ullman, chapter 3), in bands narrow enough that at the
+threshold hardly one is missed, and each is then verified on the sets themselves. What is near what is near is one
+cluster; of a cluster the one of the lowest priority number is kept (real text before synthetic), of equals the one
+whose text sorts first: the order of the texts does not matter.
 
-    >>> clusters(["The cat sat on the mat today.", "the cat SAT on the mat, today", "Another thing altogether is said here."])
+    >>> clusters(["The cat sat on the mat today.", "the cat SAT on the mat, today", "Another thing altogether."])
     [0, 0, 2]
 """
 
@@ -94,7 +94,7 @@ def _runs(data: Sequence[bytes], words: int) -> Runs:
 
 
 def _joined(runs: Runs, threshold: float, ranks: Array, first: int = 0) -> list[int]:
-    """For each text the one of the least rank in its cluster; texts numbered below `first` are not compared among each other."""
+    """For each text the one of the least rank in its cluster; those below `first` are not compared with each other."""
     from souq.corpus import shingles
 
     chance = np.random.default_rng(SEED)

@@ -3,7 +3,7 @@ whole of a shorter one.
 
 Cases are indexed, texts go by; the time is in proportion to the text, however many cases there are.
 
-    >>> Exam({"a": "What is the capital of France? Paris"}).held(["They ask what is the capital of France, Paris or Rome?"])
+    >>> Exam({"a": "What is the capital of France? Paris"}).held(["So what is the capital of France, Paris or Rome?"])
     ['a']
 """
 

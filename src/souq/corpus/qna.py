@@ -1,8 +1,8 @@
 """InstructLab's qna.yaml: seeds for a corpus, as people wrote them by the thousand.
 
-A file is read as a graph of YAML nodes, never as Python objects, so every refusal names its line. Skills of versions 1 to
-3 and knowledge of version 3 are read (github.com/instructlab/schema); what is written is version 3. Line ends and blanks
-at the ends of lines are not part of what anybody meant.
+A file is read as a graph of YAML nodes, never as Python objects, so every refusal names its line. Skills of versions 1
+to 3 and knowledge of version 3 are read (github.com/instructlab/schema); what is written is version 3. Line ends and
+blanks at the ends of lines are not part of what anybody meant.
 
     >>> read(b"created_by: a\\ntask_description: ''\\nseed_examples:\\n- {question: q, answer: a}\\n", "qna.yaml").kind
     'skill'
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import yaml
 
 from souq.errors import Hostile, UsageError, nearest
 from souq.records import Record
+from souq.yaml_text import Place, compose
 
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 12  # the schema needs five
@@ -42,6 +43,11 @@ class Example(Record, frozen=True):
     pairs: tuple[Pair, ...]
     context: str = ""
 
+    def asked(self) -> Iterator[tuple[str, str]]:
+        """(what is asked, its context before it; the answer) of every pair."""
+        for pair in self.pairs:
+            yield f"{self.context}\n\n{pair.question}" if self.context else pair.question, pair.answer
+
 
 class Document(Record, frozen=True):
     """Where the text of a knowledge node is: files of a git repository."""
@@ -63,53 +69,39 @@ class Node(Record, frozen=True):
     document: Document | None = None
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A YAML node and where it stands, for whoever has to mend it."""
+Fields = dict[str, tuple[Place, Place]]
+"""Name -> (the name's place, the value's)."""
 
-    node: yaml.Node
-    file: str
 
-    def no(self, because: str) -> UsageError:
-        return UsageError(f"{self.file}, line {self.node.start_mark.line + 1}: {because}")
+def _fields(place: Place) -> Fields:
+    fields = Fields()
+    for name, value in place.pairs():
+        if not isinstance(name.node, yaml.ScalarNode):
+            raise name.wrong("a name must be plain text")
+        if name.node.value in fields:
+            raise name.wrong(f"{name.node.value!r} is here twice")
+        fields[name.node.value] = name, value
+    return fields
 
-    def at(self, node: yaml.Node) -> _Place:
-        return _Place(node, self.file)
 
-    def fields(self) -> dict[str, tuple[_Place, _Place]]:
-        """Name -> (the name's place, the value's).
+def _items(place: Place, what: str, fewest: int, *, unique: bool) -> list[Place]:
+    if not isinstance(place.node, yaml.SequenceNode):
+        raise place.wrong(f"{what} must be a list")
+    if len(place.node.value) < fewest:
+        raise place.wrong(f"{len(place.node.value)} {what}, and {fewest} is the fewest")
+    places = [place.at(node) for node in place.node.value]
+    if unique and (twice := next(_twice(places), None)):
+        raise twice.wrong(f"the same as one before, and {what} must differ")
+    return places
 
-        Raises:
-            UsageError: not a mapping, or a name twice.
-        """
-        if not isinstance(self.node, yaml.MappingNode):
-            raise self.no("here must be names and values")
-        found = dict[str, tuple[_Place, _Place]]()
-        for name, value in self.node.value:
-            if not isinstance(name, yaml.ScalarNode):
-                raise self.at(name).no("a name must be plain text")
-            if name.value in found:
-                raise self.at(name).no(f"{name.value!r} is here twice")
-            found[name.value] = self.at(name), self.at(value)
-        return found
 
-    def items(self, what: str, fewest: int, *, unique: bool) -> list[_Place]:
-        if not isinstance(self.node, yaml.SequenceNode):
-            raise self.no(f"{what} must be a list")
-        if len(self.node.value) < fewest:
-            raise self.no(f"{len(self.node.value)} {what}, and {fewest} is the fewest")
-        places = [self.at(node) for node in self.node.value]
-        if unique and (twice := next(_twice(places), None)):
-            raise twice.no(f"the same as one before, and {what} must differ")
-        return places
-
-    def text(self, what: str, *, empty: bool = False) -> str:
-        node = self.node
-        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
-            raise self.no(f"{what} must be text" + (": put it in quotes" if isinstance(node, yaml.ScalarNode) else ""))
-        if not (said := normal(node.value)) and not empty:
-            raise self.no(f"{what} is empty")
-        return said
+def _text(place: Place, what: str, *, empty: bool = False) -> str:
+    scalar = isinstance(place.node, yaml.ScalarNode)
+    if not scalar or place.node.tag != "tag:yaml.org,2002:str":
+        raise place.wrong(f"{what} must be text" + (": put it in quotes" if scalar else ""))
+    if not (text := normal(place.node.value)) and not empty:
+        raise place.wrong(f"{what} is empty")
+    return text
 
 
 def normal(text: str) -> str:
@@ -124,131 +116,101 @@ def read(data: bytes, file: str, *, kind: Kind | None = None) -> Node:
         Hostile: larger or deeper than anything people write, an alias, a tag.
         UsageError: not what the schema of its version asks, with the line.
     """
-    root = _Place(_composed(data, file), file)
-    fields = root.fields()
+    if len(data) > MAX_BYTES:
+        raise Hostile(f"{file}: {len(data):,} bytes, and {MAX_BYTES:,} is the most")
+    try:
+        root = compose(data.decode(), file, depth=MAX_DEPTH, nodes=MAX_NODES)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}, line {data[: error.start].count(10) + 1}: not UTF-8") from error
+    if root is None:
+        raise UsageError(f"{file}, line 1: the file is empty")
+    fields = _fields(root)
     kind = kind or ("knowledge" if "document" in fields else "skill")
     version = _version(fields)
     if kind == "knowledge":
         if version != LATEST:
             place = fields["version"][0] if "version" in fields else root
-            raise place.no(f"knowledge of version {version} is no longer read: the minimum supported version is {LATEST}")  # fmt: skip
+            least = f"the minimum supported version is {LATEST}"
+            raise place.wrong(f"knowledge of version {version} is no longer read: {least}")
         return _knowledge(root)
     return _skill(root, version)
 
 
-def _composed(data: bytes, file: str) -> yaml.Node:
-    if len(data) > MAX_BYTES:
-        raise Hostile(f"{file}: {len(data):,} bytes, and {MAX_BYTES:,} is the most")
-    try:
-        text = data.decode()
-        _bounded(text, file)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}, line {data[: error.start].count(10) + 1}: not UTF-8") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{file}{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from error
-    except (ValueError, OverflowError) as error:  # its scanner reads `\UFFFFFFFF` and long escapes with chr and int
-        raise UsageError(f"{file}, line 1: {error}") from error
-    if node is None:
-        raise UsageError(f"{file}, line 1: the file is empty")
-    return node
-
-
-def _bounded(text: str, file: str) -> None:
-    """Before anything is built: composing recurses, and an alias can stand for any number of others."""
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
-        line = event.start_mark.line + 1
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise Hostile(f"{file}, line {line}: anchors and aliases are not taken")
-        if getattr(event, "tag", None):
-            raise Hostile(f"{file}, line {line}: tags are not taken")
-        if depth > MAX_DEPTH or count > MAX_NODES:
-            raise Hostile(f"{file}, line {line}: deeper or longer than any qna.yaml people write")
-
-
-def _version(fields: dict[str, tuple[_Place, _Place]]) -> int:
+def _version(fields: Fields) -> int:
     if "version" not in fields:
         return 1
     _, place = fields["version"]
     node = place.node
-    if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:int" or node.value not in ("1", "2", "3"):  # fmt: skip
-        raise place.no(f"version must be 1, 2 or {LATEST}")
+    number = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int"
+    if not number or node.value not in ("1", "2", "3"):
+        raise place.wrong(f"version must be 1, 2 or {LATEST}")
     return int(node.value)
 
 
-def _known(place: _Place, needed: tuple[str, ...], may: tuple[str, ...] = ()) -> dict[str, _Place]:
-    fields = place.fields()
+def _known(place: Place, needed: tuple[str, ...], may: tuple[str, ...] | None = ()) -> dict[str, Place]:
+    """The values by name: all that are needed, and others that may be there; None: any."""
+    fields = _fields(place)
     for name, (where, _) in fields.items():
-        if name not in needed + may:
-            raise where.no(f"{name!r} is not known here{nearest(name, needed + may)}")
+        if may is not None and name not in needed + may:
+            raise where.wrong(f"{name!r} is not known here{nearest(name, needed + may)}")
     if missing := [name for name in needed if name not in fields]:
-        raise place.no(f"{missing[0]!r} is missing")
+        raise place.wrong(f"{missing[0]!r} is missing")
     return {name: value for name, (_, value) in fields.items()}
 
 
-def _skill(root: _Place, version: int) -> Node:
+def _skill(root: Place, version: int) -> Node:
     needed = ("created_by", "task_description", "seed_examples")
     has = _known(root, needed + (("version",) if version > 1 else ()), ("version",))
-    told = has["task_description"].text("task_description", empty=version == 1)
-    author = has["created_by"].text("created_by")
-    places = has["seed_examples"].items("seed_examples", FEWEST if version > 1 else 1, unique=version > 1)
+    description = _text(has["task_description"], "task_description", empty=version == 1)
+    author = _text(has["created_by"], "created_by")
     examples = []
-    for place in places:
-        one = _known(place, ("question", "answer"), ("context",))
-        context = one["context"].text("context") if "context" in one else ""
-        examples.append(Example(pairs=(_pair(one),), context=context))
-    return Node(kind="skill", created_by=author, task_description=told, examples=tuple(examples))
+    fewest = FEWEST if version > 1 else 1
+    for place in _items(has["seed_examples"], "seed_examples", fewest, unique=version > 1):
+        parts = _known(place, ("question", "answer"), ("context",))
+        context = _text(parts["context"], "context") if "context" in parts else ""
+        examples.append(Example(pairs=(_pair(parts),), context=context))
+    return Node(kind="skill", created_by=author, task_description=description, examples=tuple(examples))
 
 
-def _knowledge(root: _Place) -> Node:
+def _knowledge(root: Place) -> Node:
     has = _known(root, ("version", "created_by", "domain", "document_outline", "seed_examples", "document"))
     examples = []
-    for place in has["seed_examples"].items("seed_examples", FEWEST, unique=True):
-        one = _known(place, ("context", "questions_and_answers"))
-        pairs = one["questions_and_answers"].items("questions_and_answers", FEWEST_PAIRS, unique=True)
-        examples.append(Example(pairs=tuple(map(_about, pairs)), context=one["context"].text("context")))
-    said = {name: has[name].text(name) for name in ("created_by", "domain", "document_outline")}
-    return Node(kind="knowledge", examples=tuple(examples), document=_document(has["document"]), **said)
+    for place in _items(has["seed_examples"], "seed_examples", FEWEST, unique=True):
+        parts = _known(place, ("context", "questions_and_answers"))
+        pairs = _items(parts["questions_and_answers"], "questions_and_answers", FEWEST_PAIRS, unique=True)
+        # The one place where the schema lets other names pass.
+        asked = tuple(_pair(_known(pair, ("question", "answer"), None)) for pair in pairs)
+        examples.append(Example(pairs=asked, context=_text(parts["context"], "context")))
+    texts = {name: _text(has[name], name) for name in ("created_by", "domain", "document_outline")}
+    return Node(kind="knowledge", examples=tuple(examples), document=_document(has["document"]), **texts)
 
 
-def _about(place: _Place) -> Pair:
-    """A question about a context: the one place where the schema lets other names pass."""
-    fields = place.fields()
-    if missing := [name for name in ("question", "answer") if name not in fields]:
-        raise place.no(f"{missing[0]!r} is missing")
-    return _pair({name: value for name, (_, value) in fields.items()})
+def _pair(has: dict[str, Place]) -> Pair:
+    return Pair(question=_text(has["question"], "question"), answer=_text(has["answer"], "answer"))
 
 
-def _pair(has: dict[str, _Place]) -> Pair:
-    return Pair(question=has["question"].text("question"), answer=has["answer"].text("answer"))
-
-
-def _document(place: _Place) -> Document:
+def _document(place: Place) -> Document:
     has = _known(place, ("repo", "commit", "patterns"))
-    patterns = tuple(one.text("a pattern") for one in has["patterns"].items("patterns", 1, unique=True))
-    return Document(repo=has["repo"].text("repo"), commit=has["commit"].text("commit"), patterns=patterns)
+    patterns = tuple(_text(place, "a pattern") for place in _items(has["patterns"], "patterns", 1, unique=True))
+    return Document(repo=_text(has["repo"], "repo"), commit=_text(has["commit"], "commit"), patterns=patterns)
 
 
-def _twice(places: list[_Place]) -> Iterator[_Place]:
+def _twice(places: list[Place]) -> Iterator[Place]:
     seen = set[str]()
     for place in places:
-        said = yaml.serialize(_plain(place.node), Dumper=yaml.SafeDumper)
-        if said in seen:
+        text = yaml.serialize(_unstyled(place.node), Dumper=yaml.SafeDumper)
+        if text in seen:
             yield place
-        seen.add(said)
+        seen.add(text)
 
 
-def _plain(node: yaml.Node) -> yaml.Node:
+def _unstyled(node: yaml.Node) -> yaml.Node:
     """The node without its styles: 'a' and \"a\" are the same text."""
     if isinstance(node, yaml.ScalarNode):
         return yaml.ScalarNode(node.tag, node.value, style='"')
     if isinstance(node, yaml.SequenceNode):
-        return yaml.SequenceNode(node.tag, [_plain(one) for one in node.value])
-    pairs = [(_plain(name), _plain(value)) for name, value in node.value]
+        return yaml.SequenceNode(node.tag, [_unstyled(item) for item in node.value])
+    pairs = [(_unstyled(name), _unstyled(value)) for name, value in node.value]
     return yaml.MappingNode(node.tag, sorted(pairs, key=lambda pair: str(pair[0].value)))
 
 
@@ -262,59 +224,56 @@ def write(node: Node) -> bytes:
         raise UsageError(f"{len(node.examples)} examples, and version {LATEST} asks for {FEWEST}", hint="add some")
     if node.kind == "skill" and not node.task_description:
         raise UsageError(f"no task_description, and version {LATEST} asks for one", hint="write a sentence")
-    told: dict[str, Any] = {"version": LATEST, "created_by": node.created_by}
+    fields: dict[str, Any] = {"version": LATEST, "created_by": node.created_by}
+    contexts = [{"context": example.context} if example.context else {} for example in node.examples]
+    pairs = [[msgspec.structs.asdict(pair) for pair in example.pairs] for example in node.examples]
     if node.kind == "skill":
-        told |= {"task_description": node.task_description, "seed_examples": [_one(e) for e in node.examples]}
+        examples = [context | asked[0] for context, asked in zip(contexts, pairs, strict=True)]
+        fields |= {"task_description": node.task_description, "seed_examples": examples}
     elif node.document is not None:
-        asked = [{"context": e.context, "questions_and_answers": [_said(p) for p in e.pairs]} for e in node.examples]
+        examples = [context | {"questions_and_answers": asked} for context, asked in zip(contexts, pairs, strict=True)]
         document = {"repo": node.document.repo, "commit": node.document.commit, "patterns": [*node.document.patterns]}
-        told |= {"domain": node.domain, "document_outline": node.document_outline, "seed_examples": asked, "document": document}  # fmt: skip
-    return str(yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=100)).encode()
-
-
-def _one(example: Example) -> dict[str, str]:
-    return ({"context": example.context} if example.context else {}) | _said(example.pairs[0])
-
-
-def _said(pair: Pair) -> dict[str, str]:
-    return {"question": pair.question, "answer": pair.answer}
+        fields |= {"domain": node.domain, "document_outline": node.document_outline}
+        fields |= {"seed_examples": examples, "document": document}
+    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100)).encode()
 
 
 def attribution(data: bytes, file: str) -> str:
     """The licence of an attribution.txt, an AND where it names several works.
 
     Raises:
+        Hostile: more than anybody writes.
         UsageError: none is named, or one that the taxonomy does not let in.
     """
     if len(data) > MAX_BYTES:
         raise Hostile(f"{file}: {len(data):,} bytes, and {MAX_BYTES:,} is the most")
-    found = list[str]()
+    licences = list[str]()
     for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-        name, _, told = line.partition(":")
+        name, _, terms = line.partition(":")
         if re.fullmatch(r"licen[cs]e of the work", name.strip().lower()):
-            licence = _spdx(told)
-            if licence not in LICENCES:
-                raise UsageError(f"{file}, line {number}: {told.strip()[:60]!r} is not one of the licences that may come in: {', '.join(LICENCES)}")  # fmt: skip
-            found.append(licence)
-    if not found:
+            if (licence := _spdx(terms)) not in LICENCES:
+                may = f"one of the licences that may come in: {', '.join(LICENCES)}"
+                raise UsageError(f"{file}, line {number}: {terms.strip()[:60]!r} is not {may}")
+            licences.append(licence)
+    if not licences:
         raise UsageError(f"{file}, line 1: no line `License of the work: …`")
-    return " AND ".join(dict.fromkeys(found))
+    return " AND ".join(dict.fromkeys(licences))
 
 
-def _spdx(told: str) -> str:
+def _spdx(terms: str) -> str:
     """`CC BY-SA 4.0` as SPDX spells it."""
-    said = re.sub(r"\s+", "-", told.strip())
-    return next((name for name in LICENCES if name.lower() == said.lower()), said)
+    hyphenated = re.sub(r"\s+", "-", terms.strip())
+    return next((name for name in LICENCES if name.lower() == hyphenated.lower()), hyphenated)
 
 
 def notes(node: Node) -> list[str]:
     """What the taxonomy's pages ask for and no schema holds."""
-    found = list[str]()
+    wishes = list[str]()
     grounded = {bool(example.context) for example in node.examples}
     if node.kind == "skill" and len(grounded) > 1:
-        found.append("some examples have a context and some have none: a node should be of one kind")
+        wishes.append("some examples have a context and some have none: a node should be of one kind")
     if node.kind == "knowledge" and any(len(e.context.split()) > 500 for e in node.examples):
-        found.append("a context of more than 500 words")
+        wishes.append("a context of more than 500 words")
     if any(len(text.split()) > 250 for e in node.examples for p in e.pairs for text in (p.question, p.answer)):
-        found.append("a question or an answer of more than 250 words")
-    return found
+        wishes.append("a question or an answer of more than 250 words")
+    return wishes

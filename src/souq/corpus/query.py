@@ -15,12 +15,14 @@ from typing import Any
 from souq.errors import Missing, NotFound, UsageError
 
 MOST = 100_000  # rows of an answer
+VIEWS = "the views are rows, kept and index"
 
 
 def query(corpus: str, sql: str, most: int = MOST) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Columns and rows. `corpus` is a folder, or a URL that fsspec opens (s3://bucket/corpus).
 
     Raises:
+        Missing: DuckDB is not installed, or fsspec for a URL.
         NotFound: no corpus there.
         UsageError: what DuckDB says of the SQL, or an answer of more than `most` rows.
     """
@@ -28,26 +30,28 @@ def query(corpus: str, sql: str, most: int = MOST) -> tuple[list[str], list[tupl
         import duckdb
     except ImportError as error:
         raise Missing("duckdb is not installed", hint='run `pip install "souq[corpus]"`') from error
-    told = duckdb.connect()
+    connection = duckdb.connect()
+    root = corpus.rstrip("/")
     if "://" in corpus:
-        told.register_filesystem(_remote(corpus.partition("://")[0]))
-    root = corpus.rstrip("/") if "://" in corpus else escape(corpus.rstrip("/"))
+        connection.register_filesystem(_remote(corpus.partition("://")[0]))
+    else:
+        root = escape(root)
     try:
-        for view, where in (("rows", f"{root}/dump=*/subset=*/*.parquet"), ("index", f"{root}/index/dump=*/subset=*/*.parquet")):  # fmt: skip
-            told.read_parquet(where, hive_partitioning=True).create_view(view)
-        told.execute("CREATE VIEW kept AS SELECT * FROM \"rows\" WHERE subset = 'kept'")
+        for view, folder in (("rows", root), ("index", f"{root}/index")):
+            files = f"{folder}/dump=*/subset=*/*.parquet"
+            connection.read_parquet(files, hive_partitioning=True).create_view(view)
+        connection.execute("CREATE VIEW kept AS SELECT * FROM \"rows\" WHERE subset = 'kept'")
     except duckdb.Error as error:
-        raise NotFound(
-            f"no corpus at {corpus}: {str(error).splitlines()[0][:200]}", hint="make one with `souq corpus make`"
-        ) from error
+        because = str(error).splitlines()[0][:200]
+        raise NotFound(f"no corpus at {corpus}: {because}", hint="make one with `souq corpus make`") from error
     try:
-        found: Any = told.execute(sql)
-        if found is None:
-            raise UsageError("no SQL", hint="the views are rows, kept and index")
-        columns: Sequence[Any] = found.description or ()
-        rows = found.fetchmany(most + 1)
+        answer: Any = connection.execute(sql)
+        if answer is None:
+            raise UsageError("no SQL", hint=VIEWS)
+        columns: Sequence[Any] = answer.description or ()
+        rows = answer.fetchmany(most + 1)
     except duckdb.Error as error:
-        raise UsageError(f"{str(error).strip()[:500]}", hint="the views are rows, kept and index") from error
+        raise UsageError(f"{str(error).strip()[:500]}", hint=VIEWS) from error
     if len(rows) > most:
         raise UsageError(f"an answer of more than {most:,} rows", hint="write LIMIT, or count")
     return [str(column[0]) for column in columns], rows

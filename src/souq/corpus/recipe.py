@@ -1,4 +1,4 @@
-"""A corpus's recipe: what is asked, of what, how, and what becomes of the answers. Settings alone; reads and runs nothing.
+"""A corpus's recipe: what is asked, of what, how, and what becomes of the answers. Settings alone: nothing runs here.
 
 [[seeds]]
 kind = "fields"
@@ -17,6 +17,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
+
+import msgspec
 
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import checkers
@@ -37,9 +39,9 @@ class Seeds(Record, frozen=True, forbid_unknown_fields=True):
 
     questions: JSONL of {prompt, source, licence, checker, expected}. answers: JSONL of {prompt, expected, source,
     licence}, which people wrote: rows of the corpus as they are. fields: JSONL of texts by name, for templates.
-    documents: text files, or a folder of them, in pieces of about `words` words: {document}. taxonomy: a line a topic, with
-    all above it, `Science > Physics > Optics`: {topic}, {path}, {parent}, {root} of each leaf. qna: a tree of qna.yaml.
-    corpus: the kept rows of another corpus, of its edition `dump` or its latest, with the ancestry they have.
+    documents: text files, or a folder of them, in pieces of about `words` words: {document}. taxonomy: a line a topic,
+    with all above it, `Science > Physics > Optics`: {topic}, {path}, {parent}, {root} of each leaf. qna: a tree of
+    qna.yaml. corpus: the kept rows of another corpus, of its edition `dump` or its latest, with the ancestry they have.
     """
 
     kind: Kind
@@ -51,7 +53,10 @@ class Seeds(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(Record, frozen=True, forbid_unknown_fields=True):
-    """What is asked of each seed. `domain` may hold its fields as the template does. `checker` is one of evals/checkers.py: what is right for all."""
+    """What is asked of each seed. `domain` may hold its fields as the template does.
+
+    `checker` is one of evals/checkers.py: what is right for all seeds that have none of their own.
+    """
 
     name: str
     template: str = "{prompt}"
@@ -79,8 +84,11 @@ class Guard(Record, frozen=True, forbid_unknown_fields=True):
     rarity: float = 1.0
 
 
-class Making(Record, frozen=True, forbid_unknown_fields=True):
-    """A recipe. `dump` names this edition, as a crawl's month does: every row's chance is drawn from it."""
+class CorpusRecipe(Record, frozen=True, forbid_unknown_fields=True):
+    """What is asked, of what, how often and by whom, and what becomes of the answers.
+
+    `dump` names this edition, as a crawl's month does: every row's chance is drawn from it.
+    """
 
     name: str
     title: str = ""
@@ -101,27 +109,32 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
     gguf: str = ""  # the kind of file a student is written as, beside the folder
 
     def vetted(self) -> Self:
-        """Itself.
+        """The recipe itself, once it is known that it can be carried out.
 
         Raises:
-            UsageError: what could not be carried out.
+            UsageError: a checker, filter or kind of file that nobody knows, or a number that nothing could follow.
         """
         for prompt in self.prompts:
             if prompt.checker:
                 checkers.vet(prompt.checker, prompt.expected, prompt.choices)
-        for found in self.filters:
-            if found.name not in FILTERS:
-                raise UsageError(f"no filter {found.name!r}{nearest(found.name, FILTERS)}", hint=f"one of {', '.join(FILTERS)}")  # fmt: skip
+        for rule in self.filters:
+            if rule.name not in FILTERS:
+                hint = f"one of {', '.join(FILTERS)}"
+                raise UsageError(f"no filter {rule.name!r}{nearest(rule.name, FILTERS)}", hint=hint)
         if not self.seeds or not self.prompts:
             raise UsageError(f"recipe {self.name!r} has no seeds or no prompts", hint="write [[seeds]] and [[prompts]]")
         if not 0 <= self.ancestry < 1_000:
-            raise UsageError(f"ancestry = {self.ancestry}", hint="0 where people wrote all that the teacher learned from, 1 where a model did that learned from people, and so on")  # fmt: skip
+            hint = (
+                "0 where people wrote all that the teacher learned from, "
+                "1 where a model did that learned from people, and so on"
+            )
+            raise UsageError(f"ancestry = {self.ancestry}", hint=hint)
         if not 1 <= self.samples <= 1_000:
             raise UsageError(f"samples = {self.samples}", hint="from 1 to 1,000 answers a prompt")
-        if not self.dump or len(self.dump) > 100 or not all(letter.isalnum() or letter in "-_." for letter in self.dump):  # fmt: skip
+        if not 0 < len(self.dump) <= 100 or not all(letter.isalnum() or letter in "-_." for letter in self.dump):
             raise UsageError(f"dump = {self.dump[:100]!r}", hint="letters, digits, dots and dashes: it names a folder")
-        if wrong := next((said for bad, said in self._faults() if bad), None):
-            raise UsageError(wrong)
+        if fault := next((message for bad, message in self._faults() if bad), None):
+            raise UsageError(fault)
         if self.student:
             self.student.vetted()
         if self.gguf and self.gguf not in GGUF_KINDS:
@@ -139,8 +152,8 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
         yield not 0 <= drawn.top_k <= MAX_TOKENS, f"top_k is from 0, no limit, to {MAX_TOKENS:,}, not {drawn.top_k}"
         for name in ("top_p", "min_p"):
             yield not 0 <= getattr(drawn, name) <= 1, f"{name} is from 0 to 1, not {getattr(drawn, name)}"
-        for found in self.seeds:
-            yield found.words < 1, f"words is a whole number above 0, not {found.words}"
+        for source in self.seeds:
+            yield source.words < 1, f"words is a whole number above 0, not {source.words}"
         for rule in self.filters:
             yield not rule.least <= rule.most, f"filter {rule.name} keeps nothing from {rule.least:g} to {rule.most:g}"
         if guard is not None:
@@ -150,13 +163,11 @@ class Making(Record, frozen=True, forbid_unknown_fields=True):
 
     @property
     def digest(self) -> Digest:
-        """Of every setting, defaults too."""
-        import msgspec
-
+        """The name of this recipe: of every setting, defaults too."""
         return digest_of({name: msgspec.to_builtins(getattr(self, name)) for name in self.__struct_fields__})
 
 
-def read_recipe(path: Path) -> Making:
+def read_recipe(path: Path) -> CorpusRecipe:
     """A recipe from TOML, strictly; paths in it are seen from where it lies.
 
     Raises:
@@ -168,6 +179,19 @@ def read_recipe(path: Path) -> Making:
     if path.stat().st_size > MAX_RECIPE:
         raise UsageError(f"{path} is larger than {MAX_RECIPE:,} bytes: no recipe is")
     try:
-        return parse_toml(path.read_text(), Making, where=str(path)).vetted()
+        return parse_toml(path.read_text(), CorpusRecipe, where=str(path)).vetted()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text") from error
+
+
+def recipe_of(path: Path) -> CorpusRecipe:
+    """A recipe from TOML, or the plain one that a JSONL file of prompts stands for.
+
+    Raises:
+        NotFound: no such file.
+        UsageError: a key it does not know, a value that will not do.
+    """
+    if path.suffix == ".toml":
+        return read_recipe(path)
+    seeds = Seeds(kind="questions", path=path.name)
+    return CorpusRecipe(name=path.stem, seeds=(seeds,), sampling=Sampling(max_tokens=32)).vetted()

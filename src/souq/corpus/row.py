@@ -1,4 +1,4 @@
-"""A row of a corpus: what was said, and everything that shaped it (specs/teacher.md, section 4).
+"""A row of a corpus: what was said, and everything that shaped it.
 
 A row's id is the digest of its messages alone: the same words have the same id in every dump, whoever said them.
 Nothing here depends on when or in which order rows were made.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any, Literal
+
+import msgspec
 
 from souq.errors import UsageError
 from souq.lab.chat import Message
@@ -64,16 +66,14 @@ class Row(Record, frozen=True):
 
 
 def row_id(messages: tuple[Message, ...]) -> Digest:
-    """What a row is called."""
+    """What a row is called: the digest of its messages."""
     return digest_of([{"role": m.role, "content": m.content} for m in messages])
 
 
-def plain(row: Row) -> dict[str, Any]:
+def to_dict(row: Row) -> dict[str, Any]:
     """Every field, in the order above, defaults too: as Parquet wants it."""
-    import msgspec
-
-    told = {name: msgspec.to_builtins(getattr(row, name)) for name in row.__struct_fields__}
-    return told | {"filters": [msgspec.structs.asdict(found) for found in row.filters]}
+    fields = {name: msgspec.to_builtins(getattr(row, name)) for name in row.__struct_fields__}
+    return fields | {"filters": [msgspec.structs.asdict(passed) for passed in row.filters]}
 
 
 def joint(licences: Sequence[str]) -> str:
@@ -97,12 +97,13 @@ def _alone(name: str) -> str:
         ways(name)
         return str(_names().parse(name).simplify())
     except Exception as error:  # the parser answers some nonsense with whatever error lay at hand
-        raise UsageError(f"{name!r:.200} is no licence", hint="write it as SPDX does: CC-BY-4.0, or MIT AND CC0-1.0") from error  # fmt: skip
+        hint = "write it as SPDX does: CC-BY-4.0, or MIT AND CC0-1.0"
+        raise UsageError(f"{name!r:.200} is no licence", hint=hint) from error
 
 
 @cache
 def _names() -> Any:
-    """Spelt as the table does where they differ in capitals alone; the library's own list takes it a quarter of a second."""
+    """Spelt as the table does, where they differ in capitals alone; the library's own list takes 0.25 s to read."""
     from license_expression import Licensing
 
-    return Licensing([one.id for one in table()])
+    return Licensing([licence.id for licence in table()])

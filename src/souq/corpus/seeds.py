@@ -1,4 +1,4 @@
-"""What a corpus grows from: questions, people's answers, fields, documents, taxonomies, trees of qna.yaml, other corpora.
+"""What a corpus grows from: questions, people's answers, fields, documents, taxonomies, trees of qna.yaml, corpora.
 
 Everything is read strictly and bounded; a document of ten megabytes on one line becomes pieces like any other.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -40,7 +41,7 @@ class Question(Record, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Seed:
-    """Texts by name, and where they come from. `answer` is what people said, where they did; `document` what it is about."""
+    """Texts by name, and where they come from; `answer` is people's, if they gave one, `document` what it is about."""
 
     fields: Mapping[str, str]
     source: str
@@ -52,28 +53,37 @@ class Seed:
     document: str = field(default="", repr=False)
 
 
-def read_seeds(found: Seeds, base: Path) -> list[Seed]:
+def read_seeds(source: Seeds, base: Path) -> list[Seed]:
     """All seeds of one source; paths are seen from `base`.
 
     Raises:
         NotFound: nothing is there.
         UsageError: a line that is no seed, a licence nobody says.
     """
-    path = base / Path(found.path).expanduser()
+    path = base / Path(source.path).expanduser()
     if not path.exists():
         raise NotFound(f"no seeds at {path}", hint="paths in a recipe are seen from where it lies")
-    reader = {"questions": _questions, "answers": _answers, "fields": _fields, "documents": _documents, "taxonomy": _topics, "qna": _tree}  # fmt: skip
-    seeds = list(_bounded(reader[found.kind](path, found), path))
+    reader = {
+        "questions": _questions, "answers": _answers, "fields": _fields, "documents": _documents, "taxonomy": _topics,
+        "qna": _tree,
+    }[source.kind]  # fmt: skip
+    seeds = list(islice(reader(path, source), MOST + 1))
+    if len(seeds) > MOST:
+        raise UsageError(f"{path} holds more than {MOST:,} seeds")
     if not seeds:
-        raise UsageError(f"{path} holds no seeds of kind {found.kind!r}")
+        raise UsageError(f"{path} holds no seeds of kind {source.kind!r}")
     if silent := next((seed for seed in seeds if not seed.licence), None):
-        raise UsageError(f"{path}: nobody says under which licence {dict(silent.fields)!r:.80} is", hint=f"write `licence` into {'its line, or into ' if found.kind in ('questions', 'answers') else ''}its [[seeds]] in a recipe")  # fmt: skip
+        line = "its line, or into " if source.kind in ("questions", "answers") else ""
+        raise UsageError(
+            f"{path}: nobody says under which licence {dict(silent.fields)!r:.80} is",
+            hint=f"write `licence` into {line}its [[seeds]] in a recipe",
+        )
     for licence in {seed.licence for seed in seeds}:
         joint((licence,))
     return seeds
 
 
-def published(found: Seeds, base: Path) -> list[Row]:
+def published(source: Seeds, base: Path) -> list[Row]:
     """The kept rows of another corpus, as they are: words, ancestry, licence, filters.
 
     Raises:
@@ -81,20 +91,20 @@ def published(found: Seeds, base: Path) -> list[Row]:
         Hostile: a row that souq would not have written.
         UsageError: no rows, too many, or a licence that is none.
     """
-    path = base / Path(found.path).expanduser()
-    told = list[Row]()
-    for number, plain in enumerate(read_rows(path, found.dump), 1):
+    path = base / Path(source.path).expanduser()
+    rows = list[Row]()
+    for number, fields in enumerate(read_rows(path, source.dump), 1):
         try:
-            row = msgspec.convert(plain, Row)
+            row = msgspec.convert(fields, Row)
         except msgspec.ValidationError as error:
             raise Hostile(f"{path}, row {number}: {error}") from error
         if _odd(row):
             raise Hostile(f"{path}, row {number}: its id, its depth, its licence or its turns are not what souq writes")
         joint((row.licence,))
-        told.append(row)
-    if not told or len(told) > MOST:
-        raise UsageError(f"{path} holds {len(told):,} rows", hint=f"from 1 to {MOST:,}, of an edition that is there")
-    return told
+        rows.append(row)
+    if not rows or len(rows) > MOST:
+        raise UsageError(f"{path} holds {len(rows):,} rows", hint=f"from 1 to {MOST:,}, of an edition that is there")
+    return rows
 
 
 def _odd(row: Row) -> bool:
@@ -106,7 +116,7 @@ def _odd(row: Row) -> bool:
         or (row.origin == "real") != (row.depth == 0)
         or not 0 <= row.real_fraction <= 1
         or not all(0 <= count < 1 << 31 for count in counts)
-        or not all(found.kept for found in row.filters)
+        or not all(rule.kept for rule in row.filters)
         or bool(row.rejected)
         or not row.licence
     )
@@ -119,19 +129,13 @@ def filled(template: str, seed: Seed, name: str) -> str:
         UsageError: a field the seed does not have.
     """
 
-    def put(told: re.Match[str]) -> str:
-        if told[1] not in seed.fields:
-            raise UsageError(f"prompt {name!r} asks for {{{told[1]}}}, and a seed of {seed.source!r} has {', '.join(seed.fields)}")  # fmt: skip
-        return seed.fields[told[1]]
+    def put(hole: re.Match[str]) -> str:
+        if hole[1] not in seed.fields:
+            has = f"a seed of {seed.source!r} has {', '.join(seed.fields)}"
+            raise UsageError(f"prompt {name!r} asks for {{{hole[1]}}}, and {has}")
+        return seed.fields[hole[1]]
 
     return _FIELD.sub(put, template)
-
-
-def _bounded(seeds: Iterator[Seed], path: Path) -> Iterator[Seed]:
-    for number, seed in enumerate(seeds):
-        if number >= MOST:
-            raise UsageError(f"{path} holds more than {MOST:,} seeds")
-        yield seed
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -151,48 +155,53 @@ def _read(path: Path) -> Iterator[tuple[str, Question]]:
         yield where, asked
 
 
-def _questions(path: Path, found: Seeds) -> Iterator[Seed]:
+def _questions(path: Path, source: Seeds) -> Iterator[Seed]:
     for where, asked in _read(path):
         if asked.checker:
             try:
                 checkers.vet(asked.checker, asked.expected)
             except UsageError as error:
                 raise UsageError(f"{where}: {error}", hint=error.hint) from error
-        yield _seed({"prompt": asked.prompt}, found, asked, checker=asked.checker, expected=asked.expected)
+        yield _seed({"prompt": asked.prompt}, source, asked, checker=asked.checker, expected=asked.expected)
 
 
-def _answers(path: Path, found: Seeds) -> Iterator[Seed]:
+def _answers(path: Path, source: Seeds) -> Iterator[Seed]:
     for where, asked in _read(path):
         if not asked.expected:
             raise UsageError(f"{where}: an answer that people wrote is in `expected`")
-        yield _seed({"prompt": asked.prompt}, found, asked, answer=asked.expected)
+        yield _seed({"prompt": asked.prompt}, source, asked, answer=asked.expected)
 
 
-def _seed(fields: dict[str, str], found: Seeds, asked: Question, *, checker: str = "", expected: str = "", answer: str = "") -> Seed:  # fmt: skip
-    return Seed(fields, asked.source or found.source, asked.licence or found.licence, digest(canonical(fields)), checker, expected, answer)  # fmt: skip
+def _seed(
+    fields: dict[str, str], source: Seeds, asked: Question, *, checker: str = "", expected: str = "", answer: str = ""
+) -> Seed:
+    """A seed of a line that may say for itself where it comes from and under which licence."""
+    where, licence = asked.source or source.source, asked.licence or source.licence
+    return Seed(fields, where, licence, digest(canonical(fields)), checker, expected, answer)
 
 
-def _fields(path: Path, found: Seeds) -> Iterator[Seed]:
+def _fields(path: Path, source: Seeds) -> Iterator[Seed]:
     for where, line in _lines(path):
         try:
-            told = read_json(line)
+            fields = read_json(line)
         except Hostile as error:
             raise Hostile(f"{where}: {error}") from error
-        if not isinstance(told, dict) or not told or not all(isinstance(value, str) for value in told.values()):
+        if not isinstance(fields, dict) or not fields or not all(isinstance(text, str) for text in fields.values()):
             raise UsageError(f"{where}: a line of fields is an object of texts")
-        yield Seed(told, found.source, found.licence, digest(canonical(told)))
+        yield Seed(fields, source.source, source.licence, digest(canonical(fields)))
 
 
-def _documents(path: Path, found: Seeds) -> Iterator[Seed]:
-    for file in sorted(p for p in path.rglob("*") if p.suffix in DOCUMENTS and p.is_file()) if path.is_dir() else [path]:  # fmt: skip
+def _documents(path: Path, source: Seeds) -> Iterator[Seed]:
+    inside = sorted(file for file in path.rglob("*") if file.suffix in DOCUMENTS and file.is_file())
+    for file in inside if path.is_dir() else [path]:
         data = _whole(file, MAX_FILE)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             raise UsageError(f"{file} is not UTF-8 at byte {error.start}") from error
-        whole, source = digest(data), found.source or file.name
-        for piece in pieces(text, found.words):
-            yield Seed({"document": piece}, source, found.licence, whole, document=piece)
+        for piece in pieces(text, source.words):
+            where = source.source or file.name
+            yield Seed({"document": piece}, where, source.licence, digest(data), document=piece)
 
 
 def _whole(path: Path, most: int) -> bytes:
@@ -210,23 +219,23 @@ def pieces(text: str, size: int) -> Iterator[str]:
     """Runs of about `size` words; a piece ends at a paragraph's end where one is near."""
     held: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
-        said = paragraph.split()
-        if held and len(held) + len(said) > size:
+        split = paragraph.split()
+        if held and len(held) + len(split) > size:
             yield from _cut(held, size)
             held = []
-        held += said
+        held += split
     yield from _cut(held, size)
 
 
-def _cut(said: list[str], size: int) -> Iterator[str]:
-    for start in range(0, len(said), size):
-        told = " ".join(said[start : start + size])
-        yield from (told[i : i + MAX_PIECE] for i in range(0, len(told), MAX_PIECE))
+def _cut(split: list[str], size: int) -> Iterator[str]:
+    for start in range(0, len(split), size):
+        piece = " ".join(split[start : start + size])
+        yield from (piece[i : i + MAX_PIECE] for i in range(0, len(piece), MAX_PIECE))
 
 
-def _topics(path: Path, found: Seeds) -> Iterator[Seed]:
+def _topics(path: Path, source: Seeds) -> Iterator[Seed]:
     """Leaves alone: what has topics below it is spoken of through them."""
-    told = set[tuple[str, ...]]()
+    topics = set[tuple[str, ...]]()
     for where, line in _lines(path):
         try:
             text = line.decode("utf-8-sig").strip()
@@ -236,23 +245,25 @@ def _topics(path: Path, found: Seeds) -> Iterator[Seed]:
             continue
         names = tuple(name.strip() for name in text[:MAX_PIECE].split(BELOW))
         if not all(names) or len(names) > DEEP or len(text) > MAX_PIECE:
-            raise UsageError(f"{where}: {text!r:.80} is no topic", hint=f"write Science {BELOW} Physics {BELOW} Optics, at most {DEEP} deep")  # fmt: skip
-        told.add(names)
-        if len(told) > MOST:
+            hint = f"write Science {BELOW} Physics {BELOW} Optics, at most {DEEP} deep"
+            raise UsageError(f"{where}: {text!r:.80} is no topic", hint=hint)
+        topics.add(names)
+        if len(topics) > MOST:
             raise UsageError(f"{path} holds more than {MOST:,} topics")
-    broader = {names[:i] for names in told for i in range(1, len(names))}
-    for names in sorted(told - broader):
-        fields = {"topic": names[-1], "path": f" {BELOW} ".join(names), "root": names[0], "parent": names[-2] if names[1:] else ""}  # fmt: skip
-        yield Seed(fields, found.source, found.licence, digest(canonical(fields)))
+    broader = {names[:i] for names in topics for i in range(1, len(names))}
+    for names in sorted(topics - broader):
+        path_of_names, parent = f" {BELOW} ".join(names), names[-2] if names[1:] else ""
+        fields = {"topic": names[-1], "path": path_of_names, "root": names[0], "parent": parent}
+        yield Seed(fields, source.source, source.licence, digest(canonical(fields)))
 
 
-def _tree(path: Path, found: Seeds) -> Iterator[Seed]:
+def _tree(path: Path, source: Seeds) -> Iterator[Seed]:
     for file in sorted(path.rglob("qna.yaml")):
         name = str(file.relative_to(path))
         node = qna.read(_whole(file, qna.MAX_BYTES), name)
         terms = file.with_name("attribution.txt")
-        licence = qna.attribution(_whole(terms, qna.MAX_BYTES), str(terms)) if terms.is_file() else found.licence
+        licence = qna.attribution(_whole(terms, qna.MAX_BYTES), str(terms)) if terms.is_file() else source.licence
         for example in node.examples:
-            for pair in example.pairs:
-                asked = f"{example.context}\n\n{pair.question}" if example.context else pair.question
-                yield Seed({"prompt": asked}, name, licence, digest(asked.encode()), answer=pair.answer, document=example.context)  # fmt: skip
+            for asked, answer in example.asked():
+                fields, about = {"prompt": asked}, example.context
+                yield Seed(fields, name, licence, digest(asked.encode()), answer=answer, document=about)

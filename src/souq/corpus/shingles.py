@@ -1,8 +1,8 @@
 """Runs of words as numbers, compiled by numba: hashing, MinHash signatures, overlap. Knows bytes and arrays.
 
-A text is UTF-8 bytes that are already plain (plain.py). A word is a run of letters and digits; a character of Chinese,
-Japanese or Thai is a word of its own. A word's hash is FNV-1a's, finished by murmur's mixer; a run's hash mixes its words'
-in order. MinHash is Broder's (1997), by multiplication and addition modulo 2^64 of which the upper half is kept.
+A text is UTF-8 bytes that are already plain (text.skeleton). A word is a run of letters and digits; a character of
+Chinese, Japanese or Thai is a word of its own. A word's hash is FNV-1a's, finished by murmur's mixer; a run's hash mixes
+its words' in order. MinHash is Broder's (1997), by multiplication and addition modulo 2^64, the upper half of it kept.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def shingled(data, bounds, n, out, counts):
 
 @_spread
 def signed(shingles, starts, counts, factors, terms, out):
-    """MinHash signatures into out (texts, k) uint32, of shingles[starts[t]:starts[t] + counts[t]]; EMPTY where none are.
+    """MinHash signatures into out (texts, k) uint32, of shingles[starts[t]:starts[t] + counts[t]]; EMPTY of none.
 
     `factors` and `terms` (k,) uint64: the k hash functions.
     """
@@ -140,8 +140,8 @@ def _root(parents, i):
 def join_near(order, edges, shingles, starts, counts, threshold, most, first, ranks, parents):
     """Join each text with those of the `most` before it in its bucket order[edges[b]:edges[b + 1]] that are near it.
 
-    parents (texts,) int64 is a forest, written to; the root of a tree has its least rank, of ranks (texts,) int64. A text
-    numbered below `first` is joined by later ones alone.
+    parents (texts,) int64 is a forest, written to; the root of a tree has its least rank, of ranks (texts,) int64.
+    A text numbered below `first` is joined by later ones alone.
     """
     for b in range(len(edges) - 1):
         for place in range(edges[b], edges[b + 1]):
@@ -158,9 +158,10 @@ def join_near(order, edges, shingles, starts, counts, threshold, most, first, ra
 
 @_spread
 def holding(data, bounds, lengths, needles, offsets, out):
-    """out (texts,) int64: which needle the text data[bounds[t]:bounds[t + 1]] holds, the first by length and place, or -1.
+    """Which needle each text data[bounds[t]:bounds[t + 1]] holds, the first by length and place, or -1.
 
-    `needles` (needles,) uint64 are hashes of runs, those of lengths[l] words sorted in needles[offsets[l]:offsets[l + 1]].
+    Into out (texts,) int64; `needles` (needles,) uint64 are hashes of runs, those of lengths[l] words sorted in
+    needles[offsets[l]:offsets[l + 1]].
     """
     for t in prange(len(out)):
         start, end = bounds[t], bounds[t + 1]

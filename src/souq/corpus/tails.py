@@ -1,17 +1,18 @@
 """The tail report: what of real text's rare things is still there, in a corpus or in what a student writes.
 
 Means hide tails: a model trained on models loses the rare first (Shumailov et al., Nature 2024), while most loss stays
-where it was. So every measure stands beside a ceiling: the same number of words of the real text, drawn again. Sizes are
-matched before anything is counted, since types and n-grams grow with size.
+where it was. So every measure stands beside a ceiling: as many words of the real text, drawn again. Sizes are matched
+before anything is counted, since types and n-grams grow with size.
 
-    found = compare(said, real)
-    found.corpus.rare_kept, found.ceiling.rare_kept
+    report = compare(texts, real)
+    report.corpus.rare_kept, report.ceiling.rare_kept
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from zlib import crc32  # of bytes: Python's own hash of text differs between processes
 
 import numpy as np
 
@@ -54,13 +55,13 @@ class Report(Record, frozen=True):
         return self.corpus.rare_kept / self.ceiling.rare_kept if self.ceiling.rare_kept else 1.0
 
 
-def compare(said: Sequence[str], real: Sequence[str], *, seed: int = 0) -> Report:
-    """Both cut to the same number of words, whole texts drawn in a seeded order.
+def compare(texts: Sequence[str], real: Sequence[str], *, seed: int = 0) -> Report:
+    """How much of the real text's tail is left in `texts`; both cut to as many words, whole texts in a seeded order.
 
     Raises:
         UsageError: one of them has no words.
     """
-    ours, theirs = _split(said), _split(real)
+    ours, theirs = _split(texts), _split(real)
     if not ours or not theirs:
         raise UsageError("no words to compare" if theirs else "no words in the real text", hint="give more text")
     size = min(_size(ours), _size(theirs))
@@ -76,7 +77,7 @@ def compare(said: Sequence[str], real: Sequence[str], *, seed: int = 0) -> Repor
 
 
 def measured(texts: Texts, rare: set[str], pairs: set[tuple[str, ...]]) -> Tail:
-    """Of texts as they are, whatever their size."""
+    """What there is to count of texts as they are, whatever their size, beside the real text's rare words and pairs."""
     counts = Counter(word for text in texts for word in text)
     twos, threes = _grams(texts, 2), _grams(texts, 3)
     return Tail(
@@ -87,7 +88,7 @@ def measured(texts: Texts, rare: set[str], pairs: set[tuple[str, ...]]) -> Tail:
 
 
 def zipf(counts: Sequence[int]) -> float:
-    """The slope of log frequency over log rank beyond the first ranks, each doubling of rank weighing alike."""
+    """The slope of log frequency over log rank (Zipf) beyond the first ranks, each doubling of rank weighing alike."""
     sizes = np.sort(np.asarray(counts, float))[::-1]
     ranks = np.unique(np.geomspace(HEAD, len(sizes), 24).astype(int)) if len(sizes) > 2 * HEAD else np.array([], int)
     if len(ranks) < 3:
@@ -99,8 +100,6 @@ def vendi(texts: Texts) -> float:
     """How many unlike texts there are in effect: exp of the entropy of K/n's eigenvalues (Friedman and Dieng, arXiv
     2210.02410), K the cosines of hashed TF-IDF vectors of the first VENDI_TEXTS texts.
     """
-    from zlib import crc32  # of bytes: Python's own hash of text differs between processes
-
     chosen = [text for text in texts[:VENDI_TEXTS] if text]
     if not chosen:
         return 0.0
@@ -114,7 +113,7 @@ def vendi(texts: Texts) -> float:
 
 
 def _split(texts: Sequence[str]) -> list[list[str]]:
-    return [found for text in texts if (found := words(text))]
+    return [split for text in texts if (split := words(text))]
 
 
 def _size(texts: Texts) -> int:
@@ -123,13 +122,13 @@ def _size(texts: Texts) -> int:
 
 def _cut(texts: Texts, size: int) -> list[Sequence[str]]:
     """The first texts, `size` words in all; the last one is cut."""
-    found, left = list[Sequence[str]](), size
+    first, left = list[Sequence[str]](), size
     for text in texts:
         if left <= 0:
             break
-        found.append(text[:left])
+        first.append(text[:left])
         left -= len(text)
-    return found
+    return first
 
 
 def _grams(texts: Texts, n: int) -> list[tuple[str, ...]]:

@@ -28,22 +28,26 @@ MAX_ANSWER = 20_000  # characters; what comes after is not read
 MEMORY = 1 << 20  # bytes RE2 may use for one pattern
 
 Judge = Callable[[str, str, Sequence[str]], bool]
-"""Called as judge(expected, said, choices)."""
+"""Called as judge(expected, completion, choices)."""
+
+
+Vet = Callable[[str, Sequence[str]], object]
+"""Called as vet(expected, choices); raises UsageError for an `expected` that no answer could meet."""
 
 
 @dataclass(frozen=True)
 class Checker:
-    """`judge` says whether an answer is right; `vet` raises UsageError for an `expected` that no answer could meet."""
+    """How answers are judged, and what an eval may expect of them."""
 
     name: str
     judge: Judge
-    vet: Callable[[str, Sequence[str]], object]
+    vet: Vet
 
 
 CHECKERS: dict[str, Checker] = {}
 
 
-def checker(name: str, vet: Callable[[str, Sequence[str]], object] = lambda expected, choices: None) -> Callable[[Judge], Judge]:  # fmt: skip
+def checker(name: str, vet: Vet = lambda expected, choices: None) -> Callable[[Judge], Judge]:
     """Register a checker under the name that eval.toml uses."""
 
     def register(judge: Judge) -> Judge:
@@ -60,8 +64,8 @@ def find(name: str) -> Checker:
         UsageError: none is called that.
     """
     if name not in CHECKERS:
-        said = f"no checker {name[:60]!r}{nearest(name, CHECKERS)}" if name else "no checker is named"
-        raise UsageError(said, hint=f"one of {', '.join(sorted(CHECKERS))}")
+        message = f"no checker {name[:60]!r}{nearest(name, CHECKERS)}" if name else "no checker is named"
+        raise UsageError(message, hint=f"one of {', '.join(sorted(CHECKERS))}")
     return CHECKERS[name]
 
 
@@ -71,40 +75,40 @@ def vet(name: str, expected: str, choices: Sequence[str] = ()) -> None:
     Raises:
         UsageError: no such checker, or it cannot look for that.
     """
-    found = find(name)
+    known = find(name)
     if len(expected) > MAX_EXPECTED:
         raise UsageError(f"`expected` has {len(expected):,} characters; the most for a checker is {MAX_EXPECTED:,}")
-    found.vet(expected, choices)
+    known.vet(expected, choices)
 
 
-def right(name: str, expected: str, said: str, choices: Sequence[str] = ()) -> bool:
-    """Whether an answer is right; no answer, however odd, raises."""
-    return find(name).judge(expected, said[:MAX_ANSWER], choices)
+def right(name: str, expected: str, completion: str, choices: Sequence[str] = ()) -> bool:
+    """Whether a completion is right by the checker of that name; none, however odd, raises."""
+    return find(name).judge(expected, completion[:MAX_ANSWER], choices)
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------
 
 
-def plain(text: str) -> str:
+def normalise(text: str) -> str:
     """Lower-case words with single blanks: neither capitals nor punctuation at the ends make an answer wrong."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .!?\"'`*")
 
 
 def _some_text(expected: str, choices: Sequence[str]) -> None:
-    if not plain(expected):
+    if not normalise(expected):
         raise UsageError(f"`expected` says nothing once punctuation is gone: {expected[:40]!r}")
 
 
 @checker("equals", _some_text)
-def equals(expected: str, said: str, choices: Sequence[str]) -> bool:
+def equals(expected: str, completion: str, choices: Sequence[str]) -> bool:
     """The whole answer, but for capitals, blanks, and punctuation at its ends."""
-    return plain(said) == plain(expected)
+    return normalise(completion) == normalise(expected)
 
 
 @checker("contains", _some_text)
-def contains(expected: str, said: str, choices: Sequence[str]) -> bool:
+def contains(expected: str, completion: str, choices: Sequence[str]) -> bool:
     """Somewhere in the answer, as whole words."""
-    return _holds(plain(said), plain(expected))
+    return _holds(normalise(completion), normalise(expected))
 
 
 def _holds(text: str, words: str) -> bool:
@@ -119,21 +123,22 @@ def _holds(text: str, words: str) -> bool:
 
 
 def _one_of(expected: str, choices: Sequence[str]) -> None:
-    if plain(expected) not in (told := [plain(choice) for choice in choices]) or len(set(told)) < max(2, len(told)):
+    options = [normalise(choice) for choice in choices]
+    if normalise(expected) not in options or len(set(options)) < max(2, len(options)):
         raise UsageError("`one-of` needs `choices`: at least two that differ, and `expected` among them")
-    if not all(told):
+    if not all(options):
         raise UsageError("a choice says nothing once punctuation is gone")
 
 
 @checker("one-of", _one_of)
-def one_of(expected: str, said: str, choices: Sequence[str]) -> bool:
+def one_of(expected: str, completion: str, choices: Sequence[str]) -> bool:
     """The answer names `expected` and no other choice; one inside a longer one that is named does not count."""
-    text, named = plain(said), set()
-    for choice in sorted((plain(choice) for choice in choices), key=len, reverse=True):
+    text, named = normalise(completion), set()
+    for choice in sorted((normalise(choice) for choice in choices), key=len, reverse=True):
         if _holds(text, choice):
             named.add(choice)
             text = text.replace(choice, "\n")
-    return named == {plain(expected)}
+    return named == {normalise(expected)}
 
 
 # -- patterns ----------------------------------------------------------------------------------------------------------
@@ -148,17 +153,17 @@ def _pattern(text: str) -> Any:
     try:
         return re2.compile(text, options)
     except re2.error as error:
-        told = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+        problem = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
         raise UsageError(
-            f"not a pattern RE2 takes: {text[:60]!r}: {told[:120]}",
+            f"not a pattern RE2 takes: {text[:60]!r}: {problem[:120]}",
             hint="RE2 has no look-around and no back-references: https://github.com/google/re2/wiki/Syntax",
         ) from error
 
 
 @checker("regex", lambda expected, choices: _pattern(expected))
-def regex(expected: str, said: str, choices: Sequence[str]) -> bool:
+def regex(expected: str, completion: str, choices: Sequence[str]) -> bool:
     """Found anywhere in the answer; write ^ and $ for the whole of it."""
-    return _pattern(expected).search(said) is not None
+    return _pattern(expected).search(completion) is not None
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -168,12 +173,12 @@ _DIGITS = 60  # of a number; no answer needs more
 
 
 def _numbers(text: str) -> Iterator[Decimal]:
-    for found in _NUMBER.finditer(text):
-        told = found[0]
-        if told[0] in "-+−" and text[found.start() - 1 : found.start()].isalnum():
-            told = told[1:]  # `7-5`: the dash joins
-        if len(told) <= _DIGITS:
-            yield Decimal(told.replace(",", "").replace("−", "-"))
+    for match in _NUMBER.finditer(text):
+        digits = match[0]
+        if digits[0] in "-+−" and text[match.start() - 1 : match.start()].isalnum():
+            digits = digits[1:]  # `7-5`: the dash joins
+        if len(digits) <= _DIGITS:
+            yield Decimal(digits.replace(",", "").replace("−", "-"))
 
 
 def _number(text: str) -> Decimal:
@@ -195,11 +200,11 @@ def _range(expected: str, choices: Sequence[str] = ()) -> tuple[Decimal, Decimal
 
 
 @checker("numeric", _range)
-def numeric(expected: str, said: str, choices: Sequence[str]) -> bool:
+def numeric(expected: str, completion: str, choices: Sequence[str]) -> bool:
     """The last number of the answer, by value (1,000 is 1000.0); `12.4..12.6` takes anything between."""
     low, high = _range(expected)
-    told = list(_numbers(said))
-    return bool(told) and low <= told[-1] <= high
+    numbers = list(_numbers(completion))
+    return bool(numbers) and low <= numbers[-1] <= high
 
 
 def _value(expected: str, choices: Sequence[str] = ()) -> Any:
@@ -210,16 +215,16 @@ def _value(expected: str, choices: Sequence[str] = ()) -> Any:
 
 
 @checker("json", _value)
-def json(expected: str, said: str, choices: Sequence[str]) -> bool:
+def json(expected: str, completion: str, choices: Sequence[str]) -> bool:
     """The answer, or what it fences with ```, is this JSON value, whatever its blanks and the order of its keys."""
     try:
-        return _same(_value(expected), read_json(_unfenced(said).encode("utf-8", "replace")))
+        return _same(_value(expected), read_json(_unfenced(completion).encode("utf-8", "replace")))
     except (Hostile, RecursionError):
         return False
 
 
-def _unfenced(said: str) -> str:
-    before, fence, rest = said.partition("```")
+def _unfenced(completion: str) -> str:
+    before, fence, rest = completion.partition("```")
     return rest.partition("```")[0].removeprefix("json") if fence else before
 
 
@@ -249,21 +254,22 @@ _MONTHS = [
     "december",
 ]
 _MONTH = "|".join(f"{name[:3]}(?:{name[3:]})?" if name != "september" else "sep(?:t(?:ember)?)?" for name in _MONTHS)
+_DAY = r"(?P<d>\d{1,2})(?:st|nd|rd|th)?"
 _DATES = (
-    (re.compile(r"(?<!\d)(?P<y>\d{4})-(?P<m>\d{2})-(?P<d>\d{2})(?!\d)"), "2024-03-05"),
-    (re.compile(rf"(?<!\d)(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<m>{_MONTH})\.?,? (?P<y>\d{{4}})(?!\d)"), "5 March 2024"),
-    (re.compile(rf"\b(?P<m>{_MONTH})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<y>\d{{4}})(?!\d)"), "March 5, 2024"),
-)  # fmt: skip
+    re.compile(r"(?<!\d)(?P<y>\d{4})-(?P<m>\d{2})-(?P<d>\d{2})(?!\d)"),  # 2024-03-05
+    re.compile(rf"(?<!\d){_DAY}(?: of)? (?P<m>{_MONTH})\.?,? (?P<y>\d{{4}})(?!\d)"),  # 5 March 2024
+    re.compile(rf"\b(?P<m>{_MONTH})\.? {_DAY},? (?P<y>\d{{4}})(?!\d)"),  # March 5, 2024
+)
 
 
 def _dates(text: str) -> Iterator[date | None]:
     """Every date named; None for one that no calendar has. 05/03/2024 is two dates, so it is none."""
-    for pattern, _ in _DATES:
-        for found in pattern.finditer(" ".join(text.casefold().split())):
-            month = found["m"]
+    for pattern in _DATES:
+        for match in pattern.finditer(" ".join(text.casefold().split())):
+            month = match["m"]
             number = int(month) if month.isdigit() else next(i for i, m in enumerate(_MONTHS, 1) if m[:3] == month[:3])
             try:
-                yield date(int(found["y"]), number, int(found["d"]))
+                yield date(int(match["y"]), number, int(match["d"]))
             except ValueError:
                 yield None
 
@@ -276,6 +282,6 @@ def _day(expected: str, choices: Sequence[str] = ()) -> date:
 
 
 @checker("date", _day)
-def a_date(expected: str, said: str, choices: Sequence[str]) -> bool:
+def a_date(expected: str, completion: str, choices: Sequence[str]) -> bool:
     """The answer names this day and no other: 2024-03-05, 5 March 2024 or March 5, 2024."""
-    return set(_dates(said)) == {_day(expected)}
+    return set(_dates(completion)) == {_day(expected)}

@@ -33,9 +33,10 @@ BUG = "bug-"  # how the name of an eval begins that somebody filed as a bug
 
 
 class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
-    """One line of cases.jsonl. `cluster` names what cases share (a document), so that errors are not counted as independent.
+    """One line of cases.jsonl.
 
-    `source` and `licence` (SPDX) are this case's own where they differ from the eval's; so is `checker`.
+    `cluster` names what cases share (a document), so that their errors are not counted as independent. `source`,
+    `licence` (SPDX) and `checker` are this case's own where they differ from the eval's.
     """
 
     id: str
@@ -50,7 +51,7 @@ class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
 
     @property
     def turns(self) -> list[dict[str, str]]:
-        """As a conversation."""
+        """The case as a conversation: its messages, or its prompt as one."""
         return list(self.messages) or [{"role": "user", "content": self.prompt}]
 
     @property
@@ -174,11 +175,11 @@ def _checked(case: EvalCase, where: str, spec: EvalSpec) -> None:
         raise UsageError(f"{where}: a checker judges generated answers", hint='write kind = "answer" in eval.toml')
 
 
-def passes(spec: EvalSpec, case: EvalCase, said: str) -> bool:
-    """Whether a generated answer is right."""
+def passes(spec: EvalSpec, case: EvalCase, completion: str) -> bool:
+    """Whether a generated answer to a case is right, by the kind of its eval."""
     if spec.kind == "exact":
-        return said == case.expected
-    return checkers.right(case.checker or spec.checker, case.expected, said, case.choices)
+        return completion == case.expected
+    return checkers.right(case.checker or spec.checker, case.expected, completion, case.choices)
 
 
 class Sealed(Record, frozen=True, forbid_unknown_fields=True):
@@ -191,9 +192,9 @@ class Sealed(Record, frozen=True, forbid_unknown_fields=True):
     licence: str
 
     @classmethod
-    def of(cls, found: Eval) -> Sealed:
-        spec = found.spec
-        return cls(title=spec.title, digest=found.digest, cases=len(found.cases), kind=spec.kind, licence=spec.licence)
+    def of(cls, suite: Eval) -> Sealed:
+        spec = suite.spec
+        return cls(title=spec.title, digest=suite.digest, cases=len(suite.cases), kind=spec.kind, licence=spec.licence)
 
 
 def read_sealed(name: str, data: bytes) -> Sealed:
@@ -204,16 +205,22 @@ def read_sealed(name: str, data: bytes) -> Sealed:
     """
     where = f"evals/{name}/{SEALED}"
     try:
-        found = parse_toml(data.decode(), Sealed, where=where)
+        sealed = parse_toml(data.decode(), Sealed, where=where)
     except UnicodeDecodeError as error:
         raise Hostile(f"{where} is not UTF-8 text") from error
-    if not is_digest(found.digest) or not 0 < found.cases <= MAX_CASES:
+    if not is_digest(sealed.digest) or not 0 < sealed.cases <= MAX_CASES:
         raise UsageError(f"{where}: no digest, or no number of cases", hint="`souq hidden seal FOLDER` writes one")
-    return found
+    return sealed
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The files of an eval on disk, read and checked."""
+    """The files of an eval on disk, read and checked.
+
+    Raises:
+        NotFound: no such folder.
+        Hostile: a link, or too large a file.
+        UsageError: it is no eval.
+    """
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
     if odd := [path.name for path in folder.iterdir() if path.is_symlink() or path.stat().st_size > MAX_BYTES]:
@@ -224,5 +231,5 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def write_cases(cases: Sequence[Mapping[str, Any]]) -> bytes:
-    """cases.jsonl."""
+    """The bytes of cases.jsonl, a case a line."""
     return "".join(json.dumps(case, ensure_ascii=False, sort_keys=True) + "\n" for case in cases).encode()

@@ -82,20 +82,21 @@ class Comparison:
 
     @property
     def beyond(self) -> bool:
-        """Whether it seems worse by more than the margin, shown or not."""
+        """Whether the second model seems worse by more than the margin, shown or not."""
         return self.gain < -self.margin
 
     def __str__(self) -> str:
         if self.unit == "nats":
-            told = f"{self.gain:+.3f} nats [{self.low:+.3f}, {self.high:+.3f}], margin {self.margin:.2f}"
+            figures = f"{self.gain:+.3f} nats [{self.low:+.3f}, {self.high:+.3f}], margin {self.margin:.2f}"
         else:
-            told = f"{100 * self.gain:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}], margin {100 * self.margin:.0f}"
+            gain, low, high, margin = (100 * share for share in (self.gain, self.low, self.high, self.margin))
+            figures = f"{gain:+.1f} points [{low:+.1f}, {high:+.1f}], margin {margin:.0f}"
         read = f", {self.n:,} of {self.total:,} cases read" if self.n < self.total else ""
-        return told + read + (f", {self.wanting}" if self.answer == "undecided" else "")
+        return figures + read + (f", {self.wanting}" if self.answer == "undecided" else "")
 
     @property
     def wanting(self) -> str:
-        """What would decide."""
+        """How many more cases would decide an undecided comparison, in words."""
         if self.needed is None:
             return "no number of cases like these would decide"
         return f"about {max(self.needed, 1):,} more cases would decide"
@@ -107,9 +108,9 @@ def compare(
 ) -> Comparison:  # fmt: skip
     """Paired, case by case, at one look of a plan; the methods are in docs/statistics.md.
 
-    Improvement of right answers is McNemar's exact test; of losses, Student's. `total` is how many cases the plan has in
-    all. `hope` is the gain at which one would still like to show no harm; None asks for improvement, and hopes for the
-    best that the cases so far allow.
+    Improvement of right answers is McNemar's exact test; of losses, Student's. `total` is how many cases the plan has.
+    `hope` is the gain at which one would still like to show no harm; None asks for improvement, and hopes for the best
+    that the cases so far allow.
 
     Raises:
         UsageError: the two were not scored on the same cases.
@@ -118,14 +119,14 @@ def compare(
         raise UsageError(f"eval {before.eval!r} was scored on other cases before than after")
     gains = {case: before.sign * (after.cases[case] - value) for case, value in before.cases.items()}
     loss, level = before.kind == "loss", plan.level(look)
-    found = losses(gains, clusters) if loss else right_wrong(gains, clusters)
-    low, high = found.bounds(level)
-    better = found.above(0.0) if loss else mcnemar(gains, clusters)
+    paired = losses(gains, clusters) if loss else right_wrong(gains, clusters)
+    low, high = paired.bounds(level)
+    better = paired.above(0.0) if loss else mcnemar(gains, clusters)
     null, hoped = (0.0, high) if hope is None else (-margin, hope)
     return Comparison(
-        found.gain, low, high, found.gain > 0 and better <= level, margin, "nats" if loss else "points",
-        plan.overall(look, better), plan.overall(look, found.below(-margin)), len(gains), max(total, len(gains)),
-        cases_needed(found, len(gains), margin), hopeless(found, plan, look, null, hoped),
+        paired.gain, low, high, paired.gain > 0 and better <= level, margin, "nats" if loss else "points",
+        plan.overall(look, better), plan.overall(look, paired.below(-margin)), len(gains), max(total, len(gains)),
+        cases_needed(paired, len(gains), margin), hopeless(paired, plan, look, null, hoped),
     )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ class Paired:
 
 
 def right_wrong(gains: Mapping[str, float], clusters: Mapping[str, str] | None = None) -> Paired:
-    """Gains of -1, 0 or 1 by case. Cases of one cluster count for as many draws as they are worth (Rao and Scott 1992)."""
+    """Gains of -1, 0 or 1 by case; those of one cluster count as the draws they are worth (Rao and Scott 1992)."""
     gain, stderr, sums, _ = clustered_mean(gains, clusters)
     n, groups = len(gains), len(sums)
     mended, broken = sum(g > 0 for g in gains.values()), sum(g < 0 for g in gains.values())
@@ -132,7 +132,7 @@ def _draws(gains: Mapping[str, float], clusters: Mapping[str, str], stderr: floa
 
 
 def losses(gains: Mapping[str, float], clusters: Mapping[str, str] | None = None) -> Paired:
-    """Gains in nats by case."""
+    """Gains in nats by case, summed up for Student's test."""
     gain, stderr, sums, sizes = clustered_mean(gains, clusters)
     return Paired(gain, stderr, len(gains), len(sums), sums=tuple(sums), sizes=tuple(sizes))
 
@@ -168,11 +168,11 @@ def bootstrap(sums: Sequence[float], sizes: Sequence[int], alpha: float) -> tupl
     def mean(s: Array, m: Array, axis: int = -1) -> Array:
         return np.asarray(s.sum(axis=axis) / m.sum(axis=axis))
 
-    found = resample(
+    drawn = resample(
         (np.asarray(sums), np.asarray(sizes, float)), mean, paired=True, vectorized=True, method="BCa", batch=100,
         n_resamples=RESAMPLES, confidence_level=1 - 2 * alpha, rng=np.random.default_rng(0),
     )  # fmt: skip
-    low, high = map(float, found.confidence_interval)
+    low, high = map(float, drawn.confidence_interval)
     return (low if math.isfinite(low) else math.inf), (high if math.isfinite(high) else -math.inf)
 
 
@@ -220,7 +220,7 @@ def tango(mended: float, broken: float, n: float, z: float, *, corrected: bool =
 
 
 def mcnemar(gains: Mapping[str, float], clusters: Mapping[str, str] | None = None) -> float:
-    """The chance of so many cases mended, of those that changed, if mending and breaking were alike (McNemar 1947, exact).
+    """The chance of so many mended, of those that changed, if mending and breaking were alike (McNemar 1947, exact).
 
     A cluster is one case: mended where more of it was mended than broken.
     """
@@ -261,12 +261,12 @@ def obrien_fleming(alpha: float, t: float) -> float:
 
 
 def pocock(alpha: float, t: float) -> float:
-    """Spent about evenly."""
+    """The chance of error spent about evenly over the looks (Lan and DeMets 1983, after Pocock)."""
     return alpha * math.log(1 + (math.e - 1) * t)
 
 
 def kim_demets(alpha: float, t: float) -> float:
-    """Between the two: alpha t^1.5 (Kim and DeMets 1987)."""
+    """Spent later than evenly and earlier than O'Brien and Fleming: alpha t^1.5 (Kim and DeMets 1987)."""
     return float(alpha * t**1.5)
 
 
@@ -288,11 +288,11 @@ class Plan:
 
     @property
     def bounds(self) -> tuple[float, ...]:
-        """How many standard errors are proof, at each look."""
+        """How many standard errors from nothing are proof, at each look."""
         return _bounds(self)
 
     def level(self, look: int) -> float:
-        """What a single look may be wrong."""
+        """The chance of error that a single look may have."""
         return 1 - NORMAL.cdf(self.bounds[look])
 
     def overall(self, look: int, p: float) -> float:
@@ -308,7 +308,7 @@ class Plan:
         return min(1.0, max(float(spent + beyond), self.alpha if short else 0.0))
 
     def chance(self, look: int, z: float, drift: float) -> float:
-        """Of proof at the last look, from `z` now, if the final z is `drift` on average (conditional power)."""
+        """The chance of proof at the end, from `z` now, if the final z is `drift` on average (conditional power)."""
         left = 1 - self.shares[look]
         if left <= 0:
             return float(z >= self.bounds[-1])
@@ -322,21 +322,21 @@ ONCE = Plan()
 @lru_cache(maxsize=64)
 def _bounds(plan: Plan) -> tuple[float, ...]:
     """By recursion over the looks (Armitage, McPherson and Rowe 1969), one-sided."""
-    spend, spent, found = SPENDING[plan.spending], 0.0, list[float]()
+    spend, spent, limits = SPENDING[plan.spending], 0.0, list[float]()
     for look, share in enumerate(plan.shares):
         total = plan.alpha if look == len(plan.shares) - 1 else spend(plan.alpha, share)
-        beyond = _passed(plan, look, tuple(found))
+        beyond = _passed(plan, look, tuple(limits))
         low, high = 0.0, 9.0
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (middle, high) if beyond(middle) > total - spent else (low, middle)
-        found.append(low)
+        limits.append(low)
         spent = total
-    return tuple(found)
+    return tuple(limits)
 
 
 def _passed(plan: Plan, look: int, bounds: tuple[float, ...] | None = None) -> Callable[[float], float]:
-    """z -> the chance that a trial has not ended before `look` and lies beyond z there, by quadrature over where it stands."""
+    """z -> the chance that a trial has not ended before `look` and lies beyond z there, by quadrature."""
     bounds = plan.bounds if bounds is None else bounds
     here, weight, before = np.zeros(1), np.ones(1), 0.0
     nodes, weights = np.polynomial.legendre.leggauss(160)
@@ -365,23 +365,23 @@ def look_sizes(sizes: Sequence[int], plan: Plan) -> list[int]:
 # -- three answers -----------------------------------------------------------------------------------------------------
 
 
-def cases_needed(found: Paired, cases: int, margin: float) -> int | None:
+def cases_needed(paired: Paired, cases: int, margin: float) -> int | None:
     """How many more cases would decide, at 80% power, if the gain is what it seems; None where none would.
 
     From n = ((z_alpha + z_power) sd / distance)^2, sd as it were at the margin (Schuirmann 1987; Nam 1997).
     """
-    distance = found.gain + margin
-    spread = found.spread(-margin)
+    distance = paired.gain + margin
+    spread = paired.spread(-margin)
     if abs(distance) < 1e-9 or not math.isfinite(spread):
         return None
     wanted = ((NORMAL.inv_cdf(1 - ALPHA) + NORMAL.inv_cdf(POWER)) * spread / distance) ** 2 * cases
     return max(0, math.ceil(wanted - cases))
 
 
-def hopeless(found: Paired, plan: Plan, look: int, null: float, hope: float) -> bool:
+def hopeless(paired: Paired, plan: Plan, look: int, null: float, hope: float) -> bool:
     """Whether a gain above `null` will hardly be shown any more, even if the truth is `hope`. It never makes a pass."""
-    spread = found.spread(null)
+    spread = paired.spread(null)
     if not 0 < spread < math.inf or look == len(plan.shares) - 1:
         return False
     drift = (hope - null) / (spread * math.sqrt(plan.shares[look]))
-    return plan.chance(look, (found.gain - null) / spread, drift) < HOPELESS
+    return plan.chance(look, (paired.gain - null) / spread, drift) < HOPELESS

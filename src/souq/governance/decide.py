@@ -58,7 +58,7 @@ class SignedChecked:
 
 @dataclass(frozen=True)
 class PolicyState:
-    """What history leaves to the next decision: when each was last heard, and the emergencies nobody has ratified yet."""
+    """What history leaves to the next decision: when each was last heard, and emergencies nobody has ratified yet."""
 
     seen: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)  # contribution -> when it lapses
@@ -444,5 +444,6 @@ def elected(policy: Policy, change: Change, *, now: str, state: PolicyState = NO
     if change.election is None:
         return Elected(missing=("an election",))
     active = _Evidence(policy, change, ((), ()), now, state).active
-    cast = [signed for signed in change.ballots if _signer(policy, signed.key, signed.ballot.at, now)]
-    return elect(policy, change.election, change.digest, cast, now, active)
+    ballots = [signed for signed in change.ballots if signed.ballot.subject == change.digest]
+    cast = [signed for signed in ballots if _signer(policy, signed.key, signed.ballot.at, now)]
+    return elect(policy, change.election, cast, now, active)

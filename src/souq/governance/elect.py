@@ -3,7 +3,8 @@
 Each elector names whom they approve of; seats go to the most approved, a name's place in the alphabet breaks ties, and
 an organisation that has its seats gets no more (PEP 13 holds its council to two of one employer).
 
-    elect(policy, Election(role="council", candidates=("amira", "bruno"), closes="2026-12-01T00:00:00Z"), ...)
+    council = Election(role="council", candidates=("amira", "bruno"), closes="2026-12-01T00:00:00Z")
+    elect(policy, council, ballots, now, active).winners
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 
 from souq.governance.policy import Policy, Who, capped
 from souq.records import Digest, Record
+
+Active = Callable[[str, Iterable[str]], Sequence[Who]]  # the electors a role has: those heard lately, and who votes now
 
 
 class Election(Record, frozen=True, forbid_unknown_fields=True):
@@ -50,17 +53,9 @@ class Elected:
     missing: tuple[str, ...] = ()
 
 
-def elect(
-    policy: Policy,
-    election: Election,
-    digest: Digest,
-    ballots: Sequence[SignedBallot],
-    now: str,
-    active: Callable[[str, Iterable[str]], Sequence[Who]],
-) -> Elected:
-    """Count the ballots for one election; `active` tells the electors of a role, whoever casts one among them."""
-    names = [role.name for role in policy.role]
-    role = policy.role_of(election.role) if election.role in names else None
+def elect(policy: Policy, election: Election, ballots: Sequence[SignedBallot], now: str, active: Active) -> Elected:
+    """Count the ballots that were signed for one election."""
+    role = next((role for role in policy.role if role.name == election.role), None)
     if role is None or not role.elected_by:
         return Elected(missing=(f"a role that is elected: {election.role!r} is none",))
     people = {person.name for person in policy.person}
@@ -68,13 +63,12 @@ def elect(
         return Elected(missing=(f"candidates who are enrolled: {stranger!r} is no [[person]]",))
     if now < election.closes:
         return Elected(missing=(f"the end of the election, {election.closes}",))
-    cast: dict[str, Ballot] = {}
+    electors, cast = policy.members(role.elected_by), dict[str, Ballot]()
     for signed in sorted(ballots, key=lambda s: (s.ballot.at, s.ballot.choices, s.key)):
         elector = policy.person_of(signed.key)
-        in_time = signed.ballot.subject == digest and signed.ballot.at <= election.closes
-        if in_time and elector is not None and elector.name in policy.members(role.elected_by):
+        if elector is not None and elector.name in electors and signed.ballot.at <= election.closes:
             cast[elector.name] = signed.ballot
-    electors, sides = policy.members(role.elected_by), {policy.named(name).side for name in cast}
+    sides = {policy.named(name).side for name in cast}
     needed = len(active(role.elected_by, cast)) // 2 + 1
     if len(cast) < needed:
         return Elected(missing=(f"{needed - len(cast)} more ballots of `{role.elected_by}`",))

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
+from math import ceil
 
 from msgspec.structs import replace
 
-from souq.errors import UsageError, nearest
+from souq.errors import Refused, UsageError, nearest
 from souq.records import Record, format_toml, parse_toml
-from souq.signing import normal_key
+from souq.signing import Person, normal_key
 
 FOREVER = "9999"
 POLICY = "GOVERNANCE.toml"
@@ -136,7 +137,7 @@ class Emergency(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
-    """GOVERNANCE.toml."""
+    """GOVERNANCE.toml: who is enrolled, in which roles, and what each kind of change needs of them."""
 
     person: tuple[Who, ...]
     role: tuple[Role, ...]
@@ -214,6 +215,17 @@ def _read_policy(text: str) -> Policy:
     return policy
 
 
+def enrolled(policy: Policy, person: Person, at: str, *, hint: str) -> Who:
+    """Who the person at this keyboard is to the policy.
+
+    Raises:
+        Refused: their key is not enrolled, or does not hold at that time.
+    """
+    if (member := policy.person_of(person.public_key, at)) is None:
+        raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint=hint)
+    return member
+
+
 def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:
     """A policy with other people in one of its roles."""
     roles = (replace(each, members=tuple(members)) if each.name == role else each for each in policy.role)
@@ -221,7 +233,7 @@ def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:
 
 
 def format_policy(policy: Policy) -> str:
-    """TOML for people."""
+    """GOVERNANCE.toml, as people read it."""
     return format_toml(policy)
 
 
@@ -311,10 +323,7 @@ def share_of(needs: Needs) -> Fraction | None:
 
 def wanted_of(needs: Needs, active: int) -> int:
     """How many approvals of a role that has so many active members."""
-    if needs.n:
-        return needs.n
-    share = share_of(needs) or Fraction(1)
-    return max(1, -(-active * share.numerator // share.denominator))
+    return needs.n or max(1, ceil(active * (share_of(needs) or Fraction(1))))
 
 
 def most(policy: Policy, scope: Scope, role: str) -> int:
@@ -339,14 +348,15 @@ def capped(people: Sequence[Who], cap: int) -> tuple[list[Who], list[Who]]:
 
 @lru_cache(maxsize=1 << 16)
 def _matches(pattern: str, path: str) -> bool:
-    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells; in one pass, however many stars there are."""
-    ends = {0}  # how much of the path what was read of the pattern may have taken
+    """`*` within a part of a path, `**` across parts, `[0-7]` as in shells; in one pass, however many stars."""
+    ends = {0}  # where in the path the part of the pattern read so far may end
     for part in re.split(r"(\*\*|\*|\[[\w\-]+\])", pattern):
         if part == "**":
             ends = {*range(min(ends), len(path) + 1)}
         elif part == "*":
             stops = {at: (path + "/").index("/", at) for at in ends}
-            ends = {end for stop in {*stops.values()} for end in range(min(at for at in stops if stops[at] == stop), stop + 1)}  # fmt: skip
+            first = {stop: min(at for at in stops if stops[at] == stop) for stop in stops.values()}
+            ends = {end for stop, at in first.items() for end in range(at, stop + 1)}
         elif part.startswith("["):
             ends = {at + 1 for at in ends if fnmatchcase(path[at : at + 1], part)}
         else:

@@ -1,4 +1,4 @@
-"""Policies to begin with: one person, Apache's votes, a foundation of several organisations, a company with a community.
+"""Policies to begin with: one person, Apache's votes, a foundation of organisations, a company with its community.
 
 Each is GOVERNANCE.toml as text. What a template needs more people for than are named is refused at once, since nobody
 could ever satisfy it.
@@ -12,8 +12,8 @@ from souq.errors import UsageError
 from souq.governance.policy import POLICY, Emergency, Needs, Policy, Role, Scope, Veto, Who, format_policy
 
 CHECKS = (
-    "signoff", "files", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps", "secrets",
-    "contamination", "evals", "hidden",
+    "signoff", "files", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps",
+    "secrets", "contamination", "evals", "hidden",
 )  # fmt: skip
 WORK = ("contributions/**", "model.*", "lm_head.*", "souq.toml")
 EVALS, RELEASES = ("evals/**",), ("releases/**",)
@@ -51,8 +51,11 @@ def solo(name: str, org: str, key: str) -> str:
 
 
 def foundation(people: Sequence[Who], *, approvals: int = 2, max_per_org: int = 1) -> str:
-    """Several organisations, none of which can decide alone; amending takes two thirds, three organisations, two weeks."""
-    names, sides = tuple(who.name for who in people), len({who.side for who in people})
+    """Several organisations, none of which can decide alone.
+
+    Amending takes two thirds of three organisations, and two weeks.
+    """
+    names, sides = tuple(person.name for person in people), len({person.side for person in people})
     asked = (Needs(role="maintainer", n=approvals),)
     # One side is the author's: more than the others could never approve what a maintainer offers.
     harder = (Needs(role="maintainer", n=max(approvals, min(approvals + 1, sides - 1))),)
@@ -60,24 +63,24 @@ def foundation(people: Sequence[Who], *, approvals: int = 2, max_per_org: int = 
         Scope(name="contributions", match=WORK, requires=asked, max_per_org=max_per_org, checks=CHECKS),
         # Who may edit the exam more easily than sit it edits the exam.
         Scope(name="evals", match=EVALS, requires=harder, max_per_org=max_per_org, checks=CHECKS),
-        Scope(name="releases", match=RELEASES, requires=asked, max_per_org=max_per_org, majority=True, checks=("files",)),
+        Scope(
+            name="releases", match=RELEASES, requires=asked, max_per_org=max_per_org, majority=True, checks=("files",)
+        ),
         Scope(
             name="policy", match=(POLICY,), requires=(Needs(role="maintainer", share="2/3"),), min_orgs=min(3, sides),
             window_h=336,
         ),
     )  # fmt: skip
-    told = Policy(
-        person=tuple(people),
-        role=(Role(name="maintainer", members=names, inactive_days=730), Role(name="security", members=names)),
-        scope=scopes,
-        emergency=Emergency(requires=(Needs(role="security", n=2),)) if sides > 1 else None,
+    roles = (Role(name="maintainer", members=names, inactive_days=730), Role(name="security", members=names))
+    urgent = Emergency(requires=(Needs(role="security", n=2),)) if sides > 1 else None
+    return _headed(
+        "No organisation can decide alone", Policy(person=tuple(people), role=roles, scope=scopes, emergency=urgent)
     )
-    return "# No organisation can decide alone. `souq governance check` explains this file.\n\n" + format_policy(told)
 
 
 def apache(people: Sequence[Who]) -> str:
     """Apache's votes: three yes and no veto in 72 hours for work; three and more yes than no for releases."""
-    names = tuple(who.name for who in people)
+    names = tuple(person.name for person in people)
     three = (Needs(role="pmc", n=3),)
     scopes = (
         Scope(
@@ -87,18 +90,17 @@ def apache(people: Sequence[Who]) -> str:
         Scope(name="releases", match=RELEASES, requires=three, window_h=72, majority=True, checks=("files",)),
         Scope(name="policy", match=(POLICY,), requires=(Needs(role="pmc", share="2/3"),), window_h=168, majority=True),
     )  # fmt: skip
-    told = Policy(person=tuple(people), role=(Role(name="pmc", members=names, inactive_days=730),), scope=scopes)
-    return (
-        "# Apache's votes (apache.org/foundation/voting). `souq governance check` explains this file.\n\n"
-        + format_policy(told)
+    roles = (Role(name="pmc", members=names, inactive_days=730),)
+    return _headed(
+        "Apache's votes (apache.org/foundation/voting)", Policy(person=tuple(people), role=roles, scope=scopes)
     )
 
 
 def company_plus_community(people: Sequence[Who]) -> str:
     """The first person's organisation maintains; nothing lands without somebody from outside it."""
     company = people[0].side if people else ""
-    inside = tuple(who.name for who in people if who.side == company)
-    outside = tuple(who.name for who in people if who.side != company)
+    inside = tuple(person.name for person in people if person.side == company)
+    outside = tuple(person.name for person in people if person.side != company)
     both = (Needs(role="company", n=1), Needs(role="community", n=1))
     scopes = (
         Scope(name="contributions", match=(*WORK, *EVALS), requires=both, checks=CHECKS),
@@ -109,8 +111,14 @@ def company_plus_community(people: Sequence[Who]) -> str:
         ),
     )  # fmt: skip
     roles = (Role(name="company", members=inside), Role(name="community", members=outside, inactive_days=730))
-    told = Policy(person=tuple(people), role=roles, scope=scopes)
-    return f"# {company} maintains, and the community has a say in everything. `souq governance check` explains this file.\n\n" + format_policy(told)  # fmt: skip
+    return _headed(
+        f"{company} maintains, and the community has a say in everything",
+        Policy(person=tuple(people), role=roles, scope=scopes),
+    )
+
+
+def _headed(summary: str, policy: Policy) -> str:
+    return f"# {summary}. `souq governance check` explains this file.\n\n{format_policy(policy)}"
 
 
 Template = Callable[[Sequence[Who]], str]
@@ -131,7 +139,7 @@ def from_template(name: str, people: Sequence[Who]) -> str:
         UsageError: too few people or organisations for it.
     """
     few, sides = NEEDS[name]
-    if len(people) < few or len({who.side for who in people}) < sides:
+    if len(people) < few or len({person.side for person in people}) < sides:
         raise UsageError(
             f"`{name}` needs at least {few} people of {sides} organisation{'s' if sides > 1 else ''}: "
             f"with {len(people)} nobody could ever satisfy it",

@@ -24,7 +24,8 @@ from souq.build.model import Model, applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, hidden, pack, sequences_of
+from souq.lab.packing import TokenSequence, hidden, packed_alike, sequence_of
+from souq.lab.sketching import some_rows
 from souq.lab.train import deterministic, environment, shuffled, train_loop
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
 from souq.progress import Progress, quiet
@@ -36,7 +37,6 @@ from souq.weights.store import Stored
 SURE = 4.0  # the router's logit on the rows, and minus it on general text: the expert gets 98% of one, 2% of the other
 RIDGE = 1e-2  # of the mean variance
 EMPTY = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
-MOST_ROWS = 96
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Wanted:
     experts: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        told = [f"{len(self.tokens)} new tokens"] if self.tokens else []
-        told += [f"{len(self.layers)} new layers"] if self.layers else []
-        told += [f"an expert in {len(self.experts)} layers"] if self.experts else []
-        return ", ".join(told)
+        kinds = [f"{len(self.tokens)} new tokens"] if self.tokens else []
+        kinds += [f"{len(self.layers)} new layers"] if self.layers else []
+        kinds += [f"an expert in {len(self.experts)} layers"] if self.experts else []
+        return ", ".join(kinds)
 
     def __bool__(self) -> bool:
         return bool(self.tokens or self.layers or self.experts)
@@ -79,14 +79,14 @@ def train_additions(
     torch.manual_seed(seed)
     base = lab_model.load(base_files(main), Stored(main.base, main.repo.store))
     routers = _routers(base, rows, wanted.experts, texts, progress)
-    delta, bag = _begun(main, base, wanted, routers)
+    delta, bag = _initial(main, base, wanted, routers)
     del base
     model = applied(main, delta, bag.__getitem__)
     lm = lab_model.load(model.files, model.weights)
     _only_new(lm, main, delta)
-    passages = [sequences_of(lm, dict(row)) for row in rows]
+    sequences = [sequence_of(lm, row) for row in rows]
     with deterministic():
-        curve = train_loop(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
+        curve = train_loop(lm.net, shuffled(sequences, epochs, batch, seed), lr, progress)
     lm.net.requires_grad_(False)
     recipe = {
         "method": "additions", "tokens": list(wanted.tokens), "layers": list(wanted.layers),
@@ -101,7 +101,7 @@ def train_additions(
 # -- how they begin ----------------------------------------------------------------------------------------------------
 
 
-def _begun(main: Snapshot, base: LM, wanted: Wanted, routers: Mapping[int, Array]) -> tuple[Delta, Tensors]:
+def _initial(main: Snapshot, base: LM, wanted: Wanted, routers: Mapping[int, Array]) -> tuple[Delta, Tensors]:
     bag: Tensors = {}
     new: dict[str, New] = {}
     stored = Stored(main.base, main.repo.store)
@@ -142,20 +142,20 @@ def _routers(
         return {}
     if not texts:
         raise UsageError("an expert's router is found by general text, and there is none")
-    own = [sequences_of(lm, dict(row)) for row in rows[:: max(1, len(rows) // MOST_ROWS)][:MOST_ROWS]]
+    own = [sequence_of(lm, row) for row in some_rows(rows)]
     sides = {SURE: own, -SURE: [TokenSequence(lm.encode(text), 1) for text in texts]}
     grams: dict[int, Any] = {}
     tops: dict[int, Any] = {}
-    for answer, passages in sides.items():
-        seen, found = 0, dict[int, tuple[Any, Any]]()
-        for x in _flows(lm, passages, layers, progress):
-            for layer, rows_ in x.items():
-                gram, top = found.get(layer, (0.0, 0.0))
-                found[layer] = (gram + rows_.T @ rows_, top + rows_.sum(0))
-            seen += len(next(iter(x.values())))
-        for layer, (gram, top) in found.items():  # each side counts the same, however long
-            grams[layer] = grams.get(layer, 0.0) + gram / seen
-            tops[layer] = tops.get(layer, 0.0) + answer * top / seen
+    for answer, sequences in sides.items():
+        tokens, sums = 0, dict[int, tuple[Any, Any]]()
+        for flow in _flows(lm, sequences, layers, progress):
+            for layer, x_TN in flow.items():
+                gram, top = sums.get(layer, (0.0, 0.0))
+                sums[layer] = (gram + x_TN.T @ x_TN, top + x_TN.sum(0))
+            tokens += len(next(iter(flow.values())))
+        for layer, (gram, top) in sums.items():  # each side counts the same, however long
+            grams[layer] = grams.get(layer, 0.0) + gram / tokens
+            tops[layer] = tops.get(layer, 0.0) + answer * top / tokens
     return {layer: _ridge(grams[layer], tops[layer]) for layer in layers}
 
 
@@ -166,7 +166,7 @@ def _ridge(gram: Any, top: Any) -> Array:
 
 @torch.inference_mode()
 def _flows(
-    lm: LM, passages: Sequence[TokenSequence], layers: Sequence[int], progress: Progress
+    lm: LM, sequences: Sequence[TokenSequence], layers: Sequence[int], progress: Progress
 ) -> Iterator[dict[int, Any]]:
     """What each layer's feed-forward reads, (tokens, n), a packed row at a time."""
     now: dict[int, Any] = {}
@@ -175,7 +175,7 @@ def _flows(
         now[layer] = out.reshape(-1, out.shape[-1]).float()
 
     held = [lm.net.model.layers[n].post_attention_layernorm.register_forward_hook(partial(passed, n)) for n in layers]
-    packed = pack(sorted(passages, key=lambda p: p.tokens), most=384)
+    packed = packed_alike(sequences)
     try:
         for done, row in enumerate(packed):
             progress("listen", done, len(packed))
@@ -225,8 +225,8 @@ class _Trained(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         if self._grown.own(name) is not None or name.endswith("gate.weight"):
             return self._model.weights[name]
-        found: Array = self._state[name].detach().cpu().float().numpy()
-        return found.astype(DTYPES[self._model.layout[name][0]])
+        array: Array = self._state[name].detach().cpu().float().numpy()
+        return array.astype(DTYPES[self._model.layout[name][0]])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._model.weights)

@@ -1,4 +1,6 @@
-"""What a model is asked, and what it answers: the protocol of the engines. Which engine answers is none of its business.
+"""What a model is asked, and what it answers: the protocol of the engines.
+
+Which engine answers is none of its business.
 
 for batch in teacher.generate(requests, sampling, progress):
     for number, completion in batch: ...

@@ -1,6 +1,7 @@
 """Teach a student what a teacher wrote, and how sure the teacher was: one loop for every loss (student_config.py).
 
-student = distil(teacher, rows, Lesson(layers=8, loss="forward"), work=Path("student.work"))
+student = distil(teacher, rows, DistillConfig(layers=8, loss="forward"), work=Path("student.work"))
+report = run(build(main), rows, DistillConfig(layers=8), Path("student"), licence="Apache-2.0")
 """
 
 from __future__ import annotations
@@ -14,153 +15,239 @@ from typing import Any
 import msgspec
 import torch
 
+from souq.build.model import Built
 from souq.errors import UsageError
+from souq.evals.eval import Eval
+from souq.evals.score import Score
+from souq.lab import evals as lab_evals
 from souq.lab import generate, teacher_targets
 from souq.lab.chat import Sampling
 from souq.lab.checkpoints import Checkpointer
-from souq.lab.lm import LM, autocast, unpacked
-from souq.lab.packing import PackedRow, TokenSequence, logits, sequences_of
+from souq.lab.lm import LM, autocast, best_dtype, load, unpacked
+from souq.lab.packing import PackedRow, TokenSequence, logits, sequence_of
 from souq.lab.score_cache import folder_key
-from souq.lab.student import begun, one_vocabulary, parameters
-from souq.lab.student_config import BEGINNINGS, DistillConfig
-from souq.lab.train import TARGETS, Batch, Loss, as_it_is, cross_entropy, deterministic, shuffled, train_loop, with_lora
+from souq.lab.student import one_vocabulary, parameters, untaught
+from souq.lab.student_config import BEGINNINGS, DistillConfig, Sizes, StudentReport, rare_recall
+from souq.lab.train import TARGETS, Batch, Loss, cross_entropy, deterministic, shuffled, train_loop, with_lora
+from souq.model.config import MODEL_FILES
+from souq.model.gguf_writer import vet, write_gguf
 from souq.progress import Progress, quiet
 from souq.records import digest_of
 from souq.repo.rows import rows_digest
 from souq.weights.delta import DTYPES, Array
 from souq.weights.safetensors import write_tensors
 
+Rows = Sequence[Mapping[str, Any]]
+
+
+def run(
+    teacher: Built,
+    rows: Rows,
+    config: DistillConfig,
+    target: Path,
+    *,
+    licence: str,
+    evals: Sequence[Eval] = (),
+    gguf: str = "",
+    papers: Callable[[StudentReport], Mapping[str, bytes]] = lambda report: {},
+    progress: Progress = quiet,
+) -> StudentReport:
+    """Train a student on a corpus's rows, write it to `target` whole, and score it and its teacher on `evals`.
+
+    `licence` is the student's; `gguf`, a kind of GGUF file to write too; `papers` what else the folder holds, such as
+    its card. Until all of it is there it stands in `TARGET.work`: what stops is taken up again.
+
+    Raises:
+        UsageError: nothing to learn from, or no such kind of GGUF file.
+        Hostile: a student that souq writes no GGUF file of.
+    """
+    files = dict(teacher.files) if config.start in BEGINNINGS else _tokenizer_files(Path(config.start))
+    if gguf:
+        vet(gguf, files, "the student")
+    dtype = best_dtype()
+    lm = load(teacher.files, teacher.weights, dtype=dtype)
+    scores = {"teacher": lab_evals.score(lm, evals, progress)} if evals else {}
+    work = target.with_name(f"{target.name}.work")
+    student = distil(lm, rows, config, work=work, name=teacher.digest, progress=progress)
+    folder = work / target.name
+    save(student.lm, files, folder)
+    if evals:
+        scores["student"] = lab_evals.score(load(folder, dtype=dtype), evals, progress)
+    if gguf:
+        write_gguf(folder, folder / f"{target.name}.{gguf}.gguf", gguf, licence=licence, progress=progress)
+    report = StudentReport(
+        parameters=student.sizes,
+        layers=student.layers,
+        rows=len(rows),
+        curve=student.curve,
+        teacher=teacher.digest,
+        lesson=msgspec.structs.replace(config, start=Path(config.start).name),
+        licence=licence,
+        scores={model: {name: score.value for name, score in by_eval.items()} for model, by_eval in scores.items()},
+        rare_recall={model: _rare_recall(by_eval, evals, rows) for model, by_eval in scores.items()},
+    )
+    for name, data in papers(report).items():
+        (folder / name).write_bytes(data)
+    if target.exists():
+        target.rmdir()
+    folder.replace(target)
+    for file in [*work.glob("signals-*"), *work.glob("step-*")]:
+        file.unlink()
+    if not any(work.iterdir()):
+        work.rmdir()
+    return report
+
+
+def _rare_recall(scores: Mapping[str, Score], evals: Sequence[Eval], rows: Rows) -> dict[str, float | None]:
+    return {suite.name: rare_recall(scores[suite.name], suite, rows) for suite in evals}
+
+
+def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """What stands beside the weights of a student that began as somebody's model."""
+    return {name: (folder / name).read_bytes() for name in MODEL_FILES if (folder / name).is_file()}
+
 
 @dataclass(frozen=True)
 class Student:
-    """What came out: the model, which of its teacher's layers it has, the two sizes, and the loss as it learned."""
+    """The model, which of its teacher's layers it has, the two sizes, and the loss as it learned."""
 
     lm: LM
     layers: tuple[int, ...]
-    parameters: int
-    teacher_parameters: int
+    sizes: Sizes
     curve: tuple[float, ...]
 
 
 def distil(
-    teacher: LM, rows: Sequence[Mapping[str, Any]], lesson: DistillConfig, *, work: Path | None = None, name: str = "",
+    teacher: LM,
+    rows: Rows,
+    config: DistillConfig,
+    *,
+    work: Path | None = None,
+    name: str = "",
     progress: Progress = quiet,
-) -> Student:  # fmt: skip
+) -> Student:
     """A student taught on a corpus's rows. In `work` it keeps how far it came; `name` is the teacher's digest.
 
     Raises:
         UsageError: there is nothing to learn from, or the two have other vocabularies and the loss compares odds.
     """
-    lesson.vetted()
+    config.vetted()
     if not rows:
         raise UsageError("the corpus holds no kept rows", hint="look at rejected/ for why")
-    lm, kept = begun(teacher, lesson, [sequences_of(teacher, dict(row)) for row in rows[:64]])
-    if lesson.loss != "words" and not one_vocabulary(teacher, lm):
+    lm, layers = untaught(teacher, config, [sequence_of(teacher, row) for row in rows[:64]])
+    if config.loss != "words" and not one_vocabulary(teacher, lm):
         raise UsageError(
-            f"the student reads other tokens than its teacher, and `{lesson.loss}` compares odds token by token",
+            f"the student reads other tokens than its teacher, and `{config.loss}` compares odds token by token",
             hint='teach it by what the teacher wrote: `loss = "words"`',
         )
-    passages = [sequences_of(lm, dict(row), number) for number, row in enumerate(rows)]
-    files = _files(work, name, rows, passages, lesson)
+    sequences = [sequence_of(lm, row, number) for number, row in enumerate(rows)]
+    targets_file, step_file = _files(work, name, rows, sequences, config)
     with deterministic():
-        loss, before = _lesson(teacher, lm, passages, lesson, files.get("signals"), progress)
-        curve = _taught(lm, lesson, passages, loss, before, files.get("step"), progress)
-    return Student(lm, kept, parameters(lm), parameters(teacher), curve)
+        if config.loss == "words":
+            loss: Loss = cross_entropy
+        else:
+            targets = teacher_targets.gather(teacher, sequences, config, targets_file, progress)
+            loss = _distillation(targets, config)
+        curve = _train(lm, config, sequences, loss, step_file, progress)
+    return Student(lm, layers, Sizes(teacher=parameters(teacher), student=parameters(lm)), curve)
 
 
 def _files(
-    work: Path | None,
-    name: str,
-    rows: Sequence[Mapping[str, Any]],
-    passages: Sequence[TokenSequence],
-    lesson: DistillConfig,
-) -> dict[str, Path]:
-    """Where signals and steps are kept; each name is a digest of all that shapes it: of a folder every byte, and of the
-    passages their tokens, which another student's template makes others.
+    work: Path | None, name: str, rows: Rows, sequences: Sequence[TokenSequence], config: DistillConfig
+) -> tuple[Path | None, Path | None]:
+    """Where the teacher's targets and the steps are kept.
+
+    Each name is a digest of all that shapes the file: of a folder every byte, and of the sequences their tokens, which
+    another student's template makes others.
     """
     if work is None:
-        return {}
+        return None, None
     work.mkdir(parents=True, exist_ok=True)
-    data = rows_digest(rows)
-    read = [[passage.start, *passage.tokens] for passage in passages]
-    begins = "" if lesson.start in BEGINNINGS else folder_key(Path(lesson.start).expanduser())
-    heard = digest_of([name, read, lesson.targets, lesson.k, lesson.temperature, lesson.seed])
-    shaped = digest_of([name, data, msgspec.to_builtins(lesson), begins])
-    return {"signals": work / f"signals-{heard[3:19]}.pt", "step": work / f"step-{shaped[3:19]}.pt"}
+    tokens = [[sequence.start, *sequence.tokens] for sequence in sequences]
+    start = "" if config.start in BEGINNINGS else folder_key(Path(config.start).expanduser())
+    targets = digest_of([name, tokens, config.targets, config.k, config.temperature, config.seed])
+    steps = digest_of([name, rows_digest(rows), msgspec.to_builtins(config), start])
+    return work / f"signals-{targets[3:19]}.pt", work / f"step-{steps[3:19]}.pt"
 
 
-def _lesson(
-    teacher: LM, lm: LM, passages: Sequence[TokenSequence], lesson: DistillConfig, file: Path | None, progress: Progress
-) -> tuple[Loss, Callable[[int, Batch], Batch]]:
-    if lesson.loss == "words":
-        return cross_entropy, as_it_is
-    heard = teacher_targets.gather(teacher, passages, lesson, file, progress)
+def _distillation(targets: teacher_targets.TeacherTargets, config: DistillConfig) -> Loss:
+    """The distance from the teacher, and as much of cross-entropy as the config says; none on the student's answers."""
 
     def loss(net: Any, row: PackedRow) -> Any:
-        found, chosen, _ = logits(net, row)
-        log_q = torch.log_softmax(found / lesson.temperature, -1)
-        apart = heard.distance(row, log_q).sum()
-        if not lesson.words or any(passage.tag is None for passage, _ in row.paths):
-            return apart
-        own = torch.log_softmax(found, -1).gather(1, chosen[:, None]).sum()
-        return (1 - lesson.words) * apart - lesson.words * own
+        logits_tV, chosen, _ = logits(net, row)
+        log_q = torch.log_softmax(logits_tV / config.temperature, -1)
+        distance = targets.distance(row, log_q).sum()
+        if not config.words or any(sequence.tag is None for sequence, _ in row.paths):
+            return distance
+        likelihood = torch.log_softmax(logits_tV, -1).gather(1, chosen[:, None]).sum()
+        return (1 - config.words) * distance - config.words * likelihood
 
-    return loss, _own_answers(lm, lesson) if lesson.on_policy else as_it_is
+    return loss
 
 
-def _own_answers(lm: LM, lesson: DistillConfig) -> Callable[[int, Batch], Batch]:
+def _on_policy(lm: LM, config: DistillConfig) -> Callable[[int, Batch], Batch]:
     """In some batches, the student's answer stands in the corpus's place; each is drawn by a seed of its own."""
 
     def before(step: int, batch: Batch) -> Batch:
-        if int((step + 1) * lesson.on_policy) == int(step * lesson.on_policy):
+        if int((step + 1) * config.on_policy) == int(step * config.on_policy):
             return batch
         lm.net.eval()
-        asked = [passage.tokens[: passage.start] for passage in batch]
-        seeds = [int(digest_of([lesson.seed, step, i])[3:18], 16) for i in range(len(batch))]
-        sampling = Sampling(temperature=1.0, max_tokens=lesson.max_tokens)
-        told = {i: said.text for part in generate.generate_batches(lm, asked, sampling, seeds) for i, said in part}
+        prompts = [sequence.tokens[: sequence.start] for sequence in batch]
+        seeds = [int(digest_of([config.seed, step, i])[3:18], 16) for i in range(len(batch))]
+        sampling = Sampling(temperature=1.0, max_tokens=config.max_tokens)
+        answers = {i: a.text for part in generate.generate_batches(lm, prompts, sampling, seeds) for i, a in part}
         lm.net.train()
         return [
-            replace(passage, tokens=[*asked[i], *lm.encode(told[i]), lm.eos_id], tag=None)
-            for i, passage in enumerate(batch)
+            replace(sequence, tokens=[*prompts[i], *lm.encode(answers[i]), lm.eos_id], tag=None)
+            for i, sequence in enumerate(batch)
         ]
 
     return before
 
 
-def _taught(
-    lm: LM, lesson: DistillConfig, passages: Sequence[TokenSequence], loss: Loss, before: Callable[[int, Batch], Batch],
-    file: Path | None, progress: Progress,
-) -> tuple[float, ...]:  # fmt: skip
-    net = _learning(lm, lesson)
-    batches = shuffled(passages, lesson.epochs, lesson.batch, lesson.seed)
+def _train(
+    lm: LM,
+    config: DistillConfig,
+    sequences: Sequence[TokenSequence],
+    loss: Loss,
+    step_file: Path | None,
+    progress: Progress,
+) -> tuple[float, ...]:
+    net = _trainable(lm, config)
     curve = train_loop(
-        net, batches, lesson.lr, progress, label="distil tokens", loss=_quickly(loss), before=before,
-        keeper=Checkpointer(file) if file else None,
-    )  # fmt: skip
+        net,
+        shuffled(sequences, config.epochs, config.batch, config.seed),
+        config.lr,
+        progress,
+        label="distil tokens",
+        loss=_in_bf16(loss),
+        before=_on_policy(lm, config) if config.on_policy else None,
+        checkpointer=Checkpointer(step_file) if step_file else None,
+    )
     if net is not lm.net:
         lm.net = net.merge_and_unload()
     lm.net.eval().requires_grad_(False)
     return curve
 
 
-def _quickly(loss: Loss) -> Loss:
-    """In bf16 where the hardware computes in it. Anew for each row: autocast keeps what it cast until it ends, and the
-    weights change between rows.
+def _in_bf16(loss: Loss) -> Loss:
+    """A loss in bf16 where the hardware computes in it.
+
+    Anew for each row: autocast keeps what it cast until it ends, and the weights change between rows.
     """
 
-    def told(net: Any, row: PackedRow) -> Any:
+    def cast(net: Any, row: PackedRow) -> Any:
         with autocast(next(net.parameters()).device.type):
             return loss(net, row)
 
-    return told
+    return cast
 
 
-def _learning(lm: LM, lesson: DistillConfig) -> Any:
+def _trainable(lm: LM, config: DistillConfig) -> Any:
     """The network with what learns asking for gradients: all of it but the embeddings, or an adapter around it."""
-    if lesson.method == "lora":
-        return with_lora(lm.net, lesson.rank, 2 * lesson.rank, TARGETS, None, lesson.seed)
-    new = lesson.embeddings or lesson.start == "scratch"
+    if config.method == "lora":
+        return with_lora(lm.net, config.rank, 2 * config.rank, TARGETS, None, config.seed)
+    new = config.embeddings or config.start == "scratch"
     for name, parameter in lm.net.named_parameters():
         parameter.requires_grad_(new or ("embed_tokens" not in name and "lm_head" not in name))
     return lm.net

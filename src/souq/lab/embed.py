@@ -29,26 +29,28 @@ def available() -> bool:
 
 
 def embed(texts: Sequence[str], progress: Progress = quiet) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """One vector a text, (n, 384), each of length 1: the mean over its tokens (Reimers and Gurevych, arXiv 1908.10084).
+    """One vector a text, (n, 384) float32, each of length 1: the mean over its tokens.
+
+    (Sentence-BERT, Reimers and Gurevych, arXiv 1908.10084.)
 
     Raises:
         Missing: the package is not installed.
     """
-    found = np.zeros((len(texts), WIDTH), np.float32)
+    vectors = np.zeros((len(texts), WIDTH), np.float32)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # texts of one length together: little padding
     for done in range(0, len(order), BATCH):
         progress("compare by meaning", done, len(order))
         batch = order[done : done + BATCH]
-        found[batch] = _vectors([texts[i] for i in batch])
+        vectors[batch] = _embedded([texts[i] for i in batch])
     progress("compare by meaning", len(order), len(order))
-    return found
+    return vectors
 
 
-def _vectors(texts: list[str]) -> Any:
+def _embedded(texts: list[str]) -> Any:
     tokenizer, net = _parts()
-    asked = tokenizer(texts, padding=True, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
     with torch.inference_mode():
-        hidden_BTD, mask_BT1 = net(**asked).last_hidden_state, asked["attention_mask"].unsqueeze(-1)
+        hidden_BTD, mask_BT1 = net(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
         mean_BD = (hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
         return torch.nn.functional.normalize(mean_BD, dim=1).numpy()
 

@@ -54,7 +54,7 @@ def _generated(lm: LM, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
     greedy = Sampling(max_tokens=suite.spec.max_tokens)
     for batch in generate.generate_batches(lm, prompts, greedy, [0] * len(prompts), progress):
         answers = [(suite.cases[i], answer.text) for i, answer in batch]
-        yield [Kept(case=case.id, value=float(passes(suite.spec, case, text)), said=text) for case, text in answers]
+        yield [Kept(case=case.id, value=float(passes(suite.spec, case, text)), answer=text) for case, text in answers]
 
 
 def read(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[Tag, Likelihood]:

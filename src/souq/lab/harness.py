@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from souq.errors import Missing, NotFound, SouqError, UsageError, nearest
+from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals.eval import Kind
 from souq.evals.score import Score
 from souq.lab.engines import Transformers
-from souq.lab.score_cache import Conditions, Kept, add, conditions, everything, file_key, version_of
+from souq.lab.score_cache import Conditions, Kept, add, conditions, everything, file_key
+from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
 from souq.repo.remote import Repo
@@ -60,23 +61,22 @@ def score(repo: Repo, task: Task, engine: Transformers, progress: Progress = qui
     """
     if not task.include.is_dir():
         raise NotFound(f"no folder {task.include}", hint="name the folder that holds the task's YAML with --include")
-    under = conditions(f"lm-eval {version_of('lm-eval')}, {conditions().engine}")
-    found = None if again else _kept(repo, task, engine, under)
-    if found is None:
-        metric, cases = _ask(task, engine, progress)
-        said = [Kept(case=name, value=value) for name, value in cases.items()]
-        add(repo, engine.model, task.digest, [*said, Kept(case=WHOLE, value=len(said), said=metric)], under)
-        found = metric, cases
-    return Score.of(task.name, METRICS[found[0]], found[1])
+    under = conditions(f"lm-eval {installed_version('lm-eval')}, {conditions().engine}")
+    kept = None if again else _kept(repo, task, engine, under)
+    metric, cases = kept or _ask(task, engine, progress)
+    if kept is None:
+        values = [Kept(case=name, value=value) for name, value in cases.items()]
+        add(repo, engine.model, task.digest, [*values, Kept(case=WHOLE, value=len(values), answer=metric)], under)
+    return Score.of(task.name, METRICS[metric], cases)
 
 
 def _kept(repo: Repo, task: Task, engine: Transformers, under: Conditions) -> tuple[str, dict[str, float]] | None:
     """The metric and each case's value, where all of them are there."""
-    found = everything(repo, engine.model, task.digest, under)
-    whole = found.pop(WHOLE, None)
-    if whole is None or whole.value != len(found):
+    cases = everything(repo, engine.model, task.digest, under)
+    whole = cases.pop(WHOLE, None)
+    if whole is None or whole.value != len(cases):
         return None
-    return whole.said, {name: kept.value for name, kept in found.items()}
+    return whole.answer, {name: kept.value for name, kept in cases.items()}
 
 
 def _ask(task: Task, engine: Transformers, progress: Progress) -> tuple[str, dict[str, float]]:
@@ -90,15 +90,19 @@ def _ask(task: Task, engine: Transformers, progress: Progress) -> tuple[str, dic
                 hint=f"there: {', '.join(sorted(known.all_tasks)[:8]) or 'none'}",
             )
         try:
-            told = library.simple_evaluate(
-                _model(engine), tasks=[task.name], task_manager=known, limit=task.limit, apply_chat_template=True,
+            results = library.simple_evaluate(
+                _model(engine),
+                tasks=[task.name],
+                task_manager=known,
+                limit=task.limit,
+                apply_chat_template=True,
                 bootstrap_iters=0,
-            )  # fmt: skip
+            )
         except (ValueError, KeyError, TypeError, OSError, AssertionError) as error:
             raise SouqError(
                 f"lm-eval cannot run {task.name}: {type(error).__name__}: {error}"[:400], hint="see the task's YAML"
             ) from error
-    samples = told["samples"][task.name]
+    samples = results["samples"][task.name]
     progress("task cases", len(samples), len(samples))
     return _values(task, samples)
 
@@ -122,10 +126,8 @@ def _model(engine: Transformers) -> Any:
 
 def _library() -> Any:
     os.environ |= {"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
-    try:
+    with needs("lm-eval", "harness"):
         import lm_eval
         import lm_eval.tasks
-    except ImportError as error:
-        raise Missing("lm-eval is not installed", hint='run `pip install "souq[harness]"`') from error
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     return lm_eval

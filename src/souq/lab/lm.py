@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from souq.errors import Missing, NotFound, UsageError
+from souq.errors import NotFound, UsageError
 from souq.model.config import MODEL_FILES, admit, approved
 from souq.model.source import weights_of
+from souq.optional import needs
 from souq.weights.delta import Array, Checkpoint
 
-try:
+with needs("torch", "lab"):
     import torch
+with needs("transformers", "lab"):
     import transformers
-except ImportError as error:  # pragma: no cover
-    raise Missing(f"{error.name} is not installed", hint='run `pip install "souq[lab]"`') from error
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -34,9 +34,9 @@ Tokens = list[int]
 
 @dataclass
 class LM:
-    """A causal language model ready to be asked. `net` is float32 on a CPU without bf16 arithmetic.
+    """A causal language model ready to be asked.
 
-    `measure` is the tokenizer in whose tokens a loss is told: nats a token of two vocabularies do not compare.
+    `measure` is the tokenizer in whose tokens a loss is counted: nats a token of two vocabularies do not compare.
     """
 
     net: Any
@@ -45,8 +45,7 @@ class LM:
 
     def chat_tokens(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
         """The tokens of a conversation, up to where the assistant begins to speak."""
-        made = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False)
-        return self.encode(made)
+        return self.encode(self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False))
 
     def encode(self, text: str) -> Tokens:
         """Text as tokens, nothing added."""
@@ -67,7 +66,7 @@ class LM:
 
 
 def best_dtype() -> Any:
-    """bf16 where the hardware computes in it and torch lets it; elsewhere float32, ten times faster than emulated bf16."""
+    """bf16 where hardware and torch compute in it; elsewhere float32, ten times faster than emulated bf16."""
     if torch.cuda.is_available():
         return torch.bfloat16
     able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -110,12 +109,13 @@ def load(
         config = transformers.AutoConfig.from_pretrained(folder)
         config.name_or_path = str(source) if isinstance(source, Path) else ""  # never the name of a folder that is gone
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    found = weights if weights is not None else weights_of(Path(str(source)))
+    checkpoint = weights if weights is not None else weights_of(Path(str(source)))
     with torch.device("meta"):
         net = transformers.AutoModelForCausalLM.from_config(config)
     if not (hasattr(net, "model") and hasattr(net, "lm_head")):
-        raise UsageError(f"a model of kind {config.model_type!r}: souq runs those built as llama's are, a `model` and an `lm_head`")  # fmt: skip
-    state = packed({name: tensor(found[name]).to(dtype or torch.float32) for name in found})
+        runs = "souq runs those built as llama's are, a `model` and an `lm_head`"
+        raise UsageError(f"a model of kind {config.model_type!r}: {runs}")
+    state = packed({name: tensor(checkpoint[name]).to(dtype or torch.float32) for name in checkpoint})
     net.load_state_dict(state, strict=False, assign=True)
     _finish(net, config)
     net.eval().requires_grad_(False)
@@ -147,40 +147,40 @@ _EXPERT = re.compile(r"(.*)\.block_sparse_moe\.experts\.(\d+)\.w([123])\.weight"
 
 def packed(state: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's tensors as the network holds them: a Mixtral's experts stand in one tensor a layer."""
-    found: dict[str, Any] = {}
+    held: dict[str, Any] = {}
     experts: dict[str, dict[tuple[int, int], Any]] = {}
     for name, value in state.items():
-        if told := _EXPERT.fullmatch(name):
-            experts.setdefault(told[1], {})[int(told[2]), int(told[3])] = value
+        if match := _EXPERT.fullmatch(name):
+            experts.setdefault(match[1], {})[int(match[2]), int(match[3])] = value
         else:
-            found[name.replace(".block_sparse_moe.gate.", ".mlp.gate.")] = value
+            held[name.replace(".block_sparse_moe.gate.", ".mlp.gate.")] = value
     for layer, parts in experts.items():
         numbers = sorted({e for e, _ in parts})
         halves = [torch.cat([parts.pop((e, 1)), parts.pop((e, 3))]) for e in numbers]
-        found[f"{layer}.mlp.experts.gate_up_proj"] = torch.stack(halves)
-        found[f"{layer}.mlp.experts.down_proj"] = torch.stack([parts.pop((e, 2)) for e in numbers])
-    return found
+        held[f"{layer}.mlp.experts.gate_up_proj"] = torch.stack(halves)
+        held[f"{layer}.mlp.experts.down_proj"] = torch.stack([parts.pop((e, 2)) for e in numbers])
+    return held
 
 
 def unpacked(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The other way: a network's tensors under the names that a checkpoint gives them."""
-    found: dict[str, Any] = {}
+    """A network's tensors under the names that a checkpoint gives them: `packed` undone."""
+    stored: dict[str, Any] = {}
     for name, value in state.items():
         layer, experts, part = name.partition(".mlp.experts.")
         if not experts:
-            found[name.replace(".mlp.gate.weight", ".block_sparse_moe.gate.weight")] = value
+            stored[name.replace(".mlp.gate.weight", ".block_sparse_moe.gate.weight")] = value
             continue
         for e, expert in enumerate(value):
             at = f"{layer}.block_sparse_moe.experts.{e}"
             if part == "down_proj":
-                found[f"{at}.w2.weight"] = expert
+                stored[f"{at}.w2.weight"] = expert
             else:
-                found[f"{at}.w1.weight"], found[f"{at}.w3.weight"] = expert.chunk(2)
-    return found
+                stored[f"{at}.w1.weight"], stored[f"{at}.w3.weight"] = expert.chunk(2)
+    return stored
 
 
 def tensor(array: Array) -> Any:
-    """A numpy array as a torch tensor, bit for bit; torch has never heard of ml_dtypes."""
+    """A numpy array as a torch tensor of its shape and dtype, bit for bit; torch has never heard of ml_dtypes."""
     data = np.ascontiguousarray(array)
     if data.dtype.name == "bfloat16":
         return torch.from_numpy(data.view(np.int16).copy()).view(torch.bfloat16)
@@ -200,7 +200,7 @@ def _folder(source: Path | Mapping[str, bytes]) -> Iterator[Path]:
     if isinstance(source, Path):
         yield source
         return
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as folder:
         for name, data in source.items():
-            (Path(made) / name).write_bytes(data)
-        yield Path(made)
+            (Path(folder) / name).write_bytes(data)
+        yield Path(folder)

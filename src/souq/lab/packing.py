@@ -7,7 +7,7 @@ prompt that a chat template puts before every example are paid for once a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,7 @@ class PackedRow:
         self.paths.append((sequence, path))
 
     def mask(self) -> Any:
-        """(1, 1, n, n) additive: 0 where a node may look, -inf elsewhere."""
+        """(1, 1, n, n) float32, additive: 0 where a node may look, the least float32 elsewhere."""
         n = len(self.tokens)
         seen = np.zeros((n, n), dtype=bool)
         for node, parent in enumerate(self.parents):
@@ -73,7 +73,12 @@ class PackedRow:
         return where, what, whose
 
 
-def pack(sequences: Sequence[TokenSequence], most: int) -> list[PackedRow]:
+def packed_alike(sequences: Sequence[TokenSequence]) -> list[PackedRow]:
+    """Rows of sequences in the order of their tokens, so that those which begin alike share their beginnings."""
+    return pack(sorted(sequences, key=lambda sequence: sequence.tokens))
+
+
+def pack(sequences: Sequence[TokenSequence], most: int = ROW) -> list[PackedRow]:
     """Rows of at most about `most` nodes, neighbours together: sort before, if neighbours should share."""
     rows = [PackedRow()]
     for sequence in sequences:
@@ -94,7 +99,7 @@ def _shared(row: PackedRow, sequence: TokenSequence) -> int:
 
 
 def hidden(net: Any, row: PackedRow) -> Any:
-    """The last hidden states (n, d) of a row. `net` is the causal LM, or a PEFT model around it."""
+    """The last hidden states (n, d) of a row, in the network's dtype; `net` is the causal LM, or PEFT's around it."""
     body = net.get_base_model().model if hasattr(net, "get_base_model") else net.model
     device = next(net.parameters()).device
     mask = row.mask().to(device=device, dtype=next(net.parameters()).dtype)
@@ -104,27 +109,30 @@ def hidden(net: Any, row: PackedRow) -> Any:
 
 
 def logits(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
-    """Logits (t, V) in float32 where a next token is scored, that token (t,), and whose it is; the head runs only there."""
+    """Logits (t, V) in float32 where a next token is scored, that token (t,), and the number of its sequence.
+
+    The head runs only there.
+    """
     where, what, whose = row.targets()
     head = net.get_base_model().lm_head if hasattr(net, "get_base_model") else net.lm_head
-    found = head(hidden(net, row)[torch.tensor(where)]).float()
-    return found, torch.tensor(what, device=found.device), whose
+    logits_tV = head(hidden(net, row)[torch.tensor(where)]).float()
+    return logits_tV, torch.tensor(what, device=logits_tV.device), whose
 
 
 def log_probabilities(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
-    """log p (t,) of each target, whether it is the greedy choice (t,), and whose it is."""
-    found, chosen, whose = logits(net, row)
-    log_p = torch.log_softmax(found, -1).gather(1, chosen[:, None])[:, 0]
-    return log_p, found.argmax(-1) == chosen, whose
+    """log p (t,) float32 of each target, whether it is the greedy choice (t,), and the number of its sequence."""
+    logits_tV, targets, whose = logits(net, row)
+    log_p = torch.log_softmax(logits_tV, -1).gather(1, targets[:, None])[:, 0]
+    return log_p, logits_tV.argmax(-1) == targets, whose
 
 
-def sequences_of(lm: LM, row: dict[str, Any], tag: Any = None) -> TokenSequence:
+def sequence_of(lm: LM, row: Mapping[str, Any], tag: Any = None) -> TokenSequence:
     """A training row in any of TRL's formats: what comes before the answer is read, the answer is learned."""
     if "messages" in row:
         *before, last = row["messages"]
-        asked = lm.chat_tokens(before)
-        return TokenSequence([*asked, *lm.encode(last["content"]), lm.eos_id], len(asked), tag)
+        prompt = lm.chat_tokens(before)
+        return TokenSequence([*prompt, *lm.encode(last["content"]), lm.eos_id], len(prompt), tag)
     if "prompt" in row and "completion" in row:
-        asked = lm.encode(row["prompt"])
-        return TokenSequence([*asked, *lm.encode(row["completion"]), lm.eos_id], len(asked), tag)
+        prompt = lm.encode(row["prompt"])
+        return TokenSequence([*prompt, *lm.encode(row["completion"]), lm.eos_id], len(prompt), tag)
     return TokenSequence(lm.encode(row["text"]), 1, tag)

@@ -22,7 +22,7 @@ from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, sequences_of
+from souq.lab.packing import TokenSequence, sequence_of
 from souq.lab.sketching import nats
 from souq.lab.train import deterministic, shuffled, train_loop
 from souq.merge import Fold
@@ -60,7 +60,7 @@ class Through(torch.nn.Module):
         return linear(x_TN, self.rest, self.bias) + self.scale * linear(linear(x_TN, right_RN), self.b)
 
 
-def graft(files: Mapping[str, bytes], merged: Fold, who: Digest, method: str, progress: Progress = quiet) -> LM:
+def graft(files: Mapping[str, bytes], merged: Fold, offer: Digest, method: str, progress: Progress = quiet) -> LM:
     """The merged model, with one contribution's layers able to learn.
 
     Raises:
@@ -71,13 +71,13 @@ def graft(files: Mapping[str, bytes], merged: Fold, who: Digest, method: str, pr
             f"`{method}` does not add up: what one brings depends on the others",
             hint=f"rebase knows {', '.join(LINEAR)}",
         )
-    mine = merged.deltas[who].parts
+    mine = merged.deltas[offer].parts
     if odd := [name for name, part in mine.items() if not isinstance(part, Lora) or name.endswith(VOCABULARY)]:
         raise UsageError(
             f"{odd[0]} is changed as a whole, or row by row",
             hint="rebase knows LoRAs: `souq train`, or any PEFT folder",
         )
-    shares, rest = _Shares(merged, who), dict[str, Array]()
+    shares, rest = _Shares(merged, offer), dict[str, Array]()
     for done, name in enumerate(mine):
         progress("merge under it", done, len(mine))
         rest[name] = shares.rest(name)
@@ -93,32 +93,32 @@ def graft(files: Mapping[str, bytes], merged: Fold, who: Digest, method: str, pr
 class _Shares:
     """A merge taken apart: what the others bring to a tensor, and what becomes of one contribution's inputs."""
 
-    def __init__(self, fold: Fold, who: Digest) -> None:
-        self._fold, self._who = fold, who
+    def __init__(self, fold: Fold, offer: Digest) -> None:
+        self._fold, self._offer = fold, offer
         self._known: dict[tuple[int, ...], tuple[list[Change], Float]] = {}
 
     def rest(self, name: str) -> Array:
         """(m, n) float32: the base and the others' share of the merged change."""
         changes = self._fold.changes(name)
-        own = changes[self._who]
-        changes[self._who] = replace(own, right=np.zeros_like(own.right))
+        own = changes[self._offer]
+        changes[self._offer] = replace(own, right=np.zeros_like(own.right))
         total = self._fold.base(name)
         for change in self._fold.merged(name, list(changes.values())):
             total += change.right if change.left is None else change.left @ change.right
         return total.astype(np.float32)
 
     def through(self, name: str) -> Float:
-        """P (n, n), by asking the method what it makes of an identity; the same for layers that read the same input."""
+        """P (n, n), what the method makes of an identity; computed once for layers that read the same input."""
         changes = self._fold.changes(name)
-        n = changes[self._who].right.shape[1]
+        n = changes[self._offer].right.shape[1]
         key = (n, *(id(change.gram) for change in changes.values()))
         if key not in self._known:
             empty = Change(np.zeros((1, 0)), np.zeros((0, n)), None)
-            asked = {who: replace(empty, gram=change.gram) for who, change in changes.items()}
-            asked[self._who] = Change(None, np.eye(n), changes[self._who].gram)
-            answer = self._fold.merged(name, list(asked.values()))
+            probes = {digest: replace(empty, gram=change.gram) for digest, change in changes.items()}
+            probes[self._offer] = Change(None, np.eye(n), changes[self._offer].gram)
+            answer = self._fold.merged(name, list(probes.values()))
             # the changes are kept, so that no other sketch can come to have the same id
-            self._known[key] = list(changes.values()), answer[list(asked).index(self._who)].right
+            self._known[key] = list(changes.values()), answer[list(probes).index(self._offer)].right
         return self._known[key][1]
 
 
@@ -136,7 +136,7 @@ def _replace(lm: LM, name: str, part: Lora, load: Load, through: Float) -> None:
 
 def train(
     lm: LM,
-    passages: Sequence[TokenSequence],
+    sequences: Sequence[TokenSequence],
     *,
     epochs: int,
     lr: float,
@@ -147,17 +147,20 @@ def train(
     """Teach the layers that can learn; the loss of every batch.
 
     They start from where the contribution was, so a short way is enough.
+
+    Raises:
+        UsageError: no rows.
     """
-    if not passages:
+    if not sequences:
         raise UsageError("no rows to train on", hint="name a JSONL file with --data")
     with deterministic():
-        curve = train_loop(lm.net, shuffled(passages, epochs, batch, seed), lr, progress)
+        curve = train_loop(lm.net, shuffled(sequences, epochs, batch, seed), lr, progress)
     lm.net.requires_grad_(False)
     return curve
 
 
 def factors_of(lm: LM) -> Factors:
-    """What the layers have learned, float32."""
+    """What the layers have learned, by tensor name: a (r, n) and b (m, r), float32, and the scale."""
     return {
         f"{name}.weight": (layer.a.detach().cpu().numpy(), layer.b.detach().cpu().numpy(), layer.scale)
         for name, layer in lm.net.named_modules()
@@ -179,14 +182,14 @@ def rebased(
     delta = offer.delta
     if delta is None:
         raise UsageError("it changes no weights", hint="only weights can be rebased")
-    told = offer.contribution.recipe
+    recipe = offer.contribution.recipe
     lm = graft(base_files(main), fold(main, offer), offer.digest, main.merging(offer).method, progress)
     rows = read_rows(data)
-    passages = [sequences_of(lm, row) for row in rows]
-    before = nats(lm, passages, "read before", progress)
-    rate = lr or 0.5 * _number(told.get("lr"), 2e-3)
-    train(lm, passages, epochs=epochs, lr=rate, batch=int(_number(told.get("batch"), 16)), progress=progress)
-    after = nats(lm, passages, "read after", progress)
+    sequences = [sequence_of(lm, row) for row in rows]
+    before = nats(lm, sequences, "read before", progress)
+    rate = lr or 0.5 * _number(recipe.get("lr"), 2e-3)
+    train(lm, sequences, epochs=epochs, lr=rate, batch=int(_number(recipe.get("batch"), 16)), progress=progress)
+    after = nats(lm, sequences, "read after", progress)
     made, tensors = from_adapter(factors_of(lm), main)
     made = replace(made, grams=delta.grams, inputs=delta.inputs)
     tensors |= {
@@ -194,10 +197,10 @@ def rebased(
     }
     note = {
         "onto": main.commit, "epochs": epochs, "lr": rate, "before": round(before, 6), "after": round(after, 6),
-        "data": rows_digest(rows), "through": merge_digest(main, offer), "times": 1 + _times(told.get("rebase")),
+        "data": rows_digest(rows), "through": merge_digest(main, offer), "times": 1 + _times(recipe.get("rebase")),
         "threads": torch.get_num_threads(),
     }  # fmt: skip
-    return made, tensors, {**told, "rebase": note}
+    return made, tensors, {**recipe, "rebase": note}
 
 
 def merge_digest(main: Snapshot, offer: Offer) -> Digest:

@@ -1,7 +1,7 @@
 """Train a contribution again from what it brings, and say how near that comes to the weights it offered.
 
-    found = rebuild(main, offer, judged(offer), texts)
-    found.near.exact, found.loss["offered"], found.loss["again"]
+    rebuilt = rebuild(main, offer, judged(offer), texts)
+    rebuilt.near.exact, rebuilt.loss["offered"], rebuilt.loss["again"]
 
 A rebased one is trained twice, as it was: alone, and then once more within the merge it was rebased onto.
 """
@@ -25,7 +25,7 @@ from souq.build.reproducible import Judged, OfAdditions, OfLora
 from souq.errors import Refused, SouqError
 from souq.lab import additions
 from souq.lab import lm as lab_model
-from souq.lab.packing import sequences_of
+from souq.lab.packing import sequence_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
 from souq.lab.train import deterministic, machine, train_lora
@@ -57,16 +57,16 @@ class Rebuilt:
 
 
 def rebuild(
-    main: Snapshot, offer: Offer, found: Judged, texts: Sequence[str] = (), progress: Progress = quiet
+    main: Snapshot, offer: Offer, judged: Judged, texts: Sequence[str] = (), progress: Progress = quiet
 ) -> Rebuilt:
     """Train a source contribution again; `texts` are the general ones an expert's router is found by.
 
     Raises:
         Refused: it is a binary, or what it was trained beside is not here.
     """
-    delta, training, rows = offer.delta, found.training, found.rows
+    delta, training, rows = offer.delta, judged.training, judged.rows
     if delta is None or training is None or rows is None:
-        raise Refused(f"{offer.slug} is a binary: {found.because}", hint="its author can offer it anew with --data")
+        raise Refused(f"{offer.slug} is a binary: {judged.because}", hint="its author can offer it anew with --data")
     if because := _misfit(main, delta):
         raise Refused(f"{offer.slug} {because}", hint="`souq pr checks` says what else is wrong with it")
     threads = _bearable(training.threads)
@@ -74,7 +74,7 @@ def rebuild(
         with deterministic(threads):
             again, tensors = _trained(main, training, rows, texts, progress)
         if training.rebase is not None:
-            again, tensors = _rebased(main, offer, found, again, tensors, progress)
+            again, tensors = _rebased(main, offer, judged, again, tensors, progress)
     except SouqError:
         raise
     except (
@@ -105,7 +105,7 @@ def _misfit(main: Snapshot, delta: Delta) -> str:
 
 
 def _bearable(threads: int) -> int:
-    """As many threads as its author had, since the bits depend on it; what no machine near this one has is not tried."""
+    """As many threads as its author had, since the bits depend on it; as many as no machine near has are not tried."""
     return min(threads, max(64, os.cpu_count() or 1))
 
 
@@ -127,23 +127,30 @@ def _trained(
     layers = None if training.layers == "all" else training.layers
     with tempfile.TemporaryDirectory() as folder:
         train_lora(
-            lm, rows, Path(folder), rank=training.rank, alpha=training.alpha, targets=training.targets, layers=layers,
-            progress=progress, **settings,
-        )  # fmt: skip
+            lm,
+            rows,
+            Path(folder),
+            rank=training.rank,
+            alpha=training.alpha,
+            targets=training.targets,
+            layers=layers,
+            progress=progress,
+            **settings,
+        )
         return from_adapter(open_adapter(Path(folder)), main)
 
 
 def _rebased(
-    main: Snapshot, offer: Offer, found: Judged, first: Delta, tensors: Tensors, progress: Progress
+    main: Snapshot, offer: Offer, judged: Judged, first: Delta, tensors: Tensors, progress: Progress
 ) -> tuple[Delta, Tensors]:
     """The second training: within the merge of the commit it was rebased onto, its sketches as they were."""
-    mine, told = offer.delta, found.training.rebase if found.training is not None else None
+    mine, rebase = offer.delta, judged.training.rebase if judged.training is not None else None
     assert mine is not None
-    assert told is not None
-    if not main.repo.contains(main.commit, told.onto):
-        raise Refused(f"it was rebased onto {told.onto[:12]}, which main has never been", hint="run `souq fetch`")
-    onto = Snapshot(main.repo, told.onto)
-    if merge_digest(onto, offer) != told.through:
+    assert rebase is not None
+    if not main.repo.contains(main.commit, rebase.onto):
+        raise Refused(f"it was rebased onto {rebase.onto[:12]}, which main has never been", hint="run `souq fetch`")
+    onto = Snapshot(main.repo, rebase.onto)
+    if merge_digest(onto, offer) != rebase.through:
         raise Refused(
             "it was rebased through another merge than it asks for now", hint="its author can rebase it again"
         )
@@ -156,10 +163,12 @@ def _rebased(
         "contribution.toml": format_toml(contribution).encode(),
         "delta.lock": format_delta(before).encode(),
     }
-    with tempfile.TemporaryDirectory() as folder, deterministic(_bearable(told.threads)):
+    with tempfile.TemporaryDirectory() as folder, deterministic(_bearable(rebase.threads)):
         path = Path(folder) / "rows.jsonl"
-        path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in found.rows or ()))
-        made, held, _ = rebased(onto, Offer(offer.slug, files), path, epochs=told.epochs, lr=told.lr, progress=progress)
+        path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in judged.rows or ()))
+        made, held, _ = rebased(
+            onto, Offer(offer.slug, files), path, epochs=rebase.epochs, lr=rebase.lr, progress=progress
+        )
     return made, held
 
 
@@ -167,24 +176,21 @@ def _losses(
     main: Snapshot, changes: Mapping[str, Delta], rows: Rows, load: Load, progress: Progress
 ) -> dict[str, float]:
     """Nats a token of the rows' answers under each change; the same change is not read twice."""
-    found: dict[str, float] = {}
+    losses: dict[str, float] = {}
     count = 0
     for name, delta in changes.items():
-        twin = next((other for other in found if _same(changes[other], delta)), None)
+        twin = next((other for other in losses if _same(changes[other], delta)), None)
         if twin is not None:
-            found[name] = found[twin]
+            losses[name] = losses[twin]
             continue
         model = applied(main, delta, load)
         lm = lab_model.load(model.files, model.weights)
-        passages = [sequences_of(lm, row) for row in rows]
-        tokens = sum(len(p.tokens) - max(p.start, 1) for p in passages)
+        sequences = [sequence_of(lm, row) for row in rows]
+        tokens = sum(len(sequence.tokens) - max(sequence.start, 1) for sequence in sequences)
         count = count or tokens  # the base comes first: nats of two vocabularies do not compare
-        found[name] = nats(lm, passages, f"read with {name}", progress) * tokens / max(count, 1)
-    return {name: round(value, 6) for name, value in found.items()}
+        losses[name] = nats(lm, sequences, f"read with {name}", progress) * tokens / max(count, 1)
+    return {name: round(value, 6) for name, value in losses.items()}
 
 
-def _same(one: Delta, two: Delta) -> bool:
-    return one.parts == two.parts and one.new == two.new
-
-
-__all__ = ["Rebuilt", "rebuild"]
+def _same(a: Delta, b: Delta) -> bool:
+    return a.parts == b.parts and a.new == b.new

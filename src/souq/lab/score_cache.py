@@ -1,4 +1,5 @@
-"""What was scored before, case by case: kept beside the builds, found again only where nothing that counts has changed.
+"""What was scored before, case by case: kept beside the builds, and used again only where all that counts is
+the same.
 
 A value is one model's on one case of one eval, under conditions: the weights and the files around them (a chat template
 changes every answer), the eval's own digest, how cases are judged, and what computed it. It knows nothing of models
@@ -16,13 +17,13 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 from blake3 import blake3
 
 from souq.evals.eval import Eval
+from souq.optional import installed_version
 from souq.records import Digest, Record, digest_files, digest_of
 from souq.repo.remote import Repo
 
@@ -35,7 +36,7 @@ class Kept(Record, frozen=True):
 
     case: str
     value: float
-    said: str = ""
+    answer: str = msgspec.field(default="", name="said")
 
 
 class Conditions(Record, frozen=True):
@@ -50,21 +51,14 @@ class Conditions(Record, frozen=True):
 
 
 def conditions(engine: str = "", arithmetic: str = "") -> Conditions:
-    """Of an engine, or of transformers on this machine, found out without importing it."""
+    """The conditions of an engine, or of transformers on this machine, found out without importing it."""
     return Conditions(engine=engine or _libraries(), arithmetic=arithmetic or f"float32 on {_processor()}")
 
 
 @cache
 def _libraries() -> str:
     """A new transformers or torch may compute a model otherwise."""
-    return f"{TRANSFORMERS} {version_of('transformers')}, torch {version_of('torch')}"
-
-
-def version_of(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "absent"
+    return f"{TRANSFORMERS} {installed_version('transformers')}, torch {installed_version('torch')}"
 
 
 @cache
@@ -75,8 +69,8 @@ def _processor() -> str:
     import numpy as np
 
     shown = np.show_config(mode="dicts") or {}
-    found = shown.get("SIMD Extensions", {})
-    return str(max(found.get("found", []), default="") or max(found.get("baseline", []), default="any processor"))
+    known = shown.get("SIMD Extensions", {})
+    return str(max(known.get("found", []), default="") or max(known.get("baseline", []), default="any processor"))
 
 
 def model_key(weights: Digest, files: Mapping[str, bytes]) -> Digest:
@@ -85,7 +79,7 @@ def model_key(weights: Digest, files: Mapping[str, bytes]) -> Digest:
 
 
 def folder_key(folder: Path) -> Digest:
-    """The same of a folder that others wrote: every byte in it."""
+    """The name of a model in a folder that others wrote: every byte in it counts."""
     return digest_of({path.name: file_key(path) for path in sorted(folder.iterdir()) if path.is_file()})
 
 
@@ -100,14 +94,14 @@ def get(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, 
 
 
 def kept_of(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, Kept]:
-    """The same with what was answered, where something was."""
-    found = everything(repo, model, suite.digest, under)
-    return {case.id: found[case.id] for case in suite.cases if case.id in found}
+    """What is kept of an eval's cases, by case: the value, and what was answered where something was generated."""
+    kept = everything(repo, model, suite.digest, under)
+    return {case.id: kept[case.id] for case in suite.cases if case.id in kept}
 
 
-def keep(repo: Repo, model: Digest, suite: Eval, found: Iterable[Kept], under: Conditions) -> None:
+def keep(repo: Repo, model: Digest, suite: Eval, values: Iterable[Kept], under: Conditions) -> None:
     """Add values of an eval's cases."""
-    add(repo, model, suite.digest, found, under)
+    add(repo, model, suite.digest, values, under)
 
 
 def everything(repo: Repo, model: Digest, exam: Digest, under: Conditions) -> dict[str, Kept]:
@@ -117,13 +111,13 @@ def everything(repo: Repo, model: Digest, exam: Digest, under: Conditions) -> di
     return {kept.case: kept for line in lines if (kept := _read(line)) is not None}
 
 
-def add(repo: Repo, model: Digest, exam: Digest, found: Iterable[Kept], under: Conditions) -> None:
+def add(repo: Repo, model: Digest, exam: Digest, values: Iterable[Kept], under: Conditions) -> None:
     """Add values, in one write that is on the disk when this returns.
 
     A kill leaves the file as it was or with a last line that is torn. Two processes may add to one file: the lines of
     each stay whole, and of two for one case the later counts.
     """
-    lines = b"".join(_written(kept) for kept in found if math.isfinite(kept.value))
+    lines = b"".join(_written(kept) for kept in values if math.isfinite(kept.value))
     path = _path(repo, model, exam, under)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -151,8 +145,8 @@ def _written(kept: Kept) -> bytes:
 
 def _read(line: bytes) -> Kept | None:
     """A line whose checksum holds; a flipped bit in a number would otherwise be another number."""
-    told, _, body = line.partition(b" ")
-    if told != b"%08x" % zlib.crc32(body):
+    checksum, _, body = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(body):
         return None
     try:
         return msgspec.json.decode(body, type=Kept)

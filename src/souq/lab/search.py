@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, log_probabilities, pack, sequences_of
+from souq.lab.packing import TokenSequence, log_probabilities, packed_alike, sequence_of
 from souq.merge import METHODS
 from souq.merge.methods import SUMS, Change, settings_of
 from souq.progress import Progress, quiet
@@ -56,11 +56,11 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        told = [
+        settings = [
             f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.settings.items()
         ]
-        told += [f"{slug} x{weight:g}" for slug, weight in self.weights.items()]
-        return " ".join([self.method, *told])
+        weights = [f"{slug} x{weight:g}" for slug, weight in self.weights.items()]
+        return " ".join([self.method, *settings, *weights])
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Search:
         self._rows = _rows(main, offer, self._lm, texts)
         if not self._rows:
             raise UsageError("no contribution here fixes an eval or brought rows", hint="there is nothing to search by")
-        told = main.merging(offer)
-        names = {told.digest: slug for slug, told in main.landed.items()} | {offer.digest: offer.slug}
+        merging = main.merging(offer)
+        names = {landed.digest: slug for slug, landed in main.landed.items()} | {offer.digest: offer.slug}
         self._slugs = {digest: names[digest] for digest in main.changing(offer)}
-        weights = {names[digest]: weight for digest, weight in told.weights.items()}
-        self.now = Candidate(told.method, settings_of(told.method) | dict(told.settings), weights)
+        weights = {names[digest]: weight for digest, weight in merging.weights.items()}
+        self.now = Candidate(merging.method, settings_of(merging.method) | dict(merging.settings), weights)
         self._fold = fold(main, offer)
         self._beside = {name: _beside(self._lm, name) for name in self._fold.changed}
         self._base = {rows: self._read(rows) for rows in ROUNDS[:1]}
@@ -129,7 +129,7 @@ class Search:
 
     def _grid(self) -> list[Candidate]:
         grid = [Candidate(method, dict(settings)) for method, settings in GRID]
-        return [self.now, *(one for one in grid if one != self.now)]
+        return [self.now, *(candidate for candidate in grid if candidate != self.now)]
 
     @staticmethod
     def _runs(count: int) -> list[tuple[int, int]]:
@@ -165,8 +165,8 @@ class Search:
             self._base[rows] = self._read(rows)
         for name in self._beside:
             self._lay(candidate, name)
-        found, base = self._read(rows), self._base[rows]
-        score = float(np.mean([found[kind] / base[kind] for kind in base]))
+        losses, base = self._read(rows), self._base[rows]
+        score = float(np.mean([losses[kind] / base[kind] for kind in base]))
         self.tried.append({"name": candidate.name, "rows": rows, "score": score})
         return score
 
@@ -174,8 +174,8 @@ class Search:
         """Put a candidate's merged change beside one layer."""
         weights = {digest: candidate.weights.get(slug, 1.0) for digest, slug in self._slugs.items()}
         changes = [
-            Change(change.left, change.right, change.gram, weights.get(who, 1.0))
-            for who, change in self._fold.changes(name).items()
+            Change(change.left, change.right, change.gram, weights.get(digest, 1.0))
+            for digest, change in self._fold.changes(name).items()
         ]
         self._beside[name].lay(self._fold.apply_method(name, changes, METHODS[candidate.method], candidate.settings))
 
@@ -185,16 +185,14 @@ class Search:
 
     def _read(self, rows: int) -> dict[str, float]:
         """Nats a token of each kind of rows."""
-        tagged = [
-            TokenSequence(p.tokens, p.start, kind) for kind, passages in self._rows.items() for p in passages[:rows]
-        ]
+        tagged = [replace(s, tag=kind) for kind, sequences in self._rows.items() for s in sequences[:rows]]
         sums = {kind: [0.0, 0.0] for kind in self._rows}
         with torch.inference_mode():
-            for row in pack(sorted(tagged, key=lambda p: p.tokens), most=384):
+            for row in packed_alike(tagged):
                 log_p, _, whose = log_probabilities(self._lm.net, row)
                 for value, number in zip(log_p.tolist(), whose, strict=True):
-                    held = sums[row.paths[number][0].tag]
-                    held[0], held[1] = held[0] - value, held[1] + 1
+                    total = sums[row.paths[number][0].tag]
+                    total[0], total[1] = total[0] - value, total[1] + 1
         return {kind: loss / max(count, 1.0) for kind, (loss, count) in sums.items()}
 
 
@@ -214,9 +212,9 @@ class _Beside:
         self._layer.weight.data = self._weight + like(sum(whole[1:], whole[0])) if whole else self._weight
         thin = [change for change in changes if change.left is not None]
         lefts = [change.left for change in thin if change.left is not None]
-        self._pairs = (
-            [(like(np.concatenate([c.right for c in thin])), like(np.concatenate(lefts, axis=1)))] if thin else []
-        )
+        self._pairs = []
+        if thin:
+            self._pairs = [(like(np.concatenate([c.right for c in thin])), like(np.concatenate(lefts, axis=1)))]
 
     def _after(self, module: Any, args: tuple[Any, ...], out: Any) -> Any:
         linear = torch.nn.functional.linear
@@ -235,25 +233,29 @@ def _beside(lm: LM, name: str) -> _Beside:
 
 
 def _rows(main: Snapshot, offer: Offer, lm: LM, texts: Sequence[str]) -> dict[str, list[TokenSequence]]:
-    """Kind -> passages in an order nobody chose: each contribution's, and general text."""
-    found: dict[str, list[TokenSequence]] = {}
-    for one in [*main.offers.values(), offer]:
-        if one.delta is None:
-            continue
-        cases = [case for name in one.contribution.fixes if name in main.evals for case in main.evals[name].cases]
-        passages = [
-            TokenSequence([*(asked := lm.chat_tokens(case.turns)), *lm.encode(case.expected), lm.eos_id], len(asked))
-            for case in cases
-            if _even(case.id) and case.turns
-        ]
-        if not passages:
-            lines = b"".join(data for path, data in sorted(one.data.items()) if path.endswith(".jsonl")).splitlines()
-            passages = [sequences_of(lm, row) for line in lines if isinstance(row := read_json(line), dict)]
-        if passages:
-            found[one.slug] = sorted(passages, key=lambda p: blake3(repr(p.tokens).encode()).digest())[: ROUNDS[-1]]
-    if found and texts:
-        found[GENERAL] = [TokenSequence(lm.encode(text), 1) for text in texts[: ROUNDS[-1] // 3]]
-    return found
+    """Kind -> sequences in an order nobody chose: each contribution's, and general text."""
+    kinds: dict[str, list[TokenSequence]] = {}
+    for contribution in [*main.offers.values(), offer]:
+        if contribution.delta is not None and (sequences := _own_rows(main, contribution, lm)):
+            sequences.sort(key=lambda sequence: blake3(repr(sequence.tokens).encode()).digest())
+            kinds[contribution.slug] = sequences[: ROUNDS[-1]]
+    if kinds and texts:
+        kinds[GENERAL] = [TokenSequence(lm.encode(text), 1) for text in texts[: ROUNDS[-1] // 3]]
+    return kinds
+
+
+def _own_rows(main: Snapshot, offer: Offer, lm: LM) -> list[TokenSequence]:
+    """Half of the cases it fixes, or, where it fixes none, the rows it brought."""
+    cases = [case for name in offer.contribution.fixes if name in main.evals for case in main.evals[name].cases]
+    sequences = [
+        TokenSequence([*(prompt := lm.chat_tokens(case.turns)), *lm.encode(case.expected), lm.eos_id], len(prompt))
+        for case in cases
+        if _even(case.id) and case.turns
+    ]
+    if sequences:
+        return sequences
+    lines = b"".join(data for path, data in sorted(offer.data.items()) if path.endswith(".jsonl")).splitlines()
+    return [sequence_of(lm, row) for line in lines if isinstance(row := read_json(line), dict)]
 
 
 def _even(name: str) -> bool:

@@ -1,9 +1,10 @@
 """Sketch what flows into each linear layer: a mean of x x^T, kept as a thin factor and a diagonal.
 
-This is what the covariance merge asks of a contributor instead of data (specs/merge_methods.md, sections 0 and 6). Not
-every token matters alike: half of the mean is over the positions that say the answer, and half over all positions by
-how much the answer's loss depends on this layer there, the squared norm of its output's gradient (the diagonal of a
-Kronecker-factored Fisher matrix, Martens and Grosse, arXiv 1503.05671). decisions/merge.md has what else was tried.
+This is what the covariance merge asks of a contributor instead of data: RegMean (Jin et al., arXiv 2212.09849) merges
+linear layers by the Gram matrices of their inputs. Not every token matters alike: half of the mean is over the
+positions that say the answer, and half over all positions by how much the answer's loss depends on this layer there,
+the squared norm of its output's gradient (the diagonal of a Kronecker-factored Fisher matrix, Martens and Grosse,
+arXiv 1503.05671). decisions/merge.md has what else was tried.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from souq.build.delta_file import keep
 from souq.build.deltas import with_sketch
 from souq.build.lock import folded
 from souq.build.model import applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, log_probabilities, pack, sequences_of
+from souq.lab.packing import TokenSequence, log_probabilities, packed_alike, sequence_of
 from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import Digest
@@ -39,19 +41,24 @@ _LEAST = 1e-4  # of the layer that matters most: what float16 can still tell
 
 
 class Sketched(NamedTuple):
-    """What a sketch found; `felt` is what the largest of its groups is scaled by, a mean over tokens."""
+    """Sketches by group, the group that each tensor reads, and what they were scaled by: the largest's mean."""
 
     groups: Groups
     inputs: dict[str, str]
-    felt: float
+    scale: float
 
 
 MOST_ROWS = 96  # a sketch settles quickly: 96 examples were enough in DESIGN.md's measurement
 
 
+def some_rows(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """At most MOST_ROWS of the rows, spread evenly."""
+    return rows[:: max(1, len(rows) // MOST_ROWS)][:MOST_ROWS]
+
+
 def sketch(
     lm: LM,
-    passages: Sequence[TokenSequence],
+    sequences: Sequence[TokenSequence],
     *,
     rank: int = 64,
     only: Sequence[str] | None = None,
@@ -60,8 +67,11 @@ def sketch(
     """The sketches of every linear layer's input, which tensor reads which (tensor name -> group), and their scale.
 
     Layers that read the same tensor (q, k, v; gate, up) share one. `only` keeps the tensors named.
+
+    Raises:
+        UsageError: nothing to sketch.
     """
-    if not passages:
+    if not sequences:
         raise UsageError("nothing to sketch", hint="name a JSONL file with at least one row")
     watch = _Watch()
     hooks = [
@@ -69,7 +79,7 @@ def sketch(
         for name, module in lm.net.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "lm_head" and (only is None or f"{name}.weight" in only)
     ]
-    rows = pack(sorted(passages, key=lambda p: p.tokens), most=384)
+    rows = packed_alike(sequences)
     tokens, total = 0, sum(len(row.tokens) for row in rows)
     lm.net.requires_grad_(False)
     try:
@@ -85,16 +95,16 @@ def sketch(
         for hook in hooks:
             hook.remove()
     progress("sketch tokens", total, total)
-    most = watch.most
-    groups = {group: _compress(gram, rank, tokens) for group, gram in watch.grams(most)}
-    return Sketched(groups, watch.inputs, most / max(tokens, 1))
+    largest = watch.largest
+    groups = {group: _compress(gram, rank, tokens) for group, gram in watch.grams(largest)}
+    return Sketched(groups, watch.inputs, largest / max(tokens, 1))
 
 
 def of_base(source: Source, base: Digest, texts: Sequence[str], progress: Progress = quiet) -> tuple[Delta, Tensors]:
     """What flows through a base on general text: a delta of sketches and no changes, and the sketches by digest."""
     lm = lab_model.load(source.files, source.weights)
-    found = sketch(lm, [TokenSequence(lm.encode(text), 1) for text in texts], progress=progress)
-    return with_sketch(Delta(base, {}), {}, found.groups, found.inputs)
+    sketched = sketch(lm, [TokenSequence(lm.encode(text), 1) for text in texts], progress=progress)
+    return with_sketch(Delta(base, {}), {}, sketched.groups, sketched.inputs)
 
 
 class _Watch:
@@ -117,36 +127,36 @@ class _Watch:
         self.inputs[name] = group
         if not out.requires_grad:  # the first that is watched: no gradient is needed before it
             out = out.detach().requires_grad_(True)
-        out.register_hook(partial(self._felt, weights))
+        out.register_hook(partial(self._add_gradient, weights))
         return out
 
-    def _felt(self, weights: Any, grad: Any) -> None:
+    def _add_gradient(self, weights: Any, grad: Any) -> None:
         weights += grad.reshape(self._length, -1).float().square().sum(1)
 
     def end(self, answers: list[int]) -> None:
-        spoken = torch.bincount(torch.tensor(answers), minlength=self._length).float()
+        in_answer = torch.bincount(torch.tensor(answers), minlength=self._length).float()
         for group, x, weights in self._now.values():
-            rows = x.detach().reshape(self._length, -1).float()
-            found = [(rows * by[:, None]).T @ rows for by in (spoken.to(rows.device), weights)]
-            held = self._sums.get(group)
-            self._sums[group] = found if held is None else [a + b for a, b in zip(held, found, strict=True)]
+            x_TN = x.detach().reshape(self._length, -1).float()
+            grams = [(x_TN * by[:, None]).T @ x_TN for by in (in_answer.to(x_TN.device), weights)]
+            before = self._sums.get(group)
+            self._sums[group] = grams if before is None else [a + b for a, b in zip(before, grams, strict=True)]
         self._now = {}
 
     @property
-    def most(self) -> float:
+    def largest(self) -> float:
         """The largest group's sum of squared gradient norms by squared inputs, a mean over inputs."""
-        return max((float(felt.diagonal().mean()) for _, felt in self._sums.values()), default=0.0)
+        return max((float(by_gradient.diagonal().mean()) for _, by_gradient in self._sums.values()), default=0.0)
 
-    def grams(self, most: float) -> Iterator[tuple[str, Any]]:
-        """Each group's two halves (n, n), alike in size, together as large as the loss depends on the group.
+    def grams(self, largest: float) -> Iterator[tuple[str, Any]]:
+        """Each group's mean (n, n) float32 of its two halves, both of one size, as large as the loss depends on it.
 
         A merge looks at shapes alone; a forecast of what it costs must know which layer matters (merge/conflicts.py).
         """
         for group, halves in self._sums.items():
             levels = [float(half.diagonal().mean()) for half in halves]
-            told = [half / level for half, level in zip(halves, levels, strict=True) if level > 0]
-            weight = max(levels[1] / most, _LEAST) if most > 0 else 1.0
-            yield group, weight * sum(told) / len(told) if told else halves[0]
+            levelled = [half / level for half, level in zip(halves, levels, strict=True) if level > 0]
+            weight = max(levels[1] / largest, _LEAST) if largest > 0 else 1.0
+            yield group, weight * sum(levelled) / len(levelled) if levelled else halves[0]
 
 
 def _compress(gram: Any, rank: int, tokens: int) -> tuple[Array, Array, int]:
@@ -174,6 +184,27 @@ def of_change(
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
 
+def add_sketches(
+    main: Snapshot, delta: Delta, tensors: Tensors, data: Path, *, rank: int, merged: bool, progress: Progress = quiet
+) -> tuple[Delta, Tensors, dict[str, Any]]:
+    """A contribution with sketches of its own data, its tensors, and what its recipe then says.
+
+    `merged` sketches it once more as part of today's main. What is only added meets nobody, so no merge asks for its
+    sketch.
+    """
+    if not delta.parts:
+        return delta, tensors, {}
+    sketched = of_change(main, delta, tensors, data, rank=rank, progress=progress)
+    recipe: dict[str, Any] = {"learned": learned(main, delta, tensors, data, progress) | {"felt": sketched.scale}}
+    delta, tensors = with_sketch(delta, tensors, sketched.groups, sketched.inputs)
+    if merged:
+        keep(delta, tensors, main, progress)
+        sketched = within(main, delta, main.deltas(), data, rank=rank, progress=progress)
+        delta, tensors = with_sketch(delta, tensors, sketched.groups, sketched.inputs)
+        recipe["sketched"] = {"within": main.commit}
+    return delta, tensors, recipe
+
+
 def within(
     main: Snapshot, delta: Delta, others: Mapping[Digest, Delta], data: Path, *, rank: int, progress: Progress = quiet
 ) -> Sketched:
@@ -198,16 +229,16 @@ def learned(
     """
     delta = replace(delta, new={})
     lm = _with(main, delta, tensors)
-    passages = _some(lm, data)
-    after = nats(lm, passages, "read with the change", progress)
+    sequences = _some(lm, data)
+    after = nats(lm, sequences, "read with the change", progress)
     base = Stored(main.base, main.repo.store)
     lab_model.swap(lm, {name: base[name] for name in delta.parts})
-    return {"before": round(nats(lm, passages, "read without", progress), 6), "after": round(after, 6)}
+    return {"before": round(nats(lm, sequences, "read without", progress), 6), "after": round(after, 6)}
 
 
-def nats(lm: LM, passages: Sequence[TokenSequence], label: str = "read tokens", progress: Progress = quiet) -> float:
+def nats(lm: LM, sequences: Sequence[TokenSequence], label: str = "read tokens", progress: Progress = quiet) -> float:
     """The mean loss of the answers, a token."""
-    rows = pack(sorted(passages, key=lambda p: p.tokens), most=384)
+    rows = packed_alike(sequences)
     loss, count, done, total = 0.0, 0, 0, sum(len(row.tokens) for row in rows)
     with torch.inference_mode():
         for row in rows:
@@ -225,6 +256,4 @@ def _with(main: Snapshot, delta: Delta, tensors: Mapping[str, Array]) -> LM:
 
 
 def _some(lm: LM, data: Path) -> list[TokenSequence]:
-    rows = read_rows(data)
-    chosen = rows[:: max(1, len(rows) // MOST_ROWS)][:MOST_ROWS]
-    return [sequences_of(lm, row) for row in chosen]
+    return [sequence_of(lm, row) for row in some_rows(read_rows(data))]

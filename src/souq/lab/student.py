@@ -15,28 +15,28 @@ import torch
 
 from souq.errors import UsageError
 from souq.lab.lm import LM, load
-from souq.lab.packing import TokenSequence, log_probabilities, pack
+from souq.lab.packing import TokenSequence, log_probabilities, packed_alike
 from souq.lab.student_config import DistillConfig
 
-PROBE = 32  # passages
+PROBE = 32  # sequences
 
 
-def begun(teacher: LM, lesson: DistillConfig, passages: Sequence[TokenSequence]) -> tuple[LM, tuple[int, ...]]:
+def untaught(teacher: LM, config: DistillConfig, sequences: Sequence[TokenSequence]) -> tuple[LM, tuple[int, ...]]:
     """The untaught student, and which of the teacher's layers it has: none unless it was cut from it.
 
     Raises:
         UsageError: it would not be smaller than its teacher.
     """
-    if lesson.start == "scratch":
-        return scratch(teacher, lesson.layers, lesson.hidden, lesson.seed), ()
-    if lesson.start != "teacher":
-        return load(Path(lesson.start).expanduser()), ()
+    if config.start == "scratch":
+        return scratch(teacher, config.layers, config.hidden, config.seed), ()
+    if config.start != "teacher":
+        return load(Path(config.start).expanduser()), ()
     depth = teacher.net.config.num_hidden_layers
-    if not 0 < lesson.layers < depth:
-        raise UsageError(f"a student of {lesson.layers} layers from a teacher of {depth}", hint="ask for fewer layers")
+    if not 0 < config.layers < depth:
+        raise UsageError(f"a student of {config.layers} layers from a teacher of {depth}", hint="ask for fewer layers")
     return min(
-        ((cut(teacher, chosen), chosen) for chosen in candidates(depth, lesson.layers)),
-        key=lambda s: loss(s[0], passages[:PROBE]),
+        ((cut(teacher, layers), layers) for layers in candidates(depth, config.layers)),
+        key=lambda student: loss(student[0], sequences[:PROBE]),
     )
 
 
@@ -88,10 +88,10 @@ def scratch(teacher: LM, layers: int, hidden: int, seed: int = 0) -> LM:
 
 
 @torch.inference_mode()
-def loss(lm: LM, passages: Sequence[TokenSequence]) -> float:
+def loss(lm: LM, sequences: Sequence[TokenSequence]) -> float:
     """Mean nats a token of the answers."""
-    found = [log_probabilities(lm.net, row)[0] for row in pack(sorted(passages, key=lambda p: p.tokens), 384)]
-    return float(-torch.cat(found).mean())
+    log_p = torch.cat([log_probabilities(lm.net, row)[0] for row in packed_alike(sequences)])
+    return float(-log_p.mean())
 
 
 def parameters(lm: LM) -> int:
@@ -104,6 +104,3 @@ def one_vocabulary(a: LM, b: LM) -> bool:
     if a.net.config.vocab_size != b.net.config.vocab_size:
         return False
     return a.tokenizer is b.tokenizer or a.tokenizer.get_vocab() == b.tokenizer.get_vocab()
-
-
-__all__: Sequence[str] = ("begun", "candidates", "cut", "loss", "one_vocabulary", "parameters", "scratch")

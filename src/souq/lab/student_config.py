@@ -1,12 +1,20 @@
-"""How a student begins and how it is taught: settings only, as a recipe has them; lab/ carries them out."""
+"""How a student begins and how it is taught, and the report on what came of it: records only, without torch.
+
+The words of [student] in a recipe and of a report are a file format: `words` is cross-entropy; `states`, `likeliest`
+and `drawn` are hidden, top-k and sampled targets.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Self
 
 from souq.errors import UsageError
-from souq.records import Record
+from souq.evals.eval import Eval
+from souq.evals.score import Score
+from souq.records import Digest, Record
 
 Loss = Literal["words", "forward", "reverse", "jsd", "skew"]
 Targets = Literal["states", "likeliest", "drawn"]
@@ -18,10 +26,10 @@ class DistillConfig(Record, frozen=True, forbid_unknown_fields=True):
 
     start: "teacher" keeps `layers` of its layers; "scratch" has the teacher's vocabulary and `layers` new ones of width
     `hidden`; anything else is a Hugging Face folder. loss: "words" is the cross-entropy of what the corpus says
-    (sequence-level distillation, Kim and Rush, arXiv 1606.07947); the others are divergences from the teacher's odds, of
-    which `words` says how much of the loss stays cross-entropy. targets: what is kept of the teacher's odds: its last
-    hidden states (whole odds), the `k` likeliest with the rest in one, or `k` draws. on_policy: the share of batches in
-    which the student's own answers are learned from (arXiv 2306.13649).
+    (sequence-level distillation, Kim and Rush, arXiv 1606.07947); the others are divergences from the teacher's odds,
+    of which `words` says how much of the loss stays cross-entropy. targets: what is kept of the teacher's odds: its
+    last hidden states (whole odds), the `k` likeliest with the rest in one (top-k), or `k` draws (sampled). on_policy:
+    the share of batches in which the student's own answers are learned from (arXiv 2306.13649).
     """
 
     start: str = "teacher"
@@ -50,21 +58,66 @@ class DistillConfig(Record, frozen=True, forbid_unknown_fields=True):
         Raises:
             UsageError: a setting that no training could follow.
         """
-        wrong = next((said for bad, said in self._faults() if bad), None)
-        if wrong:
-            raise UsageError(f"[student] {wrong}")
+        fault = next(self._faults(), "")
+        if fault:
+            raise UsageError(f"[student] {fault}")
         return self
 
-    def _faults(self) -> list[tuple[bool, str]]:
-        shares = {"words": self.words, "beta": self.beta, "alpha": self.alpha, "on_policy": self.on_policy}
-        sizes = {"epochs": self.epochs, "batch": self.batch, "k": self.k, "rank": self.rank, "max_tokens": self.max_tokens}  # fmt: skip
-        return [
-            *((not 0 <= share <= 1, f"{name} is a share from 0 to 1, not {share}") for name, share in shares.items()),
-            *((size < 1, f"{name} is a whole number above 0, not {size}") for name, size in sizes.items()),
-            (not 0 < self.lr < 1, f"lr is between 0 and 1, not {self.lr}"),
-            (not (math.isfinite(self.temperature) and self.temperature > 0), "temperature is a number above 0"),
-            (self.loss == "skew" and not 0 < self.alpha < 1, "alpha is between 0 and 1, without its ends"),
-            (self.loss == "words" and self.on_policy > 0, 'on_policy needs the teacher\'s odds: `loss = "jsd"`, say'),
-            (self.targets == "drawn" and self.loss not in ("forward", "words"), 'draws are unbiased for `loss = "forward"` alone'),
-            (self.start == "scratch" and min(self.layers, self.hidden) < 1, "a student from scratch says how many layers it has and how wide it is: `layers = 8` and `hidden = 256`, say"),
-        ]  # fmt: skip
+    def _faults(self) -> Iterator[str]:
+        for name in ("words", "beta", "alpha", "on_policy"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                yield f"{name} is a share from 0 to 1, not {share}"
+        for name in ("epochs", "batch", "k", "rank", "max_tokens"):
+            if (size := getattr(self, name)) < 1:
+                yield f"{name} is a whole number above 0, not {size}"
+        if not 0 < self.lr < 1:
+            yield f"lr is between 0 and 1, not {self.lr}"
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            yield "temperature is a number above 0"
+        if self.loss == "skew" and not 0 < self.alpha < 1:
+            yield "alpha is between 0 and 1, without its ends"
+        if self.loss == "words" and self.on_policy > 0:
+            yield 'on_policy needs the teacher\'s odds: `loss = "jsd"`, say'
+        if self.targets == "drawn" and self.loss not in ("forward", "words"):
+            yield 'draws are unbiased for `loss = "forward"` alone'
+        if self.start == "scratch" and min(self.layers, self.hidden) < 1:
+            example = "`layers = 8` and `hidden = 256`, say"
+            yield f"a student from scratch says how many layers it has and how wide it is: {example}"
+
+
+class Sizes(Record, frozen=True):
+    """How many numbers teacher and student have; a tied head counts once."""
+
+    teacher: int
+    student: int
+
+
+class StudentReport(Record, frozen=True):
+    """What was trained on what, and how the two models do: `souq distill --json`, and what the card is made of.
+
+    `scores` and `rare_recall` are by model, "teacher" or "student", and by eval.
+    """
+
+    parameters: Sizes
+    layers: tuple[int, ...]  # of the teacher's; none where the student was not cut from it
+    rows: int
+    curve: tuple[float, ...]  # the loss of every batch, in nats a token
+    teacher: Digest
+    lesson: DistillConfig
+    licence: str
+    scores: dict[str, dict[str, float]]
+    rare_recall: dict[str, dict[str, float | None]]
+
+
+def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """The score on cases whose answer is rare in a corpus: the rarer half of the answers, by how often it gives them.
+
+    None where answers do not repeat, so that none is rarer than another.
+    """
+    answers = sorted({case.expected for case in suite.cases})
+    if len(answers) > len(suite.cases) / 2:
+        return None
+    counts = Counter(str(row["messages"][-1]["content"]) for row in rows)
+    rare = set(sorted(answers, key=lambda answer: (counts[answer], answer))[: len(answers) // 2])
+    values = [score.cases[case.id] for case in suite.cases if case.expected in rare]
+    return sum(values) / len(values) if values else None

@@ -1,7 +1,7 @@
 """Train a LoRA on rows of conversation, through the `peft` library; the folder written is an ordinary PEFT adapter.
 
-Training is the same twice on one machine (`steady`), and its recipe says all that it was made of (`circumstances`), so
-that who has the rows can train it again: decisions/source.md.
+Training is the same twice on one machine (`deterministic`), and its recipe says all that it was made of
+(`environment`), so that who has the rows can train it again: decisions/source.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ import tomli_w
 import torch
 
 from souq.build.delta_file import RECIPE
-from souq.errors import Missing, UsageError
+from souq.errors import UsageError
 from souq.lab.checkpoints import Checkpointer
 from souq.lab.lm import LM
-from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, pack, sequences_of
+from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, packed_alike, sequence_of
+from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
 from souq.repo.rows import rows_digest
 
-ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -59,9 +58,9 @@ def train_lora(
         raise UsageError("no rows to train on", hint="name a JSONL file with at least one row")
     adapted = with_lora(lm.net, rank, alpha, targets, layers, seed)
     try:
-        passages = [sequences_of(lm, dict(row)) for row in rows]
+        sequences = [sequence_of(lm, row) for row in rows]
         with deterministic():
-            train_loop(adapted, shuffled(passages, epochs, batch, seed), lr, progress)
+            train_loop(adapted, shuffled(sequences, epochs, batch, seed), lr, progress)
         adapted.save_pretrained(str(folder), save_embedding_layers=False)
     finally:
         adapted.unload()
@@ -76,20 +75,17 @@ def train_lora(
 def with_lora(
     net: Any, rank: int, alpha: float, targets: Sequence[str], layers: Sequence[int] | None, seed: int
 ) -> Any:
-    """A fresh adapter put into a network, which alone asks for gradients.
-
-    Raises:
-        Missing: peft is not installed.
-    """
-    try:
+    """A fresh adapter put into a network, which alone asks for gradients."""
+    with needs("peft", "lab"):
         from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise Missing("peft is not installed", hint='run `pip install "souq[lab]"`') from error
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=list(targets), layers_to_transform=list(layers) if layers else None,
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=list(targets),
+        layers_to_transform=list(layers) if layers else None,
         task_type="CAUSAL_LM",
-    )  # fmt: skip
+    )
     with warnings.catch_warnings():  # peft asks transformers for a name it will drop in version 6
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         return get_peft_model(net, config)
@@ -112,20 +108,13 @@ def machine(device: str = "", dtype: Any = torch.float32) -> dict[str, Any]:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in LIBRARIES},
+        **{name: installed_version(name, absent="") for name in LIBRARIES},
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
 
 
 @contextmanager
 def deterministic(threads: int = 0) -> Iterator[None]:
-    """The same numbers each time: torch's deterministic algorithms, and as many threads as told (0: as they are).
+    """The same numbers each time: torch's deterministic algorithms, and `threads` threads (0: as many as before).
 
     Without them torch may add up gradients of positions that several sequences share in whatever order threads come.
     """
@@ -146,12 +135,12 @@ def deterministic(threads: int = 0) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def shuffled(passages: Sequence[TokenSequence], epochs: int, size: int, seed: int) -> list[list[TokenSequence]]:
+def shuffled(sequences: Sequence[TokenSequence], epochs: int, size: int, seed: int) -> list[list[TokenSequence]]:
     """Batches of every epoch, each epoch in an order of its own."""
-    chance = random.Random(seed)  # noqa: S311  an order, not a secret
+    shuffle = random.Random(seed)  # noqa: S311  an order, not a secret
     batches = []
     for _ in range(epochs):
-        order = chance.sample(list(passages), len(passages))
+        order = shuffle.sample(list(sequences), len(sequences))
         batches += [order[i : i + size] for i in range(0, len(order), size)]
     return batches
 
@@ -162,37 +151,42 @@ Loss = Callable[[Any, PackedRow], Any]
 
 
 def cross_entropy(net: Any, row: PackedRow) -> Any:
-    """The cross-entropy of what the row says."""
+    """The cross-entropy () of what the row says, in nats over all its scored tokens."""
     return -log_probabilities(net, row)[0].sum()
 
 
-def as_it_is(step: int, batch: Batch) -> Batch:
-    return batch
-
-
 def train_loop(
-    net: Any, batches: Sequence[Batch], lr: float, progress: Progress, *, label: str = "train tokens", loss: Loss = cross_entropy,
-    before: Callable[[int, Batch], Batch] = as_it_is, keeper: Checkpointer | None = None,
-) -> tuple[float, ...]:  # fmt: skip
-    """AdamW on what asks for gradients; the loss of every batch, a token of the answers.
+    net: Any,
+    batches: Sequence[Batch],
+    lr: float,
+    progress: Progress,
+    *,
+    label: str = "train tokens",
+    loss: Loss = cross_entropy,
+    before: Callable[[int, Batch], Batch] | None = None,
+    checkpointer: Checkpointer | None = None,
+) -> tuple[float, ...]:
+    """AdamW on what asks for gradients; the loss of every batch, in nats a token of the answers.
 
-    `before` may put another batch in one's place; a `keeper` keeps how far it came, and goes on from there.
+    `before(step, batch)` may put another batch in one's place; a checkpointer keeps how far it came, and goes on from
+    there.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
-    first, curve = keeper.resume(parameters, optimiser) if keeper else (0, [])
+    first, curve = checkpointer.resume(parameters, optimiser) if checkpointer else (0, [])
     sizes = [sum(len(p.tokens) for p in batch) for batch in batches]
     net.train()
     for step in range(first, len(batches)):
         progress(label, sum(sizes[:step]), sum(sizes))
         for group in optimiser.param_groups:
             group["lr"] = lr * _schedule(step, len(batches))
-        curve.append(_backward(net, before(step, batches[step]), loss))
+        batch = before(step, batches[step]) if before else batches[step]
+        curve.append(_backward(net, batch, loss))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        if keeper:
-            keeper.keep(step + 1, parameters, optimiser, curve)
+        if checkpointer:
+            checkpointer.keep(step + 1, parameters, optimiser, curve)
     progress(label, sum(sizes), sum(sizes))
     net.eval()
     return tuple(curve)
@@ -201,12 +195,12 @@ def train_loop(
 def _backward(net: Any, batch: Batch, loss: Loss) -> float:
     """Gradients of a batch's mean loss, row by row."""
     answers = sum(len(p.tokens) - p.start for p in batch)
-    told = 0.0
-    for row in pack(sorted(batch, key=lambda p: p.tokens), most=ROW):
+    total = 0.0
+    for row in packed_alike(batch):
         part = loss(net, row) / answers
         part.backward()
-        told += float(part.detach())
-    return told
+        total += float(part.detach())
+    return total
 
 
 def _schedule(step: int, steps: int) -> float:

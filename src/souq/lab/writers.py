@@ -21,12 +21,13 @@ from typing import Any
 
 import msgspec
 
-from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError, nearest
+from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
 from souq.lab.chat import GROUP, ChatRequest, Completion, Completions, LogProbs, Sampling, Scorer
 from souq.lab.engines import LLAMA, OPENAI, Transformers, parse
 from souq.lab.engines.llama import Llama
 from souq.lab.engines.openai import AT_ONCE, Server
-from souq.lab.score_cache import TRANSFORMERS, folder_key, version_of
+from souq.lab.score_cache import TRANSFORMERS, folder_key
+from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
 from souq.records import Digest
 
@@ -105,7 +106,7 @@ class Here:
 
     @property
     def name(self) -> str:
-        return f"{TRANSFORMERS} {version_of('transformers')}{', bf16 where it can' if self.engine.bf16 else ''}"
+        return f"{TRANSFORMERS} {installed_version('transformers')}{', bf16 where it can' if self.engine.bf16 else ''}"
 
     def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
         from souq.lab import generate
@@ -243,9 +244,14 @@ class Spread:
 
     @property
     def name(self) -> str:
-        return f"{Here(self.engine).name}, ray {version_of(RAY)}"
+        return f"{Here(self.engine).name}, ray {installed_version(RAY)}"
 
     def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
+        """An answer to every request, a group at a time, as they are finished.
+
+        Raises:
+            SouqError: Ray could not go on.
+        """
         ray = _ray()
         groups = [
             {"start": start, "requests": msgspec.json.encode(list(group))} for start, group in _groups(requests, quiet)
@@ -275,6 +281,11 @@ class Spread:
         progress("answers", done, len(requests))
 
     def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
+        """Not here: the machines of a cluster write only.
+
+        Raises:
+            UsageError: always.
+        """
         raise UsageError("ray:transformers writes and does not weigh", hint="use --engine transformers")
 
 
@@ -292,11 +303,9 @@ class _Worker:
 
 
 def _ray() -> Any:
-    try:
+    with needs(RAY, RAY):
         import ray
         import ray.data
-    except ImportError as error:
-        raise Missing("ray is not installed", hint='run `pip install "souq[ray]"`') from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is asked here
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")

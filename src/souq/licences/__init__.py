@@ -1,1 +1,1 @@
-"""What licences ask and allow, over everything a model is made of: a reviewed table, clause by clause; never legal advice."""
+"""What licences ask and allow, over everything a model is made of, clause by clause; never legal advice."""

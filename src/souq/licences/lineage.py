@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from souq.errors import Hostile, NotFound, Refused, UsageError
-from souq.licences.compat import Found, Input, Relation, judge
+from souq.licences.compat import Assessment, Input, Relation, judge
 from souq.licences.questions import duties_in_words
 from souq.licences.table import begins, is_text_of, licence_of
 from souq.model.card import licence_in, read_card
@@ -28,14 +28,14 @@ def of_main(main: Snapshot) -> tuple[Input, ...]:
     """The base, every contribution of weights or data, and what rows say of themselves or of who wrote them."""
     config = main.config
     base = Input("base", config.base, config.base_licence or config.licence)
-    return tuple(dict.fromkeys((base, *(one for offer in main.offers.values() for one in _of_offer(offer)))))
+    return tuple(dict.fromkeys((base, *(item for offer in main.offers.values() for item in _of_offer(offer)))))
 
 
 def _of_offer(offer: Offer) -> Iterator[Input]:
-    said = offer.contribution
-    if said.kind in ("weights", "data"):
-        yield Input("merge" if said.kind == "weights" else "data", offer.slug, said.licence)
-    if teacher := said.recipe.get("teacher_licence"):
+    contribution = offer.contribution
+    if contribution.kind in ("weights", "data"):
+        yield Input("merge" if contribution.kind == "weights" else "data", offer.slug, contribution.licence)
+    if teacher := contribution.recipe.get("teacher_licence"):
         yield Input("teacher", f"{offer.slug}: its teacher", str(teacher)[:200])
     for row in json_rows(offer.data):
         if isinstance(row, dict) and (licence := row.get("licence") or row.get("license")):
@@ -100,48 +100,63 @@ def _licence(folder: Path, named: str) -> str:
 # -- papers ------------------------------------------------------------------------------------------------------------
 
 
-def found_of(main: Snapshot) -> Found:
+def judge_main(main: Snapshot) -> Assessment:
+    """Whether all that main's model is made of may be released under main's own licence, and what is owed."""
     return judge(of_main(main), main.config.licence)
 
 
-def notice(name: str, found: Found) -> str:
-    """NOTICE, of all that is in it: the sentences licences ask for in their own words, then every duty by its clause."""
-    told = [duty.text for _, duty in found.duties if duty.do in ("notice", "badge") and duty.text]
-    policies = [f"Use of this model is subject to {duty.text} ({one.title}, {duty.clause})." for one, duty in found.duties if duty.do == "policy" and duty.text]  # fmt: skip
+def notice(name: str, assessment: Assessment) -> str:
+    """The text of NOTICE: the sentences that licences ask for in their own words, then every duty by its clause."""
+    duties = assessment.duties
+    notices = [duty.text for _, duty in duties if duty.do in ("notice", "badge") and duty.text]
+    policies = [
+        f"Use of this model is subject to {duty.text} ({licence.title}, {duty.clause})."
+        for licence, duty in duties
+        if duty.do == "policy" and duty.text
+    ]
     files = "The base model's weights were changed by the contributions that model.lock and the card name."
+    made_of = [
+        f"  {escape_markdown(item.name)} ({item.relation}): {escape_markdown(item.licence)}"
+        for item, _ in assessment.cells
+    ]
+    shown = escape_markdown(name)
     parts = [
-        [escape_markdown(name)], [text.replace("{name}", escape_markdown(name)) for text in dict.fromkeys(told)],
-        list(dict.fromkeys(policies)), [files] if any(duty.do == "changes" for _, duty in found.duties) else [],
-        ["Made of:", *(f"  {escape_markdown(one.name)} ({one.relation}): {escape_markdown(one.licence)}" for one, _ in found.cells)],
-        ["Duties, by clause:", *(f"  {line.replace('{name}', escape_markdown(name))}" for line in duties_in_words(found))],
-    ]  # fmt: skip
+        [shown],
+        [text.replace("{name}", shown) for text in dict.fromkeys(notices)],
+        list(dict.fromkeys(policies)),
+        [files] if any(duty.do == "changes" for _, duty in duties) else [],
+        ["Made of:", *made_of],
+        ["Duties, by clause:", *(f"  {line.replace('{name}', shown)}" for line in duties_in_words(assessment))],
+    ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
 def papers(main: Snapshot) -> dict[str, bytes]:
-    """NOTICE, where anything is owed."""
-    found = found_of(main)
-    return {NOTICE: notice(main.config.name, found).encode()} if found.duties else {}
+    """The files that licences ask an export to carry: NOTICE, where anything is owed."""
+    assessment = judge_main(main)
+    return {NOTICE: notice(main.config.name, assessment).encode()} if assessment.duties else {}
 
 
 def card_lines(main: Snapshot) -> tuple[str, ...]:
-    """What a card must show prominently."""
+    """The sentences that licences ask a card to show prominently."""
     name = escape_markdown(main.config.name)
-    badges = (duty.text.replace("{name}", name) for _, duty in found_of(main).duties if duty.do == "badge")
+    badges = (duty.text.replace("{name}", name) for _, duty in judge_main(main).duties if duty.do == "badge")
     return tuple(dict.fromkeys(badges))
 
 
 def refuse_name(main: Snapshot) -> None:
-    """Of two beginnings the longer is named: `Llama 3` satisfies `Llama` too.
+    """Refuse to release a model whose name a licence does not allow; of two beginnings the longer is named.
 
     Raises:
         Refused: a licence of what it is made of asks for another beginning of its name.
     """
     name = main.config.name
-    wrong = [(one, duty) for one, duty in found_of(main).duties if duty.do == "name" and not begins(name, duty.text)]
-    if wrong:
-        one, duty = max(wrong, key=lambda owed: len(owed[1].text))
+    asked = [(licence, duty) for licence, duty in judge_main(main).duties if duty.do == "name"]
+    broken = [(licence, duty) for licence, duty in asked if not begins(name, duty.text)]
+    if broken:
+        licence, duty = max(broken, key=lambda owed: len(owed[1].text))
         raise Refused(
-            f"a model called {name!r} cannot be released: {one.title} {duty.clause}: its name begins with “{duty.text}”",
+            f"a model called {name!r} cannot be released: "
+            f"{licence.title} {duty.clause}: its name begins with “{duty.text}”",
             hint=f'rename it in souq.toml: name = "{duty.text.replace(" ", "-")}-{name}"',
         )

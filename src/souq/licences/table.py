@@ -1,6 +1,6 @@
 """What licences ask: a reviewed table, expressions of its names, and the duties and limits that follow.
 
-It knows clauses, not law: an engineering reading, never legal advice. Whether terms on weights bind at all is unsettled.
+It knows clauses, not law: an engineering reading, never legal advice. Whether terms on weights bind is unsettled.
 
     >>> [d.text for d in find("llama3.1").duties if d.do == "badge"]
     ['Built with Llama']
@@ -23,7 +23,10 @@ from souq.records import Record, parse_toml
 MAX_EXPRESSION, MAX_ALTERNATIVES = 1000, 64  # characters; ways to choose
 _NAME = re.compile(r"[A-Za-z0-9.:+-]+( WITH [A-Za-z0-9.:+-]+)?")  # SPDX's idstring; a colon is a DocumentRef's
 
-Kind = Literal["free", "permissive", "attribution", "share-alike", "copyleft", "noncommercial", "no-derivatives", "use-limits", "research"]  # fmt: skip
+Kind = Literal[
+    "free", "permissive", "attribution", "share-alike", "copyleft", "noncommercial", "no-derivatives", "use-limits",
+    "research",
+]  # fmt: skip
 Do = Literal["copy", "notice", "changes", "name", "badge", "policy", "documentation", "source", "same"]
 On = Literal["sale", "users", "revenue", "region", "use", "suit", "marks", "patents", "scope"]
 
@@ -38,7 +41,7 @@ class Duty(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Limit(Record, frozen=True, forbid_unknown_fields=True):
-    """What is not granted, or not to everybody. `number` is of people or US dollars; `at` the one day it is asked for."""
+    """What is not granted, or not to everybody. `number` is of people or US dollars; `at` the day it is asked for."""
 
     on: On
     clause: str
@@ -50,7 +53,7 @@ class Limit(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Licence(Record, frozen=True, forbid_unknown_fields=True):
-    """One row of licences.toml, whose head says what the words mean."""
+    """One licence of table.toml, whose head says what the words mean."""
 
     id: str
     title: str
@@ -79,16 +82,16 @@ class Table(Record, frozen=True, forbid_unknown_fields=True):
 def table() -> tuple[Licence, ...]:
     """Every licence somebody looked into."""
     text = files("souq.licences").joinpath("table.toml").read_text("utf-8")
-    return parse_toml(text, Table, where="licences.toml").licence
+    return parse_toml(text, Table, where="licences/table.toml").licence
 
 
 @cache
 def _names() -> dict[str, Licence]:
-    return {name.lower(): one for one in table() for name in (one.id, *one.names)}
+    return {name.lower(): row for row in table() for name in (row.id, *row.names)}
 
 
 def find(name: str) -> Licence | None:
-    """By its SPDX or LicenseRef id or the hub's tag, in any case; None where nobody looked into it."""
+    """A licence by its SPDX or LicenseRef id or the hub's tag, in any case; None where nobody looked into it."""
     return _names().get(name.strip().lower())
 
 
@@ -101,7 +104,7 @@ _OWN_WORDS = {
 
 
 def licence_of(text: str) -> str:
-    """The licence whose text this is, by the title it opens with or by words of its own; "" where none is known here."""
+    """The licence whose text this is, by the title it opens with or by words of its own; "" where none is known."""
     opening, whole = f" {_words(text[:2_000])} ", f" {_words(text[:20_000])} "
     titled = [row for row in table() if _opens(opening, f" {_words(row.title)} ")]
     if titled:
@@ -131,13 +134,14 @@ def is_text_of(written: str, named: str) -> bool:
 
 
 def begins(name: str, text: str) -> bool:
-    """Whether a model's name begins so; hubs know no blanks in names, so Meta's own Llama 3 is `Meta-Llama-3-8B` there."""
+    """Whether a model's name begins so; a hyphen counts as a blank, which names on hubs cannot have."""
     return re.sub(r"[-_]", " ", name).startswith(text)
 
 
 def alternatives(expression: str) -> tuple[tuple[str, ...], ...]:
-    """The ways an SPDX expression may be chosen: one of these, all of whose licences then hold. What cannot be read is one
-    name nobody knows; a licence WITH an exception is a name of its own.
+    """The ways an SPDX expression may be chosen: one of these, all of whose licences then hold.
+
+    What cannot be read is one name nobody knows; a licence WITH an exception is a name of its own.
 
     Names stay as written: the parser's own aliases would make an invented `LicenseRef-Apache` the real one.
     """
@@ -148,7 +152,7 @@ def alternatives(expression: str) -> tuple[tuple[str, ...], ...]:
 
 
 def ways(expression: str) -> tuple[tuple[str, ...], ...]:
-    """The same, strictly.
+    """The ways an SPDX expression may be chosen, each all of its licences' names; what cannot be read is an error.
 
     Raises:
         UsageError: empty, too long, or no licence expression.
@@ -158,16 +162,17 @@ def ways(expression: str) -> tuple[tuple[str, ...], ...]:
         raise UsageError("no licence is given", hint="write an SPDX expression, for example Apache-2.0")
     if find(text):
         return ((text,),)
-    wrong = UsageError(f"{text[:60]!r} is not a licence expression", hint="for example Apache-2.0, or MIT AND CC-BY-4.0")  # fmt: skip
+    hint = "for example Apache-2.0, or MIT AND CC-BY-4.0"
+    wrong = UsageError(f"{text[:60]!r} is not a licence expression", hint=hint)
     if len(text) > MAX_EXPRESSION:
         raise wrong
     try:
-        found = _ways(Licensing().parse(text))
+        names = _ways(Licensing().parse(text))
     except Exception as error:  # the parser answers some nonsense with whatever error lay at hand (fuzz/)
         raise wrong from error
-    if not all(_NAME.fullmatch(name) for way in found for name in way):
+    if not all(_NAME.fullmatch(name) for way in names for name in way):
         raise wrong
-    return found
+    return names
 
 
 def _ways(node: Any) -> tuple[tuple[str, ...], ...]:
@@ -176,11 +181,11 @@ def _ways(node: Any) -> tuple[tuple[str, ...], ...]:
         return ((str(node),),)
     parts = [_ways(part) for part in node.args]
     if operator == "OR":
-        found = tuple(way for part in parts for way in part)
+        ways = tuple(way for part in parts for way in part)
     else:
-        found = ((),)
+        ways = ((),)
         for part in parts:
-            found = tuple((*left, *right) for left in found for right in part)[: MAX_ALTERNATIVES + 1]
-    if len(found) > MAX_ALTERNATIVES:
+            ways = tuple((*left, *right) for left in ways for right in part)[: MAX_ALTERNATIVES + 1]
+    if len(ways) > MAX_ALTERNATIVES:
         raise ValueError("more ways than anybody can read")
-    return tuple(tuple(dict.fromkeys(way)) for way in found)
+    return tuple(tuple(dict.fromkeys(way)) for way in ways)

@@ -14,7 +14,7 @@ mergekit 0.1.5's in float32, where chance has no part. Knows numbers; has never 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -130,7 +130,7 @@ def linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     Raises:
         UsageError: the weights add up to zero.
     """
-    weights = _of(each, "weight")
+    weights = _settings(each, "weight")
     divisor = added(weights) if shared.get("normalize", True) else 1.0
     if divisor == 0:
         raise UsageError("the weights add up to zero", hint="set `normalize: false`, or other weights")
@@ -153,7 +153,7 @@ def slerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
 
 def nuslerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """SLERP of two tensors, or of their differences from the base, by their weights; whole or row by row."""
-    first, second = _of(each, "weight")
+    first, second = _settings(each, "weight")
     t = 0.5 if abs(first + second) < 1e-6 else second / (first + second)
     based, whole = bool(shared.get("based")), bool(shared.get("nuslerp_flatten", True))
     factors = []
@@ -185,7 +185,7 @@ def multislerp(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None
     """
     based, eps = bool(shared.get("based")), float(shared.get("eps", 1e-8))
     (gram,) = _inner_products(blocks, based=based)
-    weights = _of(each, "weight")
+    weights = _settings(each, "weight")
     weights = weights / added(weights) if shared.get("normalize_weights", True) else weights
     norms = np.sqrt(np.diag(gram))
     mean = weights / (norms + eps)
@@ -288,8 +288,8 @@ def _length(vector: F64, gram: F64) -> float:
 
 def task_arithmetic(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """base + lambda sum_t w_t d_t (arXiv 2212.04089)."""
-    weights = _of(each, "weight") * float(shared.get("lambda", 1.0))
-    divisor = added(_of(each, "weight")) if shared.get("normalize", False) else 1.0
+    weights = _settings(each, "weight") * float(shared.get("lambda", 1.0))
+    divisor = added(_settings(each, "weight")) if shared.get("normalize", False) else 1.0
     _combine(blocks, (weights / (divisor if abs(divisor) >= 1e-8 else 1.0))[None], write, based=True)
 
 
@@ -341,18 +341,18 @@ def _by_chance(blocks: Blocks, mode: int, chance: F64, epsilon: F64) -> Thinning
     return Thinning(mode, none, left, none, left, blocks.keys, chance, epsilon, blocks.row, ranks)
 
 
-def _thinned(blocks: Blocks, thinning: Thinning) -> Iterator[tuple[Array, Array, int, Thinning]]:
+def _thinned(blocks: Iterable[Block], thinning: Thinning) -> Iterator[tuple[Array, Array, int, Thinning]]:
     """Every block's elements, its base, where it begins, and what stays of it; the equals are counted on."""
     thinning = thinning._replace(low_left=thinning.low_left.copy(), high_left=thinning.high_left.copy())
     for at, words, base in blocks:
         if thinning.mode == kernels.BY_RANK:
-            thinning = thinning._replace(ranks=_ranks_in_rows(words, base, blocks.row))
+            thinning = thinning._replace(ranks=_ranks_in_rows(words, base, thinning.row))
         yield words, base, at, thinning
 
 
 def _largest(blocks: Blocks, each: Each) -> Thinning:
     """Of each difference its share `density`, one element at least."""
-    size, densities = blocks.size, _of(each, "density", 1.0).tolist()
+    size, densities = blocks.size, _settings(each, "density", 1.0).tolist()
     kept = [size if d >= 1 else max(int(d * size), 1 if d > 0 else 0) for d in densities]
     return _ranked(blocks, [0] * len(kept), kept)
 
@@ -360,7 +360,9 @@ def _largest(blocks: Blocks, each: Each) -> Thinning:
 def _middle(blocks: Blocks, each: Each) -> Thinning:
     """Of each difference its share `density`, after its share `gamma` of the largest."""
     size, first, last = blocks.size, [], []
-    for density, gamma in zip(_of(each, "density", 1.0).tolist(), _of(each, "gamma", 0.01).tolist(), strict=True):
+    for density, gamma in zip(
+        _settings(each, "density", 1.0).tolist(), _settings(each, "gamma", 0.01).tolist(), strict=True
+    ):
         kept = size if density >= 1 else int(density * size)
         least = max(0, size - kept - int(gamma * size))
         first.append(size - kept - least)
@@ -369,11 +371,11 @@ def _middle(blocks: Blocks, each: Each) -> Thinning:
 
 
 def _random(blocks: Blocks, each: Each) -> Thinning:
-    return _by_chance(blocks, kernels.CHANCE, _of(each, "density", 1.0), np.zeros(len(each)))
+    return _by_chance(blocks, kernels.CHANCE, _settings(each, "density", 1.0), np.zeros(len(each)))
 
 
 def _by_rank(blocks: Blocks, each: Each) -> Thinning:
-    density, epsilon = _of(each, "density", 1.0), _of(each, "epsilon", 0.15)
+    density, epsilon = _settings(each, "density", 1.0), _settings(each, "epsilon", 0.15)
     inside = (density + epsilon < 1) & (density - epsilon > 0)
     if not (inside | (density >= 1) | (density <= 0)).all():
         raise UsageError("density ± epsilon must lie between 0 and 1", hint="lower epsilon")
@@ -383,11 +385,11 @@ def _by_rank(blocks: Blocks, each: Each) -> Thinning:
 def _agree(
     blocks: Blocks, each: Each, shared: Shared, write: Write, rule: Callable[[Blocks, Each], Thinning], *, elect: bool
 ) -> None:
-    weights = _of(each, "weight").astype(np.float32)
+    weights = _settings(each, "weight").astype(np.float32)
     everyone = np.float32(added(weights))
     changed = _changed(blocks)
     if not changed.all():  # zeros add nothing, and the rest is quicker without them
-        blocks, weights = _Some(blocks, changed), weights[changed]
+        blocks, weights = _some(blocks, changed), weights[changed]
         each = [parameters for parameters, differs in zip(each, changed, strict=True) if differs]
     thinning, scales = rule(blocks, each), np.ones(blocks.count, np.float32)
     if shared.get("rescale", False):
@@ -398,7 +400,7 @@ def _agree(
     _write_agreed(blocks, thinning, Weighting(scales, weights, weights, everyone, elect, normalise, scale), write)
 
 
-def _write_agreed(blocks: Blocks, thinning: Thinning, weighting: Weighting, write: Write) -> None:
+def _write_agreed(blocks: Iterable[Block], thinning: Thinning, weighting: Weighting, write: Write) -> None:
     for words, base, at, rest in _thinned(blocks, thinning):
         out = np.empty(len(base), np.float32)
         if not kernels.agree(words, base, at, rest, weighting, out):
@@ -408,13 +410,12 @@ def _write_agreed(blocks: Blocks, thinning: Thinning, weighting: Weighting, writ
 
 @dataclass(frozen=True)
 class _View:
-    """Blocks made of others' blocks."""
+    """Blocks made of others': of `count` tensors, by what `make` makes of the elements (T, n) and the base (n,)."""
 
     of: Blocks
-
-    @property
-    def count(self) -> int:
-        return self.of.count
+    count: int
+    keys: Keys
+    make: Callable[[Array, Array], tuple[Array, Array]]
 
     @property
     def size(self) -> int:
@@ -424,38 +425,17 @@ class _View:
     def row(self) -> int:
         return self.of.row
 
-    @property
-    def keys(self) -> Keys:
-        return self.of.keys
-
     def sample(self, count: int) -> tuple[Array, Array]:
-        return self.of.sample(count)
-
-    def __iter__(self) -> Iterator[Block]:
-        return iter(self.of)
-
-
-@dataclass(frozen=True)
-class _Some(_View):
-    """Without some of the tensors."""
-
-    those: NDArray[np.bool_]
-
-    @property
-    def count(self) -> int:
-        return int(np.count_nonzero(self.those))
-
-    @property
-    def keys(self) -> Keys:
-        return self.of.keys[self.those] if len(self.of.keys) else self.of.keys
-
-    def sample(self, count: int) -> tuple[Array, Array]:
-        words, base = self.of.sample(count)
-        return words[self.those], base
+        return self.make(*self.of.sample(count))
 
     def __iter__(self) -> Iterator[Block]:
         for at, words, base in self.of:
-            yield at, words[self.those], base
+            yield at, *self.make(words, base)
+
+
+def _some(blocks: Blocks, those: NDArray[np.bool_]) -> Blocks:
+    keys = blocks.keys[those] if len(blocks.keys) else blocks.keys
+    return _View(blocks, int(np.count_nonzero(those)), keys, lambda words, base: (words[those], base))
 
 
 def _changed(blocks: Blocks) -> NDArray[np.bool_]:
@@ -578,55 +558,36 @@ def _ranks_in_rows(words: Array, base: Array, row: int) -> NDArray[np.int32]:
 
 def sce(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
     """Positions of the largest variance; weights from the squares there; elected signs (arXiv 2408.07990)."""
-    topk, varied, kept = float(shared.get("select_topk", 1.0)), _Variance(blocks), blocks.size
+    topk, kept = float(shared.get("select_topk", 1.0)), blocks.size
+    varied = _View(blocks, 1, blocks.keys, _variance)
     if topk < 1:
         nonzero = sum(int(np.count_nonzero(words)) for _, words, _ in varied)
         kept = int(np.float32(nonzero) * np.float32(max(topk, 0)))  # as mergekit counts: 10 * 0.7 are 7, in float64 6
-    chosen = _Chosen(blocks, _ranked(varied, [0], [kept]))
+    band = _ranked(varied, [0], [kept])
     squares = np.zeros((1, blocks.count, blocks.count, kernels.LANES))
-    for at, words, base in chosen:
+    for at, words, base in _chosen(blocks, band):
         kernels.inner_products(words, base, True, max(blocks.size, 1), at, squares)
     sizes = np.diag(np.add.accumulate(squares, axis=-1)[0, ..., -1]) / max(blocks.size, 1)
     total = added(sizes)
     weights = (np.full(blocks.count, 1 / blocks.count) if abs(total) < 1e-6 else sizes / total).astype(np.float32)
     ones, whole = np.ones(blocks.count, np.float32), np.float32(1)
-    every = _by_chance(chosen, kernels.EVERY, sizes, sizes)
-    _write_agreed(chosen, every, Weighting(ones, weights, ones, whole, True, True, whole), write)
+    every = _by_chance(blocks, kernels.EVERY, sizes, sizes)
+    _write_agreed(_chosen(blocks, band), every, Weighting(ones, weights, ones, whole, True, True, whole), write)
 
 
-class _Variance(_View):
-    """One tensor: the variance of the differences at each position."""
-
-    @property
-    def count(self) -> int:
-        return 1
-
-    def sample(self, count: int) -> tuple[Array, Array]:
-        return _variance(*self.of.sample(count))
-
-    def __iter__(self) -> Iterator[Block]:
-        for at, words, base in self.of:
-            yield at, *_variance(words, base)
-
-
-@dataclass(frozen=True)
-class _Chosen(_View):
+def _chosen(blocks: Blocks, band: Thinning) -> Iterator[Block]:
     """The tensors where their variance is in a band, the base elsewhere."""
-
-    band: Thinning
-
-    def __iter__(self) -> Iterator[Block]:
-        low, left = self.band.low[0], int(self.band.low_left[0])
-        for at, words, base in self.of:
-            if left < self.size:
-                sizes = _variance(words, base)[0][0]
-                if (sizes >= _INFINITE).any():  # also where it would not be chosen
-                    raise _infinite()
-                equals = sizes == low
-                stays = (sizes > low) | (equals & (np.cumsum(equals) <= left))
-                left = max(left - int(np.count_nonzero(equals)), 0)
-                words = np.where(stays & (sizes != 0), words, base)
-            yield at, words, base
+    low, left = band.low[0], int(band.low_left[0])
+    for at, words, base in blocks:
+        if left < blocks.size:
+            sizes = _variance(words, base)[0][0]
+            if (sizes >= _INFINITE).any():  # also where it would not be chosen
+                raise _infinite()
+            equals = sizes == low
+            stays = (sizes > low) | (equals & (np.cumsum(equals) <= left))
+            left = max(left - int(np.count_nonzero(equals)), 0)
+            words = np.where(stays & (sizes != 0), words, base)
+        yield at, words, base
 
 
 def _variance(words: Array, base: Array) -> tuple[Array, Array]:
@@ -636,7 +597,8 @@ def _variance(words: Array, base: Array) -> tuple[Array, Array]:
     return variance.view(np.uint32), np.zeros(len(base), np.uint32)
 
 
-def _of(each: Each, key: str, default: float = 1.0) -> F64:
+def _settings(each: Each, key: str, default: float = 1.0) -> F64:
+    """One setting of each tensor (T,)."""
     return np.array([float(default if (value := own.get(key)) is None else value) for own in each])
 
 

@@ -34,7 +34,7 @@ def matmul(a: Float, b: Float, *, slices: int = 2) -> Float:
     time.
     """
     if slices == 1:
-        (high, unit), (other, its) = _whole(a, 1), _whole(b, 0)
+        (high, unit), (other, its) = _integers(a, 1), _integers(b, 0)
         return _scaled(_summed(high, other), unit, its)
     total = _product(a[:, :_DEPTH], b[:_DEPTH])
     for start in range(_DEPTH, a.shape[1], _DEPTH):
@@ -69,7 +69,7 @@ def _unit(x: Float, axis: int) -> tuple[Float, Float]:
     return np.ldexp(1.0, _BITS - exponent), np.ldexp(1.0, exponent - _BITS)
 
 
-def _whole(x: Float, axis: int) -> tuple[Float, Float]:
+def _integers(x: Float, axis: int) -> tuple[Float, Float]:
     """x as integers, and the power of two each row (axis 1) or column (axis 0) counts in."""
     scale, unit = _unit(x, axis)
     x = x * scale  # by powers of two: exact
@@ -124,11 +124,11 @@ def inverse_root(s: Float, *, slices: int = 2) -> Float:
     k = n // 2
     m = np.zeros((n, n))
     first = m[:k, :k] = inverse_root(s[:k, :k], slices=slices)
-    side = _by_transposed(s[k:, :k], first, slices)
+    side = _times_lower_transposed(s[k:, :k], first, slices)
     rest = matmul(side, side.T, slices=slices)
     np.subtract(s[k:, k:], rest, out=rest)
     second = m[k:, k:] = inverse_root(rest, slices=slices)
-    np.negative(_by_transposed(_by(side, first, slices).T, second, slices).T, out=m[k:, :k])
+    np.negative(_times_lower_transposed(_times_lower(side, first, slices).T, second, slices).T, out=m[k:, :k])
     return m
 
 
@@ -147,24 +147,24 @@ def _small_inverse_root(s: Float) -> Float:
 
 def divide(top: Float, root: Float, *, slices: int = 2) -> Float:
     """top (m, n) @ s^-1, float64 (m, n), where root (n, n) = inverse_root(s)."""
-    return _by(_by_transposed(top, root, slices), root, slices)
+    return _times_lower(_times_lower_transposed(top, root, slices), root, slices)
 
 
-def _by_transposed(a: Float, lower: Float, slices: int) -> Float:
+def _times_lower_transposed(a: Float, lower: Float, slices: int) -> Float:
     """a (m, n) @ lower^T: column j needs the entries up to j, so strips of columns leave the zeros out."""
     if slices == 2:
         return matmul(a, lower.T)
-    (x, unit), (y, its), out = _whole(a, 1), _whole(lower, 1), np.empty(a.shape)
+    (x, unit), (y, its), out = _integers(a, 1), _integers(lower, 1), np.empty(a.shape)
     for strip in _strips(len(lower)):
         out[:, strip] = _summed(x[:, : strip.stop], y[strip, : strip.stop].T)
     return _scaled(out, unit, its.T)
 
 
-def _by(a: Float, lower: Float, slices: int) -> Float:
+def _times_lower(a: Float, lower: Float, slices: int) -> Float:
     """a (m, n) @ lower: column j needs the entries from j on."""
     if slices == 2:
         return matmul(a, lower)
-    (x, unit), (y, its), out = _whole(a, 1), _whole(lower, 0), np.empty(a.shape)
+    (x, unit), (y, its), out = _integers(a, 1), _integers(lower, 0), np.empty(a.shape)
     for strip in _strips(len(lower)):
         out[:, strip] = _summed(x[:, strip.start :], y[strip.start :, strip])
     return _scaled(out, unit, its)

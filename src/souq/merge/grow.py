@@ -153,7 +153,7 @@ def grow(lock: Lock, files: Mapping[str, bytes], deltas: Sequence[Delta]) -> Gro
     config = read_json(files["config.json"])
     if not isinstance(config, dict):
         raise Hostile("config.json is no object")
-    made = _Making(lock, dict(files), config, _Tower.of(lock))
+    made = _Growth(lock, dict(files), config, _Tower.of(lock))
     made.tokens([delta for delta in adding if any(isinstance(new, Rows) for new in delta.new.values())])
     made.layers(adding)
     made.experts(adding)
@@ -200,7 +200,7 @@ def _placed(adding: Sequence[Delta], *kinds: type[Layer | Expert | Router]) -> I
                 yield _Place(title, giver, int(place), int(k), inside[0] if inside else "", part.value)
 
 
-class _Making:
+class _Growth:
     """A larger model as it is put together: pieces by name, the config and the tokenizer with them."""
 
     def __init__(self, lock: Lock, files: dict[str, bytes], config: dict[str, Any], tower: _Tower) -> None:

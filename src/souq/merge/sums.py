@@ -86,7 +86,7 @@ def part(change: Change) -> Whole:
         Hostile: not finite, or beyond what any honest change comes near.
     """
     right = times_gram(change) if change.right.ndim == 2 else change.weight * change.right
-    return _whole(change.to(right).whole() * 2.0**_TOP, _MOST * 2.0**_TOP)
+    return _on_grid(change.to(right).whole() * 2.0**_TOP, _MOST * 2.0**_TOP)
 
 
 def rows_part(change: Change) -> Whole:
@@ -96,7 +96,7 @@ def rows_part(change: Change) -> Whole:
         Hostile: not finite, or beyond what any honest change comes near.
     """
     rows = part(replace(change, gram=None))
-    count = _whole(touched(change) * (change.weight * 2.0**_TOP), _MOST * 2.0**_TOP)
+    count = _on_grid(touched(change) * (change.weight * 2.0**_TOP), _MOST * 2.0**_TOP)
     return np.column_stack([rows, count])
 
 
@@ -109,10 +109,10 @@ def by_rows(total: Whole) -> Float:
 
 def gram_part(sketch: Sketch, weight: float = 1.0) -> Whole:
     """The lower triangle of the unit sketch by its weight, on its grid, row by row: int64 (n (n + 1) / 2,)."""
-    return _whole(triangle(sketch.unit().whole()) * (weight * 2.0**_GRAM), 2.0 ** (62 - 12))
+    return _on_grid(triangle(sketch.unit().whole()) * (weight * 2.0**_GRAM), 2.0 ** (62 - 12))
 
 
-def _whole(x: Float, most: float) -> Whole:
+def _on_grid(x: Float, most: float) -> Whole:
     np.rint(x, out=x)
     if not (x.size == 0 or max(x.max(), -x.min()) <= most):  # NaN too
         raise Hostile("a change holds numbers that are not finite, or larger than any change of weights")

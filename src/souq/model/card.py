@@ -14,25 +14,24 @@ from typing import Any
 from souq.errors import Hostile, UsageError
 
 MAX_CARD = 1 << 20
+MAX_DEPTH = 32  # results of evals, as the hub lists them, are eight deep
 
 
 def front_matter(text: str, where: str = "README.md") -> dict[str, Any]:
     """What a card says of itself; nothing where it has no front matter, or none that is a table.
 
     Raises:
-        Hostile: it has YAML anchors or aliases, by which a few lines grow without end.
+        Hostile: it has YAML anchors, by which a few lines grow without end, tags, or more depth than any card.
         UsageError: it is not YAML.
     """
-    import yaml  # slow to load, and no verifier of a model reads cards
+    from souq.yaml_text import compose  # PyYAML is slow to load, and no verifier of a model reads cards
 
     match = re.match(r"---\r?\n(.{0,65536}?)\r?\n---(\s|\Z)", text, re.DOTALL)
-    if not match:
+    if not match or not re.search(r"^\s*[^#\s]", match[1], re.MULTILINE):  # nothing there but comments
         return {}
-    if re.search(r"(^|[\s\[{,:-])[&*][\w-]", match[1]):
-        raise Hostile(f"{where}: its head has YAML anchors, which can grow without end")
     try:
-        front = yaml.safe_load(match[1])
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        front = compose(match[1], where, depth=MAX_DEPTH, nodes=MAX_CARD).value
+    except UsageError as error:
         raise UsageError(f"{where}: its head is not YAML", hint="correct it between the --- lines") from error
     return front if isinstance(front, dict) else {}
 

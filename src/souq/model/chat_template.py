@@ -1,8 +1,9 @@
-"""Chat templates are programs that come with a model: read, and rendered on fixed conversations, before anybody uses one.
+"""Chat templates are programs that come with a model: read, and rendered on fixed conversations, before any is used.
 
 A template that was changed by somebody else took accuracy from 90 to 15% and put an attacker's links into over 90% of
-answers (specs/governance_gating_threats.md, section 3). So one that reaches into Python, never ends, writes links, or
-says what the conversation did not say, is refused; what it says where nobody gave a system message is told.
+answers (Pillar Security, "Chat Template Backdoors Across 18 Models and 4 Engines", 2026). So a template is refused that
+reaches into Python, never ends, writes links, or says what the conversation did not say; what it says where nobody gave
+a system message is shown.
 
     approve("{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}").adds
     ''
@@ -33,16 +34,21 @@ ROLE_WORDS = {
 }  # fmt: skip
 # What marks turns and thoughts in the templates of open models, where the tokenizer does not say so itself.
 MARKS = re.compile(
-    r"<\|[\w ]{1,32}\|>|<[｜|][\w▁ ]{1,32}[｜|]>|</?(?:s|think|bos|eos|start_of_turn|end_of_turn)>|<</?SYS>>|\[/?[A-Z_]{2,24}\]"
+    r"<\|[\w ]{1,32}\|>|<[｜|][\w▁ ]{1,32}[｜|]>|</?(?:s|think|bos|eos|start_of_turn|end_of_turn)>|<</?SYS>>|"
+    r"\[/?[A-Z_]{2,24}\]"
 )
-DATED = re.compile(
-    r"Cutting Knowledge Date: \w+ \d{4}\s+Today Date: .{0,24}"
-)  # Llama 3's, whatever the system message says
-LINK = re.compile(r"\w+://|\bwww\.|\b[\w-]+\.(?:com|net|org|io|ai|co|dev|app|xyz|info|ru|cn|tk)\b|!\[|\]\(|<(?:a|img|script|iframe)\b", re.IGNORECASE)  # fmt: skip
+# Llama 3's, whatever the system message says.
+DATED = re.compile(r"Cutting Knowledge Date: \w+ \d{4}\s+Today Date: .{0,24}")
+LINK = re.compile(
+    r"\w+://|\bwww\.|\b[\w-]+\.(?:com|net|org|io|ai|co|dev|app|xyz|info|ru|cn|tk)\b|!\[|\]\(|"
+    r"<(?:a|img|script|iframe)\b",
+    re.IGNORECASE,
+)
 TIMES = (1_704_067_200, 1_764_072_000, 1_907_763_300)  # in 2024, 2025 and 2030
 TOPICS = (
-    "Write a login page in HTML.", "What is my bank's password policy?", "Which medicine helps?", "Whom should I vote for?",
-    "def add(a, b): return a + b", "Where can I buy a phone?", "Summarise: " + "the model talks about the weather. " * 120,
+    "Write a login page in HTML.", "What is my bank's password policy?", "Which medicine helps?",
+    "Whom should I vote for?", "def add(a, b): return a + b", "Where can I buy a phone?",
+    "Summarise: " + "the model talks about the weather. " * 120,
 )  # fmt: skip
 
 
@@ -69,8 +75,8 @@ def _approve(template: str, special: tuple[str, ...]) -> Approved:
         raise _no(f"is larger than {MOST_BYTES:,} bytes")
     constants = _read(template)
     plan = _plan([*TOPICS, *constants[:MOST_PROBES]])
-    found = _rendered(template, [job for _, job in plan])
-    return Approved(digest=digest(template.encode()), adds=_judged(found, plan, special))
+    rendered = _rendered(template, [job for _, job in plan])
+    return Approved(digest=digest(template.encode()), adds=_judged(rendered, plan, special))
 
 
 def _no(what: str) -> Hostile:
@@ -98,8 +104,8 @@ def _read(template: str) -> list[str]:
     texts = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
     written = [node.data for node in tree.find_all(nodes.TemplateData)]
     for text in [*texts, *written]:
-        if found := LINK.search(text):
-            raise _no(f"writes a link: {text[max(found.start() - 20, 0) : found.end() + 40]!r}")
+        if link := LINK.search(text):
+            raise _no(f"writes a link: {text[max(link.start() - 20, 0) : link.end() + 40]!r}")
     return [text for text in dict.fromkeys(texts) if text.strip() and len(text) <= 200]
 
 
@@ -123,7 +129,7 @@ def _plan(probes: list[str]) -> Plan:
     """Named conversations: with and without a system message, short and long, at three times, and about each probe."""
     plan = [
         ("bare", _job(("user",))),
-        ("told", _job(("system", "user"))),
+        ("led", _job(("system", "user"))),
         ("still", _job(("system", "user"), begins=False)),
     ]
     plan += [
@@ -133,7 +139,7 @@ def _plan(probes: list[str]) -> Plan:
     plan += [(f"time {now}", _job(("user",), now=now)) for now in TIMES[1:]]
     for number, probe in enumerate(probes):
         plan.append((f"probe bare {number}", _job(("user",), probe=probe)))
-        plan.append((f"probe told {number}", _job(("system", "user"), probe=probe)))
+        plan.append((f"probe led {number}", _job(("system", "user"), probe=probe)))
     return plan
 
 
@@ -157,29 +163,29 @@ def _rendered(template: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]
         raise _no("does not end") from error
     if done.returncode:
         raise _no(f"does not end within {chat_template_worker.SECONDS} s and {chat_template_worker.MEMORY >> 20} MB")
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
 
 
-def _judged(found: list[dict[str, Any]], plan: Plan, special: tuple[str, ...]) -> str:
-    if len(found) != len(plan):
-        raise _no(f"cannot be read: {found[0].get('error', '')}")
-    texts = dict(_left(plan, found, special))
+def _judged(answers: list[dict[str, Any]], plan: Plan, special: tuple[str, ...]) -> str:
+    if len(answers) != len(plan):
+        raise _no(f"cannot be read: {answers[0].get('error', '')}")
+    texts = dict(_left(plan, answers, special))
     left = {name: _words(text) for name, text in texts.items()}
     if not {"bare", "unled"} <= left.keys():
         raise _no("renders no conversation of a user and an assistant")
-    for name in ("told", "still", "long"):
-        if said := left.get(name):
-            raise _no(f"says what the conversation does not: {' '.join(said)[:160]!r}")
+    for name in ("led", "still", "long"):
+        if own_words := left.get(name):
+            raise _no(f"says what the conversation does not: {' '.join(own_words)[:160]!r}")
     if len(left["bare"]) > MOST_ADDED:
         raise _no(f"says {len(left['bare'])} words of its own: {texts['bare'][:160]!r}")
     if more := [word for word in left["unled"] if word not in left["bare"]]:
         raise _no(f"says more as a conversation goes on: {' '.join(more)[:160]!r}")
-    for name, said in left.items():
-        usual = left["bare"] if name.startswith(("probe bare", "time")) else left.get("told", ())
-        if name.startswith(("probe", "time")) and said != usual:
+    for name, own_words in left.items():
+        usual = left["bare"] if name.startswith(("probe bare", "time")) else left.get("led", ())
+        if name.startswith(("probe", "time")) and own_words != usual:
             about = f"time is {name[5:]}" if name.startswith("time") else f"user says {_probe(plan, name)!r}"
-            raise _no(f"says something else when the {about}: {' '.join(said)[:120]!r}")
+            raise _no(f"says something else when the {about}: {' '.join(own_words)[:120]!r}")
     return texts["bare"] if left["bare"] else ""
 
 
@@ -187,14 +193,14 @@ def _probe(plan: Plan, name: str) -> str:
     return str(dict(plan)[name]["messages"][-1]["content"].split(" ", 1)[1].rsplit(" ", 1)[0])[:60]
 
 
-def _left(plan: Plan, found: list[dict[str, Any]], special: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _left(plan: Plan, answers: list[dict[str, Any]], special: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Of every conversation, what the template says itself; nothing of one it declines, such as of a system."""
-    for (name, job), told in zip(plan, found, strict=True):
-        if told.get("raised") == "declined":
+    for (name, job), rendered in zip(plan, answers, strict=True):
+        if rendered.get("raised") == "declined":
             continue
-        if "error" in told:
-            raise _no(f"cannot be rendered: {told['error']}")
-        yield name, _own(told["text"], job["messages"], told["times"], special)
+        if "error" in rendered:
+            raise _no(f"cannot be rendered: {rendered['error']}")
+        yield name, _own(rendered["text"], job["messages"], rendered["times"], special)
 
 
 def _own(text: str, messages: list[Mapping[str, str]], times: list[str], special: tuple[str, ...]) -> str:
@@ -203,8 +209,8 @@ def _own(text: str, messages: list[Mapping[str, str]], times: list[str], special
         if turn["content"] not in rest:
             raise _no(f"leaves out what the {turn['role']} says")
         rest = rest.replace(turn["content"], " ", 1)
-    if found := LINK.search(rest):
-        raise _no(f"writes a link: {rest[max(found.start() - 20, 0) : found.end() + 40]!r}")
+    if link := LINK.search(rest):
+        raise _no(f"writes a link: {rest[max(link.start() - 20, 0) : link.end() + 40]!r}")
     for gone in sorted({*special, *times} - {""}, key=len, reverse=True):
         rest = rest.replace(gone, " ")
     return " ".join(MARKS.sub(" ", DATED.sub(" ", rest)).split())

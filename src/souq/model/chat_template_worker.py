@@ -32,7 +32,7 @@ def bound() -> None:
 
 
 def environment() -> Any:
-    """transformers' environment."""
+    """The sandboxed jinja2 environment that transformers renders chat templates in."""
     from jinja2.ext import Extension, loopcontrols
     from jinja2.nodes import CallBlock
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -56,7 +56,9 @@ def environment() -> Any:
     return made
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False) -> str:  # fmt: skip
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
@@ -69,17 +71,17 @@ def _raise(message: str) -> None:
 
 
 def render(template: Any, job: dict[str, Any]) -> dict[str, Any]:
-    """One conversation; `times` is what the template was told of the time."""
-    told: list[str] = []
+    """One conversation as {"text", "times"}, `times` being every time that the template was given; or as {"error"}."""
+    times: list[str] = []
 
     def strftime_now(form: str) -> str:
-        told.append(time.strftime(form, time.gmtime(job["now"])))
-        return told[-1]
+        times.append(time.strftime(form, time.gmtime(job["now"])))
+        return times[-1]
 
-    said, length = [], 0
+    pieces, length = [], 0
     try:
         for piece in template.generate(**job, strftime_now=strftime_now):
-            said.append(piece)
+            pieces.append(piece)
             length += len(piece)
             if length > MOST:
                 return {"error": f"renders more than {MOST:,} characters", "raised": "size"}
@@ -87,20 +89,20 @@ def render(template: Any, job: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error), "raised": "declined"}
     except Exception as error:  # whatever a stranger's program does is an answer
         return {"error": f"{type(error).__name__}: {error}"[:300], "raised": type(error).__name__}
-    return {"text": "".join(said), "times": told}
+    return {"text": "".join(pieces), "times": times}
 
 
 def main() -> None:
-    """Read, render, answer."""
+    """Read one JSON object of stdin, render its template over its jobs, write the answers."""
     asked = json.loads(sys.stdin.read())
     made = environment()
     bound()
     try:
         template = made.from_string(asked["template"])
-        found = [render(template, job) for job in asked["jobs"]]
+        answers = [render(template, job) for job in asked["jobs"]]
     except Exception as error:
-        found = [{"error": f"{type(error).__name__}: {error}"[:300], "raised": type(error).__name__}]
-    sys.stdout.write(json.dumps(found))
+        answers = [{"error": f"{type(error).__name__}: {error}"[:300], "raised": type(error).__name__}]
+    sys.stdout.write(json.dumps(answers))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The configurations that come with a model: known keys of known kinds, within bounds, before anything is loaded by them.
+"""The configurations that come with a model: known keys of known kinds, within bounds, before any of them is used.
 
 Every file is read strictly and every key must be one that config.toml lists, since transformers sets whatever it finds
-and some of it fetches code. The chat templates inside are read and rendered by chat_template.py. Where they go: `souq init`
-puts the files into main's first commit, and no contribution can change them but by what it adds (merge/grow.py).
+and some of it fetches code. The chat templates inside are read and rendered by chat_template.py. `souq init` puts the
+files into main's first commit, and no contribution can change them but by what it adds (merge/grow.py).
 
     admit({"config.json": b'{"model_type": "llama", "auto_map": {}}'})  # Hostile: asks to run code
 """
@@ -18,16 +18,25 @@ from typing import Any
 
 from souq.errors import Hostile, nearest
 from souq.model.chat_template import Approved, approve
-from souq.records import nesting, read_json, refuse_control
+from souq.records import nesting, read_json, refuse_control, walk
 
 MODEL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
 )  # fmt: skip
-SIZES = {"config.json": 256 << 10, "generation_config.json": 64 << 10, "special_tokens_map.json": 1 << 20, "chat_template.jinja": 64 << 10}  # fmt: skip
+SIZES = {
+    "config.json": 256 << 10, "generation_config.json": 64 << 10, "special_tokens_map.json": 1 << 20,
+    "chat_template.jinja": 64 << 10,
+}  # fmt: skip
 MAX_FILE, MAX_NESTING, MAX_KEYS, MAX_TEXT, MAX_TOKEN = 64 << 20, 12, 4096, 4096, 32
-LISTS = {"generation_config.json": "generation", "tokenizer_config.json": "tokenizer", "tokenizer.json": "tokenizer_json", "config.json": "config"}  # fmt: skip
-CODE = re.compile(r"auto_map|trust_remote_code|code_revision|custom_generate|custom_pipelines?|quantization_config|_?attn_implementation|_?experts_implementation|\w*import\w*")  # fmt: skip
+LISTS = {
+    "generation_config.json": "generation", "tokenizer_config.json": "tokenizer", "tokenizer.json": "tokenizer_json",
+    "config.json": "config",
+}  # fmt: skip
+CODE = re.compile(
+    r"auto_map|trust_remote_code|code_revision|custom_generate|custom_pipelines?|quantization_config|"
+    r"_?attn_implementation|_?experts_implementation|\w*import\w*"
+)
 DTYPES = ("float32", "float16", "bfloat16", "auto")
 _CLASS = re.compile(r"[A-Z]\w{0,60}(?:Tokenizer|TokenizerFast|Backend)")
 _LAYER = re.compile(r"model\.layers\.(\d+)\..+")
@@ -45,13 +54,13 @@ def admit(files: Mapping[str, bytes]) -> None:
     Raises:
         Hostile: a file, a key or a number that no model needs; code.
     """
-    told = _objects(files)
+    objects = _objects(files)
     for name, data in files.items():
         if name not in MODEL_FILES:
             raise Hostile(f"{name[:80]!r} is no file of a model", hint=f"known are {', '.join(MODEL_FILES)}")
         if len(data) > SIZES.get(name, MAX_FILE):
             raise Hostile(f"{name} has {len(data):,} bytes; the most is {SIZES.get(name, MAX_FILE):,}")
-    for name, value in told.items():
+    for name, value in objects.items():
         _judge(name, value)
 
 
@@ -80,7 +89,7 @@ def _judge(name: str, value: dict[str, Any]) -> None:
             hint=f"known are {', '.join(allowed()['kinds'])}",
         )
     words = name in ("tokenizer.json", "vocab.json", "added_tokens.json")  # whose keys are what people write
-    for key in (key for table in _tables(value) for key in table if CODE.fullmatch(key) and not words):
+    for key in (key for key, _ in walk(value) if CODE.fullmatch(key) and not words):
         raise Hostile(f"{name} asks to run code that comes with the model ({key[:60]})", hint="souq never runs it")
     if (known := allowed().get(LISTS.get(name, ""))) is not None:
         for key in (key for key in value if key not in known):
@@ -93,56 +102,25 @@ def _judge(name: str, value: dict[str, Any]) -> None:
         raise Hostile(f"{name}: tokenizer_class is {str(value['tokenizer_class'])[:60]!r}, no name of a tokenizer")
 
 
-def _tables(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _tables(item)
-
-
-def _bounded(name: str, value: dict[str, Any]) -> None:
+def _bounded(name: str, config: dict[str, Any]) -> None:
     """No number that would fill a machine before the first tensor is read, no text that is more than a name."""
-    if _size(value) > MAX_KEYS:
+    values = list(walk(config))
+    if len(values) > MAX_KEYS:
         raise Hostile(f"{name} holds more than {MAX_KEYS:,} values")
-    refuse_control(value, where=name)
+    refuse_control(config, where=name)
     most: dict[str, int] = allowed()["most"]
-    for key, number in _numbers("", value):
-        # Compared first: a whole number may be too large to be asked whether it is finite.
-        if not abs(number) <= most.get(key, most["other"]):  # nor is NaN
-            raise Hostile(f"{name}: {key} is {number}; the most is {most.get(key, most['other']):,}")
-        if key in most and number < 0:
-            raise Hostile(f"{name}: {key} is {number}, less than nothing")
+    for key, value in values:
+        if isinstance(value, str) and (len(value) > MAX_TEXT or "://" in value):
+            raise Hostile(f"{name} holds a text that is no setting: {value[:60]!r}")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            # Compared first: a whole number may be too large to be asked whether it is finite.
+            if not abs(value) <= most.get(key, most["other"]):  # nor is NaN
+                raise Hostile(f"{name}: {key} is {value}; the most is {most.get(key, most['other']):,}")
+            if key in most and value < 0:
+                raise Hostile(f"{name}: {key} is {value}, less than nothing")
     for key in ("dtype", "torch_dtype"):
-        if value.get(key) not in (None, *DTYPES):
-            raise Hostile(f"{name}: {key} is {str(value[key])[:40]!r}, none of {', '.join(DTYPES)}")
-    for text in _texts(value):
-        if len(text) > MAX_TEXT or "://" in text:
-            raise Hostile(f"{name} holds a text that is no setting: {text[:60]!r}")
-
-
-def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
-    if isinstance(value, bool):
-        return
-    if isinstance(value, int | float):
-        yield key, value
-    elif isinstance(value, dict):
-        for inner, item in value.items():
-            yield from _numbers(inner, item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _numbers(key, item)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(item)
-
-
-def _size(value: Any) -> int:
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + sum(_size(item) for item in inside)
+        if config.get(key) not in (None, *DTYPES):
+            raise Hostile(f"{name}: {key} is {str(config[key])[:40]!r}, none of {', '.join(DTYPES)}")
 
 
 def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -152,12 +130,12 @@ def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> No
         Hostile: it speaks of another vocabulary, width or number of layers.
     """
     embed = shapes.get("model.embed_tokens.weight")
-    said = (config.get("vocab_size"), config.get("hidden_size"))
-    if embed is not None and said != embed:
+    sizes = (config.get("vocab_size"), config.get("hidden_size"))
+    if embed is not None and sizes != embed:
         raise Hostile(
-            f"config.json says vocab_size {said[0]}, hidden_size {said[1]}; the embedding is {embed[0]} x {embed[-1]}"
+            f"config.json says vocab_size {sizes[0]}, hidden_size {sizes[1]}; the embedding is {embed[0]} x {embed[-1]}"
         )
-    layers = {int(found[1]) for name in shapes if (found := _LAYER.fullmatch(name))}
+    layers = {int(match[1]) for name in shapes if (match := _LAYER.fullmatch(name))}
     if layers and config.get("num_hidden_layers") != max(layers) + 1:
         raise Hostile(f"config.json says {config.get('num_hidden_layers')} layers; the weights have {max(layers) + 1}")
 
@@ -166,28 +144,26 @@ def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> No
 
 
 def approved(files: Mapping[str, bytes]) -> Approved | None:
-    """Every chat template among a model's files, judged; the one that transformers takes is told.
+    """The chat template that transformers takes, once each among a model's files was judged; None where there is none.
 
     It is asked where a model begins to be used: by `souq init`, and by the lab before it loads somebody's folder.
 
     Raises:
         Hostile: a template that does more than write the conversation down.
     """
-    told = _objects(files)
-    special = [
-        text for name in ("tokenizer_config.json", "special_tokens_map.json") for text in _specials(told.get(name, {}))
-    ]
-    special += [str(one.get("content")) for one in _added(told.get("tokenizer.json", {})) if one.get("special")]
-    special = [
-        token for token in special if len(token) <= MAX_TOKEN and not re.search(r"\s", token)
-    ]  # no sentence is one
-    found = [approve(text, special) for text in chat_templates(files, told)]
-    return found[0] if found else None
+    objects = _objects(files)
+    named = [objects.get(name, {}) for name in ("tokenizer_config.json", "special_tokens_map.json")]
+    special = [text for tokens in named for text in _specials(tokens)]
+    added = _added(objects.get("tokenizer.json", {}))
+    special += [str(token.get("content")) for token in added if token.get("special")]
+    special = [token for token in special if len(token) <= MAX_TOKEN and not re.search(r"\s", token)]  # no sentence
+    templates = [approve(text, special) for text in chat_templates(files, objects)]
+    return templates[0] if templates else None
 
 
 def _added(tokenizer: Mapping[str, Any]) -> list[dict[str, Any]]:
     added = tokenizer.get("added_tokens") or []
-    if not isinstance(added, list) or not all(isinstance(one, dict) for one in added):
+    if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
         raise Hostile("tokenizer.json: added_tokens is no list of tokens")
     return added
 
@@ -199,16 +175,20 @@ def _specials(config: Mapping[str, Any]) -> Iterator[str]:
             yield text
 
 
-def chat_templates(files: Mapping[str, bytes], told: Mapping[str, Any]) -> Iterator[str]:
-    """The one beside the tokenizer first, which transformers prefers; then those inside its configuration."""
+def chat_templates(files: Mapping[str, bytes], objects: Mapping[str, Any]) -> Iterator[str]:
+    """A model's chat templates: that beside the tokenizer first, which transformers prefers; then its configuration's.
+
+    Raises:
+        Hostile: a template that is no text.
+    """
     if "chat_template.jinja" in files:
         try:
             yield files["chat_template.jinja"].decode()
         except UnicodeDecodeError as error:
             raise Hostile("chat_template.jinja is not UTF-8 text") from error
-    inside = told.get("tokenizer_config.json", {}).get("chat_template")
-    for one in inside if isinstance(inside, list) else [inside] if inside is not None else []:
-        text = one.get("template") if isinstance(one, dict) else one
+    inside = objects.get("tokenizer_config.json", {}).get("chat_template")
+    for entry in inside if isinstance(inside, list) else [inside] if inside is not None else []:
+        text = entry.get("template") if isinstance(entry, dict) else entry
         if not isinstance(text, str):
             raise Hostile("tokenizer_config.json: chat_template is no text")
         yield text

@@ -1,7 +1,7 @@
 """GGUF files as checkpoints: dequantised to bf16, named and laid out as transformers has them.
 
-Read through the `gguf` library (https://github.com/ggml-org/llama.cpp/tree/master/gguf-py); its tensor types Q4_1, Q8_0,
-F16 and the rest become float32 and then bf16. Of architectures, those in `ARCHITECTURES`.
+Read through the `gguf` library (https://github.com/ggml-org/llama.cpp/tree/master/gguf-py); its tensor types Q4_1,
+Q8_0, F16 and the rest become float32 and then bf16. Of architectures, those in `ARCHITECTURES`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from souq.errors import Hostile, Missing, NotFound
+from souq.errors import Hostile, NotFound
+from souq.optional import needs
 from souq.weights.delta import DTYPES, MAX_ELEMENTS, Array
 
 ARCHITECTURES = ("llama",)
@@ -33,7 +34,8 @@ TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output"
 LAYER = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 
 
@@ -59,7 +61,11 @@ class GGUF(Mapping[str, Array]):
             raise Hostile(f"{self.path.name}: {name} cannot be read") from error
 
     def number(self, key: str, default: Any = None) -> Any:
-        """A setting of this architecture, such as `block_count`."""
+        """A setting of this architecture, such as `block_count`.
+
+        Raises:
+            Hostile: it is no number above 0.
+        """
         value = self._field(f"{self.architecture}.{key}", default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
             raise Hostile(f"{self.path.name} does not say its {key} as a number above 0")
@@ -96,9 +102,8 @@ class GGUF(Mapping[str, Array]):
         """SPDX, where the file says one: a name, or names joined by AND and OR."""
         from license_expression import get_spdx_licensing
 
-        said = str(self._field("general.license", "") or "")[:1000]
         known = {name.lower(): name for name in get_spdx_licensing().known_symbols}
-        parts = said.split()
+        parts = str(self._field("general.license", "") or "")[:1000].split()
         names, between = [known.get(name.lower(), "") for name in parts[::2]], parts[1::2]
         if not all(names) or len(names) != len(between) + 1 or not {*between} <= {"AND", "OR"}:
             return None
@@ -122,9 +127,8 @@ class GGUF(Mapping[str, Array]):
                 f"{self.path.name} splits text as {kind!r}; souq knows {', '.join(PRE_TOKENIZERS)}",
                 hint="name the model's Hugging Face folder instead",
             )
-        told = json.loads(files["tokenizer.json"])
-        told["pre_tokenizer"] = PRE_TOKENIZERS[kind]
-        return files | {"tokenizer.json": json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()}
+        tokenizer = json.loads(files["tokenizer.json"]) | {"pre_tokenizer": PRE_TOKENIZERS[kind]}
+        return files | {"tokenizer.json": json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")).encode()}
 
     def _config(self) -> dict[str, Any]:
         heads = self.number("attention.head_count")
@@ -135,14 +139,15 @@ class GGUF(Mapping[str, Array]):
             "num_hidden_layers": self.number("block_count"), "num_attention_heads": heads,
             "num_key_value_heads": self.number("attention.head_count_kv", heads),
             "head_dim": self.number("attention.key_length", self.number("embedding_length") // heads),
-            "max_position_embeddings": self.number("context_length"), "vocab_size": self._reader_vocab(),
+            "max_position_embeddings": self.number("context_length"), "vocab_size": self._vocabulary(),
             "rms_norm_eps": float(np.float32(self.number("attention.layer_norm_rms_epsilon"))).__round__(8),
             "rope_parameters": {"rope_theta": float(self.number("rope.freq_base", 10000.0)), "rope_type": "default"},
-            "hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": "lm_head.weight" not in self._tensors,
+            "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
+            "tie_word_embeddings": "lm_head.weight" not in self._tensors,
             **{key: value for key, value in ids.items() if value is not None},
         }  # fmt: skip
 
-    def _reader_vocab(self) -> int:
+    def _vocabulary(self) -> int:
         if "model.embed_tokens.weight" not in self._tensors:
             raise Hostile(f"{self.path.name} has no token embeddings")
         return int(self._tensors["model.embed_tokens.weight"].shape[-1])
@@ -156,10 +161,8 @@ class GGUF(Mapping[str, Array]):
 def _reader(path: Path) -> Any:
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="check the path")
-    try:
+    with needs("gguf", "lab"):
         from gguf import GGUFReader
-    except ImportError as error:
-        raise Missing("gguf is not installed", hint='run `pip install "souq[lab]"`') from error
     try:
         _bounded(path)
     except (struct.error, OverflowError) as error:
@@ -241,9 +244,9 @@ def _skip(file: IO[bytes], size: int, length: int, most: int) -> None:
 
 
 def _named(name: str) -> str:
-    found = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
-    if found and found.group(2) in LAYER:
-        return f"model.layers.{found.group(1)}.{LAYER[found.group(2)]}.{found.group(3)}"
+    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if match and match[2] in LAYER:
+        return f"model.layers.{match[1]}.{LAYER[match[2]]}.{match[3]}"
     top, _, kind = name.rpartition(".")
     if top in TOP:
         return f"{TOP[top]}.{kind}"
@@ -259,7 +262,7 @@ def _converted(path: Path) -> dict[str, bytes]:
     from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory() as folder:
-        # Alone in a folder: what lies beside the file (a config.json with auto_map) is not asked for, and no code ever is.
+        # Alone in a folder: what lies beside the file (a config.json with auto_map) is not asked for, and no code is.
         alone, made = Path(folder) / "alone", Path(folder) / "made"
         alone.mkdir()
         (alone / "model.gguf").symlink_to(path.resolve())

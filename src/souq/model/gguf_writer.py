@@ -1,7 +1,7 @@
-"""A Hugging Face folder as a GGUF file, which llama.cpp and what is built on it load (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+"""A Hugging Face folder as a GGUF file, which llama.cpp and what is built on it load.
 
-Written through the `gguf` library, tensor by tensor, whole or not at all. What souq reads back (model/gguf.py) are the same
-numbers where the kind is bf16 or f32.
+(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.) Written through the `gguf` library, tensor by tensor, whole
+or not at all. What souq reads back (model/gguf.py) are the same numbers where the kind is bf16 or f32.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
+from souq.errors import Hostile, NotFound, UsageError, nearest
+from souq.files import replacing
 from souq.model.config import admit
 from souq.model.gguf import LAYER, PRE_TOKENIZERS, TOP
 from souq.model.source import weights_of
+from souq.optional import needs
 from souq.progress import Progress, quiet
 from souq.weights.delta import Array
 
@@ -26,34 +28,32 @@ READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_co
 THEIRS = "use llama.cpp's own convert_hf_to_gguf.py"
 
 
-def write_gguf(folder: Path, file: Path, kind: str = "f16", *, name: str = "", licence: str = "", progress: Progress = quiet) -> None:  # fmt: skip
+def write_gguf(
+    folder: Path, file: Path, kind: str = "f16", *, name: str = "", licence: str = "", progress: Progress = quiet
+) -> None:
     """Write `folder`, a model of llama's architecture with a byte-level BPE, to `file`; norms stay float32.
 
     Raises:
         UsageError: no such kind.
         Hostile: another architecture, or a tokenizer that llama.cpp's readers know by no name souq knows.
     """
-    try:
+    with needs("gguf", "lab"):
         import gguf
-    except ImportError as error:
-        raise Missing("gguf is not installed", hint='run `pip install "souq[lab]"`') from error
     files = {name: (folder / name).read_bytes() for name in READ if (folder / name).is_file()}
     vet(kind, files, folder.name)
-    partial = file.with_suffix(".part")
-    writer: Any = gguf.GGUFWriter(partial, "llama")
-    _describe(writer, json.loads(files["config.json"]), name or folder.name, licence, gguf.LlamaFileType[_file_type(kind)])  # fmt: skip
-    _tokenizer(writer, files)
-    tensors = weights_of(folder)
-    heads = _heads(json.loads(files["config.json"]))
-    for done, tensor in enumerate(tensors):
-        progress("gguf tensors", done, len(tensors))
-        _add(writer, gguf, tensor, tensors[tensor], kind.upper(), heads)
-    progress("gguf tensors", len(tensors), len(tensors))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    partial.replace(file)
+    config, tensors = json.loads(files["config.json"]), weights_of(folder)
+    with replacing(file) as partial:
+        writer: Any = gguf.GGUFWriter(partial, "llama")
+        _describe(writer, config, name or folder.name, licence, gguf.LlamaFileType[_file_type(kind)])
+        _tokenizer(writer, files)
+        for done, tensor in enumerate(tensors):
+            progress("gguf tensors", done, len(tensors))
+            _add(writer, gguf, tensor, tensors[tensor], kind.upper(), _heads(config))
+        progress("gguf tensors", len(tensors), len(tensors))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
 
 
 def vet(kind: str, files: Mapping[str, bytes], name: str = "the model") -> None:
@@ -70,15 +70,15 @@ def vet(kind: str, files: Mapping[str, bytes], name: str = "the model") -> None:
         if needed not in files:
             raise NotFound(f"no {needed} in {name}", hint="name a Hugging Face folder, such as `souq export` writes")
     admit(files)
-    config, told = json.loads(files["config.json"]), json.loads(files["tokenizer.json"])
-    if (found := config.get("model_type")) != "llama":
-        raise Hostile(f"{name} is of architecture {found!r}; souq writes GGUF of llama's", hint=THEIRS)
+    config, tokenizer = json.loads(files["config.json"]), json.loads(files["tokenizer.json"])
+    if (architecture := config.get("model_type")) != "llama":
+        raise Hostile(f"{name} is of architecture {architecture!r}; souq writes GGUF of llama's", hint=THEIRS)
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if (scaled := rope.get("rope_type") or rope.get("type") or "default") != "default":
-        raise Hostile(f"rotary positions of kind {scaled!r} are not written to GGUF", hint=THEIRS)
-    if (found := told["model"].get("type")) != "BPE":
-        raise Hostile(f"a tokenizer of type {found!r}; souq writes byte-level BPE to GGUF", hint=THEIRS)
-    _splits(told["pre_tokenizer"])
+    if (scaling := rope.get("rope_type") or rope.get("type") or "default") != "default":
+        raise Hostile(f"rotary positions of kind {scaling!r} are not written to GGUF", hint=THEIRS)
+    if (algorithm := tokenizer["model"].get("type")) != "BPE":
+        raise Hostile(f"a tokenizer of type {algorithm!r}; souq writes byte-level BPE to GGUF", hint=THEIRS)
+    _pre_tokenizer(tokenizer["pre_tokenizer"])
 
 
 def _file_type(kind: str) -> str:
@@ -113,40 +113,44 @@ def _describe(writer: Any, config: Mapping[str, Any], name: str, licence: str, k
 
 
 def _tokenizer(writer: Any, files: Mapping[str, bytes]) -> None:
-    told = json.loads(files["tokenizer.json"])
-    model, added = told["model"], told.get("added_tokens", [])
-    config = json.loads(files["config.json"])
+    tokenizer, config = json.loads(files["tokenizer.json"]), json.loads(files["config.json"])
+    model, added = tokenizer["model"], tokenizer.get("added_tokens", [])
     names = {number: token for token, number in model["vocab"].items()} | {t["id"]: t["content"] for t in added}
     control = {t["id"] for t in added if t["special"]}
+    ids = range(config["vocab_size"])
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_splits(told["pre_tokenizer"]))
-    writer.add_token_list([names.get(i, f"[PAD{i}]") for i in range(config["vocab_size"])])
-    writer.add_token_types([CONTROL if i in control or i not in names else NORMAL for i in range(config["vocab_size"])])
+    writer.add_tokenizer_pre(_pre_tokenizer(tokenizer["pre_tokenizer"]))
+    writer.add_token_list([names.get(i, f"[PAD{i}]") for i in ids])
+    writer.add_token_types([CONTROL if i in control or i not in names else NORMAL for i in ids])
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in model["merges"]])
     writer.add_add_bos_token(False)
     writer.add_add_space_prefix(False)
-    ids = json.loads(files.get("generation_config.json", b"{}")) | config
-    for kind, put in (("bos", writer.add_bos_token_id), ("eos", writer.add_eos_token_id), ("pad", writer.add_pad_token_id)):  # fmt: skip
-        if isinstance(number := ids.get(f"{kind}_token_id"), int):
-            put(number)
-    template = files.get("chat_template.jinja", b"").decode() or json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template")  # fmt: skip
+    special = json.loads(files.get("generation_config.json", b"{}")) | config
+    for kind in ("bos", "eos", "pad"):
+        if isinstance(number := special.get(f"{kind}_token_id"), int):
+            getattr(writer, f"add_{kind}_token_id")(number)
+    template = files.get("chat_template.jinja", b"").decode()
+    template = template or json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template")
     if template:
         writer.add_chat_template(template)
 
 
-def _splits(told: Any) -> str:
+def _pre_tokenizer(settings: Any) -> str:
     """The name by which llama.cpp knows how text is split before the merges."""
     for name, known in PRE_TOKENIZERS.items():
-        if essence(told) == essence(known):
+        if essence(settings) == essence(known):
             return name
-    raise Hostile("this tokenizer splits text in a way souq has no llama.cpp name for", hint=f"souq knows {', '.join(PRE_TOKENIZERS)}")  # fmt: skip
+    raise Hostile(
+        "this tokenizer splits text in a way souq has no llama.cpp name for",
+        hint=f"souq knows {', '.join(PRE_TOKENIZERS)}",
+    )
 
 
-def essence(told: Any) -> Any:
-    """Without what changes offsets alone."""
-    if isinstance(told, dict):
-        return {key: essence(value) for key, value in told.items() if key != "trim_offsets"}
-    return [essence(item) for item in told] if isinstance(told, list) else told
+def essence(settings: Any) -> Any:
+    """A pre-tokenizer's settings without what changes offsets alone."""
+    if isinstance(settings, dict):
+        return {key: essence(value) for key, value in settings.items() if key != "trim_offsets"}
+    return [essence(item) for item in settings] if isinstance(settings, list) else settings
 
 
 def _add(writer: Any, gguf: Any, name: str, array: Array, kind: str, heads: Mapping[str, int]) -> None:
@@ -173,8 +177,5 @@ def _title(name: str) -> str:
 
 
 def permute(wide: Array, heads: int) -> Array:
-    """llama.cpp interleaves the two halves of each head's rotary pairs: the way back is model/gguf.py's."""
+    """Rows (m, …) with the two halves of each head's rotary pairs interleaved, as llama.cpp has them."""
     return wide.reshape(heads, 2, wide.shape[0] // heads // 2, *wide.shape[1:]).swapaxes(1, 2).reshape(wide.shape)
-
-
-__all__ = ("essence", "permute", "vet", "write_gguf")

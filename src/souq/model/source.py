@@ -70,6 +70,12 @@ _WANTED = ["*.safetensors", "*.safetensors.index.json", *MODEL_FILES, "README.md
 
 
 def download(name: str, revision: str | None) -> Path:
+    """The files of a model on the hub that souq reads, in the hub's own cache.
+
+    Raises:
+        Missing: huggingface_hub is not installed.
+        NotFound: no such model, or no way to it.
+    """
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -94,6 +100,11 @@ def _folder(folder: Path) -> Source:
 
 
 def read_small(path: Path) -> bytes:
+    """A small file's bytes.
+
+    Raises:
+        Hostile: larger than MAX_FILE.
+    """
     if path.stat().st_size > MAX_FILE:
         raise Hostile(f"{path.name} is larger than {MAX_FILE:,} bytes")
     return path.read_bytes()
@@ -113,6 +124,11 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def parse_json(data: bytes, name: str) -> Any:
+    """JSON of no great depth.
+
+    Raises:
+        Hostile: it is none.
+    """
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:

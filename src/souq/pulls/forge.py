@@ -271,7 +271,7 @@ def _refuse_another(old: PullRequest, main: Snapshot, sent: Sent) -> None:
 
 def _signed(offer: Offer, slug: str, said: dict[str, object], person: Person) -> bytes:
     statement = signing.statement("urn:souq:forge:1", f"contributions/{slug}", offer.digest, said)
-    return canonical(signing.sign(statement, person.key, namespace="souq.pulls.forge.v1"))
+    return canonical(signing.sign(statement, person.key, namespace="souq.forge.v1"))
 
 
 # -- the workflow's side -----------------------------------------------------------------------------------------------

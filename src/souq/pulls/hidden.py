@@ -169,7 +169,11 @@ def attest(repo: Repo, number: int, person: Person, held: Mapping[str, Eval], pr
 
 
 def refuse_spent(repo: Repo, main: Snapshot, pull: PullRequest) -> None:
-    """A hold-out that can be asked without end is a training set."""
+    """A hold-out that can be asked without end is a training set.
+
+    Raises:
+        Refused: an author or an organisation has used all their tries.
+    """
     policy = read_policy(main.policy_text)
     if pull.offer.digest in _tried(pull, policy, main):
         return  # the same bytes again tell nothing new

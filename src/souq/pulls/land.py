@@ -83,7 +83,11 @@ def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
 
 
 def refuse_wrong_clock(repo: Repo, main: Snapshot) -> None:
-    """A landing dated before the one it stands on is a fault that stays in history for ever: it is not begun."""
+    """A landing dated before the one it stands on is a fault that stays in history for ever: it is not begun.
+
+    Raises:
+        Refused: this machine's clock is behind main's last landing.
+    """
     last, at = last_landing(repo, main.commit), signing.now()
     if (seconds(last) or 0.0) > (seconds(at) or 0.0) + SKEW:
         hint = "set your clock; if it is right, theirs was not: wait until then, and tell them"

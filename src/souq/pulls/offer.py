@@ -133,7 +133,11 @@ def signoff(offer: Offer, person: Person) -> bytes:
 
 
 def refuse_early(case: Case) -> None:
-    """Raise the first refusal that needs no model."""
+    """Raise the first refusal that needs no model.
+
+    Raises:
+        Refused: a check says no.
+    """
     for verdict in run(case, costly=False):
         if not verdict:
             raise Refused(f"check `{verdict.check}`: {verdict.because}", hint="nothing was sent; mend it and try again")

@@ -188,7 +188,11 @@ def landed_checked(main: Snapshot, slug: str, policy: Policy) -> list[Checked]:
 def read_all(
     envelopes: Sequence[bytes], kind: str, keys: Sequence[str], subject: Digest, *, strict: bool = True
 ) -> list[Signed]:
-    """The records of one kind about one contribution by these keys; without `strict`, what is forged is left out."""
+    """The records of one kind about one contribution by these keys; without `strict`, what is forged is left out.
+
+    Raises:
+        Forged: with `strict`, the first record that does not hold.
+    """
     found = []
     for data in envelopes:
         try:

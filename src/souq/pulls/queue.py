@@ -80,7 +80,11 @@ def enter(repo: Repo, number: int, person: Person) -> Queued:
 
 
 def leave(repo: Repo, number: int, person: Person, because: str = "") -> Queued:
-    """Take it out of the queue again; it stays open."""
+    """Take it out of the queue again; it stays open.
+
+    Raises:
+        Refused: it does not wait.
+    """
     pull, main = pulls.open_now(repo, number)
     before = place(pull, main)
     if before is None or not before.waits:

@@ -160,7 +160,11 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
 
 
 def close(repo: Repo, number: int, reason: str, person: Person) -> None:
-    """Withdraw a pull request, or turn it down; its records stay."""
+    """Withdraw a pull request, or turn it down; its records stay.
+
+    Raises:
+        Refused: it is not open, or this is neither its author nor an enrolled person.
+    """
     pull, main = open_now(repo, number)
     policy = read_policy(main.policy_text)
     if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from souq.build.reproducible import share, told
+from souq.build.reproducible import sentence, share
 from souq.records import Digest, Recipe
 from souq.releases.credits import Credit, credits_table
 from souq.repo.snapshot import Snapshot
@@ -52,14 +52,15 @@ def card(
     lines = [
         *_head(config.licence, config.origin), "",
         f"# {escape_markdown(config.name)} {edition.version}".rstrip(), "",
-        f"Built from {escape_markdown(config.base)} ({escape_markdown(config.origin) or 'origin not given'}) and {count} "
-        f"contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. Licence: {config.licence}.",
+        f"Built from {escape_markdown(config.base)} ({escape_markdown(config.origin) or 'origin not given'}) and "
+        f"{count} contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. "
+        f"Licence: {config.licence}.",
         "", f"Model digest `{model}`.", "",
     ]  # fmt: skip
     if edition.shown:
         lines += [*(f"**{text}**\n" for text in edition.shown), "[NOTICE](NOTICE) says what else its licences ask.", ""]
-    if said := told(share(main)):
-        lines += [f"Source: {said}.", ""]
+    if trainable := sentence(share(main)):
+        lines += [f"Source: {trainable}.", ""]
     if edition.credits:
         lines += ["## Who brought what", "", *credits_table(edition.credits), ""]
         lines += ["[CREDITS.md](CREDITS.md) says how this was measured, [CHANGELOG.md](CHANGELOG.md) what is new.", ""]
@@ -75,17 +76,17 @@ def _head(licence: str, origin: str) -> list[str]:
     lines = ["---", f"license: {licence.lower() if known else 'other'}"]
     if not known:
         lines.append(f"license_name: {re.sub(r'[^a-z0-9.+-]+', '-', licence.lower()).strip('-') or 'unknown'}")
-    if found := re.fullmatch(r"hub ([A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)", origin):
-        lines.append(f"base_model: {found.group(1)}")
+    if hub := re.fullmatch(r"hub ([A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)", origin):
+        lines.append(f"base_model: {hub.group(1)}")
     return [*lines, "library_name: transformers", "pipeline_tag: text-generation", "tags:", "- souq", "---"]
 
 
 def _offered(main: Snapshot) -> list[str]:
-    rows = [offer.contribution for offer in main.offers.values()]
-    return [
-        "| contribution | by | kind | licence |", "|---|---|---|---|",
-        *(f"| {escape_markdown(c.title)} | {escape_markdown(c.author.name)} | {c.kind} | {escape_markdown(c.licence)} |" for c in rows), "",
-    ]  # fmt: skip
+    lines = ["| contribution | by | kind | licence |", "|---|---|---|---|"]
+    for c in (offer.contribution for offer in main.offers.values()):
+        title, author, licence = map(escape_markdown, (c.title, c.author.name, c.licence))
+        lines.append(f"| {title} | {author} | {c.kind} | {licence} |")
+    return [*lines, ""]
 
 
 def _scores(edition: Edition, losses: Collection[str]) -> list[str]:
@@ -93,15 +94,15 @@ def _scores(edition: Edition, losses: Collection[str]) -> list[str]:
     if not edition.scores:
         return []
     earlier, names = edition.earlier, sorted({*edition.scores, *(edition.earlier or {})})
-    told = {name: f"{name}, in nats a token: less is better" if name in losses else name for name in names}
+    titles = {name: f"{name}, in nats a token: less is better" if name in losses else name for name in names}
     if earlier is None:
-        rows = [f"| {told[name]} | {edition.scores[name]:.3f} |" for name in names]
+        rows = [f"| {titles[name]} | {edition.scores[name]:.3f} |" for name in names]
         return ["## Scores", "", "| eval | score |", "|---|---:|", *rows, ""]
     rows = [f"| eval | {edition.before} | {edition.version} | change |", "|---|---:|---:|---:|"]
     for name in names:
         old, new = earlier.get(name), edition.scores.get(name)
         change = f"{new - old:+.3f}" if old is not None and new is not None else ""
-        rows.append(f"| {told[name]} | {_figure(old)} | {_figure(new)} | {change} |")
+        rows.append(f"| {titles[name]} | {_figure(old)} | {_figure(new)} | {change} |")
     return ["## Scores", "", *rows, ""]
 
 

@@ -74,12 +74,12 @@ class Credit:
 
     @property
     def whose(self) -> str:
-        """A name, and whom they work for."""
+        """The author's name, and whom they work for, safe in markdown."""
         return escape_markdown(f"{self.author.name} ({self.org})" if self.org else self.author.name)
 
     @property
     def mended(self) -> str:
-        """What it mended, in words."""
+        """Which evals it mended and by how much, in words, safe in markdown."""
         return "; ".join(
             [*map(str, self.fixes), *(f"{escape_markdown(name)}, no signed figure" for name in self.unproved)]
         )
@@ -112,14 +112,14 @@ def _credit(main: Snapshot, offer: Offer, share: float) -> Credit:
         unproved=tuple(name for name in offer.contribution.fixes if name not in known),
         share=share,
         data=offer.data,
-        evals=tuple(found.name for found in offer.evals),
+        evals=tuple(suite.name for suite in offer.evals),
     )
 
 
 def _org(main: Snapshot, author: Author) -> str:
     with suppress(SouqError):  # what they gave as a key may be none
-        if (who := read_policy(main.policy_text).person_of(author.key)) is not None:
-            return who.org
+        if (person := read_policy(main.policy_text).person_of(author.key)) is not None:
+            return person.org
     return author.org
 
 
@@ -134,15 +134,15 @@ def _fixes(main: Snapshot, offer: Offer) -> tuple[Fix, ...]:
                 for name in offer.contribution.fixes:
                     if (fix := _fix(name, verdict.evidence.get(name), checked.by)) is not None:
                         measured.setdefault(name, []).append(fix)
-    least = {name: min(found, key=lambda fix: (fix.gain, fix.by)) for name, found in measured.items()}
+    least = {name: min(measures, key=lambda fix: (fix.gain, fix.by)) for name, measures in measured.items()}
     return tuple(least[name] for name in offer.contribution.fixes if name in least)
 
 
-def _fix(name: str, told: Any, by: str) -> Fix | None:
+def _fix(name: str, evidence: Any, by: str) -> Fix | None:
     try:
-        low, high = told["interval"]
-        before, after, gain = (float(told[key]) for key in ("before", "after", "gain"))
-        return Fix(name, before, after, gain, float(low), float(high), int(told["n"]), by)
+        low, high = evidence["interval"]
+        before, after, gain = (float(evidence[key]) for key in ("before", "after", "gain"))
+        return Fix(name, before, after, gain, float(low), float(high), int(evidence["n"]), by)
     except (KeyError, TypeError, ValueError):
         return None  # signed, but not in the shape of an eval's evidence
 
@@ -155,11 +155,11 @@ def _checks(main: Snapshot, offer: Offer) -> Iterator[Checked]:
         try:
             policy = read_policy(Snapshot(main.repo, base).policy_text)
             signed = signing.verify(data, keys=policy.keys, namespace=CHECKED)
-            found = msgspec.convert(signed.predicate, Checked)
+            record = msgspec.convert(signed.predicate, Checked)
         except (SouqError, msgspec.ValidationError):
             continue  # counts for nothing here, as it does for `souq verify`
-        if signed.subject == offer.digest == found.subject and found.base == base:
-            yield found
+        if signed.subject == offer.digest == record.subject and record.base == base:
+            yield record
 
 
 def _base(envelope: bytes) -> str | None:
@@ -168,55 +168,52 @@ def _base(envelope: bytes) -> str | None:
     return base if isinstance(base, str) and re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", base) else None
 
 
-def _newest(main: Snapshot, found: Sequence[Checked]) -> list[Checked]:
+def _newest(main: Snapshot, checks: Sequence[Checked]) -> list[Checked]:
     """The checks of the youngest main among those a contribution was checked on: the one it landed on."""
-    order = {commit: age for age, commit in enumerate(main.repo.history(main.commit))} if len(found) > 1 else {}
-    last = max((order.get(checked.base, -1) for checked in found), default=-1)
-    return [checked for checked in found if order.get(checked.base, -1) == last]
+    order = {commit: age for age, commit in enumerate(main.repo.history(main.commit))} if len(checks) > 1 else {}
+    last = max((order.get(checked.base, -1) for checked in checks), default=-1)
+    return [checked for checked in checks if order.get(checked.base, -1) == last]
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
 def share_text(share: float) -> str:
-    """`12.3%`, or nothing for who moved no weights."""
+    """A share as `12.3%`; nothing where no weights were moved."""
     return f"{100 * share:.1f}%" if share else ""
 
 
-def credits_table(found: Sequence[Credit]) -> list[str]:
-    """A markdown table, a line a contribution."""
-    return [
-        "| contribution | by | kind | licence | mends | share of what moved |",
-        "|---|---|---|---|---|---:|",
-        *(
-            f"| {escape_markdown(c.title)} | {c.whose} | {c.contribution.kind} | {escape_markdown(c.contribution.licence)} "
-            f"| {_cell(c.mended)} | {share_text(c.share)} |"
-            for c in found
-        ),
-    ]
+def credits_table(rows: Sequence[Credit]) -> list[str]:
+    """Credits as a markdown table, a line a contribution."""
+    lines = ["| contribution | by | kind | licence | mends | share of what moved |", "|---|---|---|---|---|---:|"]
+    for row in rows:
+        title, licence = escape_markdown(row.title), escape_markdown(row.contribution.licence)
+        mended, share = _cell(row.mended), share_text(row.share)
+        lines.append(f"| {title} | {row.whose} | {row.contribution.kind} | {licence} | {mended} | {share} |")
+    return lines
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def credits_text(name: str, version: str, found: Sequence[Credit], main: Snapshot) -> str:
-    """CREDITS.md."""
-    people = sorted({credit.whose for credit in found})
+def credits_text(name: str, version: str, rows: Sequence[Credit], main: Snapshot) -> str:
+    """The text of CREDITS.md: who brought what to a version of a model."""
+    people = sorted({credit.whose for credit in rows})
     lines = [
         f"# Credits of {escape_markdown(name)} {version}", "",
         f"Built on {escape_markdown(main.config.base)} ({escape_markdown(main.config.origin) or 'origin not given'}), "
         f"digest `{main.base_digest}`.", "",
-        *(credits_table(found) if found else ["Nobody has changed it yet."]), "",
+        *(credits_table(rows) if rows else ["Nobody has changed it yet."]), "",
     ]  # fmt: skip
-    if found:
+    if rows:
         lines += [
             "What a contribution mends was measured on main without it and with it, by the person who signed its "
             "check; a gain is positive where it got better, and in brackets are one-sided 95% bounds. Its share is of "
             "the squared length of all changes of weights, each as it was offered; a new layer or expert counts by how "
             "far it is from the one it began as.", "",
-            "## People", "", *(f"- {who}" for who in people), "",
-            "## Digests", "", *(f"- `{credit.slug}` `{credit.digest}`" for credit in found), "",
+            "## People", "", *(f"- {person}" for person in people), "",
+            "## Digests", "", *(f"- `{credit.slug}` `{credit.digest}`" for credit in rows), "",
         ]  # fmt: skip
     return "\n".join(lines)
 
@@ -231,32 +228,29 @@ class Step:
     gone: tuple[Contribution, ...]  # taken out again, as they were
 
 
-def step(version: str, found: Sequence[Credit], before: tuple[str, Snapshot] | None) -> Step:
+def step(version: str, rows: Sequence[Credit], before: tuple[str, Snapshot] | None) -> Step:
     """The difference between a release's contributions and those of the release before it."""
     if before is None:
-        return Step(version, "", tuple(found), ())
+        return Step(version, "", tuple(rows), ())
     name, main = before
-    had, has = {told.digest: slug for slug, told in main.landed.items()}, {credit.digest for credit in found}
+    had, has = {landed.digest: slug for slug, landed in main.landed.items()}, {credit.digest for credit in rows}
     left = [slug for name, slug in sorted(had.items(), key=lambda item: item[1]) if name not in has]
     gone = [offer.contribution for slug in left if (offer := main.offers[slug]).contribution.kind in GIFTS]
-    return Step(version, name, tuple(credit for credit in found if credit.digest not in had), tuple(gone))
+    return Step(version, name, tuple(credit for credit in rows if credit.digest not in had), tuple(gone))
 
 
 def changelog(name: str, steps: Sequence[Step]) -> str:
-    """CHANGELOG.md, the newest release first."""
+    """The text of CHANGELOG.md: what came and went with each release, the newest first."""
     lines = [f"# Changelog of {escape_markdown(name)}", ""]
-    for found in steps:
-        lines += [f"## {found.version}", "", f"Since {found.before}." if found.before else "The first release.", ""]
-        if found.added:
-            lines += ["### Added", "", *map(_entry, found.added), ""]
-        if found.gone:
-            lines += [
-                "### Taken out",
-                "",
-                *(f"- {escape_markdown(c.title)}, by {escape_markdown(c.author.name)}" for c in found.gone),
-                "",
-            ]
-        if not found.added and not found.gone:
+    for released in steps:
+        since = f"Since {released.before}." if released.before else "The first release."
+        lines += [f"## {released.version}", "", since, ""]
+        if released.added:
+            lines += ["### Added", "", *map(_entry, released.added), ""]
+        if released.gone:
+            gone = [f"- {escape_markdown(c.title)}, by {escape_markdown(c.author.name)}" for c in released.gone]
+            lines += ["### Taken out", "", *gone, ""]
+        if not released.added and not released.gone:
             lines += ["No contribution came or went.", ""]
     return "\n".join(lines)
 
@@ -264,5 +258,5 @@ def changelog(name: str, steps: Sequence[Step]) -> str:
 def _entry(credit: Credit) -> str:
     mends = f": {credit.mended}" if credit.mended else ""
     moved = f"; {share_text(credit.share)} of what moved" if credit.share else ""
-    kind = GIFTS[credit.contribution.kind]
-    return f"- {escape_markdown(credit.title)} ({kind}{credit.whose}, {escape_markdown(credit.contribution.licence)}){mends}{moved}"
+    kind, licence = GIFTS[credit.contribution.kind], escape_markdown(credit.contribution.licence)
+    return f"- {escape_markdown(credit.title)} ({kind}{credit.whose}, {licence}){mends}{moved}"

@@ -9,14 +9,13 @@ release says. Judging such a folder is bundle.py, and needs nothing of this.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from souq import signing
 from souq.build import lock
-from souq.build.folder import refuse_full
 from souq.errors import Corrupt, Forged, NotFound, Refused
+from souq.files import new_folder, refuse_full, write_files
 from souq.governance import POLICY, read_policy
 from souq.licences import lineage
 from souq.progress import Progress, quiet
@@ -82,7 +81,7 @@ def earlier(tip: Snapshot, signed: SignedRelease) -> list[SignedRelease]:
 def texts(tip: Snapshot, signed: SignedRelease, credited: tuple[Credit, ...]) -> dict[str, bytes]:
     """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history and its credits alone."""
     release, past = signed.release, earlier(tip, signed)
-    line = [(each.release.version, each.main(tip.repo)) for each in (signed, *past)]
+    line = [(each.release.version, Snapshot(tip.repo, each.release.commit)) for each in (signed, *past)]
     main = line[0][1]
     steps = [
         step(version, credits(stood) if n else credited, line[n + 1] if n + 1 < len(line) else None)
@@ -129,7 +128,7 @@ def export(
     refuse_full(out)
     tip = Snapshot(repo, repo.tip())
     signed = read(tip, version)
-    main, release = signed.main(repo), signed.release
+    release, main = signed.release, Snapshot(repo, signed.release.commit)
     if read_policy(main.policy_text).person_of(person.public_key, release.at) is None:
         raise Refused(
             f"{person.name}'s key is not in the {POLICY} of {version}, so their papers would be worth nothing",
@@ -138,15 +137,10 @@ def export(
     if sign is not None:
         openssf.ready(sign, password)
     _bring(repo, [signed, *earlier(tip, signed)], progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as partial:
-        folder = Path(partial) / "out"
+    with new_folder(out) as folder:
         _write(tip, signed, folder, person, progress)
         if sign is not None:
             openssf.sign(folder, sign, password)
-        if out.exists():
-            out.rmdir()
-        folder.replace(out)
     return release
 
 
@@ -164,7 +158,7 @@ def _bring(repo: Repo, wanted: Sequence[SignedRelease], progress: Progress) -> N
 
 
 def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, progress: Progress) -> None:
-    main, release = signed.main(tip.repo), signed.release
+    release, main = signed.release, Snapshot(tip.repo, signed.release.commit)
     built = main_folder.export(main, folder, progress)
     if built.digest != release.model or built.recipe != release.recipe:
         raise Corrupt(
@@ -174,9 +168,7 @@ def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, p
     credited = credits(main)
     papers = texts(tip, signed, credited) | _records(tip, release.version)
     papers |= {RELEASE: signed.record, POLICY: main.policy_text.encode()}
-    for path, data in papers.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        (folder / path).write_bytes(data)
+    write_files(papers, folder)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}
     facts = facts_of(main, release, credited, built.files["config.json"])
     (folder / BOM).write_bytes(bom(facts, hashes))

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from souq.build.folder import _whole_folder, _write_files, refuse_full
 from souq.build.model import Built, build
+from souq.files import new_folder, refuse_full, write_files
 from souq.progress import Progress, quiet
 from souq.releases.card import Edition, card
 from souq.repo.snapshot import Snapshot
@@ -22,18 +22,18 @@ def export(
     papers: Mapping[str, bytes] | None = None,
     shown: Sequence[str] = (),
 ) -> Built:
-    """Main's model as a folder `AutoModelForCausalLM.from_pretrained` loads, with model.lock and a model card beside the weights.
+    """Write main's model as a folder that `AutoModelForCausalLM.from_pretrained` loads, with model.lock and a model card.
 
     Raises:
         UsageError: the folder is already there and holds something.
     """
-    refuse_full(out)
+    refuse_full(out)  # before minutes of building
     built = build(snapshot, progress=progress)
-    with _whole_folder(out) as partial:
-        _write_files(built.files, partial)
+    with new_folder(out) as partial:
+        write_files(built.files, partial)
         shutil.copyfile(built.path, partial / "model.safetensors")
         (partial / "model.lock").write_text(format_lock(built.lock))
         edition = Edition("", {}, shown=shown)
         (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe, edition=edition))
-        _write_files(papers or {}, partial)
+        write_files(papers or {}, partial)
     return built

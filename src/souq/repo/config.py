@@ -82,7 +82,11 @@ class Merging:
 
 
 def read_config(text: str) -> Config:
-    """souq.toml, strictly: a wrong key is answered with the nearest right one, in [merge] too."""
+    """souq.toml, strictly: a wrong key is answered with the nearest right one, in [merge] too.
+
+    Raises:
+        UsageError: a key, a method, a setting or a bound that cannot be.
+    """
     config = parse_toml(text, Config, where="souq.toml")
     Merging.of(config.merge)
     if not 0 < config.checks.drift < math.inf:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
+from souq.files import refuse_full
 from souq.weights.store import Store
 
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
@@ -126,8 +127,7 @@ class GitRepo:
         Raises:
             UsageError: the folder is there and holds something.
         """
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise UsageError(f"{root} is already there and not empty", hint="choose another name")
+        refuse_full(root, hint="choose another name")
         root.mkdir(parents=True, exist_ok=True)
         run_git(root, "init", "--quiet", "--initial-branch=main")
         return cls((root / ".git").resolve(), root.resolve())
@@ -146,7 +146,12 @@ class GitRepo:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def commit(self, name: str) -> str:
-        """The full id of a commit by any of its names."""
+        """The full id of a commit by any of its names.
+
+        Raises:
+            NotFound: no such commit.
+            UsageError: not a name.
+        """
         if name.startswith("-"):
             raise UsageError(f"not a commit: {name!r}")
         found = self._git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
@@ -573,7 +578,12 @@ def run_git(
     check: bool = True,
     most: int | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run git; with `most`, no file it writes may be larger."""
+    """Run git; with `most`, no file it writes may be larger.
+
+    Raises:
+        GitError: with `check`, git said no.
+        Missing: git is not installed.
+    """
     bounded = ["sh", "-c", 'ulimit -f "$1"; shift; exec "$@"', "sh", str(-(-most // 512))] if most is not None else []
     try:
         done = subprocess.run(

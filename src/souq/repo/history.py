@@ -61,10 +61,9 @@ class History:
 
     def judge(self, step: Step) -> list[str]:
         """What is wrong with one step: it must be one judged landing and nothing else."""
+        judged = self._landing if step.before else self._root
         try:
-            if step.odd:
-                raise Hostile(step.odd)
-            problems = self._landing(step) if step.before else self._root(step)
+            problems = [step.odd] if step.odd else judged(step)
         except (SouqError, UnicodeDecodeError) as error:
             problems = [str(error)]
         for moved in step.moved:  # what is there counts from here on, rightly or not
@@ -354,10 +353,6 @@ class SignedRelease:
     key: str
     record: bytes = b""  # the envelope it came in
     yanked: str = ""
-
-    def main(self, repo: Repo) -> Snapshot:
-        """The main it stands on."""
-        return Snapshot(repo, self.release.commit)
 
 
 def signed_release(data: bytes, policy: Policy) -> SignedRelease:

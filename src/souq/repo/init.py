@@ -8,15 +8,13 @@ Either everything is there or nothing is: the repository is made in a folder bes
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from souq.errors import UsageError
+from souq.files import new_folder
 from souq.governance import read_policy
 from souq.model.config import approved, fits
 from souq.model.source import Source
@@ -61,19 +59,9 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
         UsageError: the folder is already there and holds something.
         Hostile: the configuration is not of these weights, or its chat template does more than write down.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(f"{root} is already there and not empty", hint="choose another name")
     read_policy(beginning.policy)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-"))
-    try:
-        repo = Repo.create(partial / "repo")
-        _fill(repo, source, beginning, progress)
-        if root.exists():
-            root.rmdir()
-        (partial / "repo").replace(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(root, hint="choose another name") as partial:
+        _fill(Repo.create(partial), source, beginning, progress)
     return Repo.find(root)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
+from souq.files import refuse_full
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
 from souq.repo.git import MAIN, OUTSIDE, GitError, GitRepo, last_line, run_git
@@ -156,7 +157,12 @@ class Repo(GitRepo):
         self._git("remote", "add", "origin", where)
 
     def push_all(self, needed: Iterable[Digest], progress: Progress = quiet) -> None:
-        """Send main and every souq ref this clone has, with the tensors they point at; only what is missing."""
+        """Send main and every souq ref this clone has, with the tensors they point at; only what is missing.
+
+        Raises:
+            UsageError: there is no remote.
+            Raced: somebody else moved it first; nothing was sent.
+        """
         if self.remote is None:
             raise UsageError("no remote to push to", hint="run `souq push FOLDER.git` once")
         self._send(needed, progress)
@@ -203,12 +209,16 @@ class Repo(GitRepo):
 
 
 def clone(url: str, folder: Path) -> Repo:
-    """A clone of a remote's git side; its tensors follow by `Store.copy`."""
+    """A clone of a remote's git side; its tensors follow by `Store.copy`.
+
+    Raises:
+        NotFound: nothing is there.
+        UsageError: the folder is there and holds something.
+    """
     source = url if is_url(url) else str(Path(url).absolute())
     if not is_url(url) and not Path(source).is_dir():
         raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is already there and not empty", hint="choose another folder")
+    refuse_full(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     run_git(folder.parent, "clone", "--quiet", "--no-hardlinks", "--", source, str(folder.absolute()))
     repo = Repo.find(folder)

@@ -37,7 +37,7 @@ class _Row(Record, frozen=True):
 
 
 def read_rows(path: Path) -> Rows:
-    """Training rows: JSONL in TRL's formats (`messages`, `prompt` and `completion`, or `text`); other keys are left out.
+    """Training rows: JSONL in TRL's formats (`messages`, `prompt` and `completion`, or `text`), without other keys.
 
     Raises:
         NotFound: no such file.

@@ -86,6 +86,12 @@ class Snapshot:
         return _Offers(self)
 
     def offer(self, slug: str) -> Offer:
+        """A landed contribution by its slug, records left out.
+
+        Raises:
+            NotFound: none of that name here.
+            Hostile: no name of a contribution.
+        """
         if not is_slug(slug):
             raise Hostile(f"{slug[:80]!r} is no name of a contribution: a number, then a-z, 0-9 and `-`")
         files = self.repo.files(self.commit, f"contributions/{slug}", MAX_OFFER)
@@ -210,7 +216,11 @@ def model_files(snapshot: Snapshot, extra: Offer | None = None) -> dict[str, byt
 
 
 def base_files(snapshot: Snapshot) -> dict[str, bytes]:
-    """The base's config.json, tokenizer and chat template."""
+    """The base's config.json, tokenizer and chat template.
+
+    Raises:
+        UsageError: there is no config.json.
+    """
     files = snapshot.repo.files(snapshot.commit, "model")
     if "config.json" not in files:
         raise UsageError("model/config.json is not there", hint="was this made by `souq init`?")

@@ -20,7 +20,7 @@ from souq.repo.remote import Repo
 from souq.signing import Person
 
 REFS = "refs/souq/witness/"
-NAMESPACE = "souq.repo.witness.v1"
+NAMESPACE = "souq.witness.v1"
 MAX_NOTE = 64 << 10
 
 
@@ -29,14 +29,14 @@ def witness(repo: Repo, person: Person) -> str:
     repo.fetch()
     tip = repo.tip()
     home = f"{REFS}{hashlib.sha256(person.public_key.encode()).hexdigest()[:16]}/"
-    told = {
+    seen = {
         "commit": tip,
         "length": len(repo.history(tip)),
         "by": person.name,
         "at": signing.now(),
         "after": _last(repo, home, person.public_key),
     }
-    statement = signing.statement("urn:souq:witness:1", "main", digest(tip.encode()), told)
+    statement = signing.statement("urn:souq:witness:1", "main", digest(tip.encode()), seen)
     sealed = canonical(signing.sign(statement, person.key, namespace=NAMESPACE))
     oid = repo.write_blob(sealed)
     repo.publish({f"{home}{oid[:16]}": (None, oid)}, [])
@@ -65,14 +65,15 @@ def forks(repo: Repo, history: Sequence[str], policy_text: str) -> tuple[int, li
             signed = signing.verify(repo.object(oid, MAX_NOTE), keys=policy.keys, namespace=NAMESPACE)
         except SouqError:
             continue
-        commit, who = str(signed.predicate.get("commit")), policy.person_of(signed.key)
-        name = who.name if who else ref
+        commit, witness = str(signed.predicate.get("commit")), policy.person_of(signed.key)
+        name = witness.name if witness else ref
         length, when = signed.predicate.get("length"), signed.predicate.get("at")
         if at.get(commit) == length:
             held += 1
         elif isinstance(length, int) and length > len(history):
             wrong.append(
-                f"{name} saw main {length} steps long on {when}, here it has {len(history)}: run `souq fetch`; what is still missing then is withheld"
+                f"{name} saw main {length} steps long on {when}, here it has {len(history)}: "
+                "run `souq fetch`; what is still missing then is withheld"
             )
         else:
             wrong.append(

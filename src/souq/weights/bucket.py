@@ -132,7 +132,11 @@ class Bucket:
         return f"{self.url}/objects/{name[3:5]}/{name[5:]}"
 
     def size(self, name: Digest) -> int | None:
-        """Bytes of an object there; None where there is none."""
+        """Bytes of an object there; None where there is none.
+
+        Raises:
+            ConnectionError: the server does not answer.
+        """
         with self._asked():
             try:
                 found = self._files.info(self.path(name))
@@ -200,7 +204,11 @@ class Bucket:
     # -- up ------------------------------------------------------------------------------------------------------------
 
     def receive(self, source: Store, names: Sequence[Digest], progress: Progress = quiet) -> int:
-        """Send what is not there yet, what others are differences from first; the other side of `Store.copy`."""
+        """Send what is not there yet, what others are differences from first; the other side of `Store.copy`.
+
+        Raises:
+            UsageError: it lacks some, and can only be read.
+        """
         there = set(self._sizes(names))
         closure = source.closure(name for name in names if name not in there)
         there |= set(self._sizes(sorted(set(closure) - set(names))))

@@ -68,7 +68,11 @@ class Header(Record, frozen=True, forbid_unknown_fields=True):
 
 
 def storable(array: Array) -> Array:
-    """The same numbers, C order and little-endian; a scalar stays a scalar."""
+    """The same numbers, C order and little-endian; a scalar stays a scalar.
+
+    Raises:
+        UsageError: a dtype that safetensors has no name for.
+    """
     array = np.asarray(array)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))

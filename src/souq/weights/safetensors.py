@@ -193,7 +193,11 @@ class TensorWriter:
         self._file.flush()
 
     def put(self, name: str, array: Array) -> None:
-        """Write one tensor where it belongs."""
+        """Write one tensor where it belongs.
+
+        Raises:
+            Hostile: it is not of the dtype and shape that the layout says.
+        """
         dtype, shape = self._layout[name]
         if (dtype_name(array.dtype), array.shape) != (dtype, tuple(shape)):
             raise Hostile(f"{name} is not the {dtype} of shape {shape} it was said to be")
@@ -204,7 +208,11 @@ class TensorWriter:
         self._missing.discard(name)
 
     def copy(self, name: str, file: TensorFile) -> None:
-        """A tensor as it stands in another file, its bytes moved by the kernel."""
+        """A tensor as it stands in another file, its bytes moved by the kernel.
+
+        Raises:
+            Hostile: the other file's tensor is not of the layout's dtype and shape, or the file is cut short.
+        """
         spec, at = file.specs[name], self._at[name]
         if (spec.dtype, spec.shape) != (self._layout[name][0], tuple(self._layout[name][1])):
             raise Hostile(f"{name} in {file.path} is not the tensor it was said to be")

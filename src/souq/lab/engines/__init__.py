@@ -1,7 +1,8 @@
 """Who answers an eval's cases: transformers in this process, llama.cpp, or a server that speaks OpenAI's protocol.
 
 An engine says which kinds of eval it can judge, and gives values as they come. What it gave is kept under its own name
-(score_cache.py), so two engines' scores never meet in one comparison. The gate asks transformers; the others are for people.
+(score_cache.py), so two engines' scores never meet in one comparison. The gate asks transformers; the others are for
+people.
 
     engine = parse("openai:http://127.0.0.1:8000/v1#smol", serves=lock_digest(main.model))
     scores(repo, main.evals, engine, progress)
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals.eval import Eval
 from souq.evals.score import Score
+from souq.lab.engines.llama import Llama
+from souq.lab.engines.openai import Server
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
 from souq.progress import Progress, quiet
 from souq.records import Digest
@@ -92,13 +95,9 @@ def parse(text: str, *, serves: Digest) -> Engine:
     """
     name, _, rest = text.partition(":")
     if name == OPENAI and rest.startswith(("http://", "https://")):
-        from souq.lab.engines.openai import Server
-
         url, _, model = rest.partition("#")
         return Server(serves, url.rstrip("/"), model)
     if name == LLAMA and rest:
-        from souq.lab.engines.llama import Llama
-
         if not (path := Path(rest)).is_file():
             raise NotFound(
                 f"no file {rest}", hint="name a GGUF file: llama.cpp's convert_hf_to_gguf.py makes one of an export"

@@ -13,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from souq.errors import Missing, SouqError
+from souq.errors import SouqError
 from souq.evals.eval import Eval
 from souq.lab.engines.openai import AT_ONCE, Server
-from souq.lab.score_cache import Conditions, Kept, conditions, file_key, version_of
+from souq.lab.score_cache import Conditions, Kept, conditions, file_key
+from souq.optional import installed_version, needs
 from souq.progress import Progress
 from souq.records import Digest
 
@@ -38,7 +39,7 @@ class Llama:
     @property
     def under(self) -> Conditions:
         return conditions(
-            f"llama.cpp, xllamacpp {version_of('xllamacpp')}", conditions().arithmetic.replace("float32", "GGUF")
+            f"llama.cpp, xllamacpp {installed_version('xllamacpp')}", conditions().arithmetic.replace("float32", "GGUF")
         )
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
@@ -51,17 +52,15 @@ class Llama:
 
     @cached_property
     def _server(self) -> Any:
-        try:
+        with needs("xllamacpp", "engines"):
             import xllamacpp
-        except ImportError as error:
-            raise Missing("xllamacpp is not installed", hint='run `pip install "souq[engines]"`') from error
-        asked = xllamacpp.CommonParams()
-        asked.model.path, asked.verbosity = str(self.path), QUIET
-        asked.n_parallel = AT_ONCE // 2
-        asked.n_ctx = CONTEXT * asked.n_parallel
-        asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = _threads()
+        params = xllamacpp.CommonParams()
+        params.model.path, params.verbosity = str(self.path), QUIET
+        params.n_parallel = AT_ONCE // 2
+        params.n_ctx = CONTEXT * params.n_parallel
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _threads()
         try:
-            return xllamacpp.Server(asked)
+            return xllamacpp.Server(params)
         except RuntimeError as error:
             raise SouqError(f"llama.cpp cannot load {self.path.name}: {error}"[:300]) from error
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError, nearest
+from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
 from souq.evals.checkers import MAX_ANSWER
 from souq.evals.eval import Eval, EvalCase, passes
 from souq.lab.score_cache import Conditions, Kept
+from souq.optional import needs
 from souq.progress import Progress
 from souq.records import Digest
 
@@ -57,52 +58,49 @@ class Server:
 
     def _judged(self, suite: Eval, case: EvalCase) -> Kept:
         if suite.spec.kind == "choice":
-            told = {option: self._log_p(case, option) for option in case.choices}
-            return Kept(case=case.id, value=float(max(case.choices, key=lambda option: told[option]) == case.expected))
+            log_p = {option: self.log_p(case.turns, option) for option in case.choices}
+            likeliest = max(case.choices, key=lambda option: log_p[option])
+            return Kept(case=case.id, value=float(likeliest == case.expected))
         room = suite.spec.max_tokens if suite.spec.kind == "answer" else len(case.expected.encode()) + SLACK
-        said, whole = self._say(case, room)
-        right = passes(suite.spec, case, said) and (whole or suite.spec.kind == "answer")
-        return Kept(case=case.id, value=float(right), said=said)
+        text, ended = self._greedy_answer(case, room)
+        right = passes(suite.spec, case, text) and (ended or suite.spec.kind == "answer")
+        return Kept(case=case.id, value=float(right), answer=text)
 
-    def _say(self, case: EvalCase, most: int) -> tuple[str, bool]:
-        """The greedy answer, and whether it came to its end."""
-        told = self._ask(case.turns, max_tokens=most)
-        said = told.message.content or ""
-        return said.strip()[:MAX_ANSWER], told.finish_reason == "stop"
-
-    def _log_p(self, case: EvalCase, option: str) -> float:
-        """What the model gives an answer, its end included, where a grammar lets it say nothing else."""
-        return self.log_p(case.turns, option)
+    def _greedy_answer(self, case: EvalCase, most: int) -> tuple[str, bool]:
+        """The answer in at most `most` tokens, and whether it came to its end."""
+        choice = self._greedy(case.turns, max_tokens=most)
+        text = choice.message.content or ""
+        return text.strip()[:MAX_ANSWER], choice.finish_reason == "stop"
 
     def log_p(self, turns: list[dict[str, str]], option: str) -> float:
-        """The same, of any conversation.
+        """What the model gives an answer, its end included, where a grammar lets it say nothing else.
 
         Raises:
             SouqError: it cannot be made to say that.
         """
-        told = self._forced(turns, option)
-        if told is None:
+        log_p = self._forced(turns, option)
+        if log_p is None:
             raise SouqError(f"{self.url} did not say {option[:60]!r} word for word", hint="use --engine transformers")
-        return told
+        return log_p
 
     def _forced(self, turns: list[dict[str, str]], text: str) -> float | None:
         """Token by token: a grammar of letters would let it spell the answer in tokens that nobody speaks in."""
         tokens = self._tokens(text)
         grammar = "root ::= " + " ".join(f"<[{token}]>" for token in tokens)
-        told = self._ask(
+        choice = self._greedy(
             turns, max_tokens=len(tokens) + SLACK, logprobs=True, top_logprobs=1, extra_body={"grammar": grammar}
         )
-        parts = told.logprobs.content if told.logprobs else None
-        said = b"".join(bytes(part.bytes or ()) for part in parts or ())
-        if not parts or said != text.encode() or len(parts) != len(tokens) + 1:  # the last ends the turn
+        parts = choice.logprobs.content if choice.logprobs else None
+        spelled = b"".join(bytes(part.bytes or ()) for part in parts or ())
+        if not parts or spelled != text.encode() or len(parts) != len(tokens) + 1:  # the last ends the turn
             return None
         return float(sum(part.logprob for part in parts))
 
     def _tokens(self, text: str) -> list[int]:
         with _plainly(self.url):
             at = f"{self.url.removesuffix('/v1')}/tokenize"
-            told: Any = self._client.post(at, body={"content": text, "add_special": False}, cast_to=object)
-        return list(told["tokens"]) if isinstance(told, dict) and isinstance(told.get("tokens"), list) else []
+            body: Any = self._client.post(at, body={"content": text, "add_special": False}, cast_to=object)
+        return list(body["tokens"]) if isinstance(body, dict) and isinstance(body.get("tokens"), list) else []
 
     @cached_property
     def logprobs(self) -> bool:
@@ -114,7 +112,11 @@ class Server:
 
     @cached_property
     def name(self) -> str:
-        """The model asked for, or the only one the server has."""
+        """The model asked for, or the only one the server has.
+
+        Raises:
+            NotFound: no such model, or none is named and there are several.
+        """
         with _plainly(self.url):
             known = [model.id for model in self._client.with_options(max_retries=2).models.list()]
         if self.asked in known:
@@ -122,20 +124,18 @@ class Server:
         if not self.asked and len(known) == 1:
             return str(known[0])
         shown = ", ".join(known[:8]) or "none"
-        said = f"no model {self.asked!r}{nearest(self.asked, known)}" if self.asked else f"{len(known)} models"
-        raise NotFound(f"{said} at {self.url}", hint=f"write the model after #; there: {shown}")
+        which = f"no model {self.asked!r}{nearest(self.asked, known)}" if self.asked else f"{len(known)} models"
+        raise NotFound(f"{which} at {self.url}", hint=f"write the model after #; there: {shown}")
 
     @cached_property
     def _client(self) -> Any:
-        try:
+        with needs("openai", "engines"):
             import openai
-        except ImportError as error:
-            raise Missing("openai is not installed", hint='run `pip install "souq[engines]"`') from error
         key = self.key or os.environ.get("SOUQ_ENGINE_KEY") or "none"
         return openai.OpenAI(base_url=self.url, api_key=key, max_retries=TRIES, timeout=TIMEOUT)
 
-    def _ask(self, turns: list[dict[str, str]], **settings: Any) -> Any:
-        """One chat completion, greedy."""
+    def _greedy(self, turns: list[dict[str, str]], **settings: Any) -> Any:
+        """One chat completion's first choice, greedy."""
         return self.complete(turns, temperature=0, **settings).choices[0]
 
     def complete(self, turns: list[dict[str, str]], **settings: Any) -> Any:
@@ -148,10 +148,10 @@ class Server:
             Hostile: what came is no completion.
         """
         with _plainly(self.url):
-            told = self._client.chat.completions.create(model=self.name, messages=turns, **settings)
-        if not getattr(told, "choices", None) or getattr(told.choices[0], "message", None) is None:
+            completion = self._client.chat.completions.create(model=self.name, messages=turns, **settings)
+        if not getattr(completion, "choices", None) or getattr(completion.choices[0], "message", None) is None:
             raise Hostile(f"{self.url} answered with no message", hint=_V1)
-        return told
+        return completion
 
 
 @contextmanager
@@ -173,14 +173,14 @@ def _plainly(url: str) -> Iterator[None]:
         raise Hostile(f"{url} answered with something that is not JSON", hint=_V1) from error
 
 
-def _status(url: str, code: int, said: str) -> SouqError:
-    told = f"{url} answered {code}: {' '.join(said.split())[:200]}"
+def _status(url: str, code: int, body: str) -> SouqError:
+    message = f"{url} answered {code}: {' '.join(body.split())[:200]}"
     if code in (401, 403):
-        return UsageError(told, hint="put its key into SOUQ_ENGINE_KEY")
+        return UsageError(message, hint="put its key into SOUQ_ENGINE_KEY")
     if code == 404:
-        return NotFound(told, hint=_V1)
+        return NotFound(message, hint=_V1)
     if code in (429, 503):
-        return SouqError(told, hint="it is too busy; what was answered is kept: run the same again later")
-    return (
-        UsageError(told, hint="what it says may help") if code < 500 else SouqError(told, hint="see the server's log")
-    )
+        return SouqError(message, hint="it is too busy; what was answered is kept: run the same again later")
+    if code < 500:
+        return UsageError(message, hint="what it says may help")
+    return SouqError(message, hint="see the server's log")

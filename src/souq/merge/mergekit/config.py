@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import yaml
 
@@ -255,11 +255,6 @@ class _At(Place):
     def kind(self) -> str:
         """YAML's word for what stands here."""
         return str(self.node.tag).removeprefix("tag:yaml.org,2002:")
-
-    @property
-    def value(self) -> Any:
-        """As Python has it."""
-        return yaml.constructor.SafeConstructor().construct_object(self.node, deep=True)
 
     @property
     def empty(self) -> bool:

@@ -96,7 +96,7 @@ def _merge_one(
     }
 
 
-class _Rooms(threading.local):
+class _Buffers(threading.local):
     """Memory for inputs, so much for each thread, that is used again for tensor after tensor: new memory is slow."""
 
     def __init__(self, size: int) -> None:
@@ -110,7 +110,7 @@ class _FileBlocks:
     parts: Sequence[tuple[Model, str]]
     base: tuple[Model, str] | None
     keys: Keys
-    room: Array  # (bytes,) uint8: a thread's own, used again for tensor after tensor
+    buffer: Array  # (bytes,) uint8: a thread's own, used again for tensor after tensor
     _held: list[Block] = field(default_factory=list)
     _used: int = 0
 
@@ -120,7 +120,7 @@ class _FileBlocks:
         shape = self._all[0][0].shapes[self._all[0][1]][1]
         self.size, self.row = int(np.prod(shape, dtype=np.int64)), (shape[-1] if shape else 1)
         self._length = max(BLOCK // max(self.row, 1), 1) * self.row if self.row else 1
-        self._fits = self._bytes(self.size) + _ALIGN * (self.size // self._length + 2) <= len(self.room)
+        self._fits = self._bytes(self.size) + _ALIGN * (self.size // self._length + 2) <= len(self.buffer)
         self._space = self._new(0 if self._fits else min(self._length, self.size))
 
     @property
@@ -160,8 +160,8 @@ class _FileBlocks:
     def _new(self, n: int) -> tuple[Array, Array]:
         """Space for n elements of every tensor and of the base, whose are zero where there is none."""
         begin, self._used = self._used, self._used + self._bytes(n) + _ALIGN - self._bytes(n) % _ALIGN
-        fits = self._used <= len(self.room)
-        space = self.room[begin : begin + self._bytes(n)] if fits else np.empty(self._bytes(n), np.uint8)
+        fits = self._used <= len(self.buffer)
+        space = self.buffer[begin : begin + self._bytes(n)] if fits else np.empty(self._bytes(n), np.uint8)
         words = space.view(self._kind).reshape(self.count + 1, n)
         words[-1] = 0
         return words[:-1], words[-1]
@@ -197,11 +197,11 @@ def _write_weights(
     work = sorted(planned.outputs, key=lambda output: (-size[output.name], output.name))
     named, done = {}, 0
     threads = os.cpu_count() or 1
-    rooms = _Rooms(min(_HELD // threads, 32 << 20))
+    buffers = _Buffers(min(_HELD // threads, 32 << 20))
     with ExitStack() as files, ThreadPoolExecutor(threads) as pool:
         places = _places(layout, folder, shard, files)
         jobs = {
-            pool.submit(_merge, output, models, layout[output.name][0], places[output.name], rooms): output
+            pool.submit(_merge, output, models, layout[output.name][0], places[output.name], buffers): output
             for output in work
         }
         try:
@@ -257,7 +257,7 @@ def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * DTYPES[dtype].itemsize
 
 
-def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, place: _Place, rooms: _Rooms) -> str:
+def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, place: _Place, buffers: _Buffers) -> str:
     """One tensor, merged and written; returns the digest of its bytes."""
     inputs = sorted(
         output.inputs, key=lambda i: (models[i.model].fingerprint, i.tensor, json.dumps(i.parameters, sort_keys=True))
@@ -272,7 +272,7 @@ def _merge(output: Output, models: Mapping[ModelRef, Model], dtype: str, place: 
     if base and (method == "slerp" or not parts):  # slerp's way begins at its base; into nothing else a base is copied
         method = method if parts else "passthrough"
         parts, each, base = [base, *parts], [{}, *each], None
-    blocks = _FileBlocks(parts, base, _keys(output, parts), rooms.own)
+    blocks = _FileBlocks(parts, base, _keys(output, parts), buffers.own)
     hasher, at = blake3(), place.at
 
     def write(block: F32) -> None:

@@ -93,7 +93,7 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
     parts = []
     for i, part in enumerate(config.slices):
         _check_inputs(config, [source.model for source in part.sources], _base(config, part), f"slices[{i}]")
-        parts.append(replace(part, sources=tuple(_within(source, layers(source.model)) for source in part.sources)))
+        parts.append(replace(part, sources=tuple(_with_depth(source, layers(source.model)) for source in part.sources)))
     if sum(_length(part) * len(part.sources) for part in parts) > MAX_READS:
         raise UsageError(f"more than {MAX_READS} layers to read")
     draft = _Draft(config, KNOWN[config.method], cache(lambda model: _anatomy(model, tensors(model))))
@@ -120,7 +120,7 @@ def _unused(config: MergeConfig) -> tuple[str, ...]:
     return tuple(sorted({name for settings in scopes for name in settings} - taken))
 
 
-def _within(source: Source, depth: int) -> Source:
+def _with_depth(source: Source, depth: int) -> Source:
     start, stop = source.layer_range
     if stop > depth:
         raise UsageError(f"{source.model} has {depth} layers, not {stop}", hint="shorten its `layer_range`")
@@ -291,14 +291,14 @@ def _resolve(
     for settings in scopes:
         rule = next((r for r in settings.get(parameter.name, ()) if r.filter == "*" or r.filter in tensor), None)
         if rule and rule.values:
-            return _along(rule.values, t, parameter)
+            return _interpolate(rule.values, t, parameter)
     if parameter.required:
         of = f" of {model}" if model else ""
         raise UsageError(f"no `{parameter.name}` for {tensor}{of}", hint=f"add `{parameter.name}:` under `parameters:`")
     return parameter.default
 
 
-def _along(values: tuple[Any, ...], t: float, parameter: Parameter) -> Value:
+def _interpolate(values: tuple[Any, ...], t: float, parameter: Parameter) -> Value:
     """The value at `t` of the way: numbers are interpolated, truths are stepped through."""
     place = t * (len(values) - 1)
     i, part = int(place), place - int(place)

@@ -82,7 +82,7 @@ def align(planned: Plan, models: Models, others: Models) -> tuple[Plan, dict[str
     first = planned.base_model or planned.models[0]
     giver = wanted.source if isinstance(wanted.source, ModelRef) else first
     words = {ref: _read_whole(model.source.files, str(ref)) for ref, model in {**models, **others}.items()}
-    rows = {ref: _rows(model) for ref, model in models.items()}
+    rows = {ref: _row_count(model) for ref, model in models.items()}
     base = _stripped(_present(words, first), rows[first])
     every = {ref: words[ref] or base for ref in models} | {first: base}
     if wanted.source == "union":
@@ -94,7 +94,7 @@ def align(planned: Plan, models: Models, others: Models) -> tuple[Plan, dict[str
         raise UsageError(f"the numbers of {giver}'s tokens have gaps", hint="choose another `source` for the tokenizer")
     multiple = wanted.pad_to_multiple_of or 1
     size = -(-len(made.ids) // multiple) * multiple
-    own = {ref: _own(made.ids, every[ref].ids, rows[ref]) for ref in models}
+    own = {ref: _own_rows(made.ids, every[ref].ids, rows[ref]) for ref in models}
     table = _Table(made.ids, own, every, wanted.tokens)
     outputs = tuple(
         table.aligned(output, models, planned.base_model, size) if indexes_tokens(output.name) else output
@@ -110,7 +110,7 @@ def _present(words: Mapping[ModelRef, Words | None], ref: ModelRef) -> Words:
     return its
 
 
-def _rows(model: Model) -> int:
+def _row_count(model: Model) -> int:
     """How many tokens the model has rows for: what it says, and no more than it has."""
     heights = [shape[0] for name, (_, shape) in model.shapes.items() if indexes_tokens(name) and shape]
     size = model.config.get("vocab_size")
@@ -161,7 +161,7 @@ def _union(base: Words, every: Mapping[ModelRef, Words], rows: Mapping[ModelRef,
     return with_tokens(base, new | {token: added[token] for token in sorted(added)})
 
 
-def _own(made: Ids, mine: Ids, rows: int) -> NDArray[np.int64]:
+def _own_rows(made: Ids, mine: Ids, rows: int) -> NDArray[np.int64]:
     """For each new number the model's own row, -1 where it has none: (V,)."""
     own = np.full(len(made), -1, np.int64)
     for token, number in made.items():
@@ -222,7 +222,7 @@ class _Table:
         if source not in refs:
             raise UsageError(f"{token!r} is to come from {source}, which is not merged", hint="name one that is")
         row = other if isinstance(other, int) else self.words[source].ids.get(other or token, -1)
-        if not 0 <= row < _rows(models[source]):
+        if not 0 <= row < _row_count(models[source]):
             raise UsageError(f"{source} has no row for {other or token!r}, which {token!r} is to come from")
         return ((source, row),)
 

@@ -3,8 +3,8 @@
 It knows one change and the base it was made on; it judges nothing. No low-rank change is expanded: singular values come
 from two small QR factors, the fourth moment from products of their columns, the sketch from two thin projections.
 
-    seen = portrait(case)
-    seen.parts["model.layers.0.mlp.up_proj.weight"].share
+    stats = delta_stats(case)
+    stats.parts["model.layers.0.mlp.up_proj.weight"].share
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache, partial
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -22,6 +21,7 @@ from blake3 import blake3
 
 from souq.checks.cases import Case
 from souq.errors import Corrupt, Hostile, NotFound
+from souq.files import replacing
 from souq.merge.exact import Float
 from souq.merge.fold import factors
 from souq.records import Digest, Record, digest
@@ -51,69 +51,71 @@ class Spectrum(Record, frozen=True):
     kurtosis: float
 
 
-class Seen(Record, frozen=True):
-    """One changed tensor."""
+class TensorStats(Record, frozen=True):
+    """What is measured of one changed tensor."""
 
     share: float  # ||d|| / ||W||
-    along: float = 0.0  # <d, W> / ||W||^2; not told of a low-rank change, which need not read W
+    along: float = 0.0  # <d, W> / ||W||^2; of a low-rank change 0, since W need not be read
     spectrum: Spectrum | None = None  # of low-rank changes
 
 
-class Portrait(Record, frozen=True):
-    """One contribution's change of weights."""
+class DeltaStats(Record, frozen=True):
+    """What is measured of one contribution's change of weights."""
 
     change: Digest  # of what it does to tensors, whatever sketches came along
-    parts: dict[str, Seen]
+    parts: dict[str, TensorStats]
     sketch: dict[str, bytes]  # tensor, or what is new -> a random projection of the change, float32
 
     def sketches(self) -> dict[str, Float]:
-        """As numbers, WIDTH x WIDTH flat."""
+        """Tensor -> its sketch as float64, WIDTH * WIDTH numbers; fewer of a vector."""
         return {name: np.frombuffer(data, "<f4").astype(np.float64) for name, data in self.sketch.items()}
 
 
 def kind_of(name: str) -> str:
-    """`model.layers.3.self_attn.q_proj.weight` -> `q_proj`."""
+    """The kind of a tensor by its name: `q_proj` of `model.layers.3.self_attn.q_proj.weight`."""
     return name.removesuffix(".weight").rsplit(".", 1)[-1]
 
 
 def layer_of(name: str) -> int:
     """The number of the layer a tensor is in; -1 for none."""
-    found = _LAYER.search(name)
-    return int(found[1]) if found else -1
+    match = _LAYER.search(name)
+    return int(match[1]) if match else -1
 
 
-def portrait(case: Case) -> Portrait | None:
-    """Of what the case offers; None where it changes no weights.
+def delta_stats(case: Case) -> DeltaStats | None:
+    """The figures of what the case offers; None where it changes no weights.
 
     Raises:
         NotFound, Corrupt: a tensor of it is not here, or damaged.
     """
-    return remembered(case, case.offer.digest, lambda: case.offer)
+    return cached_stats(case, case.offer.digest, lambda: case.offer)
 
 
-def remembered(case: Case, name: Digest, read: Callable[[], Offer]) -> Portrait | None:
-    """Of the contribution of that digest: from memory where it was drawn before, else it is read and drawn."""
+def cached_stats(case: Case, name: Digest, read: Callable[[], Offer]) -> DeltaStats | None:
+    """The figures of the contribution named `name`: kept from an earlier time, else it is read and measured."""
     note = case.main.repo.cache / f"portraits-{VERSION}" / name[3:35]
     with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.msgpack.decode(note.read_bytes(), type=Portrait)
+        return msgspec.msgpack.decode(note.read_bytes(), type=DeltaStats)
     if (delta := read().delta) is None:
         return None
-    found = draw(case, delta)
-    _keep(note, msgspec.msgpack.encode(found))
-    return found
+    stats = measure(case, delta)
+    with replacing(note) as partial_note:
+        partial_note.write_bytes(msgspec.msgpack.encode(stats))
+    return stats
 
 
-def accepted(case: Case) -> Iterator[tuple[str, Portrait]]:
-    """What main is made of, by contribution; one whose tensors are not here is left out."""
-    for slug, told in case.main.landed.items():
-        if told.moves and slug != case.offer.slug:
+def accepted_stats(case: Case) -> Iterator[tuple[str, DeltaStats]]:
+    """The figures of every contribution on main, by slug; one whose tensors are not here is left out."""
+    for slug, landed in case.main.landed.items():
+        if landed.moves and slug != case.offer.slug:
+            read = partial(case.main.offers.__getitem__, slug)
             with suppress(NotFound, Corrupt):
-                if (found := remembered(case, told.digest, partial(case.main.offers.__getitem__, slug))) is not None:
-                    yield slug, found
+                if (stats := cached_stats(case, landed.digest, read)) is not None:
+                    yield slug, stats
 
 
-def draw(case: Case, delta: Delta) -> Portrait:
-    """Look at every part of a change."""
+def measure(case: Case, delta: Delta) -> DeltaStats:
+    """The figures of every tensor that a change changes, and sketches of these and of what is new."""
     load, base = case.store.get, case.main.base
     sizes = matrix_sizes(case.main.repo, {name: base[name] for name in delta.parts})
     parts, sketch = {}, {}
@@ -122,11 +124,11 @@ def draw(case: Case, delta: Delta) -> Portrait:
         wide = np.zeros(0) if isinstance(part, Lora) else load(base[name].digest).astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused in words
             left, right = factors(part, wide, load)
-            parts[name] = look(part, left, right, sizes[name], wide)
+            parts[name] = tensor_stats(part, left, right, sizes[name], wide)
             sketch[name] = project(left, right)
     for title, new in delta.new.items():
         sketch[title] = project(None, load(new.value.digest).astype(np.float64))
-    return Portrait(change=change_digest(delta), parts=parts, sketch=sketch)
+    return DeltaStats(change=change_digest(delta), parts=parts, sketch=sketch)
 
 
 def change_digest(delta: Delta) -> Digest:
@@ -134,19 +136,22 @@ def change_digest(delta: Delta) -> Digest:
     return digest(format_delta(Delta(delta.base, delta.parts, new=delta.new)).encode())
 
 
-def look(part: Part, left: Float | None, right: Float, whole: float, base: Float) -> Seen:
-    """One tensor's figures; `whole` is ||W||."""
+def tensor_stats(part: Part, left: Float | None, right: Float, whole: float, base: Float) -> TensorStats:
+    """A changed tensor's figures by its left (m, r) and right (r, n), or None and the difference; `whole` is ||W||."""
     if left is None:
         along = float(np.vdot(right, base)) / whole**2
-        return Seen(share=float(np.linalg.norm(right)) / whole, along=along)
-    found = spectrum(left, right, whole)
-    return Seen(share=found.size, spectrum=found)
+        return TensorStats(share=float(np.linalg.norm(right)) / whole, along=along)
+    figures = spectrum(left, right, whole)
+    return TensorStats(share=figures.size, spectrum=figures)
 
 
 def spectrum(left: Float, right: Float, whole: float = 1.0) -> Spectrum:
     """The five figures of left (m, r) @ right (r, n), in units of `whole`.
 
     The singular values of L R are those of the r x r matrix Q_L^T L R Q_R. A change of nothing has none of them.
+
+    Raises:
+        Hostile: the products are not finite.
     """
     (q_left, small_left), (q_right, small_right) = np.linalg.qr(left), np.linalg.qr(right.T)
     core = small_left @ small_right.T
@@ -170,7 +175,7 @@ def spectrum(left: Float, right: Float, whole: float = 1.0) -> Spectrum:
 
 
 def fourth_moment(left: Float, right: Float) -> float:
-    """The sum of the fourth powers of left @ right's elements, from r (r + 1) / 2 products of columns on either side."""
+    """The sum of the fourth powers of left (m, r) @ right (r, n), by r (r + 1) / 2 products of columns."""
     i, j = np.triu_indices(left.shape[1])
     twice = np.where(i == j, 1.0, 2.0)  # a pair stands for both its orders
     pairs = left[:, i] * left[:, j]
@@ -179,39 +184,37 @@ def fourth_moment(left: Float, right: Float) -> float:
 
 
 def project(left: Float | None, right: Float) -> bytes:
-    """P^T d Q as float32, P and Q fixed by the sizes alone: inner products of sketches estimate those of changes."""
+    """P^T d Q as float32 bytes, d being left (m, r) @ right (r, n), or `right` alone, of any shape.
+
+    P and Q (n, WIDTH) follow from the sizes alone, so inner products of sketches estimate those of changes (Johnson and
+    Lindenstrauss 1984).
+    """
     if left is not None:
-        return _small((_thrown(len(left)).T @ left) @ (right @ _thrown(right.shape[1])))
+        return _float32_bytes((_random_side(len(left)).T @ left) @ (right @ _random_side(right.shape[1])))
     flat = right.reshape(len(right), -1) if right.ndim > 1 else right.reshape(1, -1)
-    side = _thrown(len(flat)).T if len(flat) > 1 else np.ones((1, 1))
-    return _small((side @ flat) @ _thrown(flat.shape[1]))
+    side = _random_side(len(flat)).T if len(flat) > 1 else np.ones((1, 1))
+    return _float32_bytes((side @ flat) @ _random_side(flat.shape[1]))
 
 
-def _small(array: Float) -> bytes:
+def _float32_bytes(array: Float) -> bytes:
     return array.astype("<f4").tobytes()
 
 
 @lru_cache(maxsize=64)
-def _thrown(n: int) -> Float:
+def _random_side(n: int) -> Float:
     """(n, WIDTH) normal numbers, the same everywhere and always; their products keep sizes on average."""
     seed = int.from_bytes(blake3(f"souq sketch 1 {n}".encode()).digest()[:8], "big")
     return np.random.default_rng(seed).standard_normal((n, WIDTH)) / math.sqrt(WIDTH)
 
 
 def matrix_sizes(repo: Repo, refs: dict[str, TensorRef]) -> dict[str, float]:
-    """||W|| of tensors by name, remembered by digest; never 0, so that it can be divided by."""
+    """||W|| of tensors by name, cached_stats by digest; never 0, so that it can be divided by."""
     note = repo.cache / "matrix-sizes"
     known: dict[Digest, float] = {}
     with suppress(OSError, msgspec.MsgspecError):
         known = msgspec.msgpack.decode(note.read_bytes(), type=dict[str, float])
     if absent := [ref.digest for ref in refs.values() if ref.digest not in known]:
         known |= {name: float(np.linalg.norm(repo.store.get(name).astype(np.float64))) for name in absent}
-        _keep(note, msgspec.msgpack.encode(known))
+        with replacing(note) as partial_note:
+            partial_note.write_bytes(msgspec.msgpack.encode(known))
     return {name: max(known[ref.digest], 1e-12) for name, ref in refs.items()}
-
-
-def _keep(path: Path, data: bytes) -> None:
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(path)
