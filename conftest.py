@@ -15,9 +15,7 @@ os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ |= {f"GIT_{role}_NAME": "tests" for role in ("AUTHOR", "COMMITTER")}
 os.environ |= {f"GIT_{role}_EMAIL": "tests@souq.example" for role in ("AUTHOR", "COMMITTER")}
 
-if (
-    "OMP_NUM_THREADS" in os.environ
-):  # numba else gives torch, too, a thread a core
+if "OMP_NUM_THREADS" in os.environ:  # numba else gives torch, too, a thread a core
     os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 SERVERS = {"s3": "server", "served": "server", "mergekit": "mergekit"}  # fixture -> the mark of whoever uses it

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from souq.chart import Curve, line_chart
-from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
+from souq.errors import Hostile, NotFound, UsageError, nearest
+from souq.optional import needs
 from souq.records import Record, spelled_out
 
 Role = Literal["downloads", "id", "author", "created"]
@@ -193,10 +194,8 @@ def read_table(path: Path, names: Mapping[Role, str] | None = None) -> Downloads
 @contextmanager
 def _database() -> Iterator[tuple[Any, type[Exception]]]:
     """An empty database in bounded memory, which goes on in a folder of its own on the disk; and what it raises."""
-    try:
+    with needs("duckdb", "audit"):
         import duckdb
-    except ImportError as error:
-        raise Missing("duckdb is not installed", hint='run `pip install "souq[audit]"`') from error
     with TemporaryDirectory(prefix="souq-stats-") as folder:
         limits = {"memory_limit": MEMORY, "threads": 2, "temp_directory": folder, "max_temp_directory_size": DISK}
         with duckdb.connect(config=limits) as database:
