@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from html import escape
 
+from souq.chart import heat_map
 from souq.merge import Fold
 from souq.merge.conflicts import Learned, Losses, Meeting, causes, forecast_losses, kept, meeting, total
 from souq.merge.methods import Change
@@ -136,43 +136,10 @@ def _layers(losses: Losses, digest: Digest) -> dict[str, float]:
 
 def picture(found: Forecast) -> str:
     """Layers down, contributions across, as an SVG: darker where the merge loses more of what each wanted."""
-    columns = [found.slug, *sorted(slug for slug in found.layers if slug != found.slug)]
+    columns = {slug: found.layers[slug] for slug in sorted(found.layers, key=lambda slug: (slug != found.slug, slug))}
     rows = sorted({layer for shares in found.layers.values() for layer in shares}, key=_in_order)
-    wide, tall, left, top = 64, 18, 84, 150
-    cells = []
-    for i, slug in enumerate(columns):
-        x = left + i * wide
-        weight = "bold" if slug == found.slug else "normal"
-        cells.append(
-            f'<text transform="translate({x + wide / 2:.0f} {top - 8}) rotate(-40)" font-weight="{weight}">'
-            f"{escape(slug[:28])}</text>"
-        )
-        for j, layer in enumerate(rows):
-            share = found.layers[slug].get(layer)
-            if share is not None:
-                cells.append(
-                    f'<rect x="{x}" y="{top + j * tall}" width="{wide - 2}" height="{tall - 2}" fill="{_shade(share)}">'
-                    f"<title>{escape(slug)}, layer {escape(layer)}: {share:.0%} lost</title></rect>"
-                )
-    names = [
-        f'<text x="{left - 8}" y="{top + j * tall + tall * 0.7:.0f}" text-anchor="end">{escape(row[:12])}</text>'
-        for j, row in enumerate(rows)
-    ]
-    width, height = left + len(columns) * wide + 120, top + len(rows) * tall + 40
     legend = f"what the merge is expected to lose of each change: white 0%, darkest 50% and more; #{found.slug[:40]}"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="system-ui, sans-serif" font-size="11">'
-        f'<rect width="{width}" height="{height}" fill="#fbfaf6"/>{"".join(cells)}{"".join(names)}'
-        f'<text x="{left}" y="{height - 12}" fill="#6b675e">{escape(legend)}</text></svg>\n'
-    )
-
-
-def _shade(share: float) -> str:
-    """From paper to dark red, by square root: small losses should be seen."""
-    level = min(max(share, 0.0) / 0.5, 1.0) ** 0.5
-    red, green, blue = (round(a + (b - a) * level) for a, b in ((251, 140), (250, 24), (246, 20)))
-    return f"rgb({red},{green},{blue})"
+    return heat_map(columns, rows, label="{column}, layer {row}: {share:.0%} lost", legend=legend, full=0.5)
 
 
 def _in_order(layer: str) -> tuple[bool, str]:
