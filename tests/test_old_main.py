@@ -18,10 +18,12 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from souq.cli import run
 from souq.corpus.card import student_card
+from souq.lab.student_config import StudentReport
 from souq.model.gguf_writer import write_gguf
 
 OLD = Path(__file__).parent / "fixtures" / "old_main"
@@ -184,13 +186,15 @@ def test_its_corpus_has_the_same_tail(place, name):
 
 
 def test_its_student_has_the_same_card(place):
-    """From the figures that were kept: who taught it, on what, what it scores, and its curve as it was drawn."""
+    """From the report that was kept, which says the same written again: who taught it, on what, and what it scores."""
     student = place / "student"
     manifest = json.loads((place / "corpus" / "manifest.json").read_bytes())
-    figures = json.loads((student / "report.json").read_bytes())
+    kept = (student / "report.json").read_bytes()
+    report = msgspec.json.decode(kept, type=StudentReport)
 
-    made = student_card("student", "Apache-2.0", manifest["dumps"][manifest["latest"]], figures)
+    made = student_card("student", "Apache-2.0", manifest["dumps"][manifest["latest"]], report)
 
+    assert json.loads(msgspec.json.encode(report)) == json.loads(kept)
     assert made["README.md"].decode() == (student / "README.md").read_text()
     assert made.keys() == {"README.md", "curve.svg"}
 

@@ -8,7 +8,19 @@ import pytest
 from souq import signing
 from souq.errors import Refused, UsageError
 from souq.governance import read_policy
-from souq.governance.policy import Emergency, Key, Lazy, Org, Role, Scope, Veto, Who, enrolled, format_policy, share_of
+from souq.governance.policy import (
+    Emergency,
+    Key,
+    Lazy,
+    Org,
+    Role,
+    Scope,
+    Veto,
+    Who,
+    format_policy,
+    refuse_stranger,
+    share_of,
+)
 from tests.voters import NAMES, at, key, key_of, of, ruled, who
 
 PEOPLE = [who(name) for name in NAMES]
@@ -254,7 +266,7 @@ def test_who_is_not_enrolled_is_told_whom_to_ask(tmp_path):
     people = [who("amira", keys=(amira.public_key,), valid_until=at(1)), who("bruno")]
     policy = ruled(of(1), people=people, core=("bruno",))
 
-    assert enrolled(policy, amira, at(0.5), hint="x") == policy.named("amira")
+    refuse_stranger(policy, amira, at(0.5), hint="ask Bruno")
     with pytest.raises(Refused, match=r"^Amira's key is not enrolled in GOVERNANCE\.toml$") as refused:
-        enrolled(policy, amira, at(1), hint="ask Bruno")
+        refuse_stranger(policy, amira, at(1), hint="ask Bruno")
     assert refused.value.hint == "ask Bruno"

@@ -115,7 +115,7 @@ def sign(payload: bytes, key: Path, *, namespace: str) -> Envelope:
         message.write_bytes(_pae(payload))
         done = _ssh_keygen("-Y", "sign", "-q", "-f", str(key), "-n", namespace, str(message))
         if done.returncode:
-            raise UsageError(f"cannot sign with {key}: {_last(done.stderr)}", hint="is it your private ssh key?")
+            raise UsageError(f"cannot sign with {key}: {_last_line(done.stderr)}", hint="is it your private ssh key?")
         armour = message.with_suffix(".sig").read_bytes()
     sealed = Signature(keyid=fingerprint(public_key(key)), sig=base64.b64encode(armour).decode())
     return Envelope(payload_type=PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=(sealed,))
@@ -127,7 +127,7 @@ def verify(envelope: bytes, *, keys: Iterable[str], namespace: str) -> Signed:
     Raises:
         Forged: no signature by any of them holds, or the envelope is not one souq writes.
     """
-    return _read(*unseal(envelope, keys=keys, namespace=namespace))
+    return _statement_in(*unseal(envelope, keys=keys, namespace=namespace))
 
 
 def unseal(envelope: bytes, *, keys: Iterable[str], namespace: str) -> tuple[bytes, str]:
@@ -136,19 +136,19 @@ def unseal(envelope: bytes, *, keys: Iterable[str], namespace: str) -> tuple[byt
     Raises:
         Forged: no signature by any of them holds.
     """
-    sealed, payload = _open(envelope)
+    sealed, payload = _envelope_in(envelope)
     known = frozenset(normal_key(key) for key in keys)
     signers = [_signer(payload, signature, known, namespace) for signature in sealed.signatures]
     if key := next((key for key in signers if key in known), None):
         return payload, key
     # Of several signatures the one that nearly held says most; a stranger's beside it says nothing.
-    raise Forged(min(signers, key=_NO.index), hint="who signed it must stand in GOVERNANCE.toml")
+    raise Forged(min(signers, key=_REFUSALS.index), hint="who signed it must stand in GOVERNANCE.toml")
 
 
 def peek(envelope: bytes) -> dict[str, Any]:
     """What an envelope says, whoever signed it: for finding what it names, never for believing it."""
     try:
-        predicate = read_json(_open(envelope)[1])["predicate"]
+        predicate = read_json(_envelope_in(envelope)[1])["predicate"]
     except (Forged, Hostile, KeyError, TypeError):
         return {}
     return predicate if isinstance(predicate, dict) and isinstance(predicate.get("after", []), list) else {}
@@ -162,7 +162,7 @@ def make_key(key: Path, comment: str) -> None:
     """
     done = _ssh_keygen("-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key), stdin=b"n\n")
     if done.returncode:
-        raise UsageError(f"cannot make {key}: {_last(done.stderr)}", hint="name another file")
+        raise UsageError(f"cannot make {key}: {_last_line(done.stderr)}", hint="name another file")
 
 
 def public_key(key: Path) -> str:
@@ -212,7 +212,7 @@ def _pae(payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def _open(data: bytes) -> tuple[Envelope, bytes]:
+def _envelope_in(data: bytes) -> tuple[Envelope, bytes]:
     if len(data) > MAX_ENVELOPE:
         raise Forged(f"an envelope of {len(data):,} bytes; the most is {MAX_ENVELOPE:,}")
     try:
@@ -226,7 +226,7 @@ def _open(data: bytes) -> tuple[Envelope, bytes]:
     return sealed, payload
 
 
-_NO = (
+_REFUSALS = (
     "its signature does not hold",
     "signed as another kind of record",
     "signed by a tool of another version",
@@ -240,7 +240,7 @@ def _signer(payload: bytes, signature: Signature, keys: frozenset[str], namespac
 
     ed25519 is checked here, by OpenSSL; for other kinds of keys ssh-keygen is asked, which takes thirty times as long.
     """
-    wrong, other, version, stranger = _NO
+    wrong, other, version, stranger = _REFUSALS
     try:
         armour = base64.b64decode(signature.sig, validate=True)
         blob = SshsigSignature.from_armored(armour)
@@ -286,7 +286,7 @@ def _keygen_verifies(payload: bytes, armour: bytes, key: str, namespace: str) ->
         return _ssh_keygen(*words, stdin=_pae(payload)).returncode == 0
 
 
-def _read(payload: bytes, key: str) -> Signed:
+def _statement_in(payload: bytes, key: str) -> Signed:
     try:
         in_toto = read_json(payload)
         refuse_control(in_toto, where="a statement")
@@ -313,6 +313,6 @@ def _ssh_keygen(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[
         raise Missing("ssh-keygen is not installed", hint="for example `apt-get install openssh-client`") from error
 
 
-def _last(text: bytes) -> str:
+def _last_line(text: bytes) -> str:
     lines = text.decode("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else "no reason given"

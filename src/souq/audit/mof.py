@@ -1,8 +1,8 @@
 """The Model Openness Framework (White et al., arXiv 2403.13784): seventeen components, three classes.
 
 A component counts when it is there and under an open licence fit for its type. What is there is kept apart from what is
-licensed: `absent`, `unlicensed` and `not open` are three different things to mend. A component's licence is its own, else
-its type's, else the distribution's, else there is none.
+licensed: `absent`, `unlicensed` and `not open` are three different things to mend. A component's licence is its own,
+else its type's, else the distribution's, else there is none.
 
     >>> judge("A", {"Model card": Component(True, "MIT")}).best
     0
@@ -115,7 +115,11 @@ def judge(model: str, components: Mapping[str, Component]) -> Mof:
     lacking = {level: _lacking(level, states) for level in (3, 2, 1)}
     best = next((level for level in (1, 2, 3) if not any(lacking[n] for n in range(level, 4))), 0)
     ahead = {0: 3, 3: 2, 2: 1, 1: 0}[best]
-    progress = {n: 1 - len(lacking[n]) / len(_asked(n)) if not any(lacking[m] for m in range(n + 1, 4)) else 0.0 for n in (3, 2, 1)}  # fmt: skip
+    progress = dict.fromkeys((3, 2, 1), 0.0)
+    for level in progress:
+        progress[level] = 1 - len(lacking[level]) / len(_asked(level))
+        if lacking[level]:
+            break
     return Mof(
         model=model, best=best, states=states, progress=progress, next=ahead,
         missing=tuple(f"{name}: {states[name]}" for name in lacking.get(ahead, ())),
@@ -141,14 +145,14 @@ def read_components(data: bytes, where: str) -> list[Mof]:
     Raises:
         Hostile: no such table, no such component, one twice; the line is named.
     """
-    found: dict[tuple[str, str], list[dict[str, Component]]] = {}
+    bundles: dict[tuple[str, str], list[dict[str, Component]]] = {}
     for line in lines_of(data, where):
         try:
             name = _component_of(line)
             whose = (one_of(line.cells, ("model", "name")), one_of(line.cells, ("producer", "org")))
             if not whose[0] or len(whose[0]) > 200:
                 raise Hostile("a model's name has 1 to 200 characters")
-            listings = found.setdefault(whose, [{}])
+            listings = bundles.setdefault(whose, [{}])
             if name in listings[-1] and len(listings[-1]) < len(PARTS):
                 raise Hostile(f"{name} of {whose[0]} stands twice")
             if name in listings[-1]:  # a whole listing has ended: the tool's own tables list some models twice
@@ -156,48 +160,49 @@ def read_components(data: bytes, where: str) -> list[Mof]:
             listings[-1][name] = Component(_there(line), _licence(line))
         except Hostile as error:
             raise Hostile(f"{where}, line {line.number}: {error}") from error
-    return [judge(model, components) for (model, _), listings in found.items() for components in listings]
+    return [judge(model, components) for (model, _), listings in bundles.items() for components in listings]
 
 
 def _component_of(line: Line) -> str:
-    said = one_of(line.cells, ("component",))
+    text = one_of(line.cells, ("component",))
     known = {name.lower(): name for name in PARTS}
-    if said.lower() not in known:
-        raise Hostile(f"{said[:60]!r} is no component of {RUBRIC}{nearest(said, PARTS)}")
-    return known[said.lower()]
+    if text.lower() not in known:
+        raise Hostile(f"{text[:60]!r} is no component of {RUBRIC}{nearest(text, PARTS)}")
+    return known[text.lower()]
 
 
 def _there(line: Line) -> bool:
-    said = one_of(line.cells, ("status",)).lower()
-    if said not in _ABSENT + _THERE:
-        raise Hostile(f"{said[:40]!r} is no status{nearest(said, ('included', 'absent'))}")
-    return said not in _ABSENT if "status" in line.cells and said else bool(_licence(line))
+    status = one_of(line.cells, ("status",)).lower()
+    if status not in _ABSENT + _THERE:
+        raise Hostile(f"{status[:40]!r} is no status{nearest(status, ('included', 'absent'))}")
+    return status not in _ABSENT if "status" in line.cells and status else bool(_licence(line))
 
 
 def _licence(line: Line) -> str:
     columns = ("licence", "license", "type_licence", "distribution_licence")
-    return next((said for name in columns if (said := line.cells.get(name, "").strip())), "")
+    return next((licence for name in columns if (licence := line.cells.get(name, "").strip())), "")
 
 
-def expected(found: Iterable[Mof], data: bytes, where: str) -> list[str]:
-    """Each model whose class is not the one that a table (model, recomputed_class or class) gives; in both orders alike.
+def expected(judged: Iterable[Mof], data: bytes, where: str) -> list[str]:
+    """Each model whose class is not the one that a table gives (model, recomputed_class or class), in any order.
 
     Raises:
         Hostile: a class that is none; the line is named.
     """
-    told: dict[str, list[str]] = {}
+    given: dict[str, list[str]] = {}
     for line in lines_of(data, where):
         level = one_of(line.cells, ("recomputed_class", "class"))
         if level not in ("0", "1", "2", "3"):
             raise Hostile(
                 f"{where}, line {line.number}: {level[:20]!r} is no class", hint="write 1, 2, 3, or 0 for none"
             )
-        told.setdefault(one_of(line.cells, ("model", "name")), []).append(level)
+        given.setdefault(one_of(line.cells, ("model", "name")), []).append(level)
     ours: dict[str, list[str]] = {}
-    for one in found:
-        ours.setdefault(one.model, []).append(str(one.best))
+    for model in judged:
+        ours.setdefault(model.model, []).append(str(model.best))
     return [
-        f"{name}: class {', '.join(ours.get(name, ['not in the table']))}, expected {', '.join(told.get(name, ['none given']))}"
-        for name in {**told, **ours}
-        if sorted(ours.get(name, [])) != sorted(told.get(name, []))
+        f"{name}: class {', '.join(ours.get(name, ['not in the table']))}, "
+        f"expected {', '.join(given.get(name, ['none given']))}"
+        for name in {**given, **ours}
+        if sorted(ours.get(name, [])) != sorted(given.get(name, []))
     ]

@@ -3,18 +3,18 @@
 It knows a fold and what people call its contributions; nothing is built, nothing is run. `rehearse` is the other way:
 the merged model reads the contributions' own rows.
 
-    found = outlook(fold(main, offer), offer.digest, offers)
-    found.kept, found.met[0].slug, found.met[0].blame
+    ahead = forecast(fold(main, offer), offer.digest, offers)
+    ahead.kept, ahead.met[0].slug, ahead.met[0].blame
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from html import escape
 
+from souq.chart import heat_map
 from souq.merge import Fold
-from souq.merge.conflicts import Foreseen, Learned, Meeting, causes, foresee, kept, meeting, total
+from souq.merge.conflicts import Learned, Losses, Meeting, causes, forecast_losses, kept, meeting, total
 from souq.merge.methods import Change
 from souq.progress import Progress, quiet
 from souq.records import Contribution, Digest, Record
@@ -38,8 +38,8 @@ class Met(Record, frozen=True):
     before: float  # and without
 
 
-class Outlook(Record, frozen=True):
-    """The forecast for one contribution; `lost` is q of specs/merge_methods.md, section 13."""
+class Forecast(Record, frozen=True):
+    """What is expected for one contribution; `lost` is the share of its change that is lost, weighed by its inputs."""
 
     slug: str
     kept: float
@@ -57,53 +57,53 @@ class Outlook(Record, frozen=True):
         return f"it reads the same inputs as {', '.join(close)}: the forecast may be too kind" if close else ""
 
 
-def outlook(fold: Fold, who: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Outlook:
+def forecast(fold: Fold, mine: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Forecast:
     """The forecast for one contribution in a fold; `offers` says what each digest is."""
-    found, without = foresee(fold, progress=progress), foresee(fold, [who], progress=progress)
-    blame = causes(fold, who, found, progress)
-    pairs = _pairs(fold, who, progress)
+    losses, before = forecast_losses(fold, progress=progress), forecast_losses(fold, [mine], progress=progress)
+    blame = causes(fold, mine, losses, progress)
+    pairs = _pairs(fold, mine, progress)
     met = [
         _met(
             offers[other],
             meeting(pairs[other]),
             blame.get(other, 0.0),
-            _kept(found, other, offers[other]),
-            _kept(without, other, offers[other]),
+            _kept(losses, other, offers[other]),
+            _kept(before, other, offers[other]),
         )
         for other in fold.deltas
-        if other != who
+        if other != mine
     ]
-    whole = total(found.lost[who].values()).part
-    worst = {name: found.lost[who][name].part / whole for name in found.worst(who)} if whole > 0 else {}
-    return Outlook(
-        slug=offers[who].slug,
-        kept=_kept(found, who, offers[who]),
-        lost=found.loss(who),
+    whole = total(losses.lost[mine].values()).part
+    worst = {name: losses.lost[mine][name].part / whole for name in losses.worst(mine)} if whole > 0 else {}
+    return Forecast(
+        slug=offers[mine].slug,
+        kept=_kept(losses, mine, offers[mine]),
+        lost=losses.loss(mine),
         worst=worst,
         met=tuple(sorted(met, key=lambda other: (-other.blame, other.slug))),
-        layers={offers[other].slug: _layers(found, other) for other in fold.deltas},
+        layers={offers[other].slug: _layers(losses, other) for other in fold.deltas},
     )
 
 
-def _kept(found: Foreseen, who: Digest, offer: Offer) -> float:
-    return kept(found.loss(who), found.costs[who], learned(offer.contribution))
+def _kept(losses: Losses, digest: Digest, offer: Offer) -> float:
+    return kept(losses.loss(digest), losses.costs[digest], learned(offer.contribution))
 
 
 def _met(offer: Offer, how: Meeting, blame: float, now: float, before: float) -> Met:
     return Met(
-        slug=offer.slug, tensors=how.tensors, signs=how.signs, inputs=how.inputs, outputs=how.outputs, cosine=how.cosine,
-        blame=blame, kept=now, before=before,
+        slug=offer.slug, tensors=how.tensors, signs=how.signs, inputs=how.inputs, outputs=how.outputs,
+        cosine=how.cosine, blame=blame, kept=now, before=before,
     )  # fmt: skip
 
 
-def _pairs(fold: Fold, who: Digest, progress: Progress) -> dict[Digest, list[tuple[Change, Change]]]:
+def _pairs(fold: Fold, digest: Digest, progress: Progress) -> dict[Digest, list[tuple[Change, Change]]]:
     """The matrices that this one and each other both change."""
     pairs: dict[Digest, list[tuple[Change, Change]]] = {other: [] for other in fold.deltas}
-    names = list(fold.deltas[who].parts)
+    names = list(fold.deltas[digest].parts)
     for done, name in enumerate(names):
         progress("compare tensors", done, len(names))
         changes = fold.changes(name)
-        mine = changes.pop(who)
+        mine = changes.pop(digest)
         for other, theirs in changes.items():
             if mine.right.ndim == 2:
                 pairs[other].append((mine, theirs))
@@ -113,9 +113,9 @@ def _pairs(fold: Fold, who: Digest, progress: Progress) -> dict[Digest, list[tup
 
 def learned(contribution: Contribution) -> Learned | None:
     """What its author measured at `souq delta make --data`; None where nobody did or nothing was learned."""
-    told = contribution.recipe.get("learned")
-    found = [told.get(key) for key in ("before", "after", "felt")] if isinstance(told, dict) else []
-    values = [float(value) for value in found if isinstance(value, int | float)]
+    table = contribution.recipe.get("learned")
+    figures = [table.get(key) for key in ("before", "after", "felt")] if isinstance(table, dict) else []
+    values = [float(figure) for figure in figures if isinstance(figure, int | float)]
     if len(values) < 2 or not 0 <= values[1] < values[0] < float("inf"):
         return None
     felt = values[2] if len(values) > 2 and 0 < values[2] < float("inf") else 0.0
@@ -124,55 +124,22 @@ def learned(contribution: Contribution) -> Learned | None:
 
 def layer_of(name: str) -> str:
     """`model.layers.20.mlp.up_proj.weight` -> `20`; what stands in no layer is itself."""
-    found = re.search(r"layers?\.(\d+)\.", name)
-    return found.group(1) if found else name
+    match = re.search(r"layers?\.(\d+)\.", name)
+    return match[1] if match else name
 
 
-def _layers(found: Foreseen, who: Digest) -> dict[str, float]:
-    shares = found.lost[who]
+def _layers(losses: Losses, digest: Digest) -> dict[str, float]:
+    shares = losses.lost[digest]
     names = sorted({layer_of(name) for name in shares}, key=_in_order)
     return {layer: total(share for name, share in shares.items() if layer_of(name) == layer).ratio for layer in names}
 
 
-def picture(found: Outlook) -> str:
+def picture(found: Forecast) -> str:
     """Layers down, contributions across, as an SVG: darker where the merge loses more of what each wanted."""
-    columns = [found.slug, *sorted(slug for slug in found.layers if slug != found.slug)]
+    columns = {slug: found.layers[slug] for slug in sorted(found.layers, key=lambda slug: (slug != found.slug, slug))}
     rows = sorted({layer for shares in found.layers.values() for layer in shares}, key=_in_order)
-    wide, tall, left, top = 64, 18, 84, 150
-    cells = []
-    for i, slug in enumerate(columns):
-        x = left + i * wide
-        weight = "bold" if slug == found.slug else "normal"
-        cells.append(
-            f'<text transform="translate({x + wide / 2:.0f} {top - 8}) rotate(-40)" font-weight="{weight}">'
-            f"{escape(slug[:28])}</text>"
-        )
-        for j, layer in enumerate(rows):
-            share = found.layers[slug].get(layer)
-            if share is not None:
-                cells.append(
-                    f'<rect x="{x}" y="{top + j * tall}" width="{wide - 2}" height="{tall - 2}" fill="{_shade(share)}">'
-                    f"<title>{escape(slug)}, layer {escape(layer)}: {share:.0%} lost</title></rect>"
-                )
-    names = [
-        f'<text x="{left - 8}" y="{top + j * tall + tall * 0.7:.0f}" text-anchor="end">{escape(row[:12])}</text>'
-        for j, row in enumerate(rows)
-    ]
-    width, height = left + len(columns) * wide + 120, top + len(rows) * tall + 40
     legend = f"what the merge is expected to lose of each change: white 0%, darkest 50% and more; #{found.slug[:40]}"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="system-ui, sans-serif" font-size="11">'
-        f'<rect width="{width}" height="{height}" fill="#fbfaf6"/>{"".join(cells)}{"".join(names)}'
-        f'<text x="{left}" y="{height - 12}" fill="#6b675e">{escape(legend)}</text></svg>\n'
-    )
-
-
-def _shade(share: float) -> str:
-    """From paper to dark red, by square root: small losses should be seen."""
-    level = min(max(share, 0.0) / 0.5, 1.0) ** 0.5
-    red, green, blue = (round(a + (b - a) * level) for a, b in ((251, 140), (250, 24), (246, 20)))
-    return f"rgb({red},{green},{blue})"
+    return heat_map(columns, rows, label="{column}, layer {row}: {share:.0%} lost", legend=legend, full=0.5)
 
 
 def _in_order(layer: str) -> tuple[bool, str]:

@@ -20,6 +20,7 @@ from souq.checks.cases import Answer, Case
 from souq.errors import Missing
 from souq.evals.eval import EvalCase
 from souq.files import replacing
+from souq.optional import needs
 from souq.records import spelled_out
 from souq.text import words
 
@@ -138,10 +139,8 @@ def _by_meaning(
 
 
 def _embed(texts: Sequence[str], case: Case) -> Vectors:
-    try:
+    with needs("torch", "embed"):
         from souq.lab import embed
-    except ImportError as error:
-        raise Missing("the lab is not installed", hint='run `pip install "souq[embed]"`') from error
     return embed.embed(texts, case.progress)
 
 

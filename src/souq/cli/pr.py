@@ -14,7 +14,7 @@ import msgspec
 import tomli_w
 
 from souq.build import delta_file, reproducible
-from souq.build.forecast import Outlook, outlook
+from souq.build.forecast import Forecast, forecast
 from souq.build.forecast import picture as drawn
 from souq.build.lock import fold
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, show_missing, table
@@ -235,7 +235,7 @@ def _rebuilt(said: dict[str, Any]) -> str:
     return f"{'near' if said.get('near') else 'NOT near'}, {said.get('distance')} of its norm away"
 
 
-def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Outlook | None:
+def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Forecast | None:
     """The forecast for a pull request among those on main, from memory where it was made before."""
 
     if pull.offer.delta is None:
@@ -246,15 +246,15 @@ def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Outlook | None:
         with bars() as progress:
             reviews.bring(main.repo, main, pull.offer, progress)
             offers = {offer.digest: offer for offer in [*main.offers.values(), pull.offer]}
-            found = outlook(fold(main, extra), pull.offer.digest, offers, progress)
+            found = forecast(fold(main, extra), pull.offer.digest, offers, progress)
         note.parent.mkdir(exist_ok=True)
         partial = note.with_suffix(".part")
         partial.write_bytes(msgspec.json.encode(found))
         partial.replace(note)
-    return msgspec.json.decode(note.read_bytes(), type=Outlook)
+    return msgspec.json.decode(note.read_bytes(), type=Forecast)
 
 
-def _show_forecast(number: int, found: Outlook) -> None:
+def _show_forecast(number: int, found: Forecast) -> None:
     out.print(f"forecast: the merge keeps about {found.kept:.0%} of what it learned")
     if found.met:
         rows = [

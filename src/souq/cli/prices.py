@@ -5,17 +5,17 @@ from __future__ import annotations
 from souq.errors import UsageError
 
 
-def per_million(told: str, where: str, example: str = "0.25/1.25") -> tuple[float, float]:
+def per_million(text: str, where: str, example: str = "0.25/1.25") -> tuple[float, float]:
     """Dollars a million tokens, asked and answered.
 
     Raises:
         UsageError: not two prices.
     """
-    asked, _, said = told.partition("/")
+    asked, _, answered = text.partition("/")
     try:
-        found = float(asked), float(said)
+        dollars = float(asked), float(answered)
     except ValueError as error:
         raise UsageError(where, hint=f"write {example}: dollars a million tokens in and out") from error
-    if not all(0 <= value < 1e6 for value in found):
+    if not all(0 <= value < 1e6 for value in dollars):
         raise UsageError(f"{where}: dollars a million tokens, from 0 up")
-    return found
+    return dollars

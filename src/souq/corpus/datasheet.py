@@ -5,6 +5,7 @@ Its head is what Hugging Face reads: licence, and one configuration an edition, 
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -72,8 +73,8 @@ def _body(edition: EditionInfo, rows: Sequence[Row]) -> list[str]:
 
 
 def safe(text: str) -> str:
-    """Somebody else's text in a table of Markdown: nothing in it is markup, and it is not endless."""
-    return escape_markdown(" ".join(text.split())[:200])
+    """Somebody else's text in a table of Markdown: no markup, no tag for any reader, and not endless."""
+    return escape_markdown(html.escape(" ".join(text.split())[:200], quote=False))
 
 
 def _commonest(counts: Mapping[str, int]) -> dict[str, int]:

@@ -28,7 +28,6 @@ from souq.errors import Hostile, NotFound
 from souq.files import replacing
 from souq.records import Digest, Record, canonical, digest, read_json
 
-SUBSETS = ("kept", "rejected")
 _AGAIN = "bring back the one it was published with, or make the corpus again in another folder"
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from glob import escape
 from typing import Any
 
-from souq.errors import Missing, NotFound, UsageError
+from souq.errors import NotFound, UsageError
+from souq.optional import needs
 
 MOST = 100_000  # rows of an answer
 VIEWS = "the views are rows, kept and index"
@@ -26,10 +27,8 @@ def query(corpus: str, sql: str, most: int = MOST) -> tuple[list[str], list[tupl
         NotFound: no corpus there.
         UsageError: what DuckDB says of the SQL, or an answer of more than `most` rows.
     """
-    try:
+    with needs("duckdb", "corpus"):
         import duckdb
-    except ImportError as error:
-        raise Missing("duckdb is not installed", hint='run `pip install "souq[corpus]"`') from error
     connection = duckdb.connect()
     root = corpus.rstrip("/")
     if "://" in corpus:
@@ -58,10 +57,8 @@ def query(corpus: str, sql: str, most: int = MOST) -> tuple[list[str], list[tupl
 
 
 def _remote(scheme: str) -> Any:
-    try:
+    with needs("fsspec", "remote"):
         import fsspec
-    except ImportError as error:
-        raise Missing("fsspec is not installed", hint='run `pip install "souq[remote]"`') from error
     exactly = {"default_cache_type": "none"} if scheme == "s3" else {}  # else s3fs reads fifty megabytes ahead
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False, **exactly)

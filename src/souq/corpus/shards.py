@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from souq.corpus.row import Row, to_dict
-from souq.errors import Hostile, Missing
+from souq.errors import Hostile
 from souq.files import replacing
+from souq.optional import needs
 from souq.records import Record, digest
 
 SHARD = 100_000  # rows
@@ -63,10 +64,8 @@ def read_shard(path: Path) -> list[dict[str, Any]]:
 
 
 def _write_shard(rows: Sequence[Row], out: Path, path: str) -> dict[str, FileInfo]:
-    try:
+    with needs("pyarrow", "corpus"):
         import pyarrow as arrow
-    except ImportError as error:
-        raise Missing("pyarrow is not installed", hint='run `pip install "souq[corpus]"`') from error
     whole = arrow.Table.from_pylist([to_dict(row) for row in rows], schema=_schema(arrow))
     index = whole.select(list(INDEXED))
     index = index.append_column("file", arrow.array([path] * len(rows), arrow.string()))

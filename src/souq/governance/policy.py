@@ -215,15 +215,14 @@ def _read_policy(text: str) -> Policy:
     return policy
 
 
-def enrolled(policy: Policy, person: Person, at: str, *, hint: str) -> Who:
-    """Who the person at this keyboard is to the policy.
+def refuse_stranger(policy: Policy, person: Person, at: str, *, hint: str) -> None:
+    """Say no to who is at this keyboard, where the policy does not know them.
 
     Raises:
         Refused: their key is not enrolled, or does not hold at that time.
     """
-    if (member := policy.person_of(person.public_key, at)) is None:
+    if policy.person_of(person.public_key, at) is None:
         raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint=hint)
-    return member
 
 
 def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:

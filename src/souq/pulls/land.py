@@ -12,7 +12,7 @@ from souq.build.model import build
 from souq.errors import Refused, SouqError
 from souq.governance import POLICY, PolicyState, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
-from souq.governance.policy import format_policy, with_members
+from souq.governance.policy import format_policy, refuse_stranger, with_members
 from souq.progress import Progress, quiet
 from souq.pulls.pull import PullRequest, open_now, signed_record
 from souq.pulls.reviews import bring
@@ -65,8 +65,7 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
         Refused: it is not open, or a person who is not enrolled asks; their merge record would be worth nothing.
     """
     pull, main = open_now(repo, number)
-    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
-        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to merge it")
+    refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to merge it")
     if not (said := decision_on(pull, main)):
         return said, None
     refuse_wrong_clock(repo, main)

@@ -23,6 +23,7 @@ from souq.checks import run as run_checks
 from souq.checks.evals import effect
 from souq.errors import Refused, SouqError, UsageError
 from souq.governance import Policy, read_policy
+from souq.governance.policy import refuse_stranger
 from souq.progress import Progress, quiet
 from souq.pulls import land, reviews
 from souq.pulls import pull as pulls
@@ -116,8 +117,7 @@ def place(pull: PullRequest, main: Snapshot) -> Place | None:
 
 
 def _say(pull: PullRequest, main: Snapshot, state: State, person: Person, **more: Any) -> Queued:
-    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
-        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to queue it")
+    refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to queue it")
     said, data = _queued(pull, state, person, **more)
     pulls.publish_record(pull, "queued", data)
     return said
@@ -197,8 +197,7 @@ def _turn(repo: Repo, person: Person, batch: int, report: Report, progress: Prog
     """One batch on main as it is now; False when nothing came of it."""
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
-        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is to run it")
+    refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to run it")
     land.refuse_wrong_clock(repo, main)
     report.waiting = {}
     turn = Turn(main, person, report, progress)

@@ -16,7 +16,8 @@ from souq import signing
 from souq.checks import Case, During, run
 from souq.errors import Hostile, Refused, SouqError, UsageError, nearest
 from souq.evals.eval import Eval
-from souq.governance import POLICY, Ballot, read_policy
+from souq.governance import Ballot, read_policy
+from souq.governance.policy import refuse_stranger
 from souq.progress import Progress, quiet
 from souq.pulls.pull import PullRequest, listed, open_now, publish_record, read_all, signed_record
 from souq.records import Checked, Verdict, Vote
@@ -140,6 +141,7 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
 
     Raises:
         UsageError: it is no election, or a name is no candidate.
+        Refused: a person who is not enrolled casts it.
     """
     pull, main = open_now(repo, number)
     election = pull.offer.election
@@ -148,8 +150,7 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
     for name in choices:
         if name not in election.candidates:
             raise UsageError(f"{name!r} is no candidate{nearest(name, election.candidates)}")
-    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
-        raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint="only electors cast ballots")
+    refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="only electors cast ballots")
     cast = Ballot(
         subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=signing.now(), after=pull.seen(main)
     )

@@ -21,6 +21,7 @@ from souq import signing
 from souq.build.model import build
 from souq.errors import Forged, NotFound, Refused, UsageError
 from souq.governance import read_policy
+from souq.governance.policy import refuse_stranger
 from souq.licences import lineage
 from souq.progress import Progress, quiet
 from souq.pulls import land, offer, reviews
@@ -55,8 +56,7 @@ def propose(
         raise UsageError(f"not a version: {version!r}", hint="letters, digits, dots and dashes, like 2026.11 or 1.0")
     if version in main.releases:
         raise Refused(f"{version} is released already", hint="a release is never changed: choose the next version")
-    if read_policy(main.policy_text).person_of(person.public_key, signing.now()) is None:
-        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is")
+    refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is")
     lineage.refuse_name(main)
     release = made(main, version, scores, progress)
     edition = Edition(version, scores, shown=lineage.card_lines(main))
@@ -98,8 +98,7 @@ def nightly(repo: Repo, scores: Mapping[str, float], person: Person, progress: P
     """
     repo.fetch()
     main, at = Snapshot(repo, repo.tip()), signing.now()
-    if read_policy(main.policy_text).person_of(person.public_key, at) is None:
-        raise Refused(f"{person.name}'s key is not enrolled in GOVERNANCE.toml", hint="ask somebody who is")
+    refuse_stranger(read_policy(main.policy_text), person, at, hint="ask somebody who is")
     version = f"nightly-{at[:10].replace('-', '')}-{main.commit[:8]}"
     if repo.ref(f"{NIGHTLY}{version}"):
         raise Refused(f"{version} is there already", hint="main has not moved since: nothing to do")

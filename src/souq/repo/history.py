@@ -54,7 +54,7 @@ class History:
     released: list[str] = field(default_factory=list)  # the commits they stand on
     commits: dict[str, int] = field(default_factory=dict)  # -> how long the log was then
     log: list[tuple[str, Landing | None]] = field(default_factory=list)  # what landed and what was taken, in order
-    ever: dict[str, Landing] = field(default_factory=dict)
+    ever: dict[str, Landing] = field(default_factory=dict)  # taken back or not
 
     def __post_init__(self) -> None:
         self._text = lru_cache(maxsize=64)(lambda oid: self.blobs[oid].decode())
@@ -130,11 +130,8 @@ class History:
 
     def _only_its_own(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved]) -> list[str]:
         """A landing writes what was offered and its records, takes what it says it takes, and not a byte more."""
-        writes, takes, computed = (
-            files_gained(offer) | files_returned(offer, base),
-            files_lost(offer, base),
-            computed_by(offer, base),
-        )
+        writes = files_gained(offer) | files_returned(offer, base)
+        takes, computed = files_lost(offer, base), computed_by(offer, base)
         problems = []
         for path, each in moved.items():
             if path in writes and each.new:
@@ -143,7 +140,7 @@ class History:
             elif not (path in computed or (path in takes and not each.new) or path.startswith(offer.home + RECORDS)):
                 problems.append(f"changes {path}, which {offer.slug} did not offer")
         problems += [f"leaves {path}, which {offer.slug} takes back" for path in takes if path not in moved]
-        absent = [path for path in writes if path not in moved and not _is(base, path, writes[path])]
+        absent = [path for path in writes if path not in moved and not _stands_on(base, path, writes[path])]
         return problems + [f"{path} of {offer.slug} did not land" for path in absent]
 
     def _computed(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved], policy: Policy) -> list[str]:
@@ -187,7 +184,7 @@ class History:
             self.log.append((undone.about, self.ever[undone.about]))
 
 
-def _is(base: Snapshot, path: str, data: bytes) -> bool:
+def _stands_on(base: Snapshot, path: str, data: bytes) -> bool:
     with suppress(SouqError):
         return base.repo.read(base.commit, path) == data
     return False
@@ -235,29 +232,29 @@ class SignedRecords:
             if match := _PATH.fullmatch(path):
                 kind = match[1] or match[2]
                 try:
-                    valid[kind].append(_held(data, kind, author if kind == "signoff" else keys, offer))
+                    valid[kind].append(_verified(data, kind, author if kind == "signoff" else keys, offer))
                     seen.append(digest(data))
                 except Forged as error:
                     invalid.append(f"{path} counts for nothing: {error}")
-        named = {name for signed in valid.values() for record in signed for name in _after(record)}
+        named = {name for signed in valid.values() for record in signed for name in _seen(record)}
         withheld = named - {digest(data) for data in records.values()}
         by_kind = {
-            kind: [record for record in signed if _says_no(record, kind) or not withheld.intersection(_after(record))]
+            kind: [record for record in signed if _says_no(record, kind) or not withheld.intersection(_seen(record))]
             for kind, signed in valid.items()
         }
         return cls(by_kind, tuple(sorted(withheld)), tuple(invalid), tuple(sorted(seen)))
 
     @property
     def checked(self) -> list[SignedChecked]:
-        return [SignedChecked(_as(record, Checked), record.key) for record in self.by_kind["checked"]]
+        return [SignedChecked(_predicate(record, Checked), record.key) for record in self.by_kind["checked"]]
 
     @property
     def votes(self) -> list[SignedVote]:
-        return [SignedVote(_as(record, Vote), record.key) for record in self.by_kind["vote"]]
+        return [SignedVote(_predicate(record, Vote), record.key) for record in self.by_kind["vote"]]
 
     @property
     def ballots(self) -> list[SignedBallot]:
-        return [SignedBallot(_as(record, Ballot), record.key) for record in self.by_kind["ballot"]]
+        return [SignedBallot(_predicate(record, Ballot), record.key) for record in self.by_kind["ballot"]]
 
     @property
     def merged(self) -> Signed | None:
@@ -282,7 +279,7 @@ class SignedRecords:
         if self.withheld:
             reasons.append(f"{self.withheld[0]} and more may be withheld: records that name it count for nothing")
         for record in (record for kind in ("checked", "vote", "ballot") for record in self.by_kind[kind]):
-            predicate = record.predicate  # as _held has read it
+            predicate = record.predicate  # as _verified has read it
             at, line = predicate["at"], f"{record.kind} by {predicate['by']} counts for nothing"
             now = self.at or at
             if predicate.get("base", before) != before:
@@ -305,7 +302,7 @@ class SignedRecords:
 _PATH = re.compile(rf"{RECORDS}(?:(merge|signoff)|(checked|vote|ballot)-[^/]+)\.json")
 
 
-def _held(data: bytes, kind: str, keys: Iterable[str], offer: Offer) -> Signed:
+def _verified(data: bytes, kind: str, keys: Iterable[str], offer: Offer) -> Signed:
     """A record of an offer, by one of these keys.
 
     Raises:
@@ -319,11 +316,11 @@ def _held(data: bytes, kind: str, keys: Iterable[str], offer: Offer) -> Signed:
     if signed.subject != offer.digest or (kind != "signoff" and signed.name != offer.home[:-1]):
         raise Forged(f"about another contribution, {signed.name[:80]}")
     if KINDS[kind] is not None:
-        _as(signed, KINDS[kind])
+        _predicate(signed, KINDS[kind])
     return signed
 
 
-def _as(signed: Signed, kind: type[T]) -> T:
+def _predicate(signed: Signed, kind: type[T]) -> T:
     try:
         return msgspec.convert(signed.predicate, kind)
     except msgspec.ValidationError as error:
@@ -333,11 +330,11 @@ def _as(signed: Signed, kind: type[T]) -> T:
 def _says_no(signed: Signed, kind: str) -> bool:
     """A no counts whatever it names: who withholds what it names would else be rid of it too."""
     if kind == "checked":
-        return any(verdict.outcome != "pass" for verdict in _as(signed, Checked).verdicts)
-    return kind == "vote" and _as(signed, Vote).choice == "reject"
+        return any(verdict.outcome != "pass" for verdict in _predicate(signed, Checked).verdicts)
+    return kind == "vote" and _predicate(signed, Vote).choice == "reject"
 
 
-def _after(signed: Signed) -> list[str]:
+def _seen(signed: Signed) -> list[str]:
     names = signed.predicate.get("after")
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
@@ -362,7 +359,7 @@ def signed_release(data: bytes, policy: Policy) -> SignedRelease:
         Forged: nobody enrolled signed it, or it signs another digest than its own.
     """
     signed = signing.verify(data, keys=policy.keys, namespace="souq.release.v1")
-    release = _as(signed, Release)
+    release = _predicate(signed, Release)
     if signed.subject != release.model:
         raise Forged(f"the record of release {release.version} is about something else")
     return SignedRelease(release, signed.key, data)
