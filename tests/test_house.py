@@ -19,8 +19,10 @@ SOURCE = Path(souq.__file__).parent
 # The rooms of src/souq, from the ground up, as README draws them; nothing imports from above its own line.
 ROOMS = """
 errors progress lazy          one exception tree; how far long work is; names that are loaded when used
+optional                      what may not be installed
 files text optional           files that are whole or not there; texts compared and escaped; what may be absent
 records yaml_text             frozen records, digests, canonical bytes; YAML with its places
+markup                        HTML and SVG from templates
 signing weights               ssh signatures; tensors by name, their text, the store, safetensors
 model                         a model's folder as others write it: configuration, adapters, GGUF, tokens, cards
 evals                         cases, checkers, scores, how sure

@@ -95,6 +95,11 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that was typed, and the nearest one where there is none of that name.
+
+        Raises:
+            click.UsageError: no such verb.
+        """
         if args and not args[0].startswith("-") and args[0] not in VERBS:
             raise click.UsageError(f"no verb {args[0]!r}{nearest(args[0], VERBS)}", ctx)
         return super().resolve_command(ctx, args)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from souq.audit import evidence, index, mof, page
+from souq.audit.evidence import Audit, Cell
+from souq.audit.index import DIMENSIONS, MAX_BYTES, Comparison, Ratings
+from souq.audit.mof import CLASSES, Mof
+from souq.audit.page import SIGNS
 from souq.cli.console import answer, bars, done, json_option, out, table
 from souq.errors import NotFound
-
-if TYPE_CHECKING:
-    from souq.audit.evidence import Audit, Cell
-    from souq.audit.index import Comparison, Ratings
-    from souq.audit.mof import Mof
 
 
 class Audits(click.Group):
@@ -49,8 +49,6 @@ def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_js
     """What the repository, release or model folder at PATH shows of its openness, and what it only claims."""
     from datetime import UTC, datetime
 
-    from souq.audit import evidence, page
-
     with bars() as progress:
         found = evidence.audit(path, today=datetime.now(UTC).date().isoformat(), rebuild=rebuild, progress=progress)
     for place, draw in ((badge, page.badge_svg), (html, page.audit_html)):
@@ -60,7 +58,6 @@ def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_js
 
 
 def _show_audit(found: Audit) -> None:
-    from souq.audit.mof import CLASSES
 
     for title, cells in (("dimension", found.cells), ("component", found.components)):
         rows = [[c.name, c.claimed, c.verified, c.status, _proof(c), c.todo] for c in cells]
@@ -93,7 +90,6 @@ def _proof(cell: Cell) -> str:
 @json_option
 def table_(ratings: Path, models: Path | None, svg: Path | None, html: Path | None, as_json: bool) -> None:
     """The European index's fourteen dimensions, of a table of RATINGS (CSV or YAML): scores, order and a drawing."""
-    from souq.audit import index, page
 
     found = index.read_ratings(read(ratings), ratings.name)
     compared = index.compare(found, read(models), models.name) if models is not None else None
@@ -110,9 +106,6 @@ def table_(ratings: Path, models: Path | None, svg: Path | None, html: Path | No
 
 
 def _show_table(found: Ratings, compared: Comparison | None) -> None:
-    from souq.audit.index import DIMENSIONS
-    from souq.audit.page import SIGNS
-
     rows = [[one.model, *(SIGNS[one.ratings.get(d, "unknown")] for d in DIMENSIONS), f"{one.score:g}"] for one in found.rated]  # fmt: skip
     table(["model", *(name[:6] for name in DIMENSIONS), "score"], rows, right=["score"])
     counts = ", ".join(f"{count} {name}" for name, count in found.counts().items())
@@ -129,7 +122,6 @@ def _show_table(found: Ratings, compared: Comparison | None) -> None:
 @json_option
 def mof_(components: Path, models: Path | None, as_json: bool) -> None:
     """The Model Openness Framework's class of every model in a table of COMPONENTS, and what the next class asks for."""
-    from souq.audit import mof
 
     found = mof.read_components(read(components), components.name)
     differs = mof.expected(found, read(models), models.name) if models is not None else None
@@ -139,8 +131,6 @@ def mof_(components: Path, models: Path | None, as_json: bool) -> None:
 
 
 def _show_mof(found: list[Mof], differs: list[str] | None) -> None:
-    from souq.audit.mof import CLASSES
-
     rows = [[m.model, CLASSES[m.best], *(f"{m.progress[n]:.0%}" for n in (3, 2, 1)), "; ".join(m.missing)] for m in found]  # fmt: skip
     table(["model", "class", "III", "II", "I", "the next class asks for"], rows, right=["III", "II", "I"])
     done(", ".join(f"{sum(m.best == level for m in found)} {name}" for level, name in CLASSES.items()))
@@ -151,8 +141,11 @@ def _show_mof(found: list[Mof], differs: list[str] | None) -> None:
 
 
 def read(path: Path) -> bytes:
-    """A table's bytes, one more than the most that are taken at that."""
-    from souq.audit.index import MAX_BYTES
+    """A table's bytes, one more than the most that are taken at that.
+
+    Raises:
+        NotFound: no such file.
+    """
 
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="name a table: CSV or YAML")

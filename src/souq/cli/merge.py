@@ -9,6 +9,7 @@ import click
 
 from souq.cli.console import answer, bars, done, json_option, out
 from souq.errors import NotFound, UsageError
+from souq.merge.mergekit.config import MAX_TEXT, parse_config
 
 
 @click.command()
@@ -18,7 +19,6 @@ from souq.errors import NotFound, UsageError
 @json_option
 def merge(config: Path, folder: Path, shard_size: str, as_json: bool) -> None:
     """Merge the models a mergekit CONFIG names into the folder OUT."""
-    from souq.merge.mergekit.config import MAX_TEXT, parse_config
     from souq.merge.mergekit.files import merge_files
 
     if not config.is_file():

@@ -7,16 +7,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 import msgspec
 import tomli_w
 
 from souq.build import delta_file, reproducible
+from souq.build.forecast import Forecast, forecast
+from souq.build.forecast import picture as drawn
+from souq.build.lock import fold
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, show_missing, table
 from souq.cli.offers import offer_about
 from souq.errors import Hostile, NotFound, SouqError, UsageError
+from souq.evals import suite
 from souq.governance import read_policy
 from souq.pulls import forge, land, reviews
 from souq.pulls import offer as offers
@@ -26,9 +30,6 @@ from souq.pulls.pull import PullRequest
 from souq.records import Checked, Contribution, Kind, Verdict
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from souq.build.forecast import Forecast
 
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
@@ -201,7 +202,6 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     if picture is not None:
         if ahead is None:
             raise UsageError(f"#{number} changes no weights here, so there is nothing to draw")
-        from souq.build.forecast import picture as drawn
 
         picture.write_text(drawn(ahead))
 
@@ -237,8 +237,6 @@ def _rebuilt(said: dict[str, Any]) -> str:
 
 def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Forecast | None:
     """The forecast for a pull request among those on main, from memory where it was made before."""
-    from souq.build.forecast import Forecast, forecast
-    from souq.build.lock import fold
 
     if pull.offer.delta is None:
         return None
@@ -324,7 +322,6 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     if pull.state(main) != "open":
         raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
-    from souq.evals import suite
     from souq.lab import search as lab
 
     with bars() as progress:

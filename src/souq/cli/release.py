@@ -11,6 +11,9 @@ from souq.build.model import build
 from souq.checks.evals import scores as evals_of
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, show_missing, table
 from souq.cli.offers import offer_about
+from souq.cli.tail import texts_of
+from souq.corpus import tails
+from souq.corpus.dump import manifest
 from souq.errors import UsageError
 from souq.governance import read_policy
 from souq.records import Published, digest
@@ -67,9 +70,6 @@ def _published(folder: Path | None, real: Path | None) -> Published | None:
         return None
     if folder is None or real is None:
         raise UsageError("a corpus is published with real text to compare it with", hint="--corpus FOLDER --against REAL")  # fmt: skip
-    from souq.cli.tail import texts_of
-    from souq.corpus import tails
-    from souq.corpus.dump import manifest
 
     told = manifest(folder)
     latest, report = told["dumps"][told["latest"]], tails.compare(texts_of(folder), texts_of(real))

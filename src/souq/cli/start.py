@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
-from souq.errors import NotFound, UsageError, nearest
+from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals import suite as general
 from souq.evals.eval import read_folder
 from souq.governance import Who
@@ -143,7 +143,6 @@ def push(remote: str | None) -> None:
 
 
 def _readable(repo: Repo, head: str) -> bool:
-    from souq.errors import SouqError
 
     try:
         return all(ref.digest in repo.store for ref in Snapshot(repo, head).tensors())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from souq.errors import Hostile, UsageError
+from souq.yaml_text import compose
 
 MAX_CARD = 1 << 20
 MAX_DEPTH = 32  # results of evals, as the hub lists them, are eight deep
@@ -24,7 +25,6 @@ def front_matter(text: str, where: str = "README.md") -> dict[str, Any]:
         Hostile: it has YAML anchors, by which a few lines grow without end, tags, or more depth than any card.
         UsageError: it is not YAML.
     """
-    from souq.yaml_text import compose  # PyYAML is slow to load, and no verifier of a model reads cards
 
     match = re.match(r"---\r?\n(.{0,65536}?)\r?\n---(\s|\Z)", text, re.DOTALL)
     if not match or not re.search(r"^\s*[^#\s]", match[1], re.MULTILINE):  # nothing there but comments

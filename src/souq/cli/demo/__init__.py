@@ -8,16 +8,16 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from souq.cli import run
 from souq.cli.console import bars, err, out
+from souq.cli.demo import page, story
+from souq.cli.demo.stage import Stage
 
 
 @click.command()
 @click.option("--out", "folder", default=Path("souq-demo"), show_default=True, type=click.Path(path_type=Path))
 def demo(folder: Path) -> None:
     """Play the whole story on a real model (SmolLM2-135M-Instruct): pull requests, attacks, release, student."""
-    from souq.cli import run
-    from souq.cli.demo import page, story
-    from souq.cli.demo.stage import Stage
 
     begun = time.monotonic()
     shown, folder = folder, folder.absolute()

