@@ -90,7 +90,12 @@ def crowd(folders: Sequence[Path], *, within: float = 0.02, progress: Progress =
 
 
 def portrait(folder: Path, progress: Progress = quiet) -> Portrait:
-    """Read a model's files, one tensor in memory at a time."""
+    """Read a model's files, one tensor in memory at a time.
+
+    Raises:
+        NotFound: no safetensors there.
+        Hostile: too many files, one that is no safetensors, or a tensor that stands in two.
+    """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise NotFound(f"no safetensors in {folder}", hint="name a folder that holds model.safetensors")

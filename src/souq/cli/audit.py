@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from souq.audit import evidence, index, mof, page
+from souq.audit.evidence import Audit, Cell
+from souq.audit.index import DIMENSIONS, MAX_BYTES, Comparison, Ratings
+from souq.audit.mof import CLASSES, Mof
+from souq.audit.page import SIGNS
 from souq.cli.console import answer, bars, done, json_option, out, table
 from souq.errors import NotFound
-
-if TYPE_CHECKING:
-    from souq.audit.evidence import Audit, Cell
-    from souq.audit.index import Comparison, Ratings
-    from souq.audit.mof import Mof
 
 
 class Audits(click.Group):
@@ -47,10 +48,6 @@ def audit() -> None:
 @json_option
 def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_json: bool) -> None:
     """What the repository, release or model folder at PATH shows of its openness, and what it only claims."""
-    from datetime import UTC, datetime
-
-    from souq.audit import evidence, page
-
     with bars() as progress:
         report = evidence.audit(path, today=datetime.now(UTC).date().isoformat(), rebuild=rebuild, progress=progress)
     for place, draw in ((badge, page.badge_svg), (html, page.audit_html)):
@@ -60,8 +57,6 @@ def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_js
 
 
 def _show_audit(report: Audit) -> None:
-    from souq.audit.mof import CLASSES
-
     for title, cells in (("dimension", report.cells), ("component", report.components)):
         rows = [[c.name, c.claimed, c.verified, c.status, _proof(c), c.todo] for c in cells]
         table([title, "claimed", "verified", "status", "evidence", "next"], rows)
@@ -101,8 +96,6 @@ def _proof(cell: Cell) -> str:
 @json_option
 def table_(ratings: Path, models: Path | None, svg: Path | None, html: Path | None, as_json: bool) -> None:
     """The European index's fourteen dimensions, of a table of RATINGS (CSV or YAML): scores, order and a drawing."""
-    from souq.audit import index, page
-
     rated = index.read_ratings(read(ratings), ratings.name)
     compared = index.compare(rated, read(models), models.name) if models is not None else None
     for path, draw in ((svg, page.table_svg), (html, page.table_html)):
@@ -121,9 +114,6 @@ def table_(ratings: Path, models: Path | None, svg: Path | None, html: Path | No
 
 
 def _show_table(rated: Ratings, compared: Comparison | None) -> None:
-    from souq.audit.index import DIMENSIONS
-    from souq.audit.page import SIGNS
-
     rows = [
         [model.model, *(SIGNS[model.ratings.get(d, "unknown")] for d in DIMENSIONS), f"{model.score:g}"]
         for model in rated.rated
@@ -149,8 +139,6 @@ def _show_table(rated: Ratings, compared: Comparison | None) -> None:
 def mof_(components: Path, models: Path | None, as_json: bool) -> None:
     """The Model Openness Framework's class of every model in a table of COMPONENTS, and what the next class asks
     for."""
-    from souq.audit import mof
-
     judged = mof.read_components(read(components), components.name)
     differs = mof.expected(judged, read(models), models.name) if models is not None else None
     answer({"models": judged, "different": differs}, as_json, lambda: _show_mof(judged, differs))
@@ -159,8 +147,6 @@ def mof_(components: Path, models: Path | None, as_json: bool) -> None:
 
 
 def _show_mof(models: list[Mof], differs: list[str] | None) -> None:
-    from souq.audit.mof import CLASSES
-
     rows = [
         [m.model, CLASSES[m.best], *(f"{m.progress[n]:.0%}" for n in (3, 2, 1)), "; ".join(m.missing)] for m in models
     ]
@@ -173,9 +159,11 @@ def _show_mof(models: list[Mof], differs: list[str] | None) -> None:
 
 
 def read(path: Path) -> bytes:
-    """A table's bytes, one more than the most that are taken at that."""
-    from souq.audit.index import MAX_BYTES
+    """A table's bytes, one more than the most that are taken at that.
 
+    Raises:
+        NotFound: no such file.
+    """
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="name a table: CSV or YAML")
     with path.open("rb") as file:

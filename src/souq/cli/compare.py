@@ -14,6 +14,9 @@ from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals.eval import Eval, read_eval, read_folder
 from souq.evals.score import compare as paired
+from souq.lab.engines import Transformers
+from souq.lab.score_cache import folder_key
+from souq.lab.writers import writer
 from souq.repo.snapshot import Snapshot
 
 
@@ -69,10 +72,6 @@ def _price(text: str, models: tuple[str, ...]) -> tuple[str, tuple[float, float]
 
 
 def _writer(model: str) -> Any:
-    from souq.lab.engines import Transformers
-    from souq.lab.score_cache import folder_key
-    from souq.lab.writers import writer
-
     path = Path(model).expanduser()
     if path.is_dir():
         return writer("transformers", Transformers(folder_key(path), path, bf16=True))

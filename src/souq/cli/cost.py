@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from souq.audit import trained
+from souq.audit.cost import NOTE, BreakEven, Run, Serving, break_even, number, picture, serving, short, training
+from souq.audit.prices import Inputs, default_prices, read_prices
 from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import UsageError
-
-if TYPE_CHECKING:
-    from souq.audit.cost import BreakEven, Run, Serving
-    from souq.audit.prices import Inputs
-    from souq.repo.snapshot import Snapshot
+from souq.records import MAX_TOML
+from souq.releases import release
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 
 NUMBERS = ["parameters", "tokens", "FLOP", "hours", "USD", "kWh", "t CO2e", "MFU"]
 
@@ -46,8 +47,6 @@ def cost(
     table_: Path | None, sets: tuple[str, ...], measure: bool, svg: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """What WHAT cost: a model repository's folder, a release of the one you stand in, or this one's main."""
-    from souq.audit.cost import NOTE, number, picture, serving
-
     inputs = _inputs(gpu, table_, sets)
     read = number(tokens, "--tokens") if tokens else None
     if params is None and (active or hours):
@@ -77,9 +76,6 @@ def cost(
 
 
 def _inputs(gpu: str, path: Path | None, sets: tuple[str, ...]) -> Inputs:
-    from souq.audit.prices import default_prices, read_prices
-    from souq.records import MAX_TOML
-
     prices = default_prices()
     if path is not None:
         try:
@@ -94,8 +90,6 @@ def _inputs(gpu: str, path: Path | None, sets: tuple[str, ...]) -> Inputs:
 
 
 def _named(params: str, active: str | None, tokens: float | None, hours: str | None, inputs: Inputs) -> list[Run]:
-    from souq.audit.cost import number, training
-
     whole = number(params, "--params")
     at_work = number(active, "--active") if active else whole
     if at_work > whole:
@@ -104,8 +98,6 @@ def _named(params: str, active: str | None, tokens: float | None, hours: str | N
 
 
 def _known(what: str | None, tokens: float | None, inputs: Inputs, measure: bool) -> list[Run]:
-    from souq.audit import trained
-
     main = _main(what)
     with bars() as progress:
         merge = trained.merged(main, inputs, measure=measure, progress=progress)
@@ -113,10 +105,6 @@ def _known(what: str | None, tokens: float | None, inputs: Inputs, measure: bool
 
 
 def _main(what: str | None) -> Snapshot:
-    from souq.releases import release
-    from souq.repo.remote import Repo
-    from souq.repo.snapshot import Snapshot
-
     if what is not None and Path(what).is_dir():
         repo = Repo.find(Path(what))
         return Snapshot(repo, repo.tip())
@@ -127,8 +115,6 @@ def _main(what: str | None) -> Snapshot:
 
 def _evens(runs: list[Run], serve: Serving) -> list[BreakEven]:
     """Where one's own model costs less than the API: trained from scratch, or contributed to a given base."""
-    from souq.audit.cost import break_even
-
     ways = {"from scratch": runs} | ({"contributed, base given": runs[1:]} if len(runs) > 1 else {})
     prices = {"API": serve.api, "API in batches": serve.batch}
     return [
@@ -137,16 +123,12 @@ def _evens(runs: list[Run], serve: Serving) -> list[BreakEven]:
 
 
 def _row(run: Run) -> list[str]:
-    from souq.audit.cost import short
-
     tonnes = run.kg / 1000 if run.kg is not None else None
     numbers = (run.params, run.tokens, run.flop, run.hours, run.usd, run.kwh, tonnes)
     return [run.what[:60], *map(short, numbers), "unknown" if run.mfu is None else f"{run.mfu:.1%}"]
 
 
 def _show_serving(serve: Serving, evens: list[BreakEven]) -> None:
-    from souq.audit.cost import short
-
     own = f"own {short(serve.own)} USD, {short(serve.kwh)} kWh"
     out.print(f"a million tokens: {own}; API {short(serve.api)} USD, in batches {short(serve.batch)} USD")
     if serve.own is None:

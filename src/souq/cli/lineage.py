@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from souq.audit.descent import Descent, Model, circle, descent, shipped
+from souq.audit.tree import drawn
 from souq.cli.console import answer, done, json_option, table
-
-if TYPE_CHECKING:
-    from souq.audit.descent import Descent
 
 
 @click.command()
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 @json_option
 def lineage(checkpoints: tuple[str, ...], known: tuple[str, ...], picture: Path | None, as_json: bool) -> None:
     """Name the most likely parent of each of CHECKPOINTS, and the kind of descent: a hint, never an accusation."""
-    from souq.audit.descent import Model, circle, descent, shipped
-    from souq.audit.tree import drawn
-
     elders = [Model.open(path) for path in known]
     children = [Model.open(path) for path in checkpoints]
     descents = [descent(child, elders) for child in children]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
+from souq.audit import adoption, near_identical
+from souq.audit.adoption import Role, Shares
 from souq.cli.console import answer, bars, done, json_option, out, table
 from souq.errors import UsageError
-
-if TYPE_CHECKING:
-    from souq.audit.adoption import Role, Shares
 
 RIGHT = ["models", "downloads", "never", "top 1%", "top 10%", "Gini"]
 
@@ -61,8 +60,6 @@ def _shares(
     svg: Path | None,
     as_json: bool,
 ) -> None:
-    from souq.audit import adoption
-
     read = adoption.read_table(path, names)
     adopted = adoption.adoption(read, by=by, most=most)
     if svg is not None:
@@ -87,8 +84,6 @@ def _row(group: Shares) -> list[str]:
 
 
 def _near(folders: tuple[Path, ...], within: float, as_json: bool) -> None:
-    from souq.audit import near_identical
-
     with bars() as progress:
         crowd = near_identical.crowd(folders, within=within, progress=progress)
 
