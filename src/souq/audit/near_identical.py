@@ -94,7 +94,7 @@ def portrait(folder: Path, progress: Progress = quiet) -> Portrait:
 
     Raises:
         NotFound: no safetensors there.
-        Hostile: too many files, or a tensor in two of them.
+        Hostile: too many files, one that is no safetensors, or a tensor that stands in two.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,6 @@ def audit() -> None:
 @json_option
 def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_json: bool) -> None:
     """What the repository, release or model folder at PATH shows of its openness, and what it only claims."""
-    from datetime import UTC, datetime
-
     with bars() as progress:
         report = evidence.audit(path, today=datetime.now(UTC).date().isoformat(), rebuild=rebuild, progress=progress)
     for place, draw in ((badge, page.badge_svg), (html, page.audit_html)):
@@ -58,7 +57,6 @@ def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_js
 
 
 def _show_audit(report: Audit) -> None:
-
     for title, cells in (("dimension", report.cells), ("component", report.components)):
         rows = [[c.name, c.claimed, c.verified, c.status, _proof(c), c.todo] for c in cells]
         table([title, "claimed", "verified", "status", "evidence", "next"], rows)
@@ -98,7 +96,6 @@ def _proof(cell: Cell) -> str:
 @json_option
 def table_(ratings: Path, models: Path | None, svg: Path | None, html: Path | None, as_json: bool) -> None:
     """The European index's fourteen dimensions, of a table of RATINGS (CSV or YAML): scores, order and a drawing."""
-
     rated = index.read_ratings(read(ratings), ratings.name)
     compared = index.compare(rated, read(models), models.name) if models is not None else None
     for path, draw in ((svg, page.table_svg), (html, page.table_html)):
@@ -117,7 +114,6 @@ def table_(ratings: Path, models: Path | None, svg: Path | None, html: Path | No
 
 
 def _show_table(rated: Ratings, compared: Comparison | None) -> None:
-
     rows = [
         [model.model, *(SIGNS[model.ratings.get(d, "unknown")] for d in DIMENSIONS), f"{model.score:g}"]
         for model in rated.rated
@@ -143,7 +139,6 @@ def _show_table(rated: Ratings, compared: Comparison | None) -> None:
 def mof_(components: Path, models: Path | None, as_json: bool) -> None:
     """The Model Openness Framework's class of every model in a table of COMPONENTS, and what the next class asks
     for."""
-
     judged = mof.read_components(read(components), components.name)
     differs = mof.expected(judged, read(models), models.name) if models is not None else None
     answer({"models": judged, "different": differs}, as_json, lambda: _show_mof(judged, differs))
@@ -152,7 +147,6 @@ def mof_(components: Path, models: Path | None, as_json: bool) -> None:
 
 
 def _show_mof(models: list[Mof], differs: list[str] | None) -> None:
-
     rows = [
         [m.model, CLASSES[m.best], *(f"{m.progress[n]:.0%}" for n in (3, 2, 1)), "; ".join(m.missing)] for m in models
     ]
@@ -170,7 +164,6 @@ def read(path: Path) -> bytes:
     Raises:
         NotFound: no such file.
     """
-
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="name a table: CSV or YAML")
     with path.open("rb") as file:

@@ -72,7 +72,6 @@ def _price(text: str, models: tuple[str, ...]) -> tuple[str, tuple[float, float]
 
 
 def _writer(model: str) -> Any:
-
     path = Path(model).expanduser()
     if path.is_dir():
         return writer("transformers", Transformers(folder_key(path), path, bf16=True))

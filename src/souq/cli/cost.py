@@ -47,7 +47,6 @@ def cost(
     table_: Path | None, sets: tuple[str, ...], measure: bool, svg: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """What WHAT cost: a model repository's folder, a release of the one you stand in, or this one's main."""
-
     inputs = _inputs(gpu, table_, sets)
     read = number(tokens, "--tokens") if tokens else None
     if params is None and (active or hours):
@@ -77,7 +76,6 @@ def cost(
 
 
 def _inputs(gpu: str, path: Path | None, sets: tuple[str, ...]) -> Inputs:
-
     prices = default_prices()
     if path is not None:
         try:
@@ -92,7 +90,6 @@ def _inputs(gpu: str, path: Path | None, sets: tuple[str, ...]) -> Inputs:
 
 
 def _named(params: str, active: str | None, tokens: float | None, hours: str | None, inputs: Inputs) -> list[Run]:
-
     whole = number(params, "--params")
     at_work = number(active, "--active") if active else whole
     if at_work > whole:
@@ -101,7 +98,6 @@ def _named(params: str, active: str | None, tokens: float | None, hours: str | N
 
 
 def _known(what: str | None, tokens: float | None, inputs: Inputs, measure: bool) -> list[Run]:
-
     main = _main(what)
     with bars() as progress:
         merge = trained.merged(main, inputs, measure=measure, progress=progress)
@@ -109,7 +105,6 @@ def _known(what: str | None, tokens: float | None, inputs: Inputs, measure: bool
 
 
 def _main(what: str | None) -> Snapshot:
-
     if what is not None and Path(what).is_dir():
         repo = Repo.find(Path(what))
         return Snapshot(repo, repo.tip())
@@ -120,7 +115,6 @@ def _main(what: str | None) -> Snapshot:
 
 def _evens(runs: list[Run], serve: Serving) -> list[BreakEven]:
     """Where one's own model costs less than the API: trained from scratch, or contributed to a given base."""
-
     ways = {"from scratch": runs} | ({"contributed, base given": runs[1:]} if len(runs) > 1 else {})
     prices = {"API": serve.api, "API in batches": serve.batch}
     return [
@@ -129,14 +123,12 @@ def _evens(runs: list[Run], serve: Serving) -> list[BreakEven]:
 
 
 def _row(run: Run) -> list[str]:
-
     tonnes = run.kg / 1000 if run.kg is not None else None
     numbers = (run.params, run.tokens, run.flop, run.hours, run.usd, run.kwh, tonnes)
     return [run.what[:60], *map(short, numbers), "unknown" if run.mfu is None else f"{run.mfu:.1%}"]
 
 
 def _show_serving(serve: Serving, evens: list[BreakEven]) -> None:
-
     own = f"own {short(serve.own)} USD, {short(serve.kwh)} kWh"
     out.print(f"a million tokens: {own}; API {short(serve.api)} USD, in batches {short(serve.batch)} USD")
     if serve.own is None:

@@ -23,7 +23,6 @@ from souq.cli.console import answer, done, json_option, table
 @json_option
 def lineage(checkpoints: tuple[str, ...], known: tuple[str, ...], picture: Path | None, as_json: bool) -> None:
     """Name the most likely parent of each of CHECKPOINTS, and the kind of descent: a hint, never an accusation."""
-
     elders = [Model.open(path) for path in known]
     children = [Model.open(path) for path in checkpoints]
     descents = [descent(child, elders) for child in children]

@@ -60,7 +60,6 @@ def _shares(
     svg: Path | None,
     as_json: bool,
 ) -> None:
-
     read = adoption.read_table(path, names)
     adopted = adoption.adoption(read, by=by, most=most)
     if svg is not None:
@@ -85,7 +84,6 @@ def _row(group: Shares) -> list[str]:
 
 
 def _near(folders: tuple[Path, ...], within: float, as_json: bool) -> None:
-
     with bars() as progress:
         crowd = near_identical.crowd(folders, within=within, progress=progress)
 
