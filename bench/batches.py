@@ -48,7 +48,7 @@ def start(bazaar: Bazaar) -> subprocess.Popen[bytes]:
 def outcome(bazaar: Bazaar, numbers: dict[str, int]) -> dict[str, object]:
     """What became of each, and of the model; no clock and no signature is part of it."""
     main = bazaar.main()
-    told = {place.pull.number: place.said for place in queueing.listed(main.repo, main)}
+    told = {place.pull.number: place.queued for place in queueing.listed(main.repo, main)}
     names = {number: title for title, number in numbers.items()}
     return {
         "landed": sorted(t for t, n in numbers.items() if pull.get(main.repo, n).landed(main)),

@@ -27,7 +27,7 @@ from tests.eight import BAD, GOOD, offer_eight, part
 def outcome(bazaar, numbers):
     """What became of each, in words that no clock and no signature is part of."""
     main = bazaar.main()
-    told = {place.pull.number: (place.said.state, place.said.others) for place in queueing.listed(main.repo, main)}
+    told = {place.pull.number: (place.queued.state, place.queued.others) for place in queueing.listed(main.repo, main)}
     landed = {title for title, n in numbers.items() if pulls.get(main.repo, n).landed(main)}
     return landed, {t: told[n] for t, n in numbers.items() if n in told}, main.model
 

@@ -100,7 +100,7 @@ class Shelf:
             if former.made.sums != sums or len(members ^ wanted) > cost or not self._whole(former.made):
                 continue
             try:
-                deltas = {who: parse_delta((self._delta(who)).read_text()) for who in leaving}
+                deltas = {member: parse_delta((self._delta(member)).read_text()) for member in leaving}
             except (OSError, SouqError):
                 continue
             best, cost = (self._kept(former.made), deltas), len(members ^ wanted)
@@ -132,8 +132,8 @@ class Shelf:
         """Where S is kept: the same sketches, the same file."""
         return self._sums / f"gram-{tally.sketch_set:032x}.npy"
 
-    def _delta(self, who: Digest) -> Path:
-        return self._sums / "deltas" / who.removeprefix("b3:")
+    def _delta(self, member: Digest) -> Path:
+        return self._sums / "deltas" / member.removeprefix("b3:")
 
     def room(self, size: int) -> bool:
         """Whether the disk has room for sums of `size` bytes and to spare."""
@@ -153,8 +153,8 @@ class Shelf:
 
     def remember(self, joined: Mapping[Digest, Delta]) -> None:
         """Write down what joined, so that it can leave when nobody has it any more."""
-        for who, delta in joined.items():
-            self._delta(who).write_text(format_delta(delta))
+        for member, delta in joined.items():
+            self._delta(member).write_text(format_delta(delta))
 
     def clear(self) -> None:
         """Throw away all sums."""
@@ -165,7 +165,7 @@ class Shelf:
         """Throw away the sums of all but the newest builds."""
         held = [former.made for former, _ in zip(self.former(), range(WITH_SUMS), strict=False)]
         wanted = set().union(*(self._files(made) for made in held))
-        people = {self._delta(who) for made in held for who in made.members}
+        people = {self._delta(member) for made in held for member in made.members}
         for path in self._sums.iterdir():
             if path.is_file() and path not in wanted:
                 path.unlink(missing_ok=True)

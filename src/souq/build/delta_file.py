@@ -33,8 +33,8 @@ MAX_RECIPE = 1 << 16  # characters
 def write_delta(path: Path, delta: Delta, tensors: Tensors, recipe: Mapping[str, Any] | None = None) -> None:
     """One file to hand to somebody."""
     named = {ref.digest.removeprefix("b3:"): tensors[ref.digest] for ref in delta.refs()}
-    told = {"recipe": tomli_w.dumps(dict(recipe))} if recipe else {}
-    write_tensors(path, named, {"souq": format_delta(delta)} | told)
+    metadata = {"recipe": tomli_w.dumps(dict(recipe))} if recipe else {}
+    write_tensors(path, named, {"souq": format_delta(delta)} | metadata)
 
 
 def recipe_beside(folder: Path) -> dict[str, Any]:

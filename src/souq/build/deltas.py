@@ -1,8 +1,8 @@
 """Making deltas from what people have (a PEFT adapter, a fine-tuned folder), and the `.delta` file they travel in.
 
 A `.delta` is a safetensors file: its tensors are named by digest, its metadata key `souq` is delta.lock, and `recipe`,
-where it is there, is how it was made, in TOML. It comes from outside, so reading it is strict, and what it holds is written again in our own form before anybody else
-sees it.
+where it is there, is how it was made, in TOML. It comes from outside, so reading it is strict, and what it holds is
+written again in our own form before anybody else sees it.
 
     delta, tensors = from_adapter(open_adapter(path), main)
     write_delta(Path("dates.delta"), delta, tensors)

@@ -59,14 +59,14 @@ def folded(
     extra: Offer | None = None,
 ) -> Fold:
     """Some contributions merged as a commit (or one more) says they are merged, and what was kept of others."""
-    told = snapshot.merging(extra)
+    merging = snapshot.merging(extra)
     return Fold(
         base,
         deltas,
         snapshot.repo.store.get,
-        method=told.method,
-        settings=told.settings,
-        weights=told.weights,
+        method=merging.method,
+        settings=merging.settings,
+        weights=merging.weights,
         base_sketch=snapshot.sketch,
         kept=kept,
         left=left,

@@ -87,9 +87,9 @@ class OfLora(Training, frozen=True, kw_only=True, tag_field="method", tag="lora"
                 return f"its recipe says rank {self.rank}, its factors have {part.a.shape[0]}"
             if abs(part.scale - self.alpha / self.rank) > 1e-9 * part.scale:
                 return f"its recipe says alpha {self.alpha:g}, its factors are scaled by {part.scale:g} x {self.rank}"
-            told = re.fullmatch(r"model\.layers\.(\d+)\..*?(\w+)\.weight", name)
-            trains = told is not None and told[2] in self.targets
-            if told is None or not trains or (self.layers != "all" and int(told[1]) not in self.layers):
+            match = re.fullmatch(r"model\.layers\.(\d+)\..*?(\w+)\.weight", name)
+            trains = match is not None and match[2] in self.targets
+            if match is None or not trains or (self.layers != "all" and int(match[1]) not in self.layers):
                 return f"its recipe does not train {name}, and it changes that"
         return ""
 
@@ -149,17 +149,19 @@ class Judged:
 def judged(offer: Offer) -> Judged | None:
     """Whether a contribution is source, by what it brings; None where it brings no weights."""
     try:
-        found = None if offer.delta is None else _judged(offer, offer.delta)
+        judgement = None if offer.delta is None else _judged(offer, offer.delta)
     except (SouqError, ValueError) as error:  # what cannot be read cannot be trained again
-        found = Judged(str(error))
-    if found is None or found:
-        return found
-    return Judged("".join(c if c.isprintable() else "?" for c in found.because[:MOST_SAID]))  # it may quote a stranger
+        judgement = Judged(str(error))
+    if judgement is None or judgement:
+        return judgement
+    return Judged(
+        "".join(c if c.isprintable() else "?" for c in judgement.because[:MOST_SAID])
+    )  # it may quote a stranger
 
 
 def word(offer: Offer) -> str:
     """`source` or `binary`; nothing where it brings no weights."""
-    return found.word if (found := judged(offer)) is not None else ""
+    return judgement.word if (judgement := judged(offer)) is not None else ""
 
 
 def _judged(offer: Offer, delta: Delta) -> Judged:
@@ -196,16 +198,16 @@ def _once(training: Training) -> str:
     return "" if rebase.data == training.data else "it was rebased on other rows than it brings"
 
 
-def bounded(found: Judged, most: float) -> None:
+def bounded(judgement: Judged, most: float) -> None:
     """A stranger's recipe spends somebody else's time, so there is a limit to it.
 
     Raises:
         UsageError: more rows and epochs than `most` megabytes, or a row that is too long to look at.
     """
     longest = LONGEST_ROW * max(most / MOST_WORK, 1)
-    if found.work > most * 1e6 or found.longest > longest:
+    if judgement.work > most * 1e6 or judgement.longest > longest:
         raise UsageError(
-            f"its recipe asks for {found.work / 1e6:,.1f} MB of rows times epochs, the longest row {found.longest:,} bytes; "
+            f"its recipe asks for {judgement.work / 1e6:,.1f} MB of rows times epochs, the longest row {judgement.longest:,} bytes; "
             f"the most is {most:g} MB, and {longest:,.0f} bytes a row",
             hint="if it is worth that to you, raise --most",
         )
@@ -231,7 +233,7 @@ class _Note(Record, frozen=True):
 
 def share(main: Snapshot, progress: Progress = quiet) -> Share:
     """The share of a commit's model that has source; each contribution is read and measured once and remembered."""
-    weights = [slug for slug, found in main.landed.items() if found.moves]
+    weights = [slug for slug, landing in main.landed.items() if landing.moves]
     trees = main.repo.trees(main.commit, "contributions")
     because, sizes = dict[str, str](), dict[str, float | None]()
     for done, slug in enumerate(weights):
@@ -242,9 +244,9 @@ def share(main: Snapshot, progress: Progress = quiet) -> Share:
     mine = sum(size for slug, size in sizes.items() if size is not None and not because[slug])
     whole = len(known) == len(weights) and sum(known) > 0
     return Share(
-        contributions=len(weights), source=sum(not said for said in because.values()),
+        contributions=len(weights), source=sum(not reason for reason in because.values()),
         moved=mine / sum(known) if whole else None, base=main.config.base_source or "binary",
-        binaries={slug: said for slug, said in because.items() if said},
+        binaries={slug: reason for slug, reason in because.items() if reason},
     )  # fmt: skip
 
 
@@ -252,20 +254,20 @@ def _noted(main: Snapshot, slug: str, tree: str) -> tuple[str, float | None]:
     """Why it is a binary (nothing: it is source), and what it moves, where its tensors are here."""
     note = main.repo.cache / "source" / f"{tree}-{main.base_digest[3:19]}"
     if note.is_file() and not main.fresh:
-        found = msgspec.json.decode(note.read_bytes(), type=_Note)
-        return found.because, found.moved
+        measured = msgspec.json.decode(note.read_bytes(), type=_Note)
+        return measured.because, measured.moved
     offer = main.offers[slug]
-    said = judged(offer)
-    assert said is not None
+    judgement = judged(offer)
+    assert judgement is not None
     try:
         size = squared_length(offer.delta, main.base, main.repo.store.get) if offer.delta is not None else 0.0
     except (NotFound, Corrupt):
-        return said.because, None
+        return judgement.because, None
     note.parent.mkdir(exist_ok=True)
     partial = note.with_suffix(".part")
-    partial.write_bytes(msgspec.json.encode(_Note(because=said.because, moved=size)))
+    partial.write_bytes(msgspec.json.encode(_Note(because=judgement.because, moved=size)))
     partial.replace(note)
-    return said.because, size
+    return judgement.because, size
 
 
 def sentence(share: Share) -> str:

@@ -32,21 +32,29 @@ def bug() -> None:
 @key_option
 @json_option
 def file_(
-    prompt: str, expected: str, checker: str, title: str, source: str, licence: str, signoff: bool, key: Path | None, as_json: bool
-) -> None:  # fmt: skip
+    prompt: str,
+    expected: str,
+    checker: str,
+    title: str,
+    source: str,
+    licence: str,
+    signoff: bool,
+    key: Path | None,
+    as_json: bool,
+) -> None:
     """Offer a case that main gets wrong, as a bug that a pull request can say it fixes."""
     repo = here()
-    who = person(repo, key)
+    author = person(repo, key)
     if not signoff:
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
 
     def drafted(number: int) -> Draft:
         return bugs.drafted(
-            number, prompt, expected, who.author, title=title, checker=checker, source=source, licence=licence
+            number, prompt, expected, author.author, title=title, checker=checker, source=source, licence=licence
         )
 
     with bars() as progress:
-        pull = offer.create(repo, drafted, who, progress=progress)
+        pull = offer.create(repo, drafted, author, progress=progress)
     value = {"number": pull.number, "name": f"bug-{pull.number}", "digest": pull.offer.digest}
 
     def show() -> None:
@@ -63,20 +71,21 @@ def list_(everything: bool, as_json: bool) -> None:
     """Bugs that are filed or open, and the pull requests that fix them."""
     repo = here()
     repo.fetch()
-    found = [one for one in bugs.listed(repo, Snapshot(repo, repo.tip())) if everything or one.state != "fixed"]
+    main = Snapshot(repo, repo.tip())
+    listed = [filed for filed in bugs.listed(repo, main) if everything or filed.state != "fixed"]
 
     def show() -> None:
-        if not found:
+        if not listed:
             done("no open bugs; `souq bug file PROMPT --expected ANSWER --signoff` files one")
             return
-        rows = [[one.name, one.state, one.title, one.expected, one.by, _fix(one)] for one in found]
+        rows = [[b.name, b.state, b.title, b.expected, b.by, _fix(b)] for b in listed]
         table(["bug", "state", "title", "expected", "by", "fix"], rows)
 
-    answer(found, as_json, show)
+    answer(listed, as_json, show)
 
 
-def _fix(one: Bug) -> str:
-    if one.fixed:
-        return f"fixed by {one.fixed}"
-    said = [f"#{number} {'fixes it' if number in one.checked else 'says it fixes it'}" for number in one.claimed]
-    return ", ".join(said)
+def _fix(bug: Bug) -> str:
+    if bug.fixed:
+        return f"fixed by {bug.fixed}"
+    claims = [f"#{number} {'fixes it' if number in bug.checked else 'says it fixes it'}" for number in bug.claimed]
+    return ", ".join(claims)

@@ -74,9 +74,9 @@ def check(number: int, head: str, key: Path | None, as_json: bool) -> None:
     """Adopt the forge's pull request NUMBER and run main's checks on it; exit 3 when something refuses it."""
     repo = here()
     with bars() as progress:
-        found = forges.check(repo, number, head, person(repo, key), progress)
-    answer(found, as_json, lambda: out.print(comments.render(found), end=""))
-    if not found:
+        judged = forges.check(repo, number, head, person(repo, key), progress)
+    answer(judged, as_json, lambda: out.print(comments.render(judged), end=""))
+    if not judged:
         raise click.exceptions.Exit(3)
 
 
@@ -89,11 +89,11 @@ def comment(number: int, report: Path, login: str) -> None:
 
     GITHUB_API_URL, GITHUB_REPOSITORY and GITHUB_TOKEN say where, as they do in a workflow.
     """
-    found = read_record(report.read_bytes(), Answer, where=str(report))
-    if found.forge != number:
-        raise UsageError(f"{report} is about #{found.forge}, not #{number}", hint="name the report of this one")
-    told = {name: os.environ.get(f"GITHUB_{name}", "") for name in ("API_URL", "REPOSITORY", "TOKEN")}
-    where = comments.Forge(told["API_URL"], told["REPOSITORY"], told["TOKEN"], login)
-    out.print(f"{comments.post(where, number, comments.render(found))} #{number}")
-    if not found:
+    judged = read_record(report.read_bytes(), Answer, where=str(report))
+    if judged.forge != number:
+        raise UsageError(f"{report} is about #{judged.forge}, not #{number}", hint="name the report of this one")
+    variables = {name: os.environ.get(f"GITHUB_{name}", "") for name in ("API_URL", "REPOSITORY", "TOKEN")}
+    where = comments.Forge(variables["API_URL"], variables["REPOSITORY"], variables["TOKEN"], login)
+    out.print(f"{comments.post(where, number, comments.render(judged))} #{number}")
+    if not judged:
         raise click.exceptions.Exit(3)

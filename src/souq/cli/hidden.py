@@ -35,8 +35,8 @@ def hidden() -> None:
 def seal(folder: Path, signoff: bool, key: Path | None, as_json: bool) -> None:
     """Offer the digest of the eval in FOLDER, and keep its cases; a salt is written into its eval.toml."""
     repo = here()
-    who = _signed_off(repo, signoff, key)
-    _offer(repo, holdouts.seal(folder, who), who, as_json)
+    author = _signed_off(repo, signoff, key)
+    _offer(repo, holdouts.seal(folder, author), author, as_json)
 
 
 @hidden.command()
@@ -47,9 +47,9 @@ def seal(folder: Path, signoff: bool, key: Path | None, as_json: bool) -> None:
 def reveal(folder: Path, signoff: bool, key: Path | None, as_json: bool) -> None:
     """Offer the cases of a hold-out that retires: it is an eval like others then, and new ones can be sealed."""
     repo = here()
-    who = _signed_off(repo, signoff, key)
+    author = _signed_off(repo, signoff, key)
     repo.fetch()
-    _offer(repo, holdouts.reveal(Snapshot(repo, repo.tip()), folder, who), who, as_json)
+    _offer(repo, holdouts.reveal(Snapshot(repo, repo.tip()), folder, author), author, as_json)
 
 
 def _signed_off(repo: Repo, signoff: bool, key: Path | None) -> Person:
@@ -58,9 +58,9 @@ def _signed_off(repo: Repo, signoff: bool, key: Path | None) -> Person:
     return person(repo, key)
 
 
-def _offer(repo: Repo, draft: Draft, who: Person, as_json: bool) -> None:
+def _offer(repo: Repo, draft: Draft, author: Person, as_json: bool) -> None:
     with bars() as progress:
-        pull = offer.create(repo, draft, who, progress=progress)
+        pull = offer.create(repo, draft, author, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
 
     def show() -> None:
@@ -77,36 +77,39 @@ def list_(as_json: bool) -> None:
     repo = here()
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    told = holdouts.accounts(repo, main)
+    accounts = holdouts.accounts(repo, main)
 
     def show() -> None:
         if not main.sealed:
             done("nothing is sealed; `souq hidden seal FOLDER --signoff` offers the digest of an eval")
             return
-        rows = [[name, one.kind, one.cases, one.digest] for name, one in main.sealed.items()]
+        rows = [[name, seal.kind, seal.cases, seal.digest] for name, seal in main.sealed.items()]
         table(["hidden eval", "kind", "cases", "digest"], rows, right=["cases"])
-        if told:
-            table(["who", "tries", "of"], [[one.name[:60], one.used, one.most] for one in told], right=["tries", "of"])
+        if accounts:
+            rows = [[account.name[:60], account.used, account.most] for account in accounts]
+            table(["who", "tries", "of"], rows, right=["tries", "of"])
 
-    answer({"sealed": main.sealed, "accounts": told}, as_json, show)
+    answer({"sealed": main.sealed, "accounts": accounts}, as_json, show)
 
 
 @hidden.command()
 @json_option
 def recheck(as_json: bool) -> None:
-    """Compute again what evaluators signed on hold-outs that are revealed by now; exit 3 when something does not hold."""
+    """Compute again what evaluators signed on hold-outs revealed by now; exit 3 when something does not hold."""
     repo = here()
     repo.fetch()
     with bars() as progress:
-        found = list(holdouts.recheck(Snapshot(repo, repo.tip()), progress))
+        results = list(holdouts.recheck(Snapshot(repo, repo.tip()), progress))
 
     def show() -> None:
-        if not found:
+        if not results:
             done("nothing that landed was run on a hold-out that is revealed by now")
             return
-        rows = [[one.slug, one.eval, one.by, "holds" if one.holds else "DOES NOT HOLD"] for one in found]
+        rows = [
+            [result.slug, result.eval, result.by, "holds" if result.holds else "DOES NOT HOLD"] for result in results
+        ]
         table(["contribution", "eval", "evaluator", "what was signed"], rows)
 
-    answer(msgspec.to_builtins(found), as_json, show)
-    if not all(one.holds for one in found):
+    answer(msgspec.to_builtins(results), as_json, show)
+    if not all(result.holds for result in results):
         raise click.exceptions.Exit(3)

@@ -36,9 +36,8 @@ def status(as_json: bool) -> None:
 
     def show() -> None:
         out.print(f"{main.config.name} at {main.commit[:12]}, from {main.config.base} ({main.config.licence})")
-        out.print(
-            f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals, {len(open_)} open pull requests"
-        )
+        counts = f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals"
+        out.print(f"{counts}, {len(open_)} open pull requests")
         out.print(f"model {value['model']}")
         if trainable := reproducible.sentence(share):
             out.print(trainable)
@@ -49,10 +48,10 @@ def status(as_json: bool) -> None:
 
 def _next(repo: Repo, main: Snapshot, open_: list[int]) -> str:
     for number in open_:
-        said = land.decision(repo, number)
-        if said:
+        decision = land.decision(repo, number)
+        if decision:
             return f"souq pr merge {number}"
-        if any("has not been run" in line or line.startswith("checks on") for line in said.missing):
+        if any("has not been run" in line or line.startswith("checks on") for line in decision.missing):
             return f"souq pr checks {number}"
     if open_:
         return f"souq pr view {open_[0]}"

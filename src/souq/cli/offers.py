@@ -34,16 +34,16 @@ def offer(
 ) -> None:
     """Offer it signed off by whoever is at the keyboard, and say what is missing."""
 
-    who = person(repo, key)
+    author = person(repo, key)
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    said = Contribution(
-        title=title, kind=kind, of=of, author=who.author, licence=main.config.licence,
-        signoff=f"{who.name} <{who.email}>",
+    contribution = Contribution(
+        title=title, kind=kind, of=of, author=author.author, licence=main.config.licence,
+        signoff=f"{author.name} <{author.email}>",
     )  # fmt: skip
     with bars() as progress:
-        pull = create(repo, Draft(said, more=more), who, progress=progress)
-        decision, commit = release.settle(repo, pull.number, who, progress)
+        pull = create(repo, Draft(contribution, more=more), author, progress=progress)
+        decision, commit = release.settle(repo, pull.number, author, progress)
     value = {"number": pull.number, "digest": pull.offer.digest, "landed": commit, "missing": decision.missing}
 
     def show() -> None:

@@ -71,12 +71,12 @@ def create(
 ) -> None:
     """Offer a .delta, data or evals to main."""
     repo = here()
-    who = person(repo, key)
+    author = person(repo, key)
     if not signoff:
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
     kind = _kind(delta, data, evals)
     contribution = Contribution(
-        title=title, kind=kind, author=who.author, licence=licence, signoff=f"{who.name} <{who.email}>",
+        title=title, kind=kind, author=author.author, licence=licence, signoff=f"{author.name} <{author.email}>",
         provenance=provenance, fixes=fixes, recipe=delta_file.read_recipe(delta) if delta is not None else {},
     )  # fmt: skip
     with bars() as progress:
@@ -86,20 +86,22 @@ def create(
             delta_file.keep(*read, Snapshot(repo, repo.tip()), progress)
         draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
         if branch is not None:
-            made = forge.offer_branch(repo, draft, who, branch, checked=not unchecked, progress=progress)
+            made = forge.offer_branch(repo, draft, author, branch, checked=not unchecked, progress=progress)
             answer(
                 {"branch": branch, "digest": made.offer.digest, "carried": made.carried},
                 as_json,
                 lambda: _show_branch(made),
             )
             return
-        pull = offers.create(repo, draft, who, checked=not unchecked, progress=progress)
+        pull = offers.create(repo, draft, author, checked=not unchecked, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
 
     def show() -> None:
         out.print(f"#{pull.number} {title}")
-        if (said := reproducible.judged(pull.offer)) is not None:
-            done("source: it can be trained again from what it brings" if said else f"a binary: {said.because}")
+        if (judgement := reproducible.judged(pull.offer)) is not None:
+            done(
+                "source: it can be trained again from what it brings" if judgement else f"a binary: {judgement.because}"
+            )
         done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
 
     answer(value, as_json, show)
@@ -131,12 +133,12 @@ def _data(paths: tuple[Path, ...]) -> dict[str, bytes]:
 
 
 def _evals(folders: tuple[Path, ...]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     for folder in folders:
         if not (folder / "eval.toml").is_file():
             raise NotFound(f"no eval.toml in {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
-        found |= {f"{folder.name}/{path.name}": path.read_bytes() for path in sorted(folder.iterdir())}
-    return found
+        files |= {f"{folder.name}/{path.name}": path.read_bytes() for path in sorted(folder.iterdir())}
+    return files
 
 
 @pr.command("list")
@@ -228,11 +230,11 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     answer(value, as_json, show)
 
 
-def _rebuilt(said: dict[str, Any]) -> str:
+def _rebuilt(record: dict[str, Any]) -> str:
     """What somebody signed that a rebuild gave."""
-    if said.get("exact"):
+    if record.get("exact"):
         return "the same, bit for bit"
-    return f"{'near' if said.get('near') else 'NOT near'}, {said.get('distance')} of its norm away"
+    return f"{'near' if record.get('near') else 'NOT near'}, {record.get('distance')} of its norm away"
 
 
 def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Forecast | None:
@@ -254,19 +256,19 @@ def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Forecast | None:
     return msgspec.json.decode(note.read_bytes(), type=Forecast)
 
 
-def _show_forecast(number: int, found: Forecast) -> None:
-    out.print(f"forecast: the merge keeps about {found.kept:.0%} of what it learned")
-    if found.met:
+def _show_forecast(number: int, forecast: Outlook) -> None:
+    out.print(f"forecast: the merge keeps about {forecast.kept:.0%} of what it learned")
+    if forecast.met:
         rows = [
             [m.slug, f"{m.inputs:.2f}", f"{m.outputs:.2f}", f"{m.signs:.2f}", f"{m.blame:+.3f}", f"{m.before:.0%}", f"{m.kept:.0%}"]
-            for m in found.met
+            for m in forecast.met
         ]  # fmt: skip
         table(["meets", "inputs", "outputs", "signs", "costs it", "kept before", "kept with it"], rows)
-    if found.worst:
-        worst = list(found.worst.items())[:3]
+    if forecast.worst:
+        worst = list(forecast.worst.items())[:3]
         out.print("most of its loss: " + ", ".join(f"{name} {share:.0%}" for name, share in worst))
-    if found.warning:
-        out.print(f"warning: {found.warning}; its author can run `souq pr rebase {number}`")
+    if forecast.warning:
+        out.print(f"warning: {forecast.warning}; its author can run `souq pr rebase {number}`")
 
 
 @pr.command()
@@ -281,7 +283,7 @@ def _show_forecast(number: int, found: Forecast) -> None:
 def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | None, as_json: bool) -> None:
     """Train your pull request again where it will live: in today's main, through the merge; then offer the result."""
     repo = here()
-    who = person(repo, key)
+    author = person(repo, key)
     repo.fetch()
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     if pull.state(main) != "open":
@@ -294,13 +296,13 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
         made, tensors, recipe = lab.rebased(main, pull.offer, rows, epochs=epochs, lr=lr, progress=progress)
         delta_file.keep(made, tensors, main, progress)
         c = msgspec.structs.replace(pull.offer.contribution, recipe=recipe)
-        again = offers.amend(repo, number, replace(Draft.of(pull.offer), contribution=c, delta=made), who, progress)
+        again = offers.amend(repo, number, replace(Draft.of(pull.offer), contribution=c, delta=made), author, progress)
     value = {"number": number, "digest": again.offer.digest, **recipe["rebase"]}
 
     def show() -> None:
-        told = recipe["rebase"]
+        rebased = recipe["rebase"]
         out.print(
-            f"#{number} rebased onto {told['onto'][:12]}: nats of its own answers in the merge {told['before']:.4f} -> {told['after']:.4f}"
+            f"#{number} rebased onto {rebased['onto'][:12]}: nats of its own answers in the merge {rebased['before']:.4f} -> {rebased['after']:.4f}"
         )
         done(f"digest {again.offer.digest}\nnext: `souq pr checks {number}`; votes on the old one no longer count")
 
@@ -329,20 +331,20 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
         texts = [text for _, text in suite.passages()[suite.PASSAGES + suite.SKETCH_PASSAGES :]]
         looking = lab.Search(main, pull.offer, texts, progress)
         done(f"searching {looking.cost()}")
-        found = looking.run()
-    table_found = {"method": found.method, **found.settings} | ({"weights": found.weights} if found.weights else {})
-    value = {"merge": table_found, "score": found.score, "now": found.now, "tried": found.tried}
+        best = looking.run()
+    table_found = {"method": best.method, **best.settings} | ({"weights": best.weights} if best.weights else {})
+    value = {"merge": table_found, "score": best.score, "now": best.now, "tried": best.tried}
     if target is not None:
         target.write_text(tomli_w.dumps(table_found))
-    if take and found.score < found.now:
+    if take and best.score < best.now:
         again = offers.amend(repo, number, replace(Draft.of(pull.offer), merge=table_found), person(repo, key))
         value["digest"] = again.offer.digest
 
     def show() -> None:
-        rows = [[one["name"], one["rows"], f"{one['score']:.4f}"] for one in found.tried]
+        rows = [[trial["name"], trial["rows"], f"{trial['score']:.4f}"] for trial in best.tried]
         table(["tried", "rows of each", "share of the base's loss left"], rows)
-        out.print(f"best: {found.name}, {found.score:.4f} (as main merges now: {found.now:.4f})")
-        if found.score >= found.now:
+        out.print(f"best: {best.name}, {best.score:.4f} (as main merges now: {best.now:.4f})")
+        if best.score >= best.now:
             done("nothing better than what main has; nothing was changed")
         elif "digest" in value:
             done(f"offered anew with merge.toml, digest {value['digest']}\nnext: `souq pr checks {number}`")
@@ -354,17 +356,17 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
 
 def _rows_of(pull: PullRequest) -> Path:
     """The rows a pull request brought, as a file."""
-    found = [data for path, data in sorted(pull.offer.data.items()) if path.endswith(".jsonl")]
-    if not found:
+    parts = [data for path, data in sorted(pull.offer.data.items()) if path.endswith(".jsonl")]
+    if not parts:
         raise UsageError(f"#{pull.number} brought no data to train on", hint="name its rows with --data FILE.jsonl")
     path = pull.repo.cache / f"rows-{pull.offer.digest[3:19]}.jsonl"
-    path.write_bytes(b"".join(data if data.endswith(b"\n") else data + b"\n" for data in found))
+    path.write_bytes(b"".join(data if data.endswith(b"\n") else data + b"\n" for data in parts))
     return path
 
 
-def show_verdicts(found: Checked) -> None:
+def show_verdicts(checked: Checked) -> None:
     """One line a check."""
-    table(["check", "verdict", "because"], [[v.check, MARKS[v.outcome], v.because] for v in found.verdicts])
+    table(["check", "verdict", "because"], [[v.check, MARKS[v.outcome], v.because] for v in checked.verdicts])
 
 
 @pr.command("diff")
@@ -397,9 +399,9 @@ def checks(number: int, quick: bool, key: Path | None, as_json: bool) -> None:
         _quick(repo, number, as_json)
         return
     with bars() as progress:
-        found = reviews.check(repo, number, person(repo, key), progress)
-    refused = [verdict for verdict in found.verdicts if not verdict]
-    answer(found, as_json, lambda: show_verdicts(found))
+        checked = reviews.check(repo, number, person(repo, key), progress)
+    refused = [verdict for verdict in checked.verdicts if not verdict]
+    answer(checked, as_json, lambda: show_verdicts(checked))
     _next_after_checks(number, refused)
 
 
@@ -414,11 +416,13 @@ def _quick(repo: Repo, number: int, as_json: bool) -> None:
         took[name] = perf_counter() - begun
 
     with bars() as progress:
-        found = reviews.look(repo, number, watch, progress)
-    rows = [[v.check, MARKS[v.outcome], f"{took.get(v.check, 0.0):.2f} s", v.because] for v in found]
-    answer({"verdicts": found, "seconds": took}, as_json, lambda: table(["check", "verdict", "took", "because"], rows))
+        verdicts = reviews.look(repo, number, watch, progress)
+    rows = [[v.check, MARKS[v.outcome], f"{took.get(v.check, 0.0):.2f} s", v.because] for v in verdicts]
+    answer(
+        {"verdicts": verdicts, "seconds": took}, as_json, lambda: table(["check", "verdict", "took", "because"], rows)
+    )
     done(f"nothing was signed; `souq pr checks {number}` runs every check and signs")
-    if not all(found):
+    if not all(verdicts):
         raise click.exceptions.Exit(3)
 
 
@@ -443,8 +447,8 @@ def review(
     if choice is None:
         raise UsageError("yes or no?", hint=f"run `souq pr review {number} --approve` or `--reject --reason …`")
     repo = here()
-    said = reviews.review(repo, number, choice, reason, person(repo, key), read=digest)
-    out.print(f"{said.choice} #{number} by {said.by}")
+    vote = reviews.review(repo, number, choice, reason, person(repo, key), read=digest)
+    out.print(f"{vote.choice} #{number} by {vote.by}")
     show_missing(number, land.decision(repo, number))
 
 

@@ -57,19 +57,24 @@ def _look(repo: Repo) -> tuple[list[dict[str, Any]], queueing.Now | None]:
 
 
 def _row(main: Snapshot, place: Place, now: queueing.Now | None) -> dict[str, Any]:
-    said, c = place.said, place.pull.offer.contribution
+    record, c = place.queued, place.pull.offer.contribution
     return {
-        "#": place.pull.number, "title": c.title, "author": c.author.name, "since": said.at, "state": _state(main, place, now),
-        "because": said.because, "with": said.others,
-    }  # fmt: skip
+        "#": place.pull.number,
+        "title": c.title,
+        "author": c.author.name,
+        "since": record.at,
+        "state": _state(main, place, now),
+        "because": record.because,
+        "with": record.others,
+    }
 
 
 def _state(main: Snapshot, place: Place, now: queueing.Now | None) -> str:
-    said, number = place.said, place.pull.number
-    if said.state == "refused":
-        return f"refused: {said.because}"
-    if said.state == "apart":
-        return f"waits apart: passes alone, and fails together with {_numbers(said.others)}"
+    record, number = place.queued, place.pull.number
+    if record.state == "refused":
+        return f"refused: {record.because}"
+    if record.state == "apart":
+        return f"waits apart: passes alone, and fails together with {_numbers(record.others)}"
     if now is not None and number in now.testing:
         return "being tested"
     if now is not None and number in now.batch:
@@ -112,15 +117,15 @@ def _picture(rows: list[dict[str, Any]], now: queueing.Now | None) -> Renderable
 def add(numbers: tuple[int, ...], key: Path | None, as_json: bool) -> None:
     """Put open pull requests at the end of the queue, as they are offered now."""
     repo = here()
-    who = person(repo, key)
-    said = {number: queueing.enter(repo, number, who) for number in numbers}
+    signer = person(repo, key)
+    records = {number: queueing.enter(repo, number, signer) for number in numbers}
 
     def show() -> None:
-        for number in said:
+        for number in records:
             out.print(f"#{number} waits")
         done("next: `souq queue run`")
 
-    answer(said, as_json, show)
+    answer(records, as_json, show)
 
 
 @queue.command()
@@ -131,8 +136,8 @@ def add(numbers: tuple[int, ...], key: Path | None, as_json: bool) -> None:
 def remove(number: int, reason: str, key: Path | None, as_json: bool) -> None:
     """Take a pull request out of the queue again; it stays open."""
     repo = here()
-    said = queueing.leave(repo, number, person(repo, key), reason)
-    answer(said, as_json, lambda: out.print(f"#{number} waits no more"))
+    record = queueing.leave(repo, number, person(repo, key), reason)
+    answer(record, as_json, lambda: out.print(f"#{number} waits no more"))
 
 
 @queue.command()
@@ -143,25 +148,25 @@ def run(batch: int, key: Path | None, as_json: bool) -> None:
     """Test those that are ready together, find who is in the way, and land the others in one step."""
     repo = here()
     with bars() as progress:
-        found = queueing.run(repo, person(repo, key), batch=batch, progress=progress)
-    answer(msgspec.to_builtins(found), as_json, lambda: show_report(repo, found))
-    if found.refused:
+        report = queueing.run(repo, person(repo, key), batch=batch, progress=progress)
+    answer(msgspec.to_builtins(report), as_json, lambda: show_report(repo, report))
+    if report.refused:
         raise click.exceptions.Exit(3)
 
 
-def show_report(repo: Repo, found: queueing.Report) -> None:
+def show_report(repo: Repo, report: queueing.Report) -> None:
     """A line for each, in the words of the queue."""
-    for number, commit in found.landed.items():
+    for number, commit in report.landed.items():
         out.print(f"merged #{number} {_title(repo, number)} as {commit[:12]}")
-    for number, because in found.refused.items():
+    for number, because in report.refused.items():
         out.print(f"refused #{number} {_title(repo, number)}: {because}")
-    for number, (others, because) in found.apart.items():
+    for number, (others, because) in report.apart.items():
         out.print(f"apart #{number} {_title(repo, number)}: passes alone, and fails together with {_numbers(others)}")
         out.print(f"  {because}")
         done(f"nobody is to blame; its author can run `souq pr rebase {number}`, then `souq queue add {number}`")
-    for number, missing in found.waiting.items():
+    for number, missing in report.waiting.items():
         out.print(f"waits #{number} {_title(repo, number)}: {missing[0]}")
-    done(f"{found.tests} tests of trees")
+    done(f"{report.tests} tests of trees")
 
 
 def _title(repo: Repo, number: int) -> str:

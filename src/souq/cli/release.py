@@ -46,12 +46,12 @@ def create(version: str, no_scores: bool, folder: Path | None, real: Path | None
     main = Snapshot(repo, repo.tip())
     corpus = _published(folder, real)
     with bars() as progress:
-        found = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
-        scores = {name: round(score.value, 4) for name, score in found.items()}
-        who = person(repo, key)
-        pull, made = releases.propose(repo, version, scores, who, progress, corpus=corpus)
-        said, commit = releases.settle(repo, pull.number, who, progress)
-    value = {"number": pull.number, "release": made, "landed": commit, "missing": said.missing}
+        scored = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
+        scores = {name: round(score.value, 4) for name, score in scored.items()}
+        author = person(repo, key)
+        pull, made = releases.propose(repo, version, scores, author, progress, corpus=corpus)
+        decision, commit = releases.settle(repo, pull.number, author, progress)
+    value = {"number": pull.number, "release": made, "landed": commit, "missing": decision.missing}
 
     def show() -> None:
         if commit is not None:
@@ -59,7 +59,7 @@ def create(version: str, no_scores: bool, folder: Path | None, real: Path | None
             done("next: `souq verify`, `souq export ./out`, `souq corpus make`")
         else:
             out.print(f"#{pull.number} Release {made.version}: {made.model}")
-            show_missing(pull.number, said)
+            show_missing(pull.number, decision)
 
     answer(value, as_json, show)
 
@@ -71,10 +71,10 @@ def _published(folder: Path | None, real: Path | None) -> Published | None:
     if folder is None or real is None:
         raise UsageError("a corpus is published with real text to compare it with", hint="--corpus FOLDER --against REAL")  # fmt: skip
 
-    told = manifest(folder)
-    latest, report = told["dumps"][told["latest"]], tails.compare(texts_of(folder), texts_of(real))
+    contents = manifest(folder)
+    latest, report = contents["dumps"][contents["latest"]], tails.compare(texts_of(folder), texts_of(real))
     return Published(
-        manifest=digest((folder / "manifest.json").read_bytes()), dump=told["latest"], teacher=latest["teacher"],
+        manifest=digest((folder / "manifest.json").read_bytes()), dump=contents["latest"], teacher=latest["teacher"],
         licence=latest["licence"], rows=latest["rows"]["kept"], words=report.corpus.words, rare=report.rare,
         kept=round(report.kept, 4), real=digest(real.read_bytes()),
     )  # fmt: skip
@@ -90,8 +90,8 @@ def nightly(no_scores: bool, key: Path | None, as_json: bool) -> None:
     repo.fetch()
     main = Snapshot(repo, repo.tip())
     with bars() as progress:
-        found = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
-        scores = {name: round(score.value, 4) for name, score in found.items()}
+        scored = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
+        scores = {name: round(score.value, 4) for name, score in scored.items()}
         made = releases.nightly(repo, scores, person(repo, key), progress)
     answer(made, as_json, lambda: out.print(f"{made.version}: {made.model}"))
 
@@ -113,12 +113,12 @@ def list_(as_json: bool) -> None:
     repo = here()
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    found = [releases.read(main, version) for version in releases.listed(main)] + nightlies(repo, main)
+    signed = [releases.read(main, version) for version in releases.listed(main)] + nightlies(repo, main)
     rows = [
         [f.release.version, f.release.at, len(f.release.recipe.contributions), f.release.model[:19], f.yanked]
-        for f in found
+        for f in signed
     ]
-    value = [msgspec.to_builtins(f.release) | ({"yanked": f.yanked} if f.yanked else {}) for f in found]
+    value = [msgspec.to_builtins(f.release) | ({"yanked": f.yanked} if f.yanked else {}) for f in signed]
     answer(value, as_json, lambda: table(["version", "at", "contributions", "model", "yanked"], rows))
 
 
@@ -128,8 +128,10 @@ def list_(as_json: bool) -> None:
 def view(version: str, as_json: bool) -> None:
     """One release: its recipe, digest and scores, if its signature holds."""
     repo = here()
-    found = releases.read(Snapshot(repo, repo.tip()), version)
-    answer(found.release, as_json, lambda: out.print(msgspec.json.format(msgspec.json.encode(found.release)).decode()))
+    signed = releases.read(Snapshot(repo, repo.tip()), version)
+    answer(
+        signed.release, as_json, lambda: out.print(msgspec.json.format(msgspec.json.encode(signed.release)).decode())
+    )
 
 
 @release.command()
@@ -177,21 +179,21 @@ def verify(what: str, governance: str | None, keys: tuple[Path, ...], as_json: b
         _verify_version(what, governance, keys, as_json)
         return
     with bars() as progress:
-        found = judge(Path(what), governance=governance, public_keys=keys, progress=progress)
-    answer(found, as_json, lambda: _show(found))
-    if found.findings:
+        judged = judge(Path(what), governance=governance, public_keys=keys, progress=progress)
+    answer(judged, as_json, lambda: _show(judged))
+    if judged.findings:
         raise click.exceptions.Exit(3)
 
 
-def _show(found: Judged) -> None:
-    if found.version:
-        out.print(f"release {found.version}: {found.model}")
-    for mark, lines in (("proven", found.proven), ("not proven", found.unproven)):
+def _show(judged: Judged) -> None:
+    if judged.version:
+        out.print(f"release {judged.version}: {judged.model}")
+    for mark, lines in (("proven", judged.proven), ("not proven", judged.unproven)):
         for line in lines:
             out.print(f"  {mark}: {line}")
-    for finding in found.findings:
+    for finding in judged.findings:
         out.print(f"  wrong: {finding.file}: {finding.because}")
-    out.print("verified" if not found.findings else f"NOT verified: {len(found.findings)} findings")
+    out.print("verified" if not judged.findings else f"NOT verified: {len(judged.findings)} findings")
 
 
 def _verify_version(version: str, governance: str | None, keys: tuple[Path, ...], as_json: bool) -> None:

@@ -44,25 +44,25 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     main = Snapshot(repo, repo.tip())
     offer = _offer(repo, main, which)
     pull = _pull(repo, offer) if attest else None
-    who = person(repo, key) if attest else None
-    if (found := reproducible.judged(offer)) is None:
+    signer = person(repo, key) if attest else None
+    if (judgement := reproducible.judged(offer)) is None:
         raise Refused(f"{offer.slug} brings no weights", hint="`souq status` counts those that do")
-    if not found:
+    if not judgement:
         raise Refused(
-            f"{offer.slug} is a binary: {found.because}",
+            f"{offer.slug} is a binary: {judgement.because}",
             hint="source is `souq train`, `souq delta make`, and `souq pr create --data` with the rows it was trained on",
         )
-    reproducible.bounded(found, most)
+    reproducible.bounded(judgement, most)
     from souq.lab import rebuild as lab
 
     with bars() as progress:
         reviews.bring(repo, main, offer, progress)
-        made = lab.rebuild(main, offer, found, suite.general_texts(), progress)
+        made = lab.rebuild(main, offer, judgement, suite.general_texts(), progress)
     near = made.near.within(within)
     value = _value(offer, made, within)
-    if pull is not None and who is not None:
-        said = value | {"base": main.commit, "by": who.name, "at": signing.now()}
-        pulls.publish_record(pull, "rebuilt", pulls.signed_record("rebuilt", offer.slug, offer.digest, said, who))
+    if pull is not None and signer is not None:
+        record = value | {"base": main.commit, "by": signer.name, "at": signing.now()}
+        pulls.publish_record(pull, "rebuilt", pulls.signed_record("rebuilt", offer.slug, offer.digest, record, signer))
     answer(value, as_json, lambda: _show(offer, made, within))
     if attest:
         done(f"signed, for everybody to read with `souq pr view {offer.slug[:4].lstrip('0')}`")
@@ -81,10 +81,10 @@ def _offer(repo: Repo, main: Snapshot, which: str) -> Offer:
 
 def _pull(repo: Repo, offer: Offer) -> PullRequest:
     """The pull request a contribution came by: what is signed about it stands there."""
-    found = [pull for pull in pulls.listed(repo) if offer.slug.startswith(f"{pull.number:04d}-")]
-    if not found or found[0].offer.digest != offer.digest:
+    matches = [pull for pull in pulls.listed(repo) if offer.slug.startswith(f"{pull.number:04d}-")]
+    if not matches or matches[0].offer.digest != offer.digest:
         raise NotFound(f"the pull request of {offer.slug} is not here", hint="leave out --attest")
-    return found[0]
+    return matches[0]
 
 
 def _value(offer: Offer, made: Rebuilt, within: float) -> dict[str, Any]:
@@ -106,10 +106,10 @@ def _show(offer: Offer, made: Rebuilt, within: float) -> None:
     near, worst = made.near, made.near.worst
     for name, (theirs, ours) in made.unlike.items():
         done(f"  {name} is {ours or 'absent'} here and was {theirs or 'absent'}: the bits may differ")
-    said = f"retrained from source: {near.differ} of {len(near.parts)} tensors differ"
+    line = f"retrained from source: {near.differ} of {len(near.parts)} tensors differ"
     if not near.exact:
-        said += f", by {_percent(near.distance)} in norm, cosine {near.cosine:.4f}; at most {_percent(worst.distance)}, {worst.tensor}"
-    out.print(said)
+        line += f", by {_percent(near.distance)} in norm, cosine {near.cosine:.4f}; at most {_percent(worst.distance)}, {worst.tensor}"
+    out.print(line)
     rows = [[{"again": "retrained"}.get(name, name), f"{loss:.4f}"] for name, loss in made.loss.items()]
     table(["its own rows", "nats a token"], rows, right=["nats a token"])
     out.print(f"{offer.slug}: {_verdict(made, within)}")

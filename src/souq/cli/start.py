@@ -49,20 +49,20 @@ def init(
     store: str, suite: bool, key: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a model repository NAME from a model."""
-    who = person(Repo(Path.cwd(), Path.cwd()), key)
-    found = open_source(source)
-    if (licence or found.licence) is None:
+    founder = person(Repo(Path.cwd(), Path.cwd()), key)
+    model = open_source(source)
+    if (licence or model.licence) is None:
         raise UsageError("the source names no licence", hint="add --licence, for example --licence Apache-2.0")
     cases = {path: data for folder in evals for path, data in _folder(folder).items()}
     with bars() as progress:
         if suite:
             cases |= general.files()
         begin = Beginning(
-            name=name.name, licence=str(licence or found.licence), policy=_policy(policy, who, people), evals=cases,
+            name=name.name, licence=str(licence or model.licence), policy=_policy(policy, founder, people), evals=cases,
             store=store, sketch=partial(_sketch, progress) if suite else None,
         )  # fmt: skip
-        repo = start(name, found, begin, progress)
-    main, template = Snapshot(repo, "main"), approved(found.files)
+        repo = start(name, model, begin, progress)
+    main, template = Snapshot(repo, "main"), approved(model.files)
     value = {"repo": str(name), "root": main.commit, "base": main.base_digest, "tensors": len(main.base)}
 
     def show() -> None:
@@ -78,10 +78,10 @@ class _People(Record, frozen=True, forbid_unknown_fields=True):
     person: tuple[Who, ...]
 
 
-def _policy(template: str, who: Person, people: Path | None) -> str:
+def _policy(template: str, founder: Person, people: Path | None) -> str:
     if template in TEMPLATES:
-        me = Who(name=who.name, org=who.org or who.name, email=who.email, keys=(who.public_key,))
-        return from_template(template, [me, *_others(people, who)])
+        me = Who(name=founder.name, org=founder.org or founder.name, email=founder.email, keys=(founder.public_key,))
+        return from_template(template, [me, *_others(people, founder)])
     path = Path(template)
     if not path.is_file():
         known = nearest(template, TEMPLATES)
@@ -89,13 +89,13 @@ def _policy(template: str, who: Person, people: Path | None) -> str:
     return path.read_text()
 
 
-def _others(people: Path | None, who: Person) -> list[Who]:
+def _others(people: Path | None, founder: Person) -> list[Who]:
     if people is None:
         return []
     if not people.is_file():
         raise NotFound(f"no file {people}", hint="check --people")
-    told = parse_toml(people.read_text(), _People, where=str(people)).person
-    return [one for one in told if who.public_key not in [normal_key(_plain(key)) for key in one.keys]]
+    others = parse_toml(people.read_text(), _People, where=str(people)).person
+    return [other for other in others if founder.public_key not in [normal_key(_plain(key)) for key in other.keys]]
 
 
 def _plain(key: str | Key) -> str:

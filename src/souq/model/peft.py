@@ -1,6 +1,6 @@
 """PEFT's LoRA adapters, read strictly from a folder or a hub id: factors and scales as their author trained them.
 
-It knows PEFT's files and names, and nothing of deltas or repositories. What cannot be kept exactly is refused with its name.
+It knows PEFT's files and names, and nothing of deltas or repositories. What cannot be kept exactly is refused by name.
 
     pairs = open_adapter(Path("adapter"))   # tensor name -> (a (r, n), b (m, r), scale)
 """
@@ -76,8 +76,8 @@ def _replaced(tensors: Checkpoint, config: Mapping[str, Any]) -> dict[str, str]:
     saved = config.get("modules_to_save") or []
     if not isinstance(saved, list) or not all(isinstance(module, str) and module for module in saved):
         raise Hostile("modules_to_save is no list of names")
-    found = {key: told for key in tensors if (told := _WHOLE.fullmatch(key))}
-    return {key: told[1] for key, told in found.items() if told[2].endswith(tuple(saved))} if saved else {}
+    matches = {key: match for key in tensors if (match := _WHOLE.fullmatch(key))}
+    return {key: match[1] for key, match in matches.items() if match[2].endswith(tuple(saved))} if saved else {}
 
 
 def _adapter_config(folder: Path) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def _adapter_config(folder: Path) -> dict[str, Any]:
 def _pairs(tensors: Checkpoint, config: Mapping[str, Any]) -> Adapter:
     halves: dict[str, dict[str, Array]] = {}
     for name in tensors:
-        found = _KEY.fullmatch(name)
-        if not found:
+        match = _KEY.fullmatch(name)
+        if not match:
             raise Hostile(f"the adapter holds {name[:80]!r}, which is no LoRA factor")
-        halves.setdefault(found.group(1), {})[found.group(2)] = tensors[name]
+        halves.setdefault(match.group(1), {})[match.group(2)] = tensors[name]
     for module, pair in halves.items():
         if (
             pair.keys() != {"A", "B"}

@@ -1,6 +1,7 @@
-"""Models and adapters from outside: a Hugging Face folder, a GGUF file, a hub id, a PEFT LoRA folder; all read strictly.
+"""Models from outside, read strictly: a Hugging Face folder, a GGUF file or a hub id; adapters are peft.py's.
 
-Nothing is executed: no pickles, no `auto_map`, no Python files; configurations and chat templates are judged by model/config.py.
+Nothing is executed: no pickles, no `auto_map`, no Python files; configurations and chat templates are judged by
+model/config.py.
 
     source = open_source("./SmolLM2-135M-Instruct")
     source.weights["model.norm.weight"], source.files["config.json"]
@@ -60,10 +61,10 @@ def is_hub_id(path: str) -> bool:
 
 
 def _gguf(path: Path) -> Source:
-    found = GGUF(path)
-    files = found.files()
+    model = GGUF(path)
+    files = model.files()
     admit(files)
-    return Source(found, files, found.name, found.licence, f"GGUF {path.name}")
+    return Source(model, files, model.name, model.licence, f"GGUF {path.name}")
 
 
 _WANTED = ["*.safetensors", "*.safetensors.index.json", *MODEL_FILES, "README.md", "adapter_config.json"]
@@ -87,8 +88,8 @@ def download(name: str, revision: str | None) -> Path:
 
 
 def _hub(name: str, revision: str | None) -> Source:
-    found = _folder(download(name, revision))
-    return Source(found.weights, found.files, name.rpartition("/")[2], found.licence, f"hub {name}")
+    model = _folder(download(name, revision))
+    return Source(model.weights, model.files, name.rpartition("/")[2], model.licence, f"hub {name}")
 
 
 def _folder(folder: Path) -> Source:
@@ -130,11 +131,11 @@ def parse_json(data: bytes, name: str) -> Any:
         Hostile: it is none.
     """
     try:
-        found = json.loads(data)
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Hostile(f"{name} is not JSON: {error}") from error
-    refuse_nested(found, where=name)
-    return found
+    refuse_nested(value, where=name)
+    return value
 
 
 def weights_of(folder: Path) -> Checkpoint:
@@ -160,8 +161,8 @@ class Sharded(Mapping[str, Array]):
 
     def __init__(self, folder: Path) -> None:
         try:
-            told = json.loads(read_small(inside(folder, "model.safetensors.index.json")))["weight_map"]
-            names = {str(name): str(shard) for name, shard in told.items()}
+            weight_map = json.loads(read_small(inside(folder, "model.safetensors.index.json")))["weight_map"]
+            names = {str(name): str(shard) for name, shard in weight_map.items()}
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise Hostile("model.safetensors.index.json has no weight_map of names to files") from error
         for shard in names.values():

@@ -65,9 +65,9 @@ def _partners(others: tuple[T, ...], odd: T, passes: Passes[T]) -> tuple[T, ...]
 
     Found from the end: with those found so far, the shortest beginning that still fails ends in one more of them.
     """
-    found: tuple[T, ...] = ()
+    partners: tuple[T, ...] = ()
     left = others
-    while left and (not found or passes((*found, odd))):
-        end = _shortest(left, 0, lambda some, found=found: passes((*some, *found, odd)))  # type: ignore[misc]
-        found, left = (left[end - 1], *found), left[: end - 1]
-    return found
+    while left and (not partners or passes((*partners, odd))):
+        end = _shortest(left, 0, lambda some, partners=partners: passes((*some, *partners, odd)))  # type: ignore[misc]
+        partners, left = (left[end - 1], *partners), left[: end - 1]
+    return partners

@@ -11,7 +11,7 @@ taken back, it is open again. So nothing about a bug is written down but the cas
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -46,8 +46,16 @@ class Bug(Record, frozen=True):
 
 
 def drafted(
-    number: int, prompt: str, expected: str, author: Author, *, title: str = "", checker: str = "", source: str = "", licence: str
-) -> Draft:  # fmt: skip
+    number: int,
+    prompt: str,
+    expected: str,
+    author: Author,
+    *,
+    title: str = "",
+    checker: str = "",
+    source: str = "",
+    licence: str,
+) -> Draft:
     """What files one case as bug `number`: an eval nobody may make worse by even one case once it is fixed."""
     spec = EvalSpec(
         title=title or prompt[:60], kind="answer" if checker else "exact", source=source or f"filed by {author.name}",
@@ -63,51 +71,64 @@ def drafted(
     files = {"eval.toml": format_toml(spec).encode(), "cases.jsonl": write_cases([case])}
     name = f"bug-{number}"
     read_eval(name, files)  # what nobody could ever fix is said now
-    said = Contribution(
+    contribution = Contribution(
         title=f"Bug: {spec.title}", kind="evals", author=author, licence=licence,
         signoff=f"{author.name} <{author.email}>",
     )  # fmt: skip
-    return Draft(said, evals={f"{name}/{path}": data for path, data in files.items()})
+    return Draft(contribution, evals={f"{name}/{path}": data for path, data in files.items()})
 
 
 def listed(repo: Repo, main: Snapshot) -> list[Bug]:
     """Every bug of main and every one that waits to land, by number."""
     open_ = [pull for pull in pulls.listed(repo) if pull.state(main) == "open"]
     fixing = {name: offer.slug for offer in main.offers.values() for name in offer.contribution.fixes}
-    filers = {found.name: offer.contribution.author.name for offer in main.offers.values() for found in offer.evals}
-    claims = {pull.number: pull for pull in open_ if _fixes(pull)}
-    found = [
-        _landed(name, told, fixing, filers, claims, main) for name, told in main.evals.items() if NAME.fullmatch(name)
-    ]
-    found += [bug for pull in open_ if (bug := _filed(pull, main)) is not None]
-    return sorted(found, key=lambda bug: bug.number)
+    filers = {eval_.name: offer.contribution.author.name for offer in main.offers.values() for eval_ in offer.evals}
+    bugs = []
+    for name, eval_ in main.evals.items():
+        if NAME.fullmatch(name):
+            claiming = [pull for pull in open_ if name in _fixes(pull)]
+            bugs.append(_landed(eval_, claiming, main, by=filers.get(name, ""), fixed=fixing.get(name, "")))
+    bugs += [bug for pull in open_ if (bug := _filed(pull, main)) is not None]
+    return sorted(bugs, key=lambda bug: bug.number)
 
 
-def _landed(
-    name: str, told: Eval, fixing: Mapping[str, str], filers: Mapping[str, str], claims: Mapping[int, PullRequest], main: Snapshot
-) -> Bug:  # fmt: skip
-    saying = [number for number, pull in claims.items() if name in _fixes(pull)]
+def _landed(eval_: Eval, claiming: Sequence[PullRequest], main: Snapshot, *, by: str, fixed: str) -> Bug:
     return _bug(
-        told, "fixed" if name in fixing else "open", by=filers.get(name, ""), fixed=fixing.get(name, ""),
-        claimed=tuple(saying), checked=tuple(number for number in saying if _holds(claims[number], main)),
-    )  # fmt: skip
+        eval_,
+        "fixed" if fixed else "open",
+        by=by,
+        fixed=fixed,
+        claimed=tuple(pull.number for pull in claiming),
+        checked=tuple(pull.number for pull in claiming if _holds(pull, main)),
+    )
 
 
 def _filed(pull: PullRequest, main: Snapshot) -> Bug | None:
     with suppress(SouqError):
-        for found in pull.offer.evals:
-            if NAME.fullmatch(found.name) and found.name not in main.evals:
-                return _bug(found, "filed", by=pull.offer.contribution.author.name)
+        for eval_ in pull.offer.evals:
+            if NAME.fullmatch(eval_.name) and eval_.name not in main.evals:
+                return _bug(eval_, "filed", by=pull.offer.contribution.author.name)
     return None
 
 
-def _bug(told: Eval, state: State, *, by: str, fixed: str = "", claimed: tuple[int, ...] = (), checked: tuple[int, ...] = ()) -> Bug:  # fmt: skip
-    number = NAME.fullmatch(told.name)
-    case: EvalCase = told.cases[0]
+def _bug(
+    eval_: Eval, state: State, *, by: str, fixed: str = "", claimed: tuple[int, ...] = (), checked: tuple[int, ...] = ()
+) -> Bug:
+    number = NAME.fullmatch(eval_.name)
+    case: EvalCase = eval_.cases[0]
     return Bug(
-        name=told.name, title=told.spec.title, state=state, prompt=case.text, expected=case.expected,
-        cases=len(told.cases), by=by, number=int(number[1]) if number else 0, fixed=fixed, claimed=claimed, checked=checked,
-    )  # fmt: skip
+        name=eval_.name,
+        title=eval_.spec.title,
+        state=state,
+        prompt=case.text,
+        expected=case.expected,
+        cases=len(eval_.cases),
+        by=by,
+        number=int(number[1]) if number else 0,
+        fixed=fixed,
+        claimed=claimed,
+        checked=checked,
+    )
 
 
 def _fixes(pull: PullRequest) -> tuple[str, ...]:
@@ -118,6 +139,6 @@ def _fixes(pull: PullRequest) -> tuple[str, ...]:
 
 def _holds(pull: PullRequest, main: Snapshot) -> bool:
     """Whether somebody enrolled has run the evals on it and they passed, on main as it is or was."""
-    told = pulls.read_checked(pull, read_policy(main.policy_text))
-    last = max((found.checked for found in told), key=lambda checked: checked.at, default=None)
+    records = pulls.read_checked(pull, read_policy(main.policy_text))
+    last = max((record.checked for record in records), key=lambda checked: checked.at, default=None)
     return last is not None and any(v.check == "evals" and v.outcome == "pass" for v in last.verdicts)

@@ -169,7 +169,7 @@ def _read(repo: Repo, main: Snapshot, forge: int, head: str) -> Sent:
 def _offer(outside: Repo, base: str, commit: str) -> Offer:
     """The one folder it adds; everything it says is read here, so that what cannot be read goes no further."""
     paths = outside.changed(base, commit)
-    folders = {found[1] if (found := re.match(r"contributions/([^/]+)/", path)) else None for path in paths}
+    folders = {match[1] if (match := re.match(r"contributions/([^/]+)/", path)) else None for path in paths}
     if None in folders:
         stray = next(path for path in paths if not re.match(r"contributions/[^/]+/", path))
         raise Hostile(f"changes {stray[:120]!r}; a contribution adds one folder in contributions/ and nothing else")
@@ -249,8 +249,8 @@ def _publish(repo: Repo, forge: int, sent: Sent, kept: list[Digest], person: Per
     slug = old.offer.slug if old is not None else f"{number:04d}-{sent.offer.slug}"
     own = {f"contributions/{slug}/{path}": data for path, data in sent.offer.files.items()}
     message = f"{slug}: {sent.offer.contribution.title}\n\nFrom #{forge} of the forge, {sent.commit}\n"
-    said = {"forge": forge, "head": sent.commit, "by": person.name, "at": signing.now()}
-    record = repo.write_blob(_signed(sent.offer, slug, said, person))
+    predicate = {"forge": forge, "head": sent.commit, "by": person.name, "at": signing.now()}
+    record = repo.write_blob(pulls.signed_record("forge", slug, sent.offer.digest, predicate, person))
     refs = {
         "head": repo.write_commit([main.commit], own, message, tree_of=main.commit),
         "signoff": repo.write_blob(sent.signoff),
@@ -267,11 +267,6 @@ def _refuse_another(old: PullRequest, main: Snapshot, sent: Sent) -> None:
     keys = {signing.normal_key(offer.contribution.author.key) for offer in (old.offer, sent.offer)}
     if len(keys) != 1:
         raise Refused(f"#{old.number} is {old.offer.contribution.author.name}'s: only its author can offer it anew")
-
-
-def _signed(offer: Offer, slug: str, said: dict[str, object], person: Person) -> bytes:
-    statement = signing.statement("urn:souq:forge:1", f"contributions/{slug}", offer.digest, said)
-    return canonical(signing.sign(statement, person.key, namespace="souq.forge.v1"))
 
 
 # -- the workflow's side -----------------------------------------------------------------------------------------------

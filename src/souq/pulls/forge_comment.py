@@ -75,7 +75,8 @@ def _standing(answer: Answer) -> Iterator[str]:
         yield f"- missing: {code(line)}"
     yield from (
         "",
-        "This forge's approve button is not a vote: it names no digest and carries no signature. Whoever may vote types, in a clone:",
+        "This forge's approve button is not a vote: it names no digest and carries no signature. "
+        "Whoever may vote types, in a clone:",
         "",
         "```sh",
         "souq fetch",
@@ -111,7 +112,11 @@ class Forge:
 def post(forge: Forge, number: int, body: str) -> str:
     """Write our comment under a pull request, over the one we wrote before; says which of the two it did."""
     mine = next(
-        (found for found in _comments(forge, number) if found["body"].startswith(MARKER) and _by(found) == forge.login),
+        (
+            comment
+            for comment in _comments(forge, number)
+            if comment["body"].startswith(MARKER) and _by(comment) == forge.login
+        ),
         None,
     )
     if mine is None:
@@ -131,12 +136,12 @@ def _comments(forge: Forge, number: int) -> Iterator[dict[str, Any]]:
     """Every comment, page by page; Forgejo answers all of them to any page."""
     seen: set[int] = set()
     for page in range(1, MAX_PAGES + 1):
-        found = _ask(forge, "GET", f"issues/{number:d}/comments?per_page=100&page={page}")
-        fresh = [one for one in found if isinstance(one, dict) and one.get("id") not in seen]
+        answered = _ask(forge, "GET", f"issues/{number:d}/comments?per_page=100&page={page}")
+        fresh = [comment for comment in answered if isinstance(comment, dict) and comment.get("id") not in seen]
         if not fresh:
             return
-        seen |= {one["id"] for one in fresh}
-        yield from ({**one, "body": str(one.get("body") or "")} for one in fresh)
+        seen |= {comment["id"] for comment in fresh}
+        yield from ({**comment, "body": str(comment.get("body") or "")} for comment in fresh)
 
 
 class _Straight(urllib.request.HTTPRedirectHandler):
@@ -148,13 +153,13 @@ class _Straight(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _ask(forge: Forge, method: str, path: str, told: dict[str, Any] | None = None) -> Any:
+def _ask(forge: Forge, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     headers = {"Authorization": f"Bearer {forge.token}", "Accept": "application/json", "User-Agent": "souq"}
     request = urllib.request.Request(  # noqa: S310  Forge lets only http and https through
         f"{forge.api.rstrip('/')}/repos/{forge.repo}/{path}",
         method=method,
-        data=None if told is None else json.dumps(told).encode(),
-        headers=headers | ({"Content-Type": "application/json"} if told is not None else {}),
+        data=None if body is None else json.dumps(body).encode(),
+        headers=headers | ({"Content-Type": "application/json"} if body is not None else {}),
     )
     try:
         with urllib.request.build_opener(_Straight).open(request, timeout=TIMEOUT) as reply:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from souq.checks.evals import scores
 from souq.checks.hidden import commitment
 from souq.errors import NotFound, Refused, SouqError, UsageError
 from souq.evals.eval import SEALED, Eval, EvalSpec, Sealed, read_eval, read_folder
+from souq.files import replacing
 from souq.governance import Policy, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls import pull as pulls
@@ -52,17 +54,16 @@ def salted(folder: Path) -> dict[str, bytes]:
     spec = parse_toml(files["eval.toml"].decode(), EvalSpec, where=f"{folder}/eval.toml")
     if not spec.salt:
         files["eval.toml"] = format_toml(msgspec.structs.replace(spec, salt=secrets.token_hex(32))).encode()
-        partial = folder / "eval.toml.part"
-        partial.write_bytes(files["eval.toml"])
-        partial.replace(folder / "eval.toml")
+        with replacing(folder / "eval.toml") as partial:
+            partial.write_bytes(files["eval.toml"])
     return files
 
 
 def seal(folder: Path, person: Person) -> Draft:
     """What offers the digest of a hold-out, and nothing else of it."""
-    found = read_eval(folder.name, salted(folder))
-    told = format_toml(Sealed.of(found)).encode()
-    return Draft(_said(f"Seal {found.spec.title}", found, person), evals={f"{found.name}/{SEALED}": told})
+    eval_ = read_eval(folder.name, salted(folder))
+    sealed = format_toml(Sealed.of(eval_)).encode()
+    return Draft(_contribution(f"Seal {eval_.spec.title}", eval_, person), evals={f"{eval_.name}/{SEALED}": sealed})
 
 
 def reveal(main: Snapshot, folder: Path, person: Person) -> Draft:
@@ -71,14 +72,14 @@ def reveal(main: Snapshot, folder: Path, person: Person) -> Draft:
     Raises:
         NotFound: main has no seal with this digest.
     """
-    name, found = _opens(main, folder)
+    name, eval_ = _opens(main, folder)
     files = {f"{name}/{path}": data for path, data in read_folder(folder).items()}
-    return Draft(_said(f"Reveal {found.spec.title}", found, person), evals=files)
+    return Draft(_contribution(f"Reveal {eval_.spec.title}", eval_, person), evals=files)
 
 
-def _said(title: str, found: Eval, person: Person) -> Contribution:
+def _contribution(title: str, eval_: Eval, person: Person) -> Contribution:
     return Contribution(
-        title=title, kind="evals", author=person.author, licence=found.spec.licence,
+        title=title, kind="evals", author=person.author, licence=eval_.spec.licence,
         signoff=f"{person.name} <{person.email}>",
     )  # fmt: skip
 
@@ -94,9 +95,9 @@ def held_by(main: Snapshot, folders: Sequence[Path]) -> dict[str, Eval]:
 
 def _opens(main: Snapshot, folder: Path) -> tuple[str, Eval]:
     files = read_folder(folder)
-    for name, told in main.sealed.items():
-        if (found := read_eval(name, files)).digest == told.digest:
-            return name, found
+    for name, sealed in main.sealed.items():
+        if (eval_ := read_eval(name, files)).digest == sealed.digest:
+            return name, eval_
     hint = f"sealed here: {', '.join(main.sealed) or 'nothing'}; was a byte of it changed since?"
     raise NotFound(f"{folder} opens no seal of main", hint=hint)
 
@@ -137,20 +138,30 @@ def accounts(repo: Repo, main: Snapshot) -> list[Account]:
 def charged(offer: Offer, policy: Policy) -> list[str]:
     """The accounts that a try of this contribution is charged to."""
     author = offer.contribution.author
-    who = policy.person_of(author.key)
-    org = who.org if who is not None else author.org
-    own = [who.name] if who is not None else [f"{author.name} with key …{author.key.split()[1][-12:]}", STRANGERS]
+    enrolled = policy.person_of(author.key)
+    org = enrolled.org if enrolled is not None else author.org
+    own = (
+        [enrolled.name]
+        if enrolled is not None
+        else [f"{author.name} with key …{author.key.split()[1][-12:]}", STRANGERS]
+    )
     return [*own, *([f"organisation {org}"] if org else [])]
 
 
 def _tried(pull: PullRequest, policy: Policy, main: Snapshot) -> Iterator[Digest]:
     """The digests under which it was run on what is sealed now, those it had before it was offered anew among them."""
-    seals = {told.digest for told in main.sealed.values()}
+    seals = {sealed.digest for sealed in main.sealed.values()}
     for checked in pulls.everything_checked(pull, policy):
-        for verdict in checked.verdicts:
-            told = verdict.evidence.get("evals", {}) if verdict.check == "hidden" else {}
-            if any(one.get("digest") in seals for one in told.values()):
+        for result in _hidden_results(checked):
+            if result.get("digest") in seals:
                 yield checked.subject
+
+
+def _hidden_results(checked: Checked) -> Iterator[dict[str, Any]]:
+    """What an evaluator signed of each hidden eval: its digest, and the commitment to the scores."""
+    for verdict in checked.verdicts:
+        if verdict.check == "hidden":
+            yield from verdict.evidence.get("evals", {}).values()
 
 
 def attest(repo: Repo, number: int, person: Person, held: Mapping[str, Eval], progress: Progress = quiet) -> Checked:
@@ -202,23 +213,18 @@ class Rechecked:
 
 def recheck(main: Snapshot, progress: Progress = quiet) -> Iterator[Rechecked]:
     """Compute again every commitment that landed contributions carry on evals which are revealed by now."""
-    shown = {found.digest: found for found in main.evals.values()}
+    shown = {eval_.digest: eval_ for eval_ in main.evals.values()}
     policy = read_policy(main.policy_text)
     for slug, offer in main.offers.items():
         for checked in pulls.landed_checked(main, slug, policy):
-            for told in (v.evidence.get("evals", {}) for v in checked.verdicts if v.check == "hidden"):
-                for one in told.values():
-                    if (found := shown.get(one.get("digest"))) is not None:
-                        yield Rechecked(
-                            slug,
-                            checked.by,
-                            found.name,
-                            _again(main, checked.base, offer, found, progress) == one["values"],
-                        )
+            for result in _hidden_results(checked):
+                if (eval_ := shown.get(result.get("digest"))) is not None:
+                    holds = _again(main, checked.base, offer, eval_, progress) == result["values"]
+                    yield Rechecked(slug, checked.by, eval_.name, holds)
 
 
-def _again(main: Snapshot, commit: str, offer: Offer, found: Eval, progress: Progress) -> Digest:
+def _again(main: Snapshot, commit: str, offer: Offer, eval_: Eval, progress: Progress) -> Digest:
     base = Snapshot(main.repo, commit)
-    before = scores(base, build(base, progress=progress), {found.name: found}, progress)[found.name]
-    after = scores(base, build(base, offer, progress), {found.name: found}, progress)[found.name]
+    before = scores(base, build(base, progress=progress), {eval_.name: eval_}, progress)[eval_.name]
+    after = scores(base, build(base, offer, progress), {eval_.name: eval_}, progress)[eval_.name]
     return commitment(before, after)

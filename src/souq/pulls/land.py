@@ -46,16 +46,16 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
         change = replace(change_of(offer, main), ballots=tuple(records.ballots))
         memory = policy_state(pull.repo, main.commit) if policy.remembers else PolicyState()
         fresh = [signed for signed in records.checked if signed.checked.base == main.commit]
-        said = decide(policy, change, fresh, records.votes, now=at, state=memory)
+        decision = decide(policy, change, fresh, records.votes, now=at, state=memory)
     except SouqError as error:  # one hostile pull request must not stop who asks about all of them
         return Decision(missing=(f"it cannot be read: {error}",))
-    if not said and not fresh and records.checked:
+    if not decision and not fresh and records.checked:
         stale = f"checks on main as it is now: main has moved since; run `souq pr checks {pull.number}`"
-        return Decision(missing=(stale, *said.missing), met=said.met)
-    if not said and records.withheld:
+        return Decision(missing=(stale, *decision.missing), met=decision.met)
+    if not decision and records.withheld:
         lost = f"records that others name: {records.withheld[0][:19]} is not here; `souq fetch` may bring it"
-        return Decision(missing=(*said.missing, lost), met=said.met)
-    return said
+        return Decision(missing=(*decision.missing, lost), met=decision.met)
+    return decision
 
 
 def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
@@ -66,13 +66,13 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     """
     pull, main = open_now(repo, number)
     refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to merge it")
-    if not (said := decision_on(pull, main)):
-        return said, None
+    if not (decision := decision_on(pull, main)):
+        return decision, None
     refuse_wrong_clock(repo, main)
     bring(repo, main, pull.offer, progress)
     commit = landing(pull, main, person, progress)
     repo.publish({MAIN: (main.commit, commit)}, tensors_of(pull, main), progress)
-    return said, commit
+    return decision, commit
 
 
 def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
@@ -116,14 +116,14 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     elif delta_moved(offer, main) is not None:  # something was taken from the set: what is left says what it builds to
         bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
         files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
-    told = {
+    predicate = {
         "pr": pull.number,
         "base": main.commit,
         "by": person.name,
         "at": signing.now(),
         "after": list(pull.seen(main)),
     }
-    signed = signed_record("merge", offer.slug, offer.digest, told, person)
+    signed = signed_record("merge", offer.slug, offer.digest, predicate, person)
     files[f"{offer.home}{RECORDS}merge.json"] = signed
     message = f"Merge #{pull.number}: {offer.contribution.title}\n"
     return repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
@@ -134,5 +134,5 @@ def _elected(pull: PullRequest, main: Snapshot) -> str:
     policy, election = read_policy(main.policy_text), pull.offer.election
     assert election is not None
     change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy).ballots))
-    found = elected(policy, change, now=signing.now(), state=policy_state(pull.repo, main.commit))
-    return format_policy(with_members(policy, election.role, found.winners))
+    outcome = elected(policy, change, now=signing.now(), state=policy_state(pull.repo, main.commit))
+    return format_policy(with_members(policy, election.role, outcome.winners))

@@ -8,8 +8,9 @@
     refs/souq/pr/<n>/closed/<id>       withdrawn or turned down
     refs/souq/pr/<n>/queued/<id>       waits to be merged, or was set aside: the queue's own (queue.py)
 
-Refs are only added, but for a head that its author rebases, with a new signature. When a pull request lands, its records are copied into main beside the contribution, so
-main alone can be judged by whoever doubts it. Every record names those its signer had seen, so that none is withheld.
+Refs are only added, but for a head that its author rebases, with a new signature. When a pull request lands, its
+records are copied into main beside the contribution, so main alone can be judged by whoever doubts it. Every record
+names those its signer had seen, so that none is withheld.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ class PullRequest:
     def landed(self, main: Snapshot) -> bool:
         """Whether these very bytes are on main: a folder of the same name is not enough."""
         try:
-            found = main.landed.get(self.offer.slug)
-            return found is not None and found.digest == self.offer.digest
+            landing = main.landed.get(self.offer.slug)
+            return landing is not None and landing.digest == self.offer.digest
         except SouqError:
             return False
 
@@ -130,18 +131,18 @@ class PullRequest:
         Anybody may put anything beside the records of others: that it cannot be read must not stop who reads those.
         """
         oids = {name: self.refs[name] for name in sorted(names)}
-        found = self.repo.small(oids.values(), MAX_RECORD, MAX_HELD)
-        return {name: found[oid] for name, oid in oids.items() if oid in found}
+        blobs = self.repo.small(oids.values(), MAX_RECORD, MAX_HELD)
+        return {name: blobs[oid] for name, oid in oids.items() if oid in blobs}
 
 
 def listed(repo: Repo) -> list[PullRequest]:
     """Every pull request this clone knows, by number."""
-    found: dict[int, dict[str, str]] = {}
+    by_number: dict[int, dict[str, str]] = {}
     for ref, oid in repo.refs(PULLS).items():
         number, _, name = ref.removeprefix(PULLS).partition("/")
         if re.fullmatch(r"[1-9]\d{0,8}", number):
-            found.setdefault(int(number), {})[name] = oid
-    return [PullRequest(repo, number, found[number]) for number in sorted(found) if "head" in found[number]]
+            by_number.setdefault(int(number), {})[name] = oid
+    return [PullRequest(repo, number, by_number[number]) for number in sorted(by_number) if "head" in by_number[number]]
 
 
 def get(repo: Repo, number: int) -> PullRequest:
@@ -171,18 +172,18 @@ def read_checked(pull: PullRequest, policy: Policy) -> list[SignedChecked]:
 
 def everything_checked(pull: PullRequest, policy: Policy) -> list[Checked]:
     """What enrolled people's machines ever found of it, under whatever digest it was offered then."""
-    found = []
+    checked = []
     for data in pull.envelopes("checked"):
         with suppress(SouqError, msgspec.ValidationError):
             signed = signing.verify(data, keys=policy.keys, namespace="souq.checked.v1")
-            found.append(msgspec.convert(signed.predicate, Checked))
-    return found
+            checked.append(msgspec.convert(signed.predicate, Checked))
+    return checked
 
 
 def landed_checked(main: Snapshot, slug: str, policy: Policy) -> list[Checked]:
     """What landed beside a contribution of main, found by machines of people who are enrolled now."""
-    found = {path: data for path, data in main.below(f"contributions/{slug}/").items() if path.startswith(RECORDS)}
-    return [signed.checked for signed in SignedRecords.of(main.offers[slug], found, policy).checked]
+    records = {path: data for path, data in main.below(f"contributions/{slug}/").items() if path.startswith(RECORDS)}
+    return [signed.checked for signed in SignedRecords.of(main.offers[slug], records, policy).checked]
 
 
 def read_all(
@@ -193,17 +194,17 @@ def read_all(
     Raises:
         Forged: with `strict`, the first record that does not hold.
     """
-    found = []
+    records = []
     for data in envelopes:
         try:
             signed = signing.verify(data, keys=keys, namespace=f"souq.{kind}.v1")
             if signed.subject != subject:
                 raise Forged(f"a {kind} for another contribution, {signed.subject[:15]}…")
-            found.append(signed)
+            records.append(signed)
         except SouqError:
             if strict:
                 raise
-    return found
+    return records
 
 
 def signed_record(kind: str, slug: str, subject: Digest, predicate: dict[str, Any], person: Person) -> bytes:

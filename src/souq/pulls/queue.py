@@ -2,8 +2,8 @@
 
 Who waits, in which order, and who was set aside and why are signed records beside each pull request
 (refs/souq/pr/<n>/queued/<id>), so every clone sees one queue. `run` takes what the policy lets through but for the
-machines, tests it together on main as it is, halves where that fails (batch.py), and lands what passed in one push.
-Of what it does nothing is kept but scores and builds by digest, so after a kill it begins again and soon is where it was.
+machines, tests it together on main as it is, halves where that fails (bisect.py), and lands what passed in one push.
+Of what it does nothing is kept but scores and builds by digest: after a kill it begins again and soon is where it was.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from souq import signing
 from souq.checks import run as run_checks
 from souq.checks.evals import effect
 from souq.errors import Refused, SouqError, UsageError
+from souq.files import replacing
 from souq.governance import Policy, read_policy
 from souq.governance.policy import refuse_stranger
 from souq.progress import Progress, quiet
@@ -57,11 +58,11 @@ class Place:
     """One pull request in the queue, or set aside by it."""
 
     pull: PullRequest
-    said: Queued
+    queued: Queued
 
     @property
     def waits(self) -> bool:
-        return self.said.state == "enter"
+        return self.queued.state == "enter"
 
 
 # -- who waits ---------------------------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def enter(repo: Repo, number: int, person: Person) -> Queued:
     pull, main = pulls.open_now(repo, number)
     before = place(pull, main)
     if before is not None and before.waits:
-        raise Refused(f"#{number} waits already, since {before.said.at}", hint="see `souq queue`")
+        raise Refused(f"#{number} waits already, since {before.queued.at}", hint="see `souq queue`")
     return _say(pull, main, "enter", person)
 
 
@@ -94,39 +95,39 @@ def leave(repo: Repo, number: int, person: Person, because: str = "") -> Queued:
 
 
 def listed(repo: Repo, main: Snapshot) -> list[Place]:
-    """Open pull requests that were ever queued as they are now: those that wait, in their order, then those set aside."""
-    found = [place(pull, main) for pull in pulls.listed(repo) if pull.envelopes("queued")]
-    told = [one for one in found if one is not None and one.said.state != "leave" and _is_open(one.pull, main)]
-    return sorted(told, key=lambda one: (not one.waits, one.said.at, one.pull.number))
-
-
-def _is_open(pull: PullRequest, main: Snapshot) -> bool:
-    return pull.state(main) == "open"
+    """Open pull requests ever queued as they are now: those that wait, in their order, then those set aside."""
+    places = [
+        at
+        for pull in pulls.listed(repo)
+        if pull.envelopes("queued") and (at := place(pull, main)) is not None
+        if at.queued.state != "leave" and pull.state(main) == "open"
+    ]
+    return sorted(places, key=lambda at: (not at.waits, at.queued.at, at.pull.number))
 
 
 def place(pull: PullRequest, main: Snapshot) -> Place | None:
     """The last word of an enrolled person about its place; None where nobody queued it as it is now."""
     keys = read_policy(main.policy_text).keys
-    told = []
+    records = []
     with suppress(SouqError):
         for signed in pulls.read_all(pull.envelopes("queued"), "queued", keys, pull.offer.digest, strict=False):
             with suppress(msgspec.ValidationError):
-                told.append(msgspec.convert(signed.predicate, Queued))
-    last = max(told, key=lambda said: (said.at, said.state != "enter"), default=None)
+                records.append(msgspec.convert(signed.predicate, Queued))
+    last = max(records, key=lambda record: (record.at, record.state != "enter"), default=None)
     return Place(pull, last) if last is not None else None
 
 
 def _say(pull: PullRequest, main: Snapshot, state: State, person: Person, **more: Any) -> Queued:
     refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to queue it")
-    said, data = _queued(pull, state, person, **more)
+    record, data = _queued(pull, state, person, **more)
     pulls.publish_record(pull, "queued", data)
-    return said
+    return record
 
 
 def _queued(pull: PullRequest, state: State, person: Person, **more: Any) -> tuple[Queued, bytes]:
     subject = pull.offer.digest
-    said = Queued(subject=subject, state=state, by=person.name, at=signing.now(), **more)
-    return said, pulls.signed_record("queued", pull.offer.slug, subject, msgspec.to_builtins(said), person)
+    record = Queued(subject=subject, state=state, by=person.name, at=signing.now(), **more)
+    return record, pulls.signed_record("queued", pull.offer.slug, subject, msgspec.to_builtins(record), person)
 
 
 # -- one batch ---------------------------------------------------------------------------------------------------------
@@ -186,11 +187,11 @@ def _note(repo: Repo) -> Path:
 def now(repo: Repo) -> Now | None:
     """What a run in this clone does at this moment; None where none is under way."""
     try:
-        found = msgspec.json.decode(_note(repo).read_bytes(), type=Now)
-        os.kill(found.pid, 0)
+        state = msgspec.json.decode(_note(repo).read_bytes(), type=Now)
+        os.kill(state.pid, 0)
     except (OSError, msgspec.MsgspecError):
         return None
-    return found
+    return state
 
 
 def _turn(repo: Repo, person: Person, batch: int, report: Report, progress: Progress) -> bool:
@@ -201,7 +202,7 @@ def _turn(repo: Repo, person: Person, batch: int, report: Report, progress: Prog
     land.refuse_wrong_clock(repo, main)
     report.waiting = {}
     turn = Turn(main, person, report, progress)
-    ready = [one.pull for one in listed(repo, main) if one.waits and turn.is_ready(one.pull)]
+    ready = [place.pull for place in listed(repo, main) if place.waits and turn.is_ready(place.pull)]
     turn.settle(_together(ready, batch, read_policy(main.policy_text), main))
     return turn.publish()
 
@@ -217,11 +218,11 @@ def _together(ready: Sequence[PullRequest], batch: int, policy: Policy, main: Sn
 
 
 def _is_ordinary(pull: PullRequest, policy: Policy, main: Snapshot) -> bool:
-    """Whether others may be tested with it: it changes no rules, and evaluators need not have seen the very main before it."""
-    scopes, _ = policy.scopes(touched(pull.offer, main))
-    return (
-        pull.offer.contribution.kind in ORDINARY and pull.offer.merge is None and not any(s.evaluators for s in scopes)
-    )
+    """Whether others may be tested with it: it changes no rules, and no evaluator must have seen the main before it."""
+    offer = pull.offer
+    scopes, _ = policy.scopes(touched(offer, main))
+    changes_no_rules = offer.contribution.kind in ORDINARY and offer.merge is None
+    return changes_no_rules and not any(scope.evaluators for scope in scopes)
 
 
 class Turn:
@@ -248,10 +249,10 @@ class Turn:
             self._refuse(pull, verdicts, f"check `{refused.check}`: {refused.because}")
             return False
         assumed = Verdict(check="evals", outcome="pass", because="not tested yet")
-        said = land.decision_on(self._checked(pull, self.main, (*verdicts, assumed)), self.main)
-        if not said:
-            self.report.waiting[pull.number] = said.missing
-        return bool(said)
+        decision = land.decision_on(self._checked(pull, self.main, (*verdicts, assumed)), self.main)
+        if not decision:
+            self.report.waiting[pull.number] = decision.missing
+        return bool(decision)
 
     def _quick(self, pull: PullRequest, main: Snapshot) -> tuple[Verdict, ...]:
         return run_checks(reviews.case_of(pull, main), given=[reviews.signed_off(pull)], costly=False)
@@ -266,17 +267,17 @@ class Turn:
         """Test all together, and find who is in the way."""
         by_number = {pull.number: pull for pull in batch}
         self._batch = (*by_number,)
-        found = settle(self._batch, lambda numbers: self.passes([by_number[number] for number in numbers]))
-        for number in found.bad:
+        settled = settle(self._batch, lambda numbers: self.passes([by_number[number] for number in numbers]))
+        for number in settled.bad:
             self._set_aside(by_number[number])
-        for number, others in found.apart.items():
+        for number, others in settled.apart.items():
             because = self.effect([by_number[n] for n in (*others, number)]).because
             self._leave(by_number[number], "apart", because, others)
             self.report.apart[number] = (others, because)
-        self.accepted = tuple(by_number[number] for number in found.accepted)
+        self.accepted = tuple(by_number[number] for number in settled.accepted)
 
     def passes(self, batch: Sequence[PullRequest]) -> bool:
-        """Whether the tree with all of these may be main: its effect, and for each what main's rules say where it lands."""
+        """Whether the tree with all of these may be main: its effect, and each one's decision where it lands."""
         verdict = self.effect(batch)
         return bool(verdict) and all(
             land.decision_on(self._checked(pull, main, (*self._quick(pull, main), verdict)), main)
@@ -288,7 +289,7 @@ class Turn:
         numbers = tuple(pull.number for pull in batch)
         if numbers not in self._effects:
             self.report.tests += 1
-            self._tell(numbers)
+            self._show_now(numbers)
             self._effects[numbers] = self._tested(batch)
         return self._effects[numbers]
 
@@ -296,8 +297,8 @@ class Turn:
         if len(batch) == 1:
             pull = batch[0]
             case = reviews.case_of(pull, self.main, self.progress)
-            found = run_checks(case, given=self._quick(pull, self.main))
-            return next(verdict for verdict in found if verdict.check == "evals")
+            verdicts = run_checks(case, given=self._quick(pull, self.main))
+            return next(verdict for verdict in verdicts if verdict.check == "evals")
         claims = tuple(sorted({name for pull in batch for name in pull.offer.contribution.fixes}))
         together = ", ".join(f"#{pull.number}" for pull in batch)
         try:
@@ -305,8 +306,8 @@ class Turn:
             outcome, because, evidence = effect(self.main, tree, claims, self.progress)
         except SouqError as error:  # two that cannot stand in one model
             outcome, because, evidence = "refuse", str(error), {"raised": type(error).__name__}
-        told = evidence | {"together": [pull.number for pull in batch]}
-        return Verdict(check="evals", outcome=outcome, because=f"{together} together: {because}", evidence=told)
+        evidence = evidence | {"together": [pull.number for pull in batch]}
+        return Verdict(check="evals", outcome=outcome, because=f"{together} together: {because}", evidence=evidence)
 
     def _steps(self, batch: Sequence[PullRequest]) -> Iterator[Snapshot]:
         """The mains that these would land on, one after the other."""
@@ -320,11 +321,10 @@ class Turn:
             files |= files_gained(pull.offer)
         return Snapshot(self.repo, self.repo.write_commit([self.main.commit], files, "\n", tree_of=self.main.commit))
 
-    def _tell(self, testing: tuple[int, ...]) -> None:
-        told = Now(pid=os.getpid(), since=self._begun, batch=self._batch, testing=testing, tests=self.report.tests)
-        partial = _note(self.repo).with_suffix(".part")
-        partial.write_bytes(msgspec.json.encode(told))
-        partial.replace(_note(self.repo))
+    def _show_now(self, testing: tuple[int, ...]) -> None:
+        state = Now(pid=os.getpid(), since=self._begun, batch=self._batch, testing=testing, tests=self.report.tests)
+        with replacing(_note(self.repo)) as partial:
+            partial.write_bytes(msgspec.json.encode(state))
 
     # -- those that do not land
 
@@ -346,8 +346,8 @@ class Turn:
         return reviews.checked(pull, self.main, verdicts, self.person)[1]
 
     def _leave(self, pull: PullRequest, state: State, because: str, others: tuple[int, ...] = ()) -> None:
-        said = _queued(pull, state, self.person, because=because, others=others)[1]
-        self._records.append((pull, "queued", said))
+        record = _queued(pull, state, self.person, because=because, others=others)[1]
+        self._records.append((pull, "queued", record))
 
     # -- those that do
 
@@ -359,10 +359,12 @@ class Turn:
             refs[f"{PULLS}{pull.number}/{kind}/{oid[:16]}"] = (None, oid)
         at, tensors, landed = self.main, list[Digest](), dict[int, str]()
         for pull in self.accepted:
-            told, at = self._landed(pull, at)
+            signed, at = self._landed(pull, at)
             tensors += land.tensors_of(pull, self.main)
             refs |= {
-                f"{PULLS}{pull.number}/{name}": (None, oid) for name, oid in told.refs.items() if name not in pull.refs
+                f"{PULLS}{pull.number}/{name}": (None, oid)
+                for name, oid in signed.refs.items()
+                if name not in pull.refs
             }
             landed[pull.number] = at.commit
         if landed:
@@ -379,7 +381,9 @@ class Turn:
     def _landed(self, pull: PullRequest, on: Snapshot) -> tuple[PullRequest, Snapshot]:
         """One landing on the one before it; its verdict is that of the tree which all of them make."""
         verdicts = (*self._quick(pull, on), self.effect(self.accepted))
-        told = self._checked(pull, on, verdicts)
-        if not (said := land.decision_on(told, on)):
-            raise Refused(f"#{pull.number} cannot land any more: {said.missing[0]}", hint="run `souq queue run` again")
-        return told, Snapshot(self.repo, land.landing(told, on, self.person, self.progress))
+        signed = self._checked(pull, on, verdicts)
+        if not (decision := land.decision_on(signed, on)):
+            raise Refused(
+                f"#{pull.number} cannot land any more: {decision.missing[0]}", hint="run `souq queue run` again"
+            )
+        return signed, Snapshot(self.repo, land.landing(signed, on, self.person, self.progress))

@@ -33,12 +33,12 @@ from souq.signing import Person
 def check(
     repo: Repo, number: int, person: Person, progress: Progress = quiet, *, hidden: Mapping[str, Eval] | None = None
 ) -> Checked:
-    """Run every check of main on a pull request, and sign what was found; hidden evals too where their cases are here."""
+    """Run and sign every check of main on a pull request; hidden evals too where their cases are here."""
     pull, main = open_now(repo, number)
     bring(repo, main, pull.offer, progress)
-    found, data = checked(pull, main, run(case_of(pull, main, progress, hidden), given=[signed_off(pull)]), person)
+    record, data = checked(pull, main, run(case_of(pull, main, progress, hidden), given=[signed_off(pull)]), person)
     publish_record(pull, "checked", data)
-    return found
+    return record
 
 
 def look(repo: Repo, number: int, during: During = nullcontext, progress: Progress = quiet) -> tuple[Verdict, ...]:
@@ -59,14 +59,14 @@ def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
     """What was offered under lower numbers and is still open, read when it is asked for."""
 
     def read() -> list[Offer]:
-        found, remote = [], pull.repo.remote_store()
+        offers, remote = [], pull.repo.remote_store()
         for other in listed(pull.repo):
             with suppress(SouqError):  # one hostile pull request must not stop the others
                 if other.number < pull.number and other.state(main) == "open" and (delta := other.offer.delta):
-                    found.append(other.offer)
+                    offers.append(other.offer)
                     if remote is not None:
                         remote.copy(pull.repo.store, [ref.digest for ref in delta.refs()], strict=False)
-        return found
+        return offers
 
     return read
 
@@ -74,10 +74,10 @@ def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
 def checked(pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...], person: Person) -> tuple[Checked, bytes]:
     """What was found on `main`, and that signed."""
     subject = pull.offer.digest
-    found = Checked(
+    record = Checked(
         subject=subject, base=main.commit, verdicts=verdicts, by=person.name, at=signing.now(), after=pull.seen(main)
     )
-    return found, signed_record("checked", pull.offer.slug, subject, msgspec.to_builtins(found), person)
+    return record, signed_record("checked", pull.offer.slug, subject, msgspec.to_builtins(record), person)
 
 
 def signed_off(pull: PullRequest) -> Verdict:
@@ -170,5 +170,5 @@ def close(repo: Repo, number: int, reason: str, person: Person) -> None:
     policy = read_policy(main.policy_text)
     if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
         raise Refused(f"#{number} can be closed by its author or by an enrolled person")
-    said = {"reason": reason, "by": person.name, "at": signing.now()}
-    publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.subject, said, person))
+    predicate = {"reason": reason, "by": person.name, "at": signing.now()}
+    publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.subject, predicate, person))

@@ -79,7 +79,7 @@ def earlier(tip: Snapshot, signed: SignedRelease) -> list[SignedRelease]:
 
 
 def texts(tip: Snapshot, signed: SignedRelease, credited: tuple[Credit, ...]) -> dict[str, bytes]:
-    """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history and its credits alone."""
+    """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history and credits alone."""
     release, past = signed.release, earlier(tip, signed)
     line = [(each.release.version, Snapshot(tip.repo, each.release.commit)) for each in (signed, *past)]
     main = line[0][1]

@@ -22,7 +22,7 @@ def export(
     papers: Mapping[str, bytes] | None = None,
     shown: Sequence[str] = (),
 ) -> Built:
-    """Write main's model as a folder that `AutoModelForCausalLM.from_pretrained` loads, with model.lock and a model card.
+    """Write main's model, its lock and a model card as a folder that `AutoModelForCausalLM.from_pretrained` loads.
 
     Raises:
         UsageError: the folder is already there and holds something.

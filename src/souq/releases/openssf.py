@@ -1,7 +1,7 @@
-"""OpenSSF model signatures over a whole folder, with the ssh key a person has already, checked by `model_signing` itself.
+"""OpenSSF model signatures over a whole folder, by the ssh key a person has already, checked by `model_signing` itself.
 
-The signature is model_signing's own (https://github.com/sigstore/model-transparency), in its mode for keys, which asks no
-server. It takes keys on NIST's curves, so an `ecdsa-sha2-nistp256` ssh key is at once a voice in GOVERNANCE.toml and
+The signature is model_signing's own (https://github.com/sigstore/model-transparency), in its mode for keys, which asks
+no server. It takes keys on NIST's curves, so an `ecdsa-sha2-nistp256` ssh key is at once a voice in GOVERNANCE.toml and
 an OpenSSF identity; an ed25519 key cannot be.
 
     sign(Path("out"), Path("id_ecdsa"))
@@ -91,8 +91,8 @@ def verify(folder: Path, keys: Iterable[bytes], *, ignored: Iterable[str] = ()) 
 
 def _hint(data: bytes) -> str:
     """Who says they made a signature, by the sha256 of their public key; nothing else is read from it unsigned."""
-    told = read_json(data)
-    material, envelope = told["verificationMaterial"], told["dsseEnvelope"]
+    bundle = read_json(data)
+    material, envelope = bundle["verificationMaterial"], bundle["dsseEnvelope"]
     (signature,) = envelope["signatures"]
     plain = {
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
@@ -103,18 +103,18 @@ def _hint(data: bytes) -> str:
             "signatures": [{"sig": _base64(signature["sig"]), "keyid": ""}],
         },
     }
-    if plain != _full(told):
+    if plain != _full(bundle):
         raise Forged("holds more than a signature by a key")
-    if json.dumps(told, separators=(",", ":")).encode() != data:
+    if json.dumps(bundle, separators=(",", ":")).encode() != data:
         raise Forged("is not in the spelling model_signing writes")
     return str(material["publicKey"]["hint"])
 
 
-def _full(told: dict[str, Any]) -> dict[str, Any]:
+def _full(bundle: dict[str, Any]) -> dict[str, Any]:
     """With the empty fields that one version of model_signing writes and another leaves out."""
-    material, envelope = told["verificationMaterial"], told["dsseEnvelope"]
+    material, envelope = bundle["verificationMaterial"], bundle["dsseEnvelope"]
     signatures = [{"keyid": "", **signature} for signature in envelope["signatures"]]
-    return told | {
+    return bundle | {
         "verificationMaterial": {"tlogEntries": [], **material},
         "dsseEnvelope": envelope | {"signatures": signatures},
     }
@@ -149,16 +149,16 @@ def _private(key: Path, password: str | None) -> Any:
 
     load = crypto.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data[:64] else crypto.load_pem_private_key
     try:
-        found = load(data, secret)
+        loaded = load(data, secret)
     except TypeError as error:
         raise UsageError(f"{key} has a passphrase, or has none", hint="give it with --ask-passphrase") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"cannot read {key}: {error}", hint="name a private key, in OpenSSH's form or PEM") from error
-    if getattr(getattr(found, "curve", None), "name", "") not in ("secp256r1", "secp384r1", "secp521r1"):
+    if getattr(getattr(loaded, "curve", None), "name", "") not in ("secp256r1", "secp384r1", "secp521r1"):
         raise UsageError(
             f"{key} is not on a curve that model_signing takes", hint="make one with `ssh-keygen -t ecdsa`"
         )
-    return found
+    return loaded
 
 
 def _private_bytes(key: Any) -> bytes:

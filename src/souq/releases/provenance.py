@@ -51,16 +51,15 @@ class Facts:
     policy: Digest  # of GOVERNANCE.toml
 
 
-def facts_of(main: Snapshot, release: Release, found: tuple[Credit, ...], config: bytes) -> Facts:
+def facts_of(main: Snapshot, release: Release, credited: tuple[Credit, ...], config: bytes) -> Facts:
     """The facts of a release, from the commit it stands on."""
-    told = main.config
     return Facts(
-        name=told.name,
-        licence=told.licence,
-        base=told.base,
-        origin=told.origin,
+        name=main.config.name,
+        licence=main.config.licence,
+        base=main.config.base,
+        origin=main.config.origin,
         release=release,
-        credits=found,
+        credits=credited,
         config=json.loads(config),
         kinds={name: suite.spec.kind for name, suite in main.evals.items()},
         policy=digest(main.policy_text.encode()),
@@ -178,16 +177,18 @@ def _model(facts: Facts, files: Mapping[str, str], data: list[dict[str, Any]]) -
         }
     }
     if release.scores:
+        kinds = {name: "nats a token" if facts.kinds.get(name) == "loss" else "accuracy" for name in release.scores}
         metrics = [
-            {"type": "nats a token" if facts.kinds.get(name) == "loss" else "accuracy", "slice": name, "value": f"{value:.4f}"}
+            {"type": kinds[name], "slice": name, "value": f"{value:.4f}"}
             for name, value in sorted(release.scores.items())
-        ]  # fmt: skip
+        ]
         card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
     settings = {
         "souq:model": release.model, "souq:recipe": release.recipe.digest, "souq:commit": release.commit,
         "souq:method": release.recipe.method, "souq:governance": facts.policy,
     }  # fmt: skip
     ancestor = {key: value for key, value in _base(facts).items() if key != "bom-ref"}
+    count, method = len(release.recipe.contributions), release.recipe.method
     return {
         "type": "machine-learning-model",
         "bom-ref": "model",
@@ -198,7 +199,7 @@ def _model(facts: Facts, files: Mapping[str, str], data: list[dict[str, Any]]) -
         "modelCard": card,
         "pedigree": {
             "ancestors": [ancestor],
-            "notes": f"contributions of weights merged into it by `{release.recipe.method}`: {len(release.recipe.contributions)}",
+            "notes": f"contributions of weights merged into it by `{method}`: {count}",
         },
         "properties": _properties(settings),
     }
@@ -269,10 +270,10 @@ def _file(name: str, sha256: str) -> dict[str, Any]:
     return {"type": "file", "bom-ref": f"file/{name}", "name": name, "hashes": [_sha256(sha256)]}
 
 
-def file_hashes(told: Mapping[str, Any]) -> dict[str, str]:
+def file_hashes(bill: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 a bill of materials gives for each file of its folder."""
-    listed = {entry["name"]: entry for entry in told["components"] if entry["type"] == "file"}
-    listed[WEIGHTS] = told["metadata"]["component"]
+    listed = {entry["name"]: entry for entry in bill["components"] if entry["type"] == "file"}
+    listed[WEIGHTS] = bill["metadata"]["component"]
     return {name: entry["hashes"][0]["content"] for name, entry in listed.items()}
 
 
@@ -281,8 +282,8 @@ def _licences(expression: str) -> list[dict[str, str]]:
     return [{"expression": expression}]
 
 
-def _properties(told: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"name": name, "value": told[name]} for name in sorted(told)]
+def _properties(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": values[name]} for name in sorted(values)]
 
 
 def _sha256(content: str) -> dict[str, str]:

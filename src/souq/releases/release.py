@@ -68,11 +68,11 @@ def propose(
         if corpus.teacher != release.model:
             raise Refused("another model wrote this corpus", hint="make it from main as it is now: `souq corpus make`")
         files["release/corpus.json"] = canonical(msgspec.to_builtins(corpus))
-    said = Contribution(
+    contribution = Contribution(
         title=f"Release {version}", kind="release", of=version, author=person.author, licence=main.config.licence,
         signoff=f"{person.name} <{person.email}>",
     )  # fmt: skip
-    return offer.create(repo, Draft(said, more=files), person, progress=progress), release
+    return offer.create(repo, Draft(contribution, more=files), person, progress=progress), release
 
 
 def made(
@@ -85,9 +85,14 @@ def made(
     """Main as a release, not yet signed."""
     built = build(main, progress=progress)
     return Release(
-        version=version, commit=main.commit, recipe=built.recipe, model=built.digest, scores=dict(scores), at=signing.now(),
+        version=version,
+        commit=main.commit,
+        recipe=built.recipe,
+        model=built.digest,
+        scores=dict(scores),
+        at=signing.now(),
         channel=channel,
-    )  # fmt: skip
+    )
 
 
 def nightly(repo: Repo, scores: Mapping[str, float], person: Person, progress: Progress = quiet) -> Release:
@@ -109,14 +114,14 @@ def nightly(repo: Repo, scores: Mapping[str, float], person: Person, progress: P
 
 
 def settle(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
-    """Where the policy lets an author vote on their own work, what is left to do is done at once; then it lands or not."""
+    """Check and approve at once where the policy lets an author vote on their own work; then it lands or not."""
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     scopes, _ = read_policy(main.policy_text).scopes(touched(pull.offer, main))
     if scopes and all(scope.author_may_vote for scope in scopes):
         reviews.check(repo, number, person, progress)
         reviews.review(repo, number, "approve", "offered by who decides", person)
-    said = land.decision(repo, number)
-    return land.merge(repo, number, person, progress) if said else (said, None)
+    decision = land.decision(repo, number)
+    return land.merge(repo, number, person, progress) if decision else (decision, None)
 
 
 def sign(release: Release, person: Person) -> bytes:

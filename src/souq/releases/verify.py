@@ -1,10 +1,10 @@
 """A release as a folder, judged by somebody who has nothing else: no git, no torch, no network, no repository.
 
-What it can prove is said, and so is what it cannot: a folder proves itself only as far as its reader knows the policy in
-it, and history is judged where there is one (`souq verify` in a clone).
+What it can prove is said, and so is what it cannot: a folder proves itself only as far as its reader knows the policy
+in it, and history is judged where there is one (`souq verify` in a clone).
 
-    found = judge(Path("out"), governance="b3:…")
-    found.findings    # empty when all is well; each names the file that is wrong
+    judged = judge(Path("out"), governance="b3:…")
+    judged.findings    # empty when all is well; each names the file that is wrong
 """
 
 from __future__ import annotations
@@ -41,6 +41,17 @@ NAMESPACE = "souq.provenance.v1"
 # What git and hub clients leave in a folder they bring; nothing that loads a model reads it.
 LEFT_BY_CLIENTS = (".git", ".gitattributes", ".cache")
 MAX_PAPER = 64 << 20
+# What a paper that is not in souq's form may raise while it is read.
+UNREADABLE = (
+    SouqError,
+    msgspec.MsgspecError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 _CHUNK = 1 << 22
 
 
@@ -70,16 +81,7 @@ class Judged:
         """What a step makes of a file; where it cannot, that is a finding."""
         try:
             return step()
-        except (
-            SouqError,
-            msgspec.MsgspecError,
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except UNREADABLE as error:
             self.wrong(file, str(error) if isinstance(error, SouqError) else f"not in the form souq writes: {error}")
             return None
 
@@ -99,34 +101,34 @@ def judge(
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="name a folder that `souq release export` wrote")
     pinned = None if governance is None else _pinned(governance)
-    found = Judged()
-    paths = _paths(folder, found)
+    judged = Judged()
+    paths = _paths(folder, judged)
     for name in NEEDED:
         if name not in paths:
-            found.wrong(name, "is not there")
+            judged.wrong(name, "is not there")
     hashes = _hashes(paths, progress)
-    policy = found.reads(POLICY, lambda: _policy(paths, pinned, found)) if POLICY in paths else None
+    policy = judged.reads(POLICY, lambda: _policy(paths, pinned, judged)) if POLICY in paths else None
     release = None
     if policy is not None and RELEASE in paths:
-        release = found.reads(RELEASE, lambda: _release(_read(paths[RELEASE]), policy, found))
+        release = judged.reads(RELEASE, lambda: _release(_read(paths[RELEASE]), policy, judged))
     if LOCK in paths:
-        lock = found.reads(LOCK, lambda: _lock(_read(paths[LOCK]), release, found))
+        lock = judged.reads(LOCK, lambda: _lock(_read(paths[LOCK]), release, judged))
         if lock is not None and WEIGHTS in paths:
-            found.reads(WEIGHTS, lambda: _tensors(paths[WEIGHTS], lock, found, progress))
+            judged.reads(WEIGHTS, lambda: _tensors(paths[WEIGHTS], lock, judged, progress))
     if STATEMENT in paths:
-        found.reads(STATEMENT, lambda: _provenance(_read(paths[STATEMENT]), policy, release, hashes, found))
+        judged.reads(STATEMENT, lambda: _provenance(_read(paths[STATEMENT]), policy, release, hashes, judged))
     if BOM in paths:
-        found.reads(BOM, lambda: _bom(_read(paths[BOM]), release, hashes, found))
+        judged.reads(BOM, lambda: _bom(_read(paths[BOM]), release, hashes, judged))
     if SIGNATURE in paths:
-        found.reads(SIGNATURE, lambda: _openssf(folder, policy, release, public_keys, found))
-    _limits(folder, paths, found)
-    return found
+        judged.reads(SIGNATURE, lambda: _openssf(folder, policy, release, public_keys, judged))
+    _limits(folder, paths, judged)
+    return judged
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
-def _paths(folder: Path, found: Judged) -> dict[str, Path]:
+def _paths(folder: Path, judged: Judged) -> dict[str, Path]:
     """Every file by its path inside the folder, but for what clients leave there."""
     paths = {}
     for path in sorted(folder.rglob("*")):
@@ -136,7 +138,7 @@ def _paths(folder: Path, found: Judged) -> dict[str, Path]:
         if path.is_file():  # a link to one is one: that is how hub clients keep what they downloaded
             paths[name] = path
         elif path.is_symlink() or not path.is_dir():
-            found.wrong(name, "is neither a file nor a folder")
+            judged.wrong(name, "is neither a file nor a folder")
     return paths
 
 
@@ -150,12 +152,12 @@ def sha256(path: Path) -> str:
 
 
 def _hashes(paths: Mapping[str, Path], progress: Progress) -> dict[str, str]:
-    found = {}
+    hashes = {}
     for done, (name, path) in enumerate(paths.items()):
         progress("hash files", done, len(paths))
-        found[name] = sha256(path)
+        hashes[name] = sha256(path)
     progress("hash files", len(paths), len(paths))
-    return found
+    return hashes
 
 
 def _read(path: Path) -> bytes:
@@ -167,96 +169,99 @@ def _read(path: Path) -> bytes:
 # -- each paper --------------------------------------------------------------------------------------------------------
 
 
-def _policy(paths: Mapping[str, Path], pinned: str | None, found: Judged) -> Policy:
+def _policy(paths: Mapping[str, Path], pinned: str | None, judged: Judged) -> Policy:
     data = _read(paths[POLICY])
-    found.governance = digest(data)
+    judged.governance = digest(data)
     if pinned is None:
-        found.unproven.append(
-            f"that {POLICY} is the one you trust: compare {found.governance} with the digest you pinned, or give it with --governance"
+        judged.unproven.append(
+            f"that {POLICY} is the one you trust: compare {judged.governance} with the digest you pinned, "
+            "or give it with --governance"
         )
-    elif pinned in (found.governance, f"sha256:{hashlib.sha256(data).hexdigest()}"):
-        found.proven.append(f"{POLICY} is the one you gave: {pinned}")
+    elif pinned in (judged.governance, f"sha256:{hashlib.sha256(data).hexdigest()}"):
+        judged.proven.append(f"{POLICY} is the one you gave: {pinned}")
     else:
-        found.wrong(POLICY, f"is {found.governance}, not the one you gave, {pinned}")
+        judged.wrong(POLICY, f"is {judged.governance}, not the one you gave, {pinned}")
     return read_policy(data.decode())
 
 
-def _pinned(told: str) -> str:
+def _pinned(given: str) -> str:
     """The digest somebody gave, or that of the file they named."""
-    if is_digest(told) or re.fullmatch(r"sha256:[0-9a-f]{64}", told):
-        return told
-    if not Path(told).is_file():
-        raise UsageError(f"--governance is b3:…, sha256:… or a file, not {told!r}", hint="check the path")
-    return digest(_read(Path(told)))
+    if is_digest(given) or re.fullmatch(r"sha256:[0-9a-f]{64}", given):
+        return given
+    if not Path(given).is_file():
+        raise UsageError(f"--governance is b3:…, sha256:… or a file, not {given!r}", hint="check the path")
+    return digest(_read(Path(given)))
 
 
-def _release(data: bytes, policy: Policy, found: Judged) -> Release:
+def _release(data: bytes, policy: Policy, judged: Judged) -> Release:
     signed = signed_release(data, policy)
     release, key = signed.release, signed.key
     if policy.person_of(key, release.at) is None:
         raise Forged(f"is signed with a key that did not hold on {release.at}")
-    found.version, found.model = release.version, release.model
-    found.proven.append(
+    judged.version, judged.model = release.version, release.model
+    judged.proven.append(
         f"{RELEASE} is signed by {_who(policy, key)}, who stands in {POLICY} (as of {release.at}, as they say)"
     )
     return release
 
 
-def _lock(data: bytes, release: Release | None, found: Judged) -> Lock:
+def _lock(data: bytes, release: Release | None, judged: Judged) -> Lock:
     lock = parse_lock(data.decode())
     if release is not None and digest(data) != release.model:
         raise Forged(f"is {digest(data)}; {RELEASE} names {release.model}")
     if release is not None:
-        found.proven.append(f"{LOCK} is the model that {RELEASE} names: {release.model}")
+        judged.proven.append(f"{LOCK} is the model that {RELEASE} names: {release.model}")
     return lock
 
 
-def _tensors(path: Path, lock: Lock, found: Judged, progress: Progress) -> None:
+def _tensors(path: Path, lock: Lock, judged: Judged, progress: Progress) -> None:
     weights = open_tensors(path)
     names = sorted(weights.keys() | lock.keys())
     for done, name in enumerate(names):
         progress("read tensors", done, len(names))
         if name not in lock or name not in weights:
-            found.wrong(WEIGHTS, f"{name} is only in {LOCK if name in lock else WEIGHTS}")
+            judged.wrong(WEIGHTS, f"{name} is only in {LOCK if name in lock else WEIGHTS}")
         elif tensor_digest(weights[name]) != lock[name].digest:
-            found.wrong(WEIGHTS, f"{name} is not what {LOCK} says")
+            judged.wrong(WEIGHTS, f"{name} is not what {LOCK} says")
     progress("read tensors", len(names), len(names))
-    if not any(finding.file == WEIGHTS for finding in found.findings):
-        found.proven.append(f"all {len(names)} tensors are what {LOCK} says")
+    if not any(finding.file == WEIGHTS for finding in judged.findings):
+        judged.proven.append(f"all {len(names)} tensors are what {LOCK} says")
 
 
 def _provenance(
-    data: bytes, policy: Policy | None, release: Release | None, hashes: Mapping[str, str], found: Judged
+    data: bytes, policy: Policy | None, release: Release | None, hashes: Mapping[str, str], judged: Judged
 ) -> None:
     """Who built it, from what; and that every file is one they signed, and no other is there."""
     payload = _payload(data)  # unsigned words still say which file is not what was written
-    told = read_json(payload)
-    listed = _listed(told)
-    before = len(found.findings)
+    statement = read_json(payload)
+    listed = _listed(statement)
+    before = len(judged.findings)
     for name in sorted(listed.keys() | (hashes.keys() - {STATEMENT, SIGNATURE})):
         if name not in hashes:
-            found.wrong(name, "is not there") if name not in NEEDED else None
+            judged.wrong(name, "is not there") if name not in NEEDED else None
         elif name not in listed:
-            found.wrong(name, f"does not belong here: {STATEMENT} does not list it")
+            judged.wrong(name, f"does not belong here: {STATEMENT} does not list it")
         elif hashes[name] != listed[name]:
-            found.wrong(name, f"is not the file that {STATEMENT} lists")
+            judged.wrong(name, f"is not the file that {STATEMENT} lists")
     if policy is None:
         return
     _, key = signing.unseal(data, keys=_keys(policy, release), namespace=NAMESPACE)
-    if seal(payload, key, _armour(data)) != data or canonical(told) != payload:
+    if seal(payload, key, _armour(data)) != data or canonical(statement) != payload:
         raise Forged("not in the one spelling souq writes")
-    if told["predicateType"] != PROVENANCE or told["_type"] != signing.STATEMENT_TYPE:
+    if statement["predicateType"] != PROVENANCE or statement["_type"] != signing.STATEMENT_TYPE:
         raise Forged("is no SLSA provenance")
-    if len(found.findings) == before:
-        found.proven.append(f"all {len(listed)} files are those that {_who(policy, key)} signed, and no other is there")
+    if len(judged.findings) == before:
+        judged.proven.append(
+            f"all {len(listed)} files are those that {_who(policy, key)} signed, and no other is there"
+        )
     if release is not None:
-        _same_build(told["predicate"], release)
-        found.proven.append(f"{STATEMENT} (SLSA) gives the recipe, inputs and scores of {RELEASE}")
+        _same_build(statement["predicate"], release)
+        judged.proven.append(f"{STATEMENT} (SLSA) gives the recipe, inputs and scores of {RELEASE}")
 
 
-def _listed(told: Mapping[str, Any]) -> dict[str, str]:
-    listed = {str(subject["name"]): str(subject["digest"]["sha256"]) for subject in told["subject"]}
-    if len(listed) != len(told["subject"]):
+def _listed(statement: Mapping[str, Any]) -> dict[str, str]:
+    listed = {str(subject["name"]): str(subject["digest"]["sha256"]) for subject in statement["subject"]}
+    if len(listed) != len(statement["subject"]):
         raise Forged("lists a file twice")
     return listed
 
@@ -273,43 +278,43 @@ def _same_build(predicate: Mapping[str, Any], release: Release) -> None:
         raise Forged(f"gives other scores than {RELEASE}")
 
 
-def _bom(data: bytes, release: Release | None, hashes: Mapping[str, str], found: Judged) -> None:
-    told = read_json(data)
-    listed = file_hashes(told)
+def _bom(data: bytes, release: Release | None, hashes: Mapping[str, str], judged: Judged) -> None:
+    bill = read_json(data)
+    listed = file_hashes(bill)
     wrong = [name for name, content in sorted(listed.items()) if hashes.get(name) != content]
     for name in wrong:
-        found.wrong(name, f"is not the file that {BOM} lists")
-    properties = {entry["name"]: entry["value"] for entry in told["metadata"]["component"]["properties"]}
+        judged.wrong(name, f"is not the file that {BOM} lists")
+    properties = {entry["name"]: entry["value"] for entry in bill["metadata"]["component"]["properties"]}
     if release is not None and properties["souq:model"] != release.model:
         raise Forged(f"is about {properties['souq:model']}; {RELEASE} names {release.model}")
     if not wrong:
-        found.proven.append(f"{BOM} (CycloneDX) gives the right hash of {len(listed)} files")
+        judged.proven.append(f"{BOM} (CycloneDX) gives the right hash of {len(listed)} files")
 
 
 def _openssf(
-    folder: Path, policy: Policy | None, release: Release | None, public_keys: Sequence[Path], found: Judged
+    folder: Path, policy: Policy | None, release: Release | None, public_keys: Sequence[Path], judged: Judged
 ) -> None:
     """By model_signing itself, where it is installed."""
     try:
         known = filter(openssf.usable, _keys(policy, release) if policy is not None else [])
         keys = {openssf.public_pem(key): _who(policy, key) for key in known}
         keys |= {_read(path): str(path) for path in public_keys}
-        who = keys[openssf.verify(folder, keys, ignored=LEFT_BY_CLIENTS)]
+        signer = keys[openssf.verify(folder, keys, ignored=LEFT_BY_CLIENTS)]
     except Missing as error:
-        found.unproven.append(f"{SIGNATURE}, which was not looked at: {error} ({error.hint})")
+        judged.unproven.append(f"{SIGNATURE}, which was not looked at: {error} ({error.hint})")
         return
-    found.proven.append(f"{SIGNATURE} (OpenSSF) is a signature on the whole folder by {who}")
+    judged.proven.append(f"{SIGNATURE} (OpenSSF) is a signature on the whole folder by {signer}")
 
 
-def _limits(folder: Path, paths: Collection[str], found: Judged) -> None:
-    found.unproven.append(
+def _limits(folder: Path, paths: Collection[str], judged: Judged) -> None:
+    judged.unproven.append(
         "that main's history was judged by its policy, and that the recipe builds to this model: "
         "`souq verify` in a clone of the repository"
     )
     if any(name.startswith("records/") for name in paths):
-        found.unproven.append("that the votes in records/ were enough: `souq verify` in a clone counts them")
+        judged.unproven.append("that the votes in records/ were enough: `souq verify` in a clone counts them")
     if left := [name for name in LEFT_BY_CLIENTS if (folder / name).exists()]:
-        found.unproven.append(f"what is in {', '.join(left)}: left there by git or a hub's client, and not looked at")
+        judged.unproven.append(f"what is in {', '.join(left)}: left there by git or a hub's client, and not looked at")
 
 
 def _keys(policy: Policy, release: Release | None) -> list[str]:
@@ -318,8 +323,8 @@ def _keys(policy: Policy, release: Release | None) -> list[str]:
 
 
 def _who(policy: Policy | None, key: str) -> str:
-    who = policy.person_of(key) if policy is not None else None
-    return f"{who.name} of {who.org}" if who is not None else signing.fingerprint(key)
+    person = policy.person_of(key) if policy is not None else None
+    return f"{person.name} of {person.org}" if person is not None else signing.fingerprint(key)
 
 
 # -- envelopes in one spelling -----------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The only file that runs git: commits, refs, remotes, and the tensor store that travels beside them.
 
 A model repository is an ordinary git repository. Its tensors live in `souq/objects` inside the git directory, in
-every clone and in the bare remote alike, so a folder remote needs no server and a clone needs no configuration. A remote
-that is no folder (a forge) carries the history; main's souq.toml names the store that carries the tensors.
+every clone and in the bare remote alike, so a folder remote needs no server and a clone needs no configuration. A
+remote that is no folder (a forge) carries the history; main's souq.toml names the store that carries the tensors.
 
     repo = Repo.find(Path.cwd())
     repo.read("main", "souq.toml")
@@ -87,7 +87,7 @@ class Step:
     @property
     def odd(self) -> str:
         """What is in its trees that two readers could read two ways; "" where nothing is."""
-        paths = [found.path for found in self.moved]
+        paths = [moved.path for moved in self.moved]
         if len({*paths}) < len(paths):
             return "a path stands twice in its tree: readers disagree on which one counts"
         bad = next((path for path in paths if {"", ".", "..", ".git"} & {*path.split("/")}), None)
@@ -109,12 +109,12 @@ class GitRepo:
         """
         if not start.is_dir():
             raise NotFound(f"no folder {start}", hint="check the path")
-        found = run_git(start, "rev-parse", "--git-common-dir", "--show-toplevel", check=False)
-        if found.returncode:
+        result = run_git(start, "rev-parse", "--git-common-dir", "--show-toplevel", check=False)
+        if result.returncode:
             raise NotFound(
                 f"{start} is not in a model repository", hint="run `souq init NAME --from MODEL` or `souq clone URL`"
             )
-        git_dir, root = found.stdout.decode().splitlines()
+        git_dir, root = result.stdout.decode().splitlines()
         repo = cls((start / git_dir).resolve(), Path(root))
         if not repo.ref(MAIN):
             raise NotFound(f"{root} has no main branch yet", hint="run `souq init NAME --from MODEL`")
@@ -154,10 +154,10 @@ class GitRepo:
         """
         if name.startswith("-"):
             raise UsageError(f"not a commit: {name!r}")
-        found = self._git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
-        if found.returncode:
+        result = self._git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
+        if result.returncode:
             raise NotFound(f"no commit {name!r}", hint="see `souq log`")
-        return found.stdout.decode().strip()
+        return result.stdout.decode().strip()
 
     def entries(self, commit: str, folder: str = "") -> list[Entry]:
         """Every file below a folder of a commit; at most MAX_FILES files and folders.
@@ -189,10 +189,10 @@ class GitRepo:
             NotFound: it is not there.
             Hostile: it is larger than MAX_BLOB, or not a plain file.
         """
-        found = [entry for entry in self.entries(commit, path) if entry.path == path]
-        if not found:
+        entries = [entry for entry in self.entries(commit, path) if entry.path == path]
+        if not entries:
             raise NotFound(f"no {path} in {commit[:12]}")
-        return self.blob(found[0])
+        return self.blob(entries[0])
 
     def blob(self, entry: Entry) -> bytes:
         return self._blobs([entry])[0]
@@ -211,14 +211,14 @@ class GitRepo:
     def _contents(self, oids: Sequence[str]) -> list[bytes]:
         if not oids:
             return []
-        told = self._git("cat-file", "--batch", stdin="".join(f"{oid}\n" for oid in oids).encode()).stdout
-        found, at = [], 0
+        output = self._git("cat-file", "--batch", stdin="".join(f"{oid}\n" for oid in oids).encode()).stdout
+        contents, at = [], 0
         for _ in oids:  # a line "oid type size", the bytes, a line feed
-            end = told.index(b"\n", at)
-            size = int(told[at:end].split()[2])
-            found.append(told[end + 1 : end + 1 + size])
+            end = output.index(b"\n", at)
+            size = int(output[at:end].split()[2])
+            contents.append(output[end + 1 : end + 1 + size])
             at = end + size + 2
-        return found
+        return contents
 
     def files(self, commit: str, folder: str, most: int | None = None) -> dict[str, bytes]:
         """Every plain file below a folder, by its path inside that folder; at most `most` bytes of them.
@@ -251,9 +251,9 @@ class GitRepo:
         # where a contribution begins, and what is below as it is listed.
         files, folders = self._differ("", old, new)
         for _ in range(2):
-            found = [self._differ(*folder) for folder in folders]
-            files += [path for inside, _ in found for path in inside]
-            folders = [folder for _, deeper in found for folder in deeper]
+            levels = [self._differ(*folder) for folder in folders]
+            files += [path for inside, _ in levels for path in inside]
+            folders = [folder for _, deeper in levels for folder in deeper]
             if len(files) + len(folders) > MAX_FILES:
                 raise Hostile(f"it changes more than {MAX_FILES:,} files and folders")
         for folder in folders:
@@ -268,8 +268,8 @@ class GitRepo:
             before, after, *oids = facts.lstrip(":").split()[:4]
             modes = (before, after)
             if TREE in modes:
-                one, other = (oid if mode == TREE else NO_TREE for mode, oid in zip(modes, oids, strict=True))
-                folders.append((f"{at}{name}/", one, other))
+                left, right = (oid if mode == TREE else NO_TREE for mode, oid in zip(modes, oids, strict=True))
+                folders.append((f"{at}{name}/", left, right))
             if {*modes} - {TREE, "000000"}:
                 files.append(f"{at}{name}")
         return files, folders
@@ -333,13 +333,13 @@ class GitRepo:
                 _, mode, old, new, _ = facts.split()
                 moved.append(Moved(token, old.strip("0") and old, new.strip("0") and new, mode))
                 facts = ""
-            elif (told := token.lstrip("\n")).startswith("\x01"):
+            elif (line := token.lstrip("\n")).startswith("\x01"):
                 if now:
                     yield Step(now, before, tuple(moved))
                     before = now
-                now, moved = told[1:], []
+                now, moved = line[1:], []
             else:
-                facts = told
+                facts = line
         if now:
             yield Step(now, before, tuple(moved))
 
@@ -377,10 +377,10 @@ class GitRepo:
 
     def summary(self, commit: str) -> tuple[str, str, str, str]:
         """A commit's id, date, author and subject."""
-        found = self._git("show", "--no-patch", "--format=%H%x00%aI%x00%an%x00%s", commit).stdout.decode(
+        line = self._git("show", "--no-patch", "--format=%H%x00%aI%x00%an%x00%s", commit).stdout.decode(
             "utf-8", "replace"
         )
-        oid, at, by, subject = found.rstrip("\n").split("\0")
+        oid, at, by, subject = line.rstrip("\n").split("\0")
         return oid, at, by, subject
 
     def drop_cache(self) -> int:
@@ -417,8 +417,8 @@ class GitRepo:
         What anybody put beside them, a commit or a blob of any size, takes nothing away from the others.
         """
         wanted = "".join(f"{oid}\n" for oid in sorted(set(oids))).encode()
-        told = self._git("cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", stdin=wanted).stdout
-        rows = [line.split() for line in told.decode().splitlines()]
+        listing = self._git("cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", stdin=wanted).stdout
+        rows = [line.split() for line in listing.decode().splitlines()]
         sizes = sorted((int(row[2]), row[0]) for row in rows if row[1] == "blob" and int(row[2]) <= most)
         room = accumulate(size for size, _ in sizes)
         fitting = [oid for (_, oid), used in zip(sizes, room, strict=True) if used <= total]
@@ -456,19 +456,19 @@ class GitRepo:
         Raises:
             UsageError: git was never told.
         """
-        found = self._git("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", check=False)
-        told = re.fullmatch(r"(.+) <(.+)> \d+ [+-]\d+\n", found.stdout.decode("utf-8", "replace"))
-        if found.returncode or told is None:
+        result = self._git("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", check=False)
+        match = re.fullmatch(r"(.+) <(.+)> \d+ [+-]\d+\n", result.stdout.decode("utf-8", "replace"))
+        if result.returncode or match is None:
             raise UsageError(
                 "git does not know who you are", hint='run `git config user.name "…"` and `git config user.email "…"`'
             )
-        return told.group(1), told.group(2)
+        return match.group(1), match.group(2)
 
     # -- refs and remotes ------------------------------------------------------------------------------------------
 
     def ref(self, name: str) -> str | None:
-        found = self._git("rev-parse", "--verify", "--quiet", name, check=False)
-        return found.stdout.decode().strip() if found.returncode == 0 else None
+        result = self._git("rev-parse", "--verify", "--quiet", name, check=False)
+        return result.stdout.decode().strip() if result.returncode == 0 else None
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Refs below a prefix: full name -> object id; no ref of souq's has other signs in its name than these."""
@@ -499,9 +499,9 @@ class GitRepo:
         if moved.returncode:
             raise UsageError(last_line(moved.stderr), hint="choose another --branch, or `git switch main` first")
 
-    def merge_base(self, one: str, other: str) -> str | None:
+    def merge_base(self, commit: str, other: str) -> str | None:
         """The newest commit both have, or None for strangers."""
-        return self._git("merge-base", one, other, check=False).stdout.decode().strip() or None
+        return self._git("merge-base", commit, other, check=False).stdout.decode().strip() or None
 
     def commits(self, since: str, until: str, most: int) -> list[str]:
         """What `until` has and `since` has not, newest first."""
@@ -546,10 +546,10 @@ class Blobs:
 
 def _name(kind: bytes, stream: IO[bytes], size: int) -> str:
     """Git's name of the object that a stream begins with."""
-    found = hashlib.sha1(b"%s %d\0" % (kind, size), usedforsecurity=False)
+    hasher = hashlib.sha1(b"%s %d\0" % (kind, size), usedforsecurity=False)
     for start in range(0, size, 1 << 20):
-        found.update(stream.read(min(1 << 20, size - start)))
-    return found.hexdigest()
+        hasher.update(stream.read(min(1 << 20, size - start)))
+    return hasher.hexdigest()
 
 
 _REF = re.compile(rb"[A-Za-z0-9._/+\-]{1,300}")

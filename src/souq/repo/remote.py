@@ -60,10 +60,10 @@ class Repo(GitRepo):
         """This person's own `souq.store`, else what main says; a head's souq.toml is asked by nobody."""
         if mine := self.config("souq.store"):
             return check_url(mine, local=True)
-        told: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         with suppress(NotFound, Hostile, UsageError, UnicodeDecodeError):  # whoever reads main says what is wrong
-            told = read_toml(self.read(self.tip(), "souq.toml").decode(), where="souq.toml")
-        url = told.get("store", {}).get("url", "") if isinstance(told.get("store", {}), dict) else ""
+            settings = read_toml(self.read(self.tip(), "souq.toml").decode(), where="souq.toml")
+        url = settings.get("store", {}).get("url", "") if isinstance(settings.get("store", {}), dict) else ""
         return check_url(str(url), local=local) if url else ""
 
     def _remote_folder(self) -> Path | None:
@@ -144,8 +144,8 @@ class Repo(GitRepo):
 
     def tip(self) -> str:
         """Main as everybody sees it: the remote's where there is one."""
-        found = self.ref("refs/remotes/origin/main") if self.remote else None
-        return found or self.commit(MAIN)
+        commit = self.ref("refs/remotes/origin/main") if self.remote else None
+        return commit or self.commit(MAIN)
 
     def set_remote(self, url: str) -> None:
         """Name the shared remote, making a bare repository there when the folder is not there yet."""
@@ -191,7 +191,8 @@ class Repo(GitRepo):
             (place / "objects/info/alternates").write_text(f"{self.git_dir / 'objects'}\n")
             self._lend_access(place)
             fetched = run_git(
-                place, "-c", "fetch.unpackLimit=1", "-c", "maintenance.auto=false", "-c", "core.bigFileThreshold=16m", "-c", "fetch.fsckObjects=true",
+                place, "-c", "fetch.unpackLimit=1", "-c", "maintenance.auto=false",
+                "-c", "core.bigFileThreshold=16m", "-c", "fetch.fsckObjects=true",
                 "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
                 str(folder or self.remote), f"+{ref}:{OUTSIDE}", check=False, most=most,
             )  # fmt: skip
@@ -202,8 +203,8 @@ class Repo(GitRepo):
     def _lend_access(self, place: Path) -> None:
         """How this clone reaches its remote, for another repository: proxies, keys, credential helpers."""
         kinds = r"^(http|credential|url)\.|^core\.sshcommand$"
-        told = self._git("config", "--local", "--null", "--get-regexp", kinds, check=False).stdout.decode()
-        for row in filter(None, told.split("\0")):
+        listing = self._git("config", "--local", "--null", "--get-regexp", kinds, check=False).stdout.decode()
+        for row in filter(None, listing.split("\0")):
             key, _, value = row.partition("\n")
             run_git(place, "config", "--add", key, value)
 
@@ -232,10 +233,10 @@ def is_url(remote: str) -> bool:
 
 
 def _not_taken(ref: str, fetched: subprocess.CompletedProcess[bytes], most: int) -> SouqError:
-    said = fetched.stderr.decode("utf-8", "replace")
-    if "couldn't find remote ref" in said:
+    message = fetched.stderr.decode("utf-8", "replace")
+    if "couldn't find remote ref" in message:
         return NotFound(f"the remote has no {ref}", hint="is the pull request still there?")
-    if "index-pack" in said:
+    if "index-pack" in message:
         return Hostile(f"{ref} cannot be taken: it is broken, or larger than {most:,} bytes")
     return GitError(f"git fetch: {last_line(fetched.stderr)}")
 
@@ -243,7 +244,7 @@ def _not_taken(ref: str, fetched: subprocess.CompletedProcess[bytes], most: int)
 def _raced_if_rejected(pushed: subprocess.CompletedProcess[bytes]) -> None:
     if pushed.returncode == 0:
         return
-    said = pushed.stderr.decode("utf-8", "replace")
-    if "rejected" in said or "stale info" in said or "cannot lock ref" in said:
+    message = pushed.stderr.decode("utf-8", "replace")
+    if "rejected" in message or "stale info" in message or "cannot lock ref" in message:
         raise Raced("somebody else moved the remote first; nothing was sent", hint="run the command again")
     raise GitError(f"git push: {last_line(pushed.stderr)}")

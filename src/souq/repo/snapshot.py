@@ -17,6 +17,7 @@ import msgspec
 
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals.eval import Eval, Sealed
+from souq.files import replacing
 from souq.merge.grow import Grown, grow
 from souq.records import Digest, Recipe, digest
 from souq.repo.config import Config, Merging, read_config
@@ -33,7 +34,7 @@ class Snapshot:
     def __init__(
         self, repo: Repo, commit: str, *, fresh: bool = False, landed: Callable[[], dict[str, Landing]] | None = None
     ) -> None:
-        self.repo, self.fresh, self._told = repo, fresh, landed
+        self.repo, self.fresh, self._known_landings = repo, fresh, landed
         self.commit = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else repo.commit(commit)
 
     def below(self, folder: str) -> dict[str, bytes]:
@@ -101,7 +102,7 @@ class Snapshot:
 
     @cached_property
     def evals(self) -> dict[str, Eval]:
-        return {found.name: found for found in evals_in(self.repo.files(self.commit, "evals"))}
+        return {eval_.name: eval_ for eval_ in evals_in(self.repo.files(self.commit, "evals"))}
 
     @cached_property
     def sealed(self) -> dict[str, Sealed]:
@@ -112,7 +113,7 @@ class Snapshot:
     def guarded(self) -> dict[str, Eval]:
         """What a change may not make worse: the protected suite, and what landed contributions have fixed."""
         fixed = {name for offer in self.offers.values() for name in offer.contribution.fixes}
-        return {name: found for name, found in self.evals.items() if found.protected or name in fixed}
+        return {name: eval_ for name, eval_ in self.evals.items() if eval_.protected or name in fixed}
 
     @cached_property
     def landed(self) -> dict[str, Landing]:
@@ -121,8 +122,8 @@ class Snapshot:
         Reading a contribution to name it takes longer the more have landed, so what was read once is remembered by
         git's own name of the folder; `fresh` believes no memory.
         """
-        if self._told is not None:
-            return self._told()
+        if self._known_landings is not None:
+            return self._known_landings()
         return {slug: self._landing(slug, tree) for slug, tree in self.repo.trees(self.commit, "contributions").items()}
 
     def _landing(self, slug: str, tree: str) -> Landing:
@@ -130,34 +131,32 @@ class Snapshot:
         with suppress(OSError, msgspec.MsgspecError):
             if not self.fresh:
                 return msgspec.json.decode(note.read_bytes(), type=Landing)
-        found = Landing.of(self.offer(slug))
-        note.parent.mkdir(exist_ok=True)
-        partial = note.with_suffix(".part")
-        partial.write_bytes(msgspec.json.encode(found))
-        partial.replace(note)
-        return found
+        landing = Landing.of(self.offer(slug))
+        with replacing(note) as partial:
+            partial.write_bytes(msgspec.json.encode(landing))
+        return landing
 
     @property
     def taken_back(self) -> set[str]:
         """The contributions that were reverted and are not back."""
-        reverts = {slug: told.about for slug, told in self.landed.items() if told.kind == "revert"}
+        reverts = {slug: landing.about for slug, landing in self.landed.items() if landing.kind == "revert"}
         return {slug for slug in reverts.values() if slug not in self.landed}
 
     def changing(self, extra: Offer | None = None) -> list[Digest]:
         """The landed contributions that change weights, by digest, sorted, and one more where asked."""
         more = [extra.digest] if extra is not None and extra.delta is not None else []
-        return sorted({*(told.digest for told in self.landed.values() if told.moves), *more})
+        return sorted({*(landing.digest for landing in self.landed.values() if landing.moves), *more})
 
     def deltas(self, extra: Offer | None = None, only: Collection[Digest] | None = None) -> dict[Digest, Delta]:
         """Every landed change of weights by its contribution's digest, and one more where asked; no other is read."""
         wanted = self.changing(extra) if only is None else only
-        offers = [self.offers[slug] for slug, told in self.landed.items() if told.digest in wanted]
+        offers = [self.offers[slug] for slug, landing in self.landed.items() if landing.digest in wanted]
         offers += [extra] if extra is not None and extra.digest in wanted else []
         return {offer.digest: offer.delta for offer in offers if offer.delta is not None}
 
     def grown(self, extra: Offer | None = None) -> Grown:
-        """The larger model that contributions make of the base by what they add; the base where nobody adds anything."""
-        deltas = [self.offers[slug].delta for slug, told in self.landed.items() if told.moves == "grows"]
+        """The larger model that contributions make of the base by what they add; the base where nobody adds."""
+        deltas = [self.offers[slug].delta for slug, landing in self.landed.items() if landing.moves == "grows"]
         deltas += [extra.delta] if extra is not None else []
         return grow(self.base, base_files(self), [delta for delta in deltas if delta is not None and delta.new])
 
@@ -167,22 +166,22 @@ class Snapshot:
 
     def merging(self, extra: Offer | None = None) -> Merging:
         """How contributions are merged here, weights by digest; as one more asks for, where it asks."""
-        told = Merging.of((self.config if extra is None else self.config_with(extra)).merge)
-        names = {slug: told.digest for slug, told in self.landed.items()}
+        merging = Merging.of((self.config if extra is None else self.config_with(extra)).merge)
+        names = {slug: landing.digest for slug, landing in self.landed.items()}
         names |= {extra.slug: extra.digest} if extra is not None else {}
-        weights = {names[slug]: weight for slug, weight in told.weights.items() if slug in names}
-        return replace(told, weights=dict(sorted(weights.items())))
+        weights = {names[slug]: weight for slug, weight in merging.weights.items() if slug in names}
+        return replace(merging, weights=dict(sorted(weights.items())))
 
     def recipe(self, extra: Offer | None = None) -> Recipe:
         """What the model of this commit is made of, with one more contribution where asked."""
-        told = self.merging(extra)
-        settings: dict[str, Any] = dict(told.settings)
-        if told.weights:
-            settings["weights"] = dict(told.weights)
+        merging = self.merging(extra)
+        settings: dict[str, Any] = dict(merging.settings)
+        if merging.weights:
+            settings["weights"] = dict(merging.weights)
         if self.sketch:
             settings["base_sketch"] = digest(self.text("base.sketch").encode())
         return Recipe(
-            base=self.base_digest, contributions=tuple(self.changing(extra)), method=told.method, settings=settings
+            base=self.base_digest, contributions=tuple(self.changing(extra)), method=merging.method, settings=settings
         )
 
     def tensors(self) -> list[TensorRef]:
@@ -232,5 +231,5 @@ __all__ = ["Snapshot", "base_files", "format_lock", "model_files"]
 
 def needed(repo: Repo, commits: Mapping[str, str]) -> list[str]:
     """The tensors that these commits' locks point at, each once, bases before what is kept as a difference."""
-    found = {ref.digest: None for commit in commits.values() for ref in Snapshot(repo, commit).tensors()}
-    return list(found)
+    digests = {ref.digest: None for commit in commits.values() for ref in Snapshot(repo, commit).tensors()}
+    return list(digests)

@@ -1,7 +1,7 @@
 """Tensors by digest at a URL: the store that is no folder of this machine (S3, GCS, Azure; https to read from).
 
-The layout is the store's, objects/ab/cdef…. What is here knows URLs and how much to ask for at once; it decodes nothing:
-what arrives gets its name from the store on this side, once that has computed its digest.
+The layout is the store's, objects/ab/cdef…. What is here knows URLs and how much to ask for at once; it decodes
+nothing: what arrives gets its name from the store on this side, once that has computed its digest.
 
     bucket = open_remote("s3://models/smol")
     bucket.copy(store, names)     # down: only what is missing, decoded, digest computed, then named
@@ -139,13 +139,13 @@ class Bucket:
         """
         with self._asked():
             try:
-                found = self._files.info(self.path(name))
+                info = self._files.info(self.path(name))
             except FileNotFoundError as error:
                 # fsspec says this of a web server that does not answer, too
                 if self.protocol == "https" and getattr(error.__cause__, "status", 0) not in NOT_THERE:
                     raise ConnectionError(error.__cause__) from error
                 return None
-            return int(found["size"]) if found["type"] == "file" else None
+            return int(info["size"]) if info["type"] == "file" else None
 
     def __contains__(self, name: Digest) -> bool:
         return self.size(name) is not None
@@ -252,8 +252,8 @@ class Bucket:
             return {}
         self._files  # noqa: B018  connected once, not by each of the hands
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="souq-bucket") as hands:
-            found = zip(names, hands.map(self.size, names), strict=True)
-            return {name: size for name, size in found if size is not None}
+            sizes = zip(names, hands.map(self.size, names), strict=True)
+            return {name: size for name, size in sizes if size is not None}
 
     @contextmanager
     def _asked(self) -> Iterator[None]:

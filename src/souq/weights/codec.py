@@ -1,4 +1,4 @@
-"""How the store packs one tensor into an object: raw, byte planes, or byte planes of a difference from another tensor.
+"""How the store packs a tensor into an object: raw, byte planes, or byte planes of a difference from another tensor.
 
 It knows arrays and bytes, and no folder, bucket or digest of a tensor: those are store.py and bucket.py. What comes from
 outside is bounded before anything is allocated.
@@ -236,15 +236,15 @@ def _unrotate(words: Array) -> Array:
 
 def _zigzag(difference: Array) -> Array:
     """Small differences of either sign to small words (wrapping)."""
-    one, bits = difference.dtype.type(1), difference.dtype.itemsize * 8
-    sign = (difference >> difference.dtype.type(bits - 1)) & one
-    folded: Array = (difference << one) ^ (np.zeros_like(difference) - sign)
+    unit, bits = difference.dtype.type(1), difference.dtype.itemsize * 8
+    sign = (difference >> difference.dtype.type(bits - 1)) & unit
+    folded: Array = (difference << unit) ^ (np.zeros_like(difference) - sign)
     return folded
 
 
 def _unzigzag(words: Array) -> Array:
-    one = words.dtype.type(1)
-    unfolded: Array = (words >> one) ^ (np.zeros_like(words) - (words & one))
+    unit = words.dtype.type(1)
+    unfolded: Array = (words >> unit) ^ (np.zeros_like(words) - (words & unit))
     return unfolded
 
 
@@ -275,11 +275,11 @@ def _each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 def _pack(words: Array, held: Array | None) -> list[list[bytes]]:
     """Compressed blocks, plane by plane."""
 
-    def one(start: int) -> list[bytes]:
+    def packed(start: int) -> list[bytes]:
         part = slice(start, start + BLOCK)
         return [_squeeze(plane) for plane in _planes(_fold(words[part], None if held is None else held[part]))]
 
-    blocks = _each(one, range(0, len(words), BLOCK))
+    blocks = _each(packed, range(0, len(words), BLOCK))
     return [[block[i] for block in blocks] for i in range(words.dtype.itemsize)]
 
 
@@ -288,7 +288,7 @@ def _unpack(header: Header, payload: memoryview, held: Array | None, out: Array)
     spans = [payload[end - length : end] for end, length in zip(ends, _flat(header.blocks), strict=True)]
     each, width = len(header.blocks[0]), len(header.blocks)
 
-    def one(number: int) -> None:
+    def unpack_block(number: int) -> None:
         part = slice(number * BLOCK, min((number + 1) * BLOCK, len(out)))
         table = np.empty((part.stop - part.start, width), np.uint8)
         for i in range(width):
@@ -296,7 +296,7 @@ def _unpack(header: Header, payload: memoryview, held: Array | None, out: Array)
         words = table.reshape(-1).view(out.dtype)
         out[part] = _unfold(words, None if held is None else held[part])
 
-    _each(one, range(each))
+    _each(unpack_block, range(each))
 
 
 def _flat(blocks: tuple[tuple[int, ...], ...]) -> list[int]:
@@ -307,7 +307,7 @@ class _Zstd(threading.local):
     """Contexts are costly to make and not to be shared between threads."""
 
     def __init__(self) -> None:
-        # A fast strategy for bytes whose value is an exponent or noise: longer matches than these are not there to be found.
+        # A fast strategy for bytes whose value is an exponent or noise: longer matches than these are not there.
         parameters = zstandard.ZstdCompressionParameters(
             strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6, window_log=17, target_length=0
         )

@@ -185,7 +185,7 @@ class Delta:
                     yield value
 
     def touches(self) -> list[str]:
-        """The tensors this changes, and those whose place its additions share: what a policy's scopes are asked about."""
+        """The tensors this changes, and those whose place its additions share: what a policy's scopes look at."""
         return sorted({*self.parts, *(_stands(title) for title in self.new)})
 
     def gram_of(self, name: str) -> Gram | None:

@@ -108,14 +108,14 @@ def _json(data: bytes) -> dict[str, Any]:
     if max(data.count(b'":'), data.count(b"[") + data.count(b"{")) > MAX_WORDS:
         raise Hostile(f"a header of more than {MAX_WORDS:,} keys or lists, for at most {MAX_TENSORS:,} tensors")
     try:
-        found = read_json(data)
+        header = read_json(data)
     except Hostile as error:
         raise Hostile(
             f"the header is {error}" if str(error).startswith("not ") else f"in the header, {error}"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(header, dict):
         raise Hostile("the header is not a JSON object")
-    return found
+    return header
 
 
 def _metadata(value: Any) -> dict[str, str]:

@@ -143,10 +143,10 @@ class Store:
         """The tensor a difference is from, as words. It may not be a difference itself: no chains, no cycles."""
         if not header.base:
             return None
-        found = self.header(header.base)
-        if found.base:
+        base = self.header(header.base)
+        if base.base:
             raise Hostile(f"its base {header.base} is itself a difference: one step is all there may be")
-        if (found.dtype, found.shape) != (header.dtype, header.shape):
+        if (base.dtype, base.shape) != (header.dtype, header.shape):
             raise Hostile(f"its base {header.base} has another shape")
         theirs, payload = self._read(header.base)
         try:
@@ -290,8 +290,8 @@ class Store:
             try:
                 self.get(name)
             except (Corrupt, NotFound, Hostile, OSError) as error:
-                said = str(error)
-                wrong.append(said if said.startswith(name) else f"{name} cannot be read: {said}")
+                problem = str(error)
+                wrong.append(problem if problem.startswith(name) else f"{name} cannot be read: {problem}")
         progress("fsck", len(names), len(names))
         return wrong
 
