@@ -256,7 +256,7 @@ def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Forecast | None:
     return msgspec.json.decode(note.read_bytes(), type=Forecast)
 
 
-def _show_forecast(number: int, forecast: Outlook) -> None:
+def _show_forecast(number: int, forecast: Forecast) -> None:
     out.print(f"forecast: the merge keeps about {forecast.kept:.0%} of what it learned")
     if forecast.met:
         rows = [

@@ -28,7 +28,7 @@ from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.offer import TRIES, Draft
 from souq.pulls.pull import PULLS, PullRequest
-from souq.records import Checked, Digest, Record, Vote, canonical, is_digest
+from souq.records import Checked, Digest, Record, Vote, is_digest
 from souq.repo import contribution
 from souq.repo.contribution import Offer
 from souq.repo.git import MAX_BLOB, MAX_FILES, OUTSIDE, Entry
