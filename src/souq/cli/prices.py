@@ -16,12 +16,6 @@ def per_million(text: str, where: str, example: str = "0.25/1.25") -> tuple[floa
         prices = float(asked), float(answered)
     except ValueError as error:
         raise UsageError(where, hint=f"write {example}: dollars a million tokens in and out") from error
-<<<<<<< ours
-    if not all(0 <= value < 1e6 for value in dollars):
-||||||| base
-    if not all(0 <= value < 1e6 for value in found):
-=======
     if not all(0 <= value < 1e6 for value in prices):
->>>>>>> theirs
         raise UsageError(f"{where}: dollars a million tokens, from 0 up")
     return prices

@@ -218,7 +218,7 @@ def recheck(main: Snapshot, progress: Progress = quiet) -> Iterator[Rechecked]:
     for slug, offer in main.offers.items():
         for checked in pulls.landed_checked(main, slug, policy):
             for result in _hidden_results(checked):
-                if (eval_ := shown.get(result.get("digest"))) is not None:
+                if (eval_ := shown.get(str(result.get("digest")))) is not None:
                     holds = _again(main, checked.base, offer, eval_, progress) == result["values"]
                     yield Rechecked(slug, checked.by, eval_.name, holds)
 
