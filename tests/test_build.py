@@ -47,9 +47,9 @@ def test_one_more_reads_no_other(two):
     built = build(main, offer)
 
     assert built.lock == expected
-    assert (built.made.kept, built.made.joined, built.made.left) == (1, (offer.digest,), ())
-    assert len(built.made.computed) == 14
-    assert built.made.copied == len(main.base) - 14
+    assert (built.info.kept, built.info.joined, built.info.left) == (1, (offer.digest,), ())
+    assert len(built.info.computed) == 14
+    assert built.info.copied == len(main.base) - 14
 
 
 def test_a_revert_is_never_having_merged(two):
@@ -61,8 +61,8 @@ def test_a_revert_is_never_having_merged(two):
 
     back = build(main)
 
-    assert back.made.left == (offer.digest,)
-    assert back.made.joined == ()
+    assert back.info.left == (offer.digest,)
+    assert back.info.joined == ()
     assert back.lock == alone != both.lock
 
 
@@ -86,7 +86,7 @@ def test_sums_are_kept_where_there_is_room(two, monkeypatch):
     shutil.rmtree(main.repo.cache)
     monkeypatch.setattr(cache, "ROOM", 1 << 60)
 
-    assert build(main).made.kept == 0
+    assert build(main).info.kept == 0
     assert not list((main.repo.cache / "sums").glob("*.npy"))
     assert build(main, offer).lock == expected
 
@@ -105,12 +105,13 @@ def test_explain_says_what_was_used_again(two):
 
 
 def test_only_the_newest_sums_stay(two):
-    """The shelf does not grow: what no kept build needs is thrown away."""
+    """The cache does not grow: what no kept build needs is thrown away."""
     bazaar, main, offer = two
     build(main, offer)
-    held = {former.folder.name for former, _ in zip(cache.Shelf(main.repo.cache).former(), range(2), strict=False)}
+    held = {build.folder.name for build, _ in zip(cache.BuildCache(main.repo.cache).finished(), range(2), strict=False)}
     assert len(held) == 2
     build(bazaar.main("bruno"), offer)
-    wanted = set().union(*(cache.Shelf(main.repo.cache)._files(f.made) for f in cache.Shelf(main.repo.cache).former()))
+    kept = cache.BuildCache(main.repo.cache)
+    wanted = set().union(*(kept._files(build.info) for build in kept.finished()))
 
     assert set((main.repo.cache / "sums").glob("*.npy")) <= wanted

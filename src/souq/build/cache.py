@@ -3,8 +3,8 @@
 A build folder holds model.safetensors, model.lock and made.json: who is in it, and what is in each tensor's sums
 (merge/sums.py). The sums themselves are arrays named by what is in them, so builds that share them share the files.
 
-    shelf = Shelf(repo.cache)
-    shelf.nearest("b3:… covariance", wanted)   # the build from which the fewest must join or leave
+    cache = BuildCache(repo.cache)
+    cache.nearest("b3:… covariance", wanted)   # the build from which the fewest must join or leave
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -30,7 +31,7 @@ WITH_SUMS = 2  # builds whose sums stay: main's own, and main with the pull requ
 ROOM = 4  # times the size of the sums must be free on the disk, or they are not kept
 
 
-class Made(Record, frozen=True):
+class BuildInfo(Record, frozen=True):
     """made.json: how a build came to be. `tallies` are those of its sums, empty where the method has none."""
 
     sums: str  # what the sums are sums of: base, and whether sketches are heard
@@ -50,7 +51,7 @@ class Made(Record, frozen=True):
         return Tally(count, known, mass, unsketched_weight, int(member_set, 16), int(sketch_set, 16))
 
 
-def as_made(tallies: Mapping[str, Tally]) -> dict[str, tuple[int, int, int, int, str, str]]:
+def written_tallies(tallies: Mapping[str, Tally]) -> dict[str, tuple[int, int, int, int, str, str]]:
     """As made.json has them: keys in hexadecimal."""
     return {
         name: (t.count, t.known, t.mass, t.unsketched_weight, f"{t.member_set:032x}", f"{t.sketch_set:032x}")
@@ -59,11 +60,11 @@ def as_made(tallies: Mapping[str, Tally]) -> dict[str, tuple[int, int, int, int,
 
 
 @dataclass(frozen=True)
-class Former:
+class CachedBuild:
     """An earlier build."""
 
     folder: Path
-    made: Made
+    info: BuildInfo
 
     @property
     def lock(self) -> Lock:
@@ -74,7 +75,7 @@ class Former:
         return open_tensors(self.folder / "model.safetensors")
 
 
-class Shelf:
+class BuildCache:
     """The earlier builds of one repository."""
 
     def __init__(self, cache: Path) -> None:
@@ -82,45 +83,48 @@ class Shelf:
         self.builds.mkdir(parents=True, exist_ok=True)
         (self._sums / "deltas").mkdir(parents=True, exist_ok=True)
 
-    def former(self) -> Iterator[Former]:
+    def finished(self) -> Iterator[CachedBuild]:
         """Finished builds, the newest first."""
         notes = sorted(self.builds.glob("*/made.json"), key=lambda path: -path.stat().st_mtime_ns)
         for note in notes:
             try:
-                yield Former(note.parent, msgspec.json.decode(note.read_bytes(), type=Made))
+                yield CachedBuild(note.parent, msgspec.json.decode(note.read_bytes(), type=BuildInfo))
             except (OSError, msgspec.MsgspecError):
                 continue
 
     def nearest(self, sums: str, wanted: frozenset[Digest]) -> tuple[Kept, dict[Digest, Delta]]:
-        """The kept sums from which the fewest must join or leave, with those who must leave; nothing if that is no help."""
+        """The kept sums from which the fewest must join or leave, and those who must leave.
+
+        Nothing where no kept sums are nearer than beginning from none.
+        """
         best, cost = (Kept(), dict[Digest, Delta]()), len(wanted)
-        for former in self.former():
-            members = frozenset(former.made.members)
-            leaving = members - wanted
-            if former.made.sums != sums or len(members ^ wanted) > cost or not self._whole(former.made):
+        for info in (build.info for build in self.finished()):
+            members = frozenset(info.members)
+            distance = len(members ^ wanted)
+            if info.sums != sums or distance > cost or not self._has_all_sums(info):
                 continue
             try:
-                deltas = {member: parse_delta((self._delta(member)).read_text()) for member in leaving}
+                leaving = {member: parse_delta(self._delta(member).read_text()) for member in members - wanted}
             except (OSError, SouqError):
                 continue
-            best, cost = (self._kept(former.made), deltas), len(members ^ wanted)
+            best, cost = (self._kept(info), leaving), distance
         return best
 
-    def _kept(self, made: Made) -> Kept:
-        tallies = {name: made.tally(name) for name in made.tallies}
+    def _kept(self, info: BuildInfo) -> Kept:
+        tallies = {name: info.tally(name) for name in info.tallies}
         return Kept(
-            frozenset(made.members),
+            frozenset(info.members),
             tallies,
-            top=lambda name: np.load(self.top(made.sums, name, tallies[name])),
+            top=lambda name: np.load(self.top(info.sums, name, tallies[name])),
             gram=lambda name: np.load(self.gram(tallies[name])),
         )
 
-    def _whole(self, made: Made) -> bool:
-        return bool(made.tallies) and all(path.is_file() for path in self._files(made))
+    def _has_all_sums(self, info: BuildInfo) -> bool:
+        return bool(info.tallies) and all(path.is_file() for path in self._files(info))
 
-    def _files(self, made: Made) -> set[Path]:
-        tallies = {name: made.tally(name) for name in made.tallies}
-        tops = {self.top(made.sums, name, tally) for name, tally in tallies.items()}
+    def _files(self, info: BuildInfo) -> set[Path]:
+        tallies = {name: info.tally(name) for name in info.tallies}
+        tops = {self.top(info.sums, name, tally) for name, tally in tallies.items()}
         return tops | {self.gram(tally) for tally in tallies.values() if tally.known}
 
     def top(self, sums: str, name: str, tally: Tally) -> Path:
@@ -140,7 +144,7 @@ class Shelf:
         return shutil.disk_usage(self._sums).free > ROOM * size
 
     def keep(self, path: Path, array: Whole) -> None:
-        """Put an array on the shelf, whole or not at all."""
+        """Keep an array, whole or not at all."""
         if path.is_file():
             return
         with tempfile.NamedTemporaryFile(dir=self._sums, prefix=".", delete=False) as part:
@@ -163,12 +167,12 @@ class Shelf:
 
     def tidy(self) -> None:
         """Throw away the sums of all but the newest builds."""
-        held = [former.made for former, _ in zip(self.former(), range(WITH_SUMS), strict=False)]
-        wanted = set().union(*(self._files(made) for made in held))
-        people = {self._delta(member) for made in held for member in made.members}
+        held = [build.info for build in islice(self.finished(), WITH_SUMS)]
+        wanted = set().union(*(self._files(info) for info in held))
+        deltas = {self._delta(member) for info in held for member in info.members}
         for path in self._sums.iterdir():
             if path.is_file() and path not in wanted:
                 path.unlink(missing_ok=True)
         for path in (self._sums / "deltas").iterdir():
-            if path not in people:
+            if path not in deltas:
                 path.unlink(missing_ok=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from souq.build.cache import Made, Shelf
-from souq.build.incremental import Making, sums_of
+from souq.build.cache import BuildCache, BuildInfo
+from souq.build.incremental import IncrementalBuild, sums_of
 from souq.merge import Fold
 from souq.merge.grow import Larger, grow
 from souq.merge.sums import Kept
@@ -46,9 +46,9 @@ class Built:
         return self.folder / "model.safetensors"
 
     @property
-    def made(self) -> Made:
+    def info(self) -> BuildInfo:
         """How it came to be: what was read, copied and computed."""
-        return msgspec.json.decode((self.folder / "made.json").read_bytes(), type=Made)
+        return msgspec.json.decode((self.folder / "made.json").read_bytes(), type=BuildInfo)
 
     @property
     def weights(self) -> Checkpoint:
@@ -84,27 +84,27 @@ def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = q
     is not `settled` yet.
     """
     recipe = snapshot.recipe(extra)
-    shelf = Shelf(snapshot.repo.cache)
-    folder = shelf.builds / recipe.digest.removeprefix("b3:")[:32]
-    with FileLock(shelf.builds / "lock"):
+    cache = BuildCache(snapshot.repo.cache)
+    folder = cache.builds / recipe.digest.removeprefix("b3:")[:32]
+    with FileLock(cache.builds / "lock"):
         if not (folder / "model.lock").is_file():
-            _make(snapshot, extra, shelf, folder, progress, settled=settled and extra is None)
+            _make(snapshot, extra, cache, folder, progress, settled=settled and extra is None)
     return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder, model_files(snapshot, extra))
 
 
 def _make(
-    snapshot: Snapshot, extra: Offer | None, shelf: Shelf, folder: Path, progress: Progress, *, settled: bool
+    snapshot: Snapshot, extra: Offer | None, cache: BuildCache, folder: Path, progress: Progress, *, settled: bool
 ) -> None:
     base = Stored(snapshot.base, snapshot.repo.store)
-    kept, left = shelf.nearest(sums_of(snapshot, extra), frozenset(snapshot.changing(extra)))
+    kept, left = cache.nearest(sums_of(snapshot, extra), frozenset(snapshot.changing(extra)))
     try:
-        lock = Making(snapshot, base, extra, shelf, kept, left).write(folder, progress)
+        lock = IncrementalBuild(snapshot, base, extra, cache, kept, left).write(folder, progress)
         damaged = bool(kept.members) and settled and lock != snapshot.model
     except (OSError, ValueError):
         damaged = bool(kept.members)
         if not damaged:
             raise
     if damaged:  # what was kept cannot be trusted: a cache may be damaged, a model may not
-        shelf.clear()
-        Making(snapshot, base, extra, shelf, Kept(), {}).write(folder, progress)
-    shelf.tidy()
+        cache.clear()
+        IncrementalBuild(snapshot, base, extra, cache, Kept(), {}).write(folder, progress)
+    cache.tidy()

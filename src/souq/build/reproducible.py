@@ -3,8 +3,8 @@
 A contribution that brings its rows and a recipe that fits them and its own weights is *source*; one that brings only
 weights is a *binary*. Here is judged what can be read; whether it is also true is found by training: lab/rebuild.py.
 
-    said = judged(offer)           # truthy where it is source
-    said.word, said.because
+    judgement = judged(offer)      # truthy where it is source
+    judgement.word, judgement.because
     sentence(share(main))          # a line for a card
 """
 
@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from souq.build.delta_distance import squared_length
 from souq.errors import Corrupt, NotFound, SouqError, UsageError
+from souq.files import replacing
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record
 from souq.repo.contribution import Offer
@@ -30,7 +31,7 @@ from souq.weights.delta import Rows as NewRows
 
 LEAST_ROW = 256  # bytes: what a row costs however short it is, for its template and its step
 LONGEST_ROW = 32 << 10  # bytes: what attention looks at grows with the square
-MOST_SAID = 300  # characters of a reason
+MAX_REASON = 300  # characters of a reason
 MOST_WORK = 8  # megabytes of rows times epochs: about an hour for a model of 135M on two cores
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
@@ -50,7 +51,7 @@ class Rebased(Record, frozen=True, kw_only=True):
 
 
 class Training(Record, frozen=True, kw_only=True):
-    """A recipe that is whole: every setting a training depends on, within what is not absurd. Other keys are left out."""
+    """A recipe that is whole: every setting a training depends on, within what is not absurd; no other key."""
 
     lr: Annotated[float, Meta(gt=0, le=1)]
     epochs: Count
@@ -154,9 +155,8 @@ def judged(offer: Offer) -> Judged | None:
         judgement = Judged(str(error))
     if judgement is None or judgement:
         return judgement
-    return Judged(
-        "".join(c if c.isprintable() else "?" for c in judgement.because[:MOST_SAID])
-    )  # it may quote a stranger
+    quoted = judgement.because[:MAX_REASON]  # it may quote a stranger
+    return Judged("".join(c if c.isprintable() else "?" for c in quoted))
 
 
 def word(offer: Offer) -> str:
@@ -207,8 +207,8 @@ def bounded(judgement: Judged, most: float) -> None:
     longest = LONGEST_ROW * max(most / MOST_WORK, 1)
     if judgement.work > most * 1e6 or judgement.longest > longest:
         raise UsageError(
-            f"its recipe asks for {judgement.work / 1e6:,.1f} MB of rows times epochs, the longest row {judgement.longest:,} bytes; "
-            f"the most is {most:g} MB, and {longest:,.0f} bytes a row",
+            f"its recipe asks for {judgement.work / 1e6:,.1f} MB of rows times epochs, "
+            f"the longest row {judgement.longest:,} bytes; the most is {most:g} MB, and {longest:,.0f} bytes a row",
             hint="if it is worth that to you, raise --most",
         )
 
@@ -244,10 +244,12 @@ def share(main: Snapshot, progress: Progress = quiet) -> Share:
     mine = sum(size for slug, size in sizes.items() if size is not None and not because[slug])
     whole = len(known) == len(weights) and sum(known) > 0
     return Share(
-        contributions=len(weights), source=sum(not reason for reason in because.values()),
-        moved=mine / sum(known) if whole else None, base=main.config.base_source or "binary",
+        contributions=len(weights),
+        source=sum(not reason for reason in because.values()),
+        moved=mine / sum(known) if whole else None,
+        base=main.config.base_source or "binary",
         binaries={slug: reason for slug, reason in because.items() if reason},
-    )  # fmt: skip
+    )
 
 
 def _noted(main: Snapshot, slug: str, tree: str) -> tuple[str, float | None]:
@@ -263,10 +265,8 @@ def _noted(main: Snapshot, slug: str, tree: str) -> tuple[str, float | None]:
         size = squared_length(offer.delta, main.base, main.repo.store.get) if offer.delta is not None else 0.0
     except (NotFound, Corrupt):
         return judgement.because, None
-    note.parent.mkdir(exist_ok=True)
-    partial = note.with_suffix(".part")
-    partial.write_bytes(msgspec.json.encode(_Note(because=judgement.because, moved=size)))
-    partial.replace(note)
+    with replacing(note) as partial:
+        partial.write_bytes(msgspec.json.encode(_Note(because=judgement.because, moved=size)))
     return judgement.because, size
 
 

@@ -105,9 +105,7 @@ def recheck(as_json: bool) -> None:
         if not results:
             done("nothing that landed was run on a hold-out that is revealed by now")
             return
-        rows = [
-            [result.slug, result.eval, result.by, "holds" if result.holds else "DOES NOT HOLD"] for result in results
-        ]
+        rows = [[r.slug, r.eval, r.by, "holds" if r.holds else "DOES NOT HOLD"] for r in results]
         table(["contribution", "eval", "evaluator", "what was signed"], rows)
 
     answer(msgspec.to_builtins(results), as_json, show)

@@ -41,7 +41,7 @@ def build(explain: bool, as_json: bool) -> None:
     differing = lock.differing(main.model, built.lock)
     value = {"model": built.digest, "recipe": built.recipe, "path": str(built.path), "differs": differing}
     if explain:
-        value["made"] = built.made
+        value["made"] = built.info
 
     def show() -> None:
         moved = f"{len(lock.moved(main, built.lock))} moved by {len(built.recipe.contributions)} contributions"
@@ -57,7 +57,7 @@ def build(explain: bool, as_json: bool) -> None:
 
 
 def _explain(built: building.Built, slugs: dict[str, str]) -> None:
-    made = built.made
+    made = built.info
 
     def named(digests: tuple[str, ...]) -> str:
         shown = ", ".join(slugs.get(digest, digest[:14]) for digest in digests[:8])

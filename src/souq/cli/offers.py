@@ -5,21 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from souq.cli.console import answer, bars, done, here, out, person, show_missing
+import click
+
+from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, show_missing
 from souq.pulls.offer import Draft, create
 from souq.records import Contribution
 from souq.releases import release
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
-About = Literal["revert", "yank", "ratify", "restore"]
+TITLES = {"revert": "Take back", "yank": "Yank", "ratify": "Ratify", "restore": "Bring back what it took:"}
 
 
-def offer_about(kind: About, of: str, reason: str, key: Path | None, as_json: bool) -> None:
-    """Offer something about a landed contribution or a release, and land it at once where the policy allows."""
-    repo = here()
-    title = {"revert": "Take back", "yank": "Yank", "ratify": "Ratify", "restore": "Bring back what it took:"}[kind]
-    offer(repo, f"{title} {of}: {reason}" if reason else f"{title} {of}", kind, key, as_json, of=of)
+def offer_command(
+    kind: Literal["revert", "yank", "ratify", "restore"], of: str, purpose: str, *, why: str = ""
+) -> click.Command:
+    """The verb that offers something about what landed; with `why`, only with a reason, which `why` explains."""
+
+    @click.command(kind, help=purpose)
+    @click.argument("of", metavar=of)
+    @click.option("--reason", default=None if why else "", required=bool(why), help=why or None)
+    @key_option
+    @json_option
+    def command(of: str, reason: str, key: Path | None, as_json: bool) -> None:
+        title = f"{TITLES[kind]} {of}"
+        offer(here(), f"{title}: {reason}" if reason else title, kind, key, as_json, of=of)
+
+    return command
 
 
 def offer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -14,20 +14,21 @@ import msgspec
 import tomli_w
 
 from souq.build import delta_file, reproducible
-from souq.build.forecast import Forecast, forecast
-from souq.build.forecast import picture as drawn
+from souq.build import forecast as forecasting
 from souq.build.lock import fold
 from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, show_missing, table
-from souq.cli.offers import offer_about
+from souq.cli.offers import offer_command
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals import suite
+from souq.files import replacing
 from souq.governance import read_policy
 from souq.pulls import forge, land, reviews
 from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
-from souq.records import Checked, Contribution, Kind, Verdict
+from souq.records import Checked, Contribution, Kind, Verdict, Vote
+from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
@@ -71,12 +72,13 @@ def create(
 ) -> None:
     """Offer a .delta, data or evals to main."""
     repo = here()
-    author = person(repo, key)
+    contributor = person(repo, key)
     if not signoff:
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
     kind = _kind(delta, data, evals)
     contribution = Contribution(
-        title=title, kind=kind, author=author.author, licence=licence, signoff=f"{author.name} <{author.email}>",
+        title=title, kind=kind, author=contributor.author, licence=licence,
+        signoff=f"{contributor.name} <{contributor.email}>",
         provenance=provenance, fixes=fixes, recipe=delta_file.read_recipe(delta) if delta is not None else {},
     )  # fmt: skip
     with bars() as progress:
@@ -86,22 +88,21 @@ def create(
             delta_file.keep(*read, Snapshot(repo, repo.tip()), progress)
         draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
         if branch is not None:
-            made = forge.offer_branch(repo, draft, author, branch, checked=not unchecked, progress=progress)
+            made = forge.offer_branch(repo, draft, contributor, branch, checked=not unchecked, progress=progress)
             answer(
                 {"branch": branch, "digest": made.offer.digest, "carried": made.carried},
                 as_json,
                 lambda: _show_branch(made),
             )
             return
-        pull = offers.create(repo, draft, author, checked=not unchecked, progress=progress)
+        pull = offers.create(repo, draft, contributor, checked=not unchecked, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
 
     def show() -> None:
         out.print(f"#{pull.number} {title}")
         if (judgement := reproducible.judged(pull.offer)) is not None:
-            done(
-                "source: it can be trained again from what it brings" if judgement else f"a binary: {judgement.because}"
-            )
+            source = "source: it can be trained again from what it brings"
+            done(source if judgement else f"a binary: {judgement.because}")
         done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
 
     answer(value, as_json, show)
@@ -110,9 +111,8 @@ def create(
 def _show_branch(made: forge.Branch) -> None:
     out.print(f"{made.name}: {made.offer.contribution.title}")
     where = "in the branch" if made.carried else "in the store, being too large for git"
-    done(
-        f"digest {made.offer.digest}, its tensors {where}\nnext: `git push FORK {made.name}`, and open a pull request there"
-    )
+    done(f"digest {made.offer.digest}, its tensors {where}")
+    done(f"next: `git push FORK {made.name}`, and open a pull request there")
 
 
 def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...]) -> Kind:
@@ -181,88 +181,125 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
     """What is offered, what the machines found, who voted, what is missing, and what the merge would cost."""
     repo = here()
     repo.fetch()
-    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    policy = read_policy(main.policy_text)
-    checked = [found.checked for found in pulls.read_checked(pull, policy)]
-    votes = [found.vote for found in pulls.read_votes(pull, policy)]
-    state = pull.state(main)
-    decision = land.decision(repo, number) if state == "open" else None
-    c = pull.offer.contribution
-    said = reproducible.judged(pull.offer)
-    rebuilt = pulls.read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, pull.offer.digest, strict=False)
-    ahead = None
-    if forecast and c.kind == "weights" and state != "closed":
-        try:
-            ahead = _forecast(main, pull, state)
-        except SouqError as error:  # what cannot be forecast can still be looked at
-            done(f"no forecast: {error}")
-    value = {
-        "number": number, "state": state, "digest": pull.offer.digest, "contribution": c, "forecast": ahead,
-        "checked": checked, "votes": votes, "missing": decision.missing if decision is not None else (),
-        "source": None if said is None else {"word": said.word, "because": said.because}, "rebuilt": [one.predicate for one in rebuilt],
-    }  # fmt: skip
+    overview = _overview(repo, number, forecast)
+    ahead = overview.forecast
     if picture is not None:
         if ahead is None:
             raise UsageError(f"#{number} changes no weights here, so there is nothing to draw")
-
-        picture.write_text(drawn(ahead))
+        picture.write_text(forecasting.picture(ahead))
 
     def show() -> None:
-        out.print(f"#{number} {c.title} ({state})\n{c.kind} by {c.author.name} <{c.author.email}>, {c.licence}")
-        out.print(f"digest {pull.offer.digest}")
-        if c.fixes:
-            out.print(f"claims to fix {', '.join(c.fixes)}")
-        if said is not None:
-            out.print(said.word + (f": {said.because}" if said.because else ""))
-        for one in rebuilt:
-            out.print(f"trained again by {one.predicate.get('by')}: {_rebuilt(one.predicate)}")
-        for found in checked[-1:]:
-            show_verdicts(found)
-        for vote in votes:
+        _show_offer(overview)
+        _show_source(overview)
+        for checked in overview.checked[-1:]:
+            show_verdicts(checked)
+        for vote in overview.votes:
             out.print(f"{vote.choice} by {vote.by}: {vote.reason}")
         if ahead is not None:
             _show_forecast(number, ahead)
-        for line in decision.missing if decision is not None else ():
+        for line in overview.missing:
             out.print(f"missing: {line}")
         if picture is not None:
             done(f"picture: {picture}")
 
-    answer(value, as_json, show)
+    answer(overview.as_json(), as_json, show)
 
 
-def _rebuilt(record: dict[str, Any]) -> str:
-    """What somebody signed that a rebuild gave."""
-    if record.get("exact"):
-        return "the same, bit for bit"
-    return f"{'near' if record.get('near') else 'NOT near'}, {record.get('distance')} of its norm away"
+@dataclass(frozen=True)
+class _Overview:
+    """One pull request with all that was signed about it, and what is expected of it."""
+
+    pull: PullRequest
+    state: pulls.State
+    source: reproducible.Judged | None  # None where it changes no weights
+    rebuilt: list[dict[str, Any]]  # what people signed who trained it again
+    checked: list[Checked]
+    votes: list[Vote]
+    missing: tuple[str, ...]
+    forecast: forecasting.Forecast | None
+
+    def as_json(self) -> dict[str, Any]:
+        source = self.source
+        return {
+            "number": self.pull.number,
+            "state": self.state,
+            "digest": self.pull.offer.digest,
+            "contribution": self.pull.offer.contribution,
+            "forecast": self.forecast,
+            "checked": self.checked,
+            "votes": self.votes,
+            "missing": self.missing,
+            "source": None if source is None else {"word": source.word, "because": source.because},
+            "rebuilt": self.rebuilt,
+        }
 
 
-def _forecast(main: Snapshot, pull: PullRequest, state: str) -> Forecast | None:
-    """The forecast for a pull request among those on main, from memory where it was made before."""
+def _overview(repo: Repo, number: int, forecast: bool) -> _Overview:
+    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
+    policy, state, offer = read_policy(main.policy_text), pull.state(main), pull.offer
+    rebuilt = pulls.read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, offer.digest, strict=False)
+    return _Overview(
+        pull=pull,
+        state=state,
+        source=reproducible.judged(offer),
+        rebuilt=[signed.predicate for signed in rebuilt],
+        checked=[signed.checked for signed in pulls.read_checked(pull, policy)],
+        votes=[signed.vote for signed in pulls.read_votes(pull, policy)],
+        missing=land.decision(repo, number).missing if state == "open" else (),
+        forecast=_forecast(main, pull, state) if forecast and state != "closed" else None,
+    )
 
-    if pull.offer.delta is None:
+
+def _show_offer(overview: _Overview) -> None:
+    pull, c = overview.pull, overview.pull.offer.contribution
+    out.print(f"#{pull.number} {c.title} ({overview.state})")
+    out.print(f"{c.kind} by {c.author.name} <{c.author.email}>, {c.licence}")
+    out.print(f"digest {pull.offer.digest}")
+    if c.fixes:
+        out.print(f"claims to fix {', '.join(c.fixes)}")
+
+
+def _show_source(overview: _Overview) -> None:
+    """Whether it can be trained again, and what came of it where somebody did."""
+    if (source := overview.source) is not None:
+        out.print(source.word + (f": {source.because}" if source.because else ""))
+    for record in overview.rebuilt:
+        distance = f"{'near' if record.get('near') else 'NOT near'}, {record.get('distance')} of its norm away"
+        result = "the same, bit for bit" if record.get("exact") else distance
+        out.print(f"trained again by {record.get('by')}: {result}")
+
+
+def _forecast(main: Snapshot, pull: PullRequest, state: pulls.State) -> forecasting.Forecast | None:
+    """What the merge is expected to do to it; None where it changes no weights, or where that cannot be told."""
+    if pull.offer.contribution.kind != "weights" or pull.offer.delta is None:
         return None
-    extra = None if state == "merged" else pull.offer
-    note = main.repo.cache / "outlook" / f"{main.recipe(extra).digest[3:35]}-{pull.offer.digest[3:35]}.json"
+    try:
+        return _remembered_forecast(main, pull.offer, None if state == "merged" else pull.offer)
+    except SouqError as error:  # what cannot be forecast can still be looked at
+        done(f"no forecast: {error}")
+        return None
+
+
+def _remembered_forecast(main: Snapshot, offer: Offer, extra: Offer | None) -> forecasting.Forecast:
+    """The forecast for an offer among those on main, from memory where it was made before."""
+    note = main.repo.cache / "forecasts" / f"{main.recipe(extra).digest[3:35]}-{offer.digest[3:35]}.json"
     if not note.is_file():
         with bars() as progress:
-            reviews.bring(main.repo, main, pull.offer, progress)
-            offers = {offer.digest: offer for offer in [*main.offers.values(), pull.offer]}
-            found = forecast(fold(main, extra), pull.offer.digest, offers, progress)
-        note.parent.mkdir(exist_ok=True)
-        partial = note.with_suffix(".part")
-        partial.write_bytes(msgspec.json.encode(found))
-        partial.replace(note)
-    return msgspec.json.decode(note.read_bytes(), type=Forecast)
+            reviews.bring(main.repo, main, offer, progress)
+            offers = {each.digest: each for each in [*main.offers.values(), offer]}
+            made = forecasting.forecast(fold(main, extra), offer.digest, offers, progress)
+        with replacing(note) as partial:
+            partial.write_bytes(msgspec.json.encode(made))
+    return msgspec.json.decode(note.read_bytes(), type=forecasting.Forecast)
 
 
-def _show_forecast(number: int, forecast: Forecast) -> None:
+def _show_forecast(number: int, forecast: forecasting.Forecast) -> None:
     out.print(f"forecast: the merge keeps about {forecast.kept:.0%} of what it learned")
     if forecast.met:
-        rows = [
-            [m.slug, f"{m.inputs:.2f}", f"{m.outputs:.2f}", f"{m.signs:.2f}", f"{m.blame:+.3f}", f"{m.before:.0%}", f"{m.kept:.0%}"]
-            for m in forecast.met
-        ]  # fmt: skip
+        rows = []
+        for met in forecast.met:
+            overlap = [f"{share:.2f}" for share in (met.inputs, met.outputs, met.signs)]
+            rows.append([met.slug, *overlap, f"{met.blame:+.3f}", f"{met.before:.0%}", f"{met.kept:.0%}"])
         table(["meets", "inputs", "outputs", "signs", "costs it", "kept before", "kept with it"], rows)
     if forecast.worst:
         worst = list(forecast.worst.items())[:3]
@@ -301,9 +338,8 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
 
     def show() -> None:
         rebased = recipe["rebase"]
-        out.print(
-            f"#{number} rebased onto {rebased['onto'][:12]}: nats of its own answers in the merge {rebased['before']:.4f} -> {rebased['after']:.4f}"
-        )
+        nats = f"{rebased['before']:.4f} -> {rebased['after']:.4f}"
+        out.print(f"#{number} rebased onto {rebased['onto'][:12]}: nats of its own answers in the merge {nats}")
         done(f"digest {again.offer.digest}\nnext: `souq pr checks {number}`; votes on the old one no longer count")
 
     answer(value, as_json, show)
@@ -418,9 +454,8 @@ def _quick(repo: Repo, number: int, as_json: bool) -> None:
     with bars() as progress:
         verdicts = reviews.look(repo, number, watch, progress)
     rows = [[v.check, MARKS[v.outcome], f"{took.get(v.check, 0.0):.2f} s", v.because] for v in verdicts]
-    answer(
-        {"verdicts": verdicts, "seconds": took}, as_json, lambda: table(["check", "verdict", "took", "because"], rows)
-    )
+    columns = ["check", "verdict", "took", "because"]
+    answer({"verdicts": verdicts, "seconds": took}, as_json, lambda: table(columns, rows))
     done(f"nothing was signed; `souq pr checks {number}` runs every check and signs")
     if not all(verdicts):
         raise click.exceptions.Exit(3)
@@ -492,34 +527,13 @@ def merge(number: int, key: Path | None, as_json: bool) -> None:
     answer(value, as_json, lambda: out.print(f"merged #{number} as {commit[:12]}"))
 
 
-@pr.command()
-@click.argument("slug")
-@click.option("--reason", required=True, help="Why, for everybody to read.")
-@key_option
-@json_option
-def revert(slug: str, reason: str, key: Path | None, as_json: bool) -> None:
-    """Offer to take landed contribution SLUG back: main then builds as if it had never been there."""
-    offer_about("revert", slug, reason, key, as_json)
+TAKE_BACK = "Offer to take landed contribution SLUG back: main then builds as if it had never been there."
+RATIFY = "Offer to let stand what emergency SLUG took back, before it lapses."
+RESTORE = "Offer to bring back what SLUG took back; once an emergency has lapsed, nobody's leave is needed."
 
-
-@pr.command()
-@click.argument("slug")
-@click.option("--reason", default="")
-@key_option
-@json_option
-def ratify(slug: str, reason: str, key: Path | None, as_json: bool) -> None:
-    """Offer to let stand what emergency SLUG took back, before it lapses."""
-    offer_about("ratify", slug, reason, key, as_json)
-
-
-@pr.command()
-@click.argument("slug")
-@click.option("--reason", default="")
-@key_option
-@json_option
-def restore(slug: str, reason: str, key: Path | None, as_json: bool) -> None:
-    """Offer to bring back what SLUG took back; once an emergency has lapsed, nobody's leave is needed."""
-    offer_about("restore", slug, reason, key, as_json)
+pr.add_command(offer_command("revert", "SLUG", TAKE_BACK, why="Why, for everybody to read."))
+pr.add_command(offer_command("ratify", "SLUG", RATIFY))
+pr.add_command(offer_command("restore", "SLUG", RESTORE))
 
 
 @pr.command()

@@ -8,14 +8,15 @@ import click
 import msgspec
 
 from souq.build.model import build
-from souq.checks.evals import scores as evals_of
+from souq.checks.evals import scores as eval_scores
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, show_missing, table
-from souq.cli.offers import offer_about
+from souq.cli.offers import offer_command
 from souq.cli.tail import texts_of
 from souq.corpus import tails
 from souq.corpus.dump import manifest
 from souq.errors import UsageError
 from souq.governance import read_policy
+from souq.progress import Progress
 from souq.records import Published, digest
 from souq.releases import export as bundling
 from souq.releases import openssf
@@ -39,15 +40,16 @@ def release() -> None:
 )
 @key_option
 @json_option
-def create(version: str, no_scores: bool, folder: Path | None, real: Path | None, key: Path | None, as_json: bool) -> None:  # fmt: skip
+def create(
+    version: str, no_scores: bool, folder: Path | None, real: Path | None, key: Path | None, as_json: bool
+) -> None:
     """Score main's model, sign what it builds to, and offer it as VERSION; it lands when main's policy says yes."""
     repo = here()
     repo.fetch()
     main = Snapshot(repo, repo.tip())
     corpus = _published(folder, real)
     with bars() as progress:
-        scored = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
-        scores = {name: round(score.value, 4) for name, score in scored.items()}
+        scores = {} if no_scores else _scores(main, progress)
         author = person(repo, key)
         pull, made = releases.propose(repo, version, scores, author, progress, corpus=corpus)
         decision, commit = releases.settle(repo, pull.number, author, progress)
@@ -64,13 +66,19 @@ def create(version: str, no_scores: bool, folder: Path | None, real: Path | None
     answer(value, as_json, show)
 
 
+def _scores(main: Snapshot, progress: Progress) -> dict[str, float]:
+    """What main's model scores on main's evals, as a release says it."""
+    scores = eval_scores(main, build(main, progress=progress), main.evals, progress)
+    return {name: round(score.value, 4) for name, score in scores.items()}
+
+
 def _published(folder: Path | None, real: Path | None) -> Published | None:
     """What a release says of its corpus; whether that is enough of a tail, the check decides."""
     if folder is None and real is None:
         return None
     if folder is None or real is None:
-        raise UsageError("a corpus is published with real text to compare it with", hint="--corpus FOLDER --against REAL")  # fmt: skip
-
+        hint = "--corpus FOLDER --against REAL"
+        raise UsageError("a corpus is published with real text to compare it with", hint=hint)
     contents = manifest(folder)
     latest, report = contents["dumps"][contents["latest"]], tails.compare(texts_of(folder), texts_of(real))
     return Published(
@@ -90,20 +98,13 @@ def nightly(no_scores: bool, key: Path | None, as_json: bool) -> None:
     repo.fetch()
     main = Snapshot(repo, repo.tip())
     with bars() as progress:
-        scored = {} if no_scores else evals_of(main, build(main, progress=progress), main.evals, progress)
-        scores = {name: round(score.value, 4) for name, score in scored.items()}
+        scores = {} if no_scores else _scores(main, progress)
         made = releases.nightly(repo, scores, person(repo, key), progress)
     answer(made, as_json, lambda: out.print(f"{made.version}: {made.model}"))
 
 
-@release.command()
-@click.argument("version")
-@click.option("--reason", required=True, help="Why nobody should use it.")
-@key_option
-@json_option
-def yank(version: str, reason: str, key: Path | None, as_json: bool) -> None:
-    """Offer to mark a release as one not to be used; it stays, for whoever has it."""
-    offer_about("yank", version, reason, key, as_json)
+YANK = "Offer to mark a release as one not to be used; it stays, for whoever has it."
+release.add_command(offer_command("yank", "VERSION", YANK, why="Why nobody should use it."))
 
 
 @release.command("list")
@@ -129,9 +130,8 @@ def view(version: str, as_json: bool) -> None:
     """One release: its recipe, digest and scores, if its signature holds."""
     repo = here()
     signed = releases.read(Snapshot(repo, repo.tip()), version)
-    answer(
-        signed.release, as_json, lambda: out.print(msgspec.json.format(msgspec.json.encode(signed.release)).decode())
-    )
+    text = msgspec.json.format(msgspec.json.encode(signed.release)).decode()
+    answer(signed.release, as_json, lambda: out.print(text))
 
 
 @release.command()

@@ -48,10 +48,8 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     if (judgement := reproducible.judged(offer)) is None:
         raise Refused(f"{offer.slug} brings no weights", hint="`souq status` counts those that do")
     if not judgement:
-        raise Refused(
-            f"{offer.slug} is a binary: {judgement.because}",
-            hint="source is `souq train`, `souq delta make`, and `souq pr create --data` with the rows it was trained on",
-        )
+        hint = "source is `souq train`, `souq delta make`, and `souq pr create --data` with the rows it was trained on"
+        raise Refused(f"{offer.slug} is a binary: {judgement.because}", hint=hint)
     reproducible.bounded(judgement, most)
     from souq.lab import rebuild as lab
 
@@ -108,7 +106,8 @@ def _show(offer: Offer, made: Rebuilt, within: float) -> None:
         done(f"  {name} is {ours or 'absent'} here and was {theirs or 'absent'}: the bits may differ")
     line = f"retrained from source: {near.differ} of {len(near.parts)} tensors differ"
     if not near.exact:
-        line += f", by {_percent(near.distance)} in norm, cosine {near.cosine:.4f}; at most {_percent(worst.distance)}, {worst.tensor}"
+        line += f", by {_percent(near.distance)} in norm, cosine {near.cosine:.4f}"
+        line += f"; at most {_percent(worst.distance)}, {worst.tensor}"
     out.print(line)
     rows = [[{"again": "retrained"}.get(name, name), f"{loss:.4f}"] for name, loss in made.loss.items()]
     table(["its own rows", "nats a token"], rows, right=["nats a token"])

@@ -1,7 +1,7 @@
 """Pull requests on a forge (GitHub, Forgejo, Gitea): a branch there, and the same pull request here.
 
-Whoever has no right to push refs/souq/* offers by a branch of their fork: a commit that adds the one folder, and below it
-a commit with what git would not carry otherwise, the author's sign-off and the tensors, in a folder LUGGAGE that the
+Whoever has no right to push refs/souq/* offers by a branch of their fork: a commit that adds the one folder, and below
+it a commit with what git would not carry otherwise, the author's sign-off and the tensors, in a folder LUGGAGE that the
 branch's own files no longer have. Whoever has the right adopts it: what the branch holds is read as data, and written
 again as refs/souq/pr/<n>/…; nothing of the stranger's own commits comes along.
 
@@ -59,7 +59,7 @@ class Branch:
 def offer_branch(
     repo: Repo, draft: Draft, person: Person, name: str, *, checked: bool = True, progress: Progress = quiet
 ) -> Branch:
-    """Write a contribution, its sign-off and its tensors on a local branch; nothing is sent, but tensors too large for git.
+    """Write a contribution, its sign-off and its tensors on a local branch; only tensors too large for git are sent.
 
     Raises:
         Refused: a check that needs no model says no.
@@ -289,7 +289,7 @@ class Answer(Record, frozen=True):
 
 
 def check(repo: Repo, forge: int, head: str, person: Person, progress: Progress = quiet) -> Answer:
-    """Adopt it and run main's checks on it, signed by whoever runs this; a pull request nobody can use is an answer too."""
+    """Adopt it and run main's checks on it, signed by whoever runs this; that nobody can use it is an answer too."""
     try:
         pull = adopt(repo, forge, head, person, progress)
     except (Hostile, Forged, Corrupt, Refused) as error:

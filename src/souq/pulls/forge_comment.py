@@ -111,14 +111,8 @@ class Forge:
 
 def post(forge: Forge, number: int, body: str) -> str:
     """Write our comment under a pull request, over the one we wrote before; says which of the two it did."""
-    mine = next(
-        (
-            comment
-            for comment in _comments(forge, number)
-            if comment["body"].startswith(MARKER) and _by(comment) == forge.login
-        ),
-        None,
-    )
+    ours = (comment for comment in _comments(forge, number) if _by(comment) == forge.login)
+    mine = next((comment for comment in ours if comment["body"].startswith(MARKER)), None)
     if mine is None:
         _ask(forge, "POST", f"issues/{number:d}/comments", {"body": body})
         return "commented"

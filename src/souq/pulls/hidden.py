@@ -140,11 +140,8 @@ def charged(offer: Offer, policy: Policy) -> list[str]:
     author = offer.contribution.author
     enrolled = policy.person_of(author.key)
     org = enrolled.org if enrolled is not None else author.org
-    own = (
-        [enrolled.name]
-        if enrolled is not None
-        else [f"{author.name} with key …{author.key.split()[1][-12:]}", STRANGERS]
-    )
+    stranger = [f"{author.name} with key …{author.key.split()[1][-12:]}", STRANGERS]
+    own = [enrolled.name] if enrolled is not None else stranger
     return [*own, *([f"organisation {org}"] if org else [])]
 
 
@@ -218,7 +215,7 @@ def recheck(main: Snapshot, progress: Progress = quiet) -> Iterator[Rechecked]:
     for slug, offer in main.offers.items():
         for checked in pulls.landed_checked(main, slug, policy):
             for result in _hidden_results(checked):
-                if (eval_ := shown.get(str(result.get("digest")))) is not None:
+                if (eval_ := shown.get(result.get("digest", ""))) is not None:
                     holds = _again(main, checked.base, offer, eval_, progress) == result["values"]
                     yield Rechecked(slug, checked.by, eval_.name, holds)
 

@@ -352,7 +352,7 @@ class Turn:
     # -- those that do
 
     def publish(self) -> bool:
-        """Move main to the tree that was tested, with a record for each that stays behind, all at once or not at all."""
+        """Move main to the tree that was tested, with a record for each that stays behind, all at once or not."""
         refs: dict[str, tuple[str | None, str]] = {}
         for pull, kind, data in self._records:
             oid = self.repo.write_blob(data)
@@ -361,11 +361,8 @@ class Turn:
         for pull in self.accepted:
             signed, at = self._landed(pull, at)
             tensors += land.tensors_of(pull, self.main)
-            refs |= {
-                f"{PULLS}{pull.number}/{name}": (None, oid)
-                for name, oid in signed.refs.items()
-                if name not in pull.refs
-            }
+            new = signed.refs.items() - pull.refs.items()
+            refs |= {f"{PULLS}{pull.number}/{name}": (None, oid) for name, oid in sorted(new)}
             landed[pull.number] = at.commit
         if landed:
             refs[MAIN] = (self.main.commit, at.commit)
@@ -383,7 +380,6 @@ class Turn:
         verdicts = (*self._quick(pull, on), self.effect(self.accepted))
         signed = self._checked(pull, on, verdicts)
         if not (decision := land.decision_on(signed, on)):
-            raise Refused(
-                f"#{pull.number} cannot land any more: {decision.missing[0]}", hint="run `souq queue run` again"
-            )
+            why = f"#{pull.number} cannot land any more: {decision.missing[0]}"
+            raise Refused(why, hint="run `souq queue run` again")
         return signed, Snapshot(self.repo, land.landing(signed, on, self.person, self.progress))

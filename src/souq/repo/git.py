@@ -459,9 +459,8 @@ class GitRepo:
         result = self._git("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", check=False)
         match = re.fullmatch(r"(.+) <(.+)> \d+ [+-]\d+\n", result.stdout.decode("utf-8", "replace"))
         if result.returncode or match is None:
-            raise UsageError(
-                "git does not know who you are", hint='run `git config user.name "…"` and `git config user.email "…"`'
-            )
+            hint = 'run `git config user.name "…"` and `git config user.email "…"`'
+            raise UsageError("git does not know who you are", hint=hint)
         return match.group(1), match.group(2)
 
     # -- refs and remotes ------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def _refused(url: str, local: bool) -> str:
 
 
 def _inside(rest: str) -> bool:
-    """Whether whoever fetches would be made to ask their own machine, or the service that gives out its cloud's keys."""
+    """Whether whoever fetches would be made to ask their own machine, or the service that hands out a cloud's keys."""
     host = re.split("[:/]", rest, maxsplit=1)[0].rstrip(".").lower()
     try:
         # `2130706433`, `0x7f.1` and `127.1` are addresses too, to a resolver
@@ -263,10 +263,9 @@ class Bucket:
         except SouqError:
             raise
         except Exception as error:  # each service's library raises its own
-            raise NotFound(
-                f"{self.url} cannot be reached: {type(error).__name__}: {str(error)[:300]}",
-                hint="credentials and endpoints come from the environment, such as AWS_ACCESS_KEY_ID: see docs/forges.md",
-            ) from error
+            hint = "credentials and endpoints come from the environment, such as AWS_ACCESS_KEY_ID: see docs/forges.md"
+            why = f"{type(error).__name__}: {str(error)[:300]}"
+            raise NotFound(f"{self.url} cannot be reached: {why}", hint=hint) from error
 
 
 def _travel(sizes: dict[Digest, int], work: Callable[[Digest], None], label: str, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """How the store packs a tensor into an object: raw, byte planes, or byte planes of a difference from another tensor.
 
-It knows arrays and bytes, and no folder, bucket or digest of a tensor: those are store.py and bucket.py. What comes from
-outside is bounded before anything is allocated.
+It knows arrays and bytes, and no folder, bucket or digest of a tensor: those are store.py and bucket.py. What comes
+from outside is bounded before anything is allocated.
 
     header, payload = parse(obj)            # obj: the bytes of an object
     decode(header, payload, None)           # the array, exactly as it was

@@ -1,4 +1,4 @@
-"""The one spelling in text of a checkpoint (`model.lock`) and of a delta (`delta.lock`): git can show, merge and sign it.
+"""The one spelling in text of a checkpoint (`model.lock`) and of a delta (`delta.lock`), for git to show and merge.
 
 Reading is strict: what is not spelled as it would be written is refused, so that one change never has two names.
 
@@ -147,9 +147,8 @@ _ROUTER = r"(0|[1-9]\d{0,3})\.(0|[1-9]\d?)"
 def _tokens(fields: Mapping[str, str], key: str) -> tuple[str, ...]:
     try:
         listed = json.loads(fields.get(key, ""))
-        tokens = (
-            tuple(token if isinstance(token, str) else "" for token in listed) if isinstance(listed, list) else ("",)
-        )
+        texts = listed if isinstance(listed, list) else [""]
+        tokens = tuple(token if isinstance(token, str) else "" for token in texts)
         longest = max((len(token.encode()) for token in tokens), default=1)
     except (ValueError, TypeError, RecursionError) as error:  # a lone surrogate is a ValueError too
         raise Hostile(f"{key} is not a list of texts") from error
