@@ -23,7 +23,6 @@ import tomli_w
 
 from machine import describe
 from souq.audit import descent as d
-from souq.audit.fingerprint import profile
 
 SHAPES = {"a": (64, 96, 4), "b": (48, 80, 6), "c": (80, 128, 3)}  # width, neurons, layers
 BASES = [("a", 1), ("a", 2), ("b", 3), ("a", 4), ("a", 5), ("c", 6), ("c", 7)]
@@ -186,7 +185,7 @@ def main() -> None:
         mine = [a for a in animals if a.half == half]
         for base in (a for a in mine if a.kind == "base"):
             for one in (a for a in mine if a is not base):
-                pairs[half].append((one, base, d.pair(one.model, base.model, blank).score, profile(one.model.print, base.model.print)))  # fmt: skip
+                pairs[half].append((one, base, d.pair(one.model, base.model, blank).score, profile(one.model, base.model)))  # fmt: skip
     no, yes = ([s for one, base, s, _ in pairs[0] if (base.model.name in one.ancestors) is told] for told in (False, True))  # fmt: skip
     rules = replace_rules(d.shipped(), related=round((max(no) + float(np.quantile(yes, 0.01))) / 2, 3))
     print(f"chosen on {len(pairs[0])} pairs: related {rules.related} (strangers at most {max(no):.3f}, relatives from {min(yes):.3f})")  # fmt: skip
@@ -220,6 +219,19 @@ def main() -> None:
     print(f"all in {time.perf_counter() - begun:.0f} s", flush=True)
     if "--real" in sys.argv:
         real()
+
+
+def profile(child: d.Model, parent: d.Model) -> float:
+    """How alike the spreads of attention are over the layers (arXiv 2507.03014): the mean correlation over q, k, v, o."""
+    alike = []
+    for kind in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        ours, theirs = (
+            [float(np.std(model.weights[layer[kind]])) for layer in model.print.layers if kind in layer]
+            for model in (child, parent)
+        )
+        if len(ours) == len(theirs) > 2 and min(np.std(ours), np.std(theirs)) > 0:
+            alike.append(float(np.corrcoef(ours, theirs)[0, 1]))
+    return float(np.mean(alike)) if alike else 0.0
 
 
 def replace_rules(rules: d.Rules, **changes: Any) -> d.Rules:

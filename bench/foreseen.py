@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from bazaar import Bazaar, open_bazaar
 from machine import describe
 from souq.build.delta_file import read_recipe
-from souq.merge.conflicts import Learned, foresee, kept
+from souq.merge.conflicts import Learned, forecast_losses, kept
 
 MERGES: list[tuple[str, dict[str, Any], int]] = [  # method, settings, every how many contributions
     ("covariance", {}, 1),
@@ -33,7 +33,7 @@ def measure(bazaar: Bazaar, method: str, settings: dict[str, Any], step: int) ->
     """(name, lost, kept as foreseen, kept as measured) of each contribution in a merge."""
     names = list(bazaar.deltas)[::step]
     fold = bazaar.fold(method, names, **settings)
-    ahead = foresee(fold)
+    ahead = forecast_losses(fold)
     told = "-".join([method, *(f"{k}={v}" for k, v in sorted(settings.items())), *(["every-2"] if step == 2 else [])])
     found = bazaar.score(told, fold, fold.changed)
     rows = []

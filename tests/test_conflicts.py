@@ -105,13 +105,13 @@ def test_the_one_who_causes_the_loss_is_named():
     me, against, other = ("b3:" + digit * 64 for digit in "123")
     fold = Fold(base, {me: left, against: rival, other: stranger}, bag.load)
 
-    foreseen = c.foresee(fold)
+    foreseen = c.forecast_losses(fold)
     causes = c.causes(fold, me, foreseen)
 
     assert foreseen.loss(me) > foreseen.loss(other)
     assert causes[against] > 5 * abs(causes[other])
     assert foreseen.worst(me) == ["w.weight"]
-    assert set(c.foresee(fold, [against]).lost) == {me, other}
+    assert set(c.forecast_losses(fold, [against]).lost) == {me, other}
 
 
 def test_the_surer_the_answers_the_less_a_merge_can_cost():

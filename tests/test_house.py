@@ -22,7 +22,7 @@ errors progress lazy          one exception tree; how far long work is; names th
 optional                      what may not be installed
 files text optional           files that are whole or not there; texts compared and escaped; what may be absent
 records yaml_text             frozen records, digests, canonical bytes; YAML with its places
-markup                        HTML and SVG from templates
+markup chart                  HTML from templates; curves and heat maps as SVG
 signing weights               ssh signatures; tensors by name, their text, the store, safetensors
 model                         a model's folder as others write it: configuration, adapters, GGUF, tokens, cards
 evals                         cases, checkers, scores, how sure

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Contribution", "Decision", "Delta", "Eval", "Fold", "Policy", "Recipe", "Release", "Repo", "Score", "Snapshot",
-    "SouqError", "Store", "Verdict", "Vote", "build", "compare", "decide", "init", "merge_method", "open_source", "pulls",
-    "read_policy", "verify",
+    "SouqError", "Store", "Verdict", "Vote", "build", "compare", "decide", "init", "merge_method", "open_source",
+    "pulls", "read_policy", "verify",
 ]  # fmt: skip
 
 __getattr__ = lazily(

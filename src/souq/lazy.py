@@ -11,7 +11,10 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, Iterable[str]]) -> Callable[[str], Any]:
-    """A module's `__getattr__`: each name from the module that is its home; "" is the package's own module of that name."""
+    """A package's `__getattr__`: each name is taken from the module that is its home.
+
+    Where the home is "", the name is that of a module in the package. A name without a home is an AttributeError.
+    """
     home = {name: module for module, names in homes.items() for name in names}
 
     def __getattr__(name: str) -> Any:

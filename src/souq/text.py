@@ -1,8 +1,8 @@
 """Other people's texts: the same words whatever characters spell them, and words that are safe to show in markdown.
 
 For comparing, full-width letters, accents, invisible characters and the letters of other alphabets that look like Latin
-ones (Unicode TR39, through confusable_homoglyphs) all become the plain letter; both sides go through it. What is compared
-is never shown. What is shown in a terminal goes through records.spelled_out.
+ones (Unicode TR39, through confusable_homoglyphs) all become the plain letter; both sides go through it. What is
+compared is never shown. What is shown in a terminal goes through records.spelled_out.
 
     >>> words("Wh\\u0430t\\u200b IS the \\uff23apital?")
     ['what', 'is', 'the', 'capital']

@@ -24,8 +24,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from souq.audit.chart import Curve, chart
-from souq.errors import Hostile, Missing, NotFound, UsageError, nearest
+from souq.chart import Curve, line_chart
+from souq.errors import Hostile, NotFound, UsageError, nearest
+from souq.optional import needs
 from souq.records import Record, spelled_out
 
 Role = Literal["downloads", "id", "author", "created"]
@@ -150,7 +151,7 @@ def picture(table: Downloads) -> str:
         Curve(name="every model alike", x=(0.0, 1.0), y=(0.0, 1.0)),
         Curve(name=f"{whole.models:,} models: Gini {whole.gini:.3f}", x=tuple(map(float, x)), y=tuple(map(float, y))),
     ]
-    return chart(curves, across="share of models, least downloaded first", up="share of downloads")
+    return line_chart(curves, across="share of models, least downloaded first", up="share of downloads")
 
 
 def _top(ranked: Counts, part: int) -> float:
@@ -193,10 +194,8 @@ def read_table(path: Path, names: Mapping[Role, str] | None = None) -> Downloads
 @contextmanager
 def _database() -> Iterator[tuple[Any, type[Exception]]]:
     """An empty database in bounded memory, which goes on in a folder of its own on the disk; and what it raises."""
-    try:
+    with needs("duckdb", "audit"):
         import duckdb
-    except ImportError as error:
-        raise Missing("duckdb is not installed", hint='run `pip install "souq[audit]"`') from error
     with TemporaryDirectory(prefix="souq-stats-") as folder:
         limits = {"memory_limit": MEMORY, "threads": 2, "temp_directory": folder, "max_temp_directory_size": DISK}
         with duckdb.connect(config=limits) as database:

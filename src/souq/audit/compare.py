@@ -1,7 +1,8 @@
 """Models side by side on somebody's own cases: is what one says as good as the other, and what ties a project to it?
 
-Any of a Hugging Face folder, a GGUF file and a server is asked the same questions through one interface (lab/chat.py), greedily;
-differences are paired, case by case. What cannot be seen of a model (a server's weights, an unknown licence) is "".
+Any of a Hugging Face folder, a GGUF file and a server is asked the same questions through one interface (lab/chat.py),
+greedily; differences are paired, case by case. What cannot be seen of a model (a server's weights, an unknown licence)
+is "".
 
     found = [measured(name, writer_of(name), suite) for name in names]
     beside(found[0], found[1]).gain
@@ -13,6 +14,8 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+import msgspec
 
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals.eval import Eval, passes
@@ -68,22 +71,30 @@ def measured(name: str, writer: TextGenerator, suite: Eval, progress: Progress =
         UsageError: the eval is not judged by answers.
     """
     if suite.spec.kind not in ("exact", "answer"):
-        raise UsageError(f"`{suite.name}` is of kind `{suite.spec.kind}`; models are compared by what they answer", hint="exact or answer")  # fmt: skip
-    asks = [ChatRequest(messages=tuple(Message(role=t["role"], content=t["content"]) for t in case.turns)) for case in suite.cases]  # type: ignore[arg-type]  # fmt: skip
-    room = suite.spec.max_tokens if suite.spec.kind == "answer" else max(len(case.expected.encode()) for case in suite.cases) + 1  # fmt: skip
+        raise UsageError(
+            f"`{suite.name}` is of kind `{suite.spec.kind}`; models are compared by what they answer",
+            hint="exact or answer",
+        )
+    asks = [ChatRequest(messages=msgspec.convert(case.turns, tuple[Message, ...])) for case in suite.cases]
+    room = suite.spec.max_tokens
+    if suite.spec.kind == "exact":
+        room = max(len(case.expected.encode()) for case in suite.cases) + 1
     list(writer.generate(asks[:WARM], Sampling(max_tokens=1)))
     parameters, size, ties = seen(name)
     begun = time.perf_counter()
-    told = {
-        i: said for part in writer.generate(asks, Sampling(max_tokens=min(room, 512)), progress) for i, said in part
+    completions = {
+        i: texts for part in writer.generate(asks, Sampling(max_tokens=min(room, 512)), progress) for i, texts in part
     }
     took = time.perf_counter() - begun
-    said = {case.id: told[i].text for i, case in enumerate(suite.cases)}
-    whole = {case.id: told[i].finish == "stop" or suite.spec.kind == "answer" for i, case in enumerate(suite.cases)}
-    right = {case.id: float(whole[case.id] and passes(suite.spec, case, said[case.id])) for case in suite.cases}
+    texts = {case.id: completions[i].text for i, case in enumerate(suite.cases)}
+    scores = {}
+    for i, case in enumerate(suite.cases):
+        whole = completions[i].finish == "stop" or suite.spec.kind == "answer"
+        scores[case.id] = float(whole and passes(suite.spec, case, texts[case.id]))
     return Measured(
-        model=name, engine=writer.name, cases=right, said=said, seconds=took, parameters=parameters, bytes=size, ties=ties,
-        asked_tokens=sum(t.prompt_tokens for t in told.values()), tokens=sum(t.completion_tokens for t in told.values()),
+        model=name, engine=writer.name, cases=scores, said=texts, seconds=took, parameters=parameters, bytes=size,
+        ties=ties, asked_tokens=sum(each.prompt_tokens for each in completions.values()),
+        tokens=sum(each.completion_tokens for each in completions.values()),
     )  # fmt: skip
 
 
@@ -103,41 +114,46 @@ def _of_folder(path: Path) -> tuple[int, int, Ties]:
 
 
 def _of_file(path: Path) -> tuple[int, int, Ties]:
-    """llama.cpp runs more kinds than souq reads, and splits text in more ways: of those only what souq reads is seen."""
+    """llama.cpp runs more kinds of models and tokenizers than souq reads: of those only what souq reads is seen."""
     if not path.is_file():
         raise NotFound(f"no model at {path}", hint="a Hugging Face folder, a .gguf file, or openai:URL#MODEL")
     size = path.stat().st_size
     try:
-        found = GGUF(path)
+        model = GGUF(path)
     except Hostile:
         return 0, size, Ties()
     try:
-        files = found.files()
+        files = model.files()
     except Hostile:
         files = {}
-    return found.parameters, size, _ties(files, found.licence or "")
+    return model.parameters, size, _ties(files, model.licence or "")
 
 
 def _ties(files: Mapping[str, bytes], licence: str) -> Ties:
     config = json.loads(files.get("config.json", b"{}"))
-    template = files.get("chat_template.jinja", b"") or str(json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template") or "").encode()  # fmt: skip
+    settings = json.loads(files.get("tokenizer_config.json", b"{}"))
+    template = files.get("chat_template.jinja", b"") or str(settings.get("chat_template") or "").encode()
     return Ties(
-        template=digest(template) if template else "", tokenizer=_cuts(files["tokenizer.json"]) if "tokenizer.json" in files else "",
-        context=int(config.get("max_position_embeddings") or 0), tools=b"tools" in template, system=_adds(template.decode()), licence=licence,
-    )  # fmt: skip
+        template=digest(template) if template else "",
+        tokenizer=_cuts(files["tokenizer.json"]) if "tokenizer.json" in files else "",
+        context=int(config.get("max_position_embeddings") or 0),
+        tools=b"tools" in template,
+        system=_adds(template.decode()),
+        licence=licence,
+    )
 
 
 def _cuts(tokenizer: bytes) -> Digest:
-    """What decides where text is cut into tokens, however the file writes it: a GGUF's is written anew by who reads it."""
-    told = json.loads(tokenizer)
-    if (model := told["model"]).get("type") != "BPE":
+    """What decides where text is cut into tokens, however it is written: a GGUF's is written anew by its reader."""
+    tables = json.loads(tokenizer)
+    if (model := tables["model"]).get("type") != "BPE":
         return digest(tokenizer)
-    tokens = model["vocab"] | {token["content"]: token["id"] for token in told.get("added_tokens", [])}
+    tokens = model["vocab"] | {token["content"]: token["id"] for token in tables.get("added_tokens", [])}
     named = sorted(
         (number, token) for token, number in tokens.items() if token != f"[PAD{number}]"
     )  # llama.cpp's filling
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    return digest_of([named, merges, essence(told.get("pre_tokenizer")), told.get("normalizer")])
+    return digest_of([named, merges, essence(tables.get("pre_tokenizer")), tables.get("normalizer")])
 
 
 def _adds(template: str) -> str:
@@ -151,7 +167,7 @@ def _adds(template: str) -> str:
 def untied(before: Ties, after: Ties) -> list[str]:
     """What changes for a project that swaps one for the other; nothing where nothing can be seen."""
     changed: list[str] = []
-    for name, said in (
+    for name, consequence in (
         ("template", "another chat template: prompts that were built by hand must be built anew"),
         ("tokenizer", "another tokenizer: counts of tokens, and what is cut at a limit, change"),
         ("system", "another system message where you give none"),
@@ -159,7 +175,7 @@ def untied(before: Ties, after: Ties) -> list[str]:
         old, new = getattr(before, name), getattr(after, name)
         seen = before.template and after.template if name == "system" else old and new
         if seen and old != new:
-            changed.append(said)
+            changed.append(consequence)
     if before.context and after.context and after.context < before.context:
         changed.append(f"a shorter context: {after.context:,} tokens, where there were {before.context:,}")
     if before.tools and not after.tools:
@@ -171,9 +187,9 @@ def untied(before: Ties, after: Ties) -> list[str]:
     return changed
 
 
-def price(found: Measured, per_million: tuple[float, float]) -> float:
+def price(model: Measured, per_million: tuple[float, float]) -> float:
     """Dollars a thousand cases like these, at (in, out) dollars a million tokens."""
-    return dollars(found.asked_tokens, found.tokens, per_million) / max(len(found.cases), 1) * 1000
+    return dollars(model.asked_tokens, model.tokens, per_million) / max(len(model.cases), 1) * 1000
 
 
 def duties(licence: str) -> list[str]:

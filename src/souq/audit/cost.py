@@ -14,8 +14,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from souq.audit.chart import Curve, chart
 from souq.audit.prices import Inputs
+from souq.chart import Curve, line_chart
 from souq.errors import UsageError
 from souq.records import Record
 
@@ -69,10 +69,13 @@ def number(text: str, what: str) -> float:
     Raises:
         UsageError: no number above 0.
     """
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e\+?[0-9]{1,2})?)([KMBT]?)", text.strip(), re.I)
-    value = float(found[1]) * _SCALE[found[2].upper()] if found else 0.0
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e\+?[0-9]{1,2})?)([KMBT]?)", text.strip(), re.I)
+    value = float(match[1]) * _SCALE[match[2].upper()] if match else 0.0
     if not 0 < value < MOST:
-        raise UsageError(f"{what} is a number above 0 and below {MOST:g}, not {text[:40]!r}", hint=f"write {what} as 15.6T, 405B, 30.84M or 2e12")  # fmt: skip
+        raise UsageError(
+            f"{what} is a number above 0 and below {MOST:g}, not {text[:40]!r}",
+            hint=f"write {what} as 15.6T, 405B, 30.84M or 2e12",
+        )
     return value
 
 
@@ -99,7 +102,8 @@ def merging(seconds: float | None, inputs: Inputs) -> Run:
     priced = _absent({"machine_rate": inputs["machine_rate"], "machine_kw": inputs["machine_kw"]})
     return Run(
         what="merge", params=None, tokens=None, flop=None, hours=hours, usd=_product(hours, inputs["machine_rate"]),
-        kwh=kwh, kg=_product(kwh, inputs["intensity"]), mfu=None, because="not timed: --measure" if seconds is None else priced,
+        kwh=kwh, kg=_product(kwh, inputs["intensity"]), mfu=None,
+        because="not timed: --measure" if seconds is None else priced,
     )  # fmt: skip
 
 
@@ -135,28 +139,34 @@ def break_even(what: str, runs: Sequence[Run], own: float | None, against: str, 
     return BreakEven(what=what, against=against, fixed=fixed, at_least=not whole, tokens=tokens, because=because)
 
 
-def picture(found: Sequence[BreakEven], serve: Serving) -> str:
+def picture(evens: Sequence[BreakEven], serve: Serving) -> str:
     """Dollars over volume, both in powers of ten, as an SVG: the API, and each way to have a model of one's own.
 
     Raises:
         UsageError: the cost of serving is not known, or nothing was paid that is.
     """
-    kinds = {one.what: one for one in found if one.fixed}
+    kinds = {even.what: even for even in evens if even.fixed}
     if serve.own is None or serve.api is None or not kinds:
-        raise UsageError("no picture without a speed and a cost", hint="say how fast it serves: --set speed=2000 (tokens/s/GPU, measured)")  # fmt: skip
-    marks = [(one.tokens, f"{short(one.tokens)}: {one.what}, {one.against}") for one in found if one.tokens]
-    middle = [at for at, _ in marks] or [(one.fixed or 1.0) / serve.api * 1e6 for one in kinds.values()]
+        raise UsageError(
+            "no picture without a speed and a cost",
+            hint="say how fast it serves: --set speed=2000 (tokens/s/GPU, measured)",
+        )
+    marks = [(even.tokens, f"{short(even.tokens)}: {even.what}, {even.against}") for even in evens if even.tokens]
+    middle = [at for at, _ in marks] or [(even.fixed or 1.0) / serve.api * 1e6 for even in kinds.values()]
     low, high = math.floor(math.log10(min(middle))) - 1, math.ceil(math.log10(max(middle))) + 1
     volumes = tuple(10 ** (low + (high - low) * k / POINTS) for k in range(POINTS + 1))
     curves = [_cost("API", 0.0, serve.api, volumes)]
     if serve.batch is not None:
         curves.append(_cost("API, in batches", 0.0, serve.batch, volumes))
-    curves += [_cost(f"{one.what}, {'at least ' if one.at_least else ''}{short(one.fixed)} USD", one.fixed or 0.0, serve.own, volumes) for one in kinds.values()]  # fmt: skip
-    return chart(curves, across="tokens served", up="USD in all", logs=True, marks=marks)
+    for even in kinds.values():
+        paid = f"{'at least ' if even.at_least else ''}{short(even.fixed)} USD"
+        curves.append(_cost(f"{even.what}, {paid}", even.fixed or 0.0, serve.own, volumes))
+    return line_chart(curves, across="tokens served", up="USD in all", logs=True, marks=marks)
 
 
 def _cost(name: str, fixed: float, price: float, volumes: tuple[float, ...]) -> Curve:
-    return Curve(name=f"{name}: {price:.3g} USD a million", x=volumes, y=tuple(fixed + price * at / 1e6 for at in volumes))  # fmt: skip
+    dollars = tuple(fixed + price * at / 1e6 for at in volumes)
+    return Curve(name=f"{name}: {price:.3g} USD a million", x=volumes, y=dollars)
 
 
 def short(value: float | None) -> str:
@@ -173,8 +183,8 @@ def short(value: float | None) -> str:
 
 
 def _product(*parts: float | None) -> float | None:
-    found = [part for part in parts if part is not None]
-    return math.prod(found) if len(found) == len(parts) else None
+    known = [part for part in parts if part is not None]
+    return math.prod(known) if len(known) == len(parts) else None
 
 
 def _over(some: float | None, by: float | None) -> float | None:

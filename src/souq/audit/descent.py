@@ -1,4 +1,4 @@
-"""Which known model a checkpoint descends from, and how; by its weights alone. A hint, never a proof, nor an accusation.
+"""Which known model a checkpoint descends from, and how; by its weights alone: a hint, never a proof or accusation.
 
 It knows tensors and what models say of themselves; it never runs one. Who descends from whom cannot be read from two
 sets of weights that differ by training: of two relatives the one called known is taken for the elder.
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,7 +29,6 @@ from souq.model.source import open_source
 from souq.records import Record, spelled_out
 from souq.weights.delta import Array, dtype_name
 
-KINDS = ("copy", "fine-tune", "lora", "merge", "pruned-layers", "pruned-width", "grown", "permuted", "quantised", "upcycled")  # fmt: skip
 MEASURED = 6  # matrices whose change is taken apart
 MOST_RANK = 128
 CARD = 4000  # characters of a README looked through
@@ -39,7 +39,7 @@ EMBEDDING, GATE, UP = "model.embed_tokens.weight", "gate_proj", "up_proj"
 
 
 class Rules(Record, frozen=True):
-    """What is called what, and how often that was wrong: chosen on one half of bench/descent.py's zoo, judged on the other."""
+    """What is called what, and how often wrongly: chosen on half of bench/descent.py's zoo, judged on the rest."""
 
     related: float  # mean cosine of aligned rows
     explained: float  # share of the distance to the nearest parent that others explain: a merge
@@ -123,16 +123,17 @@ def descent(child: Model, known: Sequence[Model], rules: Rules | None = None) ->
     if not known:
         raise UsageError("no known models to compare with", hint="name at least one with --known DIR")
     pairs = sorted(
-        (pair(child, one, rules) for one in known), key=lambda one: (one.score < rules.related, one.distance)
+        (pair(child, match, rules) for match in known), key=lambda match: (match.score < rules.related, match.distance)
     )
-    runners = tuple(sorted(((one.parent.name, round(one.score, 4)) for one in pairs), key=lambda it: (-it[1], it[0])))
+    scores = {match.parent.name: round(match.score, 4) for match in pairs}
+    runners = tuple(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
     if pairs[0].score < rules.related:
         because = f"no known model stands near: {runners[0][0]} is nearest, at cosine {runners[0][1]:.3f}"
         return Descent(child.name, "unrelated", (), runners[0][1], {}, because, runners=runners, claim=child.claims)
-    rivals = [one for one in pairs if one.moved is not None and one.score >= rules.related]
-    found = _kind(child, pairs[0], rivals, rules)
-    claim = child.claims if child.claims and not _named(child.claims, found.parents) else None
-    return msgspec.structs.replace(found, runners=runners, claim=claim)
+    rivals = [match for match in pairs if match.moved is not None and match.score >= rules.related]
+    finding = _kind(child, pairs[0], rivals, rules)
+    claim = child.claims if child.claims and not _named(child.claims, finding.parents) else None
+    return msgspec.structs.replace(finding, runners=runners, claim=claim)
 
 
 def _named(claim: str, parents: Sequence[str]) -> bool:
@@ -147,22 +148,25 @@ def pair(child: Model, parent: Model, rules: Rules) -> Pair:
     scores = layer_scores(child.print, parent.print)
     layers = align(scores)
     least = min(scores.shape)
-    found = Pair(
+    match = Pair(
         parent, sum(float(scores[at]) for at in layers) / least, layers, moved=_moved(child.print, parent.print)
     )
-    if found.score >= rules.related:
-        return found
+    if match.score >= rules.related:
+        return match
     other = _sought(child, parent)
-    return other if other is not None and other.score > found.score else found
+    return other if other is not None and other.score > match.score else match
 
 
 def align(scores: Float) -> tuple[tuple[int, int], ...]:
-    """The pairs of layers, in order on both sides, with the largest sum of scores (Needleman and Wunsch 1970, free gaps)."""
+    """The pairs of layers, in order on both sides, with the largest sum of `scores` (layers, layers), float64.
+
+    Needleman and Wunsch 1970 (doi 10.1016/0022-2836(70)90057-4), gaps free.
+    """
     best = np.zeros((scores.shape[0] + 1, scores.shape[1] + 1))
     for i, j in np.ndindex(*scores.shape):
         best[i + 1, j + 1] = max(best[i, j] + scores[i, j], best[i, j + 1], best[i + 1, j])
     i, j = scores.shape
-    found = []
+    steps = []
     while i and j:
         if best[i, j] == best[i - 1, j]:
             i -= 1
@@ -170,8 +174,8 @@ def align(scores: Float) -> tuple[tuple[int, int], ...]:
             j -= 1
         else:
             i, j = i - 1, j - 1
-            found.append((i, j))
-    return tuple(reversed(found))
+            steps.append((i, j))
+    return tuple(reversed(steps))
 
 
 def _moved(child: Print, parent: Print) -> float | None:
@@ -183,12 +187,12 @@ def _moved(child: Print, parent: Print) -> float | None:
 
 
 def _sought(child: Model, parent: Model) -> Pair | None:
-    """Channels found by their embeddings, neurons by their gates; the score is of what neither has chosen: the up rows."""
+    """Channels by their embeddings, neurons by their gates; the score is of what neither has chosen: the up rows."""
     channels = _channels(child, parent)
     if channels is None:
         return None
     ours = [layer for layer in child.print.layers if GATE in layer and UP in layer]
-    if len(ours) < len(child.print.layers) or not all(GATE in one and UP in one for one in parent.print.layers):
+    if len(ours) < len(child.print.layers) or not all(GATE in layer and UP in layer for layer in parent.print.layers):
         return None
     gates, ups = (np.concatenate([child.print.rows[layer[kind]] for layer in ours]) for kind in (GATE, UP))
     each = [len(child.print.rows[layer[GATE]]) for layer in ours]
@@ -196,8 +200,8 @@ def _sought(child: Model, parent: Model) -> Pair | None:
     for layer in parent.print.layers:
         gate, up = (finite(parent.name, layer[kind], parent.weights[layer[kind]])[:, channels] for kind in (GATE, UP))
         chosen = np.argmax(_rows(gates) @ _rows(gate).T, axis=1)
-        found = np.einsum("ij,ij->i", _rows(ups), _rows(up)[chosen])
-        columns.append([float(part.mean()) for part in np.split(found, np.cumsum(each)[:-1])])
+        cosines = np.einsum("ij,ij->i", _rows(ups), _rows(up)[chosen])
+        columns.append([float(part.mean()) for part in np.split(cosines, np.cumsum(each)[:-1])])
     scores = np.array(columns).T
     layers = align(scores)
     return Pair(parent, sum(float(scores[at]) for at in layers) / min(scores.shape), layers, sought=True)
@@ -207,12 +211,12 @@ def _channels(child: Model, parent: Model) -> Float | None:
     """For every channel of the child the parent's whose embeddings are most alike; None where it cannot be."""
     if EMBEDDING not in child.weights or EMBEDDING not in parent.weights:
         return None
-    ours, theirs = (finite(one.name, EMBEDDING, one.weights[EMBEDDING]) for one in (child, parent))
+    ours, theirs = (finite(model.name, EMBEDDING, model.weights[EMBEDDING]) for model in (child, parent))
     lanes = np.unique(np.linspace(0, min(len(ours), len(theirs)) - 1, LANES).astype(int))
     if ours.shape[1] > theirs.shape[1]:
         return None
-    found: Float = np.argmax(_rows(ours[lanes].T) @ _rows(theirs[lanes].T).T, axis=1)
-    return found
+    nearest: Float = np.argmax(_rows(ours[lanes].T) @ _rows(theirs[lanes].T).T, axis=1)
+    return nearest
 
 
 def _rows(array: Float) -> Float:
@@ -223,61 +227,72 @@ def _rows(array: Float) -> Float:
 # -- of which kind -----------------------------------------------------------------------------------------------------
 
 
-Told = tuple[str, str]  # kind, because
+class Finding(NamedTuple):
+    """What one look at a relative gave: numbers, and a kind of descent with its reason where they decide."""
+
+    evidence: dict[str, float]
+    kind: str = ""
+    because: str = ""
+    parents: tuple[str, ...] = ()
 
 
 def _kind(child: Model, best: Pair, rivals: Sequence[Pair], rules: Rules) -> Descent:
     """Of a relative: by structure first, then by what changed."""
-    told: dict[str, float] = {"cosine": round(best.score, 4)}
-    parents: tuple[str, ...] = (best.parent.name,)
+    evidence: dict[str, float] = {"cosine": round(best.score, 4)}
+    looks: list[Callable[[], Finding]] = [
+        lambda: _structure(child.print, best),
+        lambda: _kept(child, best, rules),
+        lambda: _merged(child, rivals, rules),
+        lambda: _trained_from_any(child, best, rivals),
+    ]
+    for look in looks:
+        finding = look()
+        evidence |= finding.evidence
+        if finding.kind:
+            break
     layers = tuple(j for _, j in best.layers) if len(child.print.layers) != len(best.parent.print.layers) else ()
-    if (found := _structure(child.print, best, told)) is None and (found := _plain(child, best, rules, told)) is None:
-        if len(merged := _merged(child, rivals, rules, told)) > 1:
-            parents, found = (
-                tuple(merged),
-                ("merge", f"{told['explained']:.0%} of its distance to {parents[0]} is others' weights"),
-            )
-        else:
-            parent, found = _elder(child, best, rivals, told)
-            parents = (parent.name,)
-    return Descent(child.name, found[0], parents, round(best.score, 4), told, found[1], layers)
+    parents = finding.parents or (best.parent.name,)
+    return Descent(
+        child=child.name, kind=finding.kind, parents=parents, score=round(best.score, 4), evidence=evidence,
+        because=finding.because, layers=layers,
+    )  # fmt: skip
 
 
-def _structure(ours: Print, best: Pair, told: dict[str, float]) -> Told | None:
+def _structure(ours: Print, best: Pair) -> Finding:
+    """Experts, layers or shapes that are not the parent's."""
     theirs = best.parent.print
     if ours.experts > theirs.experts:
-        told["experts"] = ours.experts
-        return (
-            "upcycled",
-            f"{ours.experts} experts a layer stand at the place of {theirs.experts or 'one feed-forward'}",
-        )
+        place = theirs.experts or "one feed-forward"
+        because = f"{ours.experts} experts a layer stand at the place of {place}"
+        return Finding({"experts": ours.experts}, "upcycled", because)
     if len(ours.layers) != len(theirs.layers):
-        told |= {"layers": len(ours.layers), "of": len(theirs.layers)}
-        fewer = len(ours.layers) < len(theirs.layers)
-        return ("pruned-layers", "its layers are some of the parent's, in order") if fewer else ("grown", "the parent's layers stand among its own")  # fmt: skip
+        counts: dict[str, float] = {"layers": len(ours.layers), "of": len(theirs.layers)}
+        if len(ours.layers) < len(theirs.layers):
+            return Finding(counts, "pruned-layers", "its layers are some of the parent's, in order")
+        return Finding(counts, "grown", "the parent's layers stand among its own")
     if best.moved is not None and not best.sought:
-        return None
-    told["numbers"] = round(_numbers(ours) / _numbers(theirs), 4)
+        return Finding({})
+    share = {"numbers": round(_numbers(ours) / _numbers(theirs), 4)}
     if _numbers(ours) != _numbers(theirs):
-        return "pruned-width", "its rows and channels are found among the parent's"
-    return "permuted", "its rows and channels are the parent's in another order"
+        return Finding(share, "pruned-width", "its rows and channels are found among the parent's")
+    return Finding(share, "permuted", "its rows and channels are the parent's in another order")
 
 
-def _numbers(one: Print) -> int:
-    return sum(int(np.prod(shape)) for shape in one.shapes.values())
+def _numbers(model: Print) -> int:
+    return sum(int(np.prod(shape)) for shape in model.shapes.values())
 
 
-def _plain(child: Model, best: Pair, rules: Rules, told: dict[str, float]) -> Told | None:
+def _kept(child: Model, best: Pair, rules: Rules) -> Finding:
     """A copy, or the parent rounded to a grid of few values."""
-    told["moved"] = float(f"{best.distance:.4g}")
+    evidence: dict[str, float] = {"moved": float(f"{best.distance:.4g}")}
     if best.moved == 0 and not any(True for _ in _changed(child, best.parent)):
-        return "copy", "every tensor is the parent's"
+        return Finding(evidence, "copy", "every tensor is the parent's")
     for bits in (4, 8):
         share, before = on_grid(child, bits), on_grid(best.parent, bits)
         if share >= rules.on_grid > before:
-            told |= {"bits": bits, "on_grid": round(share, 4)}
-            return "quantised", f"{share:.0%} of its numbers lie on a grid of {bits} bits, {before:.0%} of the parent's"
-    return None
+            because = f"{share:.0%} of its numbers lie on a grid of {bits} bits, {before:.0%} of the parent's"
+            return Finding(evidence | {"bits": bits, "on_grid": round(share, 4)}, "quantised", because)
+    return Finding(evidence)
 
 
 def _changed(child: Model, parent: Model) -> Iterator[str]:
@@ -287,14 +302,17 @@ def _changed(child: Model, parent: Model) -> Iterator[str]:
             yield name
 
 
-def on_grid(one: Model, bits: int) -> float:
-    """The least share, over some matrices, of rows' numbers on a grid: of a row, of blocks of 32, 64, 128, or of the whole.
+def on_grid(model: Model, bits: int) -> float:
+    """The least share, over some matrices, of rows' numbers on a grid: a row's, the whole's, or one of a block's.
+
+    Blocks are of 32, 64 or 128 numbers.
 
     Four bits: no block of 32 has more than 16 different numbers. Eight: multiples of the largest over 127 or 128; only
     multiples up to 31 are looked at, which bf16 does not blur.
     """
     return min(
-        (_four(one.print.rows[name]) if bits == 4 else _eight(one, name)) for name in _some(sorted(one.print.rows))
+        (_four(model.print.rows[name]) if bits == 4 else _eight(model, name))
+        for name in _some(sorted(model.print.rows))
     )
 
 
@@ -303,9 +321,9 @@ def _four(rows: Float) -> float:
     return float(np.mean([len(np.unique(block)) <= min(16, block.size // 2) for block in blocks]))
 
 
-def _eight(one: Model, name: str) -> float:
-    rows = one.print.rows[name]
-    whole = float(np.abs(finite(one.name, name, one.weights[name])).max())
+def _eight(model: Model, name: str) -> float:
+    rows = model.print.rows[name]
+    whole = float(np.abs(finite(model.name, name, model.weights[name])).max())
     tries = [(rows, np.full((len(rows), 1), whole)), *((b, np.abs(b).max(1, keepdims=True)) for b in _grids(rows))]
     return max(_hits(block, most / steps) for block, most in tries for steps in (127, 128))
 
@@ -331,35 +349,40 @@ def _some(names: Sequence[str]) -> list[str]:
     return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, MEASURED).astype(int))]
 
 
-def _merged(child: Model, rivals: Sequence[Pair], rules: Rules, told: dict[str, float]) -> list[str]:
+def _merged(child: Model, rivals: Sequence[Pair], rules: Rules) -> Finding:
     """Who the child is a blend of, by least squares on the rows of each tensor, weights summing to one; else nobody.
 
     A tensor has weights of its own, so that blends by layer and spherical ones are found too.
     """
     near = rivals[:PARENTS]
     if len(near) < 2:
-        return []
+        return Finding({})
     names, first = list(child.print.rows), near[0].parent.print
+    prints = [child.print, *(rival.parent.print for rival in near[1:])]
     grams = np.zeros((len(names), len(near), len(near)))  # of c - p0 and of the others' pi - p0
     for t, name in enumerate(names):
-        sides = [child.print, *(one.parent.print for one in near[1:])]
-        away = np.stack([(one.rows[name].astype(float) - first.rows[name]).ravel() for one in sides])
+        away = np.stack([(side.rows[name].astype(float) - first.rows[name]).ravel() for side in prints])
         grams[t] = away @ away.T
     whole = max(float(grams[:, 0, 0].sum()), 1e-300)
-    tries = []
+    fits = []
     for count in (1, 2):
-        for chosen in combinations(range(1, len(near)), count):
-            weights, left = _fit(grams, chosen)
-            tries.append((1 - left / whole, chosen, weights))
-        best = max(tries, key=lambda one: one[0])
-        if best[0] >= rules.explained:
+        for others in combinations(range(1, len(near)), count):
+            weights, left = _fit(grams, others)
+            fits.append((1 - left / whole, others, weights))
+        explained, others, weights = max(fits, key=lambda fit: fit[0])
+        if explained >= rules.explained:
             break
-    told["explained"] = round(best[0], 4)
-    if best[0] < rules.explained:
-        return []
-    shares = {near[0].parent.name: 1 - float(best[2].sum())} | {near[i].parent.name: float(w) for i, w in zip(best[1], best[2], strict=True)}  # fmt: skip
-    told |= {f"weight of {name}": round(share, 3) for name, share in shares.items()}
-    return sorted((name for name, share in shares.items() if abs(share) > 0.03), key=lambda name: -abs(shares[name]))
+    evidence = {"explained": round(explained, 4)}
+    if explained < rules.explained:
+        return Finding(evidence)
+    shares = {near[0].parent.name: 1 - float(weights.sum())}
+    shares |= {near[i].parent.name: float(weight) for i, weight in zip(others, weights, strict=True)}
+    evidence |= {f"weight of {name}": round(share, 3) for name, share in shares.items()}
+    parents = sorted((name for name, share in shares.items() if abs(share) > 0.03), key=lambda name: -abs(shares[name]))
+    if len(parents) < 2:
+        return Finding(evidence)
+    because = f"{evidence['explained']:.0%} of its distance to {parents[0]} is others' weights"
+    return Finding(evidence, "merge", because, tuple(parents))
 
 
 def _fit(grams: Float, chosen: tuple[int, ...]) -> tuple[Float, float]:
@@ -367,38 +390,40 @@ def _fit(grams: Float, chosen: tuple[int, ...]) -> tuple[Float, float]:
     at, weights, left = list(chosen), np.zeros(len(chosen)), 0.0
     for gram in grams:
         inner, to = gram[np.ix_(at, at)], gram[at, 0]
-        found = np.linalg.lstsq(inner, to, rcond=1e-9)[0]
-        weights += found * gram[0, 0]
-        left += max(float(gram[0, 0] - 2 * found @ to + found @ inner @ found), 0.0)
+        solved = np.linalg.lstsq(inner, to, rcond=1e-9)[0]
+        weights += solved * gram[0, 0]
+        left += max(float(gram[0, 0] - 2 * solved @ to + solved @ inner @ solved), 0.0)
     return weights / max(float(grams[:, 0, 0].sum()), 1e-300), left
 
 
-def _elder(child: Model, best: Pair, rivals: Sequence[Pair], told: dict[str, float]) -> tuple[Model, Told]:
+def _trained_from_any(child: Model, best: Pair, rivals: Sequence[Pair]) -> Finding:
     """Whom the child differs from by a low rank, which no accident does; else the nearest, which may be a sibling."""
     for rival in rivals[:PARENTS]:
-        tried: dict[str, float] = {}
-        if (found := _trained(child, rival.parent, tried))[0] == "lora":
-            told |= tried
-            return rival.parent, found
-    return best.parent, _trained(child, best.parent, told)
+        finding = _trained(child, rival.parent)
+        if finding.kind == "lora":
+            return finding
+    return _trained(child, best.parent)
 
 
-def _trained(child: Model, parent: Model, told: dict[str, float]) -> Told:
-    """A LoRA where the change of every matrix looked at is of low rank, but for rounding."""
-    rows = child.print.rows
+def _trained(child: Model, parent: Model) -> Finding:
+    """A LoRA where the change of every matrix looked at is of low rank, but for rounding; else a fine-tune."""
+    rows, parents = child.print.rows, (parent.name,)
     moved = [name for name in sorted(rows) if not np.array_equal(rows[name], parent.print.rows[name])]
-    told["matrices"] = len(moved)
+    evidence: dict[str, float] = {"matrices": len(moved)}
     ranks = [low_rank(child, parent, name) for name in _some(moved)] if moved else []
-    if not ranks or None in ranks:
-        return "fine-tune", "its change is of full rank" if ranks else "what it changes is outside its matrices"
-    told["rank"] = float(np.median([rank or 0 for rank in ranks]))
-    return "lora", f"its change has rank {told['rank']:.0f}"
+    if not ranks:
+        return Finding(evidence, "fine-tune", "what it changes is outside its matrices", parents)
+    if None in ranks:
+        return Finding(evidence, "fine-tune", "its change is of full rank", parents)
+    rank = float(np.median([rank or 0 for rank in ranks]))
+    return Finding(evidence | {"rank": rank}, "lora", f"its change has rank {rank:.0f}", parents)
 
 
 def low_rank(child: Model, parent: Model, name: str) -> int | None:
-    """The rank of a matrix's change, but for what rounding to the child's dtype leaves; None above half of the most it could be.
+    """The rank of a matrix's change, but for what rounding to the child's dtype leaves.
 
-    By a random range finder (arXiv 0909.4061), so that no large matrix is decomposed.
+    None above half of the most it could be. By a random range finder (arXiv 0909.4061), so that no large matrix is
+    decomposed.
     """
     array = child.weights[name]
     wide = finite(child.name, name, array)
@@ -424,13 +449,13 @@ def _claims(folder: Path) -> str | None:
         return None
     with card.open("rb") as file:
         text = file.read(CARD).decode("utf-8", "replace")
-    said = re.search(r"^base_model:\s*([\w./\-]{1,200})\s*$", text, re.MULTILINE)
-    return spelled_out(said[1]) if said else None
+    base = re.search(r"^base_model:\s*([\w./\-]{1,200})\s*$", text, re.MULTILINE)
+    return spelled_out(base[1]) if base else None
 
 
 def circle(models: Sequence[Model]) -> tuple[str, ...]:
     """The names of models whose cards claim to descend from each other in a ring; empty where none do."""
-    claims = {one.name: one.claims.rpartition("/")[2] for one in models if one.claims}
+    claims = {model.name: model.claims.rpartition("/")[2] for model in models if model.claims}
     for name in claims:
         seen = [name]
         while (after := claims.get(seen[-1])) is not None and after not in seen:

@@ -1,11 +1,11 @@
-"""The European index's fourteen dimensions, as of FAccT 2024 (Liesenfeld and Dingemanse), and tables of ratings by them.
+"""The European index's fourteen dimensions (Liesenfeld and Dingemanse, FAccT 2024), and tables of ratings by them.
 
 Open counts 1, partial 0.5, closed 0; a model's score is the plain sum. A cell that is missing is unknown: it counts 0,
 and it is said. The later index has other dimensions and takes the mean, so scores of the two cannot be compared, and
 every table carries its rubric's name. Tables are outsiders' files: bounded, and refused with the line.
 
-    >>> found = read_ratings(b"model;dimension;rating\\nA;opencode;open\\nA;paper;partial\\n", "t.csv")
-    >>> found.rated[0].score, len(found.rated[0].unknown)
+    >>> table = read_ratings(b"model;dimension;rating\\nA;opencode;open\\nA;paper;partial\\n", "t.csv")
+    >>> table.rated[0].score, len(table.rated[0].unknown)
     (1.5, 12)
 """
 
@@ -74,10 +74,10 @@ class Ratings(Record, frozen=True):
 
     def counts(self) -> dict[str, int]:
         """How many cells there are of each rating, and how many are unknown."""
-        found: dict[str, int] = {
-            name: sum(one == name for r in self.rated for one in r.ratings.values()) for name in POINTS
+        counts: dict[str, int] = {
+            name: sum(value == name for r in self.rated for value in r.ratings.values()) for name in POINTS
         }
-        return {**found, "unknown": sum(len(r.unknown) for r in self.rated)}
+        return {**counts, "unknown": sum(len(r.unknown) for r in self.rated)}
 
 
 class Comparison(Record, frozen=True):
@@ -110,19 +110,19 @@ def read_ratings(data: bytes, where: str) -> Ratings:
     Raises:
         Hostile: too large, no such table, or a cell that is none; the line is named.
     """
-    found: dict[str, dict[str, Rating | None]] = {}
+    models: dict[str, dict[str, Rating | None]] = {}
     for line in lines_of(data, where):
         try:
-            for model, dimension, said in _cells(line.cells):
-                row = found.setdefault(model, {})
+            for model, dimension, text in _cells(line.cells):
+                row = models.setdefault(model, {})
                 if dimension in row:
                     raise Hostile(f"{dimension} of {model} is rated twice")
                 if dimension:
-                    row[dimension] = rating(said)
+                    row[dimension] = rating(text)
         except SouqError as error:
             raise Hostile(f"{where}, line {line.number}: {error}", hint=error.hint) from error
-    rated = [Rated(model=name, ratings={d: r for d, r in row.items() if r}) for name, row in found.items()]
-    return Ratings(rated=tuple(sorted(rated, key=lambda one: (-one.score, one.model))))
+    rated = [Rated(model=name, ratings={d: r for d, r in row.items() if r}) for name, row in models.items()]
+    return Ratings(rated=tuple(sorted(rated, key=lambda model: (-model.score, model.model))))
 
 
 def _cells(cells: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -134,7 +134,7 @@ def _cells(cells: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
         yield model, dimension_of(one_of(cells, _DIMENSION)), one_of(cells, _RATING)
         return
     yield model, "", ""
-    named = {_SPELLINGS.get(name, name): said for name, said in cells.items()}
+    named = {_SPELLINGS.get(name, name): text for name, text in cells.items()}
     if not named.keys() & set(DIMENSIONS):
         raise Hostile("no dimension of the index stands here", hint=f"columns are model and {', '.join(DIMENSIONS)}")
     yield from ((model, name, named[name]) for name in DIMENSIONS if name in named)
@@ -157,7 +157,7 @@ def one_of(cells: Mapping[str, str], names: Sequence[str]) -> str:
     return next((cells[name].strip() for name in names if name in cells), "")
 
 
-def compare(found: Ratings, data: bytes, where: str) -> Comparison:
+def compare(ratings: Ratings, data: bytes, where: str) -> Comparison:
     """Against published scores: columns model and published_score (or score), in the published order or with a rank.
 
     Raises:
@@ -167,7 +167,7 @@ def compare(found: Ratings, data: bytes, where: str) -> Comparison:
     published = {one_of(line.cells, _MODEL): _number(line, ("published_score", "score"), where) for line in lines}
     if all(line.cells.get("rank", "").strip() for line in lines):
         lines = sorted(lines, key=lambda line: _number(line, ("rank",), where))
-    ours = {one.model: one.score for one in found.rated}
+    ours = {model.model: model.score for model in ratings.rated}
     different = [
         f"{name}: {ours.get(name, 'not in the table')}, published {score}"
         for name, score in published.items()
@@ -177,7 +177,7 @@ def compare(found: Ratings, data: bytes, where: str) -> Comparison:
     order = [one_of(line.cells, _MODEL) for line in lines]
     return Comparison(
         published=len(published), same=sum(ours.get(name) == score for name, score in published.items()),
-        in_order=order == [one.model for one in found.rated], different=tuple(different),
+        in_order=order == [model.model for model in ratings.rated], different=tuple(different),
     )  # fmt: skip
 
 
@@ -203,10 +203,10 @@ def lines_of(data: bytes, where: str) -> list[Line]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Hostile(f"{where}, line {data[: error.start].count(10) + 1}: not UTF-8") from error
-    found = list(_of_yaml(text, where) if where.endswith((".yaml", ".yml")) else _of_csv(text, where))
-    if not found:
+    lines = list(_of_yaml(text, where) if where.endswith((".yaml", ".yml")) else _of_csv(text, where))
+    if not lines:
         raise Hostile(f"{where}: a table without rows", hint="begin with a line of columns")
-    return found
+    return lines
 
 
 def _of_csv(text: str, where: str) -> Iterator[Line]:

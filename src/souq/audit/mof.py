@@ -1,8 +1,8 @@
 """The Model Openness Framework (White et al., arXiv 2403.13784): seventeen components, three classes.
 
 A component counts when it is there and under an open licence fit for its type. What is there is kept apart from what is
-licensed: `absent`, `unlicensed` and `not open` are three different things to mend. A component's licence is its own, else
-its type's, else the distribution's, else there is none.
+licensed: `absent`, `unlicensed` and `not open` are three different things to mend. A component's licence is its own,
+else its type's, else the distribution's, else there is none.
 
     >>> judge("A", {"Model card": Component(True, "MIT")}).best
     0
@@ -54,16 +54,17 @@ PARTS: dict[str, Part] = {
 STANDS_IN = {"Technical report": "Research paper"}
 # SPDX names with the OSI's approval, as SPDX's list marks them (spdx.org/licenses, isOsiApproved).
 _OSI = """
-    0BSD AAL AFL-3.0 AGPL-3.0-only AGPL-3.0-or-later APL-1.0 APSL-2.0 Apache-1.1 Apache-2.0 Artistic-1.0 Artistic-2.0
-    BSD-1-Clause BSD-2-Clause BSD-2-Clause-Patent BSD-3-Clause BSD-3-Clause-LBNL BSL-1.0 BlueOak-1.0.0 CAL-1.0 CATOSL-1.1
-    CDDL-1.0 CECILL-2.1 CERN-OHL-P-2.0 CERN-OHL-S-2.0 CERN-OHL-W-2.0 CNRI-Python CPAL-1.0 CPL-1.0 CUA-OPL-1.0 ECL-1.0
-    ECL-2.0 EFL-1.0 EFL-2.0 EPL-1.0 EPL-2.0 EUDatagrid EUPL-1.1 EUPL-1.2 Entessa Fair Frameworx-1.0 GPL-2.0 GPL-2.0-only
-    GPL-2.0-or-later GPL-3.0 GPL-3.0-only GPL-3.0-or-later HPND ICU IPA IPL-1.0 ISC Intel JAM LGPL-2.0-only
-    LGPL-2.0-or-later LGPL-2.1 LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0 LGPL-3.0-only LGPL-3.0-or-later LPL-1.0 LPL-1.02
-    LPPL-1.3c MIT MIT-0 MPL-1.0 MPL-1.1 MPL-2.0 MS-PL MS-RL MirOS Motosoto MulanPSL-2.0 Multics NASA-1.3 NCSA NGPL NPOSL-3.0
-    NTP Naumen Nokia OCLC-2.0 OFL-1.1 OGTSL OLDAP-2.8 OLFL-1.3 OSET-PL-2.1 OSL-1.0 OSL-2.1 OSL-3.0 PHP-3.0 PHP-3.01
-    PostgreSQL Python-2.0 QPL-1.0 RPL-1.1 RPL-1.5 RPSL-1.0 RSCPL SISSL SPL-1.0 SimPL-2.0 Sleepycat UCL-1.0 UPL-1.0
-    Unicode-3.0 Unicode-DFS-2016 Unlicense VSL-1.0 W3C Watcom-1.0 Xnet ZPL-2.0 ZPL-2.1 Zlib
+    0BSD AAL AFL-3.0 AGPL-3.0-only AGPL-3.0-or-later APL-1.0 APSL-2.0 Apache-1.1 Apache-2.0 Artistic-1.0
+    Artistic-2.0 BSD-1-Clause BSD-2-Clause BSD-2-Clause-Patent BSD-3-Clause BSD-3-Clause-LBNL BSL-1.0 BlueOak-1.0.0
+    CAL-1.0 CATOSL-1.1 CDDL-1.0 CECILL-2.1 CERN-OHL-P-2.0 CERN-OHL-S-2.0 CERN-OHL-W-2.0 CNRI-Python CPAL-1.0 CPL-1.0
+    CUA-OPL-1.0 ECL-1.0 ECL-2.0 EFL-1.0 EFL-2.0 EPL-1.0 EPL-2.0 EUDatagrid EUPL-1.1 EUPL-1.2 Entessa Fair
+    Frameworx-1.0 GPL-2.0 GPL-2.0-only GPL-2.0-or-later GPL-3.0 GPL-3.0-only GPL-3.0-or-later HPND ICU IPA IPL-1.0
+    ISC Intel JAM LGPL-2.0-only LGPL-2.0-or-later LGPL-2.1 LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0 LGPL-3.0-only
+    LGPL-3.0-or-later LPL-1.0 LPL-1.02 LPPL-1.3c MIT MIT-0 MPL-1.0 MPL-1.1 MPL-2.0 MS-PL MS-RL MirOS Motosoto
+    MulanPSL-2.0 Multics NASA-1.3 NCSA NGPL NPOSL-3.0 NTP Naumen Nokia OCLC-2.0 OFL-1.1 OGTSL OLDAP-2.8 OLFL-1.3
+    OSET-PL-2.1 OSL-1.0 OSL-2.1 OSL-3.0 PHP-3.0 PHP-3.01 PostgreSQL Python-2.0 QPL-1.0 RPL-1.1 RPL-1.5 RPSL-1.0
+    RSCPL SISSL SPL-1.0 SimPL-2.0 Sleepycat UCL-1.0 UPL-1.0 Unicode-3.0 Unicode-DFS-2016 Unlicense VSL-1.0 W3C
+    Watcom-1.0 Xnet ZPL-2.0 ZPL-2.1 Zlib
 """
 _DATA = """
     CC0-1.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 CDLA-Permissive-1.0 CDLA-Permissive-2.0 CDLA-Sharing-1.0
@@ -115,7 +116,11 @@ def judge(model: str, components: Mapping[str, Component]) -> Mof:
     lacking = {level: _lacking(level, states) for level in (3, 2, 1)}
     best = next((level for level in (1, 2, 3) if not any(lacking[n] for n in range(level, 4))), 0)
     ahead = {0: 3, 3: 2, 2: 1, 1: 0}[best]
-    progress = {n: 1 - len(lacking[n]) / len(_asked(n)) if not any(lacking[m] for m in range(n + 1, 4)) else 0.0 for n in (3, 2, 1)}  # fmt: skip
+    progress = dict.fromkeys((3, 2, 1), 0.0)
+    for level in progress:
+        progress[level] = 1 - len(lacking[level]) / len(_asked(level))
+        if lacking[level]:
+            break
     return Mof(
         model=model, best=best, states=states, progress=progress, next=ahead,
         missing=tuple(f"{name}: {states[name]}" for name in lacking.get(ahead, ())),
@@ -141,14 +146,14 @@ def read_components(data: bytes, where: str) -> list[Mof]:
     Raises:
         Hostile: no such table, no such component, one twice; the line is named.
     """
-    found: dict[tuple[str, str], list[dict[str, Component]]] = {}
+    bundles: dict[tuple[str, str], list[dict[str, Component]]] = {}
     for line in lines_of(data, where):
         try:
             name = _component_of(line)
             whose = (one_of(line.cells, ("model", "name")), one_of(line.cells, ("producer", "org")))
             if not whose[0] or len(whose[0]) > 200:
                 raise Hostile("a model's name has 1 to 200 characters")
-            listings = found.setdefault(whose, [{}])
+            listings = bundles.setdefault(whose, [{}])
             if name in listings[-1] and len(listings[-1]) < len(PARTS):
                 raise Hostile(f"{name} of {whose[0]} stands twice")
             if name in listings[-1]:  # a whole listing has ended: the tool's own tables list some models twice
@@ -156,48 +161,49 @@ def read_components(data: bytes, where: str) -> list[Mof]:
             listings[-1][name] = Component(_there(line), _licence(line))
         except Hostile as error:
             raise Hostile(f"{where}, line {line.number}: {error}") from error
-    return [judge(model, components) for (model, _), listings in found.items() for components in listings]
+    return [judge(model, components) for (model, _), listings in bundles.items() for components in listings]
 
 
 def _component_of(line: Line) -> str:
-    said = one_of(line.cells, ("component",))
+    text = one_of(line.cells, ("component",))
     known = {name.lower(): name for name in PARTS}
-    if said.lower() not in known:
-        raise Hostile(f"{said[:60]!r} is no component of {RUBRIC}{nearest(said, PARTS)}")
-    return known[said.lower()]
+    if text.lower() not in known:
+        raise Hostile(f"{text[:60]!r} is no component of {RUBRIC}{nearest(text, PARTS)}")
+    return known[text.lower()]
 
 
 def _there(line: Line) -> bool:
-    said = one_of(line.cells, ("status",)).lower()
-    if said not in _ABSENT + _THERE:
-        raise Hostile(f"{said[:40]!r} is no status{nearest(said, ('included', 'absent'))}")
-    return said not in _ABSENT if "status" in line.cells and said else bool(_licence(line))
+    status = one_of(line.cells, ("status",)).lower()
+    if status not in _ABSENT + _THERE:
+        raise Hostile(f"{status[:40]!r} is no status{nearest(status, ('included', 'absent'))}")
+    return status not in _ABSENT if "status" in line.cells and status else bool(_licence(line))
 
 
 def _licence(line: Line) -> str:
     columns = ("licence", "license", "type_licence", "distribution_licence")
-    return next((said for name in columns if (said := line.cells.get(name, "").strip())), "")
+    return next((licence for name in columns if (licence := line.cells.get(name, "").strip())), "")
 
 
-def expected(found: Iterable[Mof], data: bytes, where: str) -> list[str]:
-    """Each model whose class is not the one that a table (model, recomputed_class or class) gives; in both orders alike.
+def expected(judged: Iterable[Mof], data: bytes, where: str) -> list[str]:
+    """Each model whose class is not the one that a table gives (model, recomputed_class or class), in any order.
 
     Raises:
         Hostile: a class that is none; the line is named.
     """
-    told: dict[str, list[str]] = {}
+    given: dict[str, list[str]] = {}
     for line in lines_of(data, where):
         level = one_of(line.cells, ("recomputed_class", "class"))
         if level not in ("0", "1", "2", "3"):
             raise Hostile(
                 f"{where}, line {line.number}: {level[:20]!r} is no class", hint="write 1, 2, 3, or 0 for none"
             )
-        told.setdefault(one_of(line.cells, ("model", "name")), []).append(level)
+        given.setdefault(one_of(line.cells, ("model", "name")), []).append(level)
     ours: dict[str, list[str]] = {}
-    for one in found:
-        ours.setdefault(one.model, []).append(str(one.best))
+    for model in judged:
+        ours.setdefault(model.model, []).append(str(model.best))
     return [
-        f"{name}: class {', '.join(ours.get(name, ['not in the table']))}, expected {', '.join(told.get(name, ['none given']))}"
-        for name in {**told, **ours}
-        if sorted(ours.get(name, [])) != sorted(told.get(name, []))
+        f"{name}: class {', '.join(ours.get(name, ['not in the table']))}, "
+        f"expected {', '.join(given.get(name, ['none given']))}"
+        for name in {**given, **ours}
+        if sorted(ours.get(name, [])) != sorted(given.get(name, []))
     ]

@@ -83,8 +83,8 @@ def crowd(folders: Sequence[Path], *, within: float = 0.02, progress: Progress =
     if len({folder.resolve() for folder in folders}) != len(folders) or not 2 <= len(folders) <= MAX_MODELS:
         raise UsageError(f"two to {MAX_MODELS:,} different folders are compared", hint="name each model's folder once")
     seen = [portrait(folder, progress) for folder in folders]
-    pairs = [pair for one, other in combinations(seen, 2) if (pair := compared(one, other, within)) is not None]
-    clusters = _joined([one.name for one in seen], pairs)
+    pairs = [pair for model, other in combinations(seen, 2) if (pair := compared(model, other, within)) is not None]
+    clusters = _joined([model.name for model in seen], pairs)
     kinds = len(seen) - sum(len(cluster.models) - 1 for cluster in clusters)
     return Crowd(models=len(seen), kinds=kinds, within=within, clusters=clusters)
 
@@ -94,7 +94,7 @@ def portrait(folder: Path, progress: Progress = quiet) -> Portrait:
 
     Raises:
         NotFound: no safetensors there.
-        Hostile: too many files, or a tensor in two of them.
+        Hostile: too many files, one that is no safetensors, or a tensor that stands in two.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -112,35 +112,36 @@ def portrait(folder: Path, progress: Progress = quiet) -> Portrait:
     return Portrait(spelled_out(str(folder)), refs, samples)
 
 
-def compared(one: Portrait, other: Portrait, within: float) -> Pair | None:
+def compared(model: Portrait, other: Portrait, within: float) -> Pair | None:
     """How two models are of one kind; None where they are not."""
-    if one.refs == other.refs:
-        return Pair(one=one.name, other=other.name, how="copy", distance=0.0)
-    if Counter(map(str, one.refs.values())) == Counter(map(str, other.refs.values())):
-        return Pair(one=one.name, other=other.name, how="renamed", distance=0.0)
-    apart = distance(one, other)
+    if model.refs == other.refs:
+        return Pair(one=model.name, other=other.name, how="copy", distance=0.0)
+    if Counter(map(str, model.refs.values())) == Counter(map(str, other.refs.values())):
+        return Pair(one=model.name, other=other.name, how="renamed", distance=0.0)
+    apart = distance(model, other)
     if not apart <= within:
         return None
-    kept = all(other.refs[name].dtype == ref.dtype for name, ref in one.refs.items() if name in other.refs)
-    return Pair(one=one.name, other=other.name, how="near" if kept else "converted", distance=apart)
+    kept = all(other.refs[name].dtype == ref.dtype for name, ref in model.refs.items() if name in other.refs)
+    return Pair(one=model.name, other=other.name, how="near" if kept else "converted", distance=apart)
 
 
-def distance(one: Portrait, other: Portrait) -> float:
-    """||w' - w|| / ||w|| over the rows both have, each tensor counted by its size; infinite where they share too little.
+def distance(model: Portrait, other: Portrait) -> float:
+    """||w' - w|| / ||w|| over the rows both have, each tensor counted by its size.
 
-    Of a table that grew, a vocabulary's mostly, the first rows are those both have.
+    Infinite where they share too little. Of a table that grew, a vocabulary's mostly, the first rows are those both
+    have.
     """
-    names = [name for name, ref in one.refs.items() if name in other.refs and _alike(ref, other.refs[name])]
-    sizes = {name: min(one.refs[name].size, other.refs[name].size) for name in names}
-    if sum(sizes.values()) < SHARED * max(one.size, other.size):
+    names = [name for name, ref in model.refs.items() if name in other.refs and _alike(ref, other.refs[name])]
+    sizes = {name: min(model.refs[name].size, other.refs[name].size) for name in names}
+    if sum(sizes.values()) < SHARED * max(model.size, other.size):
         return math.inf
     off = own = 0.0
     with np.errstate(all="ignore"):  # a stranger's numbers may be infinite or none: then so is the distance
         for name, size in sizes.items():
-            mine, theirs = _beside(one, other, name)
+            mine, theirs = _beside(model, other, name)
             weight = size / max(len(mine), 1)
             own += weight * float(np.dot(mine, mine))
-            if one.refs[name] != other.refs[name]:
+            if model.refs[name] != other.refs[name]:
                 off += weight * float(np.dot(theirs - mine, theirs - mine))
         return float(np.sqrt(off / own)) if own > 0 else math.inf
 
@@ -149,10 +150,10 @@ def _alike(ref: TensorRef, other: TensorRef) -> bool:
     return len(ref.shape) == len(other.shape) and ref.shape[1:] == other.shape[1:]
 
 
-def _beside(one: Portrait, other: Portrait, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _beside(model: Portrait, other: Portrait, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The samples of one tensor of both at the same places."""
-    wide = max(_stride(one.refs[name].size), _stride(other.refs[name].size))
-    mine, theirs = (side.samples[name][:: wide // _stride(side.refs[name].size)] for side in (one, other))
+    wide = max(_stride(model.refs[name].size), _stride(other.refs[name].size))
+    mine, theirs = (side.samples[name][:: wide // _stride(side.refs[name].size)] for side in (model, other))
     least = min(len(mine), len(theirs))
     return mine[:least], theirs[:least]
 
@@ -176,9 +177,9 @@ def _joined(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[Cluster, ...]:
     for pair in pairs:
         old, new = home[pair.other], home[pair.one]
         home = {name: new if at == old else at for name, at in home.items()}
-    found = []
+    clusters = []
     for root in dict.fromkeys(home.values()):
         models = tuple(name for name in names if home[name] == root)
         if len(models) > 1:
-            found.append(Cluster(models=models, pairs=tuple(pair for pair in pairs if home[pair.one] == root)))
-    return tuple(sorted(found, key=lambda cluster: (-len(cluster.models), cluster.models)))
+            clusters.append(Cluster(models=models, pairs=tuple(pair for pair in pairs if home[pair.one] == root)))
+    return tuple(sorted(clusters, key=lambda cluster: (-len(cluster.models), cluster.models)))

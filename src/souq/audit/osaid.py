@@ -1,7 +1,7 @@
 """The Open Source AI Definition 1.0 (opensource.org/ai): what it asks for, of what an audit saw.
 
-Raw data need not be shared; information about it must be. Parameters and data information are under approved terms, code
-under approved licences.
+Raw data need not be shared; information about it must be. Parameters and data information are under approved terms,
+code under approved licences.
 """
 
 from __future__ import annotations

@@ -48,17 +48,23 @@ def measure(main: Snapshot) -> tuple[Measure, ...]:
     released = [main.repo.summary(_commit_of(main, v))[1] for v in main.releases]
     gaps = between(sorted(released, key=datetime.fromisoformat))
     asked, waits = list(_answered(main, founders)), list(_waits(main))
-    return (
-        Measure(name="route from outside", n=len(scopes), said="yes" if scopes else "no", how="scopes of the policy over contributions"),
-        Measure(name="kinds landed from outside", n=sum(outside), said=", ".join(route) or "none", how="authors whom the first policy does not enrol"),
-        Measure(name="landed change not by founders", n=len(offers), said=share(sum(outside), len(offers)), how="contributions on main"),
-        Measure(name="reviews from another organisation", n=len(apart), said=share(sum(apart), len(apart)), how="votes by another key and organisation than the author's, as declared"),
-        Measure(name="top maintainer's share of merges", n=mergers.total(), said=share(max(mergers.values(), default=0), mergers.total()), how="signed merge records"),
-        Measure(name="written governance", n=len(policy.person), said="yes", how="GOVERNANCE.toml, people enrolled"),
-        Measure(name="outsiders' pull requests merged", n=len(asked), said=share(sum(asked), len(asked)), how="of those this clone knows that are no longer open"),
-        Measure(name="days to a merge", n=len(waits), said=middle(waits), how="median, from the offer's commit to the signed merge; by their authors' clocks"),
-        Measure(name="days between releases", n=len(gaps), said=middle(gaps), how="median, by the dates of the commits released"),
-    )  # fmt: skip
+    top, total = max(mergers.values(), default=0), mergers.total()
+    rows = [
+        ("route from outside", len(scopes), "yes" if scopes else "no", "scopes of the policy over contributions"),
+        ("kinds landed from outside", sum(outside), ", ".join(route) or "none",
+         "authors whom the first policy does not enrol"),
+        ("landed change not by founders", len(offers), share(sum(outside), len(offers)), "contributions on main"),
+        ("reviews from another organisation", len(apart), share(sum(apart), len(apart)),
+         "votes by another key and organisation than the author's, as declared"),
+        ("top maintainer's share of merges", total, share(top, total), "signed merge records"),
+        ("written governance", len(policy.person), "yes", "GOVERNANCE.toml, people enrolled"),
+        ("outsiders' pull requests merged", len(asked), share(sum(asked), len(asked)),
+         "of those this clone knows that are no longer open"),
+        ("days to a merge", len(waits), middle(waits),
+         "median, from the offer's commit to the signed merge; by their authors' clocks"),
+        ("days between releases", len(gaps), middle(gaps), "median, by the dates of the commits released"),
+    ]  # fmt: skip
+    return tuple(Measure(name=name, n=n, said=value, how=how) for name, n, value, how in rows)
 
 
 def share(some: int, of: int) -> str:
@@ -68,11 +74,11 @@ def share(some: int, of: int) -> str:
 
 def between(at: list[str]) -> list[float]:
     """Days from each moment to the next; moments are ISO 8601, in order."""
-    return [_days(one, other) for one, other in pairwise(at)]
+    return [_days(earlier, other) for earlier, other in pairwise(at)]
 
 
-def _days(one: str, other: str) -> float:
-    return (datetime.fromisoformat(other) - datetime.fromisoformat(one)).total_seconds() / 86400
+def _days(earlier: str, later: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds() / 86400
 
 
 def middle(days: list[float]) -> str:
@@ -100,8 +106,8 @@ def _waits(main: Snapshot) -> Iterable[float]:
 
 
 def _commit_of(main: Snapshot, version: str) -> str:
-    told = signing.peek(main.repo.read(main.commit, f"releases/{version}/release.json"))
-    return str(told.get("commit", ""))
+    record = signing.peek(main.repo.read(main.commit, f"releases/{version}/release.json"))
+    return str(record.get("commit", ""))
 
 
 def _apart(main: Snapshot) -> Iterable[bool]:
@@ -115,8 +121,8 @@ def _apart(main: Snapshot) -> Iterable[bool]:
             with suppress(SouqError):
                 if path.startswith("records/vote-"):
                     signed = signing.verify(data, keys=policy.keys, namespace="souq.vote.v1")
-                    who = policy.person_of(signed.key)
-                    yield who is not None and signed.key != signing.normal_key(author.key) and who.org != org
+                    voter = policy.person_of(signed.key)
+                    yield voter is not None and signed.key != signing.normal_key(author.key) and voter.org != org
 
 
 def _mergers(main: Snapshot) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""The figures a cost is reckoned from: named, each with a unit, a source and a date; a wrong one is refused by its line.
+"""The figures a cost is reckoned from, each with a unit, a source and a date; a wrong one is refused by its line.
 
 inputs = default_inputs("h100").with_set("mfu=.38")
 inputs["mfu"], inputs.figures["mfu"].source
@@ -50,7 +50,10 @@ class Prices:
             UsageError: none of that name.
         """
         if gpu not in self.gpus:
-            raise UsageError(f"no prices of {gpu!r}{nearest(gpu, self.gpus)}", hint=f"known are {', '.join(self.gpus)}; add yours with --prices FILE")  # fmt: skip
+            raise UsageError(
+                f"no prices of {gpu!r}{nearest(gpu, self.gpus)}",
+                hint=f"known are {', '.join(self.gpus)}; add yours with --prices FILE",
+            )
         return Inputs({**self.inputs, **self.gpus[gpu]})
 
     def over(self, other: Prices) -> Prices:
@@ -75,13 +78,14 @@ class Inputs:
         Raises:
             UsageError: no such input, no number above 0, or another unit.
         """
-        name, _, told = (part.strip() for part in words.partition("="))
-        number, _, unit = (part.strip() for part in told.partition(" "))
+        name, _, assigned = (part.strip() for part in words.partition("="))
+        number, _, unit = (part.strip() for part in assigned.partition(" "))
         try:
             value: Any = float(number)
         except ValueError:
             value = number
-        figure = _figure(name, {"value": value, "unit": unit or UNITS.get(name, ""), "source": "you, by --set", "dated": "now"}, f"--set {words}")  # fmt: skip
+        fields = {"value": value, "unit": unit or UNITS.get(name, ""), "source": "you, by --set", "dated": "now"}
+        figure = _figure(name, fields, f"--set {words}")
         return replace(self, figures={**self.figures, name: figure})
 
 
@@ -99,12 +103,13 @@ def read_prices(text: str, *, where: str) -> Prices:
             unit, one that is 0 or below: with the line it stands on.
         Hostile: larger than anything honest (records.read_toml).
     """
-    told = read_toml(text, where=where)
-    for key in told:
+    document = read_toml(text, where=where)
+    for key in document:
         if key not in ("dated", "inputs", "gpu"):
-            raise UsageError(f"{_at(text, where, '', key)}: unknown key {key!r}{nearest(key, ('dated', 'inputs', 'gpu'))}")  # fmt: skip
-    gpus = _tables(told.get("gpu", {}), text, where, "gpu")
-    inputs = _figures(_tables({"inputs": told.get("inputs", {})}, text, where, "")["inputs"], text, where, "inputs")
+            near = nearest(key, ("dated", "inputs", "gpu"))
+            raise UsageError(f"{_at(text, where, '', key)}: unknown key {key!r}{near}")
+    gpus = _tables(document.get("gpu", {}), text, where, "gpu")
+    inputs = _figures(_tables({"inputs": document.get("inputs", {})}, text, where, "")["inputs"], text, where, "inputs")
     return Prices(inputs, {name: _figures(table, text, where, f"gpu.{name}") for name, table in gpus.items()})
 
 
@@ -117,35 +122,35 @@ def _tables(value: Any, text: str, where: str, section: str) -> dict[str, dict[s
 
 
 def _figures(table: Mapping[str, Any], text: str, where: str, section: str) -> dict[str, Figure]:
-    found = {}
-    for name, told in table.items():
+    figures = {}
+    for name, fields in table.items():
         line = _at(text, where, section, name)
         if section != "inputs" and name in UNITS and name not in OF_GPU:
             raise UsageError(f"{line}: {name} is of no hardware", hint="write it under [inputs]")
-        found[name] = _figure(name, told, line)
-    return found
+        figures[name] = _figure(name, fields, line)
+    return figures
 
 
-def _figure(name: str, told: Any, where: str) -> Figure:
+def _figure(name: str, fields: Any, where: str) -> Figure:
     if name not in UNITS:
         raise UsageError(f"{where}: no input {name[:40]!r}{nearest(name, UNITS)}", hint=f"known are {', '.join(UNITS)}")
     hint = f'write {name} = {{ value = 1, unit = "{UNITS[name]}", source = "where from", dated = "2026-06" }}'
-    if not isinstance(told, dict):
+    if not isinstance(fields, dict):
         raise UsageError(f"{where}: {name} has no unit", hint=hint)
-    if absent := [key for key in _KEYS if not told.get(key) and key != "value"]:
+    if absent := [key for key in _KEYS if not fields.get(key) and key != "value"]:
         raise UsageError(f"{where}: {name} has no {absent[0]}", hint=hint)
-    if odd := [key for key in told if key not in _KEYS]:
+    if odd := [key for key in fields if key not in _KEYS]:
         raise UsageError(f"{where}: unknown key {odd[0][:40]!r}{nearest(odd[0], _KEYS)}", hint=hint)
-    if told["unit"] != UNITS[name]:
-        raise UsageError(f"{where}: {name} is in {UNITS[name]}, not {str(told['unit'])[:40]}", hint=hint)
-    value = told.get("value")
+    if fields["unit"] != UNITS[name]:
+        raise UsageError(f"{where}: {name} is in {UNITS[name]}, not {str(fields['unit'])[:40]}", hint=hint)
+    value = fields.get("value")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise UsageError(f"{where}: {name} is a number above 0, not {str(value)[:40]!r}", hint=hint)
     if not LEAST <= value <= MOST:
         raise UsageError(f"{where}: {name} lies between {LEAST:g} and {MOST:g}, not at {value:g}", hint=hint)
-    if (told["unit"] == "share" and value > 1) or (name == "pue" and value < 1):
+    if (fields["unit"] == "share" and value > 1) or (name == "pue" and value < 1):
         raise UsageError(f"{where}: {name} is {'at most' if name != 'pue' else 'at least'} 1, not {value:g}", hint=hint)
-    return Figure(value=float(value), unit=told["unit"], source=str(told["source"]), dated=str(told["dated"]))
+    return Figure(value=float(value), unit=fields["unit"], source=str(fields["source"]), dated=str(fields["dated"]))
 
 
 def _at(text: str, where: str, section: str, key: str) -> str:

@@ -1,7 +1,7 @@
 """What a model repository knows of the work that went into it: its base's size, and how much each contribution read.
 
-Only a contribution that is source (source.py) says what it was trained on, and its tokens are counted, not believed. Of a
-binary nothing is known, and it is said so. A base's own tokens no repository knows.
+Only a contribution that is source (build/reproducible.py) says what it was trained on, and its tokens are counted, not
+believed. Of a binary nothing is known, and it is said so. A base's own tokens no repository knows.
 
     runs = contributions(main, inputs)
     runs[0].what, runs[0].flop, runs[0].because
@@ -43,14 +43,14 @@ def base(main: Snapshot, tokens: float | None, inputs: Inputs) -> Run:
 
 
 def contributions(main: Snapshot, inputs: Inputs) -> list[Run]:
-    """Each contribution of weights on main. Their base's weights stay as they are, so they have no gradient: `frozen`."""
+    """Each contribution of weights on main. Their base's weights stay as they are and have no gradient: `frozen`."""
     size, reader = _size(main), _reader(main)
-    found = []
+    runs = []
     for slug, offer in main.offers.items():
         if offer.delta is not None:
             tokens, because = _read(offer, reader)
-            found.append(training(slug, size, tokens, inputs, factor="frozen", because=because))
-    return found
+            runs.append(training(slug, size, tokens, inputs, factor="frozen", because=because))
+    return runs
 
 
 def merged(main: Snapshot, inputs: Inputs, *, measure: bool, progress: Progress = quiet) -> Run:
@@ -68,25 +68,26 @@ def _size(main: Snapshot) -> float:
 
 def _read(offer: Offer, reader: Any) -> tuple[float | None, str]:
     """Tokens its training read, all epochs together; or why nobody knows."""
-    said = judged(offer)
-    if said is None or said.training is None or said.rows is None:
-        return None, f"a binary: {said.because}" if said is not None else "it brings no weights"
+    source = judged(offer)
+    if source is None or source.training is None or source.rows is None:
+        return None, f"a binary: {source.because}" if source is not None else "it brings no weights"
     if reader is None:
         return None, "tokens are not counted without the library `tokenizers`"
-    return float(_epochs(said) * _tokens(said.rows, reader)), ""
+    return float(_epochs(source) * _tokens(source.rows, reader)), ""
 
 
-def _epochs(said: Judged) -> int:
-    assert said.training is not None
-    return said.training.epochs + (said.training.rebase.epochs if said.training.rebase is not None else 0)
+def _epochs(source: Judged) -> int:
+    assert source.training is not None
+    return source.training.epochs + (source.training.rebase.epochs if source.training.rebase is not None else 0)
 
 
 def _tokens(rows: Rows, reader: Any) -> int:
-    """What is said in the rows; the template's own tokens, which training shares between rows, are left out."""
-    return sum(len(found.ids) for found in reader.encode_batch([_said(row) for row in rows], add_special_tokens=False))
+    """The tokens of the rows' texts; the template's own tokens, which training shares between rows, are left out."""
+    encodings = reader.encode_batch([_text(row) for row in rows], add_special_tokens=False)
+    return sum(len(encoding.ids) for encoding in encodings)
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _text(row: Mapping[str, Any]) -> str:
     turns = [turn["content"] for turn in row.get("messages", ())]
     return "\n".join(turns) or row.get("text") or f"{row.get('prompt', '')}{row.get('completion', '')}"
 

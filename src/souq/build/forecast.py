@@ -3,18 +3,18 @@
 It knows a fold and what people call its contributions; nothing is built, nothing is run. `rehearse` is the other way:
 the merged model reads the contributions' own rows.
 
-    expected = forecast(fold(main, offer), offer.digest, offers)
-    expected.kept, expected.met[0].slug, expected.met[0].blame
+    ahead = forecast(fold(main, offer), offer.digest, offers)
+    ahead.kept, ahead.met[0].slug, ahead.met[0].blame
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from html import escape
 
+from souq.chart import heat_map
 from souq.merge import Fold
-from souq.merge.conflicts import Foreseen, Learned, Meeting, causes, foresee, kept, meeting, total
+from souq.merge.conflicts import Learned, Losses, Meeting, causes, forecast_losses, kept, meeting, total
 from souq.merge.methods import Change
 from souq.progress import Progress, quiet
 from souq.records import Contribution, Digest, Record
@@ -39,7 +39,7 @@ class Met(Record, frozen=True):
 
 
 class Forecast(Record, frozen=True):
-    """The forecast for one contribution; `lost` is the share of its change that the merge loses, over all tensors."""
+    """What is expected for one contribution; `lost` is the share of its change that is lost, weighed by its inputs."""
 
     slug: str
     kept: float
@@ -59,40 +59,40 @@ class Forecast(Record, frozen=True):
 
 def forecast(fold: Fold, digest: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Forecast:
     """The forecast for one contribution in a fold; `offers` says what each digest is."""
-    foreseen, without = foresee(fold, progress=progress), foresee(fold, [digest], progress=progress)
-    blame = causes(fold, digest, foreseen, progress)
+    losses, without = forecast_losses(fold, progress=progress), forecast_losses(fold, [digest], progress=progress)
+    blame = causes(fold, digest, losses, progress)
     pairs = _pairs(fold, digest, progress)
     met = [
         _met(
             offers[other],
             meeting(pairs[other]),
             blame.get(other, 0.0),
-            _kept(foreseen, other, offers[other]),
+            _kept(losses, other, offers[other]),
             _kept(without, other, offers[other]),
         )
         for other in fold.deltas
         if other != digest
     ]
-    whole = total(foreseen.lost[digest].values()).part
-    worst = {name: foreseen.lost[digest][name].part / whole for name in foreseen.worst(digest)} if whole > 0 else {}
+    whole = total(losses.lost[digest].values()).part
+    worst = {name: losses.lost[digest][name].part / whole for name in losses.worst(digest)} if whole > 0 else {}
     return Forecast(
         slug=offers[digest].slug,
-        kept=_kept(foreseen, digest, offers[digest]),
-        lost=foreseen.loss(digest),
+        kept=_kept(losses, digest, offers[digest]),
+        lost=losses.loss(digest),
         worst=worst,
         met=tuple(sorted(met, key=lambda other: (-other.blame, other.slug))),
-        layers={offers[other].slug: _layers(foreseen, other) for other in fold.deltas},
+        layers={offers[other].slug: _layers(losses, other) for other in fold.deltas},
     )
 
 
-def _kept(foreseen: Foreseen, digest: Digest, offer: Offer) -> float:
-    return kept(foreseen.loss(digest), foreseen.costs[digest], learned(offer.contribution))
+def _kept(losses: Losses, digest: Digest, offer: Offer) -> float:
+    return kept(losses.loss(digest), losses.costs[digest], learned(offer.contribution))
 
 
 def _met(offer: Offer, how: Meeting, blame: float, now: float, before: float) -> Met:
     return Met(
-        slug=offer.slug, blame=blame, kept=now, before=before, tensors=how.tensors, signs=how.signs,
-        inputs=how.inputs, outputs=how.outputs, cosine=how.cosine,
+        slug=offer.slug, tensors=how.tensors, signs=how.signs, inputs=how.inputs, outputs=how.outputs,
+        cosine=how.cosine, blame=blame, kept=now, before=before,
     )  # fmt: skip
 
 
@@ -125,54 +125,23 @@ def learned(contribution: Contribution) -> Learned | None:
 def layer_of(name: str) -> str:
     """`model.layers.20.mlp.up_proj.weight` -> `20`; what stands in no layer is itself."""
     match = re.search(r"layers?\.(\d+)\.", name)
-    return match.group(1) if match else name
+    return match[1] if match else name
 
 
-def _layers(foreseen: Foreseen, digest: Digest) -> dict[str, float]:
-    shares = foreseen.lost[digest]
+def _layers(losses: Losses, digest: Digest) -> dict[str, float]:
+    shares = losses.lost[digest]
     names = sorted({layer_of(name) for name in shares}, key=_in_order)
     return {layer: total(share for name, share in shares.items() if layer_of(name) == layer).ratio for layer in names}
 
 
 def picture(forecast: Forecast) -> str:
     """Layers down, contributions across, as an SVG: darker where the merge loses more of what each wanted."""
-    columns = [forecast.slug, *sorted(slug for slug in forecast.layers if slug != forecast.slug)]
+    columns = {
+        slug: forecast.layers[slug] for slug in sorted(forecast.layers, key=lambda slug: (slug != forecast.slug, slug))
+    }
     rows = sorted({layer for shares in forecast.layers.values() for layer in shares}, key=_in_order)
-    wide, tall, left, top = 64, 18, 84, 150
-    cells = []
-    for i, slug in enumerate(columns):
-        x = left + i * wide
-        weight = "bold" if slug == forecast.slug else "normal"
-        cells.append(
-            f'<text transform="translate({x + wide / 2:.0f} {top - 8}) rotate(-40)" font-weight="{weight}">'
-            f"{escape(slug[:28])}</text>"
-        )
-        for j, layer in enumerate(rows):
-            share = forecast.layers[slug].get(layer)
-            if share is not None:
-                cells.append(
-                    f'<rect x="{x}" y="{top + j * tall}" width="{wide - 2}" height="{tall - 2}" fill="{_shade(share)}">'
-                    f"<title>{escape(slug)}, layer {escape(layer)}: {share:.0%} lost</title></rect>"
-                )
-    names = [
-        f'<text x="{left - 8}" y="{top + j * tall + tall * 0.7:.0f}" text-anchor="end">{escape(row[:12])}</text>'
-        for j, row in enumerate(rows)
-    ]
-    width, height = left + len(columns) * wide + 120, top + len(rows) * tall + 40
     legend = f"what the merge is expected to lose of each change: white 0%, darkest 50% and more; #{forecast.slug[:40]}"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="system-ui, sans-serif" font-size="11">'
-        f'<rect width="{width}" height="{height}" fill="#fbfaf6"/>{"".join(cells)}{"".join(names)}'
-        f'<text x="{left}" y="{height - 12}" fill="#6b675e">{escape(legend)}</text></svg>\n'
-    )
-
-
-def _shade(share: float) -> str:
-    """From paper to dark red, by square root: small losses should be seen."""
-    level = min(max(share, 0.0) / 0.5, 1.0) ** 0.5
-    red, green, blue = (round(a + (b - a) * level) for a, b in ((251, 140), (250, 24), (246, 20)))
-    return f"rgb({red},{green},{blue})"
+    return heat_map(columns, rows, label="{column}, layer {row}: {share:.0%} lost", legend=legend, full=0.5)
 
 
 def _in_order(layer: str) -> tuple[bool, str]:

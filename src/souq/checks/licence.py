@@ -29,11 +29,8 @@ def licence(case: Case) -> Answer:
     answers += [_may_be_asked(name, ours) for name in exam]
     outcome, because = max(answers, key=lambda answer: RANK[answer[0]])  # the first of the worst
     evidence: dict[str, Any] = {"offered": offered, "main": ours}
-    return (
-        outcome,
-        because,
-        evidence | {key: dict(counts) for key, counts in (("rows", own), ("cases", exam)) if counts},
-    )
+    evidence |= {key: dict(counts) for key, counts in (("rows", own), ("cases", exam)) if counts}
+    return outcome, because, evidence
 
 
 def _of_rows(data: Mapping[str, bytes]) -> Iterator[str]:

@@ -32,10 +32,8 @@ def lineage(case: Case) -> Answer:
     kept, drift = kept_direction(whole), attention_drift(whole)
     evidence: dict[str, Any] = {"tensors": len(whole), "cosine": round(kept, 4), "attention": round(drift, 4)}
     if kept < KEPT or drift > DRIFT:
-        because = (
-            f"a hint: tuned matrices stand at cosine {kept:.3f} to the base's, their attention's spread {drift:.0%} off"
-        )
-        return "needs-eyes", f"{because}; was it tuned from this base?", evidence
+        stand = f"tuned matrices stand at cosine {kept:.3f} to the base's, their attention's spread {drift:.0%} off"
+        return "needs-eyes", f"a hint: {stand}; was it tuned from this base?", evidence
     return "pass", f"{len(whole)} whole tensors, at cosine {kept:.3f} to the base's", evidence
 
 

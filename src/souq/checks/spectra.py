@@ -227,8 +227,6 @@ def spectra(case: Case) -> Answer:
         "figures": bank.off(mine),
     }  # fmt: skip
     if distance > bank.threshold:
-        because = (
-            f"unlike the {bank.size} honest ones known: distance {distance:.2f}, and {bank.threshold:.2f} is usual"
-        )
-        return "needs-eyes", because, evidence
+        apart = f"distance {distance:.2f}, and {bank.threshold:.2f} is usual"
+        return "needs-eyes", f"unlike the {bank.size} honest ones known: {apart}", evidence
     return "pass", f"like the {bank.size} honest ones known: distance {distance:.2f} of {bank.threshold:.2f}", evidence

@@ -46,11 +46,8 @@ def fits_base(case: Case) -> Answer:
     grown = case.main.grown(case.offer)  # raises where an addition does not fit this base
     added = len(delta.new)
     also = f", adds {added} ({len(grown.layout)} then)" if added else ""
-    return (
-        "pass",
-        f"changes {len(delta.parts)} of {len(base)} tensors{also}",
-        {"tensors": len(delta.parts), "new": added},
-    )
+    evidence = {"tensors": len(delta.parts), "new": added}
+    return "pass", f"changes {len(delta.parts)} of {len(base)} tensors{also}", evidence
 
 
 @check("tensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,28 +48,29 @@ def audit() -> None:
 @json_option
 def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_json: bool) -> None:
     """What the repository, release or model folder at PATH shows of its openness, and what it only claims."""
-    from datetime import UTC, datetime
-
     with bars() as progress:
-        found = evidence.audit(path, today=datetime.now(UTC).date().isoformat(), rebuild=rebuild, progress=progress)
+        report = evidence.audit(path, today=datetime.now(UTC).date().isoformat(), rebuild=rebuild, progress=progress)
     for place, draw in ((badge, page.badge_svg), (html, page.audit_html)):
         if place is not None:
-            place.write_text(draw(found), encoding="utf-8")
-    answer(found, as_json, lambda: _show_audit(found))
+            place.write_text(draw(report), encoding="utf-8")
+    answer(report, as_json, lambda: _show_audit(report))
 
 
-def _show_audit(found: Audit) -> None:
-
-    for title, cells in (("dimension", found.cells), ("component", found.components)):
+def _show_audit(report: Audit) -> None:
+    for title, cells in (("dimension", report.cells), ("component", report.components)):
         rows = [[c.name, c.claimed, c.verified, c.status, _proof(c), c.todo] for c in cells]
         table([title, "claimed", "verified", "status", "evidence", "next"], rows)
         out.print()
-    out.print(f"at least {found.lower:g} (verified), at most {found.upper:g} (claimed) of 14")
-    out.print(f"MOF: {CLASSES[found.mof.best]} (verified), {CLASSES[found.mof_claimed.best]} (claimed); lacking: {'; '.join(found.mof.missing)}")  # fmt: skip
-    out.print(f"OSAID: {'; '.join(f'{a.name} {_met(a.verified)} ({_met(a.claimed)} as claimed)' for a in found.osaid)}")
-    for one in found.bazaar:
-        out.print(f"bazaar: {one.name}: {one.said} (n = {one.n}; {one.how})")
-    done(f"{found.kind} {found.name}, {found.date}{f', {found.commit[:12]}' if found.commit else ''}; rubrics {', '.join(found.rubrics)}")  # fmt: skip
+    out.print(f"at least {report.lower:g} (verified), at most {report.upper:g} (claimed) of 14")
+    verified, claimed = CLASSES[report.mof.best], CLASSES[report.mof_claimed.best]
+    out.print(f"MOF: {verified} (verified), {claimed} (claimed); lacking: {'; '.join(report.mof.missing)}")
+    out.print(
+        f"OSAID: {'; '.join(f'{a.name} {_met(a.verified)} ({_met(a.claimed)} as claimed)' for a in report.osaid)}"
+    )
+    for measure in report.bazaar:
+        out.print(f"bazaar: {measure.name}: {measure.said} (n = {measure.n}; {measure.how})")
+    commit = f", {report.commit[:12]}" if report.commit else ""
+    done(f"{report.kind} {report.name}, {report.date}{commit}; rubrics {', '.join(report.rubrics)}")
 
 
 def _met(yes: bool) -> str:
@@ -84,56 +86,72 @@ def _proof(cell: Cell) -> str:
 
 @audit.command("table")
 @click.argument("ratings", type=click.Path(path_type=Path))
-@click.option("--models", type=click.Path(path_type=Path), help="Published scores to compare with: model, published_score. Exit 3 where one differs.")  # fmt: skip
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    help="Published scores to compare with: model, published_score. Exit 3 where one differs.",
+)
 @click.option("--svg", type=click.Path(path_type=Path), help="Draw the comparison, coloured.")
 @click.option("--html", type=click.Path(path_type=Path), help="The same on a page.")
 @json_option
 def table_(ratings: Path, models: Path | None, svg: Path | None, html: Path | None, as_json: bool) -> None:
     """The European index's fourteen dimensions, of a table of RATINGS (CSV or YAML): scores, order and a drawing."""
-
-    found = index.read_ratings(read(ratings), ratings.name)
-    compared = index.compare(found, read(models), models.name) if models is not None else None
+    rated = index.read_ratings(read(ratings), ratings.name)
+    compared = index.compare(rated, read(models), models.name) if models is not None else None
     for path, draw in ((svg, page.table_svg), (html, page.table_html)):
         if path is not None:
-            path.write_text(draw(found), encoding="utf-8")
+            path.write_text(draw(rated), encoding="utf-8")
     value: dict[str, Any] = {
-        "rubric": found.rubric, "counts": found.counts(), "compared": compared,
-        "models": [{"model": one.model, "score": one.score, "ratings": one.ratings, "unknown": one.unknown} for one in found.rated],
+        "rubric": rated.rubric, "counts": rated.counts(), "compared": compared,
+        "models": [
+            {"model": model.model, "score": model.score, "ratings": model.ratings, "unknown": model.unknown}
+            for model in rated.rated
+        ],
     }  # fmt: skip
-    answer(value, as_json, lambda: _show_table(found, compared))
+    answer(value, as_json, lambda: _show_table(rated, compared))
     if compared is not None and not compared:
         raise click.exceptions.Exit(3)
 
 
-def _show_table(found: Ratings, compared: Comparison | None) -> None:
-    rows = [[one.model, *(SIGNS[one.ratings.get(d, "unknown")] for d in DIMENSIONS), f"{one.score:g}"] for one in found.rated]  # fmt: skip
+def _show_table(rated: Ratings, compared: Comparison | None) -> None:
+    rows = [
+        [model.model, *(SIGNS[model.ratings.get(d, "unknown")] for d in DIMENSIONS), f"{model.score:g}"]
+        for model in rated.rated
+    ]
     table(["model", *(name[:6] for name in DIMENSIONS), "score"], rows, right=["score"])
-    counts = ", ".join(f"{count} {name}" for name, count in found.counts().items())
-    done(f"{found.rubric}: {counts}; unknown counts 0")
+    counts = ", ".join(f"{count} {name}" for name, count in rated.counts().items())
+    done(f"{rated.rubric}: {counts}; unknown counts 0")
     if compared is not None:
-        done(f"{compared.same} of {compared.published} as published, {'in' if compared.in_order else 'NOT in'} the published order")  # fmt: skip
+        order = "in" if compared.in_order else "NOT in"
+        done(f"{compared.same} of {compared.published} as published, {order} the published order")
         for line in compared.different:
             out.print(f"differs: {line}")
 
 
 @audit.command("mof")
 @click.argument("components", type=click.Path(path_type=Path))
-@click.option("--models", type=click.Path(path_type=Path), help="Classes to compare with: model, class (0 for none). Exit 3 where one differs.")  # fmt: skip
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    help="Classes to compare with: model, class (0 for none). Exit 3 where one differs.",
+)
 @json_option
 def mof_(components: Path, models: Path | None, as_json: bool) -> None:
-    """The Model Openness Framework's class of every model in a table of COMPONENTS, and what the next class asks for."""
-
-    found = mof.read_components(read(components), components.name)
-    differs = mof.expected(found, read(models), models.name) if models is not None else None
-    answer({"models": found, "different": differs}, as_json, lambda: _show_mof(found, differs))
+    """The Model Openness Framework's class of every model in a table of COMPONENTS, and what the next class asks
+    for."""
+    judged = mof.read_components(read(components), components.name)
+    differs = mof.expected(judged, read(models), models.name) if models is not None else None
+    answer({"models": judged, "different": differs}, as_json, lambda: _show_mof(judged, differs))
     if differs:
         raise click.exceptions.Exit(3)
 
 
-def _show_mof(found: list[Mof], differs: list[str] | None) -> None:
-    rows = [[m.model, CLASSES[m.best], *(f"{m.progress[n]:.0%}" for n in (3, 2, 1)), "; ".join(m.missing)] for m in found]  # fmt: skip
+def _show_mof(models: list[Mof], differs: list[str] | None) -> None:
+    rows = [
+        [m.model, CLASSES[m.best], *(f"{m.progress[n]:.0%}" for n in (3, 2, 1)), "; ".join(m.missing)] for m in models
+    ]
     table(["model", "class", "III", "II", "I", "the next class asks for"], rows, right=["III", "II", "I"])
-    done(", ".join(f"{sum(m.best == level for m in found)} {name}" for level, name in CLASSES.items()))
+    done(", ".join(f"{sum(m.best == level for m in models)} {name}" for level, name in CLASSES.items()))
     if differs is not None:
         done(f"{len(differs)} models differ from the classes given")
     for line in differs or ():
@@ -146,7 +164,6 @@ def read(path: Path) -> bytes:
     Raises:
         NotFound: no such file.
     """
-
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="name a table: CSV or YAML")
     with path.open("rb") as file:

@@ -23,23 +23,27 @@ from souq.repo.snapshot import Snapshot
 @click.command()
 @click.argument("models", nargs=-1, required=True)
 @click.option("--eval", "name", required=True, help="A folder with eval.toml and cases.jsonl, or one of main's evals.")
-@click.option("--price", "prices", multiple=True, metavar="MODEL=IN/OUT", help="Dollars a million tokens, as its seller has it.")  # fmt: skip
+@click.option(
+    "--price", "prices", multiple=True, metavar="MODEL=IN/OUT", help="Dollars a million tokens, as its seller has it."
+)
 @click.option("--margin", type=float, help="How much worse is still as good: a share of cases.  [default: the eval's]")
 @json_option
 def compare(models: tuple[str, ...], name: str, prices: tuple[str, ...], margin: float | None, as_json: bool) -> None:
-    """Ask MODELS the same cases: Hugging Face folders, llama.cpp:FILE.gguf, openai:URL#MODEL. The first is what you have.
+    """Ask MODELS the same cases: Hugging Face folders, llama.cpp:FILE.gguf, openai:URL#MODEL. The first is what you
+    have.
 
-    Says how good, how fast and how large each is, what a thousand such cases cost, and what in your project a swap touches.
+    Says how good, how fast and how large each is, what a thousand such cases cost, and what in your project a swap
+    touches.
     """
     if margin is not None and not 0 <= margin <= 1:
         raise UsageError(f"--margin {margin}", hint="a share of cases, from 0 to 1: 0.02 allows two of a hundred")
-    suite, costs = _eval_of(name), dict(_price(told, models) for told in prices)
+    suite, costs = _eval_of(name), dict(_price(rows, models) for rows in prices)
     margin = suite.margin if margin is None else margin
     with bars() as progress:
         writers = [_writer(model) for model in models]  # all are looked for before the first is asked
-        found = [measured(model, writer, suite, progress) for model, writer in zip(models, writers, strict=True)]
-    told = [_value(model, found[0], suite, margin, costs) for model in found]
-    answer({"eval": suite.name, "cases": len(suite.cases), "models": told}, as_json, lambda: _show(told, suite, margin))
+        measurements = [measured(model, writer, suite, progress) for model, writer in zip(models, writers, strict=True)]
+    rows = [_value(model, measurements[0], suite, margin, costs) for model in measurements]
+    answer({"eval": suite.name, "cases": len(suite.cases), "models": rows}, as_json, lambda: _show(rows, suite, margin))
 
 
 def _eval_of(name: str) -> Eval:
@@ -49,22 +53,25 @@ def _eval_of(name: str) -> Eval:
     try:
         known = Snapshot(here(), "main").evals
     except SouqError as error:
-        raise NotFound(f"no folder {name}, and no repository here", hint="an eval is a folder with eval.toml and cases.jsonl") from error  # fmt: skip
+        raise NotFound(
+            f"no folder {name}, and no repository here", hint="an eval is a folder with eval.toml and cases.jsonl"
+        ) from error
     if name not in known:
         raise NotFound(f"no eval {name!r}{nearest(name, known)}", hint=f"a folder, or one of {', '.join(known)}")
     return known[name]
 
 
-def _price(told: str, models: tuple[str, ...]) -> tuple[str, tuple[float, float]]:
-    model, _, rest = told.rpartition("=")
-    found = per_million(rest, f"--price {told!r}", "MODEL=0.25/1.25")
+def _price(text: str, models: tuple[str, ...]) -> tuple[str, tuple[float, float]]:
+    model, _, rest = text.rpartition("=")
+    dollars = per_million(rest, f"--price {text!r}", "MODEL=0.25/1.25")
     if model not in models:
-        raise UsageError(f"--price names {model!r}{nearest(model, models)}", hint="write the model as you wrote it before")  # fmt: skip
-    return model, found
+        raise UsageError(
+            f"--price names {model!r}{nearest(model, models)}", hint="write the model as you wrote it before"
+        )
+    return model, dollars
 
 
 def _writer(model: str) -> Any:
-
     path = Path(model).expanduser()
     if path.is_dir():
         return writer("transformers", Transformers(folder_key(path), path, bf16=True))
@@ -74,21 +81,30 @@ def _writer(model: str) -> Any:
 _NOBODY = "b3:" + "0" * 64  # a server says itself what it serves
 
 
-def _value(model: Measured, first: Measured, suite: Eval, margin: float, costs: dict[str, tuple[float, float]]) -> dict[str, Any]:  # fmt: skip
+def _value(
+    model: Measured, first: Measured, suite: Eval, margin: float, costs: dict[str, tuple[float, float]]
+) -> dict[str, Any]:
     score = model.score(suite)
     against = None if model is first else paired(first.score(suite), score, margin=margin, clusters=suite.clusters)
-    told = {
+    row = {
         "model": model.model, "engine": model.engine, "score": score.value, "stderr": score.stderr,
         "cases_a_second": len(model.cases) / model.seconds, "parameters": model.parameters, "bytes": model.bytes,
-        "licence": model.ties.licence, "duties": duties(model.ties.licence), "dollars_a_thousand": price(model, costs[model.model]) if model.model in costs else None,
+        "licence": model.ties.licence, "duties": duties(model.ties.licence),
+        "dollars_a_thousand": price(model, costs[model.model]) if model.model in costs else None,
         "swap": [] if model is first else untied(first.ties, model.ties), "ties": msgspec.to_builtins(model.ties),
     }  # fmt: skip
     if against is not None:
-        told |= {"gain": against.gain, "low": against.low, "high": against.high, "answer": against.answer, "said": str(against)}  # fmt: skip
-    return told
+        row |= {
+            "gain": against.gain,
+            "low": against.low,
+            "high": against.high,
+            "answer": against.answer,
+            "said": str(against),
+        }
+    return row
 
 
-def _show(told: list[dict[str, Any]], suite: Eval, margin: float) -> None:
+def _show(models: list[dict[str, Any]], suite: Eval, margin: float) -> None:
     rows = [
         [
             model["model"], f"{model['score']:.3f} ± {model['stderr']:.3f}", f"{model['cases_a_second']:.1f}",
@@ -96,14 +112,24 @@ def _show(told: list[dict[str, Any]], suite: Eval, margin: float) -> None:
             f"{model['bytes'] / 1e6:.0f} MB" if model["bytes"] else "-", model["licence"] or "not said",
             "-" if model["dollars_a_thousand"] is None else f"${model['dollars_a_thousand']:.4f}",
         ]
-        for model in told
+        for model in models
     ]  # fmt: skip
-    table([f"on {suite.name}, {len(suite.cases)} cases", "score", "cases/s", "size", "file", "licence", "a thousand"], rows, right=["score", "cases/s", "size", "file", "a thousand"])  # fmt: skip
-    for model in told:
+    table(
+        [f"on {suite.name}, {len(suite.cases)} cases", "score", "cases/s", "size", "file", "licence", "a thousand"],
+        rows,
+        right=["score", "cases/s", "size", "file", "a thousand"],
+    )
+    for model in models:
         for duty in model["duties"]:
             out.print(f"{model['model']}: {duty}", markup=False, highlight=False)
-    for model in told[1:]:
-        verdict = {"non-inferior": "as good, or better", "inferior": "worse", "undecided": "not decided"}[model["answer"]]  # fmt: skip
-        out.print(f"{model['model']} instead of {told[0]['model']}: {verdict}: {model['said']}", markup=False, highlight=False)  # fmt: skip
+    for model in models[1:]:
+        verdict = {"non-inferior": "as good, or better", "inferior": "worse", "undecided": "not decided"}[
+            model["answer"]
+        ]
+        out.print(
+            f"{model['model']} instead of {models[0]['model']}: {verdict}: {model['said']}",
+            markup=False,
+            highlight=False,
+        )
         for change in model["swap"]:
             out.print(f"  {change}", markup=False, highlight=False)

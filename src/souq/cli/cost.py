@@ -26,8 +26,19 @@ NUMBERS = ["parameters", "tokens", "FLOP", "hours", "USD", "kWh", "t CO2e", "MFU
 @click.option("--tokens", help="What the training, or the repository's base, read (15.6T).")
 @click.option("--hours", help="With --params: GPU-hours that were measured (30.84M).")
 @click.option("--gpu", default="h100", show_default=True, help="Hardware, as the table of prices calls it.")
-@click.option("--prices", "table_", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Newer prices, as audit/prices.toml.")  # fmt: skip
-@click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="One input, e.g. mfu=.38 or speed=2000 (tokens/s/GPU, measured).")  # fmt: skip
+@click.option(
+    "--prices",
+    "table_",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Newer prices, as audit/prices.toml.",
+)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One input, e.g. mfu=.38 or speed=2000 (tokens/s/GPU, measured).",
+)
 @click.option("--measure", is_flag=True, help="Merge main once more, and time it.")
 @click.option("--svg", "svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw dollars over volume there.")
 @json_option
@@ -36,7 +47,6 @@ def cost(
     table_: Path | None, sets: tuple[str, ...], measure: bool, svg: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """What WHAT cost: a model repository's folder, a release of the one you stand in, or this one's main."""
-
     inputs = _inputs(gpu, table_, sets)
     read = number(tokens, "--tokens") if tokens else None
     if params is None and (active or hours):
@@ -55,14 +65,17 @@ def cost(
             if run.because:
                 out.print(f"{run.what}: {run.because}")
         _show_serving(serve, evens)
-        table(["reckoned with", "value", "unit", "of", "source"], [[name, f"{f.value:g}", f.unit, f.dated, f.source] for name, f in inputs.figures.items()], right=["value"])  # fmt: skip
+        table(
+            ["reckoned with", "value", "unit", "of", "source"],
+            [[name, f"{f.value:g}", f.unit, f.dated, f.source] for name, f in inputs.figures.items()],
+            right=["value"],
+        )
         done(f"note: {NOTE}")
 
     answer({"runs": runs, "serving": serve, "break_even": evens, "inputs": inputs.figures, "note": NOTE}, as_json, show)
 
 
 def _inputs(gpu: str, path: Path | None, sets: tuple[str, ...]) -> Inputs:
-
     prices = default_prices()
     if path is not None:
         try:
@@ -77,7 +90,6 @@ def _inputs(gpu: str, path: Path | None, sets: tuple[str, ...]) -> Inputs:
 
 
 def _named(params: str, active: str | None, tokens: float | None, hours: str | None, inputs: Inputs) -> list[Run]:
-
     whole = number(params, "--params")
     at_work = number(active, "--active") if active else whole
     if at_work > whole:
@@ -86,7 +98,6 @@ def _named(params: str, active: str | None, tokens: float | None, hours: str | N
 
 
 def _known(what: str | None, tokens: float | None, inputs: Inputs, measure: bool) -> list[Run]:
-
     main = _main(what)
     with bars() as progress:
         merge = trained.merged(main, inputs, measure=measure, progress=progress)
@@ -94,7 +105,6 @@ def _known(what: str | None, tokens: float | None, inputs: Inputs, measure: bool
 
 
 def _main(what: str | None) -> Snapshot:
-
     if what is not None and Path(what).is_dir():
         repo = Repo.find(Path(what))
         return Snapshot(repo, repo.tip())
@@ -104,25 +114,26 @@ def _main(what: str | None) -> Snapshot:
 
 
 def _evens(runs: list[Run], serve: Serving) -> list[BreakEven]:
-    """Where one's own model costs less than the API: trained from scratch, and contributed to where somebody gave the base."""
-
+    """Where one's own model costs less than the API: trained from scratch, or contributed to a given base."""
     ways = {"from scratch": runs} | ({"contributed, base given": runs[1:]} if len(runs) > 1 else {})
     prices = {"API": serve.api, "API in batches": serve.batch}
-    return [break_even(way, parts, serve.own, name, price) for way, parts in ways.items() for name, price in prices.items()]  # fmt: skip
+    return [
+        break_even(way, parts, serve.own, name, price) for way, parts in ways.items() for name, price in prices.items()
+    ]
 
 
 def _row(run: Run) -> list[str]:
-
     tonnes = run.kg / 1000 if run.kg is not None else None
     numbers = (run.params, run.tokens, run.flop, run.hours, run.usd, run.kwh, tonnes)
     return [run.what[:60], *map(short, numbers), "unknown" if run.mfu is None else f"{run.mfu:.1%}"]
 
 
 def _show_serving(serve: Serving, evens: list[BreakEven]) -> None:
-    out.print(f"a million tokens: own {short(serve.own)} USD, {short(serve.kwh)} kWh; API {short(serve.api)} USD, in batches {short(serve.batch)} USD")  # fmt: skip
+    own = f"own {short(serve.own)} USD, {short(serve.kwh)} kWh"
+    out.print(f"a million tokens: {own}; API {short(serve.api)} USD, in batches {short(serve.batch)} USD")
     if serve.own is None:
         out.print("own serving: unknown until its speed is measured: --set speed=TOKENS_A_SECOND_OF_A_GPU")
-    for one in evens:
-        least = "at least " if one.at_least else ""
-        told = one.because or f"cheaper from {least}{short(one.tokens)} tokens on"
-        out.print(f"{one.what} ({least}{short(one.fixed)} USD) against the {one.against}: {told}")
+    for even in evens:
+        least = "at least " if even.at_least else ""
+        outcome = even.because or f"cheaper from {least}{short(even.tokens)} tokens on"
+        out.print(f"{even.what} ({least}{short(even.fixed)} USD) against the {even.against}: {outcome}")

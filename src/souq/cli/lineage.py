@@ -13,35 +13,45 @@ from souq.cli.console import answer, done, json_option, table
 
 @click.command()
 @click.argument("checkpoints", nargs=-1, required=True)
-@click.option("--known", multiple=True, required=True, help="A model it may descend from: a folder, a .gguf or a hub id; may be repeated.")  # fmt: skip
+@click.option(
+    "--known",
+    multiple=True,
+    required=True,
+    help="A model it may descend from: a folder, a .gguf or a hub id; may be repeated.",
+)
 @click.option("--svg", "picture", type=click.Path(path_type=Path), help="Draw the family here.")
 @json_option
 def lineage(checkpoints: tuple[str, ...], known: tuple[str, ...], picture: Path | None, as_json: bool) -> None:
     """Name the most likely parent of each of CHECKPOINTS, and the kind of descent: a hint, never an accusation."""
-
     elders = [Model.open(path) for path in known]
     children = [Model.open(path) for path in checkpoints]
-    found = [descent(one, elders) for one in children]
+    descents = [descent(child, elders) for child in children]
     ring = circle([*elders, *children])
     wrong, pairs = shipped().false_alarms
     if picture is not None:
-        picture.write_text(drawn(found))
+        picture.write_text(drawn(descents))
 
     def show() -> None:
-        table(["checkpoint", "kind", "parent", "cosine", "why"], [_row(one) for one in found], right=["cosine"])
-        for one in found:
-            if one.claim:
-                done(f"{one.child}: its card names {one.claim}, its weights do not")
+        table(["checkpoint", "kind", "parent", "cosine", "why"], [_row(child) for child in descents], right=["cosine"])
+        for child in descents:
+            if child.claim:
+                done(f"{child.child}: its card names {child.claim}, its weights do not")
         if ring:
             done(f"cards claim descent in a ring: {' <- '.join(ring)}; one of them is wrong")
-        if any(one.kind == "fine-tune" for one in found):
+        if any(child.kind == "fine-tune" for child in descents):
             done("of a full fine-tune the family is sure, the very parent is not: a sibling may stand nearer")
         done(f"a hint: of {pairs:,} unrelated pairs {wrong} were called related (bench/descent.py)")
 
-    answer({"descents": found, "ring": ring, "false_alarms": wrong, "unrelated_pairs": pairs}, as_json, show)
-    if not all(found):
+    answer({"descents": descents, "ring": ring, "false_alarms": wrong, "unrelated_pairs": pairs}, as_json, show)
+    if not all(descents):
         raise click.exceptions.Exit(3)
 
 
-def _row(one: Descent) -> list[str]:
-    return [one.child, one.kind, " + ".join(one.parents) or "none known", f"{one.score:.3f}", one.because]
+def _row(descent: Descent) -> list[str]:
+    return [
+        descent.child,
+        descent.kind,
+        " + ".join(descent.parents) or "none known",
+        f"{descent.score:.3f}",
+        descent.because,
+    ]

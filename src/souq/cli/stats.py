@@ -18,8 +18,19 @@ RIGHT = ["models", "downloads", "never", "top 1%", "top 10%", "Gini"]
 @click.command()
 @click.argument("what", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--near", is_flag=True, help="WHAT are model folders: say which hold nearly the same weights.")
-@click.option("--within", default=0.02, show_default=True, type=click.FloatRange(0, 1), help="With --near: how far apart, over the weights' own norm.")  # fmt: skip
-@click.option("--by", default="", type=click.Choice(["", "year", "organisation"]), help="Shares within each year or organisation too.")  # fmt: skip
+@click.option(
+    "--within",
+    default=0.02,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="With --near: how far apart, over the weights' own norm.",
+)
+@click.option(
+    "--by",
+    default="",
+    type=click.Choice(["", "year", "organisation"]),
+    help="Shares within each year or organisation too.",
+)
 @click.option("--most", default=20, show_default=True, type=click.IntRange(1), help="Groups shown, the largest first.")
 @click.option("--svg", "svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw Lorenz's curve there.")
 @click.option("--downloads", help="The column of downloads, where it has a name of its own.")
@@ -41,24 +52,30 @@ def stats(
     _shares(what[0], {role: name for role, name in named.items() if name is not None}, by, most, svg, as_json)
 
 
-def _shares(path: Path, names: dict[Role, str], by: Literal["year", "organisation", ""], most: int, svg: Path | None, as_json: bool) -> None:  # fmt: skip
-
+def _shares(
+    path: Path,
+    names: dict[Role, str],
+    by: Literal["year", "organisation", ""],
+    most: int,
+    svg: Path | None,
+    as_json: bool,
+) -> None:
     read = adoption.read_table(path, names)
-    found = adoption.adoption(read, by=by, most=most)
+    adopted = adoption.adoption(read, by=by, most=most)
     if svg is not None:
         svg.write_text(adoption.picture(read))
 
     def show() -> None:
-        rows = [_row(group) for group in (found.whole, *found.groups)]
+        rows = [_row(group) for group in (adopted.whole, *adopted.groups)]
         table([by or "models of", *RIGHT], rows, right=RIGHT)
-        if found.grouped > len(found.groups):
-            done(f"{found.grouped:,} {by}s; the {len(found.groups)} with most downloads are shown")
-        done(f"read as {', '.join(f'{role}: {name}' for role, name in found.columns.items())}")
-        if bad := {why: count for why, count in found.faults.items() if count}:
-            done(f"left out of {found.rows:,} rows: {', '.join(f'{count:,} {why}' for why, count in bad.items())}")
-        done(f"note: {found.note}")
+        if adopted.grouped > len(adopted.groups):
+            done(f"{adopted.grouped:,} {by}s; the {len(adopted.groups)} with most downloads are shown")
+        done(f"read as {', '.join(f'{role}: {name}' for role, name in adopted.columns.items())}")
+        if bad := {why: count for why, count in adopted.faults.items() if count}:
+            done(f"left out of {adopted.rows:,} rows: {', '.join(f'{count:,} {why}' for why, count in bad.items())}")
+        done(f"note: {adopted.note}")
 
-    answer(found, as_json, show)
+    answer(adopted, as_json, show)
 
 
 def _row(group: Shares) -> list[str]:
@@ -67,15 +84,14 @@ def _row(group: Shares) -> list[str]:
 
 
 def _near(folders: tuple[Path, ...], within: float, as_json: bool) -> None:
-
     with bars() as progress:
-        found = near_identical.crowd(folders, within=within, progress=progress)
+        crowd = near_identical.crowd(folders, within=within, progress=progress)
 
     def show() -> None:
-        for cluster in found.clusters:
+        for cluster in crowd.clusters:
             out.print(f"{len(cluster.models)} of one kind: {', '.join(cluster.models)}")
             for pair in cluster.pairs:
                 out.print(f"  {pair.one} and {pair.other}: {pair.how}, {pair.distance:.2g} apart")
-        done(f"{found.models} models, {found.kinds} different within {within:g}")
+        done(f"{crowd.models} models, {crowd.kinds} different within {within:g}")
 
-    answer(found, as_json, show)
+    answer(crowd, as_json, show)

@@ -34,9 +34,8 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
 
     def show() -> None:
         out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
-        out.print(
-            f"history   {report.landings} landings, {report.releases} of them releases, judged by the policy before each"
-        )
+        steps = f"{report.landings} landings, {report.releases} of them releases"
+        out.print(f"history   {steps}, judged by the policy before each")
         if report.witnesses:
             out.print(f"witnesses {report.witnesses} notes of enrolled people agree with it")
         if rebuild:

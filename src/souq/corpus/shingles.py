@@ -1,8 +1,8 @@
 """Runs of words as numbers, compiled by numba: hashing, MinHash signatures, overlap. Knows bytes and arrays.
 
 A text is UTF-8 bytes that are already plain (text.skeleton). A word is a run of letters and digits; a character of
-Chinese, Japanese or Thai is a word of its own. A word's hash is FNV-1a's, finished by murmur's mixer; a run's hash mixes
-its words' in order. MinHash is Broder's (1997), by multiplication and addition modulo 2^64, the upper half of it kept.
+Chinese, Japanese or Thai is a word of its own. A word's hash is FNV-1a's, finished by murmur's mixer; a run's mixes
+those of its words in order. MinHash is Broder's (1997): multiplied and added to modulo 2^64, the upper half kept.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def _kinds(pairs: Sequence[tuple[Change, Change]]) -> Iterator[list[tuple[Change
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class Losses:
     """What a merge is expected to do to the contributions in it."""
 
     lost: Mapping[Digest, Mapping[str, Share]]  # contribution -> tensor -> what is lost of its change there
@@ -225,9 +225,9 @@ class Foreseen:
         return sorted(shares, key=lambda name: (-shares[name].part, name))[:most]
 
 
-def foresee(
+def forecast_losses(
     fold: Fold, without: Iterable[Digest] = (), only: Sequence[str] = (), progress: Progress = quiet
-) -> Foreseen:
+) -> Losses:
     """Every contribution's loss on every matrix it changes, as the fold will have it; some left out where asked.
 
     Norms and biases are passed over. `only` keeps to some tensors.
@@ -236,7 +236,7 @@ def foresee(
     shares: dict[Digest, dict[str, Share]] = {digest: {} for digest in fold.deltas if digest not in absent}
     costs = dict.fromkeys(shares, 0.0)
     for done, name in enumerate(names):
-        progress("foresee tensors", done, len(names))
+        progress("forecast tensors", done, len(names))
         changes = {digest: change for digest, change in fold.changes(name).items() if digest not in absent}
         if not changes or next(iter(changes.values())).right.ndim != 2:
             continue
@@ -244,22 +244,22 @@ def foresee(
         for digest, change in changes.items():
             share = shares[digest][name] = lost(merged, change)
             costs[digest] += share.part / change.shape[0]
-    progress("foresee tensors", len(names), len(names))
-    return Foreseen(shares, costs)
+    progress("forecast tensors", len(names), len(names))
+    return Losses(shares, costs)
 
 
-def causes(fold: Fold, mine: Digest, foreseen: Foreseen, progress: Progress = quiet) -> dict[Digest, float]:
+def causes(fold: Fold, mine: Digest, losses: Losses, progress: Progress = quiet) -> dict[Digest, float]:
     """How much less of a contribution's change would be lost without each other one, on the tensors that cost it most.
 
     The fold itself is asked again with one fewer, so the answer is exact for every method.
     """
-    names = foreseen.worst(mine)
-    now = total(foreseen.lost[mine][name] for name in names).ratio
-    others = [other for other, shares in foreseen.lost.items() if other != mine and shares.keys() & set(names)]
+    names = losses.worst(mine)
+    now = total(losses.lost[mine][name] for name in names).ratio
+    others = [other for other, shares in losses.lost.items() if other != mine and shares.keys() & set(names)]
     answers = {}
     for done, other in enumerate(others):
         progress("leave out one by one", done, len(others))
-        then = foresee(fold, [other], names)
+        then = forecast_losses(fold, [other], names)
         answers[other] = now - then.loss(mine)
     progress("leave out one by one", len(others), len(others))
     return answers

@@ -293,39 +293,17 @@ def task_arithmetic(blocks: Blocks, each: Each, shared: Shared, write: Write) ->
     _combine(blocks, (weights / (divisor if abs(divisor) >= 1e-8 else 1.0))[None], write, based=True)
 
 
-def ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """The largest `density` of each difference, those of the elected sign, their weighted mean (arXiv 2306.01708)."""
-    _agree(blocks, each, {"normalize": True, **shared}, write, _largest, elect=True)
+def _sparse(rule: Callable[[Blocks, Each], Thinning], *, elect: bool = False, **defaults: bool) -> Elementwise:
+    """base + lambda sum_t w_t s_t d_t over what a rule leaves of each difference d_t.
 
+    Where `elect`, only those of the elected sign count. `rescale` (s_t) gives what is left of a difference its old L1
+    norm; `normalize` divides by the weights that took part.
+    """
 
-def dare_linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """A random `density` of each difference, scaled to its old L1 norm; their weighted sum (arXiv 2311.03099)."""
-    _agree(blocks, each, {"rescale": True, **shared}, write, _random, elect=False)
+    def method(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
+        _agree(blocks, each, defaults | dict(shared), write, rule, elect=elect)
 
-
-def dare_ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """DARE, those of the elected sign alone."""
-    _agree(blocks, each, {"rescale": True, **shared}, write, _random, elect=True)
-
-
-def della(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """DARE with a chance that rises with the magnitude's rank in its row; elected signs; mean (arXiv 2406.11617)."""
-    _agree(blocks, each, {"rescale": True, "normalize": True, **shared}, write, _by_rank, elect=True)
-
-
-def della_linear(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """DELLA without the election."""
-    _agree(blocks, each, {"rescale": True, **shared}, write, _by_rank, elect=False)
-
-
-def breadcrumbs(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """Neither the largest `gamma` of each difference nor the smallest (arXiv 2312.06795)."""
-    _agree(blocks, each, shared, write, _middle, elect=False)
-
-
-def breadcrumbs_ties(blocks: Blocks, each: Each, shared: Shared, write: Write) -> None:
-    """Breadcrumbs, those of the elected sign alone."""
-    _agree(blocks, each, shared, write, _middle, elect=True)
+    return method
 
 
 def _between(blocks: Blocks, low: tuple[Keys, Counts], high: tuple[Keys, Counts]) -> Thinning:
@@ -371,10 +349,12 @@ def _middle(blocks: Blocks, each: Each) -> Thinning:
 
 
 def _random(blocks: Blocks, each: Each) -> Thinning:
+    """Of each difference a random share `density`."""
     return _by_chance(blocks, kernels.CHANCE, _settings(each, "density", 1.0), np.zeros(len(each)))
 
 
 def _by_rank(blocks: Blocks, each: Each) -> Thinning:
+    """Each element with a chance that rises with its magnitude's rank in the row, within `epsilon` of `density`."""
     density, epsilon = _settings(each, "density", 1.0), _settings(each, "epsilon", 0.15)
     inside = (density + epsilon < 1) & (density - epsilon > 0)
     if not (inside | (density >= 1) | (density <= 0)).all():
@@ -604,7 +584,12 @@ def _settings(each: Each, key: str, default: float = 1.0) -> F64:
 
 ELEMENTWISE: dict[str, Elementwise] = {
     "linear": linear, "passthrough": passthrough, "slerp": slerp, "nuslerp": nuslerp, "multislerp": multislerp,
-    "karcher": karcher, "model_stock": model_stock, "task_arithmetic": task_arithmetic, "ties": ties,
-    "dare_linear": dare_linear, "dare_ties": dare_ties, "della": della, "della_linear": della_linear,
-    "breadcrumbs": breadcrumbs, "breadcrumbs_ties": breadcrumbs_ties, "sce": sce,
+    "karcher": karcher, "model_stock": model_stock, "task_arithmetic": task_arithmetic, "sce": sce,
+    "ties": _sparse(_largest, elect=True, normalize=True),  # arXiv 2306.01708
+    "dare_linear": _sparse(_random, rescale=True),  # arXiv 2311.03099
+    "dare_ties": _sparse(_random, elect=True, rescale=True),
+    "della": _sparse(_by_rank, elect=True, rescale=True, normalize=True),  # arXiv 2406.11617
+    "della_linear": _sparse(_by_rank, rescale=True),
+    "breadcrumbs": _sparse(_middle),  # arXiv 2312.06795
+    "breadcrumbs_ties": _sparse(_middle, elect=True),
 }  # fmt: skip

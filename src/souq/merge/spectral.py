@@ -85,7 +85,10 @@ def span(x: Float) -> Float:
 
 
 def balanced(left: Float, right: Float) -> tuple[Float, Float]:
-    """The same product with the columns of left (m, r) brought to one size, by powers of two: the bits are kept."""
+    """left (m, r) with its columns brought to one size by powers of two, and right (r, n) so that left @ right stays.
+
+    Float64, of the same shapes; no bit of the product is lost.
+    """
     level = _level(left)
     return np.ldexp(left, -level), np.ldexp(right, level[:, None])
 
@@ -100,7 +103,7 @@ def polar(x: Float, *, drop: float = DROP) -> Float:
 
 
 def sums(x: Float) -> Float:
-    """Sums down the first axis, by halves: a written order, where np.sum's depends on the processor."""
+    """Sums of x (m, ...) down the first axis, float64 (...), by halves: a written order, where np.sum's is not."""
     while len(x) > 1:
         half = len(x) // 2
         paired = x[:half] + x[half : 2 * half]
@@ -111,12 +114,12 @@ def sums(x: Float) -> Float:
 
 
 def total(x: Float) -> float:
-    """The sum of all entries, in a written order."""
+    """The sum of all entries of x, of any shape, in a written order."""
     return float(sums(x.reshape(-1)))
 
 
 def signs(x: Float) -> Float:
-    """-1.0 for each column whose largest entry, the first of equals, is negative, else 1.0."""
+    """-1.0 for each column of x (m, n) whose largest entry, the first of equals, is negative, else 1.0: (n,)."""
     if not x.size:
         return np.ones(x.shape[1])
     largest = np.argmax(np.abs(x), axis=0)

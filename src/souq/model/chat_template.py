@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from souq.errors import Hostile, Missing
+from souq.errors import Hostile
 from souq.model import chat_template_worker
 from souq.records import Digest, Record, digest
 
@@ -64,7 +64,6 @@ def approve(template: str, special: Collection[str] = ()) -> Approved:
 
     Raises:
         Hostile: it would do or say what no template should; the message shows what.
-        Missing: jinja2 is not installed.
     """
     return _approve(template, tuple(sorted(special)))
 
@@ -88,10 +87,8 @@ def _no(what: str) -> Hostile:
 
 def _read(template: str) -> list[str]:
     """The texts a template holds, once nothing in it reaches where it should not."""
-    try:
-        from jinja2 import TemplateError, nodes
-    except ImportError as error:
-        raise Missing("jinja2 is not installed", hint="run `pip install jinja2`") from error
+    from jinja2 import TemplateError, nodes  # slow to load, and most models are read without their template
+
     try:
         tree = chat_template_worker.environment().parse(template)
     except (TemplateError, RecursionError, ValueError) as error:

@@ -18,11 +18,11 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
 
+from souq.optional import installed_version
 from souq.records import Digest, Release, canonical, digest, json_lines
 from souq.releases.credits import Credit
 from souq.repo.snapshot import Snapshot
@@ -82,7 +82,7 @@ def provenance(facts: Facts, files: Mapping[str, str]) -> bytes:
             "resolvedDependencies": _dependencies(facts),
         },
         "runDetails": {
-            "builder": {"id": BUILDER, "version": {"souq": _version()}},
+            "builder": {"id": BUILDER, "version": {"souq": installed_version("souq", absent="0")}},
             "byproducts": [_scores(facts.release)] if facts.release.scores else [],
         },
     }
@@ -155,7 +155,11 @@ def bom(facts: Facts, files: Mapping[str, str]) -> bytes:
         "version": 1,
         "metadata": {
             **({"timestamp": facts.release.at} if facts.release.at else {}),  # the release's, as its signer says
-            "tools": {"components": [{"type": "application", "name": "souq", "version": _version()}]},
+            "tools": {
+                "components": [
+                    {"type": "application", "name": "souq", "version": installed_version("souq", absent="0")}
+                ]
+            },
             "component": _model(facts, files, data),
         },
         "components": [base, *weights, *data, *(_file(name, files[name]) for name in sorted(files) if name != WEIGHTS)],
@@ -296,10 +300,3 @@ def _blake3(name: Digest) -> dict[str, str]:
 
 def _hex(name: Digest) -> str:
     return name.removeprefix("b3:")
-
-
-def _version() -> str:
-    try:
-        return version("souq")
-    except PackageNotFoundError:
-        return "0"

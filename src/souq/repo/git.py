@@ -557,8 +557,8 @@ def _entry(row: str) -> Entry:
 
 
 def _environment() -> dict[str, str]:
-    inherited = {key: value for key, value in os.environ.items() if not re.match(r"GIT_(DIR|WORK_TREE|INDEX|OBJ)", key)}
-    return inherited | _FIXED
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX", "GIT_OBJ")  # what would make git look at another repository
+    return {key: value for key, value in os.environ.items() if not key.startswith(elsewhere)} | _FIXED
 
 
 def run_git(

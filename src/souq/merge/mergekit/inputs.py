@@ -101,7 +101,7 @@ class Model:
         self._shapes[name] = ("F32", tensor.shape)
 
     def numbers(self, name: str, begin: int, count: int) -> F32:
-        """Elements begin .. begin + count of a tensor, flat, as float32."""
+        """Elements begin .. begin + count of a tensor, as float32 (count,)."""
         if name in self._computed:
             return self._computed[name].numbers(begin, count)
         return self._stored_numbers(name, begin, count)
@@ -113,7 +113,7 @@ class Model:
         return numbers.astype(np.float32)
 
     def read_into(self, name: str, begin: int, into: Array) -> None:
-        """Fill a contiguous array with a tensor's bytes from byte `begin` on."""
+        """Fill a contiguous array of any shape and dtype with a tensor's bytes from byte `begin` on."""
         if name in self._computed:
             into.reshape(-1).view(np.float32)[:] = self._computed[name].numbers(begin // 4, into.nbytes // 4)
         else:

@@ -264,17 +264,19 @@ class Rows:
         return rows
 
     def made(self, row: int) -> F32:
+        """The mean of the rows given for a row of the new vocabulary, rounded once: float32 (width,)."""
         total = np.zeros(self.width)
         for place in self.given[row]:
             total += self.stored(*place, 1)[0]
         return (total / max(len(self.given[row]), 1)).astype(np.float32)
 
     def stored(self, model: Model, tensor: str, row: int, count: int) -> F32:
+        """Rows that lie side by side in a model's file: float32 (count, width)."""
         return model.numbers(tensor, row * self.width, count * self.width).reshape(count, self.width)
 
     @cached_property
     def mean(self) -> F32:
-        """Of all rows that have a token, added in their order."""
+        """The mean of all rows that have a token, added in their order: float32 (width,)."""
         total = np.zeros(self.width)
         for start in range(0, len(self.own), 1024):
             for row in self.between(start, min(start + 1024, len(self.own))):
