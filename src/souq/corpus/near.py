@@ -41,7 +41,7 @@ class Runs(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Runs]) -> Runs:
-        """Those of several lots of texts, one after the other."""
+        """The runs of several lots of texts, one lot after the other."""
         hashes = [np.empty(0, np.uint64), *(part.hashes for part in parts)]
         return cls(np.concatenate(hashes), np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)]))
 

@@ -37,7 +37,7 @@ def decision(repo: Repo, number: int) -> Decision:
 
 
 def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
-    """The same on a main at hand, which nobody else need have seen."""
+    """What the policy of a main at hand says about a pull request; nobody else need have seen that main."""
     policy, at = read_policy(main.policy_text), signing.now()
     try:
         offer, records = pull.offer, pull.signed_records(policy)

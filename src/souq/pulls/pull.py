@@ -117,7 +117,7 @@ class PullRequest:
         return SignedRecords.of(self.offer, self.records, policy)
 
     def with_record(self, kind: str, data: bytes) -> PullRequest:
-        """The same with one record more, which is in git and not yet published."""
+        """This pull request with one record more, which is in git here and not yet published."""
         oid = self.repo.write_blob(data)
         return replace(self, refs={**self.refs, f"{kind}/{oid[:16]}": oid})
 

@@ -305,7 +305,7 @@ class GitRepo:
             raise UsageError("this clone is shallow: main's beginning is not here", hint="run `git fetch --unshallow`")
 
     def steps(self, commit: str, since: str = "") -> Iterator[Step]:
-        """The same history with what each step changed, by one git however long it is.
+        """Main's landings up to `commit`, oldest first, with what each changed; one git process however many there are.
 
         Raises:
             UsageError: the clone is shallow: its beginning is not here.

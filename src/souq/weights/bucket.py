@@ -247,7 +247,7 @@ class Bucket:
     # -- both ----------------------------------------------------------------------------------------------------------
 
     def _sizes(self, names: Sequence[Digest]) -> dict[Digest, int]:
-        """Those of these that are there, with their sizes; asked for side by side."""
+        """The sizes in bytes of those of some objects that the bucket holds; asked for side by side."""
         if not names:
             return {}
         self._files  # noqa: B018  connected once, not by each of the hands

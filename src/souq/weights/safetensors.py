@@ -180,7 +180,7 @@ def write_tensors(
 
 
 class TensorWriter:
-    """Such a file, its tensors put in any order and from any thread; on disk only if every one of them came."""
+    """Writes a safetensors file, its tensors put in any order and from any thread; there only once all of them came."""
 
     def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str] | None = None) -> None:
         if wrong := [name for name in sorted(layout) if not is_tensor_name(name)]:

@@ -189,7 +189,7 @@ class Store:
         return TensorRef(dtype=header.dtype, shape=header.shape, digest=name)
 
     def closure(self, names: Iterable[Digest]) -> list[Digest]:
-        """These and the bases they are differences from, bases first."""
+        """Some tensors by digest, and the tensors they are kept as differences from; those come first."""
         bases = {name: self.header(name).base for name in dict.fromkeys(names)}
         return list(
             dict.fromkeys([base for base in bases.values() if base] + sorted(bases, key=lambda n: bool(bases[n])))
