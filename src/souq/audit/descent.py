@@ -108,7 +108,7 @@ class Pair:
 
     @property
     def distance(self) -> float:
-        """How far child and parent are apart, 0 for equal; where shapes differ, of rows of one length at that cosine."""
+        """How far child and parent are apart, 0 for equal; where shapes differ, of rows of one length at that angle."""
         return self.moved if self.moved is not None else max(2 - 2 * self.score, 0.0) ** 0.5
 
 
