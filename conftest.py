@@ -30,16 +30,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # or one would be waited for at the end
 
 
-def _fail_if_skipped(report: Any) -> Any:
-    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+def _fail_if_skipped(report: Any, *, allowed: bool = False) -> Any:
+    if NO_SKIPS and not allowed and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
     return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport() -> Generator[None, Any, Any]:
-    return _fail_if_skipped((yield))
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    return _fail_if_skipped((yield), allowed=item.get_closest_marker("beside") is not None)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

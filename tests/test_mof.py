@@ -37,6 +37,7 @@ def test_models_of_the_tool_have_their_class():
         assert {row["recomputed_class"] for row in csv.DictReader(file)} == {"0", "1", "2", "3"}
 
 
+@pytest.mark.beside
 @pytest.mark.skipif(not WHOLE.exists(), reason="the tool's whole table, 171 kB, is beside no checkout but the authors'")
 def test_every_model_of_the_tool_has_its_class():
     """137 of 137 classes, and each of 2,329 components open or not as the tool says."""

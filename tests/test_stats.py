@@ -44,6 +44,7 @@ def test_a_sample_of_the_tracked_models_comes_out():
     assert {group.name: group.models for group in found.groups} == Counter(row["created_at"][:4] for row in rows)
 
 
+@pytest.mark.beside
 @pytest.mark.skipif(not TRACKED.is_file(), reason="the whole table, 451 kB, is beside no checkout but the authors'")
 def test_the_tracked_models_come_out():
     """2,061 models of June 2026 (currentai-org/os-ai-map): 18.9% never, 79.3% to 21 models, 98.8% to a tenth, Gini 0.982."""

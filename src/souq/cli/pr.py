@@ -258,9 +258,11 @@ def _show_source(overview: _Overview) -> None:
 
 def _forecast(main: Snapshot, pull: PullRequest, state: pulls.State) -> forecasting.Forecast | None:
     """What the merge is expected to do to it; None where it changes no weights, or where that cannot be told."""
-    if pull.offer.contribution.kind != "weights" or pull.offer.delta is None:
+    if pull.offer.contribution.kind != "weights":
         return None
-    try:
+    try:  # whose delta.lock cannot be read is shown too
+        if pull.offer.delta is None:
+            return None
         return _remembered_forecast(main, pull.offer, None if state == "merged" else pull.offer)
     except SouqError as error:  # what cannot be forecast can still be looked at
         done(f"no forecast: {error}")
