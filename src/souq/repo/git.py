@@ -16,13 +16,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.files import refuse_full
@@ -32,6 +33,7 @@ MAX_BLOB = 64 << 20  # bytes of one file in a pull request
 MAX_OFFER = 64 << 20  # and of all its files: git keeps sixty alike as one
 MAX_FILES = 2_000
 MAX_MOVED = 100_000  # paths that one commit may change
+MAX_KNOWN = 1 << 20  # bytes of one file that is kept in memory once read
 MAIN = "refs/heads/main"
 OUTSIDE = "refs/outside/head"
 TREE = "040000"  # a folder, where git lists one
@@ -87,11 +89,45 @@ class Step:
         return f"a tree with an entry that is no name: {bad!r}" if bad else ""
 
 
+class _Memory:
+    """What git answered about objects, up to so many bytes, the longest unasked given up first.
+
+    An object's name is a digest of what it is, so no answer about one ever changes; a landing asks most of them ten
+    times, and each costs a process. Another repository's answers are never taken: its disk may lie.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._answers: OrderedDict[tuple[Hashable, ...], tuple[Any, int]] = OrderedDict()
+        self._left = most
+
+    def get(self, key: tuple[Hashable, ...]) -> Any:
+        """The answer to a question; None where it is not known."""
+        if (known := self._answers.get(key)) is None:
+            return None
+        self._answers.move_to_end(key)
+        return known[0]
+
+    def put(self, key: tuple[Hashable, ...], answer: Any, size: int) -> None:
+        """Keep an answer of about `size` bytes."""
+        self._left += self._answers.pop(key, (None, 0))[1] - size
+        self._answers[key] = answer, size
+        while self._left < 0:
+            self._left += self._answers.popitem(last=False)[1][1]
+
+
+_MEMORY = _Memory(64 << 20)
+_OID = re.compile(r"[0-9a-f]{40}")
+_LOOSE = re.compile(r"refs/(heads|remotes|souq)(/[A-Za-z0-9_\-]+)+")
+_ENTRY_BYTES = 400  # what a row of a listing takes in memory, about
+
+
 class GitRepo:
     """A model repository on this disk."""
 
     def __init__(self, git_dir: Path, root: Path | None) -> None:
         self.git_dir, self.root = git_dir, root
+        # What `config` read last, and the file's stamp then: one landing asks for its remote two hundred times.
+        self._settings: tuple[tuple[int, int, int], dict[str, str]] | None = None
 
     @classmethod
     def find(cls, start: Path) -> Self:
@@ -146,10 +182,15 @@ class GitRepo:
         """
         if name.startswith("-"):
             raise UsageError(f"not a commit: {name!r}")
+        if (known := _MEMORY.get((self.git_dir, "commit", name))) is not None:
+            return str(known)
         result = self._git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
         if result.returncode:
             raise NotFound(f"no commit {name!r}", hint="see `souq log`")
-        return result.stdout.decode().strip()
+        oid = result.stdout.decode().strip()
+        if _OID.fullmatch(name.removesuffix("^")):  # a commit, or the one before it
+            _MEMORY.put((self.git_dir, "commit", name), oid, _ENTRY_BYTES)
+        return oid
 
     def entries(self, commit: str, folder: str = "") -> list[Entry]:
         """Every file below a folder of a commit; at most MAX_FILES files and folders.
@@ -161,8 +202,19 @@ class GitRepo:
             Hostile: more than that, or a name that is not UTF-8.
         """
         words = ("ls-tree", "-r", "-t", "-z", "--long", "--full-tree", commit, "--", folder or ".")
-        rows = self._first(words, MAX_FILES if folder else MAX_MOVED, f"{folder or commit[:12]} holds")
+        most = MAX_FILES if folder else MAX_MOVED
+        rows = self._listed(commit, words, lambda: self._first(words, most, f"{folder or commit[:12]} holds"))
         return [entry for entry in map(_entry, rows) if entry.mode != TREE]
+
+    def _listed(self, name: str, words: Sequence[str], ask: Callable[[], list[str]]) -> list[str]:
+        """The rows that git lists for some words about the object `name`, from memory where it listed them before."""
+        key = (self.git_dir, *words)
+        rows: list[str] | None = _MEMORY.get(key) if _OID.fullmatch(name) else None
+        if rows is None:
+            rows = ask()
+            if _OID.fullmatch(name):
+                _MEMORY.put(key, rows, _ENTRY_BYTES * (len(rows) + 1))
+        return list(rows)
 
     def _first(self, words: Sequence[str], most: int, what: str) -> list[str]:
         """What git lists between its zero bytes, as long as it is no more than that."""
@@ -201,6 +253,15 @@ class GitRepo:
         return self._contents([entry.oid for entry in entries])
 
     def _contents(self, oids: Sequence[str]) -> list[bytes]:
+        known = {oid: data for oid in oids if (data := _MEMORY.get((self.git_dir, oid))) is not None}
+        missing = [oid for oid in dict.fromkeys(oids) if oid not in known]
+        for oid, data in zip(missing, self._read(missing), strict=True):
+            known[oid] = data
+            if len(data) <= MAX_KNOWN:
+                _MEMORY.put((self.git_dir, oid), data, len(data) + _ENTRY_BYTES)
+        return [known[oid] for oid in oids]
+
+    def _read(self, oids: Sequence[str]) -> list[bytes]:
         if not oids:
             return []
         output = self._git("cat-file", "--batch", stdin="".join(f"{oid}\n" for oid in oids).encode()).stdout
@@ -229,8 +290,11 @@ class GitRepo:
 
     def trees(self, commit: str, folder: str) -> dict[str, str]:
         """The folders directly inside a folder of a commit, and git's name of all that is in each."""
-        listed = self._git("ls-tree", "-d", "-z", "--full-tree", commit, folder.rstrip("/") + "/").stdout
-        rows = [row.partition("\t")[::2] for row in listed.decode("utf-8", "surrogateescape").split("\0") if row]
+        words = ("ls-tree", "-d", "-z", "--full-tree", commit, folder.rstrip("/") + "/")
+        listed = self._listed(
+            commit, words, lambda: self._git(*words).stdout.decode("utf-8", "surrogateescape").split("\0")
+        )
+        rows = [row.partition("\t")[::2] for row in listed if row]
         return {path.rpartition("/")[2]: facts.split()[2] for facts, path in sorted(rows)}  # odd names: see Offer.slug
 
     def changed(self, old: str, new: str) -> list[str]:
@@ -254,7 +318,9 @@ class GitRepo:
 
     def _differ(self, at: str, old: str, new: str) -> tuple[list[str], list[tuple[str, str, str]]]:
         """What differs directly in a folder: files, and folders with git's names of both sides."""
-        rows = self._first(("diff-tree", "-z", "--no-renames", old, new), 2 * MAX_FILES, "it changes")
+        words = ("diff-tree", "-z", "--no-renames", old, new)
+        known = new if _OID.fullmatch(old) else old
+        rows = self._listed(known, words, lambda: self._first(words, 2 * MAX_FILES, "it changes"))
         files, folders = [], []
         for facts, name in zip(rows[::2], rows[1::2], strict=True):
             before, after, *oids = facts.lstrip(":").split()[:4]
@@ -386,7 +452,18 @@ class GitRepo:
         return not self._git("status", "--porcelain").stdout
 
     def config(self, key: str) -> str:
-        return self._git("config", "--get", key, check=False).stdout.decode().strip()
+        """A setting of git's, by its name in small letters; "" where there is none."""
+        if self._settings is None or self._settings[0] != self._config_stamp():
+            rows = self._git("config", "--list", "--null").stdout.decode("utf-8", "replace").split("\0")
+            settings = {name: value.strip() for name, _, value in (row.partition("\n") for row in rows)}
+            self._settings = self._config_stamp(), settings
+        return self._settings[1].get(key, "")
+
+    def _config_stamp(self) -> tuple[int, int, int]:
+        """What changes whenever git writes this clone's settings, which it does into a new file."""
+        path = self.git_dir / "config"
+        facts = path.stat() if path.is_file() else None  # where `souq init` is typed there is none yet
+        return (facts.st_ino, facts.st_mtime_ns, facts.st_size) if facts else (0, 0, 0)
 
     def patch(self, old: str, new: str, paths: Iterable[str] = ()) -> str:
         shown = self._git("diff", "--no-ext-diff", "--no-textconv", old, new, "--", *paths).stdout
@@ -398,23 +475,31 @@ class GitRepo:
         Raises:
             Hostile: not a blob, or larger than `most` bytes.
         """
-        facts = self._git("cat-file", "--batch-check=%(objecttype) %(objectsize)", stdin=oid.encode()).stdout.split()
-        if facts[0] != b"blob" or int(facts[1]) > most:
+        if self._sizes([oid]).get(oid, most + 1) > most:
             raise Hostile(f"{oid[:12]} is not a record of at most {most:,} bytes")
-        return self._git("cat-file", "blob", oid).stdout
+        return self._contents([oid])[0]
 
     def small(self, oids: Iterable[str], most: int, total: int) -> dict[str, bytes]:
         """The blobs of at most `most` bytes among some objects, by one git; the smallest, where all are above `total`.
 
         What anybody put beside them, a commit or a blob of any size, takes nothing away from the others.
         """
-        wanted = "".join(f"{oid}\n" for oid in sorted(set(oids))).encode()
-        listing = self._git("cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", stdin=wanted).stdout
-        rows = [line.split() for line in listing.decode().splitlines()]
-        sizes = sorted((int(row[2]), row[0]) for row in rows if row[1] == "blob" and int(row[2]) <= most)
+        sizes = sorted((size, oid) for oid, size in self._sizes(oids).items() if size <= most)
         room = accumulate(size for size, _ in sizes)
         fitting = [oid for (_, oid), used in zip(sizes, room, strict=True) if used <= total]
         return dict(zip(fitting, self._contents(fitting), strict=True))
+
+    def _sizes(self, oids: Iterable[str]) -> dict[str, int]:
+        """The bytes of every blob among some objects."""
+        known = {oid: _MEMORY.get((self.git_dir, "size", oid)) for oid in sorted(set(oids))}
+        if missing := "".join(f"{oid}\n" for oid, size in known.items() if size is None).encode():
+            shape = "--batch-check=%(objectname) %(objecttype) %(objectsize)"
+            for line in self._git("cat-file", shape, stdin=missing).stdout.decode().splitlines():
+                oid, kind, *size = line.split()
+                if kind == "blob":
+                    known[oid] = int(size[0])
+                    _MEMORY.put((self.git_dir, "size", oid), known[oid], _ENTRY_BYTES)
+        return {oid: size for oid, size in known.items() if size is not None}
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -435,7 +520,11 @@ class GitRepo:
         return made.stdout.decode().strip()
 
     def write_blob(self, data: bytes) -> str:
-        return self._git("hash-object", "-w", "--stdin", stdin=data).stdout.decode().strip()
+        key = (self.git_dir, hashlib.sha256(data).digest())
+        if (oid := _MEMORY.get(key)) is None:
+            oid = self._git("hash-object", "-w", "--stdin", stdin=data).stdout.decode().strip()
+            _MEMORY.put(key, oid, _ENTRY_BYTES)
+        return str(oid)
 
     def _index_row(self, path: str, data: bytes | None) -> str:
         if data is None:
@@ -458,6 +547,10 @@ class GitRepo:
     # -- refs and remotes ------------------------------------------------------------------------------------------
 
     def ref(self, name: str) -> str | None:
+        """The object a ref names; None where there is no such ref."""
+        loose = self.git_dir / name  # what git itself looks at first, without a process
+        if _LOOSE.fullmatch(name) and loose.is_file() and _OID.fullmatch(oid := loose.read_text().strip()):
+            return oid
         result = self._git("rev-parse", "--verify", "--quiet", name, check=False)
         return result.stdout.decode().strip() if result.returncode == 0 else None
 
