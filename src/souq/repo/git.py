@@ -114,6 +114,11 @@ class _Memory:
         while self._left < 0:
             self._left += self._answers.popitem(last=False)[1][1]
 
+    def clear(self) -> None:
+        """Know nothing."""
+        self._left += sum(size for _, size in self._answers.values())
+        self._answers.clear()
+
 
 _MEMORY = _Memory(64 << 20)
 _OID = re.compile(r"[0-9a-f]{40}")
@@ -350,6 +355,7 @@ class GitRepo:
             Corrupt: the bytes under a name are another object's.
         """
         self._refuse_shallow()
+        _MEMORY.clear()  # what was read before anybody looked at its name is read again
         words = ("rev-list", "--objects", "--no-object-names", "--first-parent", commit)
         with (
             self._running(*words) as names,

@@ -1,0 +1,95 @@
+"""What a repository remembers of git's answers: only what cannot change, and never instead of looking."""
+
+from __future__ import annotations
+
+import subprocess
+import zlib
+
+import pytest
+
+from souq.errors import Corrupt, NotFound
+from souq.repo import git
+from souq.repo.git import MAIN
+from souq.repo.remote import Repo
+
+
+@pytest.fixture
+def repo(tmp_path):
+    """A repository of one commit: a file, and a folder of another."""
+    made = Repo.create(tmp_path / "repo")
+    made._git("update-ref", MAIN, made.write_commit([], {"a": b"first", "folder/b": b"second"}, "begin\n"))
+    return made
+
+
+def typed(repo, *words):
+    """A line of git's own, as another process would run it."""
+    return subprocess.run(["git", *words], cwd=repo.root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_another_process_moves_main(repo):
+    """A ref is looked up each time, loose or packed."""
+    old = repo.ref(MAIN)
+    new = repo.write_commit([old], {"a": b"third"}, "more\n", tree_of=old)
+
+    typed(repo, "update-ref", MAIN, new)
+    assert (repo.ref(MAIN), repo.read(repo.tip(), "a")) == (new, b"third")
+    typed(repo, "pack-refs", "--all")
+    assert repo.ref(MAIN) == new
+    typed(repo, "update-ref", MAIN, old)
+    assert (repo.ref(MAIN), repo.read(repo.tip(), "a")) == (old, b"first")
+    typed(repo, "update-ref", "-d", "refs/heads/main")
+    assert repo.ref(MAIN) is None
+
+
+def test_another_process_changes_a_setting(repo):
+    assert repo.remote is None
+    for url in ("../one", "../two"):
+        typed(repo, "config", "remote.origin.url", url)
+        assert repo.remote == url
+    typed(repo, "config", "--unset", "remote.origin.url")
+    assert repo.remote is None
+
+
+def test_what_was_read_is_not_asked_again(repo, monkeypatch):
+    """A file, a folder's list and a commit's name are git's answers once and memory's afterwards, and the same."""
+    commit = repo.tip()
+
+    def answers():
+        return repo.read(commit, "a"), repo.files(commit, "folder"), repo.folders(commit, "."), repo.commit(commit)
+
+    first = answers()
+    monkeypatch.setattr(git.subprocess, "run", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(git.subprocess, "Popen", lambda *_, **__: pytest.fail("asked again"))
+    assert answers() == first
+
+
+def test_the_same_name_in_another_repository_is_asked_there(repo, tmp_path):
+    """What one disk holds is not taken for what another does."""
+    commit = repo.tip()
+    repo.read(commit, "a")
+
+    with pytest.raises((NotFound, git.GitError)):
+        Repo.create(tmp_path / "empty").read(commit, "a")
+
+
+@pytest.mark.parametrize("most", [1, 900, 1 << 20])
+def test_memory_is_bounded_and_changes_no_answer(repo, monkeypatch, most):
+    monkeypatch.setattr(git, "_MEMORY", git._Memory(most))
+    commit = repo.write_commit([], {f"{n:03}": b"%d" % n * 50 for n in range(40)}, "many\n")
+
+    for _ in range(2):
+        assert [repo.read(commit, f"{n:03}") for n in range(40)] == [b"%d" % n * 50 for n in range(40)]
+        assert git._MEMORY._left >= 0
+
+
+def test_bytes_that_lie_are_found_though_they_were_read(repo):
+    """Every name is computed from what is on the disk now, whatever was read of it before."""
+    oid = next(entry.oid for entry in repo.entries(repo.tip()) if entry.path == "a")
+    repo.check_names(repo.tip())
+    assert repo.read(repo.tip(), "a") == b"first"
+    path = repo.git_dir / "objects" / oid[:2] / oid[2:]
+    path.chmod(0o644)
+    path.write_bytes(zlib.compress(b"blob 5\0other"))
+
+    with pytest.raises(Corrupt):
+        repo.check_names(repo.tip())
