@@ -1,6 +1,7 @@
 """Stories and attacks share one bazaar; git knows nobody but who they say; laws are not timed: machines differ."""
 
 import os
+import shutil
 from collections.abc import Generator
 from typing import Any
 
@@ -14,6 +15,11 @@ settings.load_profile("souq")
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ |= {f"GIT_{role}_NAME": "tests" for role in ("AUTHOR", "COMMITTER")}
 os.environ |= {f"GIT_{role}_EMAIL": "tests@souq.example" for role in ("AUTHOR", "COMMITTER")}
+
+# Half of a story is files made and synced to the disk: in memory, where there is plenty, nobody waits for one.
+MEMORY = "/dev/shm"  # noqa: S108
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 if "OMP_NUM_THREADS" in os.environ:  # numba else gives torch, too, a thread a core
     os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
