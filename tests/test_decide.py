@@ -209,6 +209,23 @@ def test_every_check_is_run_by_somebody_else_and_refuses_nothing():
     assert said(policy, told, checked=refused).missing == ("check `files` refuses: odd",)
 
 
+def test_checks_are_run_by_whom_the_scope_names():
+    """Evaluators count once an organisation, and nobody else's run stands for theirs."""
+
+    def missing(asked, *names):
+        policy = ruled(
+            of(1), roles=(Role(name="judges", members=("adil", "amira", "bruno")),), checks=("files",), evaluators=asked
+        )
+        return said(policy, yes("chen"), checked=[ran(name) for name in names]).missing
+
+    one, two = of(1, "judges"), of(2, "judges")
+    assert missing(one, "chen") == ("check `files` has not been run by one of `judges` (have none)",)
+    assert missing(one, "chen", "adil") == ()
+    lacks = "check `files` has not been run by 2 of `judges`, each of another organisation (have Atlas)"
+    assert missing(two, "adil", "amira", "chen") == (lacks,)
+    assert missing(two, "adil", "bruno") == ()
+
+
 def test_doubt_asks_for_one_more_as_far_as_there_are_more():
     """Once, however many doubt; and silence does not settle a doubt."""
     policy = ruled(of(2), checks=("files", "norms"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,6 @@ from souq.errors import Missing, NotFound, UsageError
 from tests.annals import public
 
 SPACE, DIGEST = "souq.vote.v1", "b3:" + "7" * 64
-
-
-SPACE = "souq.vote.v1"
 
 
 def test_what_is_no_key_says_what_to_paste():
@@ -115,3 +115,17 @@ def test_without_ssh_keygen_one_is_told_how_to_have_it(monkeypatch):
         signing.make_key(Path("x"), "x")
     assert str(caught.value) == "ssh-keygen is not installed"
     assert caught.value.hint == "for example `apt-get install openssh-client`"
+
+
+def test_now_is_in_utc_to_the_second(monkeypatch):
+    """Wherever the machine stands, and spelled as records spell it."""
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    try:
+        spelled = signing.now()
+        moment = datetime.strptime(spelled, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", spelled)
+        assert abs(moment.timestamp() - time.time()) < 60
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -126,6 +126,10 @@ def test_roles_that_can_be_are_not():
         ((of(5),), {"max_per_org": 1}, "scope 'work' asks for 5 of 'core'; at most 4 can ever vote"),
         ((of(1),), {"max_per_org": -1}, "scope 'work' asks for 1 of 'core'; at most 0 can ever vote"),
         ((of(1),), {"min_orgs": 5}, "scope 'work' asks for 5 organisations; those it asks are of 4"),
+        ((of(1),), {"evaluators": of(1, "cor")}, "scope 'work' asks for role 'cor', which is not there (did you mean 'core'?)"),
+        ((of(1),), {"evaluators": of(0)}, "scope 'work' asks 0 of 'core' to run its checks, each of another organisation: it cannot be"),
+        ((of(1),), {"evaluators": of(5)}, "scope 'work' asks 5 of 'core' to run its checks, each of another organisation: it cannot be"),
+        ((of(1),), {"evaluators": of(share="1/2")}, "scope 'work' asks 1/2 of 'core' to run its checks, each of another organisation: it cannot be"),
         *(
             ((of(1),), {word: value}, "scope 'work' has a number below what it can be")
             for word, value in [
@@ -150,6 +154,8 @@ def test_the_least_that_scopes_can_say():
     )
     ruled(of(share="1/1"), max_per_org=1)
     ruled(of(6))
+    ruled(of(6), evaluators=of(1))
+    ruled(of(6), evaluators=of(4))
 
 
 def test_a_role_nobody_is_in_cannot_be_asked():

@@ -304,7 +304,7 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
         yield f"scope {scope.name!r} asks for {scope.min_orgs} organisations; those it asks are of {len(sides)}"
     for needs in judges:
         if not 0 < needs.n <= most(policy, replace(scope, max_per_org=1), needs.role):
-            asks = f"scope {scope.name!r} asks {needs.n or needs.share} of {needs.role!r} to run its checks"
+            asks = f"scope {scope.name!r} asks {needs.share or needs.n} of {needs.role!r} to run its checks"
             yield f"{asks}, each of another organisation: it cannot be"
     numbers = [scope.window_h, scope.cooloff_h, scope.max_per_org, scope.min_orgs]
     numbers += [scope.lazy.after_h, scope.lazy.n - 1] if scope.lazy else []
