@@ -1,9 +1,9 @@
 """Chat templates are programs that come with a model: read, and rendered on fixed conversations, before any is used.
 
 A template that was changed by somebody else took accuracy from 90 to 15% and put an attacker's links into over 90% of
-answers (Pillar Security, "Chat Template Backdoors Across 18 Models and 4 Engines", 2026). So a template is refused that
-reaches into Python, never ends, writes links, or says what the conversation did not say; what it says where nobody gave
-a system message is shown.
+answers (Pillar Security, "Chat Template Backdoors Across 18 Models and 4 Engines", 2026). So nobody's template may reach
+into Python or never end. A stranger's only writes the conversation down; an owner's may have words of its own, which are
+shown, and is asked about where it writes links or says something else for one word, one day or one length.
 
     approve("{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}").adds
     ''
@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -27,7 +28,9 @@ from souq.records import Digest, Record, digest
 
 MOST_BYTES, MOST_ADDED, MOST_PROBES = 64 << 10, 60, 64
 PATIENCE = 20  # seconds of waiting, for a process that has one of computing
+MOST_SHOWN = 8  # of what is wrong with one
 HINT = "offer the model with a template that only writes down the conversation"
+OWNERS_HINT = "mend it, or add `--accept template` if you have read it and mean it"
 ROLE_WORDS = {
     "system", "user", "assistant", "model", "tool", "developer", "human", "bot", "instruction",
     "response", "question", "answer", "input", "output", "ai",
@@ -53,40 +56,61 @@ TOPICS = (
 
 
 class Approved(Record, frozen=True):
-    """A template that only writes down the conversation, by digest."""
+    """A template that may be used, by digest, and what it does beside writing the conversation down."""
 
     digest: Digest
     adds: str = ""  # what it says itself where the conversation has no system message
+    says: tuple[str, ...] = ()  # what else it does, a line each: an owner's template alone may
 
 
-def approve(template: str, special: Collection[str] = ()) -> Approved:
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """What a template does beside writing the conversation down; grave where it works against whoever talks."""
+
+    what: str
+    grave: bool = False
+
+
+def approve(
+    template: str, special: Collection[str] = (), *, owners: bool = False, accepted: bool = False
+) -> Approved:
     """A template, read and rendered; `special` are the tokenizer's own control tokens.
+
+    Of an owner's template only what is grave is refused, and nothing that the owner has looked at and `accepted`.
 
     Raises:
         Hostile: it would do or say what no template should; the message shows what.
     """
-    return _approve(template, tuple(sorted(special)))
+    if len(template.encode("utf-8", "surrogatepass")) > MOST_BYTES:
+        raise _no(f"is larger than {MOST_BYTES:,} bytes")
+    adds, odd = _judge(template, tuple(sorted(special)))
+    refused = [oddity for oddity in odd if not owners or (oddity.grave and not accepted)]
+    if refused:
+        shown = "; ".join(oddity.what for oddity in refused[:MOST_SHOWN])
+        raise _no(shown, hint=OWNERS_HINT if owners else HINT)
+    return Approved(digest=digest(template.encode()), adds=adds, says=tuple(oddity.what for oddity in odd))
 
 
 @cache
-def _approve(template: str, special: tuple[str, ...]) -> Approved:
-    if len(template.encode("utf-8", "surrogatepass")) > MOST_BYTES:
-        raise _no(f"is larger than {MOST_BYTES:,} bytes")
-    constants = _read(template)
+def _judge(template: str, special: tuple[str, ...]) -> tuple[str, tuple[Oddity, ...]]:
+    """What it says where nobody gives a system message, and what else it does."""
+    constants, odd = _read(template)
     plan = _plan([*TOPICS, *constants[:MOST_PROBES]])
     rendered = _rendered(template, [job for _, job in plan])
-    return Approved(digest=digest(template.encode()), adds=_judged(rendered, plan, special))
+    texts, more = _texts(plan, rendered, special)
+    odd = [*odd, *more, *_compared(texts, plan)]
+    return texts["bare"] if _words(texts.get("bare", "")) else "", tuple(dict.fromkeys(odd))
 
 
-def _no(what: str) -> Hostile:
-    return Hostile(f"the chat template {what}", hint=HINT)
+def _no(what: str, hint: str = HINT) -> Hostile:
+    return Hostile(f"the chat template {what}", hint=hint)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _read(template: str) -> list[str]:
-    """The texts a template holds, once nothing in it reaches where it should not."""
+def _read(template: str) -> tuple[list[str], list[Oddity]]:
+    """The texts a template holds, once nothing in it reaches where it should not, and the links among them."""
     from jinja2 import TemplateError, nodes  # slow to load, and most models are read without their template
 
     try:
@@ -100,10 +124,13 @@ def _read(template: str) -> list[str]:
             raise _no(f"reaches for {name[:40]!r} (line {node.lineno})")
     texts = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
     written = [node.data for node in tree.find_all(nodes.TemplateData)]
-    for text in [*texts, *written]:
-        if link := LINK.search(text):
-            raise _no(f"writes a link: {text[max(link.start() - 20, 0) : link.end() + 40]!r}")
-    return [text for text in dict.fromkeys(texts) if text.strip() and len(text) <= 200]
+    links = [oddity for text in [*texts, *written] for oddity in _links(text)]
+    return [text for text in dict.fromkeys(texts) if text.strip() and len(text) <= 200], links
+
+
+def _links(text: str) -> Iterator[Oddity]:
+    if link := LINK.search(text):
+        yield Oddity(f"writes a link: {text[max(link.start() - 20, 0) : link.end() + 40]!r}", grave=True)
 
 
 def _named(node: Any) -> str:
@@ -164,53 +191,65 @@ def _rendered(template: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]
     return answers
 
 
-def _judged(answers: list[dict[str, Any]], plan: Plan, special: tuple[str, ...]) -> str:
+def _texts(
+    plan: Plan, answers: list[dict[str, Any]], special: tuple[str, ...]
+) -> tuple[dict[str, str], list[Oddity]]:
+    """Of every conversation, what the template says itself; nothing of one it declines, such as of a system."""
     if len(answers) != len(plan):
         raise _no(f"cannot be read: {answers[0].get('error', '')}")
-    texts = dict(_left(plan, answers, special))
+    texts, odd = dict[str, str](), list[Oddity]()
+    for (name, job), rendered in zip(plan, answers, strict=True):
+        if rendered.get("raised") in ("size", "MemoryError", "RecursionError", "SecurityError"):
+            raise _no(f"cannot be rendered: {rendered['error']}")
+        if rendered.get("raised") == "declined":
+            continue
+        if "error" in rendered:
+            odd.append(Oddity(f"cannot be rendered: {rendered['error']}", grave=True))
+            continue
+        texts[name], more = _own(rendered["text"], job["messages"], rendered["times"], special)
+        odd += more
+    if not odd and not {"bare", "unled"} <= texts.keys():
+        odd.append(Oddity("renders no conversation of a user and an assistant", grave=True))
+    return texts, odd
+
+
+def _compared(texts: Mapping[str, str], plan: Plan) -> Iterator[Oddity]:
+    """What it says of its own, and whether that depends on more than who speaks."""
     left = {name: _words(text) for name, text in texts.items()}
-    if not {"bare", "unled"} <= left.keys():
-        raise _no("renders no conversation of a user and an assistant")
-    for name in ("led", "still", "long"):
-        if own_words := left.get(name):
-            raise _no(f"says what the conversation does not: {' '.join(own_words)[:160]!r}")
-    if len(left["bare"]) > MOST_ADDED:
-        raise _no(f"says {len(left['bare'])} words of its own: {texts['bare'][:160]!r}")
-    if more := [word for word in left["unled"] if word not in left["bare"]]:
-        raise _no(f"says more as a conversation goes on: {' '.join(more)[:160]!r}")
+    usual = {"led": {*left.get("led", ()), *left.get("still", ())}, "bare": {*left.get("bare", ())}}
+    for name in ("led", "still"):
+        if left.get(name):
+            yield Oddity(f"says what the conversation does not: {' '.join(left[name])[:160]!r}")
+            break
+    if len(left.get("bare", ())) > MOST_ADDED:
+        yield Oddity(f"says {len(left['bare'])} words of its own: {texts['bare'][:160]!r}")
+    for name, short in (("long", "led"), ("unled", "bare")):
+        if name in left and (more := [word for word in left[name] if word not in usual[short]]):
+            yield Oddity(f"says what the conversation does not, as it goes on: {' '.join(more)[:160]!r}", grave=True)
     for name, own_words in left.items():
-        usual = left["bare"] if name.startswith(("probe bare", "time")) else left.get("led", ())
-        if name.startswith(("probe", "time")) and own_words != usual:
+        same = left.get("bare" if name.startswith(("probe bare", "time")) else "led", ())
+        if name.startswith(("probe", "time")) and own_words != same:
             about = f"time is {name[5:]}" if name.startswith("time") else f"user says {_probe(plan, name)!r}"
-            raise _no(f"says something else when the {about}: {' '.join(own_words)[:120]!r}")
-    return texts["bare"] if left["bare"] else ""
+            yield Oddity(f"says something else when the {about}: {' '.join(own_words)[:120]!r}", grave=True)
 
 
 def _probe(plan: Plan, name: str) -> str:
     return str(dict(plan)[name]["messages"][-1]["content"].split(" ", 1)[1].rsplit(" ", 1)[0])[:60]
 
 
-def _left(plan: Plan, answers: list[dict[str, Any]], special: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Of every conversation, what the template says itself; nothing of one it declines, such as of a system."""
-    for (name, job), rendered in zip(plan, answers, strict=True):
-        if rendered.get("raised") == "declined":
-            continue
-        if "error" in rendered:
-            raise _no(f"cannot be rendered: {rendered['error']}")
-        yield name, _own(rendered["text"], job["messages"], rendered["times"], special)
-
-
-def _own(text: str, messages: list[Mapping[str, str]], times: list[str], special: tuple[str, ...]) -> str:
-    rest = text
+def _own(
+    text: str, messages: list[Mapping[str, str]], times: list[str], special: tuple[str, ...]
+) -> tuple[str, list[Oddity]]:
+    """What is left of a rendering without the conversation and what marks its turns."""
+    rest, odd = text, list[Oddity]()
     for turn in messages:
         if turn["content"] not in rest:
-            raise _no(f"leaves out what the {turn['role']} says")
+            odd.append(Oddity(f"leaves out what the {turn['role']} says", grave=turn["role"] != "system"))
         rest = rest.replace(turn["content"], " ", 1)
-    if link := LINK.search(rest):
-        raise _no(f"writes a link: {rest[max(link.start() - 20, 0) : link.end() + 40]!r}")
+    odd += _links(rest)
     for gone in sorted({*special, *times} - {""}, key=len, reverse=True):
         rest = rest.replace(gone, " ")
-    return " ".join(MARKS.sub(" ", DATED.sub(" ", rest)).split())
+    return " ".join(MARKS.sub(" ", DATED.sub(" ", rest)).split()), odd
 
 
 def _words(text: str) -> tuple[str, ...]:
