@@ -52,7 +52,7 @@ HOSTILE = {
     "a tokenizer of its own": (changed("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]}), "asks to run code"),
     "a generation of its own": (changed("generation_config.json", custom_generate="evil/repo"), "asks to run code"),
     "a kernel from a hub": (changed("config.json", _attn_implementation="evil/kernels"), "asks to run code"),
-    "another quantiser": (changed("config.json", quantization_config={"quant_method": "evil"}), "asks to run code"),
+    "another quantiser": (changed("config.json", quantization_config={"quant_method": "evil"}), "weights are quantised"),
     "an unknown key": (changed("config.json", hidden_sizes=3), "did you mean 'hidden_size'?"),
     "an unknown kind": (changed("config.json", model_type="lama"), "did you mean 'llama'?"),
     "no kind": (raw("config.json", "{}"), "names no model_type"),

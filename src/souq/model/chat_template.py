@@ -1,9 +1,9 @@
 """Chat templates are programs that come with a model: read, and rendered on fixed conversations, before any is used.
 
 A template that was changed by somebody else took accuracy from 90 to 15% and put an attacker's links into over 90% of
-answers (Pillar Security, "Chat Template Backdoors Across 18 Models and 4 Engines", 2026). So nobody's template may reach
-into Python or never end. A stranger's only writes the conversation down; an owner's may have words of its own, which are
-shown, and is asked about where it writes links or says something else for one word, one day or one length.
+answers (Pillar Security, "Chat Template Backdoors Across 18 Models and 4 Engines", 2026). So nobody's template may
+reach into Python or never end. A stranger's only writes the conversation down. An owner's may have words of its own,
+which are shown; what writes links, or says something else for one word, one day or one length, its owner has to accept.
 
     approve("{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}").adds
     ''
@@ -71,9 +71,7 @@ class Oddity:
     grave: bool = False
 
 
-def approve(
-    template: str, special: Collection[str] = (), *, owners: bool = False, accepted: bool = False
-) -> Approved:
+def approve(template: str, special: Collection[str] = (), *, owners: bool = False, accepted: bool = False) -> Approved:
     """A template, read and rendered; `special` are the tokenizer's own control tokens.
 
     Of an owner's template only what is grave is refused, and nothing that the owner has looked at and `accepted`.
@@ -191,9 +189,7 @@ def _rendered(template: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]
     return answers
 
 
-def _texts(
-    plan: Plan, answers: list[dict[str, Any]], special: tuple[str, ...]
-) -> tuple[dict[str, str], list[Oddity]]:
+def _texts(plan: Plan, answers: list[dict[str, Any]], special: tuple[str, ...]) -> tuple[dict[str, str], list[Oddity]]:
     """Of every conversation, what the template says itself; nothing of one it declines, such as of a system."""
     if len(answers) != len(plan):
         raise _no(f"cannot be read: {answers[0].get('error', '')}")
