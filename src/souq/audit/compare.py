@@ -23,6 +23,7 @@ from souq.evals.score import Score
 from souq.lab.chat import ChatRequest, Message, Sampling, TextGenerator, dollars
 from souq.licences.compat import Input, judge
 from souq.licences.questions import duties_in_words
+from souq.licences.table import spelled
 from souq.model.card import licence_in, read_card
 from souq.model.chat_template import approve
 from souq.model.config import MODEL_FILES
@@ -139,7 +140,7 @@ def _ties(files: Mapping[str, bytes], licence: str) -> Ties:
         context=int(config.get("max_position_embeddings") or 0),
         tools=b"tools" in template,
         system=_adds(template.decode()),
-        licence=licence,
+        licence=spelled(licence),
     )
 
 
@@ -159,7 +160,7 @@ def _cuts(tokenizer: bytes) -> Digest:
 def _adds(template: str) -> str:
     """What it says itself where nobody gives a system message; nothing is known of one that souq would not run."""
     try:
-        return approve(template).adds if template else ""
+        return approve(template, owners=True, accepted=True).adds if template else ""
     except Hostile:
         return ""
 

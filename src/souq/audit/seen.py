@@ -20,8 +20,8 @@ from souq.audit.index import Value
 from souq.audit.place import Evidence, Place
 from souq.build.reproducible import Share, share
 from souq.errors import SouqError
-from souq.licences.table import is_text_of, licence_of
-from souq.model.card import front_matter
+from souq.licences.table import is_text_of, licence_of, spelled
+from souq.model.card import front_matter, licence_in
 from souq.records import read_json
 from souq.weights.safetensors import open_tensors
 
@@ -69,11 +69,7 @@ class Seen:
     def declared(self) -> str:
         """The licence that is named, by its SPDX name where it has one."""
         main = self.place.main
-        name = main.config.licence if main else self.head.get("license_name") or self.head.get("license")
-        if not name or not isinstance(name, str):
-            return ""
-        spdx = {known.lower(): known for names in mof.FIT.values() for known in names}
-        return spdx.get(name.lower(), name[:80])
+        return spelled(main.config.licence if main else licence_in(self.head))[:80]
 
     @cached_property
     def licence_texts(self) -> dict[str, str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +18,13 @@ from souq.evals.eval import read_folder
 from souq.governance import Who
 from souq.governance.policy import Key
 from souq.governance.templates import TEMPLATES, from_template
-from souq.model.config import approved
-from souq.model.source import Source, open_source
+from souq.licences.compat import Input, into
+from souq.licences.lineage import declared
+from souq.licences.table import spelled
+from souq.model.base import as_base
+from souq.model.chat_template import CHATML, Approved
+from souq.model.config import TOKENIZERS, approved
+from souq.model.source import Source, Unpack, open_source, read_small
 from souq.progress import Progress
 from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
@@ -32,6 +41,7 @@ from souq.weights.lockfile import lock_digest
 @click.argument("name", type=click.Path(path_type=Path))
 @click.option("--from", "source", required=True, help="A Hugging Face folder, a .gguf file, or a hub id.")
 @click.option("--licence", "--license", help="SPDX; the source's own where it says one.")
+@click.option("--chat-template", "template", help="A file, or `chatml`, in place of the source's own.")
 @click.option(
     "--governance",
     "policy",
@@ -42,36 +52,123 @@ from souq.weights.lockfile import lock_digest
 @click.option("--evals", type=click.Path(path_type=Path), multiple=True, help="Folders with eval.toml and cases.jsonl.")
 @click.option("--store", default="", help="Where the tensors travel if not beside the remote: s3://bucket/folder.")
 @click.option("--suite/--no-suite", default=True, help="Protect a small general suite, and sketch the base's inputs.")
+@click.option(
+    "--accept", multiple=True, type=click.Choice(["licence", "template"]),
+    help="You have looked at it: a licence that is not its card's, a chat template that does more than write down.",
+)  # fmt: skip
 @key_option
 @json_option
 def init(
-    name: Path, source: str, licence: str | None, policy: str, people: Path | None, evals: tuple[Path, ...],
-    store: str, suite: bool, key: Path | None, as_json: bool,
+    name: Path, source: str, licence: str | None, template: str | None, policy: str, people: Path | None,
+    evals: tuple[Path, ...], store: str, suite: bool, accept: tuple[str, ...], key: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a model repository NAME from a model."""
     founder = person(Repo(Path.cwd(), Path.cwd()), key)
-    model = open_source(source)
-    if (licence or model.licence) is None:
-        raise UsageError("the source names no licence", hint="add --licence, for example --licence Apache-2.0")
     cases = {path: data for folder in evals for path, data in _folder(folder).items()}
-    with bars() as progress:
+    with _unpacking(name.absolute().parent) as unpack, bars() as progress:
+        model = as_base(_with_template(open_source(source, unpack=unpack), template))
+        own, base = _licences(model, licence, accepted="licence" in accept)
+        says = approved(model.files, owners=True, accepted="template" in accept)
+        notes = [*model.notes, *_lacks(model, says, suite=suite)]
         if suite:
             cases |= general.files()
         begin = Beginning(
-            name=name.name, licence=str(licence or model.licence), policy=_policy(policy, founder, people), evals=cases,
-            store=store, sketch=partial(_sketch, progress) if suite else None,
+            name=name.name, licence=own, base_licence=base, policy=_policy(policy, founder, people), evals=cases,
+            store=store, sketch=partial(_sketch, progress) if suite else None, accepted="template" in accept,
         )  # fmt: skip
         repo = start(name, model, begin, progress)
-    main, template = Snapshot(repo, "main"), approved(model.files)
-    value = {"repo": str(name), "root": main.commit, "base": main.base_digest, "tensors": len(main.base)}
+    main = Snapshot(repo, "main")
+    value = {
+        "repo": str(name), "root": main.commit, "base": main.base_digest, "tensors": len(main.base), "licence": own,
+        "base_licence": base or own, "notes": notes, "chat_template": says,
+    }  # fmt: skip
 
     def show() -> None:
         out.print(f"{name}: {len(main.base)} tensors, base {main.base_digest}")
-        if template is not None and template.adds:
-            done(f"where nobody gives a system message, its chat template says: {template.adds}")
+        for line in [*notes, *_said_by(says)]:
+            done(line)
         done(f"root {main.commit} (pin it: `souq verify --root {main.commit}`)\nnext: cd {name} && souq status")
 
     answer(value, as_json, show)
+
+
+@contextmanager
+def _unpacking(place: Path) -> Iterator[Unpack]:
+    """A way to have a quantised model in 16 bits, in a folder in `place` that is there as long as it is needed."""
+    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None, prefix=".souq-") as room:
+
+        def unpack(folder: Path) -> Path:
+            from souq.lab.dequantise import dequantise
+
+            return dequantise(folder, Path(room) / "16-bit")
+
+        yield unpack
+
+
+def _with_template(model: Source, template: str | None) -> Source:
+    if template is None:
+        return model
+    if template != "chatml" and not Path(template).is_file():
+        raise NotFound(f"no file {template}", hint="name a file with a jinja template, or `chatml`")
+    text = CHATML.encode() if template == "chatml" else read_small(Path(template))
+    return replace(model, files=model.files | {"chat_template.jinja": text})
+
+
+def _licences(model: Source, asked: str | None, *, accepted: bool) -> tuple[str, str]:
+    """The model's licence, and the base's where that is another one.
+
+    A card that says otherwise is not passed over: its clauses are asked, and where they do not simply let it, the
+    owner; either way both are written down.
+    """
+    named, own = model.licence or "", spelled(asked or "")
+    base = declared(model.folder, named) if model.folder is not None else spelled(named)
+    if not own and not base:
+        raise UsageError("the source names no licence", hint="add --licence, for example --licence Apache-2.0")
+    if own in ("", base) or not base:
+        return own or base, ""
+    cell = into(Input("base", model.name, base), own)
+    if cell.verdict in ("review", "block") and not accepted:
+        raise UsageError(
+            f"{model.name} is under {base}, and --licence says {own}: {cell.because}"
+            + (f" ({cell.clause})" if cell.clause else ""),
+            hint="leave --licence out, correct its card if that is wrong, or add `--accept licence`: then both are "
+            "written down",
+        )
+    return own, base
+
+
+def _lacks(model: Source, template: Approved | None, *, suite: bool) -> Iterator[str]:
+    """What the lab will miss, said before anything is made; an error where the suite could not even be sketched."""
+    if not any(name in model.files for name in TOKENIZERS):
+        if suite:
+            raise UsageError(
+                f"{model.name} has no tokenizer: nothing can be scored, sketched or trained without one",
+                hint="put tokenizer.json and tokenizer_config.json beside config.json, or add --no-suite",
+            )
+        yield "it has no tokenizer: `souq eval`, `train` and `chat` need one in the folder that main begins from"
+    elif "tokenizer.json" not in model.files:
+        yield (
+            "it has no tokenizer.json: no tokens can be added and no GGUF written; transformers writes one with "
+            "AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+        )
+    if template is None:
+        yield (
+            "it has no chat template, which `souq chat`, rows with messages and evals that ask need: put "
+            "chat_template.jinja beside config.json, or add --chat-template FILE (or chatml)"
+        )
+
+
+SHOWN = 300  # characters of what a template says
+
+
+def _said_by(template: Approved | None) -> Iterator[str]:
+    """What the chat template says of its own, for its owner to see."""
+    if template is None:
+        return
+    if template.adds:
+        more = f" … ({len(template.adds):,} characters)" if len(template.adds) > SHOWN else ""
+        yield f"where nobody gives a system message, its chat template says: {template.adds[:SHOWN]}{more}"
+    yield from (f"its chat template {line}" for line in template.says)
 
 
 class _People(Record, frozen=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ import msgspec
 from souq.corpus.datasheet import CHART, drawn, safe
 from souq.corpus.row import joint
 from souq.lab.student_config import BEGINNINGS, DistillConfig, StudentReport
+from souq.licences.table import spelled
 from souq.model.card import licence_in, read_card
 
 POINTS = 200  # of a curve
@@ -18,7 +19,9 @@ POINTS = 200  # of a curve
 
 def student_licence(teacher: str, edition: Mapping[str, Any], config: DistillConfig) -> str:
     """The licences that bind a student: its teacher's, its corpus's, and those of another model it began as."""
-    begun = "" if config.start in BEGINNINGS else licence_in(read_card(Path(config.start))) or "LicenseRef-unknown"
+    begun = (
+        "" if config.start in BEGINNINGS else spelled(licence_in(read_card(Path(config.start)))) or "LicenseRef-unknown"
+    )
     return joint((teacher, edition["licence"], begun))
 
 

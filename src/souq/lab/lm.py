@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from souq.errors import NotFound, UsageError
-from souq.model.config import MODEL_FILES, admit, approved
+from souq.model.config import MODEL_FILES, approved, look_over
 from souq.model.source import weights_of
 from souq.optional import needs
 from souq.weights.delta import Array, Checkpoint
@@ -124,10 +124,10 @@ def load(
 
 
 def _judge(folder: Path) -> None:
-    """A folder is anybody's; a model's files come from main, which judged them when it began."""
+    """A folder is whoever's named it; a model's files come from main, which judged them when it began."""
     files = {name: (folder / name).read_bytes() for name in MODEL_FILES if (folder / name).is_file()}
-    admit(files)
-    approved(files)
+    look_over(files)
+    approved(files, owners=True)
 
 
 def _finish(net: Any, config: Any) -> None:

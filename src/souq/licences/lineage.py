@@ -12,8 +12,9 @@ from pathlib import Path
 from souq.errors import Hostile, NotFound, Refused, UsageError
 from souq.licences.compat import Assessment, Input, Relation, judge
 from souq.licences.questions import duties_in_words
-from souq.licences.table import begins, is_text_of, licence_of
+from souq.licences.table import begins, is_text_of, licence_of, spelled
 from souq.model.card import licence_in, read_card
+from souq.model.source import LICENCE_FILES
 from souq.repo.contribution import Offer
 from souq.repo.rows import json_rows
 from souq.repo.snapshot import Snapshot
@@ -21,7 +22,6 @@ from souq.text import escape_markdown
 
 NOTICE = "NOTICE"
 MAX_PARENTS, MAX_LICENCE = 50, 64 << 10
-FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
 
 
 def of_main(main: Snapshot) -> tuple[Input, ...]:
@@ -69,7 +69,7 @@ def _read(folder: Path, home: Path, above: tuple[Path, ...]) -> tuple[tuple[Inpu
             hint="name a licence, a souq repository, or a folder with a README.md",
         )
     front = read_card(folder)
-    licence, inputs = _licence(folder, licence_in(front)), list[Input]()
+    licence, inputs = declared(folder, licence_in(front)), list[Input]()
     bases = front.get("base_model") or []
     for base in bases if isinstance(bases, list) else [bases]:
         if not str(base).startswith(("./", "../")):
@@ -83,10 +83,14 @@ def _read(folder: Path, home: Path, above: tuple[Path, ...]) -> tuple[tuple[Inpu
     return tuple(dict.fromkeys((*inputs, Input("base", folder.name, licence)))), licence
 
 
-def _licence(folder: Path, named: str) -> str:
-    """What the card names, or else the licence file; an error where these are two."""
-    written = ""
-    for path in (folder / name for name in FILES if not written and (folder / name).is_file()):
+def declared(folder: Path, named: str) -> str:
+    """The licence a folder is under, by its SPDX names: what its card names, or else its licence file; "" for none.
+
+    Raises:
+        UsageError: these are two.
+    """
+    written, named = "", spelled(named)
+    for path in (folder / name for name in LICENCE_FILES if not written and (folder / name).is_file()):
         with path.open("rb") as file:
             written = licence_of(file.read(MAX_LICENCE).decode("utf-8", errors="replace"))
     if named and not is_text_of(written, named):

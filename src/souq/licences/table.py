@@ -15,9 +15,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from license_expression import Licensing
+from license_expression import Licensing, get_spdx_licensing
 
 from souq.errors import UsageError
+from souq.model.card import UNSAID
 from souq.records import Record, parse_toml
 
 MAX_EXPRESSION, MAX_ALTERNATIVES = 1000, 64  # characters; ways to choose
@@ -93,6 +94,47 @@ def _names() -> dict[str, Licence]:
 def find(name: str) -> Licence | None:
     """A licence by its SPDX or LicenseRef id or the hub's tag, in any case; None where nobody looked into it."""
     return _names().get(name.strip().lower())
+
+
+def spelled(written: str) -> str:
+    """A licence as a card, a GGUF file or a person writes it, by its SPDX names; "" where none is named.
+
+    Tags of the hub are the table's names, whatever is on no list is a LicenseRef, and an expression stays one.
+
+    >>> spelled("llama3.1"), spelled("mit AND cc-by-4.0"), spelled("Acme Model License v1")
+    ('LicenseRef-scancode-llama-3.1-license-2024', 'MIT AND CC-BY-4.0', 'LicenseRef-Acme-Model-License-v1')
+    """
+    text = written.strip()[:MAX_EXPRESSION]
+    if not text or text.lower() in UNSAID:
+        return ""
+    if not re.search(r"\s(AND|OR|WITH)\s", text):
+        return _spelled(text)
+    try:
+        ways(text)
+    except UsageError:
+        return _reference(text)
+    return re.sub(r"[^\s()]+", lambda word: word[0] if word[0] in ("AND", "OR", "WITH") else _spelled(word[0]), text)
+
+
+def _spelled(name: str) -> str:
+    if row := find(name) or next((row for row in table() if row.title.lower() == name.lower()), None):
+        return row.id
+    known = _spdx()
+    for spelling in (name, f"{name}-only", f"{name}-1.0"):  # lgpl-3.0 on the hub is LGPL-3.0-only, c-uda is C-UDA-1.0
+        if spelling.lower() in known:
+            return known[spelling.lower()]
+    return _reference(name)
+
+
+def _reference(name: str) -> str:
+    bare = re.sub(r"^licenseref-", "", name.strip(), flags=re.IGNORECASE)
+    cleaned = re.sub(r"[^A-Za-z0-9.]+", "-", bare).strip("-")[:100]
+    return f"LicenseRef-{cleaned}" if cleaned else ""
+
+
+@cache
+def _spdx() -> dict[str, str]:
+    return {name.lower(): name for name in get_spdx_licensing().known_symbols if not name.startswith("LicenseRef-")}
 
 
 # Words of texts that do not open with their licence's title, spelled as `_words` spells them.

@@ -15,6 +15,7 @@ from souq.errors import Hostile, UsageError
 from souq.yaml_text import compose
 
 MAX_CARD = 1 << 20
+UNSAID = ("unknown", "other", "none", "null")  # what the hub's form and exporters write where nobody chose
 MAX_DEPTH = 32  # results of evals, as the hub lists them, are eight deep
 
 
@@ -51,6 +52,12 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def licence_in(front: Mapping[str, Any]) -> str:
-    """The licence a card names; what the hub calls `other` has a name of its own. "" where it names none."""
-    licence = str(front.get("license") or "")[:200]
-    return str(front.get("license_name") or "")[:200] if licence.lower() == "other" else licence
+    """The licence a card names, in its own words; of a list all hold. "" where it names none.
+
+    What the hub calls `other` has a name of its own.
+    """
+    listed = front.get("license")
+    names = [str(name or "").strip()[:200] for name in (listed if isinstance(listed, list) else [listed])]
+    own = str(front.get("license_name") or "").strip()[:200]
+    named = [own if name.lower() == "other" else name for name in names[:MAX_DEPTH]]
+    return " AND ".join(dict.fromkeys(name for name in named if name and name.lower() not in UNSAID))

@@ -55,6 +55,12 @@ TOPICS = (
 )  # fmt: skip
 
 
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
 class Approved(Record, frozen=True):
     """A template that may be used, by digest, and what it does beside writing the conversation down."""
 

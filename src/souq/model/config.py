@@ -29,7 +29,10 @@ from souq.records import nesting, read_json, refuse_control, walk
 MODEL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+    "chat_template.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "preprocessor_config.json",
+    "processor_config.json", "video_preprocessor_config.json",
 )  # fmt: skip
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 SIZES = {
     "config.json": 256 << 10, "generation_config.json": 64 << 10, "special_tokens_map.json": 1 << 20,
     "chat_template.jinja": 64 << 10,
@@ -395,9 +398,10 @@ def chat_templates(files: Mapping[str, bytes], objects: Mapping[str, Any]) -> It
             yield files["chat_template.jinja"].decode()
         except UnicodeDecodeError as error:
             raise Hostile("chat_template.jinja is not UTF-8 text") from error
-    inside = objects.get("tokenizer_config.json", {}).get("chat_template")
-    for entry in inside if isinstance(inside, list) else [inside] if inside is not None else []:
-        text = entry.get("template") if isinstance(entry, dict) else entry
-        if not isinstance(text, str):
-            raise Hostile("tokenizer_config.json: chat_template is no text")
-        yield text
+    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
+        inside = objects.get(name, {}).get("chat_template")
+        for entry in inside if isinstance(inside, list) else [inside] if inside is not None else []:
+            text = entry.get("template") if isinstance(entry, dict) else entry
+            if not isinstance(text, str):
+                raise Hostile(f"{name}: chat_template is no text")
+            yield text

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from souq.errors import Hostile, NotFound
+from souq.model.card import licence_in
 from souq.optional import needs
 from souq.weights.delta import DTYPES, MAX_ELEMENTS, Array
 
@@ -99,15 +100,9 @@ class GGUF(Mapping[str, Array]):
 
     @property
     def licence(self) -> str | None:
-        """SPDX, where the file says one: a name, or names joined by AND and OR."""
-        from license_expression import get_spdx_licensing
-
-        known = {name.lower(): name for name in get_spdx_licensing().known_symbols}
-        parts = str(self._field("general.license", "") or "")[:1000].split()
-        names, between = [known.get(name.lower(), "") for name in parts[::2]], parts[1::2]
-        if not all(names) or len(names) != len(between) + 1 or not {*between} <= {"AND", "OR"}:
-            return None
-        return " ".join(part for pair in zip(names, [*between, ""], strict=True) for part in pair).strip()
+        """In the file's own words, where it says one."""
+        said = {"license": self._field("general.license"), "license_name": self._field("general.license.name")}
+        return licence_in(said) or None
 
     def files(self) -> dict[str, bytes]:
         """config.json, the tokenizer and its chat template, as transformers reads them."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from souq.errors import Hostile, NotFound, UsageError, nearest
 from souq.files import replacing
-from souq.model.config import admit
+from souq.model.config import look_over
 from souq.model.gguf import LAYER, PRE_TOKENIZERS, TOP
 from souq.model.source import weights_of
 from souq.optional import needs
@@ -69,7 +69,7 @@ def vet(kind: str, files: Mapping[str, bytes], name: str = "the model") -> None:
     for needed in ("config.json", "tokenizer.json"):
         if needed not in files:
             raise NotFound(f"no {needed} in {name}", hint="name a Hugging Face folder, such as `souq export` writes")
-    admit(files)
+    look_over(files)
     config, tokenizer = json.loads(files["config.json"]), json.loads(files["tokenizer.json"])
     if (architecture := config.get("model_type")) != "llama":
         raise Hostile(f"{name} is of architecture {architecture!r}; souq writes GGUF of llama's", hint=THEIRS)

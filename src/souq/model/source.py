@@ -1,7 +1,7 @@
 """Models from outside, read strictly: a Hugging Face folder, a GGUF file or a hub id; adapters are peft.py's.
 
-Nothing is executed: no pickles, no `auto_map`, no Python files; configurations and chat templates are judged by
-model/config.py.
+Who opens one is its owner, or takes it in on their own machine: what is dangerous is refused, what is merely unknown is
+kept and said in `notes` (model/config.py). Nothing is executed: no pickles, no `auto_map`, no Python files.
 
     source = open_source("./SmolLM2-135M-Instruct")
     source.weights["model.norm.weight"], source.files["config.json"]
@@ -11,19 +11,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from souq.errors import Hostile, Missing, NotFound, SouqError
-from souq.model.card import read_card
-from souq.model.config import MAX_FILE, MODEL_FILES, admit
+from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError
+from souq.model.card import licence_in, read_card
+from souq.model.config import MAX_FILE, MODEL_FILES, look_over, quantisation
 from souq.model.gguf import GGUF
 from souq.records import refuse_nested
 from souq.weights.delta import Array, Checkpoint
 from souq.weights.safetensors import TensorFile, open_tensors
+
+LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
+POINTER = b"version https://git-lfs.github.com/spec/v1"
+Unpack = Callable[[Path], Path]
+"""Writes a folder whose weights are quantised as one in 16 bits, and says where."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +38,31 @@ class Source:
     weights: Checkpoint
     files: dict[str, bytes]
     name: str
-    licence: str | None
+    licence: str | None  # in the words of its card
     origin: str
+    notes: tuple[str, ...] = ()  # what of its files was left out or kept unread, a line each
+    folder: Path | None = None
 
 
-def open_source(path: str, revision: str | None = None) -> Source:
+def open_source(path: str, revision: str | None = None, *, unpack: Unpack | None = None) -> Source:
     """A model by folder, .gguf file or hub id; the revision is the hub's.
 
+    `unpack` is asked where the weights are quantised, which nothing else here reads.
+
     Raises:
-        NotFound: nothing there.
+        NotFound: nothing there, or only pointers to what git-lfs has.
+        UsageError: its weights are quantised.
         Hostile: it would have to run code to be read, or breaks its format.
     """
     place = Path(path)
     if place.is_file() and place.suffix == ".gguf":
         return _gguf(place)
     if place.is_dir():
-        return _folder(place)
+        return _folder(place, unpack)
     if place.exists():
         raise Hostile(f"{path} is neither a model folder nor a .gguf file")
     if is_hub_id(path):
-        return _hub(path, revision)
+        return _hub(path, revision, unpack)
     raise NotFound(f"no model at {path}", hint="name a Hugging Face folder, a .gguf file, or a hub id like org/name")
 
 
@@ -62,12 +72,18 @@ def is_hub_id(path: str) -> bool:
 
 def _gguf(path: Path) -> Source:
     model = GGUF(path)
-    files = model.files()
-    admit(files)
-    return Source(model, files, model.name, model.licence, f"GGUF {path.name}")
+    judged = look_over(model.files())
+    return Source(model, judged.files, model.name, model.licence, f"GGUF {path.name}", judged.notes)
 
 
-_WANTED = ["*.safetensors", "*.safetensors.index.json", *MODEL_FILES, "README.md", "adapter_config.json"]
+_WANTED = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    *MODEL_FILES,
+    *LICENCE_FILES,
+    "README.md",
+    "adapter_config.json",
+]
 
 
 def download(name: str, revision: str | None) -> Path:
@@ -87,17 +103,78 @@ def download(name: str, revision: str | None) -> Path:
         raise NotFound(f"cannot get {name} from the hub: {error}", hint="check the id and your connection") from error
 
 
-def _hub(name: str, revision: str | None) -> Source:
-    model = _folder(download(name, revision))
-    return Source(model.weights, model.files, name.rpartition("/")[2], model.licence, f"hub {name}")
+def _hub(name: str, revision: str | None, unpack: Unpack | None) -> Source:
+    model = _folder(download(name, revision), unpack)
+    return replace(model, name=name.rpartition("/")[2], origin=f"hub {name}")
 
 
-def _folder(folder: Path) -> Source:
-    if not (folder / "config.json").is_file():
-        raise NotFound(f"no config.json in {folder}", hint="name the folder that holds config.json and *.safetensors")
+def _folder(folder: Path, unpack: Unpack | None) -> Source:
+    if not (folder / "config.json").exists():
+        raise NotFound(f"no config.json in {folder}", hint=_instead(folder))
+    _refuse_absent(folder)
     files = {name: read_small(inside(folder, name)) for name in MODEL_FILES if (folder / name).is_file()}
-    admit(files)
-    return Source(weights_of(folder), files, folder.resolve().name, _licence(folder), f"folder {folder.name}")
+    weights, notes = None, list(_left_beside(folder))
+    if how := quantisation(files):
+        if unpack is None:
+            raise UsageError(f"the weights in {folder} are quantised ({how})", hint=in_16_bits(folder))
+        weights = weights_of(unpacked := unpack(folder))
+        files["config.json"] = (unpacked / "config.json").read_bytes()
+        notes.append(f"its weights, which are quantised ({how}), were made 16 bits by transformers")
+    judged = look_over(files)
+    licence = None
+    with suppress(SouqError):
+        licence = licence_in(read_card(folder)) or None
+    return Source(
+        weights if weights is not None else weights_of(folder), judged.files, folder.resolve().name, licence,
+        f"folder {folder.name}", (*notes, *judged.notes), folder,
+    )  # fmt: skip
+
+
+def _instead(folder: Path) -> str:
+    """What to name where a folder holds no model."""
+    if (folder / "adapter_config.json").is_file():
+        return "it holds an adapter: name the model that it is for, and offer the adapter with `souq delta make`"
+    if files := sorted(folder.glob("*.gguf")):
+        return f"name the file: {files[0]}"
+    if (folder / "params.json").is_file():
+        return "its weights are in the layout of their author: name the folder in transformers' layout"
+    return "name the folder that holds config.json and *.safetensors"
+
+
+def _refuse_absent(folder: Path) -> None:
+    """A link that leads nowhere, or a pointer in a file's place, is no file; all of them are named."""
+    names = [*MODEL_FILES, *sorted(path.name for path in folder.glob("*.safetensors"))]
+    if lost := [name for name in names if (folder / name).is_symlink() and not (folder / name).exists()]:
+        raise NotFound(f"links in {folder} lead nowhere: {', '.join(lost)}", hint="download what they led to again")
+    pointers = [name for name in names if (folder / name).is_file() and _begins(folder / name, POINTER)]
+    if pointers:
+        raise NotFound(
+            f"git-lfs pointers stand for files in {folder}: {', '.join(pointers)}",
+            hint=f"run `git -C {folder} lfs pull`",
+        )
+
+
+def _begins(path: Path, head: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(head)) == head
+
+
+def _left_beside(folder: Path) -> Iterator[str]:
+    """What stands in a model's folder and is not taken, where somebody could miss it."""
+    names = sorted(path.name for path in folder.iterdir())
+    if code := [name for name in names if name.endswith(".py")]:
+        yield f"left out, code that souq never runs: {', '.join(code)}"
+    if more := [name for name in names if name == "additional_chat_templates"]:
+        yield f"left out, a model here has one chat template: {', '.join(more)}"
+
+
+def in_16_bits(folder: Path) -> str:
+    """What to type to have a quantised model in 16 bits."""
+    return (
+        "save it in 16 bits, on a machine that reads it, and name that: python -c 'from transformers import "
+        f'AutoModelForCausalLM as M; M.from_pretrained("{folder}", dtype="bfloat16").dequantize().save_pretrained('
+        f'"{folder.name}-16bit")\'; or begin from the model that it was quantised from'
+    )
 
 
 def read_small(path: Path) -> bytes:
@@ -112,15 +189,24 @@ def read_small(path: Path) -> bytes:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A file of a folder that somebody handed over; a link out of it would publish its reader's own files.
+    """A file of a folder that somebody handed over; a link out of it could publish its reader's own files.
+
+    A link to a file of the same name is followed, as whoever links a model's files together makes them, and one from
+    weights to weights, and one into the blobs of a hub's cache.
 
     Raises:
-        Hostile: a link to somewhere else than the folder, or than the blobs of a hub's cache.
+        Hostile: a link to something else.
     """
     path = folder / name
     blobs = folder.resolve().parent.parent / "blobs"  # models--org--name/snapshots/<revision> links there
-    if not any(path.resolve().is_relative_to(place) for place in (folder.resolve(), blobs)):
-        raise Hostile(f"{name} is a link out of its folder", hint="replace it by the file you mean")
+    target = path.resolve()
+    alike = target.name == path.name or target.suffix == path.suffix == ".safetensors"
+    if not alike and not any(target.is_relative_to(place) for place in (folder.resolve(), blobs)):
+        copied = f"{folder.resolve().name}-copy"
+        raise Hostile(
+            f"{name} is a link out of its folder, to {target.name}",
+            hint=f"if that is what you mean, copy it: `cp -rL {folder} {copied}`, and name {copied}",
+        )
     return path
 
 
@@ -151,7 +237,10 @@ def weights_of(folder: Path) -> Checkpoint:
         return open_tensors(inside(folder, "model.safetensors"))
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
         raise Hostile(
-            f"{folder} holds pickles, which run code when opened", hint="save it with safe_serialization=True"
+            f"{folder} holds pickles, which run code when opened",
+            hint="if you trust who made it: python -c 'from transformers import AutoModelForCausalLM as M; "
+            f'M.from_pretrained("{folder}", dtype="auto").save_pretrained("{folder.name}-safetensors")\', and copy its '
+            "tokenizer there",
         )
     raise NotFound(f"no model.safetensors in {folder}", hint="name a folder with safetensors weights")
 
@@ -187,15 +276,3 @@ class Sharded(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _licence(folder: Path) -> str | None:
-    """What the card's front matter says, as SPDX; None where it does not, or cannot be read."""
-    licence = ""
-    with suppress(SouqError):
-        licence = str(read_card(folder).get("license") or "").lower()
-    if not licence:
-        return None
-    from license_expression import get_spdx_licensing  # slow to load its list
-
-    return {name.lower(): name for name in get_spdx_licensing().known_symbols}.get(licence)

@@ -16,6 +16,7 @@ import msgspec
 
 from souq.files import new_folder
 from souq.governance import read_policy
+from souq.model.base import as_base
 from souq.model.config import approved, fits
 from souq.model.source import Source
 from souq.progress import Progress, quiet
@@ -50,6 +51,8 @@ class Beginning:
     evals: Mapping[str, bytes]  # path below evals/ -> bytes
     sketch: Callable[[Source, Lock], tuple[Delta, Tensors]] | None = None
     store: str = ""  # where the tensors travel, if not beside the remote
+    base_licence: str = ""  # where the base is under another one
+    accepted: bool = False  # whatever its chat template does, its owner has read it
 
 
 def init(root: Path, source: Source, beginning: Beginning, progress: Progress = quiet) -> Repo:
@@ -57,7 +60,7 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
 
     Raises:
         UsageError: the folder is already there and holds something.
-        Hostile: the configuration is not of these weights, or its chat template does more than write down.
+        Hostile: the configuration is not of these weights, or its chat template does more than it may.
     """
     read_policy(beginning.policy)
     with new_folder(root, hint="choose another name") as partial:
@@ -66,10 +69,14 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
 
 
 def _fill(repo: Repo, source: Source, beginning: Beginning, progress: Progress) -> None:
-    approved(source.files)
+    approved(source.files, owners=True, accepted=beginning.accepted)
+    source = as_base(source)
     lock = _store(source, repo.store, progress)
     fits(json.loads(source.files["config.json"]), {name: ref.shape for name, ref in lock.items()})
-    config = Config(name=beginning.name, licence=beginning.licence, base=source.name, origin=source.origin)
+    config = Config(
+        name=beginning.name, licence=beginning.licence, base=source.name, origin=source.origin,
+        base_licence=beginning.base_licence,
+    )  # fmt: skip
     if beginning.store:
         config = msgspec.structs.replace(config, store=Shared(url=check_url(beginning.store, local=True)))
     files: dict[str, bytes | None] = {

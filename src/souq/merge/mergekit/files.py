@@ -34,6 +34,7 @@ from souq.merge.mergekit.inputs import Model
 from souq.merge.mergekit.plan import Output, Plan, plan
 from souq.merge.mergekit.vocabulary import align, check_same
 from souq.merge.positional import POSITIONAL
+from souq.model.chat_template import CHATML
 from souq.model.tokenizer import STALE
 from souq.progress import Progress, quiet
 from souq.records import read_json
@@ -45,10 +46,6 @@ BLOCK = 1 << 17  # elements of one tensor read at a time
 _HELD = 128 << 20  # bytes of inputs kept between passes, all threads together
 _ALIGN = 64
 _RUN = 128  # elements of a sample that are read together
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 _FLOATS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
