@@ -43,7 +43,7 @@ def test_the_same_model_in_another_engine_is_the_same(shop, capfd):
     assert first["parameters"] == second["parameters"] > 0
     assert second["licence"] == "MIT"
     assert any("keep its notices" in duty for duty in second["duties"])
-    assert second["swap"] == ["another licence: MIT, where it was apache-2.0"]
+    assert second["swap"] == ["another licence: MIT, where it was Apache-2.0"]
     assert first["dollars_a_thousand"] > 0
     assert second["dollars_a_thousand"] is None
 

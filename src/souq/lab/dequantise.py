@@ -22,6 +22,9 @@ with needs("torch", "lab"):
 with needs("transformers", "lab"):
     import transformers
 
+transformers.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
 UNPACKS = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}  # as it loads; others are unpacked once loaded
 
 

@@ -83,7 +83,7 @@ def _decode(lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequen
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     generators = [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds]
     written: list[Tokens] = [[] for _ in prompts]
-    unfinished = set(range(len(prompts)))
+    unfinished, ends = set(range(len(prompts))), frozenset(lm.end_ids)
     for _ in range(sampling.max_tokens):
         # 3. One forward pass over what is new.
         output = lm.net.model(
@@ -96,7 +96,7 @@ def _decode(lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequen
         drawn = _next(lm.net.lm_head(last).float().cpu(), sampling, generators)
         # 5. A row ends with its turn's last token, or at a stop word; the others go on.
         for i in sorted(unfinished):
-            if drawn[i] == lm.eos_id:
+            if drawn[i] in ends:
                 unfinished.discard(i)
             else:
                 written[i].append(drawn[i])

@@ -6,15 +6,18 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 
 from souq.errors import NotFound, UsageError
+from souq.model.chat_template import ANSWER
 from souq.model.config import MODEL_FILES, approved, look_over
+from souq.model.end_of_turn import end_tokens
 from souq.model.source import weights_of
 from souq.optional import needs
 from souq.weights.delta import Array, Checkpoint
@@ -37,15 +40,30 @@ class LM:
     """A causal language model ready to be asked.
 
     `measure` is the tokenizer in whose tokens a loss is counted: nats a token of two vocabularies do not compare.
+    `ends` are the tokens that end a turn; the tokenizer's own where they are not given.
     """
 
     net: Any
     tokenizer: Any
     measure: Any = None
+    ends: tuple[int, ...] = ()
 
     def chat_tokens(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
-        """The tokens of a conversation, up to where the assistant begins to speak."""
-        return self.encode(self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False))
+        """The tokens of a conversation, up to where the assistant begins to speak.
+
+        Raises:
+            UsageError: the model has no chat template, or one that declines this conversation.
+        """
+        if not self.tokenizer.chat_template:
+            raise UsageError(
+                "this model has no chat template, so no conversation can be put to it",
+                hint="begin with `souq init --chat-template FILE` (or chatml), or use rows and evals of plain text",
+            )
+        try:
+            text = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False)
+        except jinja2.TemplateError as error:
+            raise UsageError(f"the model's chat template declines a conversation: {error}"[:300]) from error
+        return self.encode(text)
 
     def encode(self, text: str) -> Tokens:
         """Text as tokens, nothing added."""
@@ -57,8 +75,20 @@ class LM:
 
     @property
     def eos_id(self) -> int:
-        """The token that ends a turn."""
-        return int(self.tokenizer.eos_token_id)
+        """The token that is written to end a turn.
+
+        Raises:
+            UsageError: the model's files name none.
+        """
+        if not (ends := self.end_ids):
+            raise UsageError("the model's files name no token that ends a turn", hint="set eos_token_id in config.json")
+        return ends[0]
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every token at which an answer is over."""
+        own = self.tokenizer.eos_token_id
+        return self.ends or (() if own is None else (int(own),))
 
     @property
     def device(self) -> Any:
@@ -109,6 +139,7 @@ def load(
         config = transformers.AutoConfig.from_pretrained(folder)
         config.name_or_path = str(source) if isinstance(source, Path) else ""  # never the name of a folder that is gone
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        ends = _ends(folder, tokenizer)
     checkpoint = weights if weights is not None else weights_of(Path(str(source)))
     with torch.device("meta"):
         net = transformers.AutoModelForCausalLM.from_config(config)
@@ -120,12 +151,24 @@ def load(
     _finish(net, config)
     net.eval().requires_grad_(False)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
-    return LM(net, tokenizer, tokenizer_of(measure) if measure is not None else None)
+    return LM(net, tokenizer, tokenizer_of(measure) if measure is not None else None, ends=ends)
+
+
+def _ends(folder: Path, tokenizer: Any) -> tuple[int, ...]:
+    after, turns = "", [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+    if tokenizer.chat_template:
+        with suppress(Exception):  # a template that has no place for an answer
+            after = tokenizer.apply_chat_template(turns, tokenize=False).partition(ANSWER)[2]
+    return end_tokens(_files(folder), after=after, number=tokenizer.get_vocab().get)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in MODEL_FILES if (folder / name).is_file()}
 
 
 def _judge(folder: Path) -> None:
     """A folder is whoever's named it; a model's files come from main, which judged them when it began."""
-    files = {name: (folder / name).read_bytes() for name in MODEL_FILES if (folder / name).is_file()}
+    files = _files(folder)
     look_over(files)
     approved(files, owners=True)
 

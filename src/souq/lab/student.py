@@ -63,7 +63,8 @@ def cut(teacher: LM, layers: Sequence[int]) -> LM:
         layer.self_attn.layer_idx = number
     net.lm_head = copy.deepcopy(teacher.net.lm_head)
     net.tie_weights()
-    return LM(net.float().eval(), teacher.tokenizer)  # it learns in float32, whatever its teacher answers in
+    # It learns in float32, whatever its teacher answers in.
+    return LM(net.float().eval(), teacher.tokenizer, ends=teacher.ends)
 
 
 def scratch(teacher: LM, layers: int, hidden: int, seed: int = 0) -> LM:
@@ -84,7 +85,7 @@ def scratch(teacher: LM, layers: int, hidden: int, seed: int = 0) -> LM:
         config.layer_types = config.layer_types[:1] * layers
     torch.manual_seed(seed)
     net = type(teacher.net)(config).float().eval().requires_grad_(False)
-    return LM(net.to(teacher.device), teacher.tokenizer)
+    return LM(net.to(teacher.device), teacher.tokenizer, ends=teacher.ends)
 
 
 @torch.inference_mode()

@@ -195,6 +195,19 @@ def _rendered(template: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]
     return answers
 
 
+ANSWER = "qzv1xk"  # the second turn of `_job`
+
+
+def rendered_answer(template: str, tokens: Mapping[str, str]) -> str:
+    """What a template writes behind an answer, to the end; "" where it renders none. `tokens` as in `eos_token`.
+
+    Raises:
+        Hostile: it does not end.
+    """
+    (rendered, *_) = _rendered(template, [_job(("user", "assistant"), begins=False) | dict(tokens)])
+    return str(rendered.get("text", "")).partition(ANSWER)[2]
+
+
 def _texts(plan: Plan, answers: list[dict[str, Any]], special: tuple[str, ...]) -> tuple[dict[str, str], list[Oddity]]:
     """Of every conversation, what the template says itself; nothing of one it declines, such as of a system."""
     if len(answers) != len(plan):

@@ -125,7 +125,7 @@ def quantisation(files: Mapping[str, bytes]) -> str:
     Raises:
         Hostile: config.json is no JSON object.
     """
-    config = _read("config.json", files.get("config.json", b"{}"))
+    config = _read("config.json", _with_constants(files)[0].get("config.json", b"{}"))
     for key in QUANTISED:
         if isinstance(settings := config.get(key), dict) and settings:
             bits = next((f"{n}-bit " for n in (4, 8) if settings.get(f"load_in_{n}bit")), "")

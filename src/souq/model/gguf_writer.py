@@ -16,6 +16,7 @@ import numpy as np
 from souq.errors import Hostile, NotFound, UsageError, nearest
 from souq.files import replacing
 from souq.model.config import look_over
+from souq.model.end_of_turn import stored_end_tokens
 from souq.model.gguf import LAYER, PRE_TOKENIZERS, TOP
 from souq.model.source import weights_of
 from souq.optional import needs
@@ -126,9 +127,12 @@ def _tokenizer(writer: Any, files: Mapping[str, bytes]) -> None:
     writer.add_add_bos_token(False)
     writer.add_add_space_prefix(False)
     special = json.loads(files.get("generation_config.json", b"{}")) | config
-    for kind in ("bos", "eos", "pad"):
+    for kind in ("bos", "pad"):
         if isinstance(number := special.get(f"{kind}_token_id"), int):
             getattr(writer, f"add_{kind}_token_id")(number)
+    if ends := stored_end_tokens(files):
+        writer.add_eot_token_id(ends[0])  # of a turn
+        writer.add_eos_token_id(ends[1] if len(ends) > 1 else ends[0])
     template = files.get("chat_template.jinja", b"").decode()
     template = template or json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template")
     if template:

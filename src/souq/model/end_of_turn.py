@@ -1,0 +1,82 @@
+"""Which tokens end a turn: what the chat template writes behind an answer, and what the files name.
+
+A model stops at any of them, and learns to write the first. Llama 3, Gemma and Phi name two or three in
+generation_config.json, one in tokenizer_config.json, and write one of them; whoever hears only one talks on.
+
+    end_tokens(files, after="<end_of_turn>\\n", number=tokenizer.convert_tokens_to_ids)     # (106, 1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from souq.model.chat_template import rendered_answer
+from souq.model.config import chat_templates
+from souq.model.tokenizer import read_words
+from souq.records import read_json
+
+Files = Mapping[str, bytes]
+Number = Callable[[str], int | None]
+
+
+def end_tokens(files: Files, *, after: str, number: Number) -> tuple[int, ...]:
+    """The tokens that end a turn, the one to write first; `after` is what follows an answer, `number` a token's.
+
+    Raises:
+        Hostile: a file that is no JSON.
+    """
+    settings, named = _object(files, "tokenizer_config.json"), _object(files, "special_tokens_map.json")
+    texts = [text for text in (_text(settings.get("eos_token")), _text(named.get("eos_token"))) if text]
+    ids = [number(text) for text in (*_first(after, _special(files, settings, named)), *texts[:1])]
+    # As transformers does: what generates says it, and only where that says nothing, the network's configuration.
+    config = _object(files, "config.json")
+    inner = config.get("text_config")
+    for part in (_object(files, "generation_config.json"), config, inner if isinstance(inner, dict) else {}):
+        if (listed := part.get("eos_token_id")) is not None:
+            ids += listed if isinstance(listed, list) else [listed]
+            break
+    return tuple(dict.fromkeys(end for end in ids if type(end) is int and end >= 0))
+
+
+def stored_end_tokens(files: Files) -> tuple[int, ...]:
+    """The same, read from tokenizer.json and the template as they are stored, by no library that runs them.
+
+    Raises:
+        Hostile: a file that breaks its format, or a template that never ends.
+    """
+    words = read_words(files, "the model")
+    objects = {name: _object(files, name) for name in files if name.endswith(".json")}
+    template = next(chat_templates(files, objects), "")
+    settings = objects.get("tokenizer_config.json", {})
+    tokens = {key: text for key, value in settings.items() if key.endswith("_token") and (text := _text(value))}
+    after = rendered_answer(template, tokens) if template else ""
+    return end_tokens(files, after=after, number=words.ids.get if words else lambda text: None)
+
+
+def _object(files: Files, name: str) -> dict[str, Any]:
+    value = read_json(files.get(name, b"{}"))
+    return value if isinstance(value, dict) else {}
+
+
+def _text(token: Any) -> str:
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else ""
+
+
+def _special(files: Files, settings: Mapping[str, Any], named: Mapping[str, Any]) -> set[str]:
+    """The texts of a tokenizer's control tokens."""
+    listed = _object(files, "tokenizer.json").get("added_tokens") or []
+    decoder = settings.get("added_tokens_decoder") or {}
+    added = [*(listed if isinstance(listed, list) else []), *(decoder.values() if isinstance(decoder, dict) else [])]
+    special = {_text(token) for token in added if isinstance(token, dict) and token.get("special")}
+    return special | {
+        _text(value) for part in (settings, named) for key, value in part.items() if key.endswith("_token")
+    }
+
+
+def _first(after: str, special: set[str]) -> Iterator[str]:
+    """The control token that a text begins with, blanks apart."""
+    begins = [token for token in special - {""} if after.lstrip().startswith(token)]
+    if begins:
+        yield max(begins, key=len)
