@@ -59,7 +59,8 @@ def test_an_adapter_that_is_more_than_a_lora(bazaar, tmp_path, key):
 
 def test_a_model_that_brings_code(bazaar, tmp_path):
     folder = write_model(tmp_path / "m")
-    config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "evil.Model"}}
+    code = {"model_type": "evil", "auto_map": {"AutoModel": "evil.Model"}}  # beside a known kind it is left out
+    config = json.loads((folder / "config.json").read_text()) | code
     (folder / "config.json").write_text(json.dumps(config))
 
     one_line(bazaar, ["init", tmp_path / "new", "--from", folder, "--no-suite"], 1, "run code")

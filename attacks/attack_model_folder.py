@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from contextlib import suppress
 
 import pytest
 from tests.bazaar import rows, write_eval
@@ -11,6 +12,7 @@ from tests.tiny import write_model
 from souq.build.delta_file import recipe_beside
 from souq.errors import Hostile, NotFound, SouqError
 from souq.evals.eval import read_folder
+from souq.model.config import MODEL_FILES, admit
 from souq.model.gguf import GGUF
 from souq.model.peft import open_adapter
 from souq.model.source import open_source
@@ -65,14 +67,51 @@ CODE = {
 
 @pytest.mark.parametrize("name", CODE)
 def test_code_is_asked_for(tmp_path, name):
-    """It was looked for at the top of config.json alone."""
+    """It was looked for at the top of config.json alone. A stranger is refused; from an owner it is never kept."""
     file, more = CODE[name]
     folder = write_model(tmp_path / "m")
-    told = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
-    (folder / file).write_text(json.dumps(told | more))
+    held = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps(held | more))
 
     with pytest.raises(Hostile):
+        admit({path.name: path.read_bytes() for path in folder.iterdir() if path.name in MODEL_FILES})
+    with suppress(Hostile):
+        kept = b"".join(open_source(str(folder)).files.values())
+        assert not any(word in kept for word in (b"auto_map", b"trust_remote_code", b"evil"))
+
+
+def test_code_of_a_kind_that_nothing_else_builds(tmp_path):
+    """Only its own code could build it: its owner is refused as well."""
+    folder = write_model(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    code = {"model_type": "mallory", "auto_map": {"AutoModel": "evil.Model"}}
+    (folder / "config.json").write_text(json.dumps(config | code))
+
+    with pytest.raises(Hostile, match="auto_map"):
         open_source(str(folder))
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "added_tokens.json", "tokenizer.model", "merges.txt"])
+def test_a_link_whose_target_has_another_name(tmp_path, name):
+    """Files that nothing parses at `souq init` would carry any of its reader's own into the repository."""
+    folder = write_model(tmp_path / "m")
+    (tmp_path / "id_ed25519").write_text(SECRET)
+    (folder / name).symlink_to(tmp_path / "id_ed25519")
+
+    with pytest.raises(Hostile, match="a link out of its folder"):
+        open_source(str(folder))
+
+
+@pytest.mark.parametrize(
+    "key", ["tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "init_inputs"]
+)
+def test_a_tokenizer_that_names_its_reader_s_files(tmp_path, key):
+    """Some releases of transformers open what these keys name: they are not kept."""
+    folder = write_model(tmp_path / "m")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: "/etc/passwd"}))
+
+    assert b"/etc/passwd" not in open_source(str(folder)).files["tokenizer_config.json"]
 
 
 ADAPTERS = {
