@@ -19,6 +19,7 @@ from souq.model.chat_template import approve
 from souq.model.config import admit, approved, fits
 from souq.model.end_of_turn import stored_end_tokens
 from souq.model.source import open_source
+from souq.releases.card import _head
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.safetensors import write_tensors
@@ -654,3 +655,16 @@ def test_no_licence_is_asked_for(folder, souq, tmp_path):
     code, _, err = souq("init", tmp_path / "r", "--from", folder, "--no-suite")
     assert code == 2
     assert "add --licence" in err
+
+
+@pytest.mark.parametrize(("licence", "head"), [
+    ("LicenseRef-scancode-llama-3.1-license-2024", ["license: llama3.1"]),
+    ("LicenseRef-qwen-research", ["license: other", "license_name: qwen-research"]),
+    ("ODbL-1.0", ["license: odbl"]), ("LicenseRef-acme", ["license: other", "license_name: licenseref-acme"]),
+])  # fmt: skip
+def test_a_release_s_card_says_it_as_the_hub_does(licence, head):
+    """What was read as `llama3.1` is written as `llama3.1`."""
+    lines = _head(licence, "")
+
+    assert [line for line in lines if line.startswith("license")] == head
+    assert spelled(licence_in(front_matter("\n".join(lines)))) == licence

@@ -162,7 +162,7 @@ def test_a_folder_and_what_it_is_made_of(tmp_path):
 
     said = ask(Question("release"), inputs, own)
 
-    assert own == "apache-2.0"
+    assert own == "Apache-2.0"
     assert said.answer == "no"
     assert any(reason.clause == "1.b.iv, 5.b" for reason in said.reasons)
 
@@ -178,7 +178,7 @@ def test_a_folder_that_teaches(tmp_path, capfd):
     assert [r["clause"] for r in json.loads(capfd.readouterr().out)["reasons"]] == ["5.b"]
 
 
-@pytest.mark.parametrize("head", ["license: other", "license: made-up-9", "tags: [x]", "license: mit\nbase_model: meta-llama/Llama-3.1-8B", "license: [mit]"])  # fmt: skip
+@pytest.mark.parametrize("head", ["license: other", "license: made-up-9", "tags: [x]", "license: mit\nbase_model: meta-llama/Llama-3.1-8B", "license: [mit, made-up-9]"])  # fmt: skip
 def test_a_card_that_does_not_say(head, tmp_path):
     """No licence, an invented one, or a base whose terms are elsewhere: a lawyer, never yes."""
     inputs, own = lineage.of_folder(folder(tmp_path, "x", head))
@@ -189,7 +189,7 @@ def test_a_card_that_does_not_say(head, tmp_path):
 
 def test_card_and_file_disagree(tmp_path):
     """MIT on the card and Llama's agreement beside it: said plainly, and which two."""
-    with pytest.raises(UsageError, match=r"the card says mit, the licence file is LicenseRef-scancode-llama-3\.1"):
+    with pytest.raises(UsageError, match=r"the card says MIT, the licence file is LicenseRef-scancode-llama-3\.1"):
         lineage.of_folder(folder(tmp_path, "x", "license: mit", "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version Release Date"))  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from souq.build.reproducible import sentence, share
+from souq.licences.table import find
 from souq.records import Digest, Recipe
 from souq.releases.credits import Credit, credits_table
 from souq.repo.snapshot import Snapshot
@@ -19,7 +20,9 @@ HUB_LICENCES = (
     "cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 "
     "cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 "
     "ecl-2.0 epl-1.0 epl-2.0 eupl-1.1 eupl-1.2 gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ms-pl ncsa "
-    "odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib"
+    "odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib "
+    "llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 gemma openrail creativeml-openrail-m bigscience-openrail-m "
+    "bigscience-bloom-rail-1.0 bigcode-openrail-m"
 )
 
 
@@ -62,10 +65,13 @@ def card(main: Snapshot, model: Digest, recipe: Recipe, edition: Edition) -> str
 
 def _head(licence: str, origin: str) -> list[str]:
     """The YAML that the hub reads, of words that need no quotes."""
-    known = licence.lower() in HUB_LICENCES.split()
-    lines = ["---", f"license: {licence.lower() if known else 'other'}"]
+    row = find(licence)
+    names = [name.lower() for name in (licence, *(row.names if row else ()))]
+    known = next((name for name in names if name in HUB_LICENCES.split()), "")
+    lines = ["---", f"license: {known or 'other'}"]
     if not known:
-        lines.append(f"license_name: {re.sub(r'[^a-z0-9.+-]+', '-', licence.lower()).strip('-') or 'unknown'}")
+        named = row.names[0] if row and row.names else licence  # whichever name its author gave it
+        lines.append(f"license_name: {re.sub(r'[^a-z0-9.+-]+', '-', named.lower()).strip('-') or 'unknown'}")
     if hub := re.fullmatch(r"hub ([A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)", origin):
         lines.append(f"base_model: {hub.group(1)}")
     return [*lines, "library_name: transformers", "pipeline_tag: text-generation", "tags:", "- souq", "---"]
