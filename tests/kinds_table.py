@@ -12,7 +12,7 @@ HEAD = """\
 # Which kinds of model transformers has a class of its own for, by `model_type`, so that no code that comes with a model
 # is needed. Made by `python -m tests.kinds_table` and compared with the installed transformers by tests/test_bases.py:
 # `souq init` would wait three seconds for transformers to say it.
-# causal    those it builds as a causal language model
+# causal    those it builds as a causal language model, by its class
 # native    the others
 # tied      causal ones whose head is the embedding where config.json does not say
 # keys      what the configurations of causal ones may hold
@@ -26,7 +26,7 @@ def table() -> str:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     transformers.logging.set_verbosity_error()
-    causal, keys, tied = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), set[str](), list[str]()
+    causal, keys, tied = dict(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items())), set[str](), list[str]()
     for kind in causal:
         made = transformers.CONFIG_MAPPING[kind]
         keys |= set(made.__dataclass_fields__) | set(made.attribute_map)
@@ -34,8 +34,9 @@ def table() -> str:
             tied.append(kind)
     native = sorted(set(CONFIG_MAPPING_NAMES) - set(causal))
     version = ".".join(transformers.__version__.split(".")[:2])
-    lists = {"causal": causal, "native": native, "tied": tied, "keys": sorted(keys)}
-    return f'{HEAD}\nrelease = "{version}"\n' + "".join(f"\n{name} = {_list(words)}\n" for name, words in lists.items())
+    lists = {"native": native, "tied": tied, "keys": sorted(keys)}
+    text = f'{HEAD}\nrelease = "{version}"\n' + "".join(f"\n{name} = {_list(words)}\n" for name, words in lists.items())
+    return f"{text}\n[causal]\n" + "".join(f'{kind} = "{made}"\n' for kind, made in causal.items())
 
 
 def _list(words: list[str]) -> str:

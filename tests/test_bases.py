@@ -153,6 +153,22 @@ def test_code_beside_a_kind_that_transformers_has_is_left_out(folder):
     assert "modeling_m.py" in "\n".join(source.notes)
 
 
+def test_code_of_another_name_than_transformers_class_is_said_to_be(folder):
+    """A Llama in name, with layers of its own: what is built of it may be another network."""
+    settings(folder, auto_map={"AutoModelForCausalLM": "modeling_twisted.TwistedLlamaForCausalLM"})
+    assert "LlamaForCausalLM, which may not be what TwistedLlamaForCausalLM was" in notes(folder)
+    settings(folder, auto_map={"AutoModelForCausalLM": "org/repo--modeling_llama.LLaMAForCausalLM"})
+    assert "may not be" not in notes(folder)
+
+
+def test_a_tokenizer_that_only_its_code_makes_is_refused(folder):
+    settings(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.XTokenizer", None]})
+    assert "tokenizer_config.json auto_map" in notes(folder)
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    with pytest.raises(Hostile, match=r"tokenizer_config\.json asks to run code"):
+        open_source(str(folder))
+
+
 # -- tensors -----------------------------------------------------------------------------------------------------------
 
 
@@ -425,6 +441,16 @@ def test_a_base_without_a_chat_template_gets_one(folder, souq, tmp_path):
     assert b"<|im_start|>" in base_files(Snapshot(Repo.find(tmp_path / "r"), "main"))["chat_template.jinja"]
     code, _, err = souq("init", tmp_path / "s", "--from", folder, "--no-suite", "--chat-template", "nowhere")
     assert (code, "no file nowhere" in err) == (1, True)
+
+
+def test_a_base_that_nothing_can_be_asked_of_gets_the_evals_that_ask_nothing(folder, souq, tmp_path):
+    """Evals that put a question would fail in every pull request."""
+    (folder / "chat_template.jinja").unlink()
+    code, _, err = souq("init", tmp_path / "r", "--from", folder)
+
+    assert code == 0, err
+    assert "of the general suite it has prose alone" in err
+    assert {*Snapshot(Repo.find(tmp_path / "r"), "main").evals} == {"prose"}
 
 
 def test_without_a_chat_template_a_conversation_is_refused_in_words(folder):

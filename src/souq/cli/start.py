@@ -71,7 +71,8 @@ def init(
         says = approved(model.files, owners=True, accepted="template" in accept)
         notes = [*model.notes, *_lacks(model, says, suite=suite)]
         if suite:
-            cases |= general.files()
+            asked = says is not None
+            cases |= {f: data for f, data in general.files().items() if asked or f.startswith(general.UNASKED)}
         begin = Beginning(
             name=name.name, licence=own, base_licence=base, policy=_policy(policy, founder, people), evals=cases,
             store=store, sketch=partial(_sketch, progress) if suite else None, accepted="template" in accept,
@@ -156,6 +157,8 @@ def _lacks(model: Source, template: Approved | None, *, suite: bool) -> Iterator
             "it has no chat template, which `souq chat`, rows with messages and evals that ask need: put "
             "chat_template.jinja beside config.json, or add --chat-template FILE (or chatml)"
         )
+        if suite:
+            yield f"so of the general suite it has {', '.join(general.UNASKED)} alone"
 
 
 SHOWN = 300  # characters of what a template says

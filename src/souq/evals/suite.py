@@ -23,6 +23,7 @@ from souq.evals.eval import EvalSpec, write_cases
 from souq.records import format_toml
 
 FACTS, PASSAGES = 100, 24
+UNASKED = ("prose",)  # those that score text as it is, for models that no conversation can be put to
 AWAY = (4, 7, 13, 25, 38)  # wrong sums: far enough that a small model can tell
 WORDS = 55  # in a passage
 SKETCH_PASSAGES = 40

@@ -236,7 +236,9 @@ def _odd(files: Mapping[str, bytes], objects: Mapping[str, dict[str, Any]]) -> I
             yield Finding(name, f"{name} has {len(data):,} bytes; the most is {SIZES.get(name, MAX_FILE):,}")
     kind = str(objects.get("config.json", {}).get("model_type"))
     for name, value in objects.items():
-        yield from _odd_values(name, value, kind)
+        # A tokenizer that only its own code makes is none without it.
+        builds = kind if name != "tokenizer_config.json" or "tokenizer.json" in files or "auto_map" not in value else ""
+        yield from _odd_values(name, value, builds)
 
 
 def _odd_values(name: str, value: dict[str, Any], kind: str) -> Iterator[Finding]:
@@ -280,7 +282,7 @@ def _code(name: str, value: dict[str, Any], kind: str) -> Iterator[Finding]:
 
     Published models have it at a file's top, or at the top of a part of theirs, beside a kind that transformers has.
     """
-    why = f"since transformers {allowed()['release']} has a {kind} of its own and souq runs no other code"
+    why = f"since transformers {allowed()['release']} has {_class_of(kind, value)} and souq runs no other code"
     for path, item in _paths(value):
         if not CODE.fullmatch(key := path[-1]):
             continue
@@ -289,6 +291,16 @@ def _code(name: str, value: dict[str, Any], kind: str) -> Iterator[Finding]:
         ours = published and not stranger and kind in allowed()["kinds"]
         what = f"{name} asks to run code that comes with the model ({key[:60]})"
         yield Finding(name, what, "souq never runs it", "left out" if ours else "refused", ".".join(path), why)
+
+
+def _class_of(kind: str, value: Mapping[str, Any]) -> str:
+    """transformers' own class of a kind, and the model's where it goes by another name: it may be another network."""
+    own = str(allowed()["causal"].get(kind) or f"a {kind} of its own")
+    code = value.get("auto_map")
+    theirs = str(code.get("AutoModelForCausalLM") if isinstance(code, dict) else "").rpartition(".")[2][:60]
+    if theirs in ("", "None") or theirs.lower() == own.lower():
+        return own
+    return f"{own}, which may not be what {theirs} was (compare their answers),"
 
 
 def _paths(value: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
