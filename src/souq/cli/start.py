@@ -150,7 +150,7 @@ def _lacks(model: Source, template: Approved | None, *, suite: bool) -> Iterator
     elif "tokenizer.json" not in model.files:
         yield (
             "it has no tokenizer.json: no tokens can be added and no GGUF written; transformers writes one with "
-            "AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+            "AutoTokenizer.from_pretrained(…).save_pretrained(…), of a tokenizer.model after `pip install sentencepiece`"
         )
     if template is None:
         yield (
