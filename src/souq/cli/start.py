@@ -98,10 +98,10 @@ def _unpacking(place: Path) -> Iterator[Unpack]:
     """A way to have a quantised model in 16 bits, in a folder in `place` that is there as long as it is needed."""
     with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None, prefix=".souq-") as room:
 
-        def unpack(folder: Path) -> Path:
+        def unpack(folder: Path) -> tuple[Path, tuple[str, ...]]:
             from souq.lab.dequantise import dequantise
 
-            return dequantise(folder, Path(room) / "16-bit")
+            return (out := Path(room) / "16-bit"), dequantise(folder, out)
 
         yield unpack
 
@@ -150,7 +150,7 @@ def _lacks(model: Source, template: Approved | None, *, suite: bool) -> Iterator
     elif "tokenizer.json" not in model.files:
         yield (
             "it has no tokenizer.json: no tokens can be added and no GGUF written; transformers writes one with "
-            "AutoTokenizer.from_pretrained(…).save_pretrained(…), of a tokenizer.model after `pip install sentencepiece`"
+            "AutoTokenizer.from_pretrained(…).save_pretrained(…), after `pip install sentencepiece` if it has a .model"
         )
     if template is None:
         yield (

@@ -45,7 +45,7 @@ LISTS = {
 }  # fmt: skip
 CODE = re.compile(
     r"auto_map|trust_remote_code|code_revision|custom_generate|custom_pipelines?|"
-    r"_?attn_implementation|_?experts_implementation|\w*import\w*"
+    r"_?attn_implementation|_?experts_implementation|transformers_weights|fusion_config|distributed_config|\w*import\w*"
 )
 KERNELS = re.compile(r"_?(attn|experts)_implementation")  # a word for one of transformers' own, or a hub's repository
 PATHS = re.compile(r"\w+_files?|init_inputs")  # of a tokenizer: where its files lay when its author saved it
@@ -131,6 +131,17 @@ def quantisation(files: Mapping[str, bytes]) -> str:
             bits = next((f"{n}-bit " for n in (4, 8) if settings.get(f"load_in_{n}bit")), "")
             return bits + re.sub(r"[^\w.\- ]", "", str(settings.get("quant_method") or "unnamed"))[:40]
     return ""
+
+
+def without_packing(config: bytes) -> bytes:
+    """A config.json as it is once its weights are bfloat16.
+
+    Raises:
+        Hostile: it is no JSON object.
+    """
+    value = _read("config.json", _with_constants({"config.json": config})[0]["config.json"])
+    dtypes = {key: "bfloat16" for key in ("dtype", "torch_dtype") if key in value} or {"dtype": "bfloat16"}
+    return _json({key: item for key, item in value.items() if key not in QUANTISED} | dtypes)
 
 
 def _refuse(findings: Sequence[Finding]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError
 from souq.model.card import licence_in, read_card
-from souq.model.config import MAX_FILE, MODEL_FILES, look_over, quantisation
+from souq.model.config import MAX_FILE, MODEL_FILES, look_over, quantisation, without_packing
 from souq.model.gguf import GGUF
 from souq.records import refuse_nested
 from souq.weights.delta import Array, Checkpoint
@@ -27,8 +27,8 @@ from souq.weights.safetensors import TensorFile, open_tensors
 
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
 POINTER = b"version https://git-lfs.github.com/spec/v1"
-Unpack = Callable[[Path], Path]
-"""Writes a folder whose weights are quantised as one in 16 bits, and says where."""
+Unpack = Callable[[Path], tuple[Path, tuple[str, ...]]]
+"""Writes a folder's quantised weights in 16 bits; says where, and which tensors of the folder were not read."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,11 @@ def _folder(folder: Path, unpack: Unpack | None) -> Source:
     if how := quantisation(files):
         if unpack is None:
             raise UsageError(f"the weights in {folder} are quantised ({how})", hint=in_16_bits(folder))
-        weights = weights_of(unpacked := unpack(folder))
-        files["config.json"] = (unpacked / "config.json").read_bytes()
+        unpacked, lost = unpack(folder)
+        weights, files["config.json"] = weights_of(unpacked), without_packing(files["config.json"])
         notes.append(f"its weights, which are quantised ({how}), were made 16 bits by transformers")
+        if lost:
+            notes.append(f"left out, transformers reads them nowhere: {len(lost)} tensors, such as {lost[0]}")
     judged = look_over(files)
     licence = None
     with suppress(SouqError):
