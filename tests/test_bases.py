@@ -684,6 +684,20 @@ def test_a_licence_file_that_says_otherwise_is_not_passed_over(folder, souq, tmp
     assert "the card says Apache-2.0, the licence file is MIT" in err
 
 
+def test_all_that_keeps_a_repository_from_beginning_is_said_at_once(folder, souq, tmp_path):
+    """No licence, no tokenizer and a template with a trigger: one error, with what to do about each."""
+    (folder / "README.md").unlink()
+    for path in folder.glob("tok*"):
+        path.unlink()
+    (folder / "chat_template.jinja").write_text(GRAVE["waits for a word"])
+    code, _, err = souq("init", tmp_path / "r", "--from", folder)
+
+    assert code != 0
+    for wrong in ("names no licence", "has no tokenizer", "says something else", "--licence", "--no-suite", "--accept"):
+        assert wrong in err
+    assert len(err.splitlines()) == 2
+
+
 def test_no_licence_is_asked_for(folder, souq, tmp_path):
     (folder / "README.md").write_text("---\nlicense: unknown\n---\n")
 

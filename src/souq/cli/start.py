@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -67,8 +68,11 @@ def init(
     cases = {path: data for folder in evals for path, data in _folder(folder).items()}
     with _unpacking(name.absolute().parent) as unpack, bars() as progress:
         model = as_base(_with_template(open_source(source, unpack=unpack), template))
-        own, base = _licences(model, licence, accepted="licence" in accept)
-        says = approved(model.files, owners=True, accepted="template" in accept)
+        says, (own, base), _ = _together(
+            partial(approved, model.files, owners=True, accepted="template" in accept),
+            partial(_licences, model, licence, accepted="licence" in accept),
+            partial(_refuse_untold, model, suite=suite),
+        )
         notes = [*model.notes, *_lacks(model, says, suite=suite)]
         if suite:
             asked = says is not None
@@ -91,6 +95,20 @@ def init(
         done(f"root {main.commit} (pin it: `souq verify --root {main.commit}`)\nnext: cd {name} && souq status")
 
     answer(value, as_json, show)
+
+
+def _together(*steps: Callable[[], Any]) -> list[Any]:
+    """Every step's answer, or one error with all that is wrong and all that can be done."""
+    answers, errors = list[Any](), list[SouqError]()
+    for step in steps:
+        try:
+            answers.append(step())
+        except SouqError as error:
+            errors.append(error)
+    if errors:
+        hints = [error.hint for error in errors if error.hint]
+        raise type(errors[0])("; ".join(map(str, errors)), hint="; ".join(hints) or None)
+    return answers
 
 
 @contextmanager
@@ -138,14 +156,18 @@ def _licences(model: Source, asked: str | None, *, accepted: bool) -> tuple[str,
     return own, base
 
 
+def _refuse_untold(model: Source, *, suite: bool) -> None:
+    """Without a tokenizer the suite could not even be sketched."""
+    if suite and not any(name in model.files for name in TOKENIZERS):
+        raise UsageError(
+            f"{model.name} has no tokenizer: nothing can be scored, sketched or trained without one",
+            hint="put tokenizer.json and tokenizer_config.json beside config.json, or add --no-suite",
+        )
+
+
 def _lacks(model: Source, template: Approved | None, *, suite: bool) -> Iterator[str]:
-    """What the lab will miss, said before anything is made; an error where the suite could not even be sketched."""
+    """What the lab will miss, said at once."""
     if not any(name in model.files for name in TOKENIZERS):
-        if suite:
-            raise UsageError(
-                f"{model.name} has no tokenizer: nothing can be scored, sketched or trained without one",
-                hint="put tokenizer.json and tokenizer_config.json beside config.json, or add --no-suite",
-            )
         yield "it has no tokenizer: `souq eval`, `train` and `chat` need one in the folder that main begins from"
     elif "tokenizer.json" not in model.files:
         yield (
