@@ -13,7 +13,7 @@ from souq.errors import SouqError
 from souq.governance.templates import solo
 from souq.lab import lm
 from souq.model.chat_template import approve
-from souq.model.config import admit, allowed, approved, fits
+from souq.model.config import admit, allowed, approved, fits, look_over
 from souq.model.source import open_source
 from souq.repo import init
 from tests.stall import key
@@ -119,9 +119,12 @@ def test_a_sentence_cannot_pass_for_a_control_token():
     ),
 )  # fmt: skip
 def test_whatever_it_is_there_is_an_answer(name, data):
-    """Any bytes in a configuration's place are admitted or refused; nothing else is raised."""
+    """Any bytes in a configuration's place are admitted or refused; nothing else is raised; an owner's are once and for all."""
     with suppress(SouqError):
         judged(FILES | {name: data})
+    with suppress(SouqError):
+        kept = look_over(FILES | {name: data})
+        assert look_over(kept.files).files == kept.files
 
 
 def test_a_configuration_is_of_its_weights():

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,14 @@ def _ends(folder: Path, tokenizer: Any) -> tuple[int, ...]:
     if tokenizer.chat_template:
         with suppress(Exception):  # a template that has no place for an answer
             after = tokenizer.apply_chat_template(turns, tokenize=False).partition(ANSWER)[2]
-    return end_tokens(_files(folder), after=after, number=tokenizer.get_vocab().get)
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special = added | set(tokenizer.all_special_tokens)
+    return end_tokens(_files(folder), after=after, special=special, number=partial(_number, tokenizer))
+
+
+def _number(tokenizer: Any, token: str) -> int | None:
+    number = tokenizer.convert_tokens_to_ids(token)  # that of the unknown token for what it does not have
+    return number if number is not None and tokenizer.convert_ids_to_tokens(number) == token else None
 
 
 def _files(folder: Path) -> dict[str, bytes]:

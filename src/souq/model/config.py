@@ -369,7 +369,7 @@ def fits(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> No
     layers = {int(match[1]) for name in shapes if (match := _LAYER.fullmatch(name))}
     depth, further = config.get("num_hidden_layers"), config.get("num_nextn_predict_layers")
     # DeepSeek's last layers guess further tokens; transformers reads none of them.
-    depths = {depth, depth + further} if type(depth) is int and type(further) is int else {depth}
+    depths = [depth, depth + further] if type(depth) is int and type(further) is int else [depth]
     if layers and max(layers) + 1 not in depths:
         raise Hostile(f"config.json says {depth} layers; the weights have {max(layers) + 1}")
 

@@ -8,7 +8,7 @@ generation_config.json, one in tokenizer_config.json, and write one of them; who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from souq.model.chat_template import rendered_answer
@@ -20,15 +20,17 @@ Files = Mapping[str, bytes]
 Number = Callable[[str], int | None]
 
 
-def end_tokens(files: Files, *, after: str, number: Number) -> tuple[int, ...]:
-    """The tokens that end a turn, the one to write first; `after` is what follows an answer, `number` a token's.
+def end_tokens(files: Files, *, after: str, special: Collection[str], number: Number) -> tuple[int, ...]:
+    """The tokens that end a turn, the one to write first.
+
+    `after` is what the template writes behind an answer, `special` the control tokens, `number` a token's number.
 
     Raises:
         Hostile: a file that is no JSON.
     """
     settings, named = _object(files, "tokenizer_config.json"), _object(files, "special_tokens_map.json")
     texts = [text for text in (_text(settings.get("eos_token")), _text(named.get("eos_token"))) if text]
-    ids = [number(text) for text in (*_first(after, _special(files, settings, named)), *texts[:1])]
+    ids = [number(text) for text in (*_first(after, special), *texts[:1])]
     # As transformers does: what generates says it, and only where that says nothing, the network's configuration.
     config = _object(files, "config.json")
     inner = config.get("text_config")
@@ -48,10 +50,12 @@ def stored_end_tokens(files: Files) -> tuple[int, ...]:
     words = read_words(files, "the model")
     objects = {name: _object(files, name) for name in files if name.endswith(".json")}
     template = next(chat_templates(files, objects), "")
-    settings = objects.get("tokenizer_config.json", {})
+    settings, named = (objects.get(name, {}) for name in ("tokenizer_config.json", "special_tokens_map.json"))
     tokens = {key: text for key, value in settings.items() if key.endswith("_token") and (text := _text(value))}
+    special = {token for token, entry in words.added.items() if entry.get("special")} if words else set()
+    special |= {_text(value) for key, value in (*settings.items(), *named.items()) if key.endswith("_token")}
     after = rendered_answer(template, tokens) if template else ""
-    return end_tokens(files, after=after, number=words.ids.get if words else lambda text: None)
+    return end_tokens(files, after=after, special=special, number=words.ids.get if words else lambda text: None)
 
 
 def _object(files: Files, name: str) -> dict[str, Any]:
@@ -64,19 +68,8 @@ def _text(token: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _special(files: Files, settings: Mapping[str, Any], named: Mapping[str, Any]) -> set[str]:
-    """The texts of a tokenizer's control tokens."""
-    listed = _object(files, "tokenizer.json").get("added_tokens") or []
-    decoder = settings.get("added_tokens_decoder") or {}
-    added = [*(listed if isinstance(listed, list) else []), *(decoder.values() if isinstance(decoder, dict) else [])]
-    special = {_text(token) for token in added if isinstance(token, dict) and token.get("special")}
-    return special | {
-        _text(value) for part in (settings, named) for key, value in part.items() if key.endswith("_token")
-    }
-
-
-def _first(after: str, special: set[str]) -> Iterator[str]:
+def _first(after: str, special: Collection[str]) -> Iterator[str]:
     """The control token that a text begins with, blanks apart."""
-    begins = [token for token in special - {""} if after.lstrip().startswith(token)]
+    begins = [token for token in special if token and after.lstrip().startswith(token)]
     if begins:
         yield max(begins, key=len)
