@@ -56,8 +56,8 @@ def licence_in(front: Mapping[str, Any]) -> str:
 
     What the hub calls `other` has a name of its own.
     """
-    listed = front.get("license")
-    names = [str(name or "").strip()[:200] for name in (listed if isinstance(listed, list) else [listed])]
-    own = str(front.get("license_name") or "").strip()[:200]
-    named = [own if name.lower() == "other" else name for name in names[:MAX_DEPTH]]
+    listed, own = front.get("license"), front.get("license_name")
+    texts = [name for name in (listed if isinstance(listed, list) else [listed])[:MAX_DEPTH] if isinstance(name, str)]
+    named = [str(own or "") if name.strip().lower() == "other" else name for name in texts]
+    named = [name.strip()[:200] for name in named]
     return " AND ".join(dict.fromkeys(name for name in named if name and name.lower() not in UNSAID))
