@@ -12,16 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from souq.build.additions import take
-from souq.errors import UsageError
-from souq.model.peft import Adapter
+from souq.errors import Hostile, UsageError
+from souq.model.peft import Adapter, Fitted, fit
 from souq.model.source import Source
 from souq.progress import Progress, quiet
-from souq.repo.snapshot import Snapshot
-from souq.weights.delta import Array, Delta, Dense, Gram, Lora, Part, Sparse, TensorRef, Tensors, dtype_name
+from souq.records import read_json
+from souq.repo.snapshot import Snapshot, base_files
+from souq.weights.delta import (
+    Array,
+    Delta,
+    Dense,
+    Gram,
+    Lora,
+    Part,
+    Sparse,
+    TensorRef,
+    Tensors,
+    dtype_name,
+    tensor_digest,
+)
 from souq.weights.store import Stored
 
 Groups = Mapping[str, tuple[Array, Array, int]]
@@ -44,12 +58,52 @@ class _Bag:
         return ref
 
 
-def from_adapter(adapter: Adapter, main: Snapshot) -> tuple[Delta, Tensors]:
-    """A LoRA, its factors kept as their author made them: name -> (a (r, n), b (m, r), scale)."""
-    bag, parts = _Bag(), dict[str, Part]()
-    for name, (a, b, scale) in sorted(adapter.items()):
+def fitted(adapter: Adapter, main: Snapshot) -> Fitted:
+    """An adapter on main's base: what each of its tensors becomes.
+
+    Raises:
+        UsageError: it was trained on another model.
+    """
+    base, config = Stored(main.base, main.repo.store), read_json(base_files(main)["config.json"])
+    shapes = {name: ref.shape for name, ref in main.base.items()}
+    return fit(adapter, shapes, config, lambda name: base[name])
+
+
+def from_adapter(adapter: Adapter | Fitted, main: Snapshot) -> tuple[Delta, Tensors]:
+    """An adapter as a delta: a LoRA's factors as their author made them, everything else as the tensor it makes.
+
+    Such a tensor is computed in float32, as PEFT merges, and rounded once to the base's dtype.
+
+    Raises:
+        UsageError: it was trained on another model, or changes nothing.
+        Hostile: a number that is not finite, or too large for the base's dtype.
+    """
+    fitting = fitted(adapter, main) if isinstance(adapter, Adapter) else adapter
+    base, bag, parts = Stored(main.base, main.repo.store), _Bag(), dict[str, Part]()
+    for name, (a, b, scale) in sorted(fitting.low.items()):
         parts[name] = Lora(a=bag.add(a), b=bag.add(b), scale=float(scale))
+    for name, change in sorted(fitting.changed.items()):
+        old = base[name]
+        new = rounded(change(old.astype(np.float32)), old.dtype, name)
+        if tensor_digest(new) != main.base[name].digest:
+            parts[name] = _smaller(bag, old, new)
+    still = all(not b.any() or not a.any() or scale == 0 for a, b, scale in fitting.low.values())
+    if still and len(parts) == len(fitting.low):
+        raise UsageError("the adapter changes nothing: every B A is zero", hint="was it saved before it was trained?")
     return Delta(main.base_digest, parts), bag.tensors
+
+
+def rounded(new: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """A tensor computed in float32, rounded once.
+
+    Raises:
+        Hostile: a number that is not finite, or too large for the dtype.
+    """
+    with np.errstate(over="ignore"):
+        made = np.ascontiguousarray(new).astype(dtype)
+    if not np.isfinite(made.astype(np.float32)).all():
+        raise Hostile(f"{name} would hold numbers that are not finite in {dtype_name(dtype)}", hint="is it damaged?")
+    return made
 
 
 def from_model(source: Source, main: Snapshot, progress: Progress = quiet) -> tuple[Delta, Tensors]:

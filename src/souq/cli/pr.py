@@ -27,7 +27,7 @@ from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
-from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote
+from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote, spelled_out
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -244,6 +244,10 @@ def _show_offer(overview: _Overview) -> None:
     out.print(f"digest {overview.digest}")
     if c.fixes:
         out.print(f"claims to fix {', '.join(c.fixes)}")
+    if isinstance(adapter := c.recipe.get("adapter"), dict):
+        out.print(spelled_out(f"adapter: {adapter.get('kind')}, {adapter.get('taken')}"))
+        for note in adapter["notes"] if isinstance(adapter.get("notes"), list) else ():
+            out.print(spelled_out(f"  {note}"))
 
 
 def _show_source(overview: _Overview) -> None:
