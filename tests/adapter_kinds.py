@@ -23,7 +23,7 @@ import transformers
 
 from souq.build.folder import export_model
 from souq.build.model import applied
-from souq.cli.adapter import make_adapter
+from souq.cli.adapter import How, make_adapter
 from souq.errors import SouqError
 from souq.governance import solo
 from souq.model.peft_config import NO_WEIGHTS
@@ -118,7 +118,7 @@ OTHERS = [
     Kind("DeLoRA", "DELORA", other("DeloraConfig", r=4)),
     Kind("DEFT", "DEFT", other("DeftConfig", r=4)),
     Kind("FourierFT", "FOURIERFT", other("FourierFTConfig", n_frequency=20), std=5.0),
-    Kind("FRoD", "FROD", other("FrodConfig", target_modules=SQUARE)),
+    Kind("FRoD", "FROD", other("FrodConfig", progressbar=False, target_modules=SQUARE)),
     Kind("GLoRA", "GLORA", other("GloraConfig", r=4)),
     Kind("GraLoRA", "GRALORA", other("GraloraConfig", r=4, gralora_k=2)),
     Kind("HiRA", "HIRA", other("HiraConfig", r=4)),
@@ -212,7 +212,7 @@ class Row:
     kept: str = ""
     error: float = 0.0
     moved: float = 0.0
-    bytes: int = 0
+    by: str = ""  # who put its numbers together
     refusal: str = ""
 
 
@@ -243,44 +243,53 @@ class Bench:
     def taken(self, kind: Kind, place: Path, wanted: Any, **more: Any) -> Row:
         """What souq makes of an adapter, beside the logits that are wanted."""
         main = self.repos[kind.base]
-        settings = {"merged": False, "for_this_base": False, "progress": lambda *_: None, **more}
         try:
-            made = make_adapter(place / "adapter", main, **settings)
+            made = make_adapter(place / "adapter", main, How(**more))
         except SouqError as error:
-            assert error.hint, f"{kind.name} is refused without a way out: {error}"
+            if not error.hint:
+                raise AssertionError(f"{kind.name} is refused without a way out") from error
             return Row(kind, refusal=f"{error}. {error.hint}")
-        held = {name: array for name, array in made.tensors.items()}
+        held = dict(made.tensors)
         export_model(applied(main, made.delta, held.__getitem__), place / "out")
-        kinds = sorted({part.kind for part in made.delta.parts.values()})
-        size = sum(array.nbytes for array in held.values())
-        ours = logits(load(place / "out"))
-        return Row(
-            kind, ", ".join(kinds), apart(wanted, ours), apart(wanted, logits(load(self.bases[kind.base]))), size
-        )
+        kinds = sorted({part.kind for part in (*made.delta.parts.values(), *made.delta.new.values())})
+        error, moved = (apart(wanted, logits(load(folder))) for folder in (place / "out", self.bases[kind.base]))
+        by = "PEFT" if "error" in made.recipe["adapter"] else "souq"
+        return Row(kind, ", ".join(kinds), error, moved, by)
 
 
-def main(names: list[str]) -> None:
+TAKEN = {
+    "lora": "as it was trained",
+    "dense": "as the tensors it makes",
+    "dense, lora": "factors as trained, the rest as the tensors they make",
+    "lora, sparse": "factors as trained, rows of tokens as they are",
+    "layer, lora": "factors as trained, repeated layers as new ones",
+}
+
+
+def line(row: Row, as_lora: str) -> str:
+    """A row of the table in docs/adapters.md."""
+    kind = f"| {row.kind.name} | `{row.kind.tuner}` |"
+    if row.refusal:
+        return f"{kind} refused | {row.refusal.partition('. ')[0]} | |"
+    bound = next(f"1e-{power}" for power in (4, 3, 2, 1) if row.error < 10**-power)
+    how = TAKEN[row.kept] if row.by == "souq" else "the difference of the merged model"
+    return f"{kind} {'exact' if row.by == 'souq' else 'by PEFT'} | {how} | < {bound} | {as_lora} |"
+
+
+def write_table(page: Path) -> None:
+    """Put the table into the page, between its marks."""
+    head, _, rest = page.read_text().partition("<!-- table -->")
+    columns = "| Kind | PEFT's name | Taken | How, or why not | Error | `--lora-rank` |\n|---|---|---|---|---|---|"
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
+        bench, lines = Bench(Path(folder)), list[str]()
         for kind in LORA + OTHERS:
-            if names and not any(word in kind.name for word in names):
-                continue
-            try:
-                row = bench.row(kind)
-                print(
-                    kind.name,
-                    kind.tuner,
-                    "|",
-                    row.kept,
-                    f"{row.error:.1e} of {row.moved:.1e}",
-                    row.bytes,
-                    row.refusal[:300],
-                )
-            except Exception as error:
-                print(kind.name, "TRACEBACK", type(error).__name__, str(error)[:300])
-                if names:
-                    raise
+            row = bench.row(kind)
+            tried = bench.row(kind, lora_rank=8) if row.by == "PEFT" else None
+            lines.append(line(row, "" if tried is None else "no" if tried.refusal else "yes"))
+    page.write_text(
+        "\n".join([head + "<!-- table -->", columns, *lines, "<!-- end -->"]) + rest.partition("<!-- end -->")[2]
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_table(Path(sys.argv[1]))

@@ -11,14 +11,15 @@ written again in our own form before anybody else sees it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from souq.build.additions import take
+from souq.build.replication import View, repeated
 from souq.errors import Hostile, UsageError
-from souq.model.peft import Adapter, Fitted, fit
+from souq.model.peft import Adapter, Change, Fitted, fit
 from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import read_json
@@ -28,7 +29,9 @@ from souq.weights.delta import (
     Delta,
     Dense,
     Gram,
+    Layer,
     Lora,
+    New,
     Part,
     Sparse,
     TensorRef,
@@ -58,18 +61,32 @@ class _Bag:
         return ref
 
 
-def fitted(adapter: Adapter, main: Snapshot) -> Fitted:
+@dataclass(frozen=True)
+class OnBase:
+    """An adapter fitted to main's base: what each tensor becomes, and where in the base it stands."""
+
+    fitted: Fitted
+    view: View
+
+    @property
+    def touched(self) -> list[str]:
+        """The base's tensors that it changes or repeats."""
+        return sorted({self.view.names[name] for name in (*self.fitted.low, *self.fitted.changed, *self.view.new)})
+
+
+def fitted(adapter: Adapter, main: Snapshot) -> OnBase:
     """An adapter on main's base: what each of its tensors becomes.
 
     Raises:
         UsageError: it was trained on another model.
     """
     base, config = Stored(main.base, main.repo.store), read_json(base_files(main)["config.json"])
-    shapes = {name: ref.shape for name, ref in main.base.items()}
-    return fit(adapter, shapes, config, lambda name: base[name])
+    view = repeated(adapter.config.repeats, main.base)
+    shapes = {name: main.base[own].shape for name, own in view.names.items()}
+    return OnBase(fit(adapter, shapes, config, lambda name: base[view.names[name]]), view)
 
 
-def from_adapter(adapter: Adapter | Fitted, main: Snapshot) -> tuple[Delta, Tensors]:
+def from_adapter(adapter: Adapter | OnBase, main: Snapshot) -> tuple[Delta, Tensors]:
     """An adapter as a delta: a LoRA's factors as their author made them, everything else as the tensor it makes.
 
     Such a tensor is computed in float32, as PEFT merges, and rounded once to the base's dtype.
@@ -78,19 +95,26 @@ def from_adapter(adapter: Adapter | Fitted, main: Snapshot) -> tuple[Delta, Tens
         UsageError: it was trained on another model, or changes nothing.
         Hostile: a number that is not finite, or too large for the base's dtype.
     """
-    fitting = fitted(adapter, main) if isinstance(adapter, Adapter) else adapter
+    placed = fitted(adapter, main) if isinstance(adapter, Adapter) else adapter
     base, bag, parts = Stored(main.base, main.repo.store), _Bag(), dict[str, Part]()
-    for name, (a, b, scale) in sorted(fitting.low.items()):
-        parts[name] = Lora(a=bag.add(a), b=bag.add(b), scale=float(scale))
-    for name, change in sorted(fitting.changed.items()):
-        old = base[name]
-        new = rounded(change(old.astype(np.float32)), old.dtype, name)
-        if tensor_digest(new) != main.base[name].digest:
-            parts[name] = _smaller(bag, old, new)
-    still = all(not b.any() or not a.any() or scale == 0 for a, b, scale in fitting.low.values())
-    if still and len(parts) == len(fitting.low):
+    low, view = placed.fitted.low, placed.view
+    changed = {name: Change(pair=low.get(name)) for name in view.new} | placed.fitted.changed
+    for name, (a, b, scale) in sorted(low.items()):
+        if name not in view.new:
+            parts[view.names[name]] = Lora(a=bag.add(a), b=bag.add(b), scale=float(scale))
+    new = dict[str, New]()
+    for name, change in sorted(changed.items()):
+        own = view.names[name]
+        old = base[own]
+        made = rounded(change(old.astype(np.float32)), old.dtype, name)
+        if name in view.new:
+            new[view.new[name]] = Layer(value=bag.add(made))
+        elif tensor_digest(made) != main.base[own].digest:
+            parts[own] = _smaller(bag, old, made)
+    still = all(not b.any() or not a.any() or scale == 0 for a, b, scale in low.values())
+    if still and not new and len(parts) == len(low):
         raise UsageError("the adapter changes nothing: every B A is zero", hint="was it saved before it was trained?")
-    return Delta(main.base_digest, parts), bag.tensors
+    return Delta(main.base_digest, parts, new=new), bag.tensors
 
 
 def rounded(new: Array, dtype: np.dtype[Any], name: str) -> Array:

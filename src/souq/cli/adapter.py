@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from souq.model.mlx import is_mlx
 from souq.model.peft import CONFIG, Adapter, adapters_below, locate, open_adapter
 from souq.model.peft_config import AdapterConfig, needs_svd, read_config
 from souq.model.source import Source, inside
-from souq.progress import Progress
+from souq.optional import installed_version
+from souq.progress import Progress, quiet
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Delta, Tensors
 
@@ -33,58 +35,87 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or (not (folder / "config.json").is_file() and bool(adapters_below(folder)))
 
 
-def make_adapter(source: Path, main: Snapshot, *, merged: bool, for_this_base: bool, progress: Progress) -> Made:
+@dataclass(frozen=True)
+class How:
+    """What the owner of an adapter asks for."""
+
+    merged: bool = False  # by PEFT, whole
+    lora_rank: int | None = None  # by PEFT, as the nearest LoRA
+    for_this_base: bool = False
+
+
+def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = quiet) -> Made:
     """The delta of an adapter's folder.
 
     Raises:
-        UsageError: it names another base, and `for_this_base` does not say that it is this one.
+        UsageError: it names another base and is not said to be for this one, or is asked for what it is not.
     """
     folder, found = locate(source)
     mlx = is_mlx(folder)
     config = open_adapter(folder).config if mlx else read_config(inside(folder, CONFIG))
-    if merged and mlx:
-        raise UsageError("PEFT does not read MLX's adapters", hint="leave --merged out")
-    if merged or config.needs_peft:
-        return _by_peft(folder, config, main, found, for_this_base, progress)
+    if mlx and (how.merged or how.lora_rank):
+        raise UsageError("PEFT does not read MLX's adapters", hint="leave --merged and --lora-rank out")
+    if how.lora_rank is not None:
+        if how.merged or not config.needs_peft:
+            raise UsageError("--lora-rank is for adapters that are no LoRA", hint="leave it out, or --merged")
+        return _as_lora(folder, config, main, found, how, progress)
+    if how.merged or config.needs_peft:
+        return _by_peft(folder, config, main, found, how, progress)
     adapter = open_adapter(folder)
     fitting = deltas.fitted(adapter, main)
-    notes = (*found, *fitting.notes, *_asked(config, main, [*fitting.low, *fitting.changed], for_this_base))
+    notes = (*found, *fitting.fitted.notes, *_asked(config, main, fitting.touched, how))
     made, tensors = deltas.from_adapter(fitting, main)
     return Made(made, tensors, _recipe(folder, adapter, made, notes), notes)
 
 
 def _by_peft(
-    folder: Path, config: AdapterConfig, main: Snapshot, found: tuple[str, ...], for_this_base: bool, progress: Progress
+    folder: Path, config: AdapterConfig, main: Snapshot, found: tuple[str, ...], how: How, progress: Progress
 ) -> Made:
-    notes = (*found, *_asked(config, main, list(main.base), for_this_base))
+    notes = (*found, *_asked(config, main, list(main.base), how))
     from souq.lab.merged import merge_adapter
 
     with merge_adapter(main, folder, config, progress) as merged:
         source = Source(merged.weights, base_files(main), folder.name, None, "")
         made, tensors = deltas.from_model(source, main, progress)
     why = ", ".join(config.needs_peft) or "asked to"
-    measured = (
-        f"measured: the merged model's logits are {merged.error:.1e} of their spread from the adapter's, "
-        f"which moves the base's by {merged.moved:.1e}"
-    )
-    notes = (*notes, f"merged by {merged.by} ({why}), in float32 rounded once to the base's dtype; {measured}")
+    way = f"merged by {merged.by} ({why}), in float32 rounded once to the base's dtype"
+    return _measured(folder, config, made, tensors, notes, way, merged.error, merged.moved)
+
+
+def _as_lora(
+    folder: Path, config: AdapterConfig, main: Snapshot, found: tuple[str, ...], how: How, progress: Progress
+) -> Made:
+    notes = (*found, *_asked(config, main, list(main.base), how))
+    from souq.lab.merged import convert_adapter
+
+    assert how.lora_rank is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        error, moved = convert_adapter(main, folder, config, how.lora_rank, Path(scratch), progress)
+        made, tensors = deltas.from_adapter(open_adapter(Path(scratch)), main)
+    way = f"made a LoRA of rank {how.lora_rank} by PEFT {installed_version('peft')}: an approximation"
+    return _measured(folder, config, made, tensors, notes, way, error, moved)
+
+
+def _measured(
+    folder: Path, config: AdapterConfig, made: Delta, tensors: Tensors, notes: tuple[str, ...],
+    way: str, error: float, moved: float,
+) -> Made:  # fmt: skip
+    """With what was done and what it cost, for its owner and for the pull request."""
+    cost = f"measured: {error:.1e} of the logits' spread from the adapter, which moves the base by {moved:.1e}"
+    notes = (*notes, way, cost)
     if needs_svd(config):
         notes = (*notes, "a part of it is not in its file: PEFT computed it anew from the base's singular vectors here")
-    table = {"kind": config.tuner, "taken": f"merged by {merged.by}", "error": merged.error, "moved": merged.moved}
-    return Made(made, tensors, _with_table(folder, {**table, **_named(config, notes)}), notes)
+    table = {"kind": config.tuner, "taken": way, "error": error, "moved": moved, **_named(config, notes)}
+    return Made(made, tensors, recipe_beside(folder) | {"adapter": table}, notes)
 
 
 def _recipe(folder: Path, adapter: Adapter, made: Delta, notes: tuple[str, ...]) -> dict[str, Any]:
     """What came beside it, and how it was taken; one that `souq train` wrote says all there is to say."""
-    kinds = {part.kind for part in made.parts.values()}
+    kinds = {part.kind for part in (*made.parts.values(), *made.new.values())}
     if recipe := recipe_beside(folder):
         return recipe
     how = "as it was trained" if kinds == {"lora"} else "as PEFT merges it, in float32 rounded once"
     return {"adapter": {"kind": adapter.config.tuner, "taken": how, **_named(adapter.config, notes)}}
-
-
-def _with_table(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
-    return recipe_beside(folder) | {"adapter": table}
 
 
 def _named(config: AdapterConfig, notes: tuple[str, ...]) -> dict[str, Any]:
@@ -93,10 +124,10 @@ def _named(config: AdapterConfig, notes: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in {"base": base, "notes": list(notes)}.items() if value}
 
 
-def _asked(config: AdapterConfig, main: Snapshot, touched: list[str], for_this_base: bool) -> tuple[str, ...]:
+def _asked(config: AdapterConfig, main: Snapshot, touched: list[str], how: How) -> tuple[str, ...]:
     origin = adapter_base.origin_of(config.base, main, touched)
     if not origin.question:
         return origin.notes
-    if not for_this_base:
+    if not how.for_this_base:
         raise UsageError(origin.question, hint="if it belongs to this base all the same, add --for-this-base")
     return (*origin.notes, f"{origin.question}; taken for this base by its owner's word")

@@ -14,7 +14,7 @@ from souq.build.folder import export_model
 from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
-from souq.cli.adapter import is_adapter, make_adapter
+from souq.cli.adapter import How, is_adapter, make_adapter
 from souq.cli.console import answer, bars, done, here, json_option, out
 from souq.errors import NotFound, UsageError
 from souq.model.source import open_source
@@ -50,6 +50,7 @@ def delta() -> None:
 @click.option("--rank", default=64, show_default=True, help="Of the sketch.")
 @click.option("--within", is_flag=True, help="Sketch it once more as part of today's main: what RegMean++ does.")
 @click.option("--merged", is_flag=True, help="Have PEFT merge the adapter, and offer the whole difference.")
+@click.option("--lora-rank", type=click.IntRange(1), help="Of other adapters than LoRAs: PEFT's nearest LoRA.")
 @click.option("--for-this-base", is_flag=True, help="Take an adapter that names another base than this.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @json_option
@@ -59,6 +60,7 @@ def make(
     rank: int,
     within: bool,
     merged: bool,
+    lora_rank: int | None,
     for_this_base: bool,
     target: Path,
     as_json: bool,
@@ -73,7 +75,7 @@ def make(
     main, notes = Snapshot(here(), "main"), tuple[str, ...]()
     with bars() as progress:
         if is_adapter(source):
-            taken = make_adapter(source, main, merged=merged, for_this_base=for_this_base, progress=progress)
+            taken = make_adapter(source, main, How(merged, lora_rank, for_this_base), progress)
             made, tensors, recipe, notes = taken.delta, taken.tensors, taken.recipe, taken.notes
         else:
             recipe = delta_file.recipe_beside(source)

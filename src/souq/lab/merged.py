@@ -67,19 +67,49 @@ def merge_adapter(
         UsageError: PEFT finds it does not fit the base.
         Hostile: its configuration says what PEFT's does not know.
     """
+    with _beside_base(main, folder, config, progress) as place:
+        error, moved = _merge(place, config, progress)
+        weights = _Rounded(weights_of(place / "merged"), main)
+        yield MergedAdapter(weights, error, moved, f"PEFT {installed_version('peft')}")
+
+
+@contextmanager
+def _beside_base(main: Snapshot, folder: Path, config: AdapterConfig, progress: Progress) -> Iterator[Path]:
+    """A folder with the base and the adapter, each as PEFT wants it; what breaks in PEFT is an answer."""
     with tempfile.TemporaryDirectory() as scratch, _quietly():
         place = Path(scratch)
         export_model(applied(main, Delta(main.base_digest, {}), main.repo.store.get), place / "base", progress)
         _write_adapter(folder, config, place / "adapter")
         try:
-            error, moved = _merge(place, config, progress)
+            yield place
         except SouqError:
             raise
         except Exception as problem:  # peft, transformers and torch each break their own way
             reason = " ".join(str(problem).split())[:300]
-            raise Refused(f"PEFT does not merge it: {type(problem).__name__}: {reason}", hint=ELSEWHERE) from problem
-        weights = _Rounded(weights_of(place / "merged"), main)
-        yield MergedAdapter(weights, error, moved, f"PEFT {installed_version('peft')}")
+            raise Refused(f"PEFT does not do it: {type(problem).__name__}: {reason}", hint=ELSEWHERE) from problem
+
+
+def convert_adapter(
+    main: Snapshot, folder: Path, config: AdapterConfig, rank: int, target: Path, progress: Progress = quiet
+) -> tuple[float, float]:
+    """Write PEFT's nearest LoRA of a rank to `target`: how far it is from the adapter, and that from the base.
+
+    Raises:
+        Missing: the lab is not installed.
+        Refused: PEFT does not convert this kind, or not to that rank.
+        UsageError: PEFT finds it does not fit the base.
+        Hostile: its configuration says what PEFT's does not know.
+    """
+    with _beside_base(main, folder, config, progress) as place:
+        net = _network(place / "base")
+        tokens = _tokens(net)
+        before = _logits(net, tokens)
+        model = _adapted(net, place / "adapter", 0)
+        wanted = _logits(model, tokens)
+        with torch.no_grad():
+            peft.save_as_lora(str(target), model, rank)
+        error = _apart(wanted, _logits(_adapted(_network(place / "base"), target, 0), tokens))
+    return error, _apart(wanted, before)
 
 
 ELSEWHERE = "merge it where it was trained and give that folder to --from, or train a LoRA on the same rows"
@@ -141,7 +171,7 @@ def _peft_name(name: str) -> str:
 def _merge(place: Path, config: AdapterConfig, progress: Progress) -> tuple[float, float]:
     """Write the merged model to `merged`; how far it is from base and adapter, and how far they are from the base."""
     net = _network(place / "base")
-    tokens = torch.randint(0, net.config.get_text_config().vocab_size, (SEQUENCES, TOKENS), generator=_seeded(0))
+    tokens = _tokens(net)
     before = _logits(net, tokens)
     wanted = _logits(_adapted(net, place / "adapter", 0), tokens)
     progress("merge", 1, 3)
@@ -201,8 +231,9 @@ def _apart(one: Any, other: Any) -> float:
     return float((one - other).abs().max() / one.std())
 
 
-def _seeded(seed: int) -> Any:
-    return torch.Generator().manual_seed(seed)
+def _tokens(net: Any) -> Any:
+    size = net.config.get_text_config().vocab_size
+    return torch.randint(0, size, (SEQUENCES, TOKENS), generator=torch.Generator().manual_seed(0))
 
 
 @contextmanager

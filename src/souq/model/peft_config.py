@@ -50,6 +50,7 @@ _READ: dict[str, Callable[[Any], bool]] = {  # key -> what its value may be
     "alpha_pattern": lambda value: _table(value, _number),
     "trainable_token_indices": lambda value: _token_lists(value),
     "init_lora_weights": lambda value: isinstance(value, bool | str),
+    "layer_replication": lambda value: _ranges(value),
     "target_parameters": lambda value: isinstance(value, list),
     "use_bdlora": lambda value: isinstance(value, dict | bool),
     "monteclora_config": lambda value: isinstance(value, dict),
@@ -68,10 +69,6 @@ _NEVER = {  # key -> why no checkpoint can hold it, and what to do
     "megatron_config": ("is split as Megatron splits layers", "save it through PEFT without Megatron"),
     "arrow_config": ("routes each token among adapters (Arrow)", "offer the adapters it routes among one by one"),
     "monteclora_config": ("draws its weights at random (MonteCLoRA)", "train it without monteclora_config"),
-    "layer_replication": (
-        "repeats the base's layers, so that its model has more of them",
-        "merge it with PEFT, save the model, and begin a repository with it: `souq init NAME --from MERGED`",
-    ),
     "enable_lora": ("packs several maps into one (enable_lora of PEFT 0.2)", "save it with a newer PEFT"),
 }
 _STARTS = ("gaussian", "eva", "orthogonal", "mica", "true", "false")  # these leave the base as it is
@@ -110,6 +107,11 @@ class AdapterConfig:
         """Module -> the tokens whose rows it replaces; the input's table is called ""."""
         value = self.values.get("trainable_token_indices") or {}
         return {"": value} if isinstance(value, list) else dict(value)
+
+    @property
+    def repeats(self) -> tuple[tuple[int, int], ...]:
+        """The runs of the base's layers that its model is made of; empty where it is as deep as its base."""
+        return tuple((first, end) for first, end in self.values.get("layer_replication") or ())
 
     def scale(self, module: str, rank: int) -> float:
         """alpha / r, or alpha / sqrt(r) for rsLoRA; the first pattern that matches wins over the default, as in PEFT.
@@ -251,6 +253,11 @@ def _table(value: Any, item: Callable[[Any], bool]) -> bool:
 def _token_lists(value: Any) -> bool:
     lists = value.values() if isinstance(value, dict) else [value]
     return all(isinstance(item, list) and all(type(token) is int and token >= 0 for token in item) for item in lists)
+
+
+def _ranges(value: Any) -> bool:
+    pairs = isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    return pairs and all(type(end) is int and 0 <= end <= 1 << 16 for pair in value for end in pair)
 
 
 def _empty(value: Any) -> bool:

@@ -134,8 +134,16 @@ class Model:
             os.close(handle)
 
     def _lay_over(self, lora: ModelRef) -> None:
-        shapes = {name: shape for name, (_, shape) in self._shapes.items()}
-        fitted = fit(read_adapter(lora.path, lora.revision), shapes, self.config, self._whole, base=self.source.name)
+        shapes, adapter = (
+            {name: shape for name, (_, shape) in self._shapes.items()},
+            read_adapter(lora.path, lora.revision),
+        )
+        if adapter.config.repeats:
+            raise UsageError(
+                f"{lora} repeats layers of its base (layer_replication)",
+                hint="merge it with PEFT, save the model, and name that folder",
+            )
+        fitted = fit(adapter, shapes, self.config, self._whole, base=self.source.name)
         hasher = blake3()
         for name in sorted([*fitted.low, *fitted.changed]):
             made: Computed
