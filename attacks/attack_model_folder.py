@@ -1,9 +1,9 @@
 """A model, an adapter or an eval to be taken in, whose files are links to its reader's own, or ask for code."""
 
 import json
-import time
 import os
 import struct
+import time
 
 import pytest
 from tests.bazaar import rows, write_eval

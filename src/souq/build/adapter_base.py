@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from souq.errors import SouqError
 from souq.model.source import weights_of
+from souq.records import spelled_out
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import TensorRef
 
@@ -36,11 +38,11 @@ class Origin:
 
 def origin_of(name: str, main: Snapshot, touched: Collection[str]) -> Origin:
     """What is to be said of the base an adapter names; `touched` are the tensors it changes."""
-    name = name.strip()
+    name = shown_name(name)
     if not name:
         return Origin()
-    folder = Path(name).expanduser()
-    if folder.is_dir() and (known := _compared(folder, main, touched)) is not None:
+    folder = _folder(name)
+    if folder is not None and (known := _compared(folder, main, touched)) is not None:
         return known
     cached = _CACHED.search(name)
     named = f"{cached[1]}/{cached[2]}" if cached else name
@@ -55,6 +57,19 @@ def origin_of(name: str, main: Snapshot, touched: Collection[str]) -> Origin:
     if not re.fullmatch(r"[\w\-][\w.\-]*(/[\w.\-]+)?", named):
         return Origin((*notes, f"trained on {named}, a path that is not here: taken to be this base"))
     return Origin(tuple(notes), f"the adapter says it was trained on {named}, and the base here is {main.config.base}")
+
+
+def shown_name(name: str) -> str:
+    """A base's name as it may be shown: somebody else wrote it."""
+    return spelled_out(" ".join(name[:300].split()))
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of that name here; None where there is none, or no path can be so."""
+    with suppress(OSError, RuntimeError, ValueError):
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    return None
 
 
 def _alias(named: str, ours: Collection[str]) -> tuple[str, ...]:

@@ -120,7 +120,8 @@ def _recipe(folder: Path, adapter: Adapter, made: Delta, notes: tuple[str, ...])
 
 def _named(config: AdapterConfig, notes: tuple[str, ...]) -> dict[str, Any]:
     """The base by name, never by a path of its owner's machine."""
-    base = config.base if config.base.count("/") == 1 and not config.base.startswith(("/", ".", "~")) else ""
+    name = adapter_base.shown_name(config.base)
+    base = name if name.count("/") == 1 and not name.startswith(("/", ".", "~")) else ""
     return {key: value for key, value in {"base": base, "notes": list(notes)}.items() if value}
 
 

@@ -26,7 +26,7 @@ from souq.build.folder import export_model
 from souq.build.model import applied
 from souq.errors import Hostile, NotFound, Refused, SouqError, UsageError
 from souq.model.peft import WEIGHTS, plain_names
-from souq.model.peft_config import AdapterConfig
+from souq.model.peft_config import AdapterConfig, explicit
 from souq.model.source import inside, weights_of
 from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
@@ -79,8 +79,9 @@ def _beside_base(main: Snapshot, folder: Path, config: AdapterConfig, progress: 
     with tempfile.TemporaryDirectory() as scratch, _quietly():
         place = Path(scratch)
         export_model(applied(main, Delta(main.base_digest, {}), main.repo.store.get), place / "base", progress)
-        _write_adapter(folder, config, place / "adapter")
         try:
+            modules = [name for name, _ in _network(place / "base").named_modules()]
+            _write_adapter(folder, config, place / "adapter", modules)
             yield place
         except SouqError:
             raise
@@ -132,7 +133,7 @@ class _Rounded(Mapping[str, Array]):
         return len(self._weights)
 
 
-def _write_adapter(folder: Path, config: AdapterConfig, target: Path) -> None:
+def _write_adapter(folder: Path, config: AdapterConfig, target: Path, modules: list[str]) -> None:
     """The adapter in PEFT's own names, with nothing in its configuration that reaches out of the folder."""
     known = peft.PEFT_TYPE_TO_CONFIG_MAPPING.get(config.tuner)
     if known is None:
@@ -147,7 +148,7 @@ def _write_adapter(folder: Path, config: AdapterConfig, target: Path) -> None:
             f"adapter_config.json says {', '.join(unknown[:4])}, which this PEFT ({peft.__version__}) does not know",
             hint="was it trained with a newer one? `pip install --upgrade peft`",
         )
-    values = {key: value for key, value in config.values.items() if key in keys}
+    values = explicit({key: value for key, value in config.values.items() if key in keys}, modules)
     values |= {"progressbar": False} if "progressbar" in keys else {}
     values |= {"base_model_name_or_path": None, "auto_mapping": None, "revision": None, "inference_mode": True}
     if not (folder / WEIGHTS).is_file():

@@ -281,11 +281,23 @@ def _judge(modules: Mapping[str, Module], config: AdapterConfig) -> None:
     if not modules:
         raise Hostile("the adapter is empty", hint="was it saved before its training ended?")
     wrong = [reason for name, module in modules.items() for reason in _misfits(name, module, config)]
+    wrong += _absent(modules, config)
     if wrong:
         raise Hostile(_listed(wrong), hint="was it saved whole? sharded trainings gather their weights first")
     for name, module in modules.items():
         if module.a is not None:
             config.scale(name, module.rank)
+
+
+def _absent(modules: Mapping[str, Module], config: AdapterConfig) -> Iterator[str]:
+    """What its configuration says was trained beside the factors, and the file does not hold."""
+    if config.tokens and all(module.rows is None for module in modules.values()):
+        yield "adapter_config.json names tokens it trained, and the file holds no rows of them"
+    held = [name for name, module in modules.items() if module.whole]
+    for saved in config.values.get("modules_to_save") or ():
+        # PEFT writes both names of a classifier's head, of which a model has one.
+        if saved not in ("classifier", "score") and not any(saved in name.split(".") for name in held):
+            yield f"adapter_config.json says that {saved[:80]!r} was trained and saved, and the file does not hold it"
 
 
 def _misfits(name: str, module: Module, config: AdapterConfig) -> Iterator[str]:
@@ -300,6 +312,8 @@ def _misfits(name: str, module: Module, config: AdapterConfig) -> Iterator[str]:
         yield f"{name} has no DoRA magnitude (use_dora)"
     if (module.magnitude is not None or module.shift is not None) and a is None:
         yield f"{name} has a magnitude or a bias beside no factors"
+    if config.values.get("lora_bias") and a is not None and module.shift is None and not module.embedding:
+        yield f"{name} has no bias beside B (lora_bias)"
     if module.rows is not None and not config.tokens:
         yield f"{name} has rows of tokens, and adapter_config.json does not say whose (trainable_token_indices)"
     arrays = (a, b, module.magnitude, module.shift, module.rows, *module.whole.values())

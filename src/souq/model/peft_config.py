@@ -10,7 +10,8 @@ that is wrong is listed at once. Nothing of the file is ever imported, opened or
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,10 +26,10 @@ CONVERT = (
     " where `initial` is the adapter as saved before training; or merge it where it was trained, "
     "`model.merge_and_unload().save_pretrained(…)`, and give that folder to --from"
 )
-MOST_PATTERNS = 10_000
+MOST_PATTERNS = 4_096
 LONGEST_PATTERN = 1_000  # characters
 MOST_MATCHES = 2_000_000  # modules times patterns
-_MEMORY = 1 << 23  # bytes RE2 may take for a pattern
+_MEMORY = 1 << 18  # bytes RE2 may take for a pattern
 
 # What a LoRA's configuration may say. These change nothing about the numbers that are in the file beside it.
 _SILENT = frozenset({
@@ -196,15 +197,17 @@ def _wrong_start(value: str) -> Iterable[tuple[str, str]]:
         yield f"says init_lora_weights = {value[:40]!r}, which souq does not know", UNKNOWN
 
 
+NAME_THEM = "name the modules in it one by one"
+
+
 def _wrong_patterns(key: str, table: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    name_them = "name the modules in it one by one"
     if len(table) > MOST_PATTERNS:
-        yield f"has {len(table):,} patterns in {key}; the most is {MOST_PATTERNS:,}", name_them
+        yield f"has {len(table):,} patterns in {key}; the most is {MOST_PATTERNS:,}", NAME_THEM
         return
     bad = [pattern for pattern in table if len(pattern) > LONGEST_PATTERN or _compiled(pattern) is None]
     if bad:
         shown = ", ".join(repr(pattern[:60]) for pattern in bad[:3])
-        yield f"has {len(bad)} patterns in {key} that RE2 does not take ({shown})", name_them
+        yield f"has {len(bad)} patterns in {key} that RE2 does not take ({shown})", NAME_THEM
 
 
 @lru_cache(maxsize=2 * MOST_PATTERNS)
@@ -225,6 +228,38 @@ def _compiled(pattern: str) -> Any:
 
 def _first_match(table: Mapping[str, Any] | None, module: str, default: Any) -> Any:
     return next((value for pattern, value in (table or {}).items() if _compiled(pattern).match(module)), default)
+
+
+def explicit(values: Mapping[str, Any], modules: Collection[str]) -> dict[str, Any]:
+    """A configuration for PEFT, whose own patterns are Python's and may go back and forth for ever, on given modules.
+
+    A pattern of modules becomes the list of those that it matches; what is left has little to go back over.
+
+    Raises:
+        Hostile: a pattern RE2 does not take, or that Python could not be trusted with.
+    """
+    made, wild = dict(values), list[str]()
+    for key in ("target_modules", "exclude_modules", "feedforward_modules"):
+        text = made.get(key)
+        if isinstance(text, str) and text != "all-linear":
+            matcher = None if len(text) > MOST_PATTERNS else _compiled(f"(?:{text})")
+            if matcher is None:
+                wild.append(text)
+            else:
+                made[key] = [name for name in modules if matcher.fullmatch(name)] or [text]
+    for key in values:
+        if key.endswith("_pattern") or key in ("modules_to_save", "target_modules", "layers_pattern"):
+            texts = [made[key]] if isinstance(made[key], str) else made[key] or ()
+            wild += [str(text) for text in texts if not _tame(str(text))]
+    if wild:
+        shown = ", ".join(repr(text[:60]) for text in wild[:3])
+        raise Hostile(f"adapter_config.json has patterns souq does not hand on: {shown}", hint=NAME_THEM)
+    return made
+
+
+def _tame(pattern: str) -> bool:
+    """Whether Python matches it in bearable time: short, few repetitions, none of a group."""
+    return len(pattern) <= 200 and len(re.findall(r"[*+{]", pattern)) <= 3 and not re.search(r"\)[*+{]", pattern)
 
 
 def bounded_patterns(config: AdapterConfig, modules: int) -> None:
@@ -256,7 +291,11 @@ def _token_lists(value: Any) -> bool:
 
 
 def _ranges(value: Any) -> bool:
-    pairs = isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    pairs = (
+        isinstance(value, list)
+        and len(value) <= 1_000
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    )
     return pairs and all(type(end) is int and 0 <= end <= 1 << 16 for pair in value for end in pair)
 
 
