@@ -23,7 +23,7 @@ from souq.errors import SouqError
 from souq.model.peft import open_adapter
 from souq.weights.safetensors import open_tensors, write_tensors
 from tests import adapter_kinds
-from tests.adapter_kinds import LORA, OTHERS, Bench, Kind, load, logits, lora, train
+from tests.adapter_kinds import LORA, OTHERS, Bench, Kind, apart, load, logits, lora, train
 
 PAGE = Path(__file__).parent.parent / "docs" / "adapters.md"
 # One of each way through souq; the whole table is made by the command that docs/adapters.md names.
@@ -226,10 +226,53 @@ def test_an_adapter_of_another_model(bench, plain, tmp_path):
     assert "as if it were (32, 64); it is (32, 32)" in refused(bench, wide, for_this_base=True)
 
 
+@pytest.mark.parametrize("how", [{}, {"merged": True}])
+def test_what_rounding_loses_is_said(bench, tmp_path, how):
+    """Whole tensors on a bf16 base: the share of the change's norm that rounding takes, in the recipe too."""
+    train(Kind("DoRA", "LORA", lambda: lora(use_dora=True), "bf16"), bench.base("bf16"), tmp_path / "adapter")
+    made = make(bench, tmp_path / "adapter", "bf16", **how)
+    [note] = [note for note in made.notes if "rounding" in note and "%" in note]
+
+    assert note in made.recipe["adapter"]["notes"]
+    lost, moved, base = 0.0, 0.0, open_tensors(bench.bases["bf16"] / "model.safetensors")
+    model = peft.PeftModel.from_pretrained(load(bench.bases["bf16"]), tmp_path / "adapter").merge_and_unload()
+    exact = {name: array.numpy() for name, array in model.state_dict().items()}
+    for name, part in made.delta.parts.items():
+        kept, old = made.tensors[part.value.digest].astype("f8"), base[name].astype("f8")
+        lost, moved = lost + ((kept - exact[name]) ** 2).sum(), moved + ((exact[name] - old) ** 2).sum()
+    assert f"{np.sqrt(lost / moved):.1%}" in note
+
+
 def test_numbers_beyond_the_base_s_dtype(bench, tmp_path):
     """A bf16 base has room for what float16 has not; whatever is not finite after rounding is refused."""
     with pytest.raises(SouqError, match="not finite in F16"):
         deltas.rounded(np.full(2, 1e6, "f4"), np.dtype("f2"), "w")
+
+
+@pytest.mark.parametrize(
+    "name", ["modules_to_save", "bias beside B (lora_bias)", "DoRA", "DoRA on Conv1D", "trainable_token_indices, tied"]
+)
+def test_souq_merge_lays_it_over_its_base(bench, tmp_path, name):
+    """`model+adapter` of a merge is the network that was trained, for every kind souq reads without PEFT."""
+    kind = next(kind for kind in LORA if kind.name == name)
+    wanted = train(kind, bench.base(kind.base), tmp_path / "adapter")
+    config = tmp_path / "merge.yml"
+    model = f"{bench.bases[kind.base]}+{tmp_path}/adapter"
+    config.write_text(f"merge_method: passthrough\nmodels:\n  - model: {model}\ndtype: float32\n")
+
+    assert run(["merge", str(config), str(tmp_path / "out")]) == 0
+    assert apart(wanted, logits(load(tmp_path / "out"))) < 1e-4
+
+
+def test_souq_merge_and_what_it_leaves_to_others(bench, tmp_path, capsys):
+    """Repeated layers and PEFT's other tuners are answered with what to do."""
+    for kind in (kind for kind in LORA + OTHERS if kind.name in ("layer_replication", "LoHa")):
+        train(kind, bench.base("llama"), tmp_path / kind.name)
+        config = tmp_path / "merge.yml"
+        model = f"{bench.bases['llama']}+{tmp_path / kind.name}"
+        config.write_text(f"merge_method: passthrough\nmodels:\n  - model: {model}\ndtype: float32\n")
+        assert run(["merge", str(config), str(tmp_path / "out")]) != 0
+        assert "Hint: " in capsys.readouterr().err
 
 
 # -- whose base --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ written again in our own form before anybody else sees it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,27 +87,41 @@ def fitted(adapter: Adapter, main: Snapshot) -> OnBase:
     return OnBase(fit(adapter, shapes, config, lambda name: base[view.names[name]]), view)
 
 
-def from_adapter(adapter: Adapter | OnBase, main: Snapshot) -> tuple[Delta, Tensors]:
+@dataclass
+class Rounding:
+    """How much of a change is lost where its tensors are rounded to the base's dtype."""
+
+    lost: float = 0.0  # squares, summed over all tensors that moved
+    moved: float = 0.0
+
+    def add(self, exact: Array, kept: Array, old: Array) -> None:
+        """One tensor, as it was computed, as it is kept, and the base's."""
+        self.lost += float(np.square(kept.astype(np.float64) - exact).sum())
+        self.moved += float(np.square(exact.astype(np.float64) - old.astype(np.float64)).sum())
+
+    @property
+    def share(self) -> float:
+        """The lost part's norm over the change's."""
+        return math.sqrt(self.lost / self.moved) if self.moved else 0.0
+
+
+def from_adapter(adapter: Adapter | OnBase, main: Snapshot, rounding: Rounding | None = None) -> tuple[Delta, Tensors]:
     """An adapter as a delta: a LoRA's factors as their author made them, everything else as the tensor it makes.
 
-    Such a tensor is computed in float32, as PEFT merges, and rounded once to the base's dtype.
+    Such a tensor is computed in float32, as PEFT merges, and rounded once to the base's dtype; `rounding` is told.
 
     Raises:
         UsageError: it was trained on another model, or changes nothing.
         Hostile: a number that is not finite, or too large for the base's dtype.
     """
     placed = fitted(adapter, main) if isinstance(adapter, Adapter) else adapter
-    base, bag, parts = Stored(main.base, main.repo.store), _Bag(), dict[str, Part]()
-    low, view = placed.fitted.low, placed.view
-    changed = {name: Change(pair=low.get(name)) for name in view.new} | placed.fitted.changed
+    bag, low, view = _Bag(), placed.fitted.low, placed.view
+    parts, new = dict[str, Part](), dict[str, New]()
     for name, (a, b, scale) in sorted(low.items()):
         if name not in view.new:
             parts[view.names[name]] = Lora(a=bag.add(a), b=bag.add(b), scale=float(scale))
-    new = dict[str, New]()
-    for name, change in sorted(changed.items()):
+    for name, (old, made) in _computed(placed, main, rounding or Rounding()):
         own = view.names[name]
-        old = base[own]
-        made = rounded(change(old.astype(np.float32)), old.dtype, name)
         if name in view.new:
             new[view.new[name]] = Layer(value=bag.add(made))
         elif tensor_digest(made) != main.base[own].digest:
@@ -115,6 +130,18 @@ def from_adapter(adapter: Adapter | OnBase, main: Snapshot) -> tuple[Delta, Tens
     if still and not new and len(parts) == len(low):
         raise UsageError("the adapter changes nothing: every B A is zero", hint="was it saved before it was trained?")
     return Delta(main.base_digest, parts, new=new), bag.tensors
+
+
+def _computed(placed: OnBase, main: Snapshot, rounding: Rounding) -> Iterator[tuple[str, tuple[Array, Array]]]:
+    """The tensors that are not kept as factors: the base's, and what becomes of it."""
+    base, view = Stored(main.base, main.repo.store), placed.view
+    repeated_layers = {name: Change(pair=placed.fitted.low.get(name)) for name in view.new}
+    for name, change in sorted((repeated_layers | placed.fitted.changed).items()):
+        old = base[view.names[name]]
+        exact = change(old.astype(np.float32))
+        made = rounded(exact, old.dtype, name)
+        rounding.add(exact, made, old)
+        yield name, (old, made)
 
 
 def rounded(new: Array, dtype: np.dtype[Any], name: str) -> Array:

@@ -19,6 +19,8 @@ from souq.progress import Progress, quiet
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Delta, Tensors
 
+SEEN = 5e-4  # a share that shows as 0.1%
+
 
 @dataclass(frozen=True)
 class Made:
@@ -64,7 +66,9 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
     adapter = open_adapter(folder)
     fitting = deltas.fitted(adapter, main)
     notes = (*found, *fitting.fitted.notes, *_asked(config, main, fitting.touched, how))
-    made, tensors = deltas.from_adapter(fitting, main)
+    rounding = deltas.Rounding()
+    made, tensors = deltas.from_adapter(fitting, main, rounding)
+    notes = (*notes, *_lost(rounding))
     return Made(made, tensors, _recipe(folder, adapter, made, notes), notes)
 
 
@@ -78,8 +82,8 @@ def _by_peft(
         source = Source(merged.weights, base_files(main), folder.name, None, "")
         made, tensors = deltas.from_model(source, main, progress)
     why = ", ".join(config.needs_peft) or "asked to"
-    way = f"merged by {merged.by} ({why}), in float32 rounded once to the base's dtype"
-    return _measured(folder, config, made, tensors, notes, way, merged.error, merged.moved)
+    way = f"merged by {_peft()} ({why}), in float32 rounded once to the base's dtype"
+    return _measured(folder, config, made, tensors, (*notes, *_lost(merged.rounding)), way, merged.error, merged.moved)
 
 
 def _as_lora(
@@ -92,7 +96,7 @@ def _as_lora(
     with tempfile.TemporaryDirectory() as scratch:
         error, moved = convert_adapter(main, folder, config, how.lora_rank, Path(scratch), progress)
         made, tensors = deltas.from_adapter(open_adapter(Path(scratch)), main)
-    way = f"made a LoRA of rank {how.lora_rank} by PEFT {installed_version('peft')}: an approximation"
+    way = f"made a LoRA of rank {how.lora_rank} by {_peft()}: an approximation"
     return _measured(folder, config, made, tensors, notes, way, error, moved)
 
 
@@ -102,11 +106,22 @@ def _measured(
 ) -> Made:  # fmt: skip
     """With what was done and what it cost, for its owner and for the pull request."""
     cost = f"measured: {error:.1e} of the logits' spread from the adapter, which moves the base by {moved:.1e}"
-    notes = (*notes, way, cost)
+    notes = (*notes, cost)
     if needs_svd(config):
         notes = (*notes, "a part of it is not in its file: PEFT computed it anew from the base's singular vectors here")
     table = {"kind": config.tuner, "taken": way, "error": error, "moved": moved, **_named(config, notes)}
-    return Made(made, tensors, recipe_beside(folder) | {"adapter": table}, notes)
+    return Made(made, tensors, recipe_beside(folder) | {"adapter": table}, (way, *notes))
+
+
+def _peft() -> str:
+    return f"PEFT {installed_version('peft')}"
+
+
+def _lost(rounding: deltas.Rounding) -> tuple[str, ...]:
+    """What rounding to the base's dtype costs, where it is to be seen."""
+    if rounding.share < SEEN:
+        return ()
+    return (f"rounding to the base's dtype loses {rounding.share:.1%} of the norm of what is kept as whole tensors",)
 
 
 def _recipe(folder: Path, adapter: Adapter, made: Delta, notes: tuple[str, ...]) -> dict[str, Any]:

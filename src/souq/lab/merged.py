@@ -21,18 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from souq.build.deltas import rounded
+from souq.build.deltas import Rounding, rounded
 from souq.build.folder import export_model
 from souq.build.model import applied
 from souq.errors import Hostile, NotFound, Refused, SouqError, UsageError
 from souq.model.peft import WEIGHTS, plain_names
 from souq.model.peft_config import AdapterConfig, explicit
 from souq.model.source import inside, weights_of
-from souq.optional import installed_version, needs
+from souq.optional import needs
 from souq.progress import Progress, quiet
 from souq.repo.snapshot import Snapshot
-from souq.weights.delta import DTYPES, Array, Checkpoint, Delta
+from souq.weights.delta import Array, Checkpoint, Delta
 from souq.weights.safetensors import open_tensors, write_tensors
+from souq.weights.store import Stored
 
 with needs("torch", "lab"):
     import torch
@@ -52,7 +53,7 @@ class MergedAdapter:
     weights: Checkpoint
     error: float  # largest difference of a logit, over the logits' spread, of merged model and adapter in float32
     moved: float  # how far the adapter moves the base's logits, likewise
-    by: str
+    rounding: Rounding  # of the tensors that were read
 
 
 @contextmanager
@@ -69,8 +70,8 @@ def merge_adapter(
     """
     with _beside_base(main, folder, config, progress) as place:
         error, moved = _merge(place, config, progress)
-        weights = _Rounded(weights_of(place / "merged"), main)
-        yield MergedAdapter(weights, error, moved, f"PEFT {installed_version('peft')}")
+        rounding = Rounding()
+        yield MergedAdapter(_Rounded(weights_of(place / "merged"), main, rounding), error, moved, rounding)
 
 
 @contextmanager
@@ -119,12 +120,19 @@ ELSEWHERE = "merge it where it was trained and give that folder to --from, or tr
 class _Rounded(Mapping[str, Array]):
     """Tensors computed in float32, each rounded once to the dtype of the base's."""
 
-    def __init__(self, weights: Checkpoint, main: Snapshot) -> None:
-        self._weights, self._base = weights, main.base
+    def __init__(self, weights: Checkpoint, main: Snapshot, rounding: Rounding) -> None:
+        self._weights, self._rounding = weights, rounding
+        self._base = Stored(main.base, main.repo.store)
 
     def __getitem__(self, name: str) -> Array:
-        array = self._weights[name]
-        return rounded(array, DTYPES[self._base[name].dtype], name) if name in self._base else array
+        exact = self._weights[name]
+        if name not in self._base:
+            return exact
+        old = self._base[name]
+        made = rounded(exact, old.dtype, name)
+        if old.shape == made.shape:
+            self._rounding.add(exact, made, old)
+        return made
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)

@@ -136,7 +136,11 @@ def open_adapter(folder: Path) -> Adapter:
     else:
         config, tensors = read_config(inside(folder, CONFIG)), _tensors(folder)
         if config.needs_peft:
-            raise UsageError(f"{folder.name}: {', '.join(config.needs_peft)}: PEFT has to merge it", hint=MERGED)
+            raise UsageError(
+                f"{folder.name}: {', '.join(config.needs_peft)}, and PEFT has to merge it",
+                hint="in a repository of its base, `souq delta make --from ADAPTER --out x.delta` and "
+                "`souq delta apply x.delta --out FOLDER`; then name that folder",
+            )
     modules, more = _modules(tensors)
     bounded_patterns(config, len(modules))
     _judge(modules, config)
@@ -296,7 +300,7 @@ def _absent(modules: Mapping[str, Module], config: AdapterConfig) -> Iterator[st
     held = [name for name, module in modules.items() if module.whole]
     for saved in config.values.get("modules_to_save") or ():
         # PEFT writes both names of a classifier's head, of which a model has one.
-        if saved not in ("classifier", "score") and not any(saved in name.split(".") for name in held):
+        if saved not in ("classifier", "score") and not any(f".{saved}." in f".{name}." for name in held):
             yield f"adapter_config.json says that {saved[:80]!r} was trained and saved, and the file does not hold it"
 
 
