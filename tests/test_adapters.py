@@ -370,7 +370,7 @@ def test_a_pickle_and_a_gguf(bench, copy, tmp_path):
     assert make(bench, copy).delta == wanted
 
     (tmp_path / "gguf").mkdir()
-    (tmp_path / "gguf" / "lora.gguf").write_bytes(b"GGUF")
+    (tmp_path / "gguf" / "lora.gguf").write_bytes(b"GGUF" + bytes(20) + b"adapter.lora.alpha")
     assert "convert_lora_to_gguf.py" in refused(bench, tmp_path / "gguf")
 
 
@@ -387,6 +387,29 @@ def test_mlx(bench, plain, tmp_path):
 
     (tmp_path / "adapter_config.json").write_text(json.dumps(told | {"lora_parameters": settings | {"alpha": 8}}))
     assert "mlx_lm.fuse" in refused(bench, tmp_path)
+
+
+def test_mlx_dora_and_embeddings(bench, tmp_path):
+    """What MLX writes for them is what PEFT would have written."""
+    wanted = train(
+        Kind("", "LORA", lambda: lora(use_dora=True, target_modules=["q_proj", "embed_tokens"])),
+        bench.base("llama"),
+        tmp_path / "peft",
+    )
+    held = open_tensors(tmp_path / "peft" / "adapter_model.safetensors")
+    words = {"lora_A.weight": "lora_a", "lora_B.weight": "lora_b", "lora_embedding_A": "lora_a",
+             "lora_embedding_B": "lora_b", "lora_magnitude_vector": "m"}  # fmt: skip
+    tensors = {}
+    for key in held:
+        for theirs, ours in words.items():
+            if key.endswith(f".{theirs}"):
+                tensors[f"{key.removeprefix('base_model.model.').removesuffix(theirs)}{ours}"] = held[key].T.copy()
+    (tmp_path / "adapter").mkdir()
+    write_tensors(tmp_path / "adapter" / "adapters.safetensors", tensors)
+    told = {"fine_tune_type": "dora", "lora_parameters": {"rank": 4, "scale": 2.0, "dropout": 0.0}}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(told))
+
+    assert bench.taken(Kind("MLX", "LORA", lora), tmp_path, wanted).error < 1e-4
 
 
 def test_experts_one_by_one(bench, tmp_path):

@@ -11,7 +11,7 @@ from souq.build import adapter_base, deltas
 from souq.build.delta_file import recipe_beside
 from souq.errors import UsageError
 from souq.model.mlx import is_mlx
-from souq.model.peft import CONFIG, Adapter, adapters_below, locate, open_adapter
+from souq.model.peft import CONFIG, Adapter, adapters_below, gguf_adapters, locate, open_adapter
 from souq.model.peft_config import AdapterConfig, needs_svd, read_config
 from souq.model.source import Source, inside
 from souq.optional import installed_version
@@ -34,7 +34,9 @@ class Made:
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter, or folders of adapters, and no model of its own."""
-    return (folder / CONFIG).is_file() or (not (folder / "config.json").is_file() and bool(adapters_below(folder)))
+    if (folder / "config.json").is_file() or (folder / CONFIG).is_file():
+        return (folder / CONFIG).is_file()
+    return bool(adapters_below(folder) or gguf_adapters(folder))
 
 
 @dataclass(frozen=True)

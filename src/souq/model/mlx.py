@@ -23,6 +23,7 @@ MLX_WEIGHTS = "adapters.safetensors"
 FUSE = "fuse it with MLX and give that folder to --from: `mlx_lm.fuse --model BASE --adapter-path ADAPTER --dequantize`"
 _NAME = re.compile(r"(.+)\.(lora_a|lora_b|m)")
 _FACTORS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "m": "lora_magnitude_vector"}
+_OF_TABLES = {"lora_a": "lora_embedding_A", "lora_b": "lora_embedding_B", "m": "lora_magnitude_vector"}
 
 
 def is_mlx(folder: Path) -> bool:
@@ -62,5 +63,6 @@ def _in_peft_terms(folder: Path) -> dict[str, Array]:
         match, array = _NAME.fullmatch(name), held[name]
         if match is None or array.ndim > 2:
             raise Hostile(f"the adapter holds {name[:80]!r} of shape {array.shape}, which is no LoRA factor", hint=FUSE)
-        tensors[f"{match[1]}.{_FACTORS[match[2]]}"] = np.ascontiguousarray(array.T)
+        factors = _OF_TABLES if match[1].endswith(("embed_tokens", "wte")) else _FACTORS
+        tensors[f"{match[1]}.{factors[match[2]]}"] = np.ascontiguousarray(array.T)
     return tensors

@@ -178,12 +178,25 @@ def locate(folder: Path) -> tuple[Path, tuple[str, ...]]:
     if named:
         names = ", ".join(path.name for path in named[:MOST_SHOWN])
         raise NotFound(f"{folder} holds {len(named)} adapters: {names}", hint=f"name one: `--from {named[0]}`")
-    if ggufs := sorted(folder.glob("*.gguf")):
+    if ggufs := gguf_adapters(folder):
         raise NotFound(
             f"{folder} holds {ggufs[0].name} and no {CONFIG}: llama.cpp's form of an adapter",
             hint="give the PEFT folder that it was made of (convert_lora_to_gguf.py reads one)",
         )
     raise NotFound(f"no {CONFIG} in {folder}", hint="name the folder PEFT's save_pretrained wrote")
+
+
+def gguf_adapters(folder: Path) -> list[Path]:
+    """llama.cpp's adapters in a folder, known by a key that their heads have and no model's has."""
+    return [path for path in sorted(folder.glob("*.gguf")) if path.is_file() and _HEAD_KEY in _head(path)]
+
+
+_HEAD_KEY = b"adapter.lora.alpha"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1 << 16)
 
 
 def adapters_below(folder: Path) -> list[Path]:
