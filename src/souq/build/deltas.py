@@ -20,7 +20,7 @@ import numpy as np
 from souq.build.additions import take
 from souq.build.replication import View, repeated
 from souq.errors import Hostile, UsageError
-from souq.model.peft import Adapter, Change, Fitted, fit
+from souq.model.peft import Adapter, Change, Fitted, Pair, fit
 from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import read_json
@@ -105,7 +105,9 @@ class Rounding:
         return math.sqrt(self.lost / self.moved) if self.moved else 0.0
 
 
-def from_adapter(adapter: Adapter | OnBase, main: Snapshot, rounding: Rounding | None = None) -> tuple[Delta, Tensors]:
+def from_adapter(
+    adapter: Adapter | OnBase | Mapping[str, Pair], main: Snapshot, rounding: Rounding | None = None
+) -> tuple[Delta, Tensors]:
     """An adapter as a delta: a LoRA's factors as their author made them, everything else as the tensor it makes.
 
     Such a tensor is computed in float32, as PEFT merges, and rounded once to the base's dtype; `rounding` is told.
@@ -114,7 +116,10 @@ def from_adapter(adapter: Adapter | OnBase, main: Snapshot, rounding: Rounding |
         UsageError: it was trained on another model, or changes nothing.
         Hostile: a number that is not finite, or too large for the base's dtype.
     """
-    placed = fitted(adapter, main) if isinstance(adapter, Adapter) else adapter
+    if isinstance(adapter, Mapping):  # pairs by the base's own names
+        placed = OnBase(Fitted(dict(adapter), {}), repeated((), main.base))
+    else:
+        placed = fitted(adapter, main) if isinstance(adapter, Adapter) else adapter
     bag, low, view = _Bag(), placed.fitted.low, placed.view
     parts, new = dict[str, Part](), dict[str, New]()
     for name, (a, b, scale) in sorted(low.items()):

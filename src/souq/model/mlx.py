@@ -7,6 +7,7 @@ MLX keeps both factors transposed, (n, r) and (r, m), and a scale that is not di
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,13 @@ def read_mlx(folder: Path) -> tuple[AdapterConfig, dict[str, Array]]:
     if kind not in ("lora", "dora") or not isinstance(settings, dict):
         raise Hostile(f"an MLX adapter of type {str(kind)[:20]!r} without lora_parameters", hint=FUSE)
     scale, rank = settings.get("scale"), settings.get("rank")
-    odd = [key for key in settings if key not in ("rank", "scale", "dropout", "keys")]
-    plain = not isinstance(scale, bool) and isinstance(scale, int | float) and type(rank) is int and rank > 0
-    if odd or not plain:
+    if odd := [key for key in settings if key not in ("rank", "scale", "dropout", "keys")]:
         # Older releases of MLX multiplied by alpha / rank what newer ones take as it is.
-        reason = f"says {odd[0]!r}, which MLX has read in two ways" if odd else "has no rank and scale"
-        raise Hostile(f"lora_parameters {reason}", hint=FUSE)
+        raise Hostile(f"lora_parameters says {odd[0][:40]!r}, which MLX has read in two ways", hint=FUSE)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or type(rank) is not int or rank < 1:
+        raise Hostile("lora_parameters has no rank and scale", hint=FUSE)
+    if not math.isfinite(scale):
+        raise Hostile("the scale in lora_parameters is not finite", hint=FUSE)
     config = {
         "peft_type": "LORA", "r": rank, "lora_alpha": scale * rank, "use_dora": kind == "dora",
         "base_model_name_or_path": str(values.get("model") or ""),

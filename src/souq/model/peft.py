@@ -131,6 +131,7 @@ def open_adapter(folder: Path) -> Adapter:
         UsageError: PEFT has to merge it first.
     """
     folder, notes = locate(folder)
+    tensors: Checkpoint
     if is_mlx(folder):
         config, tensors = read_mlx(folder)
     else:
@@ -389,7 +390,7 @@ def _unlike(change: Change, name: str, load: Callable[[str], Array]) -> Change |
     if not np.array_equal(change.whole.astype(own.dtype), own):
         return change
     rest = replace(change, whole=None)
-    return None if rest.pair is rest.rows is rest.shift is None else rest
+    return rest if any(item is not None for item in (rest.pair, rest.rows, rest.shift)) else None
 
 
 _WAY_OUT = (
@@ -530,7 +531,7 @@ def _alike(one: Change, other: Change) -> bool:
         if one.pair[2] != other.pair[2]:
             return False
         pairs += [(one.pair[0], other.pair[0]), (one.pair[1], other.pair[1])]
-    return all((x is None and y is None) or (x is not None and np.array_equal(x, y)) for x, y in pairs)
+    return all(x is y or (x is not None and y is not None and np.array_equal(x, y)) for x, y in pairs)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
