@@ -21,6 +21,8 @@ from souq.cli import run
 from souq.cli.adapter import How, make_adapter
 from souq.errors import SouqError
 from souq.model.peft import open_adapter
+from souq.repo.snapshot import Snapshot
+from souq.weights.delta import TensorRef
 from souq.weights.safetensors import open_tensors, write_tensors
 from tests import adapter_kinds
 from tests.adapter_kinds import LORA, OTHERS, Bench, Kind, apart, load, logits, lora, train
@@ -317,6 +319,22 @@ def test_a_base_that_is_a_folder_here(bench, copy, tmp_path):
     assert "not those of the base" in refused(bench, edit(copy, base_model_name_or_path=str(other)))
     adapter = Path(shutil.copytree(copy, tmp_path / "first"))
     assert "an adapter itself" in refused(bench, edit(copy, base_model_name_or_path=str(adapter)))
+
+
+def test_an_adapter_on_top_of_what_was_merged(bench, copy, tmp_path):
+    """Trained on main's export: B A is offered and said to be so; what is computed from the base's tensors is refused."""
+    other = Path(shutil.copytree(bench.base("llama"), tmp_path / "export"))
+    held = open_tensors(other / "model.safetensors")
+    doubled = {name: held[name] * 2 for name in held}
+    write_tensors(other / "model.safetensors", doubled, {"format": "pt"})
+    main = Snapshot(bench.repos["llama"].repo, "main")
+    main.__dict__["model"] = {name: TensorRef.of(array) for name, array in doubled.items()}
+    made = make_adapter(edit(copy, base_model_name_or_path=str(other)), main, How())
+    assert "trained on main as it is now" in " ".join(made.notes)
+
+    train(Kind("", "LORA", lambda: lora(use_dora=True)), other, tmp_path / "dora")
+    with pytest.raises(SouqError, match="trained on main as it is now"):
+        make_adapter(tmp_path / "dora", main, How())
 
 
 # -- layouts -----------------------------------------------------------------------------------------------------------

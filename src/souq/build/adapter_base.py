@@ -34,6 +34,7 @@ class Origin:
 
     notes: tuple[str, ...] = ()
     question: str = ""
+    of_main: bool = False  # it was trained on what main builds to now, which is not its base
 
 
 def origin_of(name: str, main: Snapshot, touched: Collection[str]) -> Origin:
@@ -97,5 +98,5 @@ def _compared(folder: Path, main: Snapshot, touched: Collection[str]) -> Origin 
     if all(refs[name] == main.base.get(name) for name in known):
         return Origin()
     if all(refs[name] == main.model.get(name) for name in known):
-        return Origin((f"trained on main as it is now ({folder}), and offered as a change of its base",))
+        return Origin((f"trained on main as it is now ({folder}), and offered as a change of its base",), of_main=True)
     return Origin(question=f"the adapter was trained on {folder}, whose tensors are not those of the base here")

@@ -67,7 +67,11 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
         return _by_peft(folder, config, main, found, how, progress)
     adapter = open_adapter(folder)
     fitting = deltas.fitted(adapter, main)
-    notes = (*found, *fitting.fitted.notes, *_asked(config, main, fitting.touched, how))
+    notes = (
+        *found,
+        *fitting.fitted.notes,
+        *_asked(config, main, fitting.touched, how, whole=bool(fitting.fitted.changed)),
+    )
     rounding = deltas.Rounding()
     made, tensors = deltas.from_adapter(fitting, main, rounding)
     notes = (*notes, *_lost(rounding))
@@ -142,8 +146,16 @@ def _named(config: AdapterConfig, notes: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in {"base": base, "notes": list(notes)}.items() if value}
 
 
-def _asked(config: AdapterConfig, main: Snapshot, touched: list[str], how: How) -> tuple[str, ...]:
+def _asked(
+    config: AdapterConfig, main: Snapshot, touched: list[str], how: How, *, whole: bool = True
+) -> tuple[str, ...]:
+    """What is to be said of the base it names; `whole` where more than B A is computed from the base's tensors."""
     origin = adapter_base.origin_of(config.base, main, touched)
+    if origin.of_main and whole:
+        raise UsageError(
+            "the adapter was trained on main as it is now, and is more than B A: it cannot be moved to main's base",
+            hint="merge it there, `model.merge_and_unload().save_pretrained(…)`, and give that folder to --from",
+        )
     if not origin.question:
         return origin.notes
     if not how.for_this_base:

@@ -108,8 +108,11 @@ def convert_adapter(
         before = _logits(net, tokens)
         model = _adapted(net, place / "adapter", 0)
         wanted = _logits(model, tokens)
+        if not hasattr(peft, "save_as_lora"):
+            raise Refused("this PEFT does not make LoRAs of other adapters", hint="`pip install --upgrade peft`")
         with torch.no_grad():
             peft.save_as_lora(str(target), model, rank)
+        del net, model
         error = _apart(wanted, _logits(_adapted(_network(place / "base"), target, 0), tokens))
     return error, _apart(wanted, before)
 
@@ -183,6 +186,7 @@ def _merge(place: Path, config: AdapterConfig, progress: Progress) -> tuple[floa
     tokens = _tokens(net)
     before = _logits(net, tokens)
     wanted = _logits(_adapted(net, place / "adapter", 0), tokens)
+    del net  # a model in float32 is held once at a time
     progress("merge", 1, 3)
     if config.tuner != "LORA":  # many draw what they do not save: it has to come out the same from another seed
         other = _logits(_adapted(_network(place / "base"), place / "adapter", 1), tokens)
@@ -206,7 +210,10 @@ def _merge(place: Path, config: AdapterConfig, progress: Progress) -> tuple[floa
 
 
 def _network(folder: Path) -> Any:
-    net = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    """The model of a folder in float32, of the class its configuration names."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    kind = getattr(transformers, (config.architectures or [""])[0], transformers.AutoModelForCausalLM)
+    net = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return net.eval().requires_grad_(False)
 
 
@@ -233,7 +240,7 @@ def _shared(names: Iterable[str]) -> set[str]:
 
 def _logits(net: Any, tokens: Any) -> Any:
     with torch.no_grad():
-        return net(input_ids=tokens).logits.float()
+        return net(input_ids=tokens)[0].float()
 
 
 def _apart(one: Any, other: Any) -> float:
