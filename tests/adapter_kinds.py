@@ -48,6 +48,7 @@ BASES = {
     "qwen2": ("qwen2", {}),
     "bf16": ("llama", {"dtype": "bfloat16"}),
     "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
+    "gpt_oss": ("gpt_oss", {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
 }
 
@@ -97,7 +98,8 @@ LORA = [
     Kind("DoRA on Conv1D", "LORA", lambda: lora(use_dora=True, target_modules=["c_attn", "c_proj"], fan_in_fan_out=True), "gpt2"),
     Kind("Conv1D (GPT-2)", "LORA", lambda: lora(target_modules=["c_attn", "c_proj"], fan_in_fan_out=True), "gpt2"),
     Kind("Conv1D, fan_in_fan_out left out", "LORA", lambda: lora(target_modules=["c_attn", "c_proj"]), "gpt2"),
-    Kind("target_parameters (experts in 3-D)", "LORA", lambda: lora(target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]), "mixtral"),
+    Kind("target_parameters, experts kept one by one (Mixtral)", "LORA", lambda: lora(target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]), "mixtral"),
+    Kind("target_parameters, experts kept in one tensor (gpt-oss)", "LORA", lambda: lora(target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]), "gpt_oss"),
     Kind("all-linear on a Mixtral", "LORA", lambda: lora(target_modules="all-linear"), "mixtral"),
     Kind("layer_replication", "LORA", lambda: lora(layer_replication=[[0, 2], [1, 2]])),
     Kind("aLoRA", "LORA", lambda: lora(alora_invocation_tokens=[5, 6])),

@@ -32,7 +32,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "adapters.md"
 TRIED = {
     "LoRA", "LoRA on a base in bf16", "rank and alpha patterns", "bias beside B (lora_bias)", "modules_to_save",
     "on a tied embedding, with ensure_weight_tying", "on a tied embedding alone", "trainable_token_indices, tied",
-    "DoRA on the embedding", "DoRA on Conv1D", "Conv1D, fan_in_fan_out left out", "all-linear on a Mixtral",
+    "DoRA on the embedding", "DoRA on Conv1D", "Conv1D, fan_in_fan_out left out", "all-linear on a Mixtral", "target_parameters, experts kept in one tensor (gpt-oss)",
     "layer_replication", "aLoRA", "PiSSA, not converted", "LoHa", "IA3", "OFT", "VB-LoRA", "trainable tokens",
     "prompt tuning",
 }  # fmt: skip
@@ -447,6 +447,19 @@ def test_experts_one_by_one(bench, tmp_path):
     assert len(names) == 24
     assert sorted(made.delta.parts) == sorted(names)
     assert {part.kind for part in made.delta.parts.values()} == {"lora"}
+
+
+def test_experts_of_another_count(bench, tmp_path):
+    """Factors of three experts on a base of four: refused, in words, by souq or by PEFT."""
+    chance, at = np.random.default_rng(0), "base_model.model.model.layers.0.mlp.experts"
+    pair = {f"{at}.lora_A.weight": (6, 48), f"{at}.lora_B.weight": (32, 6)}
+    tensors = {name: chance.standard_normal(shape).astype("f4") for name, shape in pair.items()}
+    write_tensors(tmp_path / "adapter_model.safetensors", tensors)
+    told = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_parameters": ["mlp.experts.down_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(told | {"target_modules": []}))
+    bench.base("mixtral")
+
+    assert "not of 4 experts" in refused(bench, tmp_path, "mixtral")
 
 
 def test_patterns_are_matched_as_peft_matches_them(copy):

@@ -192,7 +192,7 @@ def test_the_adapter_is_part_of_what_a_model_is(tmp_path):
         ({"use_dora": True}, "has no DoRA magnitude"),
         ({"alpha_pattern": {"(?=up)up_proj": 3}}, "RE2 does not take"),
         ({"init_lora_weights": "pissa"}, "began by changing its base"),
-        ({"target_parameters": ["experts.up_proj"]}, "PEFT has to merge it"),
+        ({"use_bdlora": {"nblocks": 2}}, "PEFT has to merge it"),
         ({"r": 3}, "says rank 3"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from souq.build import adapter_base, deltas
 from souq.build.delta_file import recipe_beside
 from souq.errors import UsageError
 from souq.model.mlx import is_mlx
-from souq.model.peft import CONFIG, Adapter, adapters_below, gguf_adapters, locate, open_adapter
+from souq.model.peft import CONFIG, Adapter, NeedsPeft, adapters_below, gguf_adapters, locate, open_adapter
 from souq.model.peft_config import AdapterConfig, needs_svd, read_config
 from souq.model.source import Source, inside
 from souq.optional import installed_version
@@ -19,7 +19,7 @@ from souq.progress import Progress, quiet
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Delta, Tensors
 
-SEEN = 5e-4  # a share that shows as 0.1%
+SEEN, LARGE = 5e-4, 0.1  # a share that shows as 0.1%; one that is worth another way
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
         return _as_lora(folder, config, main, found, how, progress)
     if how.merged or config.needs_peft:
         return _by_peft(folder, config, main, found, how, progress)
-    adapter = open_adapter(folder)
-    fitting = deltas.fitted(adapter, main)
+    try:
+        adapter = open_adapter(folder)
+        fitting = deltas.fitted(adapter, main)
+    except NeedsPeft as error:
+        return _by_peft(folder, replace(config, needs_peft=(str(error),)), main, found, how, progress)
     notes = (
         *found,
         *fitting.fitted.notes,
@@ -89,7 +92,9 @@ def _by_peft(
         made, tensors = deltas.from_model(source, main, progress)
     why = ", ".join(config.needs_peft) or "asked to"
     way = f"merged by {_peft()} ({why}), in float32 rounded once to the base's dtype"
-    return _measured(folder, config, made, tensors, (*notes, *_lost(merged.rounding)), way, merged.error, merged.moved)
+    return _measured(
+        folder, config, made, tensors, (*notes, *_lost(merged.rounding, FACTORS)), way, merged.error, merged.moved
+    )
 
 
 def _as_lora(
@@ -123,11 +128,15 @@ def _peft() -> str:
     return f"PEFT {installed_version('peft')}"
 
 
-def _lost(rounding: deltas.Rounding) -> tuple[str, ...]:
+FACTORS = "; `--lora-rank` keeps factors, which nothing rounds, where PEFT can make them"
+
+
+def _lost(rounding: deltas.Rounding, otherwise: str = "") -> tuple[str, ...]:
     """What rounding to the base's dtype costs, where it is to be seen."""
     if rounding.share < SEEN:
         return ()
-    return (f"rounding to the base's dtype loses {rounding.share:.1%} of the norm of what is kept as whole tensors",)
+    loses = f"rounding to the base's dtype loses {rounding.share:.1%} of the norm of what is kept as whole tensors"
+    return (loses + (otherwise if rounding.share > LARGE else ""),)
 
 
 def _recipe(folder: Path, adapter: Adapter, made: Delta, notes: tuple[str, ...]) -> dict[str, Any]:

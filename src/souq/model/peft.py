@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import numpy as np
 from souq.errors import Hostile, NotFound, UsageError
 from souq.model.mlx import is_mlx, read_mlx
 from souq.model.peft_config import MERGED, AdapterConfig, bounded_patterns, read_config
+from souq.model.peft_experts import EXPERTS, Together, one_by_one
+from souq.model.peft_module import Module
 from souq.model.source import download, inside, is_hub_id
 from souq.weights.delta import Array, Checkpoint
 from souq.weights.safetensors import open_tensors
@@ -45,21 +47,8 @@ _HEADS = ("lm_head", "embed_out", "output")
 _TABLES = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings")
 
 
-@dataclass
-class Module:
-    """What an adapter holds for one module, as its author saved it."""
-
-    a: Array | None = None
-    b: Array | None = None
-    embedding: bool = False
-    magnitude: Array | None = None
-    shift: Array | None = None  # what lora_bias adds to the bias, before the scale
-    rows: Array | None = None  # new rows of some tokens
-    whole: dict[str, Array] = field(default_factory=dict)  # weight, bias … -> the tensor that takes its place
-
-    @property
-    def rank(self) -> int:
-        return 0 if self.a is None else len(self.a)
+class NeedsPeft(UsageError):
+    """PEFT alone can put these numbers together."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +117,7 @@ def open_adapter(folder: Path) -> Adapter:
     Raises:
         NotFound: not an adapter folder; the message says what is there instead.
         Hostile: not an adapter souq can keep exactly; the reason says what it is.
-        UsageError: PEFT has to merge it first.
+        NeedsPeft: PEFT has to merge it first.
     """
     folder, notes = locate(folder)
     tensors: Checkpoint
@@ -137,15 +126,19 @@ def open_adapter(folder: Path) -> Adapter:
     else:
         config, tensors = read_config(inside(folder, CONFIG)), _tensors(folder)
         if config.needs_peft:
-            raise UsageError(
-                f"{folder.name}: {', '.join(config.needs_peft)}, and PEFT has to merge it",
-                hint="in a repository of its base, `souq delta make --from ADAPTER --out x.delta` and "
-                "`souq delta apply x.delta --out FOLDER`; then name that folder",
+            raise NeedsPeft(
+                f"{folder.name}: {', '.join(config.needs_peft)}, and PEFT has to merge it", hint=_IN_A_REPOSITORY
             )
     modules, more = _modules(tensors)
     bounded_patterns(config, len(modules))
     _judge(modules, config)
     return Adapter(config, modules, folder, (*notes, *more))
+
+
+_IN_A_REPOSITORY = (
+    "in a repository of its base, `souq delta make --from ADAPTER --out x.delta` and `souq delta apply x.delta --out "
+    "FOLDER`; then name that folder"
+)
 
 
 def read_adapter(path: str, revision: str | None = None) -> Adapter:
@@ -303,7 +296,7 @@ def _judge(modules: Mapping[str, Module], config: AdapterConfig) -> None:
     if wrong:
         raise Hostile(_listed(wrong), hint="was it saved whole? sharded trainings gather their weights first")
     for name, module in modules.items():
-        if module.a is not None:
+        if module.a is not None and not EXPERTS.fullmatch(name):  # theirs is known when the base is
             config.scale(name, module.rank)
 
 
@@ -351,11 +344,13 @@ def fit(
 
     Raises:
         UsageError: it was trained on another model: names or shapes that the base does not have; all are listed.
+        NeedsPeft: PEFT has to put its numbers together.
     """
-    names, notes = _renamed(adapter.modules, shapes)
+    modules = _apart(adapter, shapes)
+    names, notes = _renamed(modules, shapes)
     table = next((name for name in shapes if _is_table(name)), "") if tied(shapes, config) else ""
     changes, wrong = dict[str, Change](), list[str]()
-    for module, held in sorted(adapter.modules.items()):
+    for module, held in sorted(modules.items()):
         for name, change in _changes(adapter.config, module, held, names[module], config):
             own = table if table and name not in shapes and _is_head(name) else name
             if reason := _misfit(name, change, shapes.get(own), base):
@@ -363,12 +358,24 @@ def fit(
             elif (kept := _unlike(change, own, load)) is not None:
                 changes[name] = kept
     if wrong:
-        raise UsageError(f"the adapter {_listed(wrong)}", hint=_WAY_OUT)
+        kind = NeedsPeft if adapter.config.values.get("target_parameters") else UsageError
+        raise kind(f"the adapter {_listed(wrong)}", hint=_WAY_OUT)
     if table:
         changes = _one_table(changes, adapter, shapes, table)
     low = {name: pair for name, change in changes.items() if (pair := change.alone) is not None}
     rest = {name: change for name, change in changes.items() if name not in low}
     return Fitted(low, rest, (*adapter.notes, *notes))
+
+
+def _apart(adapter: Adapter, shapes: Shapes) -> Mapping[str, Module]:
+    """The modules, those of experts one by one."""
+    if not any(EXPERTS.fullmatch(name) and module.a is not None for name, module in adapter.modules.items()):
+        return adapter.modules
+    try:
+        return one_by_one(adapter.modules, adapter.config, shapes)
+    except Together as error:
+        where = "the base keeps its experts in tensors of their own kind, and PEFT has to merge the adapter"
+        raise NeedsPeft(where, hint=_IN_A_REPOSITORY) from error
 
 
 def _misfit(name: str, change: Change, shape: tuple[int, ...] | None, base: str) -> str:
@@ -425,7 +432,7 @@ def _changes(
     rows = (_tokens(config, module), held.rows) if held.rows is not None else None
     pair, along = None, 1
     if held.a is not None and held.b is not None:
-        scale = config.scale(module, held.rank)
+        scale = config.scale(held.known_as or module, held.rank)
         if held.embedding or _is_conv1d(name, base):
             pair, along = (np.ascontiguousarray(held.b.T), np.ascontiguousarray(held.a.T), scale), 0
         else:

@@ -52,14 +52,14 @@ _READ: dict[str, Callable[[Any], bool]] = {  # key -> what its value may be
     "trainable_token_indices": lambda value: _token_lists(value),
     "init_lora_weights": lambda value: isinstance(value, bool | str),
     "layer_replication": lambda value: _ranges(value),
-    "target_parameters": lambda value: isinstance(value, list),
+    "target_parameters": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     "use_bdlora": lambda value: isinstance(value, dict | bool),
     "monteclora_config": lambda value: isinstance(value, dict),
     "kasa_config": lambda value: isinstance(value, dict),
     "modules_to_save": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     "base_model_name_or_path": lambda value: isinstance(value, str),
 }
-_BY_PEFT = frozenset({"target_parameters", "use_bdlora", "kasa_config"})
+_BY_PEFT = frozenset({"use_bdlora", "kasa_config"})
 """Keys of a LoRA whose numbers only PEFT puts together."""
 _NEVER = {  # key -> why no checkpoint can hold it, and what to do
     "alora_invocation_tokens": (
