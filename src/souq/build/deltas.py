@@ -20,7 +20,8 @@ import numpy as np
 from souq.build.additions import take
 from souq.build.replication import View, repeated
 from souq.errors import Hostile, UsageError
-from souq.model.peft import Adapter, Change, Fitted, Pair, fit
+from souq.model.peft_adapter import Adapter
+from souq.model.peft_fit import Change, Fitted, Pair, fit
 from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import read_json
@@ -50,7 +51,7 @@ Groups = Mapping[str, tuple[Array, Array, int]]
 DENSE_SHARE = 0.25
 
 
-class _Bag:
+class Bag:
     """Tensors by digest, as a delta is put together."""
 
     def __init__(self) -> None:
@@ -120,7 +121,7 @@ def from_adapter(
         placed = OnBase(Fitted(dict(adapter), {}), repeated((), main.base))
     else:
         placed = fitted(adapter, main) if isinstance(adapter, Adapter) else adapter
-    bag, low, view = _Bag(), placed.fitted.low, placed.view
+    bag, low, view = Bag(), placed.fitted.low, placed.view
     parts, new = dict[str, Part](), dict[str, New]()
     for name, (a, b, scale) in sorted(low.items()):
         if name not in view.new:
@@ -130,7 +131,7 @@ def from_adapter(
         if name in view.new:
             new[view.new[name]] = Layer(value=bag.add(made))
         elif tensor_digest(made) != main.base[own].digest:
-            parts[own] = _smaller(bag, old, made)
+            parts[own] = smaller(bag, old, made)
     still = all(not b.any() or not a.any() or scale == 0 for a, b, scale in low.values())
     if still and not new and len(parts) == len(low):
         raise UsageError("the adapter changes nothing: every B A is zero", hint="was it saved before it was trained?")
@@ -169,7 +170,7 @@ def from_model(source: Source, main: Snapshot, progress: Progress = quiet) -> tu
     Raises:
         UsageError: the folder is another model: other names, shapes or dtypes.
     """
-    base, bag, parts = Stored(main.base, main.repo.store), _Bag(), dict[str, Part]()
+    base, bag, parts = Stored(main.base, main.repo.store), Bag(), dict[str, Part]()
     taken = take(source, main, bag.add)
     _same_names(taken.base, main)
     for done, name in enumerate(main.base):
@@ -177,14 +178,15 @@ def from_model(source: Source, main: Snapshot, progress: Progress = quiet) -> tu
         new = np.ascontiguousarray(taken.base[name]())
         _same_kind(name, new, main.base[name])
         if TensorRef.of(new) != main.base[name]:
-            parts[name] = _smaller(bag, base[name], new)
+            parts[name] = smaller(bag, base[name], new)
     progress("compare", len(main.base), len(main.base))
     if not parts and not taken.new:
         raise UsageError("nothing differs from the base", hint="did you save the fine-tuned weights?")
     return Delta(main.base_digest, parts, new=taken.new), bag.tensors
 
 
-def _smaller(bag: _Bag, old: Array, new: Array) -> Part:
+def smaller(bag: Bag, old: Array, new: Array) -> Part:
+    """The numbers that changed with their positions, or all of them, whichever takes less room."""
     flat = f"u{new.dtype.itemsize}"  # compared as bits: NaN payloads and signed zeros count
     where = np.flatnonzero(new.reshape(-1).view(flat) != old.reshape(-1).view(flat))
     index = where.astype("<u4" if new.size < 1 << 32 else "<u8")
@@ -212,7 +214,7 @@ def with_sketch(delta: Delta, tensors: Tensors, groups: Groups, inputs: Mapping[
 
     A delta that changes nothing keeps them all: that is the base's own voice.
     """
-    bag = _Bag()
+    bag = Bag()
     silent = not delta.parts and not delta.new
     wanted = {name: group for name, group in inputs.items() if name in delta.parts or silent}
     grams = {

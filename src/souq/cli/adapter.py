@@ -11,7 +11,8 @@ from souq.build import adapter_base, deltas
 from souq.build.delta_file import recipe_beside
 from souq.errors import UsageError
 from souq.model.mlx import is_mlx
-from souq.model.peft import CONFIG, Adapter, NeedsPeft, adapters_below, gguf_adapters, locate, open_adapter
+from souq.model.peft import CONFIG, adapters_below, gguf_adapters, locate, open_adapter
+from souq.model.peft_adapter import Adapter, NeedsPeft
 from souq.model.peft_config import AdapterConfig, needs_svd, read_config
 from souq.model.source import Source, inside
 from souq.optional import installed_version

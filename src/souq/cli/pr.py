@@ -32,6 +32,7 @@ from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
+MOST_NOTES, MOST_SAID = 20, 400  # of what an author says of an adapter: lines, and characters of each
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
 
@@ -244,14 +245,19 @@ def _show_offer(overview: _Overview) -> None:
     out.print(f"digest {overview.digest}")
     if c.fixes:
         out.print(f"claims to fix {', '.join(c.fixes)}")
-    if isinstance(adapter := c.recipe.get("adapter"), dict):
-        out.print(spelled_out(f"adapter: {adapter.get('kind')}, {adapter.get('taken')}"))
-        for note in adapter["notes"] if isinstance(adapter.get("notes"), list) else ():
-            out.print(spelled_out(f"  {note}"))
+
+
+def _show_adapter(adapter: object) -> None:
+    """What its author says of the adapter that it was made of."""
+    if isinstance(adapter, dict):
+        out.print(spelled_out(f"adapter: {adapter.get('kind')}, {adapter.get('taken')}")[:MOST_SAID])
+        for note in adapter["notes"][:MOST_NOTES] if isinstance(adapter.get("notes"), list) else ():
+            out.print(spelled_out(f"  {note}")[:MOST_SAID])
 
 
 def _show_source(overview: _Overview) -> None:
-    """Whether it can be trained again, and what came of it where somebody did."""
+    """How its weights were made, whether it can be trained again, and what came of it where somebody did."""
+    _show_adapter(overview.contribution.recipe.get("adapter"))
     if overview.source is not None:
         out.print(": ".join(filter(None, overview.source.values())))
     for record in overview.rebuilt:
