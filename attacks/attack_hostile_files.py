@@ -49,7 +49,7 @@ def test_an_adapter_that_is_a_pickle(bazaar, tmp_path):
     one_line(bazaar, ["delta", "make", "--from", tmp_path, "--out", tmp_path / "x.delta"], 1, "a pickle")
 
 
-@pytest.mark.parametrize("key", ["use_dora", "modules_to_save", "layer_replication"])
+@pytest.mark.parametrize("key", ["use_dora", "layer_replication", "arrow_config", "a_key_of_tomorrow"])
 def test_an_adapter_that_is_more_than_a_lora(bazaar, tmp_path, key):
     """What could only be kept inexactly is refused by name."""
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 8, key: ["x"]}))

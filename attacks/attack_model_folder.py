@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import time
 from contextlib import suppress
 
 import pytest
@@ -118,7 +119,18 @@ ADAPTERS = {
     "an alpha without end": {"lora_alpha": float("inf")},
     "an alpha that is no number": {"lora_alpha": float("nan")},
     "an alpha that is a yes": {"lora_alpha": True},
-    "a pattern that never ends": {"lora_alpha": 8, "alpha_pattern": {"(a+)+$": 4}},
+    "a pattern RE2 cannot take": {"lora_alpha": 8, "alpha_pattern": {r"(?=(a+)+\\1)b": 4}},
+    "a pattern of a million states": {"lora_alpha": 8, "alpha_pattern": {"((a{100}){100}){100}": 4}},
+    "a pattern longer than any name": {"lora_alpha": 8, "alpha_pattern": {"a" * 5_000: 4}},
+    "a hundred thousand patterns": {"lora_alpha": 8, "alpha_pattern": {f"a{i}": 4 for i in range(100_000)}},
+    "patterns to no number": {"lora_alpha": 8, "alpha_pattern": {"a": float("nan")}},
+    "another rank than its factors": {"lora_alpha": 8, "r": 4},
+    "a rank as a text": {"lora_alpha": 8, "r": "2"},
+    "an initialisation that took from the base": {"lora_alpha": 8, "init_lora_weights": "PiSSA_niter_4"},
+    "an initialisation of tomorrow": {"lora_alpha": 8, "init_lora_weights": "sparrow"},
+    "a key of tomorrow": {"lora_alpha": 8, "use_sparrow": True},
+    "code by the name of a module": {"lora_alpha": 8, "megatron_config": {"a": 1}, "megatron_core": "os"},
+    "tokens that are no numbers": {"lora_alpha": 8, "trainable_token_indices": ["x"]},
     "patterns that are a list": {"lora_alpha": 8, "alpha_pattern": ["x"]},
     "another method": {"peft_type": "PREFIX_TUNING"},
 }
@@ -136,6 +148,23 @@ def test_an_adapter_s_settings(tmp_path, name):
 
     with pytest.raises(SouqError):
         open_adapter(tmp_path)
+
+
+def test_a_pattern_that_never_ends(tmp_path):
+    """Python's own patterns go back and forth on this one for longer than the sun shines; RE2 reads the name once."""
+    import numpy as np
+
+    from souq.weights.safetensors import write_tensors
+
+    name = "a" * 60 + ".b"
+    halves = {f"base_model.model.{name}.lora_{half}.weight": np.ones((2, 2), "<f4") for half in "AB"}
+    write_tensors(tmp_path / "adapter_model.safetensors", halves)
+    told = {"peft_type": "LORA", "lora_alpha": 8, "alpha_pattern": {"(a+)+c": 4}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(told))
+    begin = time.perf_counter()
+
+    assert open_adapter(tmp_path).config.scale(name, 2) == 4.0
+    assert time.perf_counter() - begin < 1
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"a." * 30_000 + b"a = 1", b"a = 1\n" + b"#" * (1 << 20)])

@@ -189,9 +189,11 @@ def test_the_adapter_is_part_of_what_a_model_is(tmp_path):
         ({"rank": 0}, "rank 0, which changes nothing"),
         ({"module": "model.layers.7.mlp.up_proj"}, "model.layers.7.mlp.up_proj.weight, which base does not have"),
         ({"shape": (6, 4)}, "as if it were (6, 4); it is (6, 5)"),
-        ({"use_dora": True}, "DoRA"),
-        ({"fan_in_fan_out": True}, "transposed"),
-        ({"alpha_pattern": {".*up_proj": 3}}, "regular expressions"),
+        ({"use_dora": True}, "has no DoRA magnitude"),
+        ({"alpha_pattern": {"(?=up)up_proj": 3}}, "RE2 does not take"),
+        ({"init_lora_weights": "pissa"}, "began by changing its base"),
+        ({"use_bdlora": {"nblocks": 2}}, "PEFT has to merge it"),
+        ({"r": 3}, "says rank 3"),
     ],
 )
 def test_an_adapter_that_does_not_fit(tmp_path, said, message):

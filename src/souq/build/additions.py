@@ -45,7 +45,7 @@ def take(source: Source, main: Snapshot, keep: Keep) -> Taken:
     """
     taken = Taken({name: _getter(source, name) for name in source.weights})
     mine, theirs = _config(base_files(main)), _config(source.files)
-    depth = len(_layers(main.base))
+    depth = len(layers_of(main.base))
     mixed = theirs.get("model_type") == "mixtral" and mine.get("model_type") != "mixtral"
     experts = _experts(taken, theirs) if mixed else {}
     places = _match(taken, main, depth)
@@ -68,7 +68,7 @@ def _config(files: Mapping[str, bytes]) -> dict[str, Any]:
     return config
 
 
-def _layers(names: Mapping[str, Any]) -> dict[int, dict[str, str]]:
+def layers_of(names: Mapping[str, Any]) -> dict[int, dict[str, str]]:
     """Layer -> what follows its number -> the tensor's name."""
     layers: dict[int, dict[str, str]] = {}
     for name in names:
@@ -86,7 +86,7 @@ def _match(taken: Taken, main: Snapshot, depth: int) -> list[int | None] | None:
     The base's layers are known by their tensors, so they have to be as they were: a new layer is trained beside
     frozen ones.
     """
-    layers = _layers(taken.base)
+    layers = layers_of(taken.base)
     if len(layers) <= depth or sorted(layers) != list(range(len(layers))):
         return None
     places: list[int | None] = []
@@ -108,7 +108,7 @@ def _match(taken: Taken, main: Snapshot, depth: int) -> list[int | None] | None:
 
 
 def _take_layers(taken: Taken, places: list[int | None], keep: Keep) -> None:
-    layers = _layers(taken.base)
+    layers = layers_of(taken.base)
     moved: dict[str, Get] = {}
     before, k = 0, 0
     for number, own in enumerate(places):
@@ -134,7 +134,7 @@ def _experts(taken: Taken, config: Mapping[str, Any]) -> Parts:
     if not isinstance(count, int) or not 2 <= count <= 64 or config.get("num_experts_per_tok") != PER_TOKEN:
         raise UsageError("the mixture is not of 2 to 64 experts with 2 a token", hint="set num_experts_per_tok to 2")
     experts: Parts = {}
-    for number, layer in _layers(taken.base).items():
+    for number, layer in layers_of(taken.base).items():
         at = f"model.layers.{number}."
         if "block_sparse_moe.gate.weight" not in layer:
             raise UsageError(f"layer {number} has no block_sparse_moe.gate", hint="save it with save_pretrained")

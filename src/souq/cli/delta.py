@@ -14,9 +14,9 @@ from souq.build.folder import export_model
 from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
+from souq.cli.adapter import How, is_adapter, make_adapter
 from souq.cli.console import answer, bars, done, here, json_option, out
 from souq.errors import NotFound, UsageError
-from souq.model.peft import open_adapter
 from souq.model.source import open_source
 from souq.pulls import pull as pulls
 from souq.pulls import reviews
@@ -40,7 +40,7 @@ def delta() -> None:
     "source",
     required=True,
     type=click.Path(path_type=Path),
-    help="A PEFT LoRA folder, or a full fine-tuned folder.",
+    help="An adapter's folder (PEFT's or MLX's), or a full fine-tuned folder.",
 )
 @click.option(
     "--data",
@@ -49,9 +49,22 @@ def delta() -> None:
 )
 @click.option("--rank", default=64, show_default=True, help="Of the sketch.")
 @click.option("--within", is_flag=True, help="Sketch it once more as part of today's main: what RegMean++ does.")
+@click.option("--merged", is_flag=True, help="Have PEFT merge the adapter, and offer the whole difference.")
+@click.option("--lora-rank", type=click.IntRange(1), help="Of other adapters than LoRAs: PEFT's nearest LoRA.")
+@click.option("--for-this-base", is_flag=True, help="Take an adapter that names another base than this.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @json_option
-def make(source: Path, data: Path | None, rank: int, within: bool, target: Path, as_json: bool) -> None:
+def make(
+    source: Path,
+    data: Path | None,
+    rank: int,
+    within: bool,
+    merged: bool,
+    lora_rank: int | None,
+    for_this_base: bool,
+    target: Path,
+    as_json: bool,
+) -> None:
     """Turn an adapter or a fine-tune of main's base into a .delta file."""
     if not source.is_dir():
         raise NotFound(f"no folder {source}", hint="name a folder with adapter_config.json or config.json")
@@ -59,11 +72,13 @@ def make(source: Path, data: Path | None, rank: int, within: bool, target: Path,
         raise NotFound(f"no file {data}", hint="check --data")
     if within and data is None:
         raise UsageError("--within sketches, and there is nothing to sketch", hint="name its rows with --data")
-    main, recipe = Snapshot(here(), "main"), delta_file.recipe_beside(source)
+    main, notes = Snapshot(here(), "main"), tuple[str, ...]()
     with bars() as progress:
-        if (source / "adapter_config.json").is_file():
-            made, tensors = deltas.from_adapter(open_adapter(source), main)
+        if is_adapter(source):
+            taken = make_adapter(source, main, How(merged, lora_rank, for_this_base), progress)
+            made, tensors, recipe, notes = taken.delta, taken.tensors, taken.recipe, taken.notes
         else:
+            recipe = delta_file.recipe_beside(source)
             made, tensors = deltas.from_model(open_source(str(source)), main, progress)
         if data is not None:
             from souq.lab import sketching
@@ -81,7 +96,10 @@ def make(source: Path, data: Path | None, rank: int, within: bool, target: Path,
         "adds": additions(made),
         "kinds": kinds,
         "sketches": len(made.grams),
+        "notes": list(notes),
     }
+    for note in notes:
+        done(f"note: {note}")
 
     def show() -> None:
         size = f"{target.stat().st_size / 1e6:.1f} MB"

@@ -27,11 +27,12 @@ from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
-from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote
+from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote, spelled_out
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
+MOST_NOTES, MOST_SAID = 20, 400  # of what an author says of an adapter: lines, and characters of each
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
 
@@ -246,8 +247,17 @@ def _show_offer(overview: _Overview) -> None:
         out.print(f"claims to fix {', '.join(c.fixes)}")
 
 
+def _show_adapter(adapter: object) -> None:
+    """What its author says of the adapter that it was made of."""
+    if isinstance(adapter, dict):
+        out.print(spelled_out(f"adapter: {adapter.get('kind')}, {adapter.get('taken')}")[:MOST_SAID])
+        for note in adapter["notes"][:MOST_NOTES] if isinstance(adapter.get("notes"), list) else ():
+            out.print(spelled_out(f"  {note}")[:MOST_SAID])
+
+
 def _show_source(overview: _Overview) -> None:
-    """Whether it can be trained again, and what came of it where somebody did."""
+    """How its weights were made, whether it can be trained again, and what came of it where somebody did."""
+    _show_adapter(overview.contribution.recipe.get("adapter"))
     if overview.source is not None:
         out.print(": ".join(filter(None, overview.source.values())))
     for record in overview.rebuilt:

@@ -1,127 +1,249 @@
-"""PEFT's LoRA adapters, read strictly from a folder or a hub id: factors and scales as their author trained them.
+"""Adapters, read strictly from a folder or a hub id: PEFT's files and MLX's, whoever saved them.
 
-It knows PEFT's files and names, and nothing of deltas or repositories. What cannot be kept exactly is refused by name.
+It knows files and the names in them; what becomes of a base is peft_fit.py's. What cannot be followed exactly is
+refused by name, with what to do instead.
 
-    pairs = open_adapter(Path("adapter"))   # tensor name -> (a (r, n), b (m, r), scale)
+    adapter = open_adapter(Path("adapter"))
+    adapter.modules["model.layers.0.self_attn.q_proj"].a
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from souq.errors import Hostile, NotFound, UsageError
-from souq.model.source import download, inside, is_hub_id, parse_json, read_small
+import numpy as np
+
+from souq.errors import Hostile, NotFound
+from souq.model.mlx import is_mlx, read_mlx
+from souq.model.peft_adapter import IN_A_REPOSITORY, MOST_SHOWN, Adapter, Module, NeedsPeft, listed, shown
+from souq.model.peft_config import MERGED, AdapterConfig, bounded_patterns, read_config
+from souq.model.peft_experts import EXPERTS
+from souq.model.source import download, inside, is_hub_id
 from souq.weights.delta import Array, Checkpoint
 from souq.weights.safetensors import open_tensors
 
-# -- adapters ----------------------------------------------------------------------------------------------------------
-
-Adapter = dict[str, tuple[Array, Array, float]]
-_KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
-_WHOLE = re.compile(r"base_model\.model\.((?!.*\.lora_[AB]\.)(.+)\.(?:weight|bias))")
-_UNSUPPORTED = {  # key of adapter_config.json -> what it means
-    "use_dora": "DoRA", "trainable_token_indices": "trained tokens", "layer_replication": "replicated layers",
-    "alora_invocation_tokens": "aLoRA", "use_qalora": "QALoRA", "use_bdlora": "BD-LoRA", "megatron_config": "Megatron",
-    "target_parameters": "bare parameters", "fan_in_fan_out": "transposed weights", "lora_bias": "biases",
-}  # fmt: skip
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_PREFIX = re.compile(r"(?:module\.)*(?:base_model\.model\.)?(?:module\.)*")
+_FACTOR = re.compile(r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)((?:\.[^.]+){0,2})")
+_ROWS = re.compile(r"(.+?)(?:\.token_adapter)?\.trainable_tokens_delta((?:\.[^.]+)?)")
+_WHOLE = re.compile(r"(.+?)(?:\.base_layer|\.modules_to_save(?:\.[^.]+)?)?\.([^.]+)")
+_LEAVES = {"lora_A": ("weight",), "lora_B": ("weight", "bias"), "lora_magnitude_vector": ("weight", "")}
 
 
 def open_adapter(folder: Path) -> Adapter:
-    """A PEFT LoRA folder: tensor name -> (a (r, n), b (m, r), scale), as its author trained them.
+    """A PEFT or MLX adapter from a folder, its tensors still on disk.
 
     Raises:
-        NotFound: not an adapter folder.
-        Hostile: not a LoRA souq can keep exactly; the reason says what it is.
+        NotFound: not an adapter folder; the message says what is there instead.
+        Hostile: not an adapter souq can keep exactly; the reason says what it is.
+        NeedsPeft: PEFT has to merge it first.
     """
-    return _adapter(folder, whole=False)[0]
+    folder, notes = locate(folder)
+    tensors: Checkpoint
+    if is_mlx(folder):
+        config, tensors = read_mlx(folder)
+    else:
+        config, tensors = read_config(inside(folder, CONFIG)), _tensors(folder)
+        if config.needs_peft:
+            raise NeedsPeft(
+                f"{folder.name}: {', '.join(config.needs_peft)}, and PEFT has to merge it", hint=IN_A_REPOSITORY
+            )
+    modules, more = _modules(tensors)
+    bounded_patterns(config, len(modules))
+    _judge(modules, config)
+    return Adapter(config, modules, folder, (*notes, *more))
 
 
-def read_adapter(path: str, revision: str | None = None) -> tuple[Adapter, dict[str, Array]]:
-    """A PEFT LoRA by folder or hub id: its pairs as `open_adapter` has them, and the tensors it replaces whole.
+def read_adapter(path: str, revision: str | None = None) -> Adapter:
+    """An adapter by folder or hub id.
 
     Raises:
         NotFound: nothing there, or no adapter.
-        Hostile: not a LoRA souq can apply exactly.
+        Hostile: not one that can be applied exactly.
     """
     place = Path(path)
-    return _adapter(download(path, revision) if not place.exists() and is_hub_id(path) else place, whole=True)
+    return open_adapter(download(path, revision) if not place.exists() and is_hub_id(path) else place)
 
 
-def _adapter(folder: Path, *, whole: bool) -> tuple[Adapter, dict[str, Array]]:
-    if not (folder / "adapter_config.json").is_file():
-        raise NotFound(f"no adapter_config.json in {folder}", hint="name the folder PEFT's save_pretrained wrote")
-    config = _adapter_config(folder)
-    if config.get("modules_to_save") and not whole:
-        raise Hostile(
-            "the adapter has whole modules beside the LoRA (modules_to_save)",
-            hint="merge it and offer the full fine-tune instead",
+def locate(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder that holds the adapter, and what is to be said about it; a named adapter stands one folder below.
+
+    Raises:
+        NotFound: no adapter there; the message names the checkpoints, or the other files, that are.
+    """
+    if (folder / CONFIG).is_file():
+        return folder, ()
+    named = adapters_below(folder)
+    checkpoints = sorted((path for path in named if _step(path) is not None), key=lambda path: _step(path) or 0)
+    if checkpoints:
+        raise NotFound(
+            f"{folder} holds {len(checkpoints)} checkpoints of a training, the newest {checkpoints[-1].name}",
+            hint=f"`--from {shlex.quote(str(checkpoints[-1]))}`",
         )
-    if not (folder / "adapter_model.safetensors").is_file():
-        if any(folder.glob("adapter_model.bin")):
-            raise Hostile("the adapter is a pickle, which runs code when opened", hint="save it as safetensors")
-        raise NotFound(f"no adapter_model.safetensors in {folder}")
-    tensors = open_tensors(inside(folder, "adapter_model.safetensors"))
-    replaced = _replaced(tensors, config)
-    return _pairs({n: tensors[n] for n in tensors if n not in replaced}, config), {
-        replaced[name]: tensors[name] for name in replaced
-    }
+    if len(named) == 1:
+        return named[0], (f"read from its folder {named[0].name}",)
+    if named:
+        names = ", ".join(path.name for path in named[:MOST_SHOWN])
+        raise NotFound(f"{folder} holds {len(named)} adapters: {names}", hint=f"name one: `--from {named[0]}`")
+    if ggufs := gguf_adapters(folder):
+        raise NotFound(
+            f"{folder} holds {ggufs[0].name} and no {CONFIG}: llama.cpp's form of an adapter",
+            hint="give the PEFT folder that it was made of (convert_lora_to_gguf.py reads one)",
+        )
+    raise NotFound(f"no {CONFIG} in {folder}", hint="name the folder PEFT's save_pretrained wrote")
 
 
-def _replaced(tensors: Checkpoint, config: Mapping[str, Any]) -> dict[str, str]:
-    """Key -> tensor name, of the modules that are kept whole."""
-    saved = config.get("modules_to_save") or []
-    if not isinstance(saved, list) or not all(isinstance(module, str) and module for module in saved):
-        raise Hostile("modules_to_save is no list of names")
-    matches = {key: match for key in tensors if (match := _WHOLE.fullmatch(key))}
-    return {key: match[1] for key, match in matches.items() if match[2].endswith(tuple(saved))} if saved else {}
+def gguf_adapters(folder: Path) -> list[Path]:
+    """llama.cpp's adapters in a folder, known by a key that their heads have and no model's has."""
+    return [path for path in sorted(folder.glob("*.gguf")) if path.is_file() and _HEAD_KEY in _head(path)]
 
 
-def _adapter_config(folder: Path) -> dict[str, Any]:
-    config = parse_json(read_small(inside(folder, "adapter_config.json")), "adapter_config.json")
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise Hostile("adapter_config.json is not of a LoRA", hint="souq takes LoRA adapters and full fine-tunes")
-    for key, what in _UNSUPPORTED.items():
-        if config.get(key):
-            raise Hostile(f"the adapter has {what} ({key})", hint="merge it and offer the full fine-tune instead")
-    if config.get("bias", "none") != "none":
-        raise Hostile("the adapter trains biases", hint="merge it and offer the full fine-tune instead")
-    return config
+_HEAD_KEY = b"adapter.lora.alpha"
 
 
-def _pairs(tensors: Checkpoint, config: Mapping[str, Any]) -> Adapter:
-    halves: dict[str, dict[str, Array]] = {}
-    for name in tensors:
-        match = _KEY.fullmatch(name)
-        if not match:
-            raise Hostile(f"the adapter holds {name[:80]!r}, which is no LoRA factor")
-        halves.setdefault(match.group(1), {})[match.group(2)] = tensors[name]
-    for module, pair in halves.items():
-        whole = pair.keys() == {"A", "B"} and pair["A"].ndim == pair["B"].ndim == 2
-        if not whole or len(pair["A"]) != pair["B"].shape[1]:
-            raise Hostile(f"the factors of {module} do not fit each other")
-    if not halves:
-        raise Hostile("the adapter is empty")
-    return {
-        f"{m}.weight": (pair["A"], pair["B"], _scale(m, len(pair["A"]), config)) for m, pair in sorted(halves.items())
-    }
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1 << 16)
 
 
-def _scale(module: str, rank: int, config: Mapping[str, Any]) -> float:
-    """alpha / r, or alpha / sqrt(r) for rsLoRA; patterns win over the default, as in PEFT."""
-    alpha: Any = config.get("lora_alpha")
-    patterns = config.get("alpha_pattern") or {}
-    if not isinstance(patterns, dict) or any(re.search(r"[^\w.\-]", pattern) for pattern in patterns):
-        raise Hostile("alpha_pattern has regular expressions", hint="name the modules in it one by one")
-    for pattern, value in patterns.items():
-        if module == pattern or module.endswith(f".{pattern}"):
-            alpha = value
-            break
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise UsageError("adapter_config.json has no lora_alpha", hint="was it written by PEFT?")
-    if rank < 1:
-        raise Hostile(f"the factors of {module} have rank 0, which changes nothing", hint="was its training cut short?")
-    return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+def adapters_below(folder: Path) -> list[Path]:
+    """The folders in a folder that hold an adapter each."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.is_symlink() and (path / CONFIG).is_file())
+
+
+def _step(path: Path) -> int | None:
+    match = re.fullmatch(r"checkpoint-(\d{1,12})", path.name)
+    return int(match[1]) if match else None
+
+
+def _tensors(folder: Path) -> Checkpoint:
+    path = folder / WEIGHTS
+    if path.is_file():
+        return open_tensors(inside(folder, WEIGHTS))
+    pickles = [*folder.glob("adapter_model.bin"), *folder.glob("adapter_model.pt")]
+    if pickles:
+        raise Hostile(
+            f"{pickles[0].name} is a pickle, which runs code when opened",
+            hint=f"convert it where you trust it: `python -c {shlex.quote(_UNPICKLE)} "
+            f"{shlex.quote(str(pickles[0]))} {shlex.quote(str(path))}`",
+        )
+    raise NotFound(f"no {WEIGHTS} in {folder}", hint="was the download whole?")
+
+
+_UNPICKLE = (
+    "import sys, torch; from safetensors.torch import save_file; "
+    "save_file({k: v.contiguous() for k, v in torch.load(sys.argv[1], weights_only=True).items()}, sys.argv[2])"
+)
+
+
+def plain_names(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Key -> the name without what PEFT, DDP, FSDP and torch.compile put before it; and which of those were there.
+
+    Raises:
+        Hostile: two keys that would be one.
+    """
+    plain = {key: _WRAPPERS.sub("", key) for key in names}
+    plain = {key: name[match.end() :] if (match := _PREFIX.match(name)) else name for key, name in plain.items()}
+    if len(set(plain.values())) < len(plain):
+        raise Hostile("the adapter holds two tensors of one name", hint="save it again with PEFT's save_pretrained")
+    odd = {word for key in plain for word in ("module", "_orig_mod", "_fsdp_wrapped_module") if word in key.split(".")}
+    return plain, sorted(odd)
+
+
+def _modules(tensors: Checkpoint) -> tuple[dict[str, Module], list[str]]:
+    """A file's tensors by module, and what is to be said about their names."""
+    modules: dict[str, Module] = {}
+    unknown, called = list[str](), set[str]()
+    plain, odd = plain_names(tensors)
+    for key, name in plain.items():
+        if name.endswith(".lora_velora_embed"):  # by which VeLoRA's backward pass compresses; it computes nothing
+            continue
+        if not _place(modules, name, tensors[key], called):
+            unknown.append(key)
+    if unknown:
+        raise Hostile(f"the adapter holds {shown(unknown)}, which souq does not know", hint=MERGED)
+    if len(called) > 1:
+        raise Hostile(f"the file holds {len(called)} adapters: {shown(called)}", hint="save one of them alone")
+    return modules, [f"read without `{prefix}.` in its names" for prefix in odd]
+
+
+def _place(modules: dict[str, Module], name: str, array: Array, called: set[str]) -> bool:
+    """Put a tensor where it belongs in its module; False where nothing is known of such a name."""
+    if match := _FACTOR.fullmatch(name):
+        return _place_factor(modules.setdefault(match[1], Module()), match[2], match[3], array, called)
+    if match := _ROWS.fullmatch(name):
+        modules.setdefault(match[1], Module()).rows = array
+        called.update({match[2][1:]} - {"", "default"})
+        return True
+    match = _WHOLE.fullmatch(name)
+    if match is None or "lora_" in name or "original_module" in name.split("."):
+        return False
+    modules.setdefault(match[1], Module()).whole[match[2]] = array
+    return True
+
+
+def _place_factor(module: Module, factor: str, tail: str, array: Array, called: set[str]) -> bool:
+    words = tail.split(".")[1:]
+    leaf = words.pop() if words and words[-1] in ("weight", "bias") else ""
+    if leaf not in _LEAVES.get(factor, ("",)) or len(words) > 1:
+        return False
+    called.update(set(words) - {"default"})
+    if factor == "lora_B" and leaf == "bias":
+        module.shift = array
+    elif factor == "lora_magnitude_vector":
+        module.magnitude = array
+    else:
+        module.embedding |= "embedding" in factor
+        setattr(module, factor[-1].lower(), array)
+    return True
+
+
+def _judge(modules: Mapping[str, Module], config: AdapterConfig) -> None:
+    """That each module's tensors belong together, whatever the base."""
+    if not modules:
+        raise Hostile("the adapter is empty", hint="was it saved before its training ended?")
+    wrong = [reason for name, module in modules.items() for reason in _misfits(name, module, config)]
+    wrong += _absent(modules, config)
+    if wrong:
+        raise Hostile(listed(wrong), hint="was it saved whole? sharded trainings gather their weights first")
+    for name, module in modules.items():
+        if module.a is not None and not EXPERTS.fullmatch(name):  # theirs is known when the base is
+            config.scale(name, module.rank)
+
+
+def _absent(modules: Mapping[str, Module], config: AdapterConfig) -> Iterator[str]:
+    """What its configuration says was trained beside the factors, and the file does not hold."""
+    if config.tokens and all(module.rows is None for module in modules.values()):
+        yield "adapter_config.json names tokens it trained, and the file holds no rows of them"
+    held = [name for name, module in modules.items() if module.whole]
+    for saved in config.values.get("modules_to_save") or ():
+        # PEFT writes both names of a classifier's head, of which a model has one.
+        if saved not in ("classifier", "score") and not any(f".{saved}." in f".{name}." for name in held):
+            yield f"adapter_config.json says that {saved[:80]!r} was trained and saved, and the file does not hold it"
+
+
+def _misfits(name: str, module: Module, config: AdapterConfig) -> Iterator[str]:
+    a, b = module.a, module.b
+    if (a is None) != (b is None):
+        yield f"{name} has one factor and not the other"
+    elif a is not None and b is not None and (a.ndim != 2 or b.ndim != 2 or len(a) != b.shape[1]):
+        yield f"the factors of {name} do not fit each other"
+    if module.magnitude is not None and not config.dora:
+        yield f"{name} has a DoRA magnitude, and adapter_config.json says nothing of DoRA"
+    if config.dora and a is not None and module.magnitude is None:
+        yield f"{name} has no DoRA magnitude (use_dora)"
+    if (module.magnitude is not None or module.shift is not None) and a is None:
+        yield f"{name} has a magnitude or a bias beside no factors"
+    if config.values.get("lora_bias") and a is not None and module.shift is None and not module.embedding:
+        yield f"{name} has no bias beside B (lora_bias)"
+    if module.rows is not None and not config.tokens:
+        yield f"{name} has rows of tokens, and adapter_config.json does not say whose (trainable_token_indices)"
+    arrays = (a, b, module.magnitude, module.shift, module.rows, *module.whole.values())
+    if not all(np.isfinite(array.astype(np.float32)).all() for array in arrays if array is not None):
+        yield f"the tensors of {name} hold numbers that are not finite (NaN or infinity)"

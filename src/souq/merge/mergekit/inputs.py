@@ -25,6 +25,7 @@ from souq.errors import Hostile, UsageError
 from souq.merge.exact import matmul
 from souq.merge.mergekit.config import ModelRef
 from souq.model.peft import read_adapter
+from souq.model.peft_fit import fit
 from souq.model.source import Sharded, Source, open_source
 from souq.weights.delta import DTYPES, Array
 from souq.weights.safetensors import TensorFile
@@ -134,33 +135,39 @@ class Model:
             os.close(handle)
 
     def _lay_over(self, lora: ModelRef) -> None:
-        low, whole = read_adapter(lora.path, lora.revision)
-        tied = bool(self.config.get("tie_word_embeddings"))
+        shapes, adapter = (
+            {name: shape for name, (_, shape) in self._shapes.items()},
+            read_adapter(lora.path, lora.revision),
+        )
+        if adapter.config.repeats:
+            raise UsageError(
+                f"{lora} repeats layers of its base (layer_replication)",
+                hint="merge it with PEFT, save the model, and name that folder",
+            )
+        fitted = fit(adapter, shapes, self.config, self._whole, base=self.source.name)
         hasher = blake3()
-        for name in sorted([*low, *whole]):
-            if name not in self._where:
-                raise UsageError(f"{lora} changes {name}, which {self.source.name} does not have")
-            if tied and name in whole and "embed" in name:
-                raise UsageError(
-                    f"{lora} replaces {name}, to which the output head is tied", hint="save the merged model first"
-                )
-            shape = self._where[name].specs[name].shape
+        for name in sorted([*fitted.low, *fitted.changed]):
             made: Computed
-            if name in low:
-                a, b, scale = low[name]
+            if name in fitted.low:
+                a, b, scale = fitted.low[name]
                 made = LowRank(self, name, b, a, scale)
                 hasher.update(f"{name} {a.dtype} {a.shape} {b.dtype} {scale.hex()}\n".encode())
                 hasher.update(np.ascontiguousarray(a).view(np.uint8).data)
                 hasher.update(np.ascontiguousarray(b).view(np.uint8).data)
             else:
-                made = Whole(whole[name].astype(np.float32))
+                made = Whole(fitted.changed[name](self._whole(name).astype(np.float32)))
                 hasher.update(f"{name} whole\n".encode())
                 hasher.update(made.values.view(np.uint8).data)
-            if made.shape != shape:
-                raise UsageError(f"{lora} changes {name} as if it were {made.shape}; it is {shape}")
             self._computed[name] = made
             self._shapes[name] = ("F32", made.shape)
         self._adapter = hasher.digest()
+
+    def _whole(self, name: str) -> Array:
+        """A stored tensor, whole, as its author keeps it."""
+        spec = self._where[name].specs[name]
+        array = np.empty(spec.shape, DTYPES[spec.dtype])
+        self._pread(name, 0, array)
+        return array
 
 
 @dataclass(frozen=True)
