@@ -24,13 +24,14 @@ from contributors import contributors, real_model
 from machine import describe
 from souq.checks.delta_stats import spectrum
 from souq.checks.spectra import Signature, signature
-from souq.lab.train import TARGETS, train_lora
+from souq.lab.train import train_lora
 from souq.model.peft import open_adapter
 from souq.model.source import open_source
 from souq.weights.delta import TensorRef
 from souq.weights.lockfile import lock_digest
 
 COUNT = 19
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 OUT = Path(__file__).parent.parent / "src" / "souq" / "checks" / "spectra.toml"
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from souq.errors import Hostile, UsageError
+from souq.errors import Hostile, SouqError, UsageError
 from souq.lab import checkpoints, distil, losses, student
 from souq.lab import lm as lab_model
 from souq.lab.student_config import DistillConfig
@@ -192,7 +192,7 @@ def test_an_adapter_learns_without_a_word_to_the_person(teacher):
 
 
 def test_a_folder_in_several_files_can_begin_and_one_of_another_build_is_refused(teacher, tmp_path):
-    """Larger models are published in shards; what has no `model` and `lm_head` is refused in words."""
+    """Larger models are published in shards; a configuration of other weights is refused in words."""
     from safetensors.torch import load_file, save_file
 
     shards = write_model(tmp_path / "shards", seed=5)
@@ -208,7 +208,7 @@ def test_a_folder_in_several_files_can_begin_and_one_of_another_build_is_refused
 
     config = {"model_type": "gpt_neox", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 320, "intermediate_size": 48}  # fmt: skip
     (whole / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match="gpt_neox"):
+    with pytest.raises(SouqError, match="the checkpoint has no gpt_neox"):
         distil.distil(teacher, rows_of(), DistillConfig(start=str(whole), epochs=1))
 
 

@@ -260,7 +260,7 @@ def train(
             (folder / RECIPE).write_text(tomli_w.dumps(recipe))
         else:
             lm = lab_model.load(base_files(main), store.Stored(main.base, main.repo.store))
-            training.train_lora(
+            recipe = training.train_lora(
                 lm,
                 rows,
                 folder,
@@ -273,11 +273,14 @@ def train(
                 seed=seed,
                 progress=progress,
             )
+            alone = training.left_alone(lm.net, recipe["targets"])
     if wanted:
         out.print(f"{folder}: the base with {wanted}")
         done(f"next: `souq delta make --from {folder} --out {folder.name}.delta`")
     else:
         out.print(f"{folder}: a LoRA of rank {rank}")
+        beside = f"it stands beside {', '.join(recipe['targets'])}"
+        done(f"{beside}{'; left as they are: ' + ', '.join(alone) if alone else ''}")
         done(f"next: `souq delta make --from {folder} --data {data} --out {folder.name}.delta`")
 
 

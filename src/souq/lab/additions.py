@@ -24,7 +24,7 @@ from souq.build.model import Model, applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, hidden, packed_alike, sequence_of
+from souq.lab.packing import TokenSequence, logits, packed_alike, sequence_of
 from souq.lab.sketching import some_rows
 from souq.lab.train import deterministic, environment, shuffled, train_loop
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
@@ -36,7 +36,7 @@ from souq.weights.store import Stored
 
 SURE = 4.0  # the router's logit on the rows, and minus it on general text: the expert gets 98% of one, 2% of the other
 RIDGE = 1e-2  # of the mean variance
-EMPTY = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
+EMPTY = ("self_attn.o_proj.", "mlp.down_proj.")  # what a layer gives on: of nothing in a new one
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,12 @@ def train_additions(
     """The base with what is wanted, trained on rows, and the recipe; `texts` are general ones, for an expert's router.
 
     Raises:
-        UsageError: no rows, a layer the base does not have, or an expert without texts.
+        UsageError: no rows, a layer the base does not have, a base that takes no such additions, or an expert without
+            texts.
     """
     if not rows:
         raise UsageError("no rows to train on", hint="name a JSONL file with at least one row")
+    _refuse_other_kinds(main, wanted)
     torch.manual_seed(seed)
     base = lab_model.load(base_files(main), Stored(main.base, main.repo.store))
     routers = _routers(base, rows, wanted.experts, texts, progress)
@@ -98,6 +100,16 @@ def train_additions(
     return replace(model, weights=_Trained(model, lm, main, delta)), recipe
 
 
+def _refuse_other_kinds(main: Snapshot, wanted: Wanted) -> None:
+    """A new layer is the one below with nothing given on, and an expert a Mixtral's beside a Llama's feed-forward."""
+    first = [name.removeprefix("model.layers.0.") for name in main.base if name.startswith("model.layers.0.")]
+    hint = "train a LoRA (without --new-layers and --expert), or new tokens with --token"
+    if wanted.layers and not all(any(name.startswith(empty) for name in first) for empty in EMPTY):
+        raise UsageError(f"new layers need a base whose layers end in {' and '.join(EMPTY)}weight", hint=hint)
+    if wanted.experts and not all(f"mlp.{name}" in first for name in FEED_FORWARD):
+        raise UsageError("experts need a base whose layers have gate_proj, up_proj and down_proj", hint=hint)
+
+
 # -- how they begin ----------------------------------------------------------------------------------------------------
 
 
@@ -117,14 +129,14 @@ def _initial(main: Snapshot, base: LM, wanted: Wanted, routers: Mapping[int, Arr
             rows = [table[base.encode(token)].astype(np.float32).mean(0) for token in wanted.tokens]
             value = keep(np.stack(rows).astype(table.dtype))
             new[f"rows {name}"] = Rows(tokens=wanted.tokens, special=(), value=value)
-    depth = 1 + max(int(name.split(".")[2]) for name in main.base if name.startswith("model.layers."))
+    depth = 1 + max((int(n.split(".")[2]) for n in main.base if n.startswith("model.layers.")), default=-1)
     if wrong := [n for n in wanted.layers if not 0 <= n <= depth] + [n for n in wanted.experts if not 0 <= n < depth]:
         raise UsageError(f"no layer {wrong[0]}", hint=f"the base's layers are 0 to {depth - 1}")
     for k, place in enumerate(sorted(wanted.layers)):
         at = f"model.layers.{max(place - 1, 0)}."
         for name in [name for name in main.base if name.startswith(at)]:
             inside, array = name.removeprefix(at), stored[name]
-            array = np.zeros_like(array) if inside in EMPTY else array
+            array = np.zeros_like(array) if inside.startswith(EMPTY) else array
             new[f"layer {place}.{sorted(wanted.layers)[:k].count(place)}.{inside}"] = Layer(value=keep(array))
     for place in wanted.experts:
         for inside in FEED_FORWARD:
@@ -175,11 +187,11 @@ def _flows(
         now[layer] = out.reshape(-1, out.shape[-1]).float()
 
     held = [lm.net.model.layers[n].post_attention_layernorm.register_forward_hook(partial(passed, n)) for n in layers]
-    packed = packed_alike(sequences)
+    packed = packed_alike(lm.net, sequences)
     try:
         for done, row in enumerate(packed):
             progress("listen", done, len(packed))
-            hidden(lm.net, row)
+            logits(lm.net, row)
             yield dict(now)
         progress("listen", len(packed), len(packed))
     finally:
@@ -193,7 +205,7 @@ def _flows(
 def _only_new(lm: LM, main: Snapshot, delta: Delta) -> None:
     """Ask gradients of what is new alone; where it shares a tensor with what is old, the old rows' are taken out."""
     grown = grow(main.base, base_files(main), [delta])
-    parameters = dict(lm.net.named_parameters())
+    parameters = {lm.names.get(name, name): parameter for name, parameter in lm.net.named_parameters()}
     for name, pieces in grown.pieces.items():
         if isinstance(pieces[0], Own) and len(pieces) > 1 and isinstance(pieces[1], Mean):
             first = pieces[0].stop or 0
@@ -220,7 +232,7 @@ class _Trained(Mapping[str, Array]):
 
     def __init__(self, model: Model, lm: LM, main: Snapshot, delta: Delta) -> None:
         self._model, self._grown = model, grow(main.base, base_files(main), [delta])
-        self._state = lab_model.unpacked(lm.net.state_dict())
+        self._state = lab_model.stored_state(lm)
 
     def __getitem__(self, name: str) -> Array:
         if self._grown.own(name) is not None or name.endswith("gate.weight"):

@@ -23,12 +23,12 @@ from souq.lab import evals as lab_evals
 from souq.lab import generate, teacher_targets
 from souq.lab.chat import Sampling
 from souq.lab.checkpoints import Checkpointer
-from souq.lab.lm import LM, autocast, best_dtype, load, unpacked
+from souq.lab.lm import LM, autocast, best_dtype, load, stored_state
 from souq.lab.packing import PackedRow, TokenSequence, logits, sequence_of
 from souq.lab.score_cache import folder_key
 from souq.lab.student import one_vocabulary, parameters, untaught
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Sizes, StudentReport, rare_recall
-from souq.lab.train import TARGETS, Batch, Loss, cross_entropy, deterministic, shuffled, train_loop, with_lora
+from souq.lab.train import Batch, Loss, cross_entropy, deterministic, shuffled, targets_of, train_loop, with_lora
 from souq.model.config import MODEL_FILES
 from souq.model.gguf_writer import vet, write_gguf
 from souq.progress import Progress, quiet
@@ -246,10 +246,11 @@ def _in_bf16(loss: Loss) -> Loss:
 def _trainable(lm: LM, config: DistillConfig) -> Any:
     """The network with what learns asking for gradients: all of it but the embeddings, or an adapter around it."""
     if config.method == "lora":
-        return with_lora(lm.net, config.rank, 2 * config.rank, TARGETS, None, config.seed)
+        return with_lora(lm.net, config.rank, 2 * config.rank, targets_of(lm.net), None, config.seed)
     new = config.embeddings or config.start == "scratch"
-    for name, parameter in lm.net.named_parameters():
-        parameter.requires_grad_(new or ("embed_tokens" not in name and "lm_head" not in name))
+    tables = (lm.net.get_input_embeddings().weight, lm.net.get_output_embeddings().weight)
+    for parameter in lm.net.parameters():
+        parameter.requires_grad_(new or not any(parameter is table for table in tables))
     return lm.net
 
 
@@ -260,7 +261,7 @@ def save(student: LM, files: Mapping[str, bytes], folder: Path) -> None:
     config.pop("_name_or_path", None)  # where it lay on this machine
     tensors: dict[str, Array] = {
         name: value.float().cpu().numpy().astype(DTYPES["BF16"])
-        for name, value in unpacked(student.net.state_dict()).items()
+        for name, value in stored_state(student).items()
         if not (name == "lm_head.weight" and config.get("tie_word_embeddings"))
     }
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})

@@ -18,7 +18,7 @@ from souq.evals.score import Score
 from souq.lab import generate
 from souq.lab.chat import Sampling
 from souq.lab.lm import LM
-from souq.lab.packing import ROW, PackedRow, TokenSequence, log_probabilities, pack
+from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, rows_for
 from souq.lab.score_cache import Kept
 from souq.progress import Progress, quiet
 
@@ -65,7 +65,7 @@ def read(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[Tag,
 def _row_by_row(lm: LM, evals: Sequence[Eval], progress: Progress) -> Iterator[dict[Tag, Likelihood]]:
     """One packed row's sequences after another's; each is whole within its row."""
     sequences = [s for suite in evals for s in sorted(_sequences(lm, suite), key=lambda s: (s.start, s.tokens))]
-    rows = pack(sequences, ROW)
+    rows = rows_for(lm.net, sequences)
     lengths = _lengths(lm, evals)
     total, done = sum(len(row.tokens) for row in rows), 0
     for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby, takewhile
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import transformers
 
 from souq.lab.chat import Completion, Completions, Sampling
 from souq.lab.lm import LM, Tokens
+from souq.lab.packing import packs
 from souq.progress import Progress, quiet
 
 BATCH = 32
@@ -43,10 +45,12 @@ def generate_batches(
     The shortest prompts come first; answer i is drawn with a generator seeded by seeds[i].
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for start in range(0, len(order), BATCH):
-        progress("answers", start, len(order))
-        numbers = order[start : start + BATCH]
-        decoded = _decode(lm, [prompts[i] for i in numbers], sampling, [seeds[i] for i in numbers])
+    decode, batches = (_decode, _batches(order)) if packs(lm.net) else (_generate, _of_one_length(prompts, order))
+    done = 0
+    for numbers in batches:
+        progress("answers", done, len(order))
+        done += len(numbers)
+        decoded = decode(lm, [prompts[i] for i in numbers], sampling, [seeds[i] for i in numbers])
         yield [
             (
                 i,
@@ -60,6 +64,16 @@ def generate_batches(
             for i, (tokens, ended) in zip(numbers, decoded, strict=True)
         ]
     progress("answers", len(order), len(order))
+
+
+def _batches(order: Sequence[int]) -> list[Sequence[int]]:
+    return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+
+
+def _of_one_length(prompts: Sequence[Tokens], order: Sequence[int]) -> list[Sequence[int]]:
+    """Batches without padding, which a network that carries a state would read."""
+    groups = [list(group) for _, group in groupby(order, key=lambda i: len(prompts[i]))]
+    return [batch for group in groups for batch in _batches(group)]
 
 
 def _text(lm: LM, tokens: Tokens, stop: Sequence[str]) -> str:
@@ -86,14 +100,15 @@ def _decode(lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequen
     unfinished, ends = set(range(len(prompts))), frozenset(lm.end_ids)
     for _ in range(sampling.max_tokens):
         # 3. One forward pass over what is new.
-        output = lm.net.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )
+        # The last place by a list, which copies it: on a slice torch's head in bf16 is three hundred times as slow.
+        last = torch.tensor([ids.shape[1] - 1])
+        output = lm.net(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+            logits_to_keep=last,
+        )  # fmt: skip
         cache = output.past_key_values
-        # Contiguous: on a slice of a longer tensor torch computes the head in bf16 three hundred times as slowly.
-        last = output.last_hidden_state[:, -1].contiguous()
         # 4. One token a row, drawn by the row's own generator.
-        drawn = _next(lm.net.lm_head(last).float().cpu(), sampling, generators)
+        drawn = _next(output.logits[:, -1].float().cpu(), sampling, generators)
         # 5. A row ends with its turn's last token, or at a stop word; the others go on.
         for i in sorted(unfinished):
             if drawn[i] in ends:
@@ -118,9 +133,46 @@ def _shared(prompts: Sequence[Tokens]) -> int:
 
 
 def _prefix(lm: LM, tokens: Tokens, times: int) -> Any:
-    cache = lm.net.model(input_ids=torch.tensor([tokens], device=lm.device), use_cache=True).past_key_values
+    ids = torch.tensor([tokens], device=lm.device)
+    cache = lm.net(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
     cache.batch_repeat_interleave(times)
     return cache
+
+
+@torch.inference_mode()
+def _generate(lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[Tokens, bool]]:
+    """What `_decode` does, for prompts of one length, through transformers' own loop: it knows every kind of state."""
+    draw = _Draw(sampling, [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds])
+    written = lm.net.generate(
+        input_ids=torch.tensor(prompts, device=lm.device),
+        attention_mask=torch.ones(len(prompts), len(prompts[0]), dtype=torch.long, device=lm.device),
+        generation_config=transformers.GenerationConfig(
+            max_new_tokens=sampling.max_tokens, do_sample=False, eos_token_id=list(lm.end_ids), pad_token_id=lm.eos_id
+        ),
+        logits_processor=transformers.LogitsProcessorList([draw]),
+    )[:, len(prompts[0]) :].tolist()
+    return [_ended(lm, tokens, sampling.stop) for tokens in written]
+
+
+def _ended(lm: LM, tokens: Tokens, stop: Sequence[str]) -> tuple[Tokens, bool]:
+    """What was written up to its turn's end or a stop word, and whether it came to either."""
+    ends = frozenset(lm.end_ids)
+    kept = list(takewhile(lambda token: token not in ends, tokens))
+    for n in range(1, len(kept) + 1 if stop else 0):
+        if _text(lm, kept[:n], stop) != _text(lm, kept[:n], ()):
+            return kept[:n], True
+    return kept, len(kept) < len(tokens)
+
+
+class _Draw(transformers.LogitsProcessor):  # type: ignore[misc]
+    """Leaves each row the token that its own generator drew."""
+
+    def __init__(self, sampling: Sampling, generators: Sequence[Any]) -> None:
+        self._sampling, self._generators = sampling, generators
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        drawn = torch.tensor(_next(scores.float().cpu(), self._sampling, self._generators), device=scores.device)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
 
 
 def _next(logits_BV: Any, sampling: Sampling, generators: Sequence[Any]) -> list[int]:

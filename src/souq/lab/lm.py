@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import warnings
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from souq.errors import NotFound, UsageError
 from souq.model.chat_template import ANSWER
 from souq.model.config import MODEL_FILES, approved, look_over
 from souq.model.end_of_turn import end_tokens
+from souq.model.kinds import WITHOUT_THE_LAB, no_lab
 from souq.model.source import weights_of
 from souq.optional import needs
 from souq.weights.delta import Array, Checkpoint
@@ -27,6 +28,7 @@ with needs("torch", "lab"):
     import torch
 with needs("transformers", "lab"):
     import transformers
+    from transformers.core_model_loading import revert_weight_conversion
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -34,6 +36,8 @@ transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*`past_key_values` is deprecated", category=FutureWarning)
 
 Tokens = list[int]
+# What has transformers put other code or other files in the place of a network's own as it loads one.
+ASKS = ("quantization_config", "fusion_config", "distributed_config", "transformers_weights", "auto_map")
 
 
 @dataclass
@@ -42,12 +46,15 @@ class LM:
 
     `measure` is the tokenizer in whose tokens a loss is counted: nats a token of two vocabularies do not compare.
     `ends` are the tokens that end a turn; the tokenizer's own where they are not given.
+    `names` are the checkpoint's names of the network's tensors, of those that are one tensor in both.
     """
 
     net: Any
     tokenizer: Any
     measure: Any = None
     ends: tuple[int, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    weights: Checkpoint = field(default_factory=dict)
 
     def chat_tokens(self, turns: Sequence[Mapping[str, str]]) -> Tokens:
         """The tokens of a conversation, up to where the assistant begins to speak.
@@ -95,6 +102,14 @@ class LM:
     def device(self) -> Any:
         return next(self.net.parameters()).device
 
+    def module(self, name: str) -> tuple[str, Any] | None:
+        """The part of the network whose weight is the checkpoint's tensor of this name, and its path; None for none."""
+        for own, stored in self.names.items():
+            if stored == name and own.endswith(".weight"):
+                path = own.removesuffix(".weight")
+                return path, self.net.get_submodule(path)
+        return None
+
 
 def best_dtype() -> Any:
     """bf16 where hardware and torch compute in it; elsewhere float32, ten times faster than emulated bf16."""
@@ -113,7 +128,7 @@ def autocast(device: str = "cpu") -> Any:
 def tokenizer_of(source: Path | Mapping[str, bytes]) -> Any:
     """The tokenizer of a Hugging Face folder, or among a model's files."""
     with _folder(source) as folder:
-        return transformers.AutoTokenizer.from_pretrained(folder)
+        return _tokenizer(folder)
 
 
 def load(
@@ -137,22 +152,16 @@ def load(
             _judge(folder)
         if not (folder / "config.json").is_file():
             raise NotFound(f"no config.json in {folder}", hint="name a Hugging Face folder")
-        config = transformers.AutoConfig.from_pretrained(folder)
-        config.name_or_path = str(source) if isinstance(source, Path) else ""  # never the name of a folder that is gone
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        config = _config(folder)
+        tokenizer = _tokenizer(folder)
         ends = _ends(folder, tokenizer)
     checkpoint = weights if weights is not None else weights_of(Path(str(source)))
-    with torch.device("meta"):
-        net = transformers.AutoModelForCausalLM.from_config(config)
-    if not (hasattr(net, "model") and hasattr(net, "lm_head")):
-        runs = "souq runs those built as llama's are, a `model` and an `lm_head`"
-        raise UsageError(f"a model of kind {config.model_type!r}: {runs}")
-    state = packed({name: tensor(checkpoint[name]).to(dtype or torch.float32) for name in checkpoint})
-    net.load_state_dict(state, strict=False, assign=True)
-    _finish(net, config)
-    net.eval().requires_grad_(False)
+    net, names = _network(config, checkpoint, dtype or torch.float32)
+    # PEFT writes it into adapters: never the name of a folder that is gone.
+    net.name_or_path = net.config.name_or_path = str(source) if isinstance(source, Path) else ""
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
-    return LM(net, tokenizer, tokenizer_of(measure) if measure is not None else None, ends=ends)
+    measured = tokenizer_of(measure) if measure is not None else None
+    return LM(net, tokenizer, measured, ends, names, checkpoint)
 
 
 def _ends(folder: Path, tokenizer: Any) -> tuple[int, ...]:
@@ -181,69 +190,100 @@ def _judge(folder: Path) -> None:
     approved(files, owners=True)
 
 
-def _finish(net: Any, config: Any) -> None:
-    """What is not a stored tensor: the tied head, and buffers computed from the config (rotary frequencies)."""
-    if getattr(config, "tie_word_embeddings", False):
-        net.tie_weights()
-    absent = [name for name, value in net.named_parameters() if value.is_meta]
-    if absent:
-        raise NotFound(f"the checkpoint has no {absent[0]}", hint="does model/config.json belong to these weights?")
-    for module in net.modules():
-        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
-            module.__init__(config)
+def _config(folder: Path) -> Any:
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder)
+    except (ValueError, KeyError, OSError) as error:
+        version = transformers.__version__
+        raise UsageError(
+            f"transformers {version} builds no such model: {_short(error)}", hint=WITHOUT_THE_LAB
+        ) from error
+    if because := no_lab(config.to_dict()):
+        raise UsageError(because, hint=WITHOUT_THE_LAB)
+    return config
 
 
-_EXPERT = re.compile(r"(.*)\.block_sparse_moe\.experts\.(\d+)\.w([123])\.weight")
+def _tokenizer(folder: Path) -> Any:
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder)
+    except (ValueError, KeyError, OSError, TypeError, AttributeError, ImportError) as error:
+        raise UsageError(
+            f"transformers makes no tokenizer of its files: {_short(error)}",
+            hint="put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside config.json",
+        ) from error
 
 
-def packed(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's tensors as the network holds them: a Mixtral's experts stand in one tensor a layer."""
-    held: dict[str, Any] = {}
-    experts: dict[str, dict[tuple[int, int], Any]] = {}
-    for name, value in state.items():
-        if match := _EXPERT.fullmatch(name):
-            experts.setdefault(match[1], {})[int(match[2]), int(match[3])] = value
-        else:
-            held[name.replace(".block_sparse_moe.gate.", ".mlp.gate.")] = value
-    for layer, parts in experts.items():
-        numbers = sorted({e for e, _ in parts})
-        halves = [torch.cat([parts.pop((e, 1)), parts.pop((e, 3))]) for e in numbers]
-        held[f"{layer}.mlp.experts.gate_up_proj"] = torch.stack(halves)
-        held[f"{layer}.mlp.experts.down_proj"] = torch.stack([parts.pop((e, 2)) for e in numbers])
-    return held
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
-def unpacked(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's tensors under the names that a checkpoint gives them: `packed` undone."""
-    stored: dict[str, Any] = {}
-    for name, value in state.items():
-        layer, experts, part = name.partition(".mlp.experts.")
-        if not experts:
-            stored[name.replace(".mlp.gate.weight", ".block_sparse_moe.gate.weight")] = value
-            continue
-        for e, expert in enumerate(value):
-            at = f"{layer}.block_sparse_moe.experts.{e}"
-            if part == "down_proj":
-                stored[f"{at}.w2.weight"] = expert
-            else:
-                stored[f"{at}.w1.weight"], stored[f"{at}.w3.weight"] = expert.chunk(2)
-    return stored
+def _network(config: Any, checkpoint: Checkpoint, dtype: Any) -> tuple[Any, dict[str, str]]:
+    """transformers' own network with our tensors, and for each of its tensors that is one of ours, ours' name.
+
+    transformers does what loading a folder does: it fuses experts, ties heads and computes what is not stored.
+    """
+    if asks := [key for key in ASKS if getattr(config, key, None)]:
+        raise UsageError(f"config.json says {', '.join(asks)}, which the lab does not follow", hint="take it out of it")
+    state = {name: tensor(checkpoint[name]) for name in checkpoint}
+    state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+    try:
+        net, report = _class_of(config).from_pretrained(
+            None, config=config, state_dict=dict(state), dtype=dtype, output_loading_info=True, local_files_only=True
+        )
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise UsageError(
+            f"transformers {transformers.__version__} does not build this {config.model_type}: {_short(error)}",
+            hint="does config.json belong to these weights?",
+        ) from error
+    if absent := sorted(report["missing_keys"]):
+        raise NotFound(
+            f"the checkpoint has no {', '.join(absent[:4])}{' …' if len(absent) > 4 else ''}",
+            hint="does config.json belong to these weights?",
+        )
+    # What transformers takes as it is, it does not copy: the same memory is the same tensor.
+    stored = {(value.data_ptr(), value.shape, value.stride()): name for name, value in state.items() if value.numel()}
+    own = {name: (value.data_ptr(), value.shape, value.stride()) for name, value in net.state_dict().items()}
+    return net.eval().requires_grad_(False), {name: stored[key] for name, key in own.items() if key in stored}
+
+
+def _class_of(config: Any) -> Any:
+    """The class that answers token by token for a configuration: a language model, or one that sees as well."""
+    for auto in (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText):
+        if type(config) in auto._model_mapping:
+            known = auto._model_mapping[type(config)]
+            known = known if isinstance(known, list | tuple) else (known,)
+            named = [made for made in known if made.__name__ in (config.architectures or ())]
+            return (*named, *known)[0]
+    raise UsageError(f"a {config.model_type} does not answer token by token", hint=WITHOUT_THE_LAB)
+
+
+def stored_state(lm: LM) -> dict[str, Any]:
+    """A network's tensors under the names that a checkpoint gives them, experts apart: as `save_pretrained` does."""
+    state = revert_weight_conversion(lm.net, lm.net.state_dict())
+    return {lm.names.get(name, name): value for name, value in state.items()}
 
 
 def tensor(array: Array) -> Any:
     """A numpy array as a torch tensor of its shape and dtype, bit for bit; torch has never heard of ml_dtypes."""
-    data = np.ascontiguousarray(array)
+    data = np.ascontiguousarray(array).reshape(array.shape)  # of a lone number it would make a row
     if data.dtype.name == "bfloat16":
         return torch.from_numpy(data.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(data.copy())
 
 
 def swap(lm: LM, weights: Mapping[str, Array]) -> None:
-    """Put other tensors into the same network."""
+    """Put other tensors into the same network; where they are not its own one by one (experts), into it made anew."""
+    lm.weights = ChainMap(dict(weights), lm.weights)  # type: ignore[arg-type]  # it is only read
+    places = {stored: own for own, stored in lm.names.items()}
+    if not weights.keys() <= places.keys():
+        device, dtype = lm.device, next(lm.net.parameters()).dtype
+        net, lm.names = _network(lm.net.config, lm.weights, dtype)
+        lm.net = net.to(device)
+        return
     own = lm.net.state_dict()
     with torch.no_grad():
         for name, array in weights.items():
-            own[name].copy_(tensor(array))
+            own[places[name]].copy_(tensor(array))
 
 
 @contextmanager

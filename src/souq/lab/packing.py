@@ -3,18 +3,30 @@
 Sequences form a tree of tokens. Each node is one position; it attends to its ancestors and itself, and its position
 id is its depth. Losses and log-probabilities are those of the sequences one by one, and the thirty tokens of system
 prompt that a chat template puts before every example are paid for once a row.
+
+A network for which that is not so (one that carries a state from token to token, counts positions itself, or looks
+back only so far) reads each sequence alone. Which it is, is found out by trying. Odds are always those of the
+network's own forward, whatever it does around its head: scales, caps.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
 from souq.lab.lm import LM, Tokens
+
+ALIKE = {torch.float32: 1e-3}  # how far odds may be off, in deviations, and a row still counts as read right
+ROUGHLY = 5e-2  # in 16 bits, which round so coarsely
+_WINDOW = re.compile(r"sliding_window|window_size|attention_chunk_size")
+_PACKS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
 
@@ -73,9 +85,19 @@ class PackedRow:
         return where, what, whose
 
 
-def packed_alike(sequences: Sequence[TokenSequence]) -> list[PackedRow]:
+def packed_alike(net: Any, sequences: Sequence[TokenSequence]) -> list[PackedRow]:
     """Rows of sequences in the order of their tokens, so that those which begin alike share their beginnings."""
-    return pack(sorted(sequences, key=lambda sequence: sequence.tokens))
+    return rows_for(net, sorted(sequences, key=lambda sequence: sequence.tokens))
+
+
+def rows_for(net: Any, sequences: Sequence[TokenSequence]) -> list[PackedRow]:
+    """Rows that a network reads in one pass each; of one sequence each, where it cannot read several as one."""
+    if packs(net):
+        return pack(sequences, min(ROW, _reach(net)))
+    rows = [PackedRow() for _ in sequences]
+    for row, sequence in zip(rows, sequences, strict=True):
+        row.add(sequence)
+    return rows
 
 
 def pack(sequences: Sequence[TokenSequence], most: int = ROW) -> list[PackedRow]:
@@ -98,25 +120,89 @@ def _shared(row: PackedRow, sequence: TokenSequence) -> int:
     return count
 
 
-def hidden(net: Any, row: PackedRow) -> Any:
-    """The last hidden states (n, d) of a row, in the network's dtype; `net` is the causal LM, or PEFT's around it."""
-    body = net.get_base_model().model if hasattr(net, "get_base_model") else net.model
-    device = next(net.parameters()).device
-    mask = row.mask().to(device=device, dtype=next(net.parameters()).dtype)
-    ids = torch.tensor([row.tokens], device=device)
-    positions = torch.tensor([row.depths], device=device)
-    return body(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)[0][0]
-
-
 def logits(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
     """Logits (t, V) in float32 where a next token is scored, that token (t,), and the number of its sequence.
 
-    The head runs only there.
+    `net` is the causal LM, or PEFT's around it. The head runs only there.
     """
+    net = _bare(net)
     where, what, whose = row.targets()
-    head = net.get_base_model().lm_head if hasattr(net, "get_base_model") else net.lm_head
-    logits_tV = head(hidden(net, row)[torch.tensor(where)]).float()
+    together = len(row.tokens) <= _reach(net) and packs(net)
+    if together or len(row.paths) == 1:
+        logits_tV = _forward(net, row, where, together=together)
+    else:
+        alone = rows_alone(row)
+        logits_tV = torch.cat([_forward(net, own, own.targets()[0], together=False) for own in alone])
     return logits_tV, torch.tensor(what, device=logits_tV.device), whose
+
+
+def rows_alone(row: PackedRow) -> list[PackedRow]:
+    """Each of a row's sequences as a row of its own."""
+    alone = [PackedRow() for _ in row.paths]
+    for own, (sequence, _) in zip(alone, row.paths, strict=True):
+        own.add(sequence)
+    return alone
+
+
+def _bare(net: Any) -> Any:
+    return net.get_base_model() if hasattr(net, "get_base_model") else net
+
+
+def _forward(net: Any, row: PackedRow, where: Sequence[int], *, together: bool) -> Any:
+    """Logits (t, V) float32 at some positions; a sequence that is read alone needs neither mask nor positions."""
+    device = next(net.parameters()).device
+    inputs: dict[str, Any] = {"input_ids": torch.tensor([row.tokens], device=device), "use_cache": False}
+    if together:
+        inputs["attention_mask"] = row.mask().to(device=device, dtype=next(net.parameters()).dtype)
+        inputs["position_ids"] = torch.tensor([row.depths], device=device)
+    places = torch.tensor(where, dtype=torch.long)
+    if "logits_to_keep" in inspect.signature(net.forward).parameters:
+        return net(**inputs, logits_to_keep=places).logits[0].float()
+    return net(**inputs).logits[0][places].float()
+
+
+def packs(net: Any) -> bool:
+    """Whether this network gives each sequence of a row what it gives it alone: tried once, with a few tokens."""
+    net = _bare(net)
+    if net not in _PACKS:
+        _PACKS[net] = _attends(net) and _tried(net)
+    return _PACKS[net]
+
+
+def _attends(net: Any) -> bool:
+    """Whether tokens meet in attention alone: a state or a convolution goes over what a mask hides."""
+    if getattr(net, "_is_stateful", False) or any(isinstance(m, torch.nn.Conv1d) for m in net.modules()):
+        return False
+    return "position_ids" in inspect.signature(net.forward).parameters
+
+
+def _tried(net: Any) -> bool:
+    size = int(net.get_input_embeddings().weight.shape[0])
+    tokens = [(7 * i + 3) % size for i in range(40)]
+    shared = tokens[:4]
+    asked = [TokenSequence([*shared, *tokens[4:16]], 1), TokenSequence([*shared, *tokens[20:32]], 1)]
+    row = PackedRow()
+    for sequence in (*asked, TokenSequence(tokens[32:], 1)):
+        row.add(sequence)
+    learns = net.training
+    net.eval()
+    try:
+        with torch.no_grad(), torch.autocast(next(net.parameters()).device.type, enabled=False):
+            alone = [_forward(net, own, own.targets()[0], together=False) for own in rows_alone(row)]
+            together = _forward(net, row, row.targets()[0], together=True)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        return False  # it takes no such mask
+    finally:
+        net.train(learns)
+    expected = torch.cat(alone)
+    return bool((together - expected).abs().max() <= ALIKE.get(next(net.parameters()).dtype, ROUGHLY) * expected.std())
+
+
+def _reach(net: Any) -> int:
+    """How many positions back every layer sees: rows are no longer, or a layer with a window would see too far."""
+    config = _bare(net).config.get_text_config().to_dict()
+    windows = [value for key, value in config.items() if _WINDOW.fullmatch(key) and isinstance(value, int)]
+    return min((window for window in windows if window > 0), default=1 << 62)
 
 
 def log_probabilities(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:

@@ -124,14 +124,12 @@ class _Shares:
 
 def _replace(lm: LM, name: str, part: Lora, load: Load, through: Float) -> None:
     """Put a layer that learns where a linear layer was."""
-    path, _, leaf = name.removesuffix(".weight").rpartition(".")
-    parent = lm.net.get_submodule(path)
-    old = getattr(parent, leaf)
-    if not name.endswith(".weight") or not isinstance(old, torch.nn.Linear):
+    path, old = lm.module(name) or ("", None)
+    if not isinstance(old, torch.nn.Linear):
         raise UsageError(f"{name} is not the weight of a linear layer", hint="rebase knows LoRAs of linear layers")
     a, b = (lab_model.tensor(load(ref.digest)).float().to(lm.device) for ref in (part.a, part.b))
     held = torch.from_numpy(through.astype(np.float32)).to(lm.device)
-    setattr(parent, leaf, Through(old.weight.data, old.bias, a, b, part.scale, held))
+    lm.net.set_submodule(path, Through(old.weight.data, old.bias, a, b, part.scale, held))
 
 
 def train(
@@ -162,7 +160,7 @@ def train(
 def factors_of(lm: LM) -> Factors:
     """What the layers have learned, by tensor name: a (r, n) and b (m, r), float32, and the scale."""
     return {
-        f"{name}.weight": (layer.a.detach().cpu().numpy(), layer.b.detach().cpu().numpy(), layer.scale)
+        lm.names[f"{name}.weight"]: (layer.a.detach().cpu().numpy(), layer.b.detach().cpu().numpy(), layer.scale)
         for name, layer in lm.net.named_modules()
         if isinstance(layer, Through)
     }

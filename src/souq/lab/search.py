@@ -188,7 +188,7 @@ class Search:
         tagged = [replace(s, tag=kind) for kind, sequences in self._rows.items() for s in sequences[:rows]]
         sums = {kind: [0.0, 0.0] for kind in self._rows}
         with torch.inference_mode():
-            for row in packed_alike(tagged):
+            for row in packed_alike(self._lm.net, tagged):
                 log_p, _, whose = log_probabilities(self._lm.net, row)
                 for value, number in zip(log_p.tolist(), whose, strict=True):
                     total = sums[row.paths[number][0].tag]
@@ -224,7 +224,7 @@ class _Beside:
 
 
 def _beside(lm: LM, name: str) -> _Beside:
-    layer = lm.net.get_submodule(name.removesuffix(".weight")) if name.endswith(".weight") else None
+    _, layer = lm.module(name) or ("", None)
     if not isinstance(layer, torch.nn.Linear):
         raise UsageError(
             f"{name} is not the weight of a linear layer", hint="the search knows changes of linear layers"

@@ -73,13 +73,14 @@ def sketch(
     """
     if not sequences:
         raise UsageError("nothing to sketch", hint="name a JSONL file with at least one row")
-    watch = _Watch()
+    rows = packed_alike(lm.net, sequences)
+    watch, head = _Watch(), lm.net.get_output_embeddings()
+    linear = [(f"{n}.weight", m) for n, m in lm.net.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
     hooks = [
-        module.register_forward_hook(partial(watch.passed, f"{name}.weight"))
-        for name, module in lm.net.named_modules()
-        if isinstance(module, torch.nn.Linear) and name != "lm_head" and (only is None or f"{name}.weight" in only)
+        module.register_forward_hook(partial(watch.passed, lm.names[own]))
+        for own, module in linear
+        if own in lm.names and (only is None or lm.names[own] in only)
     ]
-    rows = packed_alike(sequences)
     tokens, total = 0, sum(len(row.tokens) for row in rows)
     lm.net.requires_grad_(False)
     try:
@@ -120,7 +121,10 @@ class _Watch:
 
     def passed(self, name: str, module: Any, args: tuple[Any, ...], out: Any) -> Any:
         """A forward hook: layers that read the same tensor (q, k, v; gate, up) are one group."""
-        (x,) = args
+        x = args[0]
+        # Of a router more than products comes out, and not every token comes by an expert.
+        if not isinstance(out, torch.Tensor) or x.numel() != self._length * x.shape[-1]:
+            return out
         if id(x) not in self._now:  # the input is held, so no id comes twice
             self._now[id(x)] = (name.removesuffix(".weight"), x, torch.zeros(self._length, device=x.device))
         group, _, weights = self._now[id(x)]
@@ -238,7 +242,7 @@ def learned(
 
 def nats(lm: LM, sequences: Sequence[TokenSequence], label: str = "read tokens", progress: Progress = quiet) -> float:
     """The mean loss of the answers, a token."""
-    rows = packed_alike(sequences)
+    rows = packed_alike(lm.net, sequences)
     loss, count, done, total = 0.0, 0, 0, sum(len(row.tokens) for row in rows)
     with torch.inference_mode():
         for row in rows:

@@ -10,14 +10,17 @@ import math
 import os
 import platform
 import random
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 import torch
+import transformers
 
 from souq.build.delta_file import RECIPE
 from souq.errors import UsageError
@@ -28,7 +31,7 @@ from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
 from souq.repo.rows import rows_digest
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_IN_A_BLOCK = re.compile(r"\.\d+\.")
 
 
 def train_lora(
@@ -41,7 +44,7 @@ def train_lora(
     lr: float = 1e-3,
     epochs: int = 2,
     batch: int = 16,
-    targets: Sequence[str] = TARGETS,
+    targets: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     seed: int = 0,
     progress: Progress = quiet,
@@ -49,13 +52,15 @@ def train_lora(
     """Train, save a PEFT folder with its recipe, and return the recipe; the network is given back as it came.
 
     The loss is the mean over the answers' tokens; AdamW with a linear warm-up and a cosine end. `layers` restricts
-    the adapter to some layers: nothing is computed backwards below the lowest.
+    the adapter to some layers: nothing is computed backwards below the lowest. `targets` are linear maps by the last
+    part of their names, all that the blocks have unless given.
 
     Raises:
         UsageError: no rows.
     """
     if not rows:
         raise UsageError("no rows to train on", hint="name a JSONL file with at least one row")
+    targets = tuple(targets or targets_of(lm.net))
     adapted = with_lora(lm.net, rank, alpha, targets, layers, seed)
     try:
         sequences = [sequence_of(lm, row) for row in rows]
@@ -72,20 +77,87 @@ def train_lora(
     return recipe
 
 
-def with_lora(
-    net: Any, rank: int, alpha: float, targets: Sequence[str], layers: Sequence[int] | None, seed: int
-) -> Any:
-    """A fresh adapter put into a network, which alone asks for gradients."""
+def targets_of(net: Any) -> tuple[str, ...]:
+    """The linear maps of a network's blocks by the last part of their names, in order: what a LoRA stands beside.
+
+    All that a text passes through, fused and transposed ones (GPT-2's Conv1D) too; not the head, and not the eyes of
+    one that sees. Experts that are one tensor a layer are no linear maps of their own.
+
+    Raises:
+        UsageError: there is none.
+    """
+    leaves = tuple(dict.fromkeys(name.rpartition(".")[2] for name in _passed(net)))
+    kept = tuple(leaf for leaf in leaves if _takes(net, leaf))
+    if not kept:
+        raise UsageError("no linear map in this model that a LoRA could stand beside")
+    return kept
+
+
+def left_alone(net: Any, targets: Sequence[str]) -> tuple[str, ...]:
+    """The blocks' other matrices by the last parts of their names: what a LoRA on `targets` does not train."""
+    held = [
+        name.removesuffix(".weight") for name, p in net.named_parameters() if p.dim() > 1 and _IN_A_BLOCK.search(name)
+    ]
+    ends = (".".join(name.split(".")[-2:]) for name in held if name.rpartition(".")[2] not in targets)
+    return tuple(dict.fromkeys(ends))
+
+
+def _passed(net: Any) -> list[str]:
+    """The linear maps in blocks that a few tokens pass through, by name."""
+    passed: list[str] = []
+
+    def note(name: str, module: Any, args: Any, out: Any) -> None:
+        if isinstance(out, torch.Tensor):  # a router hands back more
+            passed.append(name)
+
+    kinds = (torch.nn.Linear, transformers.pytorch_utils.Conv1D)
+    linear = [(name, m) for name, m in net.named_modules() if isinstance(m, kinds) and _IN_A_BLOCK.search(name)]
+    hooks = [module.register_forward_hook(partial(note, name)) for name, module in linear]
+    try:
+        with torch.no_grad():
+            net(input_ids=torch.arange(8, device=next(net.parameters()).device)[None], use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [name for name, _ in linear if name in passed]
+
+
+def _takes(net: Any, leaf: str) -> bool:
+    """Whether PEFT puts a LoRA beside it: a Mamba's fast kernels go past what stands beside its `out_proj`."""
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+
+    try:
+        _check_lora_target_modules_mamba(_lora(1, 1, [leaf], None), net, leaf)
+    except ValueError:
+        return False
+    return True
+
+
+def _lora(rank: int, alpha: float, targets: Sequence[str], layers: Sequence[int] | None) -> Any:
     with needs("peft", "lab"):
-        from peft import LoraConfig, get_peft_model
-    torch.manual_seed(seed)
-    config = LoraConfig(
+        from peft import LoraConfig
+    return LoraConfig(
         r=rank,
         lora_alpha=alpha,
         target_modules=list(targets),
         layers_to_transform=list(layers) if layers else None,
         task_type="CAUSAL_LM",
     )
+
+
+def with_lora(
+    net: Any, rank: int, alpha: float, targets: Sequence[str], layers: Sequence[int] | None, seed: int
+) -> Any:
+    """A fresh adapter put into a network, which alone asks for gradients."""
+    with needs("peft", "lab"):
+        from peft import get_peft_model
+    config = _lora(rank, alpha, targets, layers)
+    named = [(name, module) for name, module in net.named_modules() if name.rpartition(".")[2] in targets]
+    config.fan_in_fan_out = any(isinstance(module, transformers.pytorch_utils.Conv1D) for _, module in named)
+    passed = _passed(net)
+    if any(name not in passed for name, _ in named):  # the eyes have maps of the same names
+        config.target_modules = {name for name in passed if name.rpartition(".")[2] in targets}
+    torch.manual_seed(seed)
     with warnings.catch_warnings():  # peft asks transformers for a name it will drop in version 6
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         return get_peft_model(net, config)
@@ -196,7 +268,7 @@ def _backward(net: Any, batch: Batch, loss: Loss) -> float:
     """Gradients of a batch's mean loss, row by row."""
     answers = sum(len(p.tokens) - p.start for p in batch)
     total = 0.0
-    for row in packed_alike(batch):
+    for row in packed_alike(net, batch):
         part = loss(net, row) / answers
         part.backward()
         total += float(part.detach())

@@ -119,7 +119,7 @@ class Here:
 
     def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
         from souq.lab import evals
-        from souq.lab.packing import ROW, TokenSequence, pack
+        from souq.lab.packing import TokenSequence, packed_alike
 
         lm = self.engine.lm
         for start, group in _groups(requests, progress):
@@ -129,7 +129,7 @@ class Here:
                 for i, prompt in enumerate(prompts)
                 for option in options
             ]
-            rows = pack(sorted(sequences, key=lambda sequence: sequence.tokens), ROW)
+            rows = packed_alike(lm.net, sequences)
             log_p: dict[Any, float] = {tag: p for row in rows for tag, (p, _, _) in evals.through(lm, row).items()}
             yield [(start + i, {option: log_p[i, option] for option in options}) for i in range(len(group))]
 

@@ -28,7 +28,10 @@ from souq.weights.lockfile import format_delta
 
 PER_TOKEN = 2  # experts a token sees: the base's and one more give what that one's author trained
 MOST = 64  # new layers, or experts, in one model
-VOCABULARY = ("embed_tokens.weight", "lm_head.weight")
+VOCABULARY = (  # a row for each token, by the names that kinds give their embeddings and heads
+    "embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight",
+    "embed_out.weight", ".embeddings.weight",
+)  # fmt: skip
 FEED_FORWARD = {"gate_proj.weight": "w1", "down_proj.weight": "w2", "up_proj.weight": "w3"}  # Mixtral's names of them
 _LLAMA = {  # what a Llama has where its config says nothing; Mixtral's own defaults are others
     "rms_norm_eps": 1e-6, "max_position_embeddings": 2048, "rope_theta": 10000.0, "hidden_act": "silu",
@@ -153,7 +156,10 @@ def grow(lock: Lock, files: Mapping[str, bytes], deltas: Sequence[Delta]) -> Gro
     config = read_json(files["config.json"])
     if not isinstance(config, dict):
         raise Hostile("config.json is no object")
-    made = _Growth(lock, dict(files), config, _Tower.of(lock))
+    tower = _Tower.of(lock)
+    if not tower.layers and any(not isinstance(new, Rows) for delta in adding for new in delta.new.values()):
+        raise Hostile("the base has no layers named model.layers.0, 1, 2 and so on: tokens alone can be added to it")
+    made = _Growth(lock, dict(files), config, tower)
     made.tokens([delta for delta in adding if any(isinstance(new, Rows) for new in delta.new.values())])
     made.layers(adding)
     made.experts(adding)
@@ -175,8 +181,8 @@ class _Tower:
             number, _, inside = name.removeprefix(prefix).partition(".")
             if name.startswith(prefix) and number.isdigit():
                 layers.setdefault(int(number), {})[inside] = ref
-        if not layers or sorted(layers) != list(range(len(layers))):
-            raise Hostile("the base has no layers named model.layers.0, 1, 2 and so on: nothing can be added to it")
+        if sorted(layers) != list(range(len(layers))):
+            raise Hostile("the base's layers are not named model.layers.0, 1, 2 and so on: nothing can be added to it")
         return cls(prefix, tuple(layers[i] for i in range(len(layers))))
 
 

@@ -20,6 +20,7 @@ from souq.errors import UsageError
 from souq.model.peft_adapter import IN_A_REPOSITORY, Adapter, Module, NeedsPeft, listed
 from souq.model.peft_config import AdapterConfig
 from souq.model.peft_experts import EXPERTS, Together, one_by_one
+from souq.model.places import places
 from souq.weights.delta import Array
 
 Pair = tuple[Array, Array, float]
@@ -218,6 +219,11 @@ def _renamed(modules: Mapping[str, Module], shapes: Shapes) -> tuple[dict[str, s
         rules.append((f"`{theirs}` as `model.`", _replacing(theirs, "model.")))
         rules.append((f"`model.` as `{theirs}`", _replacing("model.", theirs)))
     note, rule = next(((note, rule) for note, rule in rules if fits(rule)), rules[0])
+    if not fits(rule):  # a model that sees has words of its names in another order in its file
+        near = places((f"{name}.weight" for name in modules), shapes)
+        if all(f"{name}.weight" in near or name in own for name in modules):
+            named = {name: near.get(f"{name}.weight", f"{name}.weight").removesuffix(".weight") for name in modules}
+            return named, ["its names are read as its base's file spells them"]
     return {name: rule(name) for name in modules}, [f"its names are read {note}"] if note else []
 
 
