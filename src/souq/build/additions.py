@@ -198,7 +198,8 @@ def _take_rows(taken: Taken, source: Source, main: Snapshot, keep: Keep) -> None
         if not entry or any(entry.get(key) for key in ("lstrip", "rstrip", "single_word")):
             raise UsageError(f"{token!r} is no plain added token", hint="add it with tokenizer.add_tokens([...])")
     special = tuple(token for token in new if theirs.added[token].get("special"))
-    first, size = max(mine.ids.values()) + 1, min((r.shape[0] for n, r in main.base.items() if n.endswith(VOCABULARY)))
+    first = max(mine.ids.values()) + 1
+    size = min((ref.shape[0] for name, ref in main.base.items() if name.endswith(VOCABULARY)), default=0)
     for name in [name for name in main.base if name.endswith(VOCABULARY) and name in taken.base]:
         get = taken.base[name]
         if new:

@@ -123,8 +123,8 @@ def learned(contribution: Contribution) -> Learned | None:
 
 
 def layer_of(name: str) -> str:
-    """`model.layers.20.mlp.up_proj.weight` -> `20`; what stands in no layer is itself."""
-    match = re.search(r"layers?\.(\d+)\.", name)
+    """`model.layers.20.mlp.up_proj.weight` -> `20`, `h.3.attn.c_attn.weight` -> `3`; what is in no layer is itself."""
+    match = re.search(r"(?:^|\.)(\d+)\.", name)
     return match[1] if match else name
 
 

@@ -33,7 +33,7 @@ from souq.weights.lockfile import format_delta
 VERSION = 1  # of what is kept: another figure here is another folder in the cache
 WIDTH = 8  # of a sketch's two sides
 LEADING = 16  # directions whose fourth moment is exact; it takes r^4 products
-_LAYER = re.compile(r"\.layers\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(\d+)\.")  # `model.layers.3.…`, `transformer.h.3.…`: the first number
 
 
 class Spectrum(Record, frozen=True):

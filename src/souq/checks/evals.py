@@ -10,7 +10,7 @@ from typing import Any
 
 from souq.build.model import Built, build
 from souq.checks.cases import Answer, Case, check
-from souq.errors import Forged
+from souq.errors import Forged, nearest
 from souq.evals.eval import Eval, EvalCase
 from souq.evals.score import Comparison, Score, back, compare, fixed
 from souq.evals.statistics import ALPHA, Plan, holm, look_sizes
@@ -29,15 +29,24 @@ from souq.repo.snapshot import Snapshot, base_files
 def evals(case: Case) -> Answer:
     """What it claims to fix gets better, and nothing guarded gets worse by more than its margin, now or bit by bit."""
     claims = case.offer.contribution.fixes
-    if unknown := [name for name in claims if name not in case.main.evals]:
-        return "refuse", f"claims to fix {', '.join(unknown)}: no such eval on main", {"unknown": unknown}
+    if because := idle_claim(case):
+        return "refuse", because, {}
     if filed := [suite for suite in case.offer.evals if suite.is_bug]:
         return _fails(case.main, filed, case.progress)
     if case.offer.delta is None:
         return "pass", "brings no weights: main's scores stay as they are", {}
-    if not claims:
-        return "refuse", "claims to fix nothing: name an eval with --fixes", {}
     return effect(case.main, case.main, claims, case.progress, extra=case.offer)
+
+
+def idle_claim(case: Case) -> str:
+    """Why no model need be asked: what it claims to fix is not there, or weights claim nothing; else empty."""
+    claims, known = case.offer.contribution.fixes, case.main.evals
+    if unknown := [name for name in claims if name not in known]:
+        return f"claims to fix {', '.join(unknown)}: no such eval on main{nearest(unknown[0], known)}"
+    if claims or case.offer.delta is None or any(suite.is_bug for suite in case.offer.evals):
+        return ""
+    some = f"; main has {', '.join(sorted(known)[:8])}" if known else ", when one has landed: `souq pr create --evals`"
+    return f"claims to fix nothing: name an eval with --fixes{some}"
 
 
 def _fails(main: Snapshot, filed: Sequence[Eval], progress: Progress) -> Answer:

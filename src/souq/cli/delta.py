@@ -156,7 +156,7 @@ def heat_map(sizes: dict[str, float]) -> None:
     """Layers down, modules across; darker is larger."""
     cells: dict[tuple[int, str], float] = {}
     for name, size in sizes.items():
-        if match := re.search(r"layers\.(\d+)\.(?:.*\.)?(\w+?)(?:_proj)?\.(?:weight|bias)$", name):
+        if match := re.search(r"(?:^|\.)(\d+)\.(?:.*\.)?(\w+?)(?:_proj)?\.(?:weight|bias)$", name):
             cells[int(match[1]), match[2]] = size
         else:
             out.print(f"{size:8.4f}  {name}")

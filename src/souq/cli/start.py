@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,13 +19,14 @@ from souq.evals import suite as general
 from souq.evals.eval import read_folder
 from souq.governance import Who
 from souq.governance.policy import Key
-from souq.governance.templates import TEMPLATES, from_template
+from souq.governance.templates import TEMPLATES, covering, from_template, without_evals
 from souq.licences.compat import Input, into
 from souq.licences.lineage import declared
 from souq.licences.table import spelled
 from souq.model.base import as_base
 from souq.model.chat_template import CHATML, Approved
 from souq.model.config import TOKENIZERS, approved
+from souq.model.kinds import no_lab
 from souq.model.source import Source, Unpack, open_source, read_small
 from souq.progress import Progress
 from souq.pulls import pull as pulls
@@ -68,17 +70,21 @@ def init(
     cases = {path: data for folder in evals for path, data in _folder(folder).items()}
     with _unpacking(name.absolute().parent) as unpack, bars() as progress:
         model = as_base(_with_template(open_source(source, unpack=unpack), template))
+        config = json.loads(model.files["config.json"])
+        suite = suite and not (unasked := no_lab(config))
+        rules, added = _rules(policy, founder, people, model, asked=not unasked)
         says, (own, base), _ = _together(
             partial(approved, model.files, owners=True, accepted="template" in accept),
             partial(_licences, model, licence, accepted="licence" in accept),
             partial(_refuse_untold, model, suite=suite),
         )
-        notes = [*model.notes, *_lacks(model, says, suite=suite)]
+        notes = [_runs(str(config.get("model_type")), unasked, suite=suite), *_covered(added), *model.notes]
+        notes += _lacks(model, says, suite=suite)
         if suite:
             asked = says is not None
             cases |= {f: data for f, data in general.files().items() if asked or f.startswith(general.UNASKED)}
         begin = Beginning(
-            name=name.name, licence=own, base_licence=base, policy=_policy(policy, founder, people), evals=cases,
+            name=name.name, licence=own, base_licence=base, policy=rules, evals=cases,
             store=store, sketch=partial(_sketch, progress) if suite else None, accepted="template" in accept,
         )  # fmt: skip
         repo = start(name, model, begin, progress)
@@ -95,6 +101,20 @@ def init(
         done(f"root {main.commit} (pin it: `souq verify --root {main.commit}`)\nnext: cd {name} && souq status")
 
     answer(value, as_json, show)
+
+
+def _runs(kind: str, unasked: str, *, suite: bool) -> str:
+    """What souq does with a model, in a line."""
+    if unasked:
+        lab = f". {unasked}: no general suite protects it, and a template's policy asks no evals"
+    else:
+        lab = ", and the lab runs it" if suite else ", and the lab runs it if transformers does"
+    return f"{kind}: takes changes of weights, merges, verifies, exports{lab}"
+
+
+def _covered(added: tuple[str, ...]) -> Iterator[str]:
+    if added:
+        yield f"the policy's `model.*` covers this model's {', '.join(added)} too: they were put beside it"
 
 
 def _together(*steps: Callable[[], Any]) -> list[Any]:
@@ -211,6 +231,19 @@ def _policy(template: str, founder: Person, people: Path | None) -> str:
     return path.read_text()
 
 
+def _rules(
+    template: str, founder: Person, people: Path | None, model: Source, *, asked: bool
+) -> tuple[str, tuple[str, ...]]:
+    """GOVERNANCE.toml for a model, and the patterns that were put beside `model.*`.
+
+    A template covers all tensors; a file of somebody's own is left as it is unless its `model.*` is none of them.
+    """
+    text, tensors = _policy(template, founder, people), list(model.weights)
+    if template in TEMPLATES:
+        return covering(text if asked else without_evals(text), tensors)
+    return covering(text, tensors) if not any(name.startswith("model.") for name in tensors) else (text, ())
+
+
 def _others(people: Path | None, founder: Person) -> list[Who]:
     if people is None:
         return []
@@ -227,7 +260,11 @@ def _plain(key: str | Key) -> str:
 def _sketch(progress: Progress, source: Source, lock: Lock) -> tuple[Delta, Tensors]:
     from souq.lab import sketching
 
-    return sketching.of_base(source, lock_digest(lock), general.general_texts(), progress)
+    try:
+        return sketching.of_base(source, lock_digest(lock), general.general_texts(), progress)
+    except (UsageError, NotFound) as error:
+        hint = f"{error.hint}; or begin without the suite, which asks the model: --no-suite"
+        raise type(error)(str(error), hint=hint) from error
 
 
 def _folder(folder: Path) -> dict[str, bytes]:

@@ -6,10 +6,11 @@ could ever satisfy it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 from souq.errors import UsageError
-from souq.governance.policy import POLICY, Emergency, Needs, Policy, Role, Scope, Veto, Who, format_policy
+from souq.governance.policy import POLICY, Emergency, Needs, Policy, Role, Scope, Veto, Who, format_policy, read_policy
 
 CHECKS = (
     "signoff", "files", "licence", "fits-base", "tensors", "norms", "spectra", "lineage", "duplicates", "caps",
@@ -115,6 +116,23 @@ def company_plus_community(people: Sequence[Who]) -> str:
         f"{company} maintains, and the community has a say in everything",
         Policy(person=tuple(people), role=roles, scope=scopes),
     )
+
+
+def covering(text: str, tensors: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """A policy that covers a model's tensors wherever it says `model.*`, and the patterns that were put beside that.
+
+    Nobody could ever change a tensor that no scope covers, and not every kind calls its tensors `model.…`.
+    """
+    _, closed = read_policy(text).scopes(sorted(tensors))
+    patterns = sorted({f"{name.partition('.')[0]}.*" if "." in name else name for name in closed})
+    listed = ", ".join(f'"{pattern}"' for pattern in ("model.*", *patterns))
+    covered = text.replace('"model.*"', listed)
+    return (covered, tuple(patterns)) if covered != text else (text, ())
+
+
+def without_evals(text: str) -> str:
+    """A template's policy for a model that the lab cannot ask: no check of it needs an answer."""
+    return re.sub(r'"evals",\s*', "", text)
 
 
 def _headed(summary: str, policy: Policy) -> str:

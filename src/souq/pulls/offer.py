@@ -5,7 +5,7 @@ pull = create(repo, Draft(contribution, delta=delta), person)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,14 @@ import tomli_w
 
 from souq import signing
 from souq.checks import Case, run
+from souq.checks.evals import idle_claim
 from souq.errors import Refused
+from souq.governance import POLICY, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls.pull import PULLS, PullRequest, listed, open_now, signed_record
 from souq.records import Contribution, format_toml
 from souq.repo.contribution import Offer, slug
+from souq.repo.landing import touched
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
@@ -133,11 +136,23 @@ def signoff(offer: Offer, person: Person) -> bytes:
 
 
 def refuse_early(case: Case) -> None:
-    """Raise the first refusal that needs no model.
+    """Raise all that needs no model and would stop it later.
 
     Raises:
-        Refused: a check says no.
+        Refused: a check says no, or the policy would by what it asks.
     """
-    for verdict in run(case, costly=False):
-        if not verdict:
-            raise Refused(f"check `{verdict.check}`: {verdict.because}", hint="nothing was sent; mend it and try again")
+    refused = [f"check `{verdict.check}`: {verdict.because}" for verdict in run(case, costly=False) if not verdict]
+    if problems := refused or list(_stopped(case)):
+        raise Refused("; ".join(problems), hint="nothing was sent; mend it and try again")
+
+
+def _stopped(case: Case) -> Iterator[str]:
+    """What `pr merge` would say of these weights, however people vote."""
+    if case.offer.delta is None:
+        return
+    scopes, closed = read_policy(case.main.policy_text).scopes(touched(case.offer, case.main))
+    if closed:
+        more = f" and {len(closed) - 2} more" if len(closed) > 2 else ""
+        yield f"no scope of {POLICY} covers {', '.join(closed[:2])}{more}: by default nobody may change it"
+    if any("evals" in scope.checks for scope in scopes) and (because := idle_claim(case)):
+        yield f"check `evals`: {because}"
