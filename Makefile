@@ -8,7 +8,7 @@ TEST := $(VENV)/.test
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-all test-mergekit check mutants fuzz attacks bench bench-kept bench-corpus bench-student bench-collapse clean
+.PHONY: demo test test-all test-mergekit check mutants fuzz attacks bench models bench-kept bench-corpus bench-student bench-collapse clean
 
 demo: $(DEMO)
 	$(BIN)/souq demo --out souq-demo
@@ -60,6 +60,10 @@ bench: $(READY) $(MERGEKIT)/.ready
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/stats.py
 	$(BIN)/python bench/descent.py
+
+# docs/models.md: what souq does with each of 70 kinds of model, tiny ones; six minutes.
+models: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.models
 
 # What merges keep of ten real contributions, trained here first: an hour, of which the second run needs a third.
 bench-kept: $(READY)
