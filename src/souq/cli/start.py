@@ -71,7 +71,8 @@ def init(
     with _unpacking(name.absolute().parent) as unpack, bars() as progress:
         model = as_base(_with_template(open_source(source, unpack=unpack), template))
         config = json.loads(model.files["config.json"])
-        suite = suite and not (unasked := no_lab(config))
+        unasked = no_lab(config)
+        suite = suite and not unasked
         rules, added = _rules(policy, founder, people, model, asked=not unasked)
         says, (own, base), _ = _together(
             partial(approved, model.files, owners=True, accepted="template" in accept),
