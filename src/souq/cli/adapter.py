@@ -143,10 +143,11 @@ def _lost(rounding: deltas.Rounding, otherwise: str = "") -> tuple[str, ...]:
 def _recipe(folder: Path, adapter: Adapter, made: Delta, notes: tuple[str, ...]) -> dict[str, Any]:
     """What came beside it, and how it was taken; one that `souq train` wrote says all there is to say."""
     kinds = {part.kind for part in (*made.parts.values(), *made.new.values())}
-    if recipe := recipe_beside(folder):
+    recipe = recipe_beside(folder)
+    if recipe and kinds == {"lora"} and not notes:
         return recipe
     how = "as it was trained" if kinds == {"lora"} else "as PEFT merges it, in float32 rounded once"
-    return {"adapter": {"kind": adapter.config.tuner, "taken": how, **_named(adapter.config, notes)}}
+    return recipe | {"adapter": {"kind": adapter.config.tuner, "taken": how, **_named(adapter.config, notes)}}
 
 
 def _named(config: AdapterConfig, notes: tuple[str, ...]) -> dict[str, Any]:

@@ -248,11 +248,11 @@ def _show_offer(overview: _Overview) -> None:
 
 
 def _show_adapter(adapter: object) -> None:
-    """What its author says of the adapter that it was made of."""
+    """What its author says of the adapter that it was made of, each remark on a line."""
     if isinstance(adapter, dict):
-        out.print(spelled_out(f"adapter: {adapter.get('kind')}, {adapter.get('taken')}")[:MOST_SAID])
-        for note in adapter["notes"][:MOST_NOTES] if isinstance(adapter.get("notes"), list) else ():
-            out.print(spelled_out(f"  {note}")[:MOST_SAID])
+        notes = adapter["notes"][:MOST_NOTES] if isinstance(adapter.get("notes"), list) else []
+        for text in (f"adapter: {adapter.get('kind')}, {adapter.get('taken')}", *(f"  {note}" for note in notes)):
+            out.print(spelled_out(text.replace("\n", " "))[:MOST_SAID])
 
 
 def _show_source(overview: _Overview) -> None:
