@@ -306,6 +306,20 @@ def test_tokens_keep_their_rows(tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == 5
 
 
+def test_what_is_left_out_of_the_kept_model_s_files_is_said(tmp_path):
+    """A merge has the first model's files: code that came with it is not among them, and unknown keys are."""
+    for name in ("a", "b"):
+        spoken(tmp_path / name, ["u", "x"])
+    path = tmp_path / "a" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModel": "m.M"}, "its_own": 1}))
+    report = merge(two(tmp_path, ""), tmp_path / "out")
+
+    assert "auto_map" in report["notes"][0]
+    assert "its_own" in report["notes"][1]
+    assert "auto_map" not in (kept := json.loads((tmp_path / "out" / "config.json").read_text()))
+    assert kept["its_own"] == 1
+
+
 def test_without_a_word_on_tokenizers_rows_are_not_mixed_up(tmp_path):
     """One token under two numbers is refused and says what to write; a few more tokens elsewhere are only mentioned."""
     spoken(tmp_path / "a", ["u", "x", "y"])

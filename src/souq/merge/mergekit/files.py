@@ -337,7 +337,7 @@ def _write_files(
 ) -> tuple[Plan, list[str]]:
     """Config and tokenizer; the plan in the tokenizer's vocabulary, and what a person should know of it."""
     first = planned.base_model or planned.models[0]
-    files, notes = dict(models[first].source.files), []
+    files, notes = dict(models[first].source.files), list(models[first].source.notes)
     config = dict(models[first].config)
     if planned.tokenizer:
         source, others = planned.tokenizer.source, dict[ModelRef, Model]()
@@ -346,7 +346,7 @@ def _write_files(
         planned, tokens, config["vocab_size"] = align(planned, models, others)
         files = {name: data for name, data in files.items() if name not in STALE} | tokens
     else:
-        notes = check_same(models, first)
+        notes += check_same(models, first)
     if planned.chat_template and (template := _template(planned.chat_template, models)):
         files["chat_template.jinja"] = template.encode()
     key = "num_hidden_layers" if "num_hidden_layers" in config else "n_layer"
