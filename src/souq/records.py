@@ -10,6 +10,7 @@ A record has never heard of git, disks or keys: signing is signing.py, keeping i
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -54,6 +55,8 @@ def read_json(data: bytes) -> Any:
     Raises:
         Hostile: not UTF-8, not JSON, a key twice in one object, NaN or infinity, or nested beyond reason.
     """
+    if data.startswith(codecs.BOM_UTF8):
+        raise Hostile("not JSON: it begins with a byte order mark; save it as UTF-8 without one")
     try:
         value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite

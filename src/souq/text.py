@@ -12,18 +12,77 @@ compared is never shown. What is shown in a terminal goes through records.spelle
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
 from functools import cache
 
-# Chinese, Japanese and Thai put no spaces between words: each of their characters is a word of its own.
-_SPACELESS = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
+from souq.errors import UsageError
+
+# Chinese, Japanese, Thai, Lao, Tibetan, Burmese and Khmer put no spaces between words: each of their characters is a
+# word of its own. corpus/shingles.py knows the same ones by their bytes.
+_SPACELESS = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U000323af"
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
+_UNIT = re.compile(rf"[{_SPACELESS}]\W*|[^{_SPACELESS}]+")
+_RUN = re.compile(rf"[{_SPACELESS}]+")
+# What an editor writes before a text, and what it then is; the longer ones first, since they begin alike.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)  # fmt: skip
 
 
 def words(text: str) -> list[str]:
     """Plain lower-case words, so that neither punctuation, capitals nor odd characters hide a copy."""
     return _WORD.findall(skeleton(text))
+
+
+def units(text: str) -> list[tuple[str, bool]]:
+    """What counts as a word when a text is cut, punctuation and all, and whether a blank stood before it.
+
+    >>> units("Read \u6e2f\u53e3\u3002")
+    [('Read', True), ('\u6e2f', True), ('\u53e3\u3002', False)]
+    """
+    return [(part, i == 0) for word in text.split() for i, part in enumerate(_UNIT.findall(word))]
+
+
+def spaceless(letter: str) -> bool:
+    """Whether a letter is of a script that does not set words apart; of "", no."""
+    return _RUN.match(letter) is not None
+
+
+def spaceless_pairs(text: str) -> list[str]:
+    """Every two characters in a row of scripts without spaces: what one of their words mostly is."""
+    return [run[i : i + 2] for run in _RUN.findall(skeleton(text)) for i in range(len(run) - 1)]
+
+
+def encoding_of(data: bytes) -> tuple[str, int]:
+    """What a text is written in by the byte order mark before it, UTF-8 where there is none; and the mark's bytes."""
+    return next(((name, len(mark)) for mark, name in _MARKS if data.startswith(mark)), ("utf-8", 0))
+
+
+def decoded(data: bytes, where: str) -> str:
+    """The text of a file that somebody saved: UTF-8, or with a byte order mark UTF-16 or UTF-32, as Windows has it.
+
+    Raises:
+        UsageError: neither; the line is named.
+    """
+    encoding, mark = encoding_of(data)
+    try:
+        return data[mark:].decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: mark + error.start].count(b"\n") + 1
+        raise UsageError(f"{where}, line {line}: not UTF-8", hint="save it as UTF-8, and try again") from error
+
+
+def plain_utf8(data: bytes, where: str) -> bytes:
+    """The bytes of a file that somebody saved, in UTF-8 and without a byte order mark.
+
+    Raises:
+        UsageError: no text that `decoded` reads; UTF-8 is not looked through, whoever parses it does.
+    """
+    encoding, mark = encoding_of(data)
+    return data[mark:] if encoding == "utf-8" else decoded(data, where).encode()
 
 
 def skeleton(text: str) -> str:

@@ -25,7 +25,7 @@ from souq.checks.contamination import texts
 from souq.corpus.near import Runs, repeats, runs_of
 from souq.files import replacing
 from souq.records import Author, Published, Record, read_record, spelled_out
-from souq.repo.rows import json_rows
+from souq.repo.rows import answered, conversation, json_rows
 from souq.repo.snapshot import Snapshot
 from souq.text import skeleton, words
 
@@ -174,8 +174,8 @@ def turns(rows: Iterable[Any]) -> Iterator[Turn]:
     for row in rows:
         if not isinstance(row, dict):
             continue  # the check `files` refuses it
-        if isinstance(messages := row.get("messages"), list) and messages:
-            contents = [str(turn.get("content", "")) for turn in messages if isinstance(turn, dict)]
+        if turns := conversation(row):  # what stands after the last answer is not learned, so it hides none
+            contents = [str(turn.get("content", "")) for turn in answered(turns) or turns]
             yield Turn(" ".join(contents[:-1]), _opening(contents[-1] if contents else ""))
         elif "completion" in row:
             yield Turn(str(row.get("prompt", "")), _opening(str(row["completion"])))

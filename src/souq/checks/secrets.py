@@ -20,6 +20,7 @@ from typing import Any
 
 from souq.checks.cases import Answer, Case, check
 from souq.records import Outcome
+from souq.repo.rows import conversation
 from souq.repo.snapshot import base_files
 from souq.text import visible
 
@@ -193,8 +194,7 @@ def _roles(line: str) -> list[Any]:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return []
-    turns = row.get("messages") if isinstance(row, dict) else None
-    return [turn.get("role", "") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    return [turn.get("role", "") for turn in conversation(row)] if isinstance(row, dict) else []
 
 
 @cache

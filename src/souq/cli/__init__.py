@@ -6,6 +6,7 @@ stdout is for the next program, stderr for the person, `--json` for both. Exit c
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,7 @@ from importlib import import_module
 import click
 
 from souq.errors import SouqError, nearest
+from souq.records import spelled_out
 
 GROUPS = {
     "Begin": {
@@ -118,6 +120,8 @@ def main() -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run a verb and return its exit code; every failure is one line and a hint on stderr."""
+    if not (log := logging.getLogger("souq")).handlers:
+        log.addHandler(_OnStderr(logging.WARNING))
     try:
         code = souq.main(list(words), prog_name="souq", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -141,6 +145,13 @@ def run(words: Sequence[str]) -> int:
             "make room, and type the same again: what was finished is kept" if full else None,
         )
         return 1
+
+
+class _OnStderr(logging.Handler):
+    """What the library has to say while it works, such as rows it leaves out: a line each on stderr, for the person."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(spelled_out(record.getMessage()), err=True)
 
 
 def say(message: str, hint: str | None) -> None:

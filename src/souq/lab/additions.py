@@ -24,7 +24,7 @@ from souq.build.model import Model, applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, logits, packed_alike, sequence_of
+from souq.lab.packing import TokenSequence, learnable, logits, packed_alike, sequence_of, sequences_of
 from souq.lab.sketching import some_rows
 from souq.lab.train import deterministic, environment, shuffled, train_loop
 from souq.merge.grow import FEED_FORWARD, VOCABULARY, Mean, Own, grow
@@ -86,7 +86,7 @@ def train_additions(
     model = applied(main, delta, bag.__getitem__)
     lm = lab_model.load(model.files, model.weights)
     _only_new(lm, main, delta)
-    sequences = [sequence_of(lm, row) for row in rows]
+    sequences = sequences_of(lm, rows)
     with deterministic():
         curve = train_loop(lm.net, shuffled(sequences, epochs, batch, seed), lr, progress)
     lm.net.requires_grad_(False)
@@ -154,7 +154,7 @@ def _routers(
         return {}
     if not texts:
         raise UsageError("an expert's router is found by general text, and there is none")
-    own = [sequence_of(lm, row) for row in some_rows(rows)]
+    own = learnable(lm, [sequence_of(lm, row) for row in some_rows(rows)])
     sides = {SURE: own, -SURE: [TokenSequence(lm.encode(text), 1) for text in texts]}
     grams: dict[int, Any] = {}
     tops: dict[int, Any] = {}

@@ -24,7 +24,7 @@ from souq.lab import generate, teacher_targets
 from souq.lab.chat import Sampling
 from souq.lab.checkpoints import Checkpointer
 from souq.lab.lm import LM, autocast, best_dtype, load, stored_state
-from souq.lab.packing import PackedRow, TokenSequence, logits, sequence_of
+from souq.lab.packing import PackedRow, TokenSequence, learnable, logits, sequence_of, sequences_of
 from souq.lab.score_cache import folder_key
 from souq.lab.student import one_vocabulary, parameters, untaught
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Sizes, StudentReport, rare_recall
@@ -134,13 +134,13 @@ def distil(
     config.vetted()
     if not rows:
         raise UsageError("the corpus holds no kept rows", hint="look at rejected/ for why")
-    lm, layers = untaught(teacher, config, [sequence_of(teacher, row) for row in rows[:64]])
+    lm, layers = untaught(teacher, config, learnable(teacher, [sequence_of(teacher, row) for row in rows[:64]]))
     if config.loss != "words" and not one_vocabulary(teacher, lm):
         raise UsageError(
             f"the student reads other tokens than its teacher, and `{config.loss}` compares odds token by token",
             hint='teach it by what the teacher wrote: `loss = "words"`',
         )
-    sequences = [sequence_of(lm, row, number) for number, row in enumerate(rows)]
+    sequences = sequences_of(lm, rows)
     targets_file, step_file = _files(work, name, rows, sequences, config)
     with deterministic():
         if config.loss == "words":

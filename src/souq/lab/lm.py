@@ -82,6 +82,15 @@ class LM:
         return len((self.measure or self.tokenizer)(text, add_special_tokens=False)["input_ids"])
 
     @property
+    def context(self) -> int:
+        """The positions it was made for, as its config has them; 0 where it says nothing."""
+        config = self.net.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        first, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
+        stretched = int(first * factor) if first and factor else 0
+        return max(int(getattr(config, "max_position_embeddings", 0) or 0), stretched)
+
+    @property
     def eos_id(self) -> int:
         """The token that is written to end a turn.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,13 +22,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from souq.errors import UsageError
 from souq.lab.lm import LM, Tokens
+from souq.repo.rows import answered
 
 ALIKE = {torch.float32: 1e-3}  # how far odds may be off, in deviations, and a row still counts as read right
 ROUGHLY = 5e-2  # in 16 bits, which round so coarsely
 _WINDOW = re.compile(r"sliding_window|window_size|attention_chunk_size")
 _PACKS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
+log = logging.getLogger(__name__)
 ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
 
 
@@ -215,10 +219,52 @@ def log_probabilities(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
 def sequence_of(lm: LM, row: Mapping[str, Any], tag: Any = None) -> TokenSequence:
     """A training row in any of TRL's formats: what comes before the answer is read, the answer is learned."""
     if "messages" in row:
-        *before, last = row["messages"]
+        *before, last = answered(row["messages"])
         prompt = lm.chat_tokens(before)
         return TokenSequence([*prompt, *lm.encode(last["content"]), lm.eos_id], len(prompt), tag)
     if "prompt" in row and "completion" in row:
         prompt = lm.encode(row["prompt"])
         return TokenSequence([*prompt, *lm.encode(row["completion"]), lm.eos_id], len(prompt), tag)
     return TokenSequence(lm.encode(row["text"]), 1, tag)
+
+
+def sequences_of(lm: LM, rows: Sequence[Mapping[str, Any]]) -> list[TokenSequence]:
+    """Rows as sequences, tagged by their place; what cannot be learned from is left out, and that is said.
+
+    Raises:
+        UsageError: nothing is left, or a row that the model's chat template does not take.
+    """
+    sequences = [sequence_of(lm, row, number) for number, row in enumerate(rows)]
+    if not (left := learnable(lm, sequences)):
+        longest = max((len(sequence.tokens) for sequence in sequences), default=0)
+        long = f"the longest has {longest:,} tokens, the model's context {lm.context:,}"
+        why = long if longest > 1 else "all are empty"
+        raise UsageError(f"nothing to learn from in {len(rows):,} rows: {why}", hint="shorten rows, or add some")
+    empty = [s.tag for s in sequences if _empty(s)]
+    long = [s.tag for s in sequences if not _fits(lm, s)]
+    unheard = [n for n, row in enumerate(rows) if "messages" in row and answered(row["messages"]) != row["messages"]]
+    _say(long, f"longer than the model's context of {lm.context:,} tokens, left out: shorten them to learn from them")
+    _say(empty, "without a word to learn, left out")
+    _say(unheard, "read up to the last answer: what the user says after it nobody answers, so it is not learned")
+    return left
+
+
+def learnable(lm: LM, sequences: Sequence[TokenSequence]) -> list[TokenSequence]:
+    """The sequences that have something to learn and stand within the model's context."""
+    return [sequence for sequence in sequences if _fits(lm, sequence) and not _empty(sequence)]
+
+
+def _fits(lm: LM, sequence: TokenSequence) -> bool:
+    """The last token is only ever a target: it takes no position."""
+    return not lm.context or len(sequence.tokens) - 1 <= lm.context
+
+
+def _empty(sequence: TokenSequence) -> bool:
+    return len(sequence.tokens) <= max(sequence.start, 1)
+
+
+def _say(places: Sequence[int], what: str) -> None:
+    """One line about rows by their numbers, the first from 1."""
+    if places:
+        shown = ", ".join(f"{place + 1:,}" for place in places[:8]) + (" …" if len(places) > 8 else "")
+        log.warning("%s of the rows (%s): %s", f"{len(places):,}", shown, what)

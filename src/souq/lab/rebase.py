@@ -22,7 +22,7 @@ from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, sequence_of
+from souq.lab.packing import TokenSequence, sequences_of
 from souq.lab.sketching import nats
 from souq.lab.train import deterministic, shuffled, train_loop
 from souq.merge import Fold
@@ -183,7 +183,7 @@ def rebased(
     recipe = offer.contribution.recipe
     lm = graft(base_files(main), fold(main, offer), offer.digest, main.merging(offer).method, progress)
     rows = read_rows(data)
-    sequences = [sequence_of(lm, row) for row in rows]
+    sequences = sequences_of(lm, rows)
     before = nats(lm, sequences, "read before", progress)
     rate = lr or 0.5 * _number(recipe.get("lr"), 2e-3)
     train(lm, sequences, epochs=epochs, lr=rate, batch=int(_number(recipe.get("batch"), 16)), progress=progress)

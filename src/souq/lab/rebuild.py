@@ -25,7 +25,7 @@ from souq.build.reproducible import Judged, OfAdditions, OfLora
 from souq.errors import Refused, SouqError
 from souq.lab import additions
 from souq.lab import lm as lab_model
-from souq.lab.packing import sequence_of
+from souq.lab.packing import learnable, sequence_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
 from souq.lab.train import deterministic, machine, train_lora
@@ -185,7 +185,7 @@ def _losses(
             continue
         model = applied(main, delta, load)
         lm = lab_model.load(model.files, model.weights)
-        sequences = [sequence_of(lm, row) for row in rows]
+        sequences = learnable(lm, [sequence_of(lm, row) for row in rows])
         tokens = sum(len(sequence.tokens) - max(sequence.start, 1) for sequence in sequences)
         count = count or tokens  # the base comes first: nats of two vocabularies do not compare
         losses[name] = nats(lm, sequences, f"read with {name}", progress) * tokens / max(count, 1)

@@ -25,12 +25,12 @@ from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, log_probabilities, packed_alike, sequence_of
+from souq.lab.packing import TokenSequence, learnable, log_probabilities, packed_alike, sequence_of
 from souq.merge import METHODS
 from souq.merge.methods import SUMS, Change, settings_of
 from souq.progress import Progress, quiet
-from souq.records import read_json
 from souq.repo.contribution import Offer
+from souq.repo.rows import parse_rows
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.store import Stored
 
@@ -254,8 +254,8 @@ def _own_rows(main: Snapshot, offer: Offer, lm: LM) -> list[TokenSequence]:
     ]
     if sequences:
         return sequences
-    lines = b"".join(data for path, data in sorted(offer.data.items()) if path.endswith(".jsonl")).splitlines()
-    return [sequence_of(lm, row) for line in lines if isinstance(row := read_json(line), dict)]
+    files = [(path, data) for path, data in sorted(offer.data.items()) if path.endswith(".jsonl")]
+    return learnable(lm, [sequence_of(lm, row) for path, data in files for row in parse_rows(data, where=path)])
 
 
 def _even(name: str) -> bool:

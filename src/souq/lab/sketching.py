@@ -25,7 +25,7 @@ from souq.build.model import applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, log_probabilities, packed_alike, sequence_of
+from souq.lab.packing import TokenSequence, learnable, log_probabilities, packed_alike, sequence_of
 from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import Digest
@@ -260,4 +260,4 @@ def _with(main: Snapshot, delta: Delta, tensors: Mapping[str, Array]) -> LM:
 
 
 def _some(lm: LM, data: Path) -> list[TokenSequence]:
-    return [sequence_of(lm, row) for row in some_rows(read_rows(data))]
+    return learnable(lm, [sequence_of(lm, row) for row in some_rows(read_rows(data))])

@@ -15,6 +15,7 @@ from souq.errors import UsageError
 from souq.evals.eval import Eval
 from souq.evals.score import Score
 from souq.records import Digest, Record
+from souq.repo.rows import answered
 
 Loss = Literal["words", "forward", "reverse", "jsd", "skew"]
 Targets = Literal["states", "likeliest", "drawn"]
@@ -117,7 +118,7 @@ def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) ->
     answers = sorted({case.expected for case in suite.cases})
     if len(answers) > len(suite.cases) / 2:
         return None
-    counts = Counter(str(row["messages"][-1]["content"]) for row in rows)
+    counts = Counter(str(answered(row["messages"])[-1]["content"]) for row in rows)
     rare = set(sorted(answers, key=lambda answer: (counts[answer], answer))[: len(answers) // 2])
     values = [score.cases[case.id] for case in suite.cases if case.expected in rare]
     return sum(values) / len(values) if values else None

@@ -26,7 +26,7 @@ from souq.build.delta_file import RECIPE
 from souq.errors import UsageError
 from souq.lab.checkpoints import Checkpointer
 from souq.lab.lm import LM
-from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, packed_alike, sequence_of
+from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, packed_alike, sequences_of
 from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
 from souq.repo.rows import rows_digest
@@ -63,7 +63,7 @@ def train_lora(
     targets = tuple(targets or targets_of(lm.net))
     adapted = with_lora(lm.net, rank, alpha, targets, layers, seed)
     try:
-        sequences = [sequence_of(lm, row) for row in rows]
+        sequences = sequences_of(lm, rows)
         with deterministic():
             train_loop(adapted, shuffled(sequences, epochs, batch, seed), lr, progress)
         adapted.save_pretrained(str(folder), save_embedding_layers=False)
