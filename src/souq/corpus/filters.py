@@ -85,6 +85,12 @@ MEASURES: dict[str, Callable[[Answer], float]] = {
 }
 
 
+def _empty(answer: Answer) -> str:
+    """Why nothing was said: a model that thinks first may spend all that it was given before its first word."""
+    cut = answer.completion.finish != "stop"
+    return "empty: cut off before its first word; one that thinks first needs more max_tokens" if cut else "empty"
+
+
 def filtered(answer: Answer, filters: Sequence[Filter]) -> Iterator[Passed]:
     """What each rule says of an answer, up to the first that does not keep it."""
     for verdict in _verdicts(answer, filters):
@@ -95,7 +101,10 @@ def filtered(answer: Answer, filters: Sequence[Filter]) -> Iterator[Passed]:
 
 def _verdicts(answer: Answer, filters: Sequence[Filter]) -> Iterator[Passed]:
     """Whether it is empty, then its seed's own checker or the prompt's, then the recipe's filters."""
-    yield Passed(name="empty", version=VERSION, kept=bool(answer.text), because="" if answer.text else "empty")
+    if answer.completion.finish == "refused":
+        yield Passed(name="refused", version=VERSION, kept=False, because="the server refuses the question")
+        return
+    yield Passed(name="empty", version=VERSION, kept=bool(answer.text), because="" if answer.text else _empty(answer))
     asked = answer.seed if answer.seed.checker else answer.prompt
     if asked.checker:
         kept = checkers.right(asked.checker, asked.expected, answer.text, answer.prompt.choices)

@@ -37,11 +37,12 @@ from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
 from souq.text import words
 
+SHOWN = 5  # refused questions that are named
 LONG = 40  # words: only texts of so many are compared for nearness; the short ones of one template are all near
 log = logging.getLogger(__name__)
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
-Kept = tuple[str, Finish, Count, Count]  # an answer in the journal: text, finish, tokens of it and of the question
+Kept = tuple[str, Finish, Count, Count]  # in the journal: text (or why it was refused), finish, tokens of both
 
 
 @dataclass(frozen=True)
@@ -171,15 +172,28 @@ def _completions(
 
     def ask(left: list[ChatRequest]) -> Iterator[list[tuple[int, Kept]]]:
         for batch in teacher.writer.generate(left, recipe.sampling):
-            yield [(i, (c.text, c.finish, c.completion_tokens, c.prompt_tokens)) for i, c in batch]
+            yield [(i, (c.because or c.text, c.finish, c.completion_tokens, c.prompt_tokens)) for i, c in batch]
             meter.add([completion for _, completion in batch])
 
-    return {key: _completion(kept) for key, kept in answered(requests, ask, journal).items()}
+    completions = {key: _completion(kept) for key, kept in answered(requests, ask, journal).items()}
+    _say_refused([(requests[key], c) for key, c in completions.items() if c.finish == "refused"])
+    return completions
+
+
+def _say_refused(refused: Sequence[tuple[ChatRequest, Completion]]) -> None:
+    for request, completion in refused[:SHOWN]:
+        log.warning("refused for good: %r: %s", request.messages[-1].content[:60], completion.because)
+    if len(refused) > SHOWN:
+        log.warning("and %s more: all are among the rejected rows", f"{len(refused) - SHOWN:,}")
 
 
 def _completion(kept: Kept) -> Completion:
     text, finish, answer_tokens, prompt_tokens = kept
-    return Completion(text=text, finish=finish, completion_tokens=answer_tokens, prompt_tokens=prompt_tokens)
+    refused = finish == "refused"
+    return Completion(
+        text="" if refused else text, finish=finish, completion_tokens=answer_tokens, prompt_tokens=prompt_tokens,
+        because=text if refused else "",
+    )  # fmt: skip
 
 
 class _Meter:

@@ -5,6 +5,7 @@ Everything is read strictly and bounded; a document of ten megabytes on one line
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,12 +21,16 @@ from souq.corpus.row import Row, joint, row_id
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import checkers
 from souq.records import Digest, Record, canonical, digest, read_json
+from souq.text import decoded, encoding_of, units
 
 MOST = 1_000_000  # seeds
 MAX_FILE = 512 << 20  # bytes
 MAX_PIECE = 20_000  # characters: words may be as long as a file
 BELOW, DEEP = ">", 32  # between a topic and what is below it, as Google's product taxonomy has it; levels
-DOCUMENTS = {".txt", ".md", ".rst"}
+DOCUMENTS = {".txt", ".md", ".rst", ".text", ".markdown"}
+KINDS = ", ".join(sorted(DOCUMENTS))
+SHOWN = 5  # files that are named
+log = logging.getLogger(__name__)
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -141,7 +146,10 @@ def filled(template: str, seed: Seed, name: str) -> str:
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     _vet_size(path, MAX_FILE)
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        encoding, mark = encoding_of(file.read(4))
+        file.seek(mark if encoding == "utf-8" else 0)
+        lines = file if encoding == "utf-8" else decoded(file.read(), str(path)).encode().splitlines()
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 yield f"{path}, line {number}", line
 
@@ -192,16 +200,21 @@ def _fields(path: Path, source: Seeds) -> Iterator[Seed]:
 
 
 def _documents(path: Path, source: Seeds) -> Iterator[Seed]:
-    inside = sorted(file for file in path.rglob("*") if file.suffix in DOCUMENTS and file.is_file())
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and not _hidden(file, path)]
+    inside = [file for file in files if file.suffix.lower() in DOCUMENTS]
+    if others := [file.relative_to(path).as_posix() for file in files if file not in set(inside)]:
+        shown = ", ".join(others[:SHOWN]) + (" …" if len(others) > SHOWN else "")
+        log.warning("%s: %d files are none of %s, left out: %s", path, len(others), KINDS, shown)
     for file in inside if path.is_dir() else [path]:
         data = _whole(file, MAX_FILE)
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{file} is not UTF-8 at byte {error.start}") from error
-        for piece in pieces(text, source.words):
+        for piece in pieces(decoded(data, str(file)), source.words):
             where = source.source or file.name
             yield Seed({"document": piece}, where, source.licence, digest(data), document=piece)
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    """What an editor or git keeps beside documents is nobody's document."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _whole(path: Path, most: int) -> bytes:
@@ -216,10 +229,13 @@ def _vet_size(path: Path, most: int) -> None:
 
 
 def pieces(text: str, size: int) -> Iterator[str]:
-    """Runs of about `size` words; a piece ends at a paragraph's end where one is near."""
-    held: list[str] = []
+    """Runs of about `size` words; a piece ends at a paragraph's end where one is near.
+
+    Where a script sets no words apart, its characters are counted.
+    """
+    held: list[tuple[str, bool]] = []
     for paragraph in re.split(r"\n\s*\n", text):
-        split = paragraph.split()
+        split = units(paragraph)
         if held and len(held) + len(split) > size:
             yield from _cut(held, size)
             held = []
@@ -227,9 +243,9 @@ def pieces(text: str, size: int) -> Iterator[str]:
     yield from _cut(held, size)
 
 
-def _cut(split: list[str], size: int) -> Iterator[str]:
+def _cut(split: list[tuple[str, bool]], size: int) -> Iterator[str]:
     for start in range(0, len(split), size):
-        piece = " ".join(split[start : start + size])
+        piece = "".join(f" {part}" if apart else part for part, apart in split[start : start + size]).strip()
         yield from (piece[i : i + MAX_PIECE] for i in range(0, len(piece), MAX_PIECE))
 
 
@@ -238,7 +254,7 @@ def _topics(path: Path, source: Seeds) -> Iterator[Seed]:
     topics = set[tuple[str, ...]]()
     for where, line in _lines(path):
         try:
-            text = line.decode("utf-8-sig").strip()
+            text = line.decode().strip()
         except UnicodeDecodeError as error:
             raise UsageError(f"{where} is not UTF-8") from error
         if text.startswith("#"):

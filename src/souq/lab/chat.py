@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "refused"]
 GROUP = 64  # requests that are answered together: the last bits of an answer's odds depend on what it is padded to
 
 
@@ -49,7 +49,8 @@ class ChatRequest(Record, frozen=True):
 
 
 class Completion(Record, frozen=True):
-    """One answer, stripped; nothing where nothing was said. `finish` is "length" unless it came to its own end.
+    """One answer, stripped; nothing where nothing was said. `finish` is "length" unless it came to its own end, and
+    "refused" where the server would not take the question, now or later; `because` is what it said of that.
 
     Tokens are as the engine counts them, the one that ends a turn or not; 0 where it does not say.
     """
@@ -58,6 +59,7 @@ class Completion(Record, frozen=True):
     finish: Finish
     completion_tokens: int
     prompt_tokens: int  # with the template
+    because: str = ""
 
 
 Completions = Iterator[list[tuple[int, Completion]]]

@@ -13,9 +13,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,16 @@ from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
 from souq.lab.chat import GROUP, ChatRequest, Completion, Completions, LogProbs, Sampling, Scorer
 from souq.lab.engines import LLAMA, OPENAI, Transformers, parse
 from souq.lab.engines.llama import Llama
-from souq.lab.engines.openai import AT_ONCE, Server
+from souq.lab.engines.openai import HELLO, Declined, Server, content_of, gather
 from souq.lab.score_cache import TRANSFORMERS, folder_key
 from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
-from souq.records import Digest
+from souq.records import Digest, spelled_out
 
 RAY = "ray"
 KNOWN = (TRANSFORMERS, f"{RAY}:{TRANSFORMERS}", OPENAI, LLAMA)
 SEEDS = 1 << 31  # llama.cpp's have 32 bits, others' are signed
+MAX_REASON = 300  # characters of why a server refused a question
 LONGEST = 256  # characters of a token: a server that sends more was not asked for it
 _FOLDER = "make one with `souq export ./out`, and name it"
 
@@ -160,19 +160,25 @@ class Served:
         return self.server.logprobs
 
     def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
-        settings = self._settings(sampling)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for start, group in _groups(requests, progress):
-                answers = pool.map(lambda request: self._completion(request, sampling, settings), group)
-                yield list(enumerate(answers, start))
+        settings = self._settings(sampling) if requests else {}
+        answered = False
+        for start, group in _groups(requests, progress):
+            gathered = gather([partial(self._completion, request, sampling, settings) for request in group])
+            if not (answered := answered or bool(gathered.answers)):
+                self.server.refuse_all(gathered, **settings)
+            yield [(start + place, answer) for place, answer in (*gathered.answers, *map(_refused, gathered.declined))]
+            if gathered.stopped is not None:
+                raise gathered.stopped
 
     def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
         def log_p(request: ChatRequest) -> dict[str, float]:
             return {option: self.server.log_p(request.turns, option) for option in options}
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for start, group in _groups(requests, progress):
-                yield list(enumerate(pool.map(log_p, group), start))
+        for start, group in _groups(requests, progress):
+            gathered = gather([partial(log_p, request) for request in group])
+            yield [(start + place, odds) for place, odds in gathered.answers]
+            if error := gathered.stopped or next((error for _, error in gathered.declined), None):
+                raise error
 
     def _settings(self, sampling: Sampling) -> dict[str, Any]:
         """All that shapes an answer, said outright: servers have defaults of their own, and a row says its sampling."""
@@ -193,9 +199,8 @@ class Served:
     @cached_property
     def _takes_more(self) -> bool:
         """Whether it knows what is not OpenAI's: a server is tried once."""
-        hello = [{"role": "user", "content": "Hello"}]
         try:
-            self.server.complete(hello, max_tokens=1, temperature=1, extra_body={"top_k": 0, "min_p": 0})
+            self.server.complete(HELLO, max_tokens=1, temperature=1, extra_body={"top_k": 0, "min_p": 0})
         except UsageError:
             return False
         return True
@@ -204,9 +209,7 @@ class Served:
         seed = {"seed": request.seed % SEEDS} if sampling.temperature > 0 else {}
         response = self.server.complete(request.turns, **settings, **seed)
         choice = response.choices[0]
-        text = choice.message.content
-        if not isinstance(text, str):  # a refusal, a call of a tool, nothing: a filter drops the row
-            text = ""
+        text = content_of(choice)  # nothing of a thought, a refusal, the call of a tool: a filter drops the row
         if len(text) > LONGEST * sampling.max_tokens:
             room = f"{sampling.max_tokens} tokens were asked for"
             raise Hostile(f"{self.server.url} sent {len(text):,} characters where {room}")
@@ -217,6 +220,13 @@ class Served:
             completion_tokens=_count(response, "completion_tokens"),
             prompt_tokens=_count(response, "prompt_tokens"),
         )
+
+
+def _refused(declined: tuple[int, Declined]) -> tuple[int, Completion]:
+    """A question that a server will not answer, now or later, with what it said of it."""
+    place, error = declined
+    reason = spelled_out(str(error))[:MAX_REASON]
+    return place, Completion(text="", finish="refused", completion_tokens=0, prompt_tokens=0, because=reason)
 
 
 def _count(response: Any, name: str) -> int:

@@ -7,13 +7,14 @@ The official client carries requests: it waits and tries again on 408, 409, 429,
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Generic, TypeVar
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
 from souq.evals.checkers import MAX_ANSWER
@@ -23,12 +24,55 @@ from souq.optional import needs
 from souq.progress import Progress
 from souq.records import Digest
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 AT_ONCE = 8  # requests; a server queues more, and a stranger's should not drown
 BATCH = 4 * AT_ONCE
 TRIES = 5  # beside the first, the pause doubling from half a second to eight
 TIMEOUT = 120.0  # seconds for one answer
 _V1 = "does this URL end in /v1, and speak OpenAI's protocol?"
 SLACK = 8  # tokens beyond what an answer of that many bytes can have
+OF_ONE = (400, 413, 422, 451)  # how servers refuse one question: its contents, its length, what it may be about
+NEWER = "max_completion_tokens"
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+class Declined(UsageError):
+    """The server does not take this request; asked again, it would say the same."""
+
+
+@dataclass
+class Gathered(Generic[T]):
+    """What came of several requests: answers and refusals by their place, and what stopped the rest."""
+
+    answers: list[tuple[int, T]] = field(default_factory=list)
+    declined: list[tuple[int, Declined]] = field(default_factory=list)
+    stopped: SouqError | None = None
+
+
+def gather(asks: Sequence[Callable[[], T]]) -> Gathered[T]:
+    """Ask AT_ONCE at a time. One that is refused stops no other; one that fails lets those on their way come home.
+
+    Every answer is somebody's money: none is thrown away for the sake of another's failure.
+    """
+    gathered = Gathered[T]()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = [pool.submit(ask) for ask in asks]
+        for place, future in enumerate(futures):
+            try:
+                gathered.answers.append((place, future.result()))
+            except Declined as error:
+                gathered.declined.append((place, error))
+            except CancelledError:
+                continue
+            except SouqError as error:
+                gathered.stopped = gathered.stopped or error
+                for later in futures:
+                    later.cancel()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return gathered
 
 
 @dataclass(frozen=True)
@@ -39,6 +83,8 @@ class Server:
     url: str
     asked: str = ""  # the server's own name for it; its only one, unless given
     key: str = ""  # else SOUQ_ENGINE_KEY; never one that was meant for somebody else
+    _said: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _calls: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # a setting -> its name there
 
     @property
     def under(self) -> Conditions:
@@ -49,12 +95,31 @@ class Server:
         return frozenset({"exact", "answer"} | ({"choice"} if self.logprobs else set()))
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
+        """The cases' values; a case that the server refuses for good is not right, and is named."""
         cases = suite.cases
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for start in range(0, len(cases), BATCH):
-                progress("answers", start, len(cases))
-                yield list(pool.map(lambda case: self._judged(suite, case), cases[start : start + BATCH]))
+        for start in range(0, len(cases), BATCH):
+            progress("answers", start, len(cases))
+            batch = cases[start : start + BATCH]
+            gathered = gather([partial(self._judged, suite, case) for case in batch])
+            if not gathered.answers:
+                self.refuse_all(gathered)
+            if gathered.declined:
+                names = ", ".join(batch[place].id for place, _ in gathered.declined)
+                log.warning("%s: refused, so wrong: %s: %s", suite.name, names[:200], gathered.declined[0][1])
+            refused = [Kept(case=batch[place].id, value=0.0) for place, _ in gathered.declined]
+            yield [*(kept for _, kept in gathered.answers), *refused]
+            if gathered.stopped is not None:
+                raise gathered.stopped
         progress("answers", len(cases), len(cases))
+
+    def refuse_all(self, gathered: Gathered[Any], **settings: Any) -> None:
+        """Where nothing but refusals came: is it the questions, or does the server take nothing that is asked so?
+
+        Raises:
+            Declined: it does not even answer a greeting.
+        """
+        if gathered.declined and gathered.stopped is None:
+            self.complete(HELLO, **({"max_tokens": 1, "temperature": 0} | settings))
 
     def _judged(self, suite: Eval, case: EvalCase) -> Kept:
         if suite.spec.kind == "choice":
@@ -69,7 +134,9 @@ class Server:
     def _greedy_answer(self, case: EvalCase, most: int) -> tuple[str, bool]:
         """The answer in at most `most` tokens, and whether it came to its end."""
         choice = self._greedy(case.turns, max_tokens=most)
-        text = choice.message.content or ""
+        text = content_of(choice)
+        if not text and choice.finish_reason == "length" and self._said.setdefault("thinks", case.id) == case.id:
+            log.warning("%s: not a word within max_tokens = %d: a model that thinks first needs more", case.id, most)
         return text.strip()[:MAX_ANSWER], choice.finish_reason == "stop"
 
     def log_p(self, turns: list[dict[str, str]], option: str) -> float:
@@ -106,7 +173,7 @@ class Server:
     def logprobs(self) -> bool:
         """Whether it can be made to say a given answer and tell how likely it was."""
         try:
-            return self._forced([{"role": "user", "content": "Hello"}], "souq") is not None
+            return self._forced(HELLO, "souq") is not None
         except (UsageError, NotFound, Hostile):  # it knows neither /tokenize nor `grammar`
             return False
 
@@ -142,16 +209,37 @@ class Server:
         """One chat completion as the client reads it; it has a message.
 
         Raises:
-            UsageError: the server does not take the settings, or the key.
+            Declined: the server does not take this question or these settings.
+            UsageError: it does not take the key.
             NotFound: nothing is there, or not under that name.
             SouqError: it is too busy, broken or slow, after TRIES more.
             Hostile: what came is no completion.
         """
-        with _plainly(self.url):
-            completion = self._client.chat.completions.create(model=self.name, messages=turns, **settings)
+        calls = dict(self._calls)  # as it was before: others of the same group learn it at the same time
+        try:
+            completion = self._create(turns, settings, calls)
+        except Declined as error:
+            # OpenAI's newer models, and servers that follow them, have another name for the most tokens.
+            if calls or "max_tokens" not in settings or NEWER not in str(error):
+                raise
+            completion = self._create(turns, settings, {"max_tokens": NEWER})
+            self._calls["max_tokens"] = NEWER
         if not getattr(completion, "choices", None) or getattr(completion.choices[0], "message", None) is None:
             raise Hostile(f"{self.url} answered with no message", hint=_V1)
         return completion
+
+    def _create(self, turns: list[dict[str, str]], settings: dict[str, Any], calls: dict[str, str]) -> Any:
+        named = {calls.get(name, name): value for name, value in settings.items()}
+        with _plainly(self.url):
+            return self._client.chat.completions.create(model=self.name, messages=turns, **named)
+
+
+def content_of(choice: Any) -> str:
+    """What an answer says: its text, or the texts among its parts; "" of a thought, a refusal or the call of a tool."""
+    content = getattr(choice.message, "content", None)
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    return content if isinstance(content, str) else "".join(text for text in texts if isinstance(text, str))
 
 
 @contextmanager
@@ -181,6 +269,8 @@ def _status(url: str, code: int, body: str) -> SouqError:
         return NotFound(message, hint=_V1)
     if code in (429, 503):
         return SouqError(message, hint="it is too busy; what was answered is kept: run the same again later")
+    if code in OF_ONE:
+        return Declined(message, hint="what it says may help")
     if code < 500:
         return UsageError(message, hint="what it says may help")
     return SouqError(message, hint="see the server's log")
