@@ -126,8 +126,7 @@ def test_a_model_that_only_thinks_is_told_apart(server, kitchen, caplog):  # noq
         "message": {"role": "assistant", "content": None, "reasoning": "hm"},
         "finish_reason": "length",
     }
-    with pytest.raises(UsageError, match="thinks first needs more max_tokens"):
-        cook(kitchen, at(server))
+    assert any("thinks first needs more max_tokens" in why for why in cook(kitchen, at(server)).rejected)
 
     suite = asked("exact", NAMES[:2])
     with caplog.at_level(logging.WARNING):
