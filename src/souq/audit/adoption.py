@@ -10,8 +10,6 @@ question. Osborne, Ding and Kirk (arXiv 2405.13058) found over 70% without downl
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from souq.audit.sheet import plain, sheet_of
 from souq.chart import Curve, line_chart
 from souq.errors import Hostile, NotFound, UsageError, nearest
 from souq.optional import needs
@@ -46,6 +45,7 @@ MAX_TEXT = 1 << 14  # bytes of one text in Parquet
 MAX_NAME = 200  # characters of a text that count: no hub has longer names
 MEMORY, DISK = "512MB", "32GB"  # the most that DuckDB takes
 NOTE = "a `downloads` column of the Hugging Face hub counts about the last 30 days, not a lifetime"
+ROUNDED = "; {:,} counts stand there rounded, as 4.5M, and are taken as written"
 UNKNOWN = "unknown"
 FAULTS = ("empty", "negative", "not a number", "repeated", "unreadable")
 
@@ -94,6 +94,7 @@ class Downloads:
     columns: dict[str, str]
     rows: int
     faults: dict[str, int]
+    rounded: int = 0  # counts that stand there as 4.5M or 4.5E+06
 
 
 def adoption(table: Downloads, *, by: Literal["year", "organisation", ""] = "", most: int = 20) -> Adoption:
@@ -108,7 +109,7 @@ def adoption(table: Downloads, *, by: Literal["year", "organisation", ""] = "", 
     groups, grouped = _groups(table.counts, labels, most, by == "year") if labels else ((), 0)
     return Adoption(
         whole=shares("all", table.counts), groups=groups, grouped=grouped, columns=table.columns, rows=table.rows,
-        faults=table.faults, note=NOTE,
+        faults=table.faults, note=f"{NOTE}{ROUNDED.format(table.rounded) if table.rounded else ''}",
     )  # fmt: skip
 
 
@@ -213,13 +214,20 @@ def chosen(there: Sequence[str], names: Mapping[Role, str], where: Path) -> dict
     for role, known in KNOWN.items():
         if (name := names.get(role)) is not None and name not in there:
             raise UsageError(f"{where}: no column {name!r}{nearest(name, there)}", hint=f"there are {_some(there)}")
-        if (column := name or next((name for name in known if name in there), None)) is not None:
+        if (column := name or _called(known, there)) is not None:
             columns[role] = column
     if "downloads" not in columns:
         raise UsageError(f"{where}: no column of downloads", hint=f"name it with --downloads; there are {_some(there)}")
     if twice := next((column for column in columns.values() if there.count(column) > 1), None):
         raise Hostile(f"{where}: two columns are called {twice!r}: readers disagree on which one counts")
     return columns
+
+
+def _called(known: Sequence[str], there: Sequence[str]) -> str | None:
+    """The first of the known names that stands there, as it is or in other capitals and blanks: `Downloads`."""
+    alike = {column.strip().casefold().replace(" ", "_"): column for column in reversed(there)}
+    exact = next((name for name in known if name in there), None)
+    return exact or next((alike[name.casefold()] for name in known if name.casefold() in alike), None)
 
 
 def _some(there: Sequence[str]) -> str:
@@ -230,21 +238,15 @@ def _some(there: Sequence[str]) -> str:
 
 
 def _csv(database: Any, path: Path, names: Mapping[Role, str]) -> tuple[dict[Role, str], int]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open("rb") as file:
-        head = file.read(MAX_LINE).decode("utf-8-sig", "replace")
-    try:
-        there = next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), [])
-    except csv.Error as error:
-        raise Hostile(f"{path}: not CSV: line 1: {error}") from error
-    if not there:
-        raise Hostile(f"{path}: not CSV: its first line names no column")
-    columns = chosen(there, names, path)
-    fields = {f"c{i}": "VARCHAR" for i in range(len(there))}
-    source = f"""read_csv({_file(path)}, auto_detect = false, header = true, columns = {fields}, delim = '{delimiter}',
-        quote = '"', escape = '"', compression = 'none', max_line_size = {MAX_LINE}, store_rejects = true,
-        rejects_limit = 0)"""
-    _fill(database, {role: f"c{there.index(column)}" for role, column in columns.items()}, source, path)
+        sheet = sheet_of(file.read(MAX_LINE), str(path))
+    columns = chosen(sheet.columns, names, path)
+    fields = {f"c{i}": "VARCHAR" for i in range(len(sheet.columns))}
+    with plain(path, sheet.above) as text:
+        source = f"""read_csv({_file(text)}, auto_detect = false, header = true, columns = {fields},
+            delim = {_quoted(sheet.delimiter)}, quote = '"', escape = '"', compression = 'none',
+            max_line_size = {MAX_LINE}, store_rejects = true, rejects_limit = 0)"""
+        _fill(database, {role: f"c{sheet.columns.index(column)}" for role, column in columns.items()}, source, path)
     broken = "SELECT line, error_message FROM reject_errors WHERE error_type NOT LIKE '%COLUMNS' ORDER BY line LIMIT 1"
     for line, why in database.execute(broken).fetchall():
         raise Hostile(f"{path}: not CSV: line {line}: {why}")
@@ -252,8 +254,13 @@ def _csv(database: Any, path: Path, names: Mapping[Role, str]) -> tuple[dict[Rol
 
 
 def _jsonl(database: Any, path: Path, names: Mapping[Role, str]) -> tuple[dict[Role, str], int]:
+    with plain(path) as text:
+        return _json_objects(database, text, path, names)
+
+
+def _json_objects(database: Any, text: Path, path: Path, names: Mapping[Role, str]) -> tuple[dict[Role, str], int]:
     database.execute(f"""CREATE VIEW lines AS SELECT json, coalesce(json_type(json) = 'OBJECT', false) AS good
-        FROM read_ndjson_objects({_file(path)}, ignore_errors = true, compression = 'uncompressed')""")
+        FROM read_ndjson_objects({_file(text)}, ignore_errors = true, compression = 'uncompressed')""")
     longest, unreadable = _answer(database, "SELECT max(strlen(json)), count(*) FILTER (NOT good) FROM lines")
     if (longest or 0) > MAX_LINE:
         raise Hostile(f"{path}: a row of more than {MAX_LINE:,} bytes")
@@ -331,20 +338,46 @@ def _answer(database: Any, sql: str) -> tuple[Any, ...]:
 
 # -- texts into numbers ------------------------------------------------------------------------------------------------
 
+# Spreadsheets and R write a count as 4,500,000, 4.500.000, 4 500 000, 4.5M or 4.5E+06; 1.234 is a thousand and more
+# only where the whole column is written so.
 _COUNTED = r"""
-    CREATE MACRO blank(t) AS regexp_full_match(t, '[\s\p{Z}]*');
-    CREATE MACRO good(t) AS regexp_full_match(t, '[\s\p{Z}]*[0-9]{1,15}(\.0{0,9})?[\s\p{Z}]*');
-    CREATE MACRO negative(t) AS regexp_full_match(t, '[\s\p{Z}]*-[0-9]+(\.[0-9]*)?[\s\p{Z}]*');
-    SELECT count(*), count_if(good(downloads)), count_if(blank(downloads)), count_if(negative(downloads)) FROM texts
+    CREATE MACRO bare(t) AS regexp_replace(t, '^[\s\p{Z}]+|[\s\p{Z}]+$', '', 'g');
+    CREATE MACRO blank(t) AS regexp_full_match(bare(t), '(?i)(|n\.?/?a\.?|nan|null|none|-+|\x{2013})');
+    CREATE MACRO digits(t) AS try_cast(regexp_replace(t, '[^0-9]', '', 'g') AS DOUBLE);
+    CREATE MACRO times(t) AS CASE WHEN t ILIKE '%k' THEN 1e3 WHEN t ILIKE '%m' THEN 1e6 ELSE 1e9 END;
+    CREATE MACRO rounded(t) AS
+        regexp_full_match(t, '(?i)[0-9]{1,6}([.,][0-9]{1,3})?[\s\p{Z}]?[kmb]|[0-9](\.[0-9]{1,15})?e\+?[0-9]{1,2}');
+    CREATE MACRO pointed(t) AS regexp_full_match(t, '[0-9]{1,3}(\.[0-9]{3}){1,4}(,0{0,9})?');
+    CREATE MACRO count_of(t, points) AS CASE
+        WHEN pointed(t) AND (points OR t LIKE '%.%.%') THEN digits(split_part(t, ',', 1))
+        WHEN regexp_full_match(t, '[0-9]{1,15}(\.0{0,9})?') THEN digits(split_part(t, '.', 1))
+        WHEN regexp_full_match(t, '[0-9]{1,3}(,[0-9]{3}){1,4}(\.0{0,9})?|[0-9]{1,2}(,[0-9]{2}){1,5},[0-9]{3}')
+            THEN digits(split_part(t, '.', 1))
+        WHEN regexp_full_match(t, '[0-9]{1,3}([\p{Z}''\x{2019}_][0-9]{3}){1,4}([.,]0{0,9})?')
+            THEN digits(regexp_extract(t, '^[^.,]+'))
+        WHEN regexp_full_match(t, '[0-9]{1,15},0{0,2}') THEN digits(split_part(t, ',', 1))
+        WHEN rounded(t) AND t ILIKE '%e%' THEN nullif(least(try_cast(t AS DOUBLE), 1e15), 1e15)
+        WHEN rounded(t)
+            THEN round(try_cast(replace(regexp_extract(t, '^[0-9.,]+'), ',', '.') AS DOUBLE) * times(t))
+        END;
+    CREATE MACRO negative(t) AS regexp_full_match(bare(t), '(?i)[-\x{2212}][0-9][0-9.,\p{Z}]*(k|m|b|e\+?[0-9]+)?');
+    CREATE TABLE counted AS WITH told AS (SELECT rowid AS line, bare(downloads) AS told FROM texts), column_ AS (
+        SELECT count_if(pointed(told) AND NOT regexp_full_match(told, '[0-9]+\.0*')) > 0
+            AND count_if(regexp_full_match(told, '[0-9]+\.[0-9]*') AND NOT pointed(told)) = 0 AS points FROM told)
+        SELECT line, count_of(told, points) AS count, rounded(told) AS rounded FROM told, column_;
+    SELECT count(*), count(count), count_if(count IS NULL AND blank(downloads)),
+        count_if(count IS NULL AND negative(downloads)), count_if(count IS NOT NULL AND rounded)
+    FROM texts JOIN counted ON texts.rowid = counted.line
 """
 _MODELS = r"""
+    CREATE MACRO nothing(t) AS regexp_full_match(t, '[\s\p{Z}]*');
     CREATE TABLE models AS
-        SELECT rowid AS line, regexp_extract(downloads, '[0-9]+')::DOUBLE AS count,
-            left(CASE WHEN NOT blank(author) THEN author WHEN contains(id, '/') THEN split_part(id, '/', 1)
+        SELECT line, count,
+            left(CASE WHEN NOT nothing(author) THEN author WHEN contains(id, '/') THEN split_part(id, '/', 1)
                 ELSE $unknown END, 80) AS author,
             coalesce(nullif(regexp_extract(created, '^\s*([12][0-9]{3})([^0-9]|$)', 1), ''), $unknown) AS year
-        FROM texts WHERE good(downloads)
-        QUALIFY blank(id) OR row_number() OVER (PARTITION BY id ORDER BY rowid) = 1
+        FROM texts JOIN counted ON texts.rowid = counted.line WHERE count IS NOT NULL
+        QUALIFY nothing(id) OR row_number() OVER (PARTITION BY id ORDER BY line) = 1
 """
 _LABELLED = """
     CREATE TYPE authors AS ENUM (SELECT DISTINCT author FROM models);
@@ -355,7 +388,7 @@ _LABELLED = """
 
 def _cleaned(database: Any, columns: dict[Role, str], unreadable: int) -> Downloads:
     """Rows sorted into good ones and faults; a model named again is left out, so that no share counts it twice."""
-    rows, good, empty, negative = _answer(database, _COUNTED)
+    rows, good, empty, negative, rounded = (count or 0 for count in _answer(database, _COUNTED))  # NULL of no row
     database.execute(_MODELS, {"unknown": UNKNOWN})
     models = {name: np.asarray(values) for name, values in database.execute(_LABELLED).fetchnumpy().items()}
     authors, years = _answer(database, "SELECT enum_range(NULL::authors), enum_range(NULL::years)")
@@ -367,4 +400,5 @@ def _cleaned(database: Any, columns: dict[Role, str], unreadable: int) -> Downlo
         columns={role: spelled_out(name[:80]) for role, name in columns.items()},
         rows=rows + unreadable,
         faults=dict(zip(FAULTS, faults, strict=True)),
+        rounded=rounded,
     )

@@ -18,8 +18,10 @@ from typing import Literal, NamedTuple
 
 import yaml
 
+from souq.audit.sheet import HINT, sheet_of
 from souq.errors import Hostile, SouqError, UsageError, nearest
 from souq.records import Record, refuse_control
+from souq.text import decoded
 from souq.yaml_text import Place, compose
 
 RUBRIC = "european-index-14 2024-04-19"
@@ -32,6 +34,7 @@ DIMENSIONS = tuple(name for names in GROUPS.values() for name in names)
 Rating = Literal["open", "partial", "closed"]
 Value = Rating | Literal["unknown"]
 POINTS: dict[Rating, float] = {"open": 1.0, "partial": 0.5, "closed": 0.0}
+MAX_HEAD = 1 << 20  # characters of its first line
 MAX_BYTES, MAX_LINES, MAX_NAME, MAX_DEPTH = 8 << 20, 200_000, 200, 4
 _ALSO: dict[str, Rating] = {
     "open": "open", "1": "open", "1.0": "open", "✔": "open", "✔︎": "open", "yes": "open",
@@ -200,19 +203,24 @@ def lines_of(data: bytes, where: str) -> list[Line]:
     if len(data) > MAX_BYTES:
         raise Hostile(f"{where}: {len(data):,} bytes of table; the most is {MAX_BYTES:,}")
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Hostile(f"{where}, line {data[: error.start].count(10) + 1}: not UTF-8") from error
-    lines = list(_of_yaml(text, where) if where.endswith((".yaml", ".yml")) else _of_csv(text, where))
+        text = decoded(data, where)
+    except UsageError as error:
+        raise Hostile(str(error), hint=HINT) from error
+    is_yaml = where.lower().endswith((".yaml", ".yml"))
+    lines = list(_of_yaml(text, where) if is_yaml else _of_csv(text, where))
     if not lines:
         raise Hostile(f"{where}: a table without rows", hint="begin with a line of columns")
     return lines
 
 
 def _of_csv(text: str, where: str) -> Iterator[Line]:
-    header, number = text.partition("\n")[0], 1
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t|", key=header.count), strict=True)
+    if not text.strip():
+        return
+    sheet, number = sheet_of(text[:MAX_HEAD].encode(), where), 1
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=sheet.delimiter, strict=True)
     try:
+        for _ in range(sheet.above):
+            next(rows)
         columns = [name.strip().lower() for name in next(rows, [])]
         if len(set(columns)) < len(columns):
             raise Hostile(f"{where}, line 1: a column stands twice")
