@@ -111,3 +111,25 @@ def test_the_docs_task_runs(bazaar):
     assert (code, "a task stands alone" in err) == (2, True)
     code, _, err = bazaar.says("chen", "eval --limit 3")
     assert (code, "belong to --task" in err) == (2, True)
+
+
+def test_a_group_is_all_cases_of_its_tasks(place, tmp_path):
+    """As MMLU is asked for: by the group's name, every case counting alike; tasks of two measures do not make one."""
+    repo, suite, task, engine = place
+    ours = engines.scores(repo, {"sayings": suite}, engine)["sayings"]
+    lines = (task.include / "cases.jsonl").read_text().splitlines(keepends=True)
+    for name, part in (("few", lines[:9]), ("most", lines[9:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(part))
+        (tmp_path / f"{name}.yaml").write_text(
+            YAML.replace("task: sayings", f"task: {name}").replace("cases.jsonl", f"{name}.jsonl")
+        )
+    (tmp_path / "all.yaml").write_text("group: whole\ntask: [few, most]\n")
+    whole = score(repo, Task("whole", tmp_path), engine)
+
+    assert {name.partition("/")[2]: value for name, value in whole.cases.items()} == ours.cases
+    assert {name.partition("/")[0] for name in whole.cases} == {"few", "most"}
+    with pytest.raises(NotFound, match="did you mean 'whole'"):
+        score(repo, Task("wholes", tmp_path), engine)
+    (tmp_path / "most.yaml").write_text((tmp_path / "most.yaml").read_text().replace("metric: acc", "metric: acc_norm"))
+    with pytest.raises(UsageError, match="most has none of the metrics"):
+        score(repo, Task("whole", tmp_path), engine)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from souq import signing
+from souq.cli import console
 from souq.errors import Missing, NotFound, UsageError
 from tests.annals import public
 
@@ -129,3 +130,62 @@ def test_now_is_in_utc_to_the_second(monkeypatch):
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_either_half_of_a_pair_may_be_named(tmp_path):
+    """git takes the public one; where an agent has the other, the public one is all there is."""
+    key, public = tmp_path / "key", tmp_path / "key.pub"
+    signing.make_key(key, "x")
+
+    assert signing.private_of(public) == signing.private_of(key) == key
+    assert signing.public_key(public) == signing.public_key(key)
+    key.unlink()
+    assert signing.private_of(public) == public
+
+
+def test_a_public_half_is_read_in_whatever_letters_a_shell_wrote_it(tmp_path):
+    signing.make_key(tmp_path / "key", "x")
+    before = signing.public_key(tmp_path / "key")
+    (tmp_path / "key.pub").write_text((tmp_path / "key.pub").read_text(), encoding="utf-16")
+    assert signing.public_key(tmp_path / "key") == before
+
+
+def test_a_key_that_others_may_read_says_so(tmp_path):
+    """ssh-keygen's last lines speak of another thing."""
+    signing.make_key(tmp_path / "key", "x")
+    (tmp_path / "key").chmod(0o644)
+    with pytest.raises(UsageError, match=r"Permissions 0644 for .* are too open") as caught:
+        signing.sign(b"{}", tmp_path / "key", namespace=SPACE)
+    assert "chmod 600" in caught.value.hint
+    (tmp_path / "key.pub").unlink()
+    with pytest.raises(UsageError, match="too open"):
+        signing.public_key(tmp_path / "key")
+
+
+def test_git_s_signing_key_is_the_one_that_signs_or_is_named(tmp_path, monkeypatch):
+    """Written out, by either half, or by an address; one that is not there is never replaced by another in silence."""
+    for name in (".ssh/id_ed25519", ".ssh/work"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        signing.make_key(tmp_path / name, "x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    work = tmp_path / ".ssh" / "work"
+
+    class Git:
+        def __init__(self, key="", kind="ssh"):
+            self.told = {"user.signingkey": key, "gpg.format": kind}
+
+        def config(self, key):
+            return self.told[key]
+
+    for named in (
+        "~/.ssh/work",
+        str(work),
+        f"{work}.pub",
+        signing.public_key(work),
+        f"key::{signing.public_key(work)} me",
+    ):
+        assert console._key(Git(named), None) == work, named
+    assert console._key(Git("3AA5C34371567BD2", ""), None) == tmp_path / ".ssh" / "id_ed25519"
+    assert console._key(Git(), work.with_suffix(".pub")) == work
+    with pytest.raises(UsageError, match=r"user\.signingkey is ~/gone"):
+        console._key(Git("~/gone"), None)

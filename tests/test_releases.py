@@ -523,6 +523,20 @@ def model_signing(*words):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def as_the_hub_keeps(folder, cache):
+    """A folder as huggingface_hub keeps one, links into blobs; and which blob each file is."""
+    blobs = {}
+    for path in filter(Path.is_file, folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        blobs[name] = cache / "blobs" / str(len(blobs))
+        link = cache / "snapshots" / "main" / name
+        for place in (blobs[name], link):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, blobs[name])
+        link.symlink_to(os.path.relpath(blobs[name], link.parent))
+    return cache / "snapshots" / "main", blobs
+
+
 @needs_signing
 def test_model_signing_itself_verifies_what_souq_signed(town, tmp_path):
     """One ECDSA ssh key: `model_signing verify key` says yes, and no after a flipped byte; so does souq."""
@@ -536,6 +550,11 @@ def test_model_signing_itself_verifies_what_souq_signed(town, tmp_path):
     assert model_signing(*check).returncode == 0
     assert wrong(out, public_keys=[pem]) == set()
     assert wrong(out) == {"model.sig"}  # nobody in GOVERNANCE.toml has that key
+    kept, blobs = as_the_hub_keeps(out, tmp_path / "models--smol")
+    assert wrong(kept, public_keys=[pem]) == set()
+    for blob in (blobs["config.json"], blobs["model.safetensors"]):
+        blob.write_bytes(blob.read_bytes()[:-1] + b"!")
+    assert wrong(kept, public_keys=[pem]) >= {"config.json", "model.safetensors", "model.sig"}
 
     for name in ("model.safetensors", "README.md"):
         whole = (out / name).read_bytes()

@@ -32,6 +32,7 @@ from sshsig.sshsig import SshsigSignature
 
 from souq.errors import Forged, Hostile, Missing, NotFound, UsageError
 from souq.records import Author, Digest, Record, canonical, is_digest, read_json, refuse_control
+from souq.text import decoded
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -115,7 +116,7 @@ def sign(payload: bytes, key: Path, *, namespace: str) -> Envelope:
         message.write_bytes(_pae(payload))
         done = _ssh_keygen("-Y", "sign", "-q", "-f", str(key), "-n", namespace, str(message))
         if done.returncode:
-            raise UsageError(f"cannot sign with {key}: {_last_line(done.stderr)}", hint="is it your private ssh key?")
+            raise _unusable(key, done.stderr)
         armour = message.with_suffix(".sig").read_bytes()
     sealed = Signature(keyid=fingerprint(public_key(key)), sig=base64.b64encode(armour).decode())
     return Envelope(payload_type=PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=(sealed,))
@@ -166,18 +167,47 @@ def make_key(key: Path, comment: str) -> None:
 
 
 def public_key(key: Path) -> str:
-    """The public half of a private key: from the file beside it, or from the key itself.
+    """The public half of a private key: from the file beside it, or from the key itself, which may be that half.
 
     Raises:
         NotFound: no such key, or one with a passphrase and no file beside it.
+        UsageError: no ssh key, or one that ssh-keygen does not take.
     """
     beside = key.with_name(key.name + ".pub")
-    if beside.is_file():
-        return normal_key(beside.read_text())
+    if public := next((path for path in (beside, key) if _is_public(path)), None):
+        return normal_key(decoded(public.read_bytes(), str(public)))
     done = _ssh_keygen("-y", "-P", "", "-f", str(key))
+    if done.returncode and b"passphrase" not in done.stderr and key.is_file():
+        raise _unusable(key, done.stderr)
     if done.returncode:
         raise NotFound(f"no public key {beside}", hint=f"run `ssh-keygen -y -f {key} > {beside}`")
     return normal_key(done.stdout.decode())
+
+
+def private_of(key: Path) -> Path:
+    """The private key of a pair of which either half was named; the public one, where an agent has the private one."""
+    private = key.with_suffix("")
+    return private if key.suffix == ".pub" and private.is_file() else key
+
+
+def _is_public(path: Path) -> bool:
+    """Whether a file is a pair's public half."""
+    if not path.is_file() or path.stat().st_size > MAX_KEY:
+        return False
+    return path.suffix == ".pub" or path.read_bytes().startswith((b"ssh-", b"ecdsa-", b"sk-"))
+
+
+def _unusable(key: Path, stderr: bytes) -> UsageError:
+    """Why a key does not sign, in ssh-keygen's words: the line that says it is not always its last."""
+    hint = "is it your private ssh key?"
+    if b"PRIVATE KEY" not in key.read_bytes()[:MAX_KEY]:
+        return UsageError(f"cannot sign with {key}: it is no private key", hint=hint)
+    if "load public key" in _last_line(stderr):  # it could not read the private one, and then looked for another
+        stderr = _ssh_keygen("-y", "-P", "", "-f", str(key)).stderr
+    lines = stderr.decode("utf-8", "replace").splitlines()
+    if reason := next((line.strip().rstrip(".") for line in lines if "too open" in line), None):
+        return UsageError(f"cannot sign with {key}: {reason}", hint=f"run `chmod 600 {key}`, as ssh asks")
+    return UsageError(f"cannot sign with {key}: {_last_line(stderr)}", hint=hint)
 
 
 def normal_key(text: str) -> str:

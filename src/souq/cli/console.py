@@ -20,7 +20,7 @@ from rich.text import Text
 from souq.errors import UsageError
 from souq.records import Decision, spelled_out
 from souq.repo.remote import Repo
-from souq.signing import Person
+from souq.signing import Person, private_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,14 +49,32 @@ def person(repo: Repo, key: Path | None) -> Person:
 
 
 def _key(repo: Repo, key: Path | None) -> Path:
-    configured = repo.config("user.signingkey")
-    choices = [key, Path(configured) if configured else None, Path.home() / ".ssh" / "id_ed25519"]
-    for choice in choices:
-        if choice is not None and (found := choice.expanduser()).is_file():
-            return found
-        if choice is not None and choice is key:
+    if key is not None:
+        if not (named := key.expanduser()).is_file():
             raise UsageError(f"no key {key}", hint="name your private ssh key with --key")
+        return private_of(named)
+    if (configured := _configured(repo)) is not None:
+        return private_of(configured)
+    usual = Path.home() / ".ssh" / "id_ed25519"
+    if usual.is_file():
+        return usual
     raise UsageError("no ssh key to sign with", hint="make one with `ssh-keygen -t ed25519`, or name yours with --key")
+
+
+def _configured(repo: Repo) -> Path | None:
+    """The key that git signs with: a file, either half of it, or a public key written out; None of another kind."""
+    configured = repo.config("user.signingkey")
+    if (plain := configured.removeprefix("key::")).startswith(("ssh-", "ecdsa-", "sk-")):
+        pairs = sorted((Path.home() / ".ssh").glob("*.pub"))
+        found = next(
+            (path for path in pairs if path.read_text(errors="replace").split()[:2] == plain.split()[:2]), None
+        )
+    else:
+        found = path if configured and (path := Path(configured).expanduser()).is_file() else None
+    if found is None and configured and repo.config("gpg.format") == "ssh":
+        hint = "correct it with `git config --global user.signingkey`, or name your key with --key"
+        raise UsageError(f"git's user.signingkey is {configured[:80]}, and no such key is here", hint=hint)
+    return found
 
 
 def answer(value: Any, as_json: bool, show: Callable[[], None]) -> None:

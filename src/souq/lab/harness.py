@@ -27,6 +27,7 @@ from souq.records import Digest, digest_of
 from souq.repo.remote import Repo
 
 METRICS: dict[str, Kind] = {"acc": "choice", "exact_match": "answer"}
+Samples = dict[str, list[dict[str, Any]]]  # of each task that was asked
 WHOLE = ""  # the case under which the number of cases is kept: without it they are not all there
 BATCH = 16
 
@@ -84,10 +85,11 @@ def _ask(task: Task, engine: Transformers, progress: Progress) -> tuple[str, dic
     progress("task cases", 0, 1)
     with contextlib.chdir(task.include):  # data_files are named from where the task is
         known = library.tasks.TaskManager(include_path=str(Path.cwd()), include_defaults=False)
-        if task.name not in known.all_tasks:
+        names = {*known.all_tasks, *known.all_groups, *known.all_tags}
+        if task.name not in names:
             raise NotFound(
-                f"no task {task.name!r} in {task.include}{nearest(task.name, known.all_tasks)}",
-                hint=f"there: {', '.join(sorted(known.all_tasks)[:8]) or 'none'}",
+                f"no task {task.name!r} in {task.include}{nearest(task.name, names)}",
+                hint=f"there: {', '.join(sorted(names)[:8]) or 'none'}",
             )
         try:
             results = library.simple_evaluate(
@@ -102,16 +104,33 @@ def _ask(task: Task, engine: Transformers, progress: Progress) -> tuple[str, dic
             raise SouqError(
                 f"lm-eval cannot run {task.name}: {type(error).__name__}: {error}"[:400], hint="see the task's YAML"
             ) from error
-    samples = results["samples"][task.name]
-    progress("task cases", len(samples), len(samples))
+    samples: Samples = results["samples"]
+    count = sum(map(len, samples.values()))
+    progress("task cases", count, count)
     return _values(task, samples)
 
 
-def _values(task: Task, samples: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
-    metric = next((name for name in METRICS if samples and name in samples[0]), None)
+def _values(task: Task, samples: Samples) -> tuple[str, dict[str, float]]:
+    """The metric and each case's value; of a group (MMLU is one) all cases of all its tasks, each counting alike."""
+    one = samples.keys() == {task.name}
+    read = {name: _of_task(name, cases) for name, cases in sorted(samples.items())}
+    metrics = sorted({metric for metric, _ in read.values()})
+    if len(metrics) != 1:
+        what = f"is measured in {' and '.join(metrics)}" if metrics else "has no task"
+        raise UsageError(
+            f"the group {task.name} {what}", hint=f"ask for one: {', '.join([*read][:8]) or 'none is there'}"
+        )
+    values = {
+        case if one else f"{name}/{case}": value for name, (_, part) in read.items() for case, value in part.items()
+    }
+    return metrics[0], values
+
+
+def _of_task(name: str, samples: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
+    metric = next((known for known in METRICS if samples and known in samples[0]), None)
     if metric is None:
         raise UsageError(
-            f"{task.name} has none of the metrics {', '.join(METRICS)}", hint="add one to metric_list in its YAML"
+            f"{name} has none of the metrics {', '.join(METRICS)}", hint="add one to metric_list in its YAML"
         )
     filters = {sample["filter"] for sample in samples}
     first = [sample for sample in samples if sample["filter"] == min(filters)]

@@ -12,8 +12,8 @@ network's own forward, whatever it does around its head: scales, caps.
 from __future__ import annotations
 
 import inspect
-import re
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

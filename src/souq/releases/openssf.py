@@ -83,7 +83,7 @@ def verify(folder: Path, keys: Iterable[bytes], *, ignored: Iterable[str] = ()) 
     with _on_disk(key) as path:
         config = verifying.Config().use_elliptic_key_verifier(public_key=path)
         try:
-            config.set_hashing_config(_hashing(ignored)).verify(folder, folder / SIGNATURE)
+            config.set_hashing_config(_hashing(ignored, links=True)).verify(folder, folder / SIGNATURE)
         except Exception as error:  # model_signing raises what its libraries raise
             raise Forged(f"model_signing does not verify it: {error or type(error).__name__}") from error
     return normal[key]
@@ -124,9 +124,11 @@ def _base64(text: str) -> str:
     return base64.b64encode(base64.b64decode(text, validate=True)).decode()
 
 
-def _hashing(ignored: Iterable[str]) -> Any:
+def _hashing(ignored: Iterable[str], *, links: bool = False) -> Any:
+    """`links`: a link to a file is that file, as the hub's clients keep what they bring; what it leads to is hashed."""
     paths = [SIGNATURE, *ignored]  # of the folder
-    return _model_signing().hashing.Config().set_ignored_paths(paths=paths, ignore_git_paths=True)
+    config = _model_signing().hashing.Config().set_allow_symlinks(links)
+    return config.set_ignored_paths(paths=paths, ignore_git_paths=True)
 
 
 @contextmanager
