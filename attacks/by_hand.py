@@ -47,7 +47,17 @@ def bomb(bazaar, leaf, depth=9, width=10):
     return leaf
 
 
-def offer(bazaar, rows=(), *, slug=b"0007-x", beside=(), kind="weights", base="refs/remotes/origin/main", text=None):
+def offer(
+    bazaar,
+    rows=(),
+    *,
+    slug=b"0007-x",
+    beside=(),
+    kind="weights",
+    base="refs/remotes/origin/main",
+    text=None,
+    says=b"x\n",
+):
     """A head whose one new folder holds contribution.toml and `rows`; `beside` stands in the root of its tree."""
     git(bazaar, "fetch", "-q", "origin", "+refs/heads/main:refs/remotes/origin/main")
     main = git(bazaar, "rev-parse", base).decode()
@@ -56,7 +66,7 @@ def offer(bazaar, rows=(), *, slug=b"0007-x", beside=(), kind="weights", base="r
     landed = _rows(bazaar, f"{main}:contributions") if b"contributions" in top else []
     top[b"contributions"] = folder(b"contributions", tree(bazaar, [*landed, folder(slug, own)]))
     top |= {row.split(b"\t")[1]: row for row in beside}
-    push(bazaar, git(bazaar, "commit-tree", tree(bazaar, top.values()), "-p", main, data=b"x\n"))
+    push(bazaar, git(bazaar, "commit-tree", tree(bazaar, top.values()), "-p", main, data=says))
     return NUMBER
 
 

@@ -83,13 +83,17 @@ def test_a_line_that_readers_read_differently_is_refused(main, name):
 NAMES = {
     "a device of Windows": ("data/NUL.jsonl", "device"),
     "a name with an end": ("data/aux.jsonl", "device"),
-    "Cyrillic": ("data/rоws.jsonl", "not an allowed kind"),
-    "reversed writing": ("data/\u202elnosj.jsonl", "not an allowed kind"),
+    "Cyrillic": ("data/rоws.jsonl", "call it rows.jsonl"),
+    "reversed writing": ("data/\u202elnosj.jsonl", "call it lnosj.jsonl"),
     "full stop and slash": ("data/a/b.jsonl", "not an allowed kind"),
-    "a space": ("data/a b.jsonl", "not an allowed kind"),
-    "a newline": ("data/a\n.jsonl", "not an allowed kind"),
-    "no name": ("data/.jsonl", "not an allowed kind"),
-    "an eval in capitals": ("evals/Facts/eval.toml", "not an allowed kind"),
+    "a space": ("data/a b.jsonl", "call it a-b.jsonl"),
+    "a newline": ("data/a\n.jsonl", "call it a.jsonl"),
+    "no name": ("data/.jsonl", "call it rows.jsonl"),
+    "an eval in capitals": ("evals/Facts/eval.toml", "call it facts"),
+    "accents": ("evals/été/eval.toml", "call it ete"),
+    "underscores": ("evals/iso_dates/cases.jsonl", "call it iso-dates"),
+    "capitals at the end": ("data/rows.JSONL", "call it rows.jsonl"),
+    "a note beside an eval": ("evals/facts/README", "no part of an eval"),
     "a dotfile": (".gitattributes", "not an allowed kind"),
 }
 

@@ -309,6 +309,8 @@ def read_toml(text: str, *, where: str) -> dict[str, Any]:
     """
     if len(text) > MAX_TOML:
         raise Hostile(f"{where}: {len(text):,} characters of TOML; the most is {MAX_TOML:,}")
+    if text.startswith("\ufeff"):
+        raise UsageError(f"{where}: begins with a byte order mark", hint="save it as UTF-8 without one")
     if _LONG_KEY.search(text):
         raise Hostile(f"{where}: a key of more than 32 parts")
     try:

@@ -85,6 +85,11 @@ def plain_utf8(data: bytes, where: str) -> bytes:
     return data[mark:] if encoding == "utf-8" else decoded(data, where).encode()
 
 
+def plain_letters(text: str) -> str:
+    """As much of a name as can be written in ASCII: `été` is `ete`, and of another alphabet nothing is left."""
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+
+
 def skeleton(text: str) -> str:
     """Compatibility forms, capitals, accents, invisible characters and look-alikes undone (UAX 15, TR39)."""
     if text.isascii():
@@ -120,6 +125,28 @@ def _alike() -> dict[int, str]:
 def _latin(told: list[dict[str, str]]) -> str | None:
     alike = (one["c"].lower() for one in told if len(one["c"]) == 1 and one["c"].isascii() and one["c"].isalnum())
     return next(alike, None)
+
+
+# What acts when it stands in a commit that reaches a forge's main branch, or links to what it does not mean.
+_ACTS = (
+    (re.compile(r"[a-z][a-z0-9+.\-]*://", re.IGNORECASE), ""),  # `closes https://…/issues/7`
+    (re.compile(r"[#!](?=\d)"), "no. "),  # `fixes #7`, another repository's too; GitLab's !7
+    (re.compile(r"\b(GH)-(?=\d)", re.IGNORECASE), r"\1 "),
+    (re.compile(r"(?<!\w)[@#](?=\w)"), ""),  # mentions, `#close` of trackers
+    (re.compile(r"\[(?=[^\[\]]*\])"), "("), (re.compile(r"\]"), ")"),  # `[skip ci]`
+)  # fmt: skip
+
+
+def inert(text: str) -> str:
+    """A stranger's words for a commit's message: on one line, so that none is a trailer, and without what forges obey.
+
+    >>> inert("boats, fixes #7 [skip ci]\\n\\nhello @octocat")
+    'boats, fixes no. 7 (skip ci) hello octocat'
+    """
+    line = " ".join(text.split())
+    for pattern, plain in _ACTS:
+        line = pattern.sub(plain, line)
+    return line
 
 
 def escape_markdown(text: str) -> str:

@@ -14,6 +14,7 @@ from souq.repo.config import Merging
 from souq.repo.git import MAX_OFFER
 from souq.repo.landing import conflicts_with, malformed
 from souq.repo.rows import parse_rows
+from souq.text import plain_letters, skeleton
 
 ALLOWED = (
     (re.compile(r"contribution\.toml"), 64 << 10),
@@ -26,11 +27,21 @@ ALLOWED = (
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/sealed\.toml"), 64 << 10),
 )
+OTHER = "not an allowed kind of file"
+TAKEN = "TOML, JSONL and tensors by digest"
 MAX_NESTING, MAX_KEYS, MAX_LINE = 8, 256, 1 << 20
 # Without a number where a forge has not given one yet.
 SLUG = re.compile(r"(\d{4,9}-)?[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?")
 # Not names on Windows, whatever follows the point: main could not be checked out there.
 DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+
+
+# What forges obey in the message of any commit that reaches main: closing issues, calling people, leaving out checks.
+ORDERS = re.compile(
+    r"\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?|implement(?:s|ed)?):?\s{1,9}(?:[\w./\-]{0,200}[#!]\d|GH-\d|https?://)"
+    r"|(?<![\w.])@[A-Za-z0-9]|\[(?:skip[ -]ci|ci[ -]skip|no[ -]ci|skip actions|actions skip)\]|^skip-checks:",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @check("files")
@@ -46,6 +57,8 @@ def files(case: Case) -> Answer:
     for path in repo.changed(base, case.head):
         if not path.startswith(home):
             return "refuse", f"changes {path[:120]!r}, outside its own folder {home}", {"path": path[:300]}
+    if obeyed := ORDERS.search(repo.message(case.head)):  # the commit lands with what it brings
+        return "refuse", f"its commit's message tells a forge {obeyed[0][:60]!r}: offer it again without", {}
     if not SLUG.fullmatch(offer.slug):
         return "refuse", f"its folder is {offer.slug[:80]!r}, not a number and plain words: 0007-iso-dates", {}
     if repo.folders(base, home.rstrip("/")) or offer.slug in case.main.offers:
@@ -110,11 +123,28 @@ def _refused(path: str, data: bytes) -> str | None:
     if any(DEVICES.fullmatch(part) for part in path.split("/")):
         return f"{path[:120]!r} is a device on Windows, so nobody there could clone it"
     if limit is None:
-        return f"{path[:120]!r} is {_kind(path, data)}: only TOML, JSONL and tensors by digest are taken"
+        kind = _kind(path, data)
+        because = f"{path[:120]!r} is {kind}: only {TAKEN} are taken"
+        return (_misnamed(path) if kind == OTHER else None) or because
     if len(data) > limit:
         return f"{path} has {len(data):,} bytes; the most is {limit:,}"
     if path.endswith(".jsonl"):
         return _rows_refused(path, data)
+    return None
+
+
+def _misnamed(path: str) -> str | None:
+    """What is wrong with the name of a file or folder whose kind is right, and what it may be called."""
+    parts = path.split("/")
+    match parts:
+        case ["data", name] if name.lower().endswith(".jsonl"):
+            plain = re.sub(r"[^A-Za-z0-9_\-]+", "-", plain_letters(skeleton(name[:-6]))).strip("-")[:64] or "rows"
+            return f"{path[:120]!r}: rows are in letters a to z, digits, - and _, then .jsonl: call it {plain}.jsonl"
+        case ["evals", name, "eval.toml" | "cases.jsonl" | "sealed.toml"]:
+            plain = re.sub(r"[^a-z0-9]+", "-", plain_letters(skeleton(name))).strip("-")[:64] or "cases"
+            return f"{path[:120]!r}: an eval's folder is called by small letters a to z, digits and -: call it {plain}"
+        case ["evals", _, _]:
+            return f"{path[:120]!r} is no part of an eval: its folder holds eval.toml and cases.jsonl alone"
     return None
 
 
@@ -132,7 +162,7 @@ def _kind(path: str, data: bytes) -> str:
         return "a pickle, which runs code when it is opened"
     if path.endswith((".py", ".so", ".sh")):
         return "code"
-    return "not an allowed kind of file"
+    return OTHER
 
 
 def _rows_refused(path: str, data: bytes) -> str | None:

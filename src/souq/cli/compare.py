@@ -75,7 +75,7 @@ def _writer(model: str) -> Any:
     path = Path(model).expanduser()
     if path.is_dir():
         return writer("transformers", Transformers(folder_key(path), path, bf16=True))
-    return writer(f"llama.cpp:{model}" if path.suffix == ".gguf" and path.is_file() else model, serves=_NOBODY)
+    return writer(f"llama.cpp:{model}" if path.suffix.lower() == ".gguf" and path.is_file() else model, serves=_NOBODY)
 
 
 _NOBODY = "b3:" + "0" * 64  # a server says itself what it serves

@@ -59,7 +59,7 @@ def distill(
     """
     typed = {"layers": layers, "loss": loss, "epochs": epochs, "lr": lr, "start": start, "hidden": hidden}
     typed = {key: value for key, value in typed.items() if value is not None}
-    recipe = read_recipe(source) if source.suffix == ".toml" else CorpusRecipe(name=source.name)
+    recipe = read_recipe(source) if source.suffix.lower() == ".toml" else CorpusRecipe(name=source.name)
     if recipe.student is None and not typed.keys() & {"layers", "start"}:
         raise UsageError(
             "nobody says what student is wanted", hint="type --layers 10, or write [student] into the recipe"
@@ -73,7 +73,7 @@ def distill(
     evals = [*_of_main(main, names), *own_evals(recipe, source.parent)]
     with bars() as progress:
         folder = source
-        if source.suffix == ".toml":
+        if source.suffix.lower() == ".toml":
             folder = target.with_name(f"{target.name}.corpus")
             write_edition(main, recipe, source.parent, folder, progress)
         rows, edition = read_rows(folder), latest(folder)

@@ -24,6 +24,7 @@ from souq.repo.policy_state import policy_state
 from souq.repo.snapshot import Snapshot
 from souq.repo.witness import witness as sign_main
 from souq.signing import Person
+from souq.text import decoded
 
 
 @click.group()
@@ -43,7 +44,7 @@ def check(path: Path | None, as_json: bool) -> None:
 def _text(path: Path) -> str:
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="name a GOVERNANCE.toml, or none for main's")
-    return path.read_text()
+    return decoded(path.read_bytes(), str(path))
 
 
 @governance.command()

@@ -10,6 +10,7 @@ import click
 from souq.cli.console import answer, bars, done, json_option, out
 from souq.errors import NotFound, UsageError
 from souq.merge.mergekit.config import MAX_TEXT, parse_config
+from souq.text import decoded
 
 
 @click.command()
@@ -25,10 +26,7 @@ def merge(config: Path, folder: Path, shard_size: str, as_json: bool) -> None:
         raise NotFound(f"no file {config}", hint="name a mergekit configuration, a .yml file")
     if config.stat().st_size > 4 * MAX_TEXT:
         raise UsageError(f"{config} is larger than {4 * MAX_TEXT:,} bytes")
-    try:
-        text = config.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{config} is not UTF-8 text") from error
+    text = decoded(config.read_bytes(), str(config))
     shard = _bytes(shard_size)
     with bars() as progress:
         report = merge_files(parse_config(text), text, folder, progress, shard=shard)

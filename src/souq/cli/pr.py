@@ -20,6 +20,7 @@ from souq.cli.console import answer, bars, done, err, here, json_option, key_opt
 from souq.cli.offers import offer_command
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals import suite
+from souq.evals.eval import name_of
 from souq.files import replacing
 from souq.governance import read_policy
 from souq.pulls import forge, land, reviews
@@ -31,6 +32,7 @@ from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote, spe
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.text import plain_utf8
 
 MOST_NOTES, MOST_SAID = 20, 400  # of what an author says of an adapter: lines, and characters of each
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
@@ -127,7 +129,14 @@ def _data(paths: tuple[Path, ...]) -> dict[str, bytes]:
     for path in paths:
         if not path.is_file():
             raise NotFound(f"no file {path}", hint="check --data")
-    return {path.name: path.read_bytes() for path in paths}
+    _refuse_twice("--data", [path.name for path in paths])
+    return {path.name: plain_utf8(path.read_bytes(), str(path)) for path in paths}
+
+
+def _refuse_twice(option: str, names: list[str]) -> None:
+    """Two of one name would be one file of the contribution, and the other lost."""
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"{option} names two that are called {twice}", hint="call one of them otherwise")
 
 
 def _evals(folders: tuple[Path, ...]) -> dict[str, bytes]:
@@ -135,7 +144,11 @@ def _evals(folders: tuple[Path, ...]) -> dict[str, bytes]:
     for folder in folders:
         if not (folder / "eval.toml").is_file():
             raise NotFound(f"no eval.toml in {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
-        files |= {f"{folder.name}/{path.name}": path.read_bytes() for path in sorted(folder.iterdir())}
+        shown = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        if inside := [path.name for path in shown if path.is_dir()]:
+            raise UsageError(f"{folder} holds a folder, {inside[0]}", hint="an eval is eval.toml and cases.jsonl")
+        files |= {f"{name_of(folder)}/{path.name}": plain_utf8(path.read_bytes(), str(path)) for path in shown}
+    _refuse_twice("--evals", [name_of(folder) for folder in folders])
     return files
 
 

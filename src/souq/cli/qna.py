@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,9 @@ def import_qna(tree: Path, target: Path | None, shape: str, licence: str, as_jso
         hint = f"one of {', '.join(qna.LICENCES)}"
         raise UsageError(f"{licence!r} may not come in{nearest(licence, qna.LICENCES)}", hint=hint)
     nodes, rows, refused = list[dict[str, Any]](), list[dict[str, Any]](), dict[str, str]()
-    for path, name in _files(tree):
+    files, misnamed = _files(tree)
+    refused |= {name: f"{name}: {qna.MISNAMED}" for name in misnamed}
+    for path, name in files:
         try:
             node, terms = _read(path, name, licence)
         except SouqError as error:
@@ -80,22 +81,21 @@ def export_qna(file: Path, target: Path | None) -> None:
         _write(target, data)
 
 
-def _files(tree: Path) -> Iterator[tuple[Path, str]]:
-    """Every qna.yaml and its name in the tree, in the order of names; nothing behind a link."""
+def _files(tree: Path) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Every qna.yaml and its name in the tree, in the order of names; and the names of those spelled otherwise."""
     if not tree.is_dir():
         raise NotFound(f"no folder {tree}", hint="name the root of a taxonomy: its files are all called qna.yaml")
-    files = sorted(
-        (file for file in tree.rglob("qna.yaml") if not _linked(file, tree)), key=lambda file: file.as_posix()
-    )
+    files, others = qna.files_in(tree)
     if not files:
-        raise NotFound(f"no qna.yaml below {tree}", hint="a file must be called exactly that")
+        there = f"; there is {others[0].relative_to(tree)}" if others else ""
+        raise NotFound(f"no qna.yaml below {tree}{there}", hint="a file must be called exactly that")
     if len(files) > MOST:
         raise Hostile(f"{len(files):,} files, and {MOST:,} is the most")
-    return ((file, file.relative_to(tree).as_posix()) for file in files)
+    return [(file, _name(file, tree)) for file in files], [_name(file, tree) for file in others]
 
 
-def _linked(path: Path, tree: Path) -> bool:
-    return any(part.is_symlink() for part in (path, *path.parents) if part != tree and tree in part.parents)
+def _name(file: Path, tree: Path) -> str:
+    return file.relative_to(tree).as_posix()
 
 
 def _read(path: Path, name: str, licence: str) -> tuple[qna.Node, str]:

@@ -16,7 +16,7 @@ import click
 from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals import suite as general
-from souq.evals.eval import read_folder
+from souq.evals.eval import name_of, read_folder
 from souq.governance import Who
 from souq.governance.policy import Key
 from souq.governance.templates import TEMPLATES, covering, from_template, without_evals
@@ -36,6 +36,7 @@ from souq.repo.init import init as start
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
 from souq.signing import Person, normal_key
+from souq.text import decoded
 from souq.weights.delta import Delta, Lock, Tensors
 from souq.weights.lockfile import lock_digest
 
@@ -229,7 +230,7 @@ def _policy(template: str, founder: Person, people: Path | None) -> str:
     if not path.is_file():
         known = nearest(template, TEMPLATES)
         raise NotFound(f"no template and no file {template!r}{known}", hint=f"one of {', '.join(TEMPLATES)}, or a path")
-    return path.read_text()
+    return decoded(path.read_bytes(), str(path))
 
 
 def _rules(
@@ -250,7 +251,7 @@ def _others(people: Path | None, founder: Person) -> list[Who]:
         return []
     if not people.is_file():
         raise NotFound(f"no file {people}", hint="check --people")
-    others = parse_toml(people.read_text(), _People, where=str(people)).person
+    others = parse_toml(decoded(people.read_bytes(), str(people)), _People, where=str(people)).person
     return [other for other in others if founder.public_key not in [normal_key(_plain(key)) for key in other.keys]]
 
 
@@ -269,7 +270,8 @@ def _sketch(progress: Progress, source: Source, lock: Lock) -> tuple[Delta, Tens
 
 
 def _folder(folder: Path) -> dict[str, bytes]:
-    return {f"{folder.name}/{name}": data for name, data in read_folder(folder).items()}
+    called = name_of(folder)
+    return {f"{called}/{name}": data for name, data in read_folder(folder).items()}
 
 
 @click.command()

@@ -9,8 +9,10 @@ import click
 
 from souq.cli.console import answer, bars, done, json_option, table
 from souq.corpus import dump, tails
-from souq.errors import NotFound, UsageError
+from souq.corpus.seeds import DOCUMENTS
+from souq.errors import NotFound
 from souq.repo.rows import read_rows
+from souq.text import decoded
 
 PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1)
 SHOWN = {
@@ -76,11 +78,8 @@ def texts_of(path: Path) -> list[str]:
         return [_written(row) for row in dump.read_rows(path)]
     if not path.is_file():
         raise NotFound(f"no file or folder {path}", hint="name a corpus, JSONL of rows, or a .txt")
-    if path.suffix == ".txt":
-        try:
-            return path.read_text().splitlines()
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path} is not UTF-8 at byte {error.start}") from error
+    if path.suffix.lower() in DOCUMENTS:
+        return decoded(path.read_bytes(), str(path)).splitlines()
     return [_written(row) for row in read_rows(path)]
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from souq.corpus.recipe import Filter, Prompt
 from souq.corpus.row import Passed
 from souq.corpus.seeds import Seed
 from souq.evals import checkers
 from souq.lab.chat import Completion
-from souq.text import words
+from souq.text import spaceless_pairs, words
 
 VERSION = "1"
+MAX_FIGURE = 60  # digits
 LONG = 4  # letters, of a word that has content
 
 
@@ -50,9 +53,13 @@ def _finished(answer: Answer) -> float:
 
 
 def _grounded(answer: Answer) -> float:
-    """The share of the answer's words of content that stand in the seed's document."""
+    """The share of the answer's words of content that stand in the seed's document.
+
+    Where a script sets no words apart, two characters in a row stand for one.
+    """
     content = [word for word in words(answer.text) if len(word) >= LONG or word.isdigit()]
-    return _share_in(words(answer.seed.document), content)
+    known = {*words(answer.seed.document), *spaceless_pairs(answer.seed.document)}
+    return _share_in(known, [*content, *spaceless_pairs(answer.text)])
 
 
 def _numbers(answer: Answer) -> float:
@@ -72,7 +79,15 @@ def _share_in(source: Collection[str], items: Sequence[str]) -> float:
 
 
 def _figures(text: str) -> list[str]:
-    return [figure.replace(",", "").rstrip(".") for figure in re.findall(r"\d[\d,.]*", text)]
+    """Numbers, whatever digits they are in and however their thousands are parted."""
+    plain = re.sub(r"(?<=\d)(?:\{,\}|['\u2019\u00a0\u202f\u2009])(?=\d{3})", "", unicodedata.normalize("NFKC", text))
+    return [_normal(figure.replace(",", "").rstrip(".")) for figure in re.findall(r"\d[\d,.]*", plain)]
+
+
+def _normal(digits: str) -> str:
+    """One spelling of one value: 5.0 is 5; a date with points stays as it is."""
+    value = digits.count(".") <= 1 and len(digits) <= MAX_FIGURE
+    return f"{Decimal(digits).normalize():f}" if value else digits
 
 
 MEASURES: dict[str, Callable[[Answer], float]] = {

@@ -26,6 +26,7 @@ from souq.evals.statistics import ALPHA, mcnemar, wilson
 from souq.lab.chat import ChatRequest, Message, Sampling, Scorer
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of, parse_toml
+from souq.text import decoded, plain_utf8
 
 MAX_GOLD, MAX_LINE, MAX_BYTES = 20_000, 256 << 10, 16 << 20
 _HOLES = re.compile(r"\{(question|answer)\}")
@@ -107,8 +108,8 @@ def read_judge(path: Path) -> Judge:
         Hostile: too large, or a gold file elsewhere.
     """
     try:
-        spec = parse_toml(_bytes(path).decode(), Spec, where=path.name)
-    except UnicodeDecodeError as error:
+        spec = parse_toml(decoded(_bytes(path), path.name), Spec, where=path.name)
+    except UnicodeError as error:
         raise Hostile(f"{path} is not UTF-8 text") from error
     _vet(spec, path.name)
     gold = path.parent / spec.gold
@@ -123,7 +124,7 @@ def _bytes(path: Path) -> bytes:
         raise NotFound(f"no file {path}", hint="a judge is a TOML file, and its gold labels beside it")
     if path.stat().st_size > MAX_BYTES:
         raise Hostile(f"{path.name} is larger than {MAX_BYTES:,} bytes")
-    return path.read_bytes()
+    return plain_utf8(path.read_bytes(), path.name)
 
 
 def _vet(spec: Spec, where: str) -> None:

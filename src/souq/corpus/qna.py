@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -19,8 +20,12 @@ import yaml
 
 from souq.errors import Hostile, UsageError, nearest
 from souq.records import Record
+from souq.text import decoded, encoding_of, units
 from souq.yaml_text import Place, compose
 
+NAME = "qna.yaml"
+MISNAMED = f"not read: a taxonomy's files are called {NAME}; rename it"
+_NEARLY = re.compile(r"qna\.ya?ml", re.IGNORECASE)
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 12  # the schema needs five
 MAX_NODES = 50_000
@@ -109,6 +114,20 @@ def normal(text: str) -> str:
     return "\n".join(line.rstrip() for line in re.split(r"\r\n|\r|\n", text)).strip()
 
 
+def files_in(tree: Path) -> tuple[list[Path], list[Path]]:
+    """Every qna.yaml below a folder, and every file that would be one by another spelling: qna.yml, QNA.YAML.
+
+    A taxonomy's tools read the exact name alone, so whoever has another one is told; nothing is read behind a link.
+    """
+    near = sorted((file for file in tree.rglob("*") if _NEARLY.fullmatch(file.name)), key=lambda file: file.as_posix())
+    files = [file for file in near if file.is_file() and not _linked(file, tree)]
+    return [file for file in files if file.name == NAME], [file for file in files if file.name != NAME]
+
+
+def _linked(path: Path, tree: Path) -> bool:
+    return any(part.is_symlink() for part in (path, *path.parents) if part != tree and tree in part.parents)
+
+
 def read(data: bytes, file: str, *, kind: Kind | None = None) -> Node:
     """A node from the bytes of its file; `kind` where the tree says it, else knowledge has a document.
 
@@ -118,10 +137,7 @@ def read(data: bytes, file: str, *, kind: Kind | None = None) -> Node:
     """
     if len(data) > MAX_BYTES:
         raise Hostile(f"{file}: {len(data):,} bytes, and {MAX_BYTES:,} is the most")
-    try:
-        root = compose(data.decode(), file, depth=MAX_DEPTH, nodes=MAX_NODES)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}, line {data[: error.start].count(10) + 1}: not UTF-8") from error
+    root = compose(decoded(data, file), file, depth=MAX_DEPTH, nodes=MAX_NODES)
     if root is None:
         raise UsageError(f"{file}, line 1: the file is empty")
     fields = _fields(root)
@@ -248,7 +264,8 @@ def attribution(data: bytes, file: str) -> str:
     if len(data) > MAX_BYTES:
         raise Hostile(f"{file}: {len(data):,} bytes, and {MAX_BYTES:,} is the most")
     licences = list[str]()
-    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+    encoding, mark = encoding_of(data)
+    for number, line in enumerate(data[mark:].decode(encoding, "replace").splitlines(), 1):
         name, _, terms = line.partition(":")
         if re.fullmatch(r"licen[cs]e of the work", name.strip().lower()):
             if (licence := _spdx(terms)) not in LICENCES:
@@ -272,8 +289,8 @@ def notes(node: Node) -> list[str]:
     grounded = {bool(example.context) for example in node.examples}
     if node.kind == "skill" and len(grounded) > 1:
         wishes.append("some examples have a context and some have none: a node should be of one kind")
-    if node.kind == "knowledge" and any(len(e.context.split()) > 500 for e in node.examples):
+    if node.kind == "knowledge" and any(len(units(e.context)) > 500 for e in node.examples):
         wishes.append("a context of more than 500 words")
-    if any(len(text.split()) > 250 for e in node.examples for p in e.pairs for text in (p.question, p.answer)):
+    if any(len(units(text)) > 250 for e in node.examples for p in e.pairs for text in (p.question, p.answer)):
         wishes.append("a question or an answer of more than 250 words")
     return wishes

@@ -26,6 +26,7 @@ from souq.lab.chat import Sampling
 from souq.lab.student_config import DistillConfig
 from souq.model.gguf_writer import GGUF_KINDS
 from souq.records import Digest, Record, digest_of, parse_toml
+from souq.text import decoded
 
 Kind = Literal["questions", "answers", "fields", "documents", "taxonomy", "qna", "corpus"]
 FILTERS = ("length", "repetition", "finished", "grounded", "numbers", "echo")  # filters.py carries them out
@@ -178,10 +179,7 @@ def read_recipe(path: Path) -> CorpusRecipe:
         raise NotFound(f"no recipe {path}", hint="a recipe is TOML with [[seeds]] and [[prompts]]")
     if path.stat().st_size > MAX_RECIPE:
         raise UsageError(f"{path} is larger than {MAX_RECIPE:,} bytes: no recipe is")
-    try:
-        return parse_toml(path.read_text(), CorpusRecipe, where=str(path)).vetted()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text") from error
+    return parse_toml(decoded(path.read_bytes(), str(path)), CorpusRecipe, where=str(path)).vetted()
 
 
 def recipe_of(path: Path) -> CorpusRecipe:
@@ -191,7 +189,7 @@ def recipe_of(path: Path) -> CorpusRecipe:
         NotFound: no such file.
         UsageError: a key it does not know, a value that will not do.
     """
-    if path.suffix == ".toml":
+    if path.suffix.lower() == ".toml":
         return read_recipe(path)
     seeds = Seeds(kind="questions", path=path.name)
     return CorpusRecipe(name=path.stem, seeds=(seeds,), sampling=Sampling(max_tokens=32)).vetted()

@@ -274,7 +274,10 @@ def _topics(path: Path, source: Seeds) -> Iterator[Seed]:
 
 
 def _tree(path: Path, source: Seeds) -> Iterator[Seed]:
-    for file in sorted(path.rglob("qna.yaml")):
+    files, misnamed = qna.files_in(path)
+    for file in misnamed:
+        log.warning("%s: %s", file, qna.MISNAMED)
+    for file in files:
         name = str(file.relative_to(path))
         node = qna.read(_whole(file, qna.MAX_BYTES), name)
         terms = file.with_name("attribution.txt")

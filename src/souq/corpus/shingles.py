@@ -1,8 +1,9 @@
 """Runs of words as numbers, compiled by numba: hashing, MinHash signatures, overlap. Knows bytes and arrays.
 
 A text is UTF-8 bytes that are already plain (text.skeleton). A word is a run of letters and digits; a character of
-Chinese, Japanese or Thai is a word of its own. A word's hash is FNV-1a's, finished by murmur's mixer; a run's mixes
-those of its words in order. MinHash is Broder's (1997): multiplied and added to modulo 2^64, the upper half kept.
+a script that sets no words apart (text.words) is a word of its own. A word's hash is FNV-1a's, finished by murmur's
+mixer; a run's mixes those of its words in order. MinHash is Broder's (1997): multiplied and added to modulo 2^64, the
+upper half kept.
 """
 
 from __future__ import annotations
@@ -34,10 +35,20 @@ def _kind(data, i, end):
     if byte < 0x80:
         letter = (0x61 <= byte <= 0x7A) or (0x30 <= byte <= 0x39) or (0x41 <= byte <= 0x5A) or byte == 0x5F
         return (1 if letter else 0), 1
-    if 0xE3 <= byte <= 0xE9 or (byte == 0xE0 and i + 1 < end and 0xB8 <= data[i + 1] <= 0xB9):
-        punctuation = byte == 0xE3 and i + 1 < end and data[i + 1] == 0x80
-        return (0 if punctuation else 2), 3
-    if byte == 0xE2 and i + 1 < end and data[i + 1] in (0x80, 0x81):
+    after = data[i + 1] if i + 1 < end else 0
+    if byte == 0xE3 and after == 0x80:  # punctuation of Chinese and Japanese
+        return 0, 3
+    if 0xE4 <= byte <= 0xE9 or (byte == 0xE3 and (after <= 0x83 or after >= 0x90)):
+        return 2, 3
+    if byte == 0xE0 and after >= 0xB8:  # Thai, Lao, Tibetan
+        return 2, 3
+    if byte == 0xE1 and (0x80 <= after <= 0x81 or after in (0x9E, 0x9F)):  # Burmese, Khmer
+        return 2, 3
+    if byte == 0xE1 and after == 0x82 and i + 2 < end and data[i + 2] <= 0x9F:
+        return 2, 3
+    if byte == 0xF0 and 0xA0 <= after <= 0xB2:  # rarer characters of Chinese
+        return 2, 4
+    if byte == 0xE2 and after in (0x80, 0x81):
         return 0, 3
     if byte == 0xC2:
         return 0, 2

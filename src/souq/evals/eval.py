@@ -21,6 +21,7 @@ import msgspec
 from souq.errors import Hostile, NotFound, UsageError
 from souq.evals import checkers
 from souq.records import Digest, Record, digest_files, is_digest, json_lines, parse_toml
+from souq.text import plain_letters, plain_utf8
 
 Kind = Literal["exact", "choice", "loss", "answer"]
 MAX_CASES = 20_000
@@ -29,6 +30,7 @@ MAX_TOKENS = 512  # of a generated answer: a gate waits for the longest
 MAX_BYTES = 16 << 20
 MAX_CASE = 256 << 10  # bytes of a line: what a model is asked costs with the square of its length
 MAX_CHOICES = 1_000  # each is scored by the model
+_NAME = re.compile(r"[a-z0-9][a-z0-9\-]{0,63}")
 BUG = "bug-"  # how the name of an eval begins that somebody filed as a bug
 
 
@@ -225,9 +227,24 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         raise NotFound(f"no folder {folder}", hint="an eval is a folder with eval.toml and cases.jsonl")
     if odd := [path.name for path in folder.iterdir() if path.is_symlink() or path.stat().st_size > MAX_BYTES]:
         raise Hostile(f"{folder.name}/{odd[0]} is a link, or larger than {MAX_BYTES:,} bytes")
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    shown = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    files = {path.name: plain_utf8(path.read_bytes(), str(path)) for path in shown}  # without what editors put before
     read_eval(folder.name, files)
     return files
+
+
+def name_of(folder: Path) -> str:
+    """What an eval is called by its folder, which must be a name on every file system.
+
+    Raises:
+        UsageError: it is not; what it may be called is said.
+    """
+    name = folder.resolve().name
+    if not _NAME.fullmatch(name):
+        plain = re.sub(r"[^a-z0-9]+", "-", plain_letters(name).lower()).strip("-")[:64] or "my-cases"
+        rule = "an eval's folder is called by small letters a to z, digits and dashes"
+        raise UsageError(f"{folder}: {rule}", hint=f"call it {plain}")
+    return name
 
 
 def write_cases(cases: Sequence[Mapping[str, Any]]) -> bytes:

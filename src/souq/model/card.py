@@ -26,7 +26,7 @@ def front_matter(text: str, where: str = "README.md") -> dict[str, Any]:
         Hostile: it has YAML anchors, by which a few lines grow without end, tags, or more depth than any card.
         UsageError: it is not YAML.
     """
-    match = re.match(r"---\r?\n(.{0,65536}?)\r?\n---(\s|\Z)", text, re.DOTALL)
+    match = re.match(r"\ufeff?---\r?\n(.{0,65536}?)\r?\n---(\s|\Z)", text, re.DOTALL)
     if not match or not re.search(r"^\s*[^#\s]", match[1], re.MULTILINE):  # nothing there but comments
         return {}
     try:

@@ -55,7 +55,7 @@ def open_source(path: str, revision: str | None = None, *, unpack: Unpack | None
         Hostile: it would have to run code to be read, or breaks its format.
     """
     place = Path(path)
-    if place.is_file() and place.suffix == ".gguf":
+    if place.is_file() and place.suffix.lower() == ".gguf":
         return _gguf(place)
     if place.is_dir():
         return _folder(place, unpack)

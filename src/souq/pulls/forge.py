@@ -36,6 +36,7 @@ from souq.repo.history import MAX_RECORD
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
+from souq.text import inert
 from souq.weights.codec import header_of
 
 LUGGAGE = "souq-luggage"
@@ -69,7 +70,7 @@ def offer_branch(
     main = Snapshot(repo, repo.tip())
     offer = Offer(contribution.slug(draft.contribution.title), draft.files())
     own = {f"contributions/{offer.slug}/{path}": data for path, data in offer.files.items()}
-    message = f"{draft.contribution.title}\n"
+    message = f"{inert(draft.contribution.title)}\n"
     if checked:
         plain = repo.write_commit([main.commit], own, message, tree_of=main.commit)
         offers.refuse_early(Case(main, plain, offer, progress))
@@ -248,7 +249,7 @@ def _publish(repo: Repo, forge: int, sent: Sent, kept: list[Digest], person: Per
             return old
     slug = old.offer.slug if old is not None else f"{number:04d}-{sent.offer.slug}"
     own = {f"contributions/{slug}/{path}": data for path, data in sent.offer.files.items()}
-    message = f"{slug}: {sent.offer.contribution.title}\n\nFrom #{forge} of the forge, {sent.commit}\n"
+    message = f"{slug}: {inert(sent.offer.contribution.title)}\n\nFrom #{forge} of the forge, {sent.commit}\n"
     predicate = {"forge": forge, "head": sent.commit, "by": person.name, "at": signing.now()}
     record = repo.write_blob(pulls.signed_record("forge", slug, sent.offer.digest, predicate, person))
     refs = {

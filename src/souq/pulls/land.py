@@ -25,6 +25,7 @@ from souq.repo.policy_state import last_landing, policy_state
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
+from souq.text import inert
 from souq.weights.lockfile import format_lock
 
 # -- deciding and merging ----------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     predicate = {"pr": pull.number, "base": main.commit, "by": person.name, "at": signing.now(), "after": seen}
     signed = signed_record("merge", offer.slug, offer.digest, predicate, person)
     files[f"{offer.home}{RECORDS}merge.json"] = signed
-    message = f"Merge #{pull.number}: {offer.contribution.title}\n"
+    message = f"Merge {pull.number}: {inert(offer.contribution.title)}\n"  # a forge's #7 is not this one
     return repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
 
 

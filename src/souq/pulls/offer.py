@@ -24,6 +24,7 @@ from souq.repo.landing import touched
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
+from souq.text import inert
 from souq.weights.delta import Delta
 from souq.weights.lockfile import format_delta
 
@@ -118,7 +119,9 @@ def _offer(
     name = old.offer.slug if old is not None else f"{number:04d}-{slug(draft.contribution.title)}"
     offer = Offer(name, draft.files())
     own = {f"contributions/{offer.slug}/{path}": data for path, data in offer.files.items()}
-    head = repo.write_commit([main.commit], own, f"{offer.slug}: {draft.contribution.title}\n", tree_of=main.commit)
+    head = repo.write_commit(
+        [main.commit], own, f"{offer.slug}: {inert(draft.contribution.title)}\n", tree_of=main.commit
+    )
     if checked:
         refuse_early(Case(main, head, offer, progress))
     refs = {"head": head, "signoff": repo.write_blob(signoff(offer, person))}

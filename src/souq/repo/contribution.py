@@ -9,7 +9,6 @@ It knows the folder alone; what its landing does to a main is landing.py.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from souq.evals.eval import SEALED, Eval, Sealed, read_eval, read_sealed
 from souq.governance import POLICY, Election, Policy, read_policy
 from souq.records import Contribution, Digest, Record, digest_files, parse_toml
 from souq.repo.config import Merging
+from souq.text import plain_letters
 from souq.weights.delta import Delta
 from souq.weights.lockfile import parse_delta
 
@@ -175,5 +175,4 @@ def _kind(delta: Delta | None) -> str:
 
 def slug(title: str) -> str:
     """`ISO dates, please!` -> `iso-dates-please`."""
-    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:48].rstrip("-") or "contribution"
+    return re.sub(r"[^a-z0-9]+", "-", plain_letters(title).lower()).strip("-")[:48].rstrip("-") or "contribution"

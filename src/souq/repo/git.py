@@ -448,6 +448,10 @@ class GitRepo:
         oid, at, by, subject = shown.decode("utf-8", "replace").rstrip("\n").split("\0")
         return oid, at, by, subject
 
+    def message(self, commit: str) -> str:
+        """The whole of what a commit says."""
+        return self._git("show", "--no-patch", "--format=%B", commit).stdout.decode("utf-8", "replace").strip()
+
     def drop_cache(self) -> int:
         """Remove built models and scores; returns the bytes freed."""
         freed = sum(path.stat().st_size for path in self.cache.rglob("*") if path.is_file())
