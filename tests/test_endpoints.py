@@ -64,7 +64,7 @@ def test_one_question_that_is_refused_stops_no_other(server, kitchen, caplog):  
     assert set(first.values()) == {1}
     assert Counter(map(question, server.seen)) == first
     asked_for = "SELECT rejected, finish, messages[-1].content FROM rows WHERE finish = 'refused'"
-    assert query(str(kitchen / "corpus"), asked_for)[1] == [("the server refuses the question", "refused", "")]
+    assert query(str(kitchen / "corpus"), asked_for)[1] == [("the question is refused", "refused", "")]
 
 
 def test_where_all_is_refused_it_is_the_settings(server, kitchen):  # noqa: F811

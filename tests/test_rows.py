@@ -11,8 +11,12 @@ import pytest
 from souq.checks.caps import Turn, turns
 from souq.checks.secrets import _roles
 from souq.errors import UsageError
+from souq.evals.eval import read_eval, write_cases
+from souq.lab import evals, generate
 from souq.lab import lm as lab_model
+from souq.lab.chat import Sampling
 from souq.lab.packing import sequence_of, sequences_of
+from souq.records import format_toml
 from souq.repo.rows import answered, parse_rows, read_rows
 from tests.tiny import write_model
 
@@ -124,3 +128,51 @@ def test_checks_read_the_turns_that_are_learned():
         "root",
         "assistant",
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "way"),
+    [
+        (b'\n[{"text": "a"}]', "one JSON list", "jq"),
+        (b"PAR1\x15", "Parquet", "duckdb"),
+        (b"\x1f\x8b\x08", "compressed", "gunzip"),
+    ],
+)
+def test_rows_in_other_files_are_answered_with_the_way_to_jsonl(tmp_path, data, kind, way):
+    (tmp_path / "rows").write_bytes(data)
+    with pytest.raises(UsageError, match=kind) as refusal:
+        read_rows(tmp_path / "rows")
+    assert way in refusal.value.hint
+
+
+def test_a_content_that_is_no_text_says_what_to_do():
+    for content, what in (([{"type": "text", "text": "a"}], "text of its parts"), (None, "tools are not learned")):
+        with pytest.raises(UsageError, match=what):
+            parsed({"messages": [ASK, {"role": "assistant", "content": content}]})
+
+
+def test_a_question_beyond_the_context_is_kept_aside(lm, caplog):
+    """A corpus keeps it among the rejected, a person is told, and an eval says which cases they are."""
+    long = "model " * 600
+    given = dict(
+        pair
+        for batch in generate.generate_batches(lm, [lm.encode(long), lm.encode("a")], Sampling(max_tokens=2), [0, 0])
+        for pair in batch
+    )
+    assert (given[0].finish, given[0].text, "context has 512" in given[0].because) == ("refused", "", True)
+    assert given[1].finish in ("stop", "length")
+    with pytest.raises(UsageError, match="context has 512"):
+        generate.answers(lm, [long])
+
+    spec = format_toml(
+        {"title": "t", "kind": "answer", "checker": "contains", "source": "x", "licence": "CC0-1.0", "max_tokens": 2}
+    )
+    cases = [{"id": "long", "prompt": long, "expected": "a"}, {"id": "short", "prompt": "a", "expected": "a"}]
+    with caplog.at_level(logging.WARNING):
+        kept = [
+            one
+            for batch in evals.run(lm, read_eval("x", {"eval.toml": spec.encode(), "cases.jsonl": write_cases(cases)}))
+            for one in batch
+        ]
+    assert {one.case: one.value for one in kept}["long"] == 0.0
+    assert "context of 512 tokens: long" in caplog.text

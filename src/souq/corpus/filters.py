@@ -117,7 +117,7 @@ def filtered(answer: Answer, filters: Sequence[Filter]) -> Iterator[Passed]:
 def _verdicts(answer: Answer, filters: Sequence[Filter]) -> Iterator[Passed]:
     """Whether it is empty, then its seed's own checker or the prompt's, then the recipe's filters."""
     if answer.completion.finish == "refused":
-        yield Passed(name="refused", version=VERSION, kept=False, because="the server refuses the question")
+        yield Passed(name="refused", version=VERSION, kept=False, because="the question is refused")
         return
     yield Passed(name="empty", version=VERSION, kept=bool(answer.text), because="" if answer.text else _empty(answer))
     asked = answer.seed if answer.seed.checker else answer.prompt

@@ -8,6 +8,7 @@ the model's own are. `answer` is generated, greedily and in batches of like leng
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, rows_f
 from souq.lab.score_cache import Kept
 from souq.progress import Progress, quiet
 
+log = logging.getLogger(__name__)
 Tag = tuple[str, str, str]  # eval, case, option
 Likelihood = tuple[float, int, bool]  # log p, the tokens it is spread over, whether each was the first choice
 
@@ -36,6 +38,7 @@ def score(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[str
 
 def run(lm: LM, suite: Eval, progress: Progress = quiet) -> Iterator[list[Kept]]:
     """The cases' values, a batch at a time, as they come."""
+    _say_long(lm, suite)
     if suite.spec.kind == "answer":
         yield from _generated(lm, suite, progress)
         return
@@ -47,6 +50,17 @@ def run(lm: LM, suite: Eval, progress: Progress = quiet) -> Iterator[list[Kept]]
             cases[name] for name in dict.fromkeys(case for _, case, _ in batch) if _whole(suite, cases[name], seen)
         ]
         yield [Kept(case=case.id, value=_value(suite, case, seen)) for case in whole]
+
+
+def _say_long(lm: LM, suite: Eval) -> None:
+    """A case that no model of this context was made for is said: what it scores says little."""
+    longest = max((len(case.text) + len(case.expected) for case in suite.cases), default=0)
+    if not lm.context or longest <= lm.context:  # a token is a character at least
+        return
+    lengths = {case.id: len(lm.encode(case.text)) + len(lm.encode(case.expected)) for case in suite.cases}
+    if long := [name for name, length in lengths.items() if length > lm.context]:
+        shown = ", ".join(long[:5]) + (" …" if len(long) > 5 else "")
+        log.warning("%s: longer than the model's context of %d tokens: %s", suite.name, lm.context, shown)
 
 
 def _generated(lm: LM, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 
+from souq.errors import UsageError
 from souq.lab.chat import Completion, Completions, Sampling
 from souq.lab.lm import LM, Tokens
 from souq.lab.packing import packs
@@ -29,12 +30,22 @@ def answers(
     """One answer a prompt, in the prompts' order.
 
     With a temperature, answer i is drawn with a generator seeded by seeds[i]: no answer depends on its neighbours.
+
+    Raises:
+        UsageError: a prompt is longer than the model's context.
     """
     chats = [lm.chat_tokens([{"role": "user", "content": prompt}]) for prompt in prompts]
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
     batches = generate_batches(lm, chats, sampling, seeds or range(len(chats)), progress)
-    texts = {i: answer.text for batch in batches for i, answer in batch}
-    return [texts[i] for i in range(len(prompts))]
+    given = {i: answer for batch in batches for i, answer in batch}
+    if refused := next((answer for answer in given.values() if answer.finish == "refused"), None):
+        raise UsageError(refused.because, hint="ask in fewer words")
+    return [given[i].text for i in range(len(prompts))]
+
+
+def _refused(length: int, context: int) -> Completion:
+    because = f"a question of {length:,} tokens, and the model's context has {context:,}"
+    return Completion(text="", finish="refused", completion_tokens=0, prompt_tokens=length, because=because)
 
 
 def generate_batches(
@@ -42,9 +53,14 @@ def generate_batches(
 ) -> Completions:
     """(number of the prompt, its answer) pairs, a batch at a time, so that what is done can be kept.
 
-    The shortest prompts come first; answer i is drawn with a generator seeded by seeds[i].
+    The shortest prompts come first; answer i is drawn with a generator seeded by seeds[i]. A prompt that leaves no room
+    in the model's context is refused.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    long = [i for i in order if lm.context and len(prompts[i]) >= lm.context]
+    if long:
+        order = order[: -len(long)]
+        yield [(i, _refused(len(prompts[i]), lm.context)) for i in long]
     decode, batches = (_decode, _batches(order)) if packs(lm.net) else (_generate, _of_one_length(prompts, order))
     done = 0
     for numbers in batches:

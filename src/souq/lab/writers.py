@@ -160,6 +160,11 @@ class Served:
         return self.server.logprobs
 
     def generate(self, requests: Sequence[ChatRequest], sampling: Sampling, progress: Progress = quiet) -> Completions:
+        """An answer to every request, or what the server said of refusing it.
+
+        Raises:
+            SouqError: it gave up, after what was answered before was yielded.
+        """
         settings = self._settings(sampling) if requests else {}
         answered = False
         for start, group in _groups(requests, progress):
@@ -171,6 +176,12 @@ class Served:
                 raise gathered.stopped
 
     def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
+        """How likely each of the options is as the answer to every request.
+
+        Raises:
+            SouqError: it gave up, or refuses one of them, after what was answered before was yielded.
+        """
+
         def log_p(request: ChatRequest) -> dict[str, float]:
             return {option: self.server.log_p(request.turns, option) for option in options}
 

@@ -69,6 +69,12 @@ FOREIGN = (
     ({"instruction", "output"}, "Alpaca's form: write instruction and input as `prompt`, the output as `completion`"),
     ({"question", "answer"}, "a question and its answer: call them `prompt` and `completion`"),
 )
+# What people have rows in that is no JSONL, by how it begins, and how to make JSONL of it.
+CONTAINERS = (
+    (b"[", "one JSON list", "`jq -c '.[]' {} > rows.jsonl` makes them"),
+    (b"PAR1", "Parquet", "`duckdb -c \"COPY (FROM '{}') TO 'rows.jsonl'\"` makes them"),
+    (b"\x1f\x8b", "compressed", "`gunzip -c {} > rows.jsonl` makes them"),
+)
 SHOWN = 5  # lines that are named
 
 
@@ -81,7 +87,11 @@ def read_rows(path: Path) -> Rows:
     """
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="name a JSONL file of rows in TRL's formats")
-    return parse_rows(plain_utf8(path.read_bytes(), str(path)), where=str(path))
+    data = path.read_bytes()
+    for beginning, kind, way in CONTAINERS:
+        if data.lstrip()[: len(beginning)] == beginning:
+            raise UsageError(f"{path} is {kind}: rows are JSONL, one a line", hint=way.format(path))
+    return parse_rows(plain_utf8(data, str(path)), where=str(path))
 
 
 def parse_rows(data: bytes, *, where: str) -> Rows:
@@ -95,12 +105,20 @@ def parse_rows(data: bytes, *, where: str) -> Rows:
         try:
             rows.append(msgspec.json.decode(line, type=_Row).fields)
         except (ValueError, RecursionError) as error:  # msgspec's errors and bad UTF-8 are ValueErrors
-            wrong.append((number, _foreign(line) or str(error)))
+            wrong.append((number, _foreign(line) or _plainly(str(error))))
     if wrong:
         lines = "; ".join(f"line {number}: {because}" for number, because in wrong[:SHOWN])
         more = f"; and {len(wrong) - SHOWN:,} more lines" if len(wrong) > SHOWN else ""
         raise UsageError(f"{where}, {lines}{more}", hint=EXAMPLE)
     return rows
+
+
+def _plainly(problem: str) -> str:
+    """With what to do, where a turn's content is no text."""
+    if "content" not in problem:
+        return problem
+    parts, nothing = "; write the text of its parts", "; calls of tools are not learned"
+    return problem + (parts if "got `array`" in problem else nothing if "got `null`" in problem else "")
 
 
 def _foreign(line: bytes) -> str:

@@ -95,7 +95,11 @@ class Server:
         return frozenset({"exact", "answer"} | ({"choice"} if self.logprobs else set()))
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
-        """The cases' values; a case that the server refuses for good is not right, and is named."""
+        """The cases' values; a case that the server refuses for good is not right, and is named.
+
+        Raises:
+            SouqError: it gave up, after what was answered before was yielded.
+        """
         cases = suite.cases
         for start in range(0, len(cases), BATCH):
             progress("answers", start, len(cases))
