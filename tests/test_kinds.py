@@ -15,7 +15,7 @@ from bench import models
 from souq.build.delta_file import read_delta
 from souq.build.forecast import layer_of
 from souq.cli import run
-from souq.errors import UsageError
+from souq.errors import Hostile, UsageError
 from souq.evals.eval import read_eval
 from souq.governance import read_policy
 from souq.governance.templates import TEMPLATES, covering, without_evals
@@ -24,8 +24,10 @@ from souq.lab import generate, packing, sketching, student, teacher_targets, tra
 from souq.lab import lm as lab_model
 from souq.lab.packing import TokenSequence
 from souq.lab.student_config import DistillConfig
+from souq.merge.grow import VOCABULARY, grow
 from souq.model.kinds import no_lab
 from souq.model.places import places
+from souq.weights.delta import Delta, Layer, Rows, TensorRef
 from souq.weights.safetensors import open_tensors
 from tests.bazaar import jsonl, rows
 from tests.kinds import ENCODING, KINDS, SEEING, make
@@ -87,6 +89,23 @@ def test_odds_are_those_of_the_network_s_own_forward(folder, kind):
             mine = log_p[[at for at, owner in enumerate(whose) if owner == number]]
             assert torch.allclose(mine, alone(net, sequence), atol=1e-4)
     assert packing.packs(lm.net) == (kind not in ALONE)
+
+
+def test_what_packs_is_the_same_in_16_bits(folder):
+    """bf16 rounds coarsely, and a network is not read alone for that; what leaks is still seen."""
+    for kind in ("llama", "gemma2", "gpt2", "bloom", "lfm2"):
+        files = {path.name: path.read_bytes() for path in folder(kind).iterdir() if path.suffix != ".safetensors"}
+        lm = lab_model.load(files, open_tensors(folder(kind) / "model.safetensors"), dtype=torch.bfloat16)
+        assert packing.packs(lm.net) == (kind not in ALONE), kind
+
+
+def test_a_network_that_sees_past_the_mask_is_found_out(folder):
+    """By trying alone, whatever it is built of: here one that reads the token before it, whoever's that is."""
+    for dtype in (torch.float32, torch.bfloat16):
+        lm = load(folder("llama"))
+        net = lm.net.to(dtype)
+        net.model.layers[0].register_forward_hook(lambda module, args, out: out + out.roll(1, 1))
+        assert not packing.packs(net)
 
 
 @pytest.mark.parametrize("kind", ["gemma2", "bloom", "mamba"])
@@ -285,6 +304,21 @@ def test_a_student_of_another_size_is_of_its_teacher_s_kind(folder):
 def test_a_tensor_s_layer_is_its_first_number():
     names = ("model.layers.20.mlp.up_proj.weight", "h.3.attn.c_attn.weight", "encoder.block.1.layer.0.k.weight", "wte.weight")  # fmt: skip
     assert [layer_of(name) for name in names] == ["20", "3", "1", "wte.weight"]
+
+
+@pytest.mark.parametrize(("kind", "words"), [("layers", "does not say at its top"), ("rows", "says no vocab_size")])
+def test_nothing_is_added_where_the_configuration_would_not_say_so(folder, kind, words):
+    """A Qwen2-VL's layers are called as a llama's, and its sizes stand further in: no model is made that says otherwise."""
+    source = folder("qwen2_vl")
+    lock = {name: TensorRef.of(array) for name, array in open_tensors(source / "model.safetensors").items()}
+    files = {path.name: path.read_bytes() for path in source.iterdir() if path.suffix != ".safetensors"}
+    layer = {f"layer 1.0.{name.removeprefix('model.layers.0.')}": Layer(value=ref) for name, ref in lock.items() if name.startswith("model.layers.0.")}  # fmt: skip
+    row = TensorRef.of(np.zeros((1, 64), "f4"))
+    tables = [name for name in lock if name.endswith(VOCABULARY)]
+    rows_ = {f"rows {name}": Rows(tokens=("zz",), special=(), value=row) for name in tables}
+
+    with pytest.raises(Hostile, match=words):
+        grow(lock, files, [Delta("b3:" + "0" * 64, {}, new=layer if kind == "layers" else rows_)])
 
 
 # -- policies ----------------------------------------------------------------------------------------------------------

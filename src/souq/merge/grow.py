@@ -233,6 +233,8 @@ class _Growth:
                 raise Hostile(f"new tokens need rows in each of {', '.join(sorted(tables))}, and nowhere else: {wrong}")
             for name, new in mine.items():
                 rows[name].append(new)
+        if "vocab_size" not in self._config:  # a model that sees says it further in
+            raise Hostile("config.json says no vocab_size at its top: no tokens can be added to such a base")
         words = read_words(self._files, "the base")
         if words is None:
             raise Hostile("the base has no tokenizer.json to add tokens to")
@@ -285,6 +287,8 @@ class _Growth:
             return
         if len(added) > MOST:
             raise Hostile(f"{len(added)} new layers; the most is {MOST}")
+        if self._config.get("num_hidden_layers") != depth:
+            raise Hostile(f"config.json does not say at its top that there are {depth} layers: none can be added")
         for (before_layer, _, k), layer in added.items():
             if absent := self._tower.layers[0].keys() - layer.keys():
                 raise Hostile(f"the new layer {before_layer}.{k} has no {min(absent)}")
