@@ -144,6 +144,10 @@ class _Rounded(Mapping[str, Array]):
         return len(self._weights)
 
 
+# How a training began: what it left is in the file, and some of these name files to open.
+_BEFORE_TRAINING = ("init_lora_weights", "eva_config", "corda_config", "lora_ga_config", "loftq_config")
+
+
 def _write_adapter(folder: Path, config: AdapterConfig, target: Path, modules: list[str]) -> None:
     """The adapter in PEFT's own names, with nothing in its configuration that reaches out of the folder."""
     known = peft.PEFT_TYPE_TO_CONFIG_MAPPING.get(config.tuner)
@@ -160,6 +164,7 @@ def _write_adapter(folder: Path, config: AdapterConfig, target: Path, modules: l
             hint="was it trained with a newer one? `pip install --upgrade peft`",
         )
     values = explicit({key: value for key, value in config.values.items() if key in keys}, modules)
+    values = {key: value for key, value in values.items() if key not in _BEFORE_TRAINING}
     values |= {"progressbar": False} if "progressbar" in keys else {}
     values |= {"base_model_name_or_path": None, "auto_mapping": None, "revision": None, "inference_mode": True}
     if not (folder / WEIGHTS).is_file():
