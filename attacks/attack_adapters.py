@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 
 import numpy as np
@@ -89,6 +90,7 @@ def test_a_pattern_that_never_ends_in_python(bench, tmp_path, config):
     "config",
     [
         {"peft_type": "LOHA", "code": "x"},
+        {"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_lora_weights": "pissa"},
         {"peft_type": "LORA\u001b[2J"},
         {"peft_type": "../../LORA"},
         {"peft_type": "XLORA", "adapters": {"0": "/etc"}},
@@ -141,6 +143,32 @@ def test_a_base_by_a_name_that_is_none(bench, tmp_path, name):
 
     assert all(letter.isprintable() for letter in "".join(notes))
     assert len("".join(notes)) < 1_000
+
+
+def test_files_that_a_training_began_with(bench, tmp_path):
+    """PEFT would unpickle what lora_ga_config and corda_config name; souq hands neither on."""
+    (tmp_path / "evil").write_bytes(pickle.dumps(Opened(tmp_path / "opened")))
+    more = {
+        "corda_config": {"cache_file": str(tmp_path / "evil")},
+        "lora_ga_config": {"cache_file": str(tmp_path / "evil")},
+    }
+    make_adapter(
+        adapter(tmp_path / "a", target_modules=["q_proj"], layers_to_transform=[0], **more),
+        bench.repos["llama"],
+        How(merged=True),
+    )
+
+    assert not (tmp_path / "opened").exists()
+
+
+class Opened:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
 
 
 def test_a_pipe_among_the_files(bench, tmp_path):

@@ -20,6 +20,7 @@ from souq.build.delta_file import read_recipe
 from souq.cli import run
 from souq.cli.adapter import How, make_adapter
 from souq.errors import SouqError
+from souq.lab import merged
 from souq.model.peft import open_adapter
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import TensorRef
@@ -137,6 +138,33 @@ def test_merged_by_peft_is_the_same_model(bench, plain, tmp_path):
     assert {part.kind for part in made.delta.parts.values()} == {"dense"}
     assert row.error < 1e-4
     assert made.recipe["adapter"]["error"] < 1e-4
+
+
+def test_what_is_measured_is_what_decides(bench, plain, tmp_path, monkeypatch):
+    """A merge that is another network than the adapter, and an adapter that chance has a part in, are refused."""
+    kind = next(kind for kind in OTHERS if kind.name == "VeRA")
+    train(kind, bench.base("llama"), tmp_path / "vera")
+    made = make(bench, tmp_path / "vera")
+    assert made.delta.parts
+    edit(tmp_path / "vera", save_projection=False)
+    held = open_tensors(tmp_path / "vera" / "adapter_model.safetensors")
+    kept = {name: held[name] for name in held if "vera_A" not in name and "vera_B" not in name}
+    write_tensors(tmp_path / "vera" / "adapter_model.safetensors", kept, {"format": "pt"})
+    assert make(bench, tmp_path / "vera").delta == made.delta  # drawn again from the seed that its file names
+
+    real = merged._adapted
+    monkeypatch.setattr(merged, "_adapted", lambda net, folder, seed: _drifting(real(net, folder, seed), seed))
+    assert "depends on chance" in refused(bench, tmp_path / "vera")
+    monkeypatch.setattr(merged, "_adapted", real)
+    monkeypatch.setattr(merged, "TOLERANCE", 0.0)
+    assert "is not what the adapter computes" in refused(bench, plain[0], merged=True)
+
+
+def _drifting(model, seed):
+    """A model that is another one from another seed."""
+    with torch.no_grad():
+        next(parameter for name, parameter in model.named_parameters() if "norm" in name).add_(seed)
+    return model
 
 
 def _beside(folder, place):

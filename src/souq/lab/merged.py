@@ -68,22 +68,22 @@ def merge_adapter(
         UsageError: PEFT finds it does not fit the base.
         Hostile: its configuration says what PEFT's does not know.
     """
-    with _beside_base(main, folder, config, progress) as place:
-        error, moved = _merge(place, config, progress)
+    with _beside_base(main, folder, config, progress) as (place, net):
+        error, moved = _merge(place, net, config, progress)
         rounding = Rounding()
         yield MergedAdapter(_Rounded(weights_of(place / "merged"), main, rounding), error, moved, rounding)
 
 
 @contextmanager
-def _beside_base(main: Snapshot, folder: Path, config: AdapterConfig, progress: Progress) -> Iterator[Path]:
-    """A folder with the base and the adapter, each as PEFT wants it; what breaks in PEFT is an answer."""
+def _beside_base(main: Snapshot, folder: Path, config: AdapterConfig, progress: Progress) -> Iterator[tuple[Path, Any]]:
+    """A folder with the base and the adapter, each as PEFT wants it, and the base loaded; what breaks is an answer."""
     with tempfile.TemporaryDirectory() as scratch, _quietly():
         place = Path(scratch)
         export_model(applied(main, Delta(main.base_digest, {}), main.repo.store.get), place / "base", progress)
         try:
-            modules = [name for name, _ in _network(place / "base").named_modules()]
-            _write_adapter(folder, config, place / "adapter", modules)
-            yield place
+            net = _network(place / "base")
+            _write_adapter(folder, config, place / "adapter", [name for name, _ in net.named_modules()])
+            yield place, net
         except SouqError:
             raise
         except Exception as problem:  # peft, transformers and torch each break their own way
@@ -102,8 +102,7 @@ def convert_adapter(
         UsageError: PEFT finds it does not fit the base.
         Hostile: its configuration says what PEFT's does not know.
     """
-    with _beside_base(main, folder, config, progress) as place:
-        net = _network(place / "base")
+    with _beside_base(main, folder, config, progress) as (place, net):
         tokens = _tokens(net)
         before = _logits(net, tokens)
         model = _adapted(net, place / "adapter", 0)
@@ -112,7 +111,6 @@ def convert_adapter(
             raise Refused("this PEFT does not make LoRAs of other adapters", hint="`pip install --upgrade peft`")
         with torch.no_grad():
             peft.save_as_lora(str(target), model, rank)
-        del net, model
         error = _apart(wanted, _logits(_adapted(_network(place / "base"), target, 0), tokens))
     return error, _apart(wanted, before)
 
@@ -144,6 +142,10 @@ class _Rounded(Mapping[str, Array]):
         return len(self._weights)
 
 
+# How a training began: what it left is in the file, and some of these name files to open.
+_BEFORE_TRAINING = ("init_lora_weights", "eva_config", "corda_config", "lora_ga_config", "loftq_config")
+
+
 def _write_adapter(folder: Path, config: AdapterConfig, target: Path, modules: list[str]) -> None:
     """The adapter in PEFT's own names, with nothing in its configuration that reaches out of the folder."""
     known = peft.PEFT_TYPE_TO_CONFIG_MAPPING.get(config.tuner)
@@ -160,6 +162,7 @@ def _write_adapter(folder: Path, config: AdapterConfig, target: Path, modules: l
             hint="was it trained with a newer one? `pip install --upgrade peft`",
         )
     values = explicit({key: value for key, value in config.values.items() if key in keys}, modules)
+    values = {key: value for key, value in values.items() if key not in _BEFORE_TRAINING}
     values |= {"progressbar": False} if "progressbar" in keys else {}
     values |= {"base_model_name_or_path": None, "auto_mapping": None, "revision": None, "inference_mode": True}
     if not (folder / WEIGHTS).is_file():
@@ -180,24 +183,21 @@ def _peft_name(name: str) -> str:
     return name if name.startswith("base_model.") else f"base_model.model.{name}"
 
 
-def _merge(place: Path, config: AdapterConfig, progress: Progress) -> tuple[float, float]:
+def _merge(place: Path, net: Any, config: AdapterConfig, progress: Progress) -> tuple[float, float]:
     """Write the merged model to `merged`; how far it is from base and adapter, and how far they are from the base."""
-    net = _network(place / "base")
     tokens = _tokens(net)
     before = _logits(net, tokens)
-    wanted = _logits(_adapted(net, place / "adapter", 0), tokens)
-    del net  # a model in float32 is held once at a time
+    model = _adapted(net, place / "adapter", 0)
+    wanted = _logits(model, tokens)
     progress("merge", 1, 3)
-    if config.tuner != "LORA":  # many draw what they do not save: it has to come out the same from another seed
-        other = _logits(_adapted(_network(place / "base"), place / "adapter", 1), tokens)
-        if _apart(wanted, other) > TOLERANCE:
-            raise Refused(f"an adapter of kind {config.tuner} depends on chance that it did not save", hint=ELSEWHERE)
-    progress("merge", 2, 3)
-    model = _adapted(_network(place / "base"), place / "adapter", 0)
     if not hasattr(model, "merge_and_unload"):
         raise Refused(f"PEFT has no merge for an adapter of kind {config.tuner}", hint=ELSEWHERE)
-    merged = model.merge_and_unload(safe_merge=True)
-    merged.save_pretrained(place / "merged", safe_serialization=True)
+    model.merge_and_unload(safe_merge=True).save_pretrained(place / "merged", safe_serialization=True)
+    progress("merge", 2, 3)
+    if config.tuner != "LORA":  # many draw what they do not save: it has to come out the same from another seed
+        other = _logits(_adapted(_network(place / "base"), place / "adapter", 1), tokens)
+        if not _apart(wanted, other) <= TOLERANCE:
+            raise Refused(f"an adapter of kind {config.tuner} depends on chance that it did not save", hint=ELSEWHERE)
     error, moved = _apart(wanted, _logits(_network(place / "merged"), tokens)), _apart(wanted, before)
     progress("merge", 3, 3)
     if not error <= TOLERANCE:

@@ -159,12 +159,12 @@ def read_config(path: Path) -> AdapterConfig:
         raise Hostile(
             f"an adapter of kind {tuner} {NO_WEIGHTS[tuner]}", hint="train a LoRA on the same rows: `souq train ROWS`"
         )
-    if tuner != "LORA":
-        return AdapterConfig(values, tuner, (f"it is of kind {tuner}",))
-    wrong = list(_wrong(values))
+    wrong = list(_wrong(values) if tuner == "LORA" else _wrong_starts(values))
     if wrong:
         hints = dict.fromkeys(hint for _, hint in wrong if hint)
         raise Hostile(f"the adapter {'; '.join(reason for reason, _ in wrong)}", hint="; ".join(hints))
+    if tuner != "LORA":
+        return AdapterConfig(values, tuner, (f"it is of kind {tuner}",))
     asks = tuple(f"it has {key}" for key in sorted(_BY_PEFT) if values.get(key))
     return AdapterConfig(values, tuner, asks)
 
@@ -187,6 +187,13 @@ def _wrong(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 UNKNOWN = "it may change what the adapter means: merge it where it was trained, and give the merged folder to --from"
+
+
+def _wrong_starts(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Of another tuner only that it must not have begun by changing its base; the rest is PEFT's to judge."""
+    for key, value in values.items():
+        if key.startswith("init_") and isinstance(value, str) and value.lower().startswith(_REWRITES):
+            yield from _wrong_start(value)
 
 
 def _wrong_start(value: str) -> Iterable[tuple[str, str]]:
