@@ -244,7 +244,7 @@ def test_what_is_missing_or_too_much_is_named(file, tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(Hostile, match=r"'t5', no causal language model; souq reads llama, qwen2"):
+    with pytest.raises(Hostile, match=r"'t5', no causal language model; souq reads llama, mistral3, qwen2"):
         GGUF(tmp_path / "c.gguf")
 
 

@@ -44,6 +44,10 @@ class GGUF(Mapping[str, Array]):
         readers = [_reader(part) for part in parts]
         self._reader = readers[0]  # the first part says what the model is, the others hold tensors alone
         self.architecture = str(self._field("general.architecture", ""))
+        if self._field("general.type") == "adapter":
+            raise Hostile(
+                f"{path.name} is an adapter, and no model", hint="offer it with `souq delta make --from FOLDER`"
+            )
         layout = by_architecture(
             self.architecture,
             experts=bool(self._field("llama.expert_count", 0)),
