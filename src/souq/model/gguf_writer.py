@@ -278,12 +278,14 @@ def _factors(layout: Layout, config: Mapping[str, Any]) -> dict[str, Array]:
 def _special(writer: Any, files: Mapping[str, bytes], config: Mapping[str, Any]) -> None:
     """Which tokens begin, end and fill a text, where a turn ends, and the chat template."""
     special = config | json.loads(files["config.json"]) | json.loads(files.get("generation_config.json", b"{}"))
-    for kind in ("bos", "pad"):
-        if isinstance(number := special.get(f"{kind}_token_id"), int):
-            getattr(writer, f"add_{kind}_token_id")(number)
+    if isinstance(number := special.get("bos_token_id"), int):
+        writer.add_bos_token_id(number)
     if ends := stored_end_tokens(files):
-        writer.add_eot_token_id(ends[0])  # of a turn
-        writer.add_eos_token_id(ends[1] if len(ends) > 1 else ends[0])
+        writer.add_eos_token_id(ends[min(1, len(ends) - 1)])
+        if len(ends) > 1:
+            writer.add_eot_token_id(ends[0])  # of a turn
+    if isinstance(number := special.get("pad_token_id"), int):
+        writer.add_pad_token_id(number)
     template = files.get("chat_template.jinja", b"").decode()
     template = template or json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template")
     if template:

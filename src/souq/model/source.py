@@ -152,8 +152,6 @@ def _instead(folder: Path) -> str:
     """What to name where a folder holds no model."""
     if (folder / "adapter_config.json").is_file():
         return "it holds an adapter: name the model that it is for, and offer the adapter with `souq delta make`"
-    if files := sorted(folder.glob("*.gguf")):
-        return f"name the file: {files[0]}"
     if (folder / "params.json").is_file():
         return "its weights are in the layout of their author: name the folder in transformers' layout"
     return "name the folder that holds config.json and *.safetensors"
