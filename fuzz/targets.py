@@ -267,10 +267,11 @@ def _ggufs() -> list[bytes]:
     keys += [key("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 2) + text("a") + text("b"))]
     keys += [key("tokenizer.ggml.scores", 9, struct.pack("<IQ", 6, 2) + struct.pack("<ff", 1, 2))]
     shape = struct.pack("<I", 2) + struct.pack("<QQ", 8, 4)
-    head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(keys)) + b"".join(keys)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 2, len(keys)) + b"".join(keys)
     head += text("token_embd.weight") + shape + struct.pack("<IQ", 0, 0)
+    head += text("blk.0.attn_norm.weight") + struct.pack("<IQ", 1, 8) + struct.pack("<IQ", 0, 128)
     head += b"\0" * (-len(head) % 32)
-    return [head + np.ones((4, 8), "<f4").tobytes()]
+    return [head + np.ones((5, 8), "<f4").tobytes()]
 
 
 @target("gguf", _ggufs)

@@ -404,7 +404,7 @@ def test_pickles_come_with_the_way_to_convert_them(folder):
 
 
 @pytest.mark.parametrize(("name", "hint"), [
-    ("model.Q8_0.gguf", "name the file: "), ("adapter_config.json", "it holds an adapter"), ("params.json", "layout of their author"),
+    ("adapter_config.json", "it holds an adapter"), ("params.json", "layout of their author"),
 ])  # fmt: skip
 def test_a_folder_without_a_model_says_what_to_name(tmp_path, name, hint):
     (tmp_path / name).write_text("{}")

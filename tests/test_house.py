@@ -173,12 +173,13 @@ def test_only_what_is_optional_is_deferred(path):
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
 def test_only_the_lab_imports_torch(path):
-    """Outside lab/, torch is never imported, and no heavy library at a file's top; a GGUF's tokens alone need transformers."""
+    """Outside lab/, torch is never imported, and no heavy library at a file's top; GGUF alone needs transformers."""
     compiled = {"merge/kernels.py", "corpus/shingles.py"}  # numba's; who uses them imports them inside functions
     names = {(name.split(".")[0], deferred) for name, deferred in imports(path)}
     if room_of(name_of(path)) != "lab":
-        reads_tokens = {("transformers", True)} if name_of(path) == "souq.model.gguf" else set()
-        assert not {"torch", "transformers"} & {name for name, _ in names - reads_tokens}
+        of_gguf = {"souq.model.gguf_tokenizer", "souq.model.gguf_writer"}  # its tokens, and a configuration's defaults
+        allowed = {("transformers", True)} if name_of(path) in of_gguf else set()
+        assert not {"torch", "transformers"} & {name for name, _ in names - allowed}
     if room_of(name_of(path)) != "lab" and str(path.relative_to(SOURCE)) not in compiled:
         assert not {"numba", "ray", "gguf", "safetensors", "peft", "model_signing"} & {
             n for n, late in names if not late

@@ -22,6 +22,7 @@ from souq import signing
 from souq.build.delta_file import read_delta
 from souq.errors import Corrupt, Forged, UsageError
 from souq.governance import read_policy
+from souq.model.gguf import GGUF
 from souq.pulls import pull as pulls
 from souq.records import Release, canonical, digest
 from souq.releases import export, openssf
@@ -32,6 +33,7 @@ from souq.releases.verify import BOM, STATEMENT, judge
 from souq.repo.snapshot import Snapshot
 from souq.signing import Envelope
 from souq.text import escape_markdown
+from souq.weights.safetensors import open_tensors
 from tests.bazaar import copied
 from tests.tiny import write_model
 
@@ -632,3 +634,18 @@ def shell(home, script):
     found = subprocess.run(words, cwd=home, env=env, capture_output=True, text=True, check=False)
     assert found.returncode == 0, f"{script}\n{found.stdout}\n{found.stderr}"
     return found.stdout + found.stderr
+
+
+def test_a_release_with_a_file_for_llama_cpp(town, tmp_path):
+    """The file holds the release's own numbers, and the papers speak of it: a byte of it changed is found."""
+    assert town("chen", ["release", "export", "1.0", tmp_path / "out", "--gguf", "bf16"]) == 0
+    (file,) = (tmp_path / "out").glob("*.gguf")
+    model, weights = GGUF(file), open_tensors(tmp_path / "out" / "model.safetensors")
+
+    assert file.name.endswith("-1-0.bf16.gguf") or file.name.endswith("-1.0.bf16.gguf")
+    assert {name: model[name].tobytes() for name in model} == {name: weights[name].tobytes() for name in weights}
+    assert judge(tmp_path / "out").findings == []
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert {finding.file for finding in judge(tmp_path / "out").findings} == {file.name}

@@ -17,6 +17,7 @@ from souq.checks.tensors import relative_norms
 from souq.cli.adapter import How, is_adapter, make_adapter
 from souq.cli.console import answer, bars, done, here, json_option, out
 from souq.errors import NotFound, UsageError
+from souq.model.gguf_tune import as_tune
 from souq.model.source import open_source
 from souq.pulls import pull as pulls
 from souq.pulls import reviews
@@ -40,7 +41,7 @@ def delta() -> None:
     "source",
     required=True,
     type=click.Path(path_type=Path),
-    help="An adapter's folder (PEFT's or MLX's), or a full fine-tuned folder.",
+    help="An adapter's folder (PEFT's or MLX's), or a full fine-tune: a folder, or a .gguf that is not quantised.",
 )
 @click.option(
     "--data",
@@ -66,7 +67,7 @@ def make(
     as_json: bool,
 ) -> None:
     """Turn an adapter or a fine-tune of main's base into a .delta file."""
-    if not source.is_dir():
+    if not source.is_dir() and not (source.suffix == ".gguf" and source.is_file()):
         raise NotFound(f"no folder {source}", hint="name a folder with adapter_config.json or config.json")
     if data is not None and not data.is_file():
         raise NotFound(f"no file {data}", hint="check --data")
@@ -79,7 +80,7 @@ def make(
             made, tensors, recipe, notes = taken.delta, taken.tensors, taken.recipe, taken.notes
         else:
             recipe = delta_file.recipe_beside(source)
-            made, tensors = deltas.from_model(open_source(str(source)), main, progress)
+            made, tensors = deltas.from_model(as_tune(open_source(str(source)), main.base), main, progress)
         if data is not None:
             from souq.lab import sketching
 

@@ -21,6 +21,7 @@ from souq.files import refuse_full
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.licences import lineage
+from souq.model.gguf_writer import GGUF_KINDS
 from souq.progress import Progress
 from souq.pulls import hidden
 from souq.releases import main_folder
@@ -75,10 +76,20 @@ def _explain(built: building.Built, slugs: dict[str, str]) -> None:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-def export(folder: Path) -> None:
-    """Write a folder that transformers, vLLM and others load."""
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--gguf", "file", type=click.Path(path_type=Path), help="Write this file, for llama.cpp and its kin.")
+@click.option("--gguf-kind", "kind", type=click.Choice(GGUF_KINDS), help="Of its numbers; the base's own otherwise.")
+def export(folder: Path | None, file: Path | None, kind: str | None) -> None:
+    """Write a folder that transformers, vLLM and others load, or a file that llama.cpp loads."""
+    if folder is None and file is None:
+        raise UsageError("nowhere to write to", hint="souq export FOLDER, or souq export --gguf FILE.gguf")
     main = Snapshot(here(), "main")
+    if file is not None:
+        with bars() as progress:
+            built, kept = main_folder.export_gguf(main, file, kind or "", progress)
+        out.print(f"{file}: {built.digest} in {kept}")
+    if folder is None:
+        return
     with bars() as progress:
         built = main_folder.export(main, folder, progress, papers=lineage.papers(main), shown=lineage.card_lines(main))
     out.print(f"{folder}: {built.digest}")

@@ -16,6 +16,7 @@ from souq.corpus import tails
 from souq.corpus.dump import manifest
 from souq.errors import UsageError
 from souq.governance import read_policy
+from souq.model.gguf_writer import GGUF_KINDS
 from souq.progress import Progress
 from souq.records import Published, digest
 from souq.releases import export as bundling
@@ -141,17 +142,21 @@ def view(version: str, as_json: bool) -> None:
     "--sign", type=click.Path(path_type=Path), help="Also an OpenSSF model signature, by this ECDSA key (ssh or PEM)."
 )
 @click.option("--ask-passphrase", is_flag=True, help="Ask for the passphrase of the --sign key.")
+@click.option("--gguf", type=click.Choice(GGUF_KINDS), help="With a file for llama.cpp, its numbers of this kind.")
 @key_option
 @json_option
 def export(
-    version: str, folder: Path, sign: Path | None, ask_passphrase: bool, key: Path | None, as_json: bool
-) -> None:
+    version: str, folder: Path, sign: Path | None, ask_passphrase: bool, gguf: str | None, key: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Write VERSION to FOLDER as it was released: the model, its papers, and your signature on them."""
     repo = here()
     repo.fetch()
     secret = click.prompt("passphrase", hide_input=True, err=True) if ask_passphrase else None
     with bars() as progress:
-        made = bundling.export(repo, version, folder, person(repo, key), sign=sign, password=secret, progress=progress)
+        made = bundling.export(
+            repo, version, folder, person(repo, key), sign=sign, password=secret, gguf=gguf or "", progress=progress
+        )
     answer(made, as_json, lambda: out.print(f"{folder}: {made.version}, {made.model}"))
     if sign is not None and not _enrolled(Snapshot(repo, made.commit), sign, secret):
         done(f"{sign} is nobody's in GOVERNANCE.toml: hand out its public half, for --public-key")

@@ -20,7 +20,7 @@ from typing import Any
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError
 from souq.model.card import licence_in, read_card
 from souq.model.config import MAX_FILE, MODEL_FILES, look_over, quantisation, without_packing
-from souq.model.gguf import GGUF
+from souq.model.gguf import GGUF, parts_of
 from souq.records import refuse_nested
 from souq.weights.delta import Array, Checkpoint
 from souq.weights.safetensors import TensorFile, open_tensors
@@ -58,12 +58,28 @@ def open_source(path: str, revision: str | None = None, *, unpack: Unpack | None
     if place.is_file() and place.suffix.lower() == ".gguf":
         return _gguf(place)
     if place.is_dir():
-        return _folder(place, unpack)
+        return _gguf(file) if (file := only_gguf(place)) else _folder(place, unpack)
     if place.exists():
         raise Hostile(f"{path} is neither a model folder nor a .gguf file")
     if is_hub_id(path):
         return _hub(path, revision, unpack)
     raise NotFound(f"no model at {path}", hint="name a Hugging Face folder, a .gguf file, or a hub id like org/name")
+
+
+def only_gguf(folder: Path) -> Path | None:
+    """The GGUF file of a folder that holds no other model: whole, or the first of its parts.
+
+    Raises:
+        NotFound: several, of which one must be named.
+    """
+    if (folder / "config.json").exists():
+        return None
+    files = [path for path in sorted(folder.glob("*.gguf")) if not path.name.startswith("mmproj")]
+    first = sorted({parts_of(path)[0] for path in files})
+    if len(first) > 1:
+        shown = ", ".join(path.name for path in first[:5])
+        raise NotFound(f"{folder} holds several GGUF files: {shown}", hint=f"name one: {first[0]}")
+    return first[0] if first else None
 
 
 def is_hub_id(path: str) -> bool:
@@ -73,7 +89,7 @@ def is_hub_id(path: str) -> bool:
 def _gguf(path: Path) -> Source:
     model = GGUF(path)
     judged = look_over(model.files())
-    return Source(model, judged.files, model.name, model.licence, f"GGUF {path.name}", judged.notes)
+    return Source(model, judged.files, model.name, model.licence, f"GGUF {path.name}", (*model.notes, *judged.notes))
 
 
 _WANTED = [
@@ -136,8 +152,6 @@ def _instead(folder: Path) -> str:
     """What to name where a folder holds no model."""
     if (folder / "adapter_config.json").is_file():
         return "it holds an adapter: name the model that it is for, and offer the adapter with `souq delta make`"
-    if files := sorted(folder.glob("*.gguf")):
-        return f"name the file: {files[0]}"
     if (folder / "params.json").is_file():
         return "its weights are in the layout of their author: name the folder in transformers' layout"
     return "name the folder that holds config.json and *.safetensors"

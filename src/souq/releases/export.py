@@ -18,6 +18,7 @@ from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.files import new_folder, refuse_full, write_files
 from souq.governance import POLICY, read_policy
 from souq.licences import lineage
+from souq.model.gguf_writer import vet
 from souq.progress import Progress, quiet
 from souq.records import Digest, Release, canonical
 from souq.releases import main_folder, openssf
@@ -26,10 +27,10 @@ from souq.releases.credits import Credit, changelog, credits, credits_text, step
 from souq.releases.provenance import bom, facts_of, provenance
 from souq.releases.verify import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
 from souq.repo import snapshot
-from souq.repo.contribution import RECORDS
+from souq.repo.contribution import RECORDS, slug
 from souq.repo.history import SignedRelease, signed_release
 from souq.repo.remote import Repo
-from souq.repo.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot, base_files
 from souq.signing import Person
 from souq.weights.lockfile import lock_digest
 
@@ -116,9 +117,12 @@ def export(
     *,
     sign: Path | None = None,
     password: str | None = None,
+    gguf: str = "",
     progress: Progress = quiet,
 ) -> Release:
     """Write a release, its papers signed by `person`; with `sign`, an OpenSSF signature on the whole by that key too.
+
+    With `gguf`, a kind of numbers, there is a file for llama.cpp in it too, of which the papers speak.
 
     Raises:
         Refused: this person's key is not in the release's policy, so that nobody could tell whose papers these are.
@@ -136,9 +140,11 @@ def export(
         )
     if sign is not None:
         openssf.ready(sign, password)
+    if gguf:
+        vet(gguf, base_files(main), main.config.name)
     _bring(repo, [signed, *earlier(tip, signed)], progress)
     with new_folder(out) as folder:
-        _write(tip, signed, folder, person, progress)
+        _write(tip, signed, folder, person, gguf, progress)
         if sign is not None:
             openssf.sign(folder, sign, password)
     return release
@@ -157,7 +163,7 @@ def _bring(repo: Repo, wanted: Sequence[SignedRelease], progress: Progress) -> N
         remote.copy(repo.store, [name for name in names if name not in repo.store and name in remote], progress)
 
 
-def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, progress: Progress) -> None:
+def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, gguf: str, progress: Progress) -> None:
     release, main = signed.release, Snapshot(tip.repo, signed.release.commit)
     built = main_folder.export(main, folder, progress)
     if built.digest != release.model or built.recipe != release.recipe:
@@ -165,6 +171,9 @@ def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, p
             f"release {release.version} says {release.model[:15]}…; its commit builds to {built.digest[:15]}…",
             hint="run `souq verify`: somebody released what their recipe does not make",
         )
+    if gguf:
+        name = f"{slug(main.config.name)}-{release.version}.{gguf}.gguf"
+        main_folder.write_built(built, main, folder / name, gguf, progress)
     credited = credits(main)
     papers = texts(tip, signed, credited) | _records(tip, release.version)
     papers |= {RELEASE: signed.record, POLICY: main.policy_text.encode()}

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from souq.build.model import Built, build
+from souq.errors import UsageError
 from souq.files import new_folder, refuse_full, write_files
+from souq.model.gguf_writer import own_kind, vet, write_model
 from souq.progress import Progress, quiet
 from souq.releases.card import Edition, card
-from souq.repo.snapshot import Snapshot
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.lockfile import format_lock
+from souq.weights.safetensors import open_tensors
 
 
 def export(
@@ -36,3 +39,32 @@ def export(
         (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe, Edition("", {}, shown=shown)))
         write_files(papers or {}, partial)
     return built
+
+
+def export_gguf(snapshot: Snapshot, file: Path, kind: str = "", progress: Progress = quiet) -> tuple[Built, str]:
+    """Write main's model as one file for llama.cpp, by default with the base's own kind of numbers; and which that is.
+
+    Raises:
+        UsageError: the file is already there; no such kind.
+        Hostile: a model that llama.cpp does not run, or not as transformers does.
+    """
+    if file.exists():
+        raise UsageError(f"{file} is already there", hint="name another file")
+    kind = kind or own_kind(ref.dtype for ref in snapshot.base.values())
+    vet(kind, base_files(snapshot), snapshot.config.name)  # before minutes of building
+    built = build(snapshot, progress=progress)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_built(built, snapshot, file, kind, progress)
+    return built, kind
+
+
+def write_built(built: Built, snapshot: Snapshot, file: Path, kind: str, progress: Progress = quiet) -> None:
+    """A model that is built as a file for llama.cpp.
+
+    Raises:
+        Hostile: a model that llama.cpp does not run, or not as transformers does.
+    """
+    config = snapshot.config
+    write_model(
+        built.files, open_tensors(built.path), file, kind, name=config.name, licence=config.licence, progress=progress
+    )
