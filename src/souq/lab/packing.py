@@ -240,8 +240,8 @@ def sequences_of(lm: LM, rows: Sequence[Mapping[str, Any]]) -> list[TokenSequenc
     sequences = [sequence_of(lm, row, number) for number, row in enumerate(rows)]
     if not (left := learnable(lm, sequences)):
         longest = max((len(sequence.tokens) for sequence in sequences), default=0)
-        long = f"the longest has {longest:,} tokens, the model's context {lm.context:,}"
-        why = long if longest > 1 else "all are empty"
+        beyond = f"the longest has {longest:,} tokens, the model's context {lm.context:,}"
+        why = beyond if longest > 1 else "all are empty"
         raise UsageError(f"nothing to learn from in {len(rows):,} rows: {why}", hint="shorten rows, or add some")
     empty = [s.tag for s in sequences if _empty(s)]
     long = [s.tag for s in sequences if not _fits(lm, s)]
