@@ -72,7 +72,7 @@ def test_a_key_that_cannot_sign_or_be_made_says_why(tmp_path):
     (tmp_path / "key").write_text("no key")
     with pytest.raises(UsageError) as caught:
         signing.sign(b"{}", tmp_path / "key", namespace=SPACE)
-    assert str(caught.value).startswith(f"cannot sign with {tmp_path / 'key'}: ")
+    assert str(caught.value) == f"cannot sign with {tmp_path / 'key'}: it is no private key"
     assert caught.value.hint == "is it your private ssh key?"
     with pytest.raises(UsageError) as caught:
         signing.make_key(tmp_path / "no" / "key", "x")
@@ -107,6 +107,39 @@ def test_what_ssh_keygen_says_last_is_the_reason(tmp_path, monkeypatch, told, re
     with pytest.raises(UsageError) as caught:
         signing.make_key(Path("key"), "x")
     assert str(caught.value) == f"cannot make key: {reason}"
+
+
+OPEN = "Permissions 0644 for 'key' are too open"
+YOURS, MODE = "is it your private ssh key?", "run `chmod 600 key`, as ssh asks"
+
+
+@pytest.mark.parametrize(
+    ("signing_says", "reading_says", "reason", "hint"),
+    [
+        ("agent refused", "unasked", "agent refused", YOURS),
+        (rf"@@@\n  {OPEN}.\nbad permissions", "unasked", OPEN, MODE),
+        (r"first\nCouldn't load public key", rf"{OPEN}.\nignored", OPEN, MODE),
+        ("Couldn't load public key", r"odd \377", "odd \ufffd", YOURS),
+        ("Couldn't load public key", "", "no reason given", YOURS),
+    ],
+)
+def test_why_a_private_key_does_not_sign(tmp_path, monkeypatch, signing_says, reading_says, reason, hint):
+    """The line that says it, wherever it stands; asked for the key itself where ssh-keygen speaks of its other half."""
+    fake = tmp_path / "bin" / "ssh-keygen"
+    fake.parent.mkdir()
+    wanted = '"$*" = "-y -P  -f key"'
+    fake.write_text(f"""#!/bin/sh
+if [ {wanted} ]; then printf "{reading_says}" >&2; else printf "{signing_says}" >&2; fi
+exit 1
+""")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/bin:/usr/bin")
+    monkeypatch.chdir(tmp_path)
+    Path("key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+
+    with pytest.raises(UsageError) as caught:
+        signing.sign(b"{}", Path("key"), namespace=SPACE)
+    assert (str(caught.value), caught.value.hint) == (f"cannot sign with key: {reason}", hint)
 
 
 def test_without_ssh_keygen_one_is_told_how_to_have_it(monkeypatch):
