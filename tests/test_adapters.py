@@ -264,6 +264,7 @@ def test_what_rounding_loses_is_said(bench, tmp_path, how):
     [note] = [note for note in made.notes if "rounding" in note and "%" in note]
 
     assert note in made.recipe["adapter"]["notes"]
+    assert any("as it lands" in note for note in made.notes) == bool(how)
     lost, moved, base = 0.0, 0.0, open_tensors(bench.bases["bf16"] / "model.safetensors")
     model = peft.PeftModel.from_pretrained(load(bench.bases["bf16"]), tmp_path / "adapter").merge_and_unload()
     exact = {name: array.numpy() for name, array in model.state_dict().items()}
