@@ -18,7 +18,7 @@ import torch
 from souq.build import deltas
 from souq.build.delta_file import read_recipe
 from souq.cli import run
-from souq.cli.adapter import How, make_adapter
+from souq.cli.adapter import How, is_adapter, make_adapter
 from souq.errors import SouqError
 from souq.lab import merged
 from souq.model.peft import open_adapter
@@ -418,7 +418,9 @@ def test_a_pickle_and_a_gguf(bench, copy, tmp_path):
 
     (tmp_path / "gguf").mkdir()
     (tmp_path / "gguf" / "lora.gguf").write_bytes(b"GGUF" + bytes(20) + b"adapter.lora.alpha")
-    assert "convert_lora_to_gguf.py" in refused(bench, tmp_path / "gguf")
+    for place in (tmp_path / "gguf", tmp_path / "gguf" / "lora.gguf"):
+        assert is_adapter(place)
+        assert "convert_lora_to_gguf.py" in refused(bench, place)
 
 
 def test_mlx(bench, plain, tmp_path):
