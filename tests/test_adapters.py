@@ -18,7 +18,7 @@ import torch
 from souq.build import deltas
 from souq.build.delta_file import read_recipe
 from souq.cli import run
-from souq.cli.adapter import How, make_adapter
+from souq.cli.adapter import How, is_adapter, make_adapter
 from souq.errors import SouqError
 from souq.lab import merged
 from souq.model.peft import open_adapter
@@ -264,6 +264,7 @@ def test_what_rounding_loses_is_said(bench, tmp_path, how):
     [note] = [note for note in made.notes if "rounding" in note and "%" in note]
 
     assert note in made.recipe["adapter"]["notes"]
+    assert any("as it lands" in note for note in made.notes) == bool(how)
     lost, moved, base = 0.0, 0.0, open_tensors(bench.bases["bf16"] / "model.safetensors")
     model = peft.PeftModel.from_pretrained(load(bench.bases["bf16"]), tmp_path / "adapter").merge_and_unload()
     exact = {name: array.numpy() for name, array in model.state_dict().items()}
@@ -417,7 +418,9 @@ def test_a_pickle_and_a_gguf(bench, copy, tmp_path):
 
     (tmp_path / "gguf").mkdir()
     (tmp_path / "gguf" / "lora.gguf").write_bytes(b"GGUF" + bytes(20) + b"adapter.lora.alpha")
-    assert "convert_lora_to_gguf.py" in refused(bench, tmp_path / "gguf")
+    for place in (tmp_path / "gguf", tmp_path / "gguf" / "lora.gguf"):
+        assert is_adapter(place)
+        assert "convert_lora_to_gguf.py" in refused(bench, place)
 
 
 def test_mlx(bench, plain, tmp_path):

@@ -93,9 +93,10 @@ def _by_peft(
         made, tensors = deltas.from_model(source, main, progress)
     why = ", ".join(config.needs_peft) or "asked to"
     way = f"merged by {_peft()} ({why}), in float32 rounded once to the base's dtype"
-    return _measured(
-        folder, config, made, tensors, (*notes, *_lost(merged.rounding, FACTORS)), way, merged.error, merged.moved
-    )
+    notes = (*notes, *_lost(merged.rounding, FACTORS))
+    if merged.landed > 2 * merged.error:
+        notes = (*notes, f"in the base's dtype, as it lands, it is {merged.landed:.1e} of the logits' spread away")
+    return _measured(folder, config, made, tensors, notes, way, merged.error, merged.moved)
 
 
 def _as_lora(

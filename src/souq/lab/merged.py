@@ -52,6 +52,7 @@ class MergedAdapter:
 
     weights: Checkpoint
     error: float  # largest difference of a logit, over the logits' spread, of merged model and adapter in float32
+    landed: float  # the same of what lands: the merged model in the base's dtype
     moved: float  # how far the adapter moves the base's logits, likewise
     rounding: Rounding  # of the tensors that were read
 
@@ -69,9 +70,10 @@ def merge_adapter(
         Hostile: its configuration says what PEFT's does not know.
     """
     with _beside_base(main, folder, config, progress) as (place, net):
-        error, moved = _merge(place, net, config, progress)
+        dtypes = {_TORCH.get(ref.dtype, torch.float32) for ref in main.base.values()}
+        errors = _merge(place, net, config, dtypes.pop() if len(dtypes) == 1 else torch.float32, progress)
         rounding = Rounding()
-        yield MergedAdapter(_Rounded(weights_of(place / "merged"), main, rounding), error, moved, rounding)
+        yield MergedAdapter(_Rounded(weights_of(place / "merged"), main, rounding), *errors, rounding)
 
 
 @contextmanager
@@ -183,8 +185,15 @@ def _peft_name(name: str) -> str:
     return name if name.startswith("base_model.") else f"base_model.model.{name}"
 
 
-def _merge(place: Path, net: Any, config: AdapterConfig, progress: Progress) -> tuple[float, float]:
-    """Write the merged model to `merged`; how far it is from base and adapter, and how far they are from the base."""
+_TORCH = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def _merge(place: Path, net: Any, config: AdapterConfig, dtype: Any, progress: Progress) -> tuple[float, float, float]:
+    """Write the merged model to `merged`: how far from the adapter, as it is and in `dtype`, and that from the base.
+
+    Raises:
+        Refused: PEFT has no merge for it, or it is not what the adapter computes.
+    """
     tokens = _tokens(net)
     before = _logits(net, tokens)
     model = _adapted(net, place / "adapter", 0)
@@ -198,7 +207,9 @@ def _merge(place: Path, net: Any, config: AdapterConfig, progress: Progress) -> 
         other = _logits(_adapted(_network(place / "base"), place / "adapter", 1), tokens)
         if not _apart(wanted, other) <= TOLERANCE:
             raise Refused(f"an adapter of kind {config.tuner} depends on chance that it did not save", hint=ELSEWHERE)
-    error, moved = _apart(wanted, _logits(_network(place / "merged"), tokens)), _apart(wanted, before)
+    merged = _network(place / "merged")
+    error, moved = _apart(wanted, _logits(merged, tokens)), _apart(wanted, before)
+    landed = _apart(wanted, _logits(merged.to(dtype).float(), tokens))
     progress("merge", 3, 3)
     if not error <= TOLERANCE:
         raise Refused(
@@ -206,7 +217,7 @@ def _merge(place: Path, net: Any, config: AdapterConfig, progress: Progress) -> 
             f"{error:.2g} of their spread away",
             hint=ELSEWHERE,
         )
-    return error, moved
+    return error, landed, moved
 
 
 def _network(folder: Path) -> Any:

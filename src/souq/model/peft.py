@@ -91,15 +91,16 @@ def locate(folder: Path) -> tuple[Path, tuple[str, ...]]:
         raise NotFound(f"{folder} holds {len(named)} adapters: {names}", hint=f"name one: `--from {named[0]}`")
     if ggufs := gguf_adapters(folder):
         raise NotFound(
-            f"{folder} holds {ggufs[0].name} and no {CONFIG}: llama.cpp's form of an adapter",
+            f"{ggufs[0]} is llama.cpp's form of an adapter",
             hint="give the PEFT folder that it was made of (convert_lora_to_gguf.py reads one)",
         )
     raise NotFound(f"no {CONFIG} in {folder}", hint="name the folder PEFT's save_pretrained wrote")
 
 
 def gguf_adapters(folder: Path) -> list[Path]:
-    """llama.cpp's adapters in a folder, known by a key that their heads have and no model's has."""
-    return [path for path in sorted(folder.glob("*.gguf")) if path.is_file() and _HEAD_KEY in _head(path)]
+    """llama.cpp's adapters in a folder, or the one that is named, known by a key that no model's head has."""
+    paths = [folder] if folder.suffix == ".gguf" and folder.is_file() else sorted(folder.glob("*.gguf"))
+    return [path for path in paths if path.is_file() and _HEAD_KEY in _head(path)]
 
 
 _HEAD_KEY = b"adapter.lora.alpha"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -94,9 +95,10 @@ def fit(
     modules = _apart(adapter, shapes)
     names, notes = _renamed(modules, shapes)
     table = next((name for name in shapes if _is_table(name)), "") if tied(shapes, config) else ""
+    scale = cache(adapter.config.scale)  # hundreds of experts have one name to match patterns with
     changes, wrong = dict[str, Change](), list[str]()
     for module, held in sorted(modules.items()):
-        for name, change in _changes(adapter.config, module, held, names[module], config):
+        for name, change in _changes(adapter.config, scale, module, held, names[module], config):
             own = table if table and name not in shapes and _is_head(name) else name
             if reason := _misfit(name, change, shapes.get(own), base):
                 wrong.append(reason)
@@ -170,14 +172,19 @@ def _shape(change: Change, base: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _changes(
-    config: AdapterConfig, module: str, held: Module, name: str, base: Mapping[str, Any]
+    config: AdapterConfig,
+    scale_of: Callable[[str, int], float],
+    module: str,
+    held: Module,
+    name: str,
+    base: Mapping[str, Any],
 ) -> Iterator[tuple[str, Change]]:
     """The tensors of the base that a module changes."""
     weight, bias = held.whole.get("weight"), held.whole.get("bias")
     rows = (_tokens(config, module), held.rows) if held.rows is not None else None
     pair, along = None, 1
     if held.a is not None and held.b is not None:
-        scale = config.scale(held.known_as or module, held.rank)
+        scale = scale_of(held.known_as or module, held.rank)
         if held.embedding or _is_conv1d(name, base):
             pair, along = (np.ascontiguousarray(held.b.T), np.ascontiguousarray(held.a.T), scale), 0
         else:
