@@ -404,6 +404,30 @@ def test_what_is_refused_later_is_said_when_it_is_offered(bazaar):
     assert bazaar("mallory", [*offer, "--fixes", "greet"]) == 0
 
 
+def test_where_no_evals_are_asked_none_refuse(bazaar):
+    """A policy without the check `evals`: weights that claim nothing are offered, checked and landed."""
+    text = without_evals(TEMPLATES["solo"]([bazaar.actors["amira"].who()]))
+    (bazaar.folder / "mine.toml").write_text(text)
+    source, (code, _, _) = begun(bazaar, "gpt_neox", "--no-suite", "--governance", bazaar.folder / "mine.toml")
+    net = reference("gpt_neox", source)
+    adapted = train.with_lora(net, 2, 4, ["dense"], None, 0)
+    with torch.no_grad():
+        for name, factor in adapted.named_parameters():
+            if "lora_B" in name:
+                factor.fill_(0.01)
+    adapted.save_pretrained(bazaar.folder / "a")
+    steps = [
+        ["delta", "make", "--from", bazaar.folder / "a", "--out", bazaar.folder / "x.delta", "--for-this-base"],
+        ["pr", "create", bazaar.folder / "x.delta", "--title", "x", "--licence", "MIT", "--signoff"],
+        ["pr", "checks", "1"],
+    ]
+
+    with bazaar.stage.as_actor(bazaar.actors["amira"], bazaar.folder / "amira" / "new"):
+        codes = [run([str(word) for word in step]) for step in steps]
+
+    assert (code, codes) == (0, [0, 0, 0])
+
+
 def test_the_losses_that_souq_prints_are_transformers_own(folder):
     """`souq eval` of a scaled model, through a whole eval."""
     lm, net = load(folder("granite")), reference("granite", folder("granite"))

@@ -22,6 +22,7 @@ from souq.progress import Progress
 from souq.records import Digest, digest
 from souq.repo.contribution import YANKED, Offer
 from souq.repo.history import signed_release
+from souq.repo.landing import touched
 from souq.repo.snapshot import Snapshot, base_files
 
 
@@ -30,12 +31,20 @@ def evals(case: Case) -> Answer:
     """What it claims to fix gets better, and nothing guarded gets worse by more than its margin, now or bit by bit."""
     claims = case.offer.contribution.fixes
     if because := idle_claim(case):
+        if not claims and not _asked(case):
+            return "pass", "claims to fix nothing, and the policy asks no evals of it", {}
         return "refuse", because, {}
     if filed := [suite for suite in case.offer.evals if suite.is_bug]:
         return _fails(case.main, filed, case.progress)
     if case.offer.delta is None:
         return "pass", "brings no weights: main's scores stay as they are", {}
     return effect(case.main, case.main, claims, case.progress, extra=case.offer)
+
+
+def _asked(case: Case) -> bool:
+    """Whether a scope that this offer touches asks for this check."""
+    scopes, _ = read_policy(case.main.policy_text).scopes(touched(case.offer, case.main))
+    return any("evals" in scope.checks for scope in scopes)
 
 
 def idle_claim(case: Case) -> str:
