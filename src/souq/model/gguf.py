@@ -87,9 +87,13 @@ class GGUF(Mapping[str, Array]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What its owner should know: numbers that are not those of the model it was made from."""
-        if not self.quantised:
-            return ()
-        return (f"its numbers are quantised ({', '.join(self.quantised)}); kept is what they stand for, as bfloat16",)
+        notes = []
+        if self.quantised:
+            kinds = ", ".join(self.quantised)
+            notes.append(f"its numbers are quantised ({kinds}); kept is what they stand for, as bfloat16")
+        if self._field("tokenizer.ggml.model") == "gpt2" and self._field("tokenizer.ggml.pre") in (None, "default"):
+            notes.append("it does not say how its tokenizer splits text: taken is GPT-2's way")
+        return tuple(notes)
 
     def _spellings(self) -> dict[str, tuple[Spelling, int]]:
         """Name here -> its spelling, and which of its tensors it is.
