@@ -202,6 +202,30 @@ def test_every_way_to_split_text(file, tmp_path, name):
     assert PRE_TOKENIZERS[name] == json.loads(files["tokenizer.json"])["pre_tokenizer"]
 
 
+@pytest.mark.parametrize(("name", "said", "begins"), [
+    ("llama-bpe", None, True), ("llama-bpe", False, False), ("tekken", None, True), ("qwen2", None, False),
+    ("qwen2", True, True),
+])  # fmt: skip
+def test_a_text_begins_as_in_llama_cpp(file, tmp_path, name, said, begins):
+    """Where a file says nothing of it, Llama 3's and Mistral's texts have a beginning and others have none."""
+    from transformers import AutoTokenizer
+
+    made = rewritten(
+        file, tmp_path / "x.gguf", changed(pre=lambda old: name, add_bos_token=lambda old: said)
+    )  # fmt: skip
+    source = open_source(str(made))
+    tokenizer = AutoTokenizer.from_pretrained(unpacked(source, tmp_path / "m"))
+
+    assert (tokenizer.encode("the user")[0] == 1) == begins
+    assert source.notes == ()
+
+
+def test_a_file_that_does_not_say_how_text_is_split(file, tmp_path):
+    made = rewritten(file, tmp_path / "x.gguf", changed(pre=lambda old: None))
+
+    assert open_source(str(made)).notes == ("it does not say how its tokenizer splits text: taken is GPT-2's way",)
+
+
 def changed(**values):
     """What `rewritten` changes of the vocabulary."""
     return lambda key, value: values.get(key.rpartition(".")[2], lambda old: old)(value)

@@ -87,9 +87,13 @@ class GGUF(Mapping[str, Array]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What its owner should know: numbers that are not those of the model it was made from."""
-        if not self.quantised:
-            return ()
-        return (f"its numbers are quantised ({', '.join(self.quantised)}); kept is what they stand for, as bfloat16",)
+        notes = []
+        if self.quantised:
+            kinds = ", ".join(self.quantised)
+            notes.append(f"its numbers are quantised ({kinds}); kept is what they stand for, as bfloat16")
+        if self._field("tokenizer.ggml.model") == "gpt2" and self._field("tokenizer.ggml.pre") in (None, "default"):
+            notes.append("it does not say how its tokenizer splits text: taken is GPT-2's way")
+        return tuple(notes)
 
     def _spellings(self) -> dict[str, tuple[Spelling, int]]:
         """Name here -> its spelling, and which of its tensors it is.
@@ -184,9 +188,9 @@ class GGUF(Mapping[str, Array]):
 
     def _sizes(self) -> dict[str, Any]:
         """The configuration as far as the file's settings go."""
-        config = {"model_type": self.layout.kind, "architectures": [self.layout.model]} | self._flags()
+        config: dict[str, Any] = {"model_type": self.layout.kind, "architectures": [self.layout.model], **self._flags()}
         for key, suffix in self.layout.settings.items():
-            if suffix in _SIZES:
+            if suffix in _ALWAYS:
                 config[key] = self.number(suffix)
             elif suffix == "attention.head_count_kv":
                 config[key] = self.number(suffix, self.number("attention.head_count"))
@@ -202,7 +206,7 @@ class GGUF(Mapping[str, Array]):
         if config.get("sliding_window") == 0:  # as Phi 4's converter says that there is none
             config["sliding_window"] = None
         try:
-            return config | self.layout.more(config, self._setting)
+            return config | dict(self.layout.more(config, self._setting))
         except (KeyError, TypeError, ValueError) as error:  # a setting that is not there, or is no number
             raise Hostile(f"{self.path.name} lacks settings of a {self.layout.kind} ({error})") from error
 
@@ -228,9 +232,9 @@ class GGUF(Mapping[str, Array]):
         if original := self._setting("rope.scaling.original_context_length") if self.layout.kind == "phi3" else None:
             config |= {"original_max_position_embeddings": self._number("original_context_length", original)}
         config |= {"tie_word_embeddings": "output.weight" not in self._tensors}
-        ids = self._ids()
+        ids: dict[str, int | None] = dict(self._ids())
         if self.layout.kind != "llama":  # other kinds have a padding by default, which would be this file's never
-            ids = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None} | ids
+            ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")) | ids
         elif "pad_token_id" in ids:
             del ids["pad_token_id"]
         return config | ids
@@ -385,7 +389,7 @@ class GGUF(Mapping[str, Array]):
         return licence_in(said) or None
 
 
-_SIZES = ("embedding_length", "block_count", "attention.head_count")
+_ALWAYS = ("embedding_length", "block_count", "attention.head_count")
 _NEEDED = ("context_length", "feed_forward_length", "epsilon")
 _MOST = {"block_count": 4_096, "expert_count": 4_096, "attention.head_count": 4_096, "embedding_length": 1 << 20}
 

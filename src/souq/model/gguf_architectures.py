@@ -171,7 +171,7 @@ def _gemma_scale(config: Settings) -> float:
 
 def _gemma(config: Settings, read: Callable[[str], Any]) -> Settings:
     scale = _gemma_scale(config)
-    more = {"query_pre_attn_scalar": int(scale) if scale == int(scale) else scale}
+    more: dict[str, Any] = {"query_pre_attn_scalar": int(scale) if scale == int(scale) else scale}
     if config["model_type"] == "gemma3_text":
         count = int(config["num_hidden_layers"])
         more |= {"layer_types": _windows(count, 6)} if config.get("sliding_window") else {"layer_types": _full(count)}

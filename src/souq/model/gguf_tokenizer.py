@@ -108,6 +108,8 @@ WHOLE_WORDS = {
     "minicpm5",
 }  # fmt: skip
 
+BEGINS = WHOLE_WORDS - {"minicpm5"}  # every text, unless a file says otherwise
+
 
 def essence(settings: Any) -> Any:
     """A pre-tokenizer's settings without what changes offsets alone, or nothing."""
@@ -146,8 +148,22 @@ def converted(path: Path, read: Read) -> dict[str, bytes]:
     tokenizer = json.loads(files["tokenizer.json"]) | {"pre_tokenizer": PRE_TOKENIZERS[kind]}
     if kind in WHOLE_WORDS:
         tokenizer["model"]["ignore_merges"] = True
+    if kind in BEGINS and read("tokenizer.ggml.add_bos_token") is None:
+        _begin(tokenizer, read("tokenizer.ggml.bos_token_id"))
     _unfill(tokenizer)
     return files | {"tokenizer.json": json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")).encode()}
+
+
+def _begin(tokenizer: dict[str, Any], number: int | None) -> None:
+    """With a beginning before every text, as llama.cpp has it where such a file does not speak of it."""
+    text = next((token for token, each in tokenizer["model"]["vocab"].items() if each == number), None)
+    if text is not None:
+        first, rest = {"SpecialToken": {"id": text, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+        second = [{"SpecialToken": {"id": text, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]
+        tokenizer["post_processor"] = {
+            "type": "TemplateProcessing", "single": [first, rest], "pair": [first, rest, *second],
+            "special_tokens": {text: {"id": text, "ids": [number], "tokens": [text]}},
+        }  # fmt: skip
 
 
 def _unfill(tokenizer: dict[str, Any]) -> None:
