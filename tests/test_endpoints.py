@@ -10,14 +10,15 @@ from collections import Counter
 import pytest
 
 from souq.corpus.query import query
-from souq.errors import SouqError, UsageError
+from souq.errors import NotFound, SouqError, UsageError
 from souq.lab.chat import Sampling
 from souq.lab.engines import openai
+from souq.lab.writers import writer
 from souq.progress import quiet
 from tests.bazaar import NAMES
 from tests.kitchen import RECIPE, cook, kitchen  # noqa: F401
 from tests.test_engines import GOOD, Trouble, asked, engine_at, trouble  # noqa: F401
-from tests.test_writers import at, requests, said
+from tests.test_writers import MODEL, at, requests, said
 
 
 @pytest.fixture
@@ -139,6 +140,17 @@ def test_the_text_is_found_among_parts(server):
     parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hello"}]
     server.answer = lambda request: {"message": {"role": "assistant", "content": parts}, "finish_reason": "stop"}
     assert said(at(server), requests(1), Sampling())[0].text == "hello"
+
+
+def test_a_server_that_lists_no_models_is_asked_by_the_name_it_was_given(server):
+    """Some gateways answer chats and nothing else."""
+    server.RequestHandlerClass.do_GET = lambda self: self.say(404, b"{}")
+    server.answer = lambda request: request["model"]
+    named = writer(f"openai:http://127.0.0.1:{server.server_port}/v1#mine", serves=MODEL)
+
+    assert said(named, requests(1), Sampling())[0].text == "mine"
+    with pytest.raises(NotFound, match="answered 404"):
+        said(at(server), requests(1), Sampling())
 
 
 def test_what_is_not_known_to_be_one_question_s_fault_stops():

@@ -220,5 +220,7 @@ def test_git_s_signing_key_is_the_one_that_signs_or_is_named(tmp_path, monkeypat
         assert console._key(Git(named), None) == work, named
     assert console._key(Git("3AA5C34371567BD2", ""), None) == tmp_path / ".ssh" / "id_ed25519"
     assert console._key(Git(), work.with_suffix(".pub")) == work
+    (tmp_path / ".ssh" / "id_ed25519").rename(tmp_path / ".ssh" / "id_rsa")
+    assert console._key(Git(), None) == tmp_path / ".ssh" / "id_rsa"
     with pytest.raises(UsageError, match=r"user\.signingkey is ~/gone"):
         console._key(Git("~/gone"), None)

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from souq.checks import CHECKS, run
 from souq.checks.files import MAX_KEYS, MAX_LINE, files, row_refused
-from souq.errors import Hostile, SouqError
-from souq.records import nesting, read_json
+from souq.errors import Hostile, SouqError, UsageError
+from souq.evals.eval import read_folder
+from souq.files import write_files
+from souq.records import format_toml, nesting, read_json
 from souq.repo.contribution import Offer
 from souq.repo.snapshot import Snapshot
 from tests.stall import case, contribution, eval_files, jsonl, offer, qa, stall
@@ -197,3 +199,27 @@ def test_numbers_that_are_none_are_not_json():
         with pytest.raises(Hostile):
             read_json(text)
     assert read_json(b"[1e300, -0.0]") == [1e300, 0.0]
+
+
+CASES = {
+    "the answer comes last": (
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        "what is asked comes last",
+    ),
+    "a turn without content": ([{"role": "user"}], "a `role` and a `content`"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_case_that_cannot_be_asked_is_refused(main, tmp_path, name):
+    """From strangers and from a folder alike; what is asked comes last, and every turn says who speaks and what."""
+    messages, says = CASES[name]
+    spec = format_toml({"title": "t", "kind": "exact", "source": "s", "licence": "CC0-1.0"}).encode()
+    suite = {"eval.toml": spec, "cases.jsonl": jsonl([{"id": "a", "messages": messages, "expected": "b"}])}
+
+    outcome, because, _ = files(offered(main, offer(files={f"evals/x/{n}": d for n, d in suite.items()}, kind="evals")))
+    assert (outcome, says in because) == ("refuse", True), because
+    (tmp_path / "x").mkdir()
+    write_files(suite, tmp_path / "x")
+    with pytest.raises(UsageError, match=says):
+        read_folder(tmp_path / "x")

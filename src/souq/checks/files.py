@@ -8,7 +8,7 @@ import msgspec
 
 from souq.checks.cases import Answer, Case, check
 from souq.errors import SouqError
-from souq.evals.eval import Eval
+from souq.evals.eval import Eval, unaskable
 from souq.records import nesting, read_json, refuse_huge, walk
 from souq.repo.config import Merging
 from souq.repo.git import MAX_OFFER
@@ -79,7 +79,10 @@ def files(case: Case) -> Answer:
     for suite in offer.evals:
         if (because := _squats(suite, case)) is not None:
             return "refuse", because, {"eval": suite.name}
-        if (old := case.main.evals.get(suite.name)) is not None and not _only_grows(old, suite):
+        old = case.main.evals.get(suite.name)
+        if because := unaskable(suite, frozenset(each.id for each in old.cases) if old else frozenset()):
+            return "refuse", f"evals/{suite.name}: {because}", {"eval": suite.name}
+        if old is not None and not _only_grows(old, suite):
             because = f"evals/{suite.name} is there already: cases may be added, none changed or taken away"
             return "refuse", because, {"eval": suite.name}
     return "pass", f"{len(offer.files)} files, all of allowed kinds", {"files": sorted(offer.files)}

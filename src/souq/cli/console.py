@@ -55,9 +55,9 @@ def _key(repo: Repo, key: Path | None) -> Path:
         return private_of(named)
     if (configured := _configured(repo)) is not None:
         return private_of(configured)
-    usual = Path.home() / ".ssh" / "id_ed25519"
-    if usual.is_file():
-        return usual
+    usual = [Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa")]
+    if there := next((path for path in usual if path.is_file()), None):
+        return there
     raise UsageError("no ssh key to sign with", hint="make one with `ssh-keygen -t ed25519`, or name yours with --key")
 
 

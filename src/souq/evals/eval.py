@@ -215,6 +215,21 @@ def read_sealed(name: str, data: bytes) -> Sealed:
     return sealed
 
 
+def unaskable(suite: Eval, known: frozenset[str] = frozenset()) -> str:
+    """Why a case of an eval cannot be asked, "" where all can; cases of the ids in `known` are not looked at.
+
+    A turn has a role and a content, and what is asked comes last: after an answer there is nothing to answer.
+    """
+    for case in suite.cases:
+        if case.id in known or not case.messages:
+            continue
+        if any(not turn.get("role") or "content" not in turn for turn in case.messages):
+            return f"case {case.id[:60]!r}: each of its turns has a `role` and a `content`"
+        if case.messages[-1]["role"] == "assistant":
+            return f"case {case.id[:60]!r} ends with the assistant's turn: what is asked comes last"
+    return ""
+
+
 def read_folder(folder: Path) -> dict[str, bytes]:
     """The files of an eval on disk, read and checked.
 
@@ -229,7 +244,8 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         raise Hostile(f"{folder.name}/{odd[0]} is a link, or larger than {MAX_BYTES:,} bytes")
     shown = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     files = {path.name: plain_utf8(path.read_bytes(), str(path)) for path in shown}  # without what editors put before
-    read_eval(folder.name, files)
+    if because := unaskable(read_eval(folder.name, files)):
+        raise UsageError(f"{folder}: {because}", hint="write the answer into `expected`")
     return files
 
 

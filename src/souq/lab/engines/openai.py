@@ -189,7 +189,15 @@ class Server:
             NotFound: no such model, or none is named and there are several.
         """
         with _plainly(self.url):
-            known = [model.id for model in self._client.with_options(max_retries=2).models.list()]
+            import openai
+
+            try:
+                known = [model.id for model in self._client.with_options(max_retries=2).models.list()]
+            except openai.APIStatusError as error:
+                # Some gateways answer chats and list nothing; a wrong name is then told by the first answer.
+                if not self.asked or error.status_code not in (404, 405, 501):
+                    raise
+                return self.asked
         if self.asked in known:
             return self.asked
         if not self.asked and len(known) == 1:
@@ -249,7 +257,8 @@ def content_of(choice: Any) -> str:
 @contextmanager
 def _plainly(url: str) -> Iterator[None]:
     """The client's errors in our words."""
-    import openai
+    with needs("openai", "engines"):
+        import openai
 
     try:
         yield
