@@ -27,9 +27,12 @@ from souq.files import replacing
 from souq.records import Author, Published, Record, read_record, spelled_out
 from souq.repo.rows import answered, conversation, json_rows
 from souq.repo.snapshot import Snapshot
-from souq.text import skeleton, words
+from souq.text import skeleton, spaceless, units, words
 
 RUN, ALIKE = 3, 0.8  # rows are near copies by their runs of so many words (corpus/near.py); many have but ten words
+# Signs that end or part a clause where a script has no blanks.
+_FULL = "\u3001\u3002\uff0c\uff0e\uff1f\uff01\u0964\u104a\u104b"
+_BETWEEN = _FULL + ".,;:!?"
 ONE_ANSWER, ELSEWHERE = 0.9, 0.1  # the least share of a burst's rows with one answer; the most of all others with it
 UNLIKE = 0.25  # mean overlap of the words of a burst's rows, without the string: below it they share no template
 OPENING = 8  # words of an answer that are compared
@@ -197,7 +200,7 @@ def bursts(rows: Sequence[Turn], least: int) -> list[Burst]:
     marks: list[Marks] = []
     after: list[dict[str, str]] = []  # of bare texts: how each goes on after a string
     for number, row in enumerate(rows):
-        asked = skeleton(row.asked).split()
+        asked = _parted(skeleton(row.asked))
         ends = _strings(asked)
         for string in ends:
             holders[string].append(number)
@@ -218,6 +221,11 @@ def bursts(rows: Sequence[Turn], least: int) -> list[Burst]:
         if answer is not None and (_odd(string) or _unlike(string, [marks[i] for i in held])):
             shown.append(Burst(string, answer, len(held)))
     return sorted(shown, key=lambda burst: (-burst.rows, -len(burst.string), burst.string))
+
+
+def _parted(text: str) -> list[str]:
+    """As blanks part it; where a script has none, its characters apart from what stands between them."""
+    return [part.rstrip(_BETWEEN if spaceless(part[:1]) else _FULL) for part, _ in units(text)]
 
 
 def _strings(asked: list[str]) -> dict[str, int]:
