@@ -176,3 +176,9 @@ def test_a_question_beyond_the_context_is_kept_aside(lm, caplog):
         ]
     assert {one.case: one.value for one in kept}["long"] == 0.0
     assert "context of 512 tokens: long" in caplog.text
+
+
+def test_what_a_stranger_calls_a_role_steers_no_terminal():
+    with pytest.raises(UsageError) as refusal:
+        parsed({"messages": [{"role": "x\nall passed\x1b[2J", "content": "a"}]})
+    assert not {"\n", "\x1b"} & set(str(refusal.value))

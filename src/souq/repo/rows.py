@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from souq.errors import NotFound, UsageError
-from souq.records import Digest, Record, digest_of, json_lines, read_json
+from souq.records import Digest, Record, digest_of, json_lines, read_json, spelled_out
 from souq.text import encoding_of, plain_utf8
 
 Rows = list[dict[str, Any]]
@@ -48,7 +48,9 @@ class _Row(Record, frozen=True):
         if isinstance(self.completion, tuple) and pair and [turn.role for turn in self.completion] != ["assistant"]:
             raise ValueError("`completion` is one turn of the assistant: the last answer is what is learned")
         if self.messages and all(turn.role != "assistant" for turn in self.messages):
-            roles = ", ".join(dict.fromkeys(turn.role[:20] for turn in self.messages))
+            roles = ", ".join(
+                dict.fromkeys(" ".join(spelled_out(turn.role[:20]).split()) for turn in self.messages[:9])
+            )
             raise ValueError(f"nothing to learn: no turn is the `assistant`'s, there are {roles}")
 
     @property
