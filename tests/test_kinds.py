@@ -121,6 +121,18 @@ def test_a_row_that_was_packed_for_another_is_still_read_right(folder, kind):
     assert torch.allclose(log_p, torch.cat([alone(net, sequence) for sequence, _ in row.paths]), atol=1e-4)
 
 
+def test_a_text_beyond_a_table_of_positions_is_said(folder):
+    """Read and written: GPT-2 has 512 rows of positions here, and no traceback."""
+    lm = load(folder("gpt2"))
+    long = lm.encode("x" * 600)
+    (row,) = packing.packed_alike(lm.net, [TokenSequence(long, 1)])
+
+    with pytest.raises(UsageError, match="512 positions"):
+        packing.logits(lm.net, row)
+    with pytest.raises(UsageError, match="512 positions"):
+        generate.answers(lm, ["x" * 480], max_tokens=200)
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text", "bloom", "mamba", "llava"])
 def test_answers_are_those_of_transformers(folder, kind):
     """Greedy answers, in a batch of unlike lengths, are what `generate` gives each prompt alone."""

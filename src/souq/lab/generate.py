@@ -12,7 +12,7 @@ import transformers
 from souq.errors import UsageError
 from souq.lab.chat import Completion, Completions, Sampling
 from souq.lab.lm import LM, Tokens
-from souq.lab.packing import packs
+from souq.lab.packing import in_its_tables, packs
 from souq.progress import Progress, quiet
 
 BATCH = 32
@@ -66,7 +66,8 @@ def generate_batches(
     for numbers in batches:
         progress("answers", done, len(order))
         done += len(numbers)
-        decoded = decode(lm, [prompts[i] for i in numbers], sampling, [seeds[i] for i in numbers])
+        with in_its_tables(lm.net):
+            decoded = decode(lm, [prompts[i] for i in numbers], sampling, [seeds[i] for i in numbers])
         yield [
             (
                 i,

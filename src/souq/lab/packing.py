@@ -14,7 +14,8 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -128,16 +129,38 @@ def logits(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
     """Logits (t, V) in float32 where a next token is scored, that token (t,), and the number of its sequence.
 
     `net` is the causal LM, or PEFT's around it. The head runs only there.
+
+    Raises:
+        UsageError: a sequence is longer than the network has positions for.
     """
     net = _bare(net)
     where, what, whose = row.targets()
     together = len(row.tokens) <= _reach(net) and packs(net)
-    if together or len(row.paths) == 1:
-        logits_tV = _forward(net, row, where, together=together)
-    else:
-        alone = rows_alone(row)
-        logits_tV = torch.cat([_forward(net, own, own.targets()[0], together=False) for own in alone])
+    with in_its_tables(net):
+        if together or len(row.paths) == 1:
+            logits_tV = _forward(net, row, where, together=together)
+        else:
+            alone = rows_alone(row)
+            logits_tV = torch.cat([_forward(net, own, own.targets()[0], together=False) for own in alone])
     return logits_tV, torch.tensor(what, device=logits_tV.device), whose
+
+
+@contextmanager
+def in_its_tables(net: Any) -> Iterator[None]:
+    """A token or a position that a network has no row for is said; GPT-2 has a row for each position.
+
+    Raises:
+        UsageError: there was one.
+    """
+    try:
+        yield
+    except IndexError as error:
+        config = net.config.get_text_config()
+        tables = f"{config.vocab_size:,} tokens, {getattr(config, 'max_position_embeddings', 0) or 0:,} positions"
+        raise UsageError(
+            f"a text has a token or a position that this {config.model_type} has not: it knows {tables}",
+            hint="shorten or cut the longest texts; is the tokenizer this model's own?",
+        ) from error
 
 
 def rows_alone(row: PackedRow) -> list[PackedRow]:
