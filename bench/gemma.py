@@ -5,7 +5,7 @@ its parts itself). What is not installed is left out, with the reason. Each step
 its seconds and its largest memory are printed as a table, and at the end whether llama.cpp reads the file that comes
 out as transformers reads the folder.
 
-    python bench/gemma.py [OUT] [--rows 48] [--cases 12] [--only gemma]
+    python bench/gemma.py [OUT] [--rows 96] [--cases 36] [--only gemma]
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ def beside(road: Road) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", nargs="?", type=Path)
-    parser.add_argument("--rows", type=int, default=48)
-    parser.add_argument("--cases", type=int, default=12)
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--cases", type=int, default=36)
     parser.add_argument("--only", choices=MODELS)
     typed = parser.parse_args()
     print(describe())
