@@ -115,6 +115,7 @@ def offer(road: Road, skill: Skill, layers: str, number: int) -> None:
     title = ["--title", skill.spec.title, "--licence", skill.spec.licence, "--signoff", "--fixes", skill.name]
     road.types(f"pr create {skill.name}", "pr", "create", delta, *title, "--data", data)
     road.types(f"pr checks {skill.name}", "pr", "checks", str(number))
+    road.types(f"pr review {skill.name}", "pr", "review", str(number), "--approve", "--reason", "it is right now")
     road.types(f"pr merge {skill.name}", "pr", "merge", str(number))
 
 
