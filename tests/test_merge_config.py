@@ -587,3 +587,42 @@ def test_mergekit_puts_the_same_tensors_before_and_after_the_layers(mergekit):
         for tensor, axis, _ in [*before, *after]:
             assert any(kind.search(tensor) for kind in vocabulary) == (axis == 0), tensor
         assert all(names._LAYER.fullmatch(tensor.replace("${layer_index}", "3")) for tensor in inside), name
+
+
+# --- what other programs of mergekit write
+
+
+def test_what_mergekit_reads_past_is_said():
+    """`embed_slerp` and `random_seed` change nothing, here as there, and are not passed over in silence."""
+    made = planned(
+        "{merge_method: slerp, base_model: a, random_seed: 42, parameters: {t: 0.5, embed_slerp: true},"
+        " models: [{model: a}, {model: b}]}"
+    )
+
+    assert made.unused == ("embed_slerp",)
+    assert ["random_seed" in note for note in made.notes] == [True]
+
+
+def test_merges_are_named_by_where_mergekit_mega_would_write_them():
+    """`out_path` is a name that other merges use; what the last does not use is left out, and said."""
+    config = "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: %s}, {model: %s}]\nout_path: %s\n"
+    documents = [config % ("a", "x", "./aside"), config % ("a", "b", "./one"), config % ("./one", "x", "./two")]
+
+    made = parse_config("---\n".join(documents))
+
+    assert [config.name for config in made] == ["./one", "./two"]
+    assert made[-1].notes == ("the merge ./aside is not part of ./two, and is not made",)
+
+
+@pytest.mark.parametrize(
+    ("text", "program", "way"),
+    [
+        ("{base_model: a, gate_mode: hidden, experts: [{source_model: b, positive_prompts: [x]}]}", "moe", "--expert"),
+        ("{genome: {models: [a, b], merge_method: ties}, tasks: []}", "evolve", "merge_method"),
+    ],
+)
+def test_another_program_s_file_is_answered_with_the_way(text, program, way):
+    with pytest.raises(UsageError, match=f"mergekit-{program}") as error:
+        parse_config(text)
+
+    assert way in error.value.hint

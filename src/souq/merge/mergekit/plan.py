@@ -14,7 +14,7 @@ model and computes no method; the files it plans from are asked for by the calle
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -33,6 +33,7 @@ from souq.merge.mergekit.config import (
     Tokenizer,
     Value,
 )
+from souq.model.names import HEAD, TOKENS, in_layer, indexes_tokens, is_buffer
 
 MAX_READS = 200_000  # layers read, over all slices and their sources
 
@@ -69,11 +70,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to make. `unused` are parameters that were set and that this method does not take."""
+    """What to make. `unused` are parameters that were set and that this method does not take; `notes` what else a
+    person should know of how their file was read."""
 
     method: str
     outputs: tuple[Output, ...]
-    layers: int
+    places: tuple[tuple[ModelRef, int], ...]  # for each layer, the model that it is of first, and its number there
     dtype: str | None
     out_dtype: str | None
     tokenizer: Tokenizer | None
@@ -81,6 +83,11 @@ class Plan:
     base_model: ModelRef | None
     models: tuple[ModelRef, ...]
     unused: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def layers(self) -> int:
+        return len(self.places)
 
 
 def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Callable[[ModelRef], int]) -> Plan:
@@ -100,7 +107,7 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
     return Plan(
         method=config.method,
         outputs=tuple(draft.outputs(parts)),
-        layers=sum(map(_length, parts)),
+        places=tuple(place for part in parts for place in _places(part, part.base_model or config.base_model)),
         dtype=config.dtype,
         out_dtype=config.out_dtype,
         tokenizer=config.tokenizer,
@@ -108,7 +115,14 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
         base_model=config.base_model,
         models=config.models,
         unused=_unused(config),
+        notes=config.notes,
     )
+
+
+def _places(part: Slice, base: ModelRef | None) -> Iterator[tuple[ModelRef, int]]:
+    """The layers of a slice as those of its base, or of its first model."""
+    source = next((source for source in part.sources if source.model == base), part.sources[0])
+    return ((source.model, layer) for layer in range(*source.layer_range))
 
 
 def _unused(config: MergeConfig) -> tuple[str, ...]:
@@ -154,18 +168,7 @@ def _check_inputs(config: MergeConfig, models: Sequence[ModelRef], base: ModelRe
             raise UsageError(f"{where}: {config.method} takes {wanted} models{beside}, not {count}")
 
 
-# A rotary table is computed, not learned; old files hold it and new ones do not.
-_COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
-_LAYER = re.compile(r"((?:.*?\.)??(?:layers|h|blocks)\.)(\d{1,6})\.(.+)", re.ASCII)
 _BEFORE = re.compile(r"embed(?!_out)|\bwte\b|\bwpe\b|relative_pe|rotary_pos_emb")
-_TOKENS = re.compile(r"(?:^|\.)(?:embed_tokens|tok_embeddings|word_embeddings|embeddings|embed_in|embed|wte)\.weight$")
-_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.weight$")
-_BIAS = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.bias$")
-
-
-def indexes_tokens(name: str) -> bool:
-    """Whether a tensor has a row for every token: an embedding, an output head, its bias."""
-    return any(kind.search(name) for kind in (_TOKENS, _HEAD, _BIAS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +185,16 @@ class _Anatomy:
         """The tensor itself; for an output head that is not there, the embedding it is tied to."""
         if name in self.shapes:
             return name
-        return next(filter(_TOKENS.search, self.before), None) if _HEAD.search(name) else None
+        return next(filter(TOKENS.search, self.before), None) if HEAD.search(name) else None
 
 
 def _anatomy(model: ModelRef, shapes: Shapes) -> _Anatomy:
     inside: dict[int, list[str]] = {}
     stems, loose = set(), []
     for name in shapes:
-        if _COMPUTED.search(name):
+        if is_buffer(name, shapes[name][1]):
             continue
-        if match := _LAYER.fullmatch(name):
+        if match := in_layer(name):
             stems.add(match[1])
             inside.setdefault(int(match[2]), []).append(match[3])
         else:
@@ -261,7 +264,7 @@ class _Draft:
         self, source: Source, wanted: str, base: ModelRef | None, wide: tuple[Settings, ...], t: float
     ) -> Input | None:
         tensor = self.of(source.model).find(wanted)
-        if tensor is None and not _HEAD.search(wanted):
+        if tensor is None and not HEAD.search(wanted):
             raise UsageError(f"{source.model} has no tensor {wanted}", hint="merge models of one architecture")
         scopes = ("input",) if source.model == base else ("input", "non-base")
         mine = [parameter for parameter in self.contract.parameters if parameter.scope in scopes]
