@@ -89,7 +89,7 @@ def test_old_buffers_of_the_base_stay(tmp_path):
     tunes.save_file(
         held | {name: value.clone() for name, value in freqs().items()}, folder / "model.safetensors", {"format": "pt"}
     )
-    main = repo_of(folder, tmp_path / "r")
+    main = repo_of(folder, tmp_path / "r", as_stored=True)
 
     tuned = made(main, tune(folder, tmp_path / "t"))
 
@@ -160,7 +160,7 @@ def test_a_head_held_twice_in_the_base_follows_the_table(tied, tmp_path):
     held = tunes.load_file(folder / "model.safetensors")
     held["lm_head.weight"] = held["model.embed_tokens.weight"].clone()
     tunes.save_file(held, folder / "model.safetensors", {"format": "pt"})
-    main = repo_of(folder, tmp_path / "r")
+    main = repo_of(folder, tmp_path / "r", as_stored=True)
 
     tuned = made(main, tune(tied[0], tmp_path / "t"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from souq.build.tuned import Choices, from_tune
 from souq.checks import CHECKS, Case
 from souq.governance import solo
 from souq.lab.config_defaults import write_out
-from souq.model.source import open_source
+from souq.model.source import open_source, weights_of
 from souq.pulls.offer import Draft
 from souq.records import Author, Contribution
 from souq.repo.contribution import Offer
@@ -85,9 +86,12 @@ def edit(folder, name="config.json", drop=(), **more):
     path.write_text(json.dumps({key: value for key, value in held.items() if key not in drop}))
 
 
-def repo_of(folder, root):
-    begin = Beginning("r", "Apache-2.0", solo("a", "a", KEY), {})
-    return Snapshot(init(root, open_source(str(folder)), begin), "main")
+def repo_of(folder, root, *, as_stored=False):
+    """A repository that begins from a folder; `as_stored`, with every tensor in its file, as older ones were made."""
+    begin, source = Beginning("r", "Apache-2.0", solo("a", "a", KEY), {}), open_source(str(folder))
+    if as_stored:
+        source = replace(source, weights=weights_of(folder))
+    return Snapshot(init(root, source, begin), "main")
 
 
 def made(main, folder, **choices):
