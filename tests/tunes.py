@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from contextlib import nullcontext
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from souq.build.tuned import Choices, from_tune
 from souq.checks import CHECKS, Case
 from souq.governance import solo
 from souq.lab.config_defaults import write_out
-from souq.model.source import open_source, weights_of
+from souq.model.source import open_source
 from souq.pulls.offer import Draft
 from souq.records import Author, Contribution
 from souq.repo.contribution import Offer
@@ -89,9 +90,8 @@ def edit(folder, name="config.json", drop=(), **more):
 def repo_of(folder, root, *, as_stored=False):
     """A repository that begins from a folder; `as_stored`, with every tensor in its file, as older ones were made."""
     begin, source = Beginning("r", "Apache-2.0", solo("a", "a", KEY), {}), open_source(str(folder))
-    if as_stored:
-        source = replace(source, weights=weights_of(folder))
-    return Snapshot(init(root, source, begin), "main")
+    with patch("souq.repo.init.as_base", lambda source: source) if as_stored else nullcontext():
+        return Snapshot(init(root, source, begin), "main")
 
 
 def made(main, folder, **choices):

@@ -25,6 +25,7 @@ from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.merge.exact import Float
 from souq.merge.grow import grow
+from souq.model.base import is_tied
 from souq.model.names import HEAD, TOKENS, Renamed, in_layer, is_buffer, is_second_head, renamed
 from souq.model.settings import Differences, WriteOut, compare
 from souq.model.source import Source
@@ -188,7 +189,7 @@ class _Tune:
                 self.trained_apart = f"{tied}, trained apart in the tune and {apart:.2g} of its norm away"
             return not apart
         if own is None and heads:
-            if self.config.get("tie_word_embeddings"):
+            if is_tied(self.config):
                 weights[heads[0]] = table
                 return True
             weights[heads[0]] = self._own(heads[0])
