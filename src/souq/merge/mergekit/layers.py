@@ -23,7 +23,9 @@ Place = tuple[ModelRef, int]
 Rule = Callable[[Config, int], Any]
 
 DEPTH = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_NOT_LAYERS = re.compile(r".*_token_ids?|architectures|.*_(?:kernel|stride|section|dim)s?|time_step_\w+")
+_NOT_LAYERS = re.compile(
+    r".*_token_ids?|architectures|.*_(?:kernel|stride|section|dim|multiplier|limit)s?|time_step_\w+"
+)
 _NUMBERS = re.compile(r"mlp_only_layers|full_attn_idxs|moe_layers|.*_(?:idx|idxs|indices|indexes|layer_ids)")
 _LETTERS = ("hybrid_override_pattern",)  # a letter a layer
 
@@ -50,8 +52,18 @@ _PATTERNS: dict[str, tuple[Rule, str]] = {
 
 
 def depth_of(config: Mapping[str, Any]) -> int:
-    """How many layers a config speaks of; 0 where it does not say."""
-    return next((int(config[key]) for key in DEPTH if type(config.get(key)) is int), 0)
+    """How many layers of text a config speaks of; 0 where it does not say."""
+    inner = config.get("text_config")
+    return next(
+        (
+            int(part[key])
+            for part in (config, inner)
+            if isinstance(part, dict)
+            for key in DEPTH
+            if type(part.get(key)) is int
+        ),
+        0,
+    )
 
 
 def in_order(
@@ -65,6 +77,9 @@ def in_order(
     made = dict(configs[first])
     if list(places) == [(first, layer) for layer in range(depth_of(made))]:
         return made
+    if not any(key in made for key in DEPTH) and isinstance(made.get("text_config"), dict):
+        texts = {ref: _text_of(config) for ref, config in configs.items()}
+        return made | {"text_config": in_order(texts, first, places, write_out)}
     whole = {ref: _written(config, write_out) for ref, config in configs.items()}
     for key, value in whole[first].items():
         if (listed := _listed(key, value, whole, first, places)) is not None:
@@ -81,6 +96,12 @@ def in_order(
     _keep_patterns(made, whole, first, places)
     _refuse_unreadable(made, whole[first], write_out)
     return made
+
+
+def _text_of(config: Config) -> Config:
+    """The part of a config that speaks of text."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
 
 
 def _refuse_unreadable(made: Config, before: Config, write_out: WriteOut | None) -> None:

@@ -103,7 +103,7 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
         parts.append(replace(part, sources=tuple(_with_depth(source, layers(source.model)) for source in part.sources)))
     if sum(_length(part) * len(part.sources) for part in parts) > MAX_READS:
         raise UsageError(f"more than {MAX_READS} layers to read")
-    draft = _Draft(config, KNOWN[config.method], cache(lambda model: _anatomy(model, tensors(model))))
+    draft = _Draft(config, KNOWN[config.method], cache(lambda model: _anatomy(model, tensors(model), layers(model))))
     return Plan(
         method=config.method,
         outputs=tuple(draft.outputs(parts)),
@@ -168,6 +168,7 @@ def _check_inputs(config: MergeConfig, models: Sequence[ModelRef], base: ModelRe
             raise UsageError(f"{where}: {config.method} takes {wanted} models{beside}, not {count}")
 
 
+_SENSES = re.compile(r"vision|visual|audio|speech|image|encoder\.(?!.*decoder)")
 _BEFORE = re.compile(r"embed(?!_out)|\bwte\b|\bwpe\b|relative_pe|rotary_pos_emb")
 
 
@@ -188,22 +189,32 @@ class _Anatomy:
         return next(filter(TOKENS.search, self.before), None) if HEAD.search(name) else None
 
 
-def _anatomy(model: ModelRef, shapes: Shapes) -> _Anatomy:
-    inside: dict[int, list[str]] = {}
-    stems, loose = set(), []
+def _anatomy(model: ModelRef, shapes: Shapes, depth: int) -> _Anatomy:
+    stacks: dict[str, dict[int, list[str]]] = {}
+    loose = []
     for name in shapes:
         if is_buffer(name, shapes[name][1]):
             continue
         if match := in_layer(name):
-            stems.add(match[1])
-            inside.setdefault(int(match[2]), []).append(match[3])
+            stacks.setdefault(match[1], {}).setdefault(int(match[2]), []).append(match[3])
         else:
             loose.append(name)
-    if len(stems) > 1:
-        raise UsageError(f"{model} has more than one stack of layers: {', '.join(sorted(stems))}")
-    before = tuple(name for name in loose if _BEFORE.search(name))
-    after = tuple(name for name in loose if not _BEFORE.search(name))
-    return _Anatomy(shapes, "".join(stems), before, inside, after)
+    stem = _stack_of_words(model, stacks, depth)
+    for other in stacks.keys() - {stem}:  # what sees or hears has no part in slices and gradients
+        loose += [f"{other}{number}.{rest}" for number, rests in stacks[other].items() for rest in rests]
+    before = tuple(sorted(name for name in loose if _BEFORE.search(name)))
+    after = tuple(sorted(name for name in loose if not _BEFORE.search(name)))
+    return _Anatomy(shapes, stem, before, stacks.get(stem, {}), after)
+
+
+def _stack_of_words(model: ModelRef, stacks: Mapping[str, Mapping[int, Any]], depth: int) -> str:
+    """The stack of layers that a config counts, where there are several: towers that see or hear stand beside it."""
+    if len(stacks) < 2:
+        return "".join(stacks)
+    words = [stem for stem, layers in stacks.items() if len(layers) == depth and not _SENSES.search(stem)]
+    if len(words) != 1:
+        raise UsageError(f"{model} has more than one stack of layers: {', '.join(sorted(stacks))}")
+    return words[0]
 
 
 @dataclass(frozen=True, slots=True)
