@@ -14,7 +14,8 @@ from souq.lab.config_defaults import write_out  # noqa: E402
 from souq.merge.mergekit.config import ModelRef, parse_config  # noqa: E402
 from souq.merge.mergekit.files import merge_files  # noqa: E402
 from souq.merge.mergekit.layers import in_order  # noqa: E402
-from tests.tunes import base, edit, load, logits  # noqa: E402
+from tests import kinds  # noqa: E402
+from tests.tunes import base, edit, jiggled, load, logits  # noqa: E402
 
 M, N = ModelRef("m"), ModelRef("n")
 KINDS = {
@@ -53,6 +54,25 @@ def test_layers_keep_what_they_are(tmp_path, kind):
     assert net.config.num_hidden_layers == 4
     again = sliced(tmp_path, deeper, (0, 2), (3, 4), out="again")
     assert torch.equal(logits(again), logits(folder))
+
+
+@pytest.mark.parametrize("kind", ["llava", "bert", "t5", "whisper"])
+def test_other_kinds_than_text_are_merged(tmp_path, kind):
+    """What sees, reads both ways or hears: half of each of two, loaded by transformers' own class."""
+    folders = [kinds.make(kind, tmp_path / "a"), tmp_path / "b"]
+    auto = getattr(transformers, json.loads((folders[0] / "config.json").read_text())["architectures"][0])
+    one, two = (auto.from_pretrained(folders[0]) for _ in range(2))
+    jiggled(two).save_pretrained(folders[1])
+    kinds.tokenizer().save_pretrained(folders[1])
+    models = [{"model": str(folder), "parameters": {"weight": 0.5}} for folder in folders]
+    text = json.dumps({"merge_method": "linear", "dtype": "float32", "models": models})
+
+    merge_files(parse_config(text), text, tmp_path / "out", write_out=write_out)
+
+    made, info = auto.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(names for key, names in info.items() if key.endswith("_keys"))
+    halves = one.state_dict(), two.state_dict(), made.state_dict()
+    assert all(torch.allclose((halves[0][name] + halves[1][name]) / 2, halves[2][name]) for name in halves[0])
 
 
 def test_the_first_of_a_published_config_says_its_pattern_by_a_number(tmp_path):

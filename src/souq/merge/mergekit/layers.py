@@ -75,7 +75,7 @@ def in_order(
         UsageError: a pattern of layers that no config of this kind can say, or a config that its kind does not take.
     """
     made = dict(configs[first])
-    if list(places) == [(first, layer) for layer in range(depth_of(made))]:
+    if not places or list(places) == [(first, layer) for layer in range(depth_of(made))]:
         return made
     if not any(key in made for key in DEPTH) and isinstance(made.get("text_config"), dict):
         texts = {ref: _text_of(config) for ref, config in configs.items()}

@@ -97,13 +97,18 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
         UsageError: a method's contract is broken, a required parameter has no value for some tensor, or a tensor is
             absent from a model or of another shape there. Vocabularies may differ in size: aligning them is not ours.
     """
-    parts = []
+    parts, of = [], cache(lambda model: _anatomy(tensors(model), layers(model)))
     for i, part in enumerate(config.slices):
         _check_inputs(config, [source.model for source in part.sources], _base(config, part), f"slices[{i}]")
-        parts.append(replace(part, sources=tuple(_with_depth(source, layers(source.model)) for source in part.sources)))
+        sources = [
+            _with_depth(source, layers(source.model) if of(source.model).inside else 0) for source in part.sources
+        ]
+        parts.append(replace(part, sources=tuple(sources)))
+    if not any(_length(part) for part in parts):
+        _refuse_gradients(config)
     if sum(_length(part) * len(part.sources) for part in parts) > MAX_READS:
         raise UsageError(f"more than {MAX_READS} layers to read")
-    draft = _Draft(config, KNOWN[config.method], cache(lambda model: _anatomy(model, tensors(model), layers(model))))
+    draft = _Draft(config, KNOWN[config.method], of)
     return Plan(
         method=config.method,
         outputs=tuple(draft.outputs(parts)),
@@ -119,6 +124,26 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
     )
 
 
+def _refuse_gradients(config: MergeConfig) -> None:
+    """A gradient goes over the layers of one stack.
+
+    Raises:
+        UsageError: a parameter has several values, and there is no such stack.
+    """
+    for settings in _scopes(config):
+        for name, rules in settings.items():
+            if any(len(rule.values) > 1 for rule in rules):
+                raise UsageError(
+                    f"`{name}` goes from value to value over layers, and {config.models[0]} has not one stack of them",
+                    hint="give it one value, or one for each `filter:`",
+                )
+
+
+def _scopes(config: MergeConfig) -> list[Settings]:
+    scopes = [config.parameters, config.module_parameters, *(part.parameters for part in config.slices)]
+    return scopes + [source.parameters for part in config.slices for source in part.sources]
+
+
 def _places(part: Slice, base: ModelRef | None) -> Iterator[tuple[ModelRef, int]]:
     """The layers of a slice as those of its base, or of its first model."""
     source = next((source for source in part.sources if source.model == base), part.sources[0])
@@ -126,12 +151,10 @@ def _places(part: Slice, base: ModelRef | None) -> Iterator[tuple[ModelRef, int]
 
 
 def _unused(config: MergeConfig) -> tuple[str, ...]:
-    scopes = [config.parameters, config.module_parameters, *(part.parameters for part in config.slices)]
-    scopes += [source.parameters for part in config.slices for source in part.sources]
     taken = {parameter.name for parameter in KNOWN[config.method].parameters} - {"int8_mask"}
     if config.method == "task_arithmetic":  # nothing is left out there, so there is nothing to scale back
         taken -= {"density", "rescale"}
-    return tuple(sorted({name for settings in scopes for name in settings} - taken))
+    return tuple(sorted({name for settings in _scopes(config) for name in settings} - taken))
 
 
 def _with_depth(source: Source, depth: int) -> Source:
@@ -168,7 +191,7 @@ def _check_inputs(config: MergeConfig, models: Sequence[ModelRef], base: ModelRe
             raise UsageError(f"{where}: {config.method} takes {wanted} models{beside}, not {count}")
 
 
-_SENSES = re.compile(r"vision|visual|audio|speech|image|encoder\.(?!.*decoder)")
+_SENSES = re.compile(r"vision|visual|audio|speech|image")
 _BEFORE = re.compile(r"embed(?!_out)|\bwte\b|\bwpe\b|relative_pe|rotary_pos_emb")
 
 
@@ -189,7 +212,7 @@ class _Anatomy:
         return next(filter(TOKENS.search, self.before), None) if HEAD.search(name) else None
 
 
-def _anatomy(model: ModelRef, shapes: Shapes, depth: int) -> _Anatomy:
+def _anatomy(shapes: Shapes, depth: int) -> _Anatomy:
     stacks: dict[str, dict[int, list[str]]] = {}
     loose = []
     for name in shapes:
@@ -199,7 +222,7 @@ def _anatomy(model: ModelRef, shapes: Shapes, depth: int) -> _Anatomy:
             stacks.setdefault(match[1], {}).setdefault(int(match[2]), []).append(match[3])
         else:
             loose.append(name)
-    stem = _stack_of_words(model, stacks, depth)
+    stem = _stack_of_words(stacks, depth)
     for other in stacks.keys() - {stem}:  # what sees or hears has no part in slices and gradients
         loose += [f"{other}{number}.{rest}" for number, rests in stacks[other].items() for rest in rests]
     before = tuple(sorted(name for name in loose if _BEFORE.search(name)))
@@ -207,14 +230,11 @@ def _anatomy(model: ModelRef, shapes: Shapes, depth: int) -> _Anatomy:
     return _Anatomy(shapes, stem, before, stacks.get(stem, {}), after)
 
 
-def _stack_of_words(model: ModelRef, stacks: Mapping[str, Mapping[int, Any]], depth: int) -> str:
-    """The stack of layers that a config counts, where there are several: towers that see or hear stand beside it."""
-    if len(stacks) < 2:
-        return "".join(stacks)
+def _stack_of_words(stacks: Mapping[str, Mapping[int, Any]], depth: int) -> str:
+    """The stack of layers that a config counts, where there are several: towers that see or hear stand beside it. None
+    where two of them could be it, as in an encoder with a decoder: that is merged whole or not at all."""
     words = [stem for stem, layers in stacks.items() if len(layers) == depth and not _SENSES.search(stem)]
-    if len(words) != 1:
-        raise UsageError(f"{model} has more than one stack of layers: {', '.join(sorted(stacks))}")
-    return words[0]
+    return next(iter(stacks)) if len(stacks) == 1 else words[0] if len(words) == 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
