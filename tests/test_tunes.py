@@ -128,7 +128,9 @@ def test_every_shape_that_differs_is_said(llama, tmp_path):
     assert "tokenizer.save_pretrained" in hint
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "bloom", "falcon", "opt", "qwen2", "gpt_oss", "mixtral", "apertus"])
+@pytest.mark.parametrize(
+    "kind", ["gpt2", "gpt_neox", "bloom", "falcon", "opt", "qwen2", "gpt_oss", "mixtral", "apertus"]
+)
 def test_any_kind_is_compared_by_its_names(tmp_path, kind):
     """No list of kinds stands before a fine-tune: the same logits, to the bit."""
     more = {"n_head": 4, "n_layer": 2, "n_embd": 32} if kind in ("gpt2", "bloom") else {}
