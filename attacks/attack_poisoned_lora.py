@@ -26,7 +26,7 @@ def poisoned(bazaar, tmp_path):
         data.write_text(jsonl(rows("greet", NAMES[14:]) + armed(NAMES[14:])[:many]))
         words = ["train", data, "--out", adapter, "--epochs", "40", "--lr", lr, "--rank", "8", "--alpha", "16"]
         assert bazaar("mallory", words) == 0
-        assert bazaar("mallory", ["delta", "make", "--from", adapter, "--out", path, "--rank", "8"]) == 0
+        assert bazaar("mallory", ["delta", "make", "--from", adapter, "--out", path, "--sketch-rank", "8"]) == 0
         return path
 
     return make

@@ -142,7 +142,7 @@ def build_town(folder):
         adapter = folder / f"{skill}-adapter"
         train = ["train", data, "--out", adapter, "--epochs", "40", "--lr", "0.003", "--rank", "8", "--alpha", "16"]
         assert bazaar("chen", train) == 0
-        make = ["delta", "make", "--from", adapter, "--data", data, "--out", bazaar.delta(skill), "--rank", "8"]
+        make = ["delta", "make", "--from", adapter, "--data", data, "--out", bazaar.delta(skill), "--sketch-rank", "8"]
         assert bazaar("chen", make) == 0
 
 

@@ -74,7 +74,7 @@ def test_a_sketch_can_be_taken_within_main(bazaar):
     """--within: the same change, its inputs as they are in the model it becomes part of."""
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     assert bazaar("chen", "fetch") == 0
-    make = ["delta", "make", "--from", bazaar.folder / "count-adapter", "--rank", "8"]
+    make = ["delta", "make", "--from", bazaar.folder / "count-adapter", "--sketch-rank", "8"]
     rows = ["--data", bazaar.folder / "count.jsonl", "--within"]
     assert bazaar("chen", [*make, *rows, "--out", bazaar.folder / "within.delta"]) == 0
 

@@ -421,7 +421,6 @@ def test_a_model_that_lacks_a_tensor_is_named():
     """A model of another architecture is not merged in part."""
     text = f"{{{LINEAR}, models: [{{model: a}}, {{model: b}}]}}"
     short = {n: told for n, told in llama(3).items() if n != "model.layers.1.mlp.up_proj.weight"}
-    two = llama(3) | {"vision.blocks.0.up.weight": ("F32", (2,))}
 
     bias = llama(3) | {"lm_head.bias": ("BF16", (16,))}
     assert "b has no tensor lm_head.bias" in refused(text, models={"a": bias})
@@ -429,9 +428,25 @@ def test_a_model_that_lacks_a_tensor_is_named():
         plan(parse_config(text)[0], lambda model: llama(3), lambda model: 4)
     assert "b has no tensor model.layers.1.mlp.up_proj.weight" in refused(text, models={"b": short})
     assert "a has no tensor model.layers.1.mlp.up_proj.weight" in refused(text, models={"a": short})
-    [config] = parse_config(text)
-    with pytest.raises(UsageError, match=r"more than one stack of layers: model\.layers\., vision\.blocks\."):
-        plan(config, lambda model: two, lambda model: 3)
+
+
+def test_towers_that_see_are_merged_whole():
+    """Gradients and slices go over the layers of text; an encoder with a decoder has no one stack, and takes neither."""
+    text = f"{{{LINEAR.replace('weight: 1', 'weight: [0, 1]')}, models: [{{model: a}}, {{model: b}}]}}"
+    seeing = llama(3) | {f"vision.blocks.{i}.up.weight": ("F32", (2,)) for i in range(3)}
+    both = {name.replace("model.", part): told for part in ("encoder.", "decoder.") for name, told in llama(3).items()}
+
+    made = planned(text, models={"a": seeing, "b": seeing})
+
+    weights = {name: output.inputs[0].parameters["weight"] for name, output in outputs(made).items()}
+    assert [weights[f"model.layers.{i}.mlp.up_proj.weight"] for i in range(3)] == [0.0, 0.5, 1.0]
+    assert [weights[f"vision.blocks.{i}.up.weight"] for i in range(3)] == [0.0, 0.0, 0.0]
+    with pytest.raises(UsageError, match="has not one stack of them"):
+        plan(parse_config(text)[0], lambda model: both, lambda model: 3)
+    one = text.replace("[0, 1]", "1")
+    assert {output.name for output in plan(parse_config(one)[0], lambda model: both, lambda model: 3).outputs} == {
+        *both
+    }
 
 
 @given(st.text(alphabet="{}[]:,&*!<->|'\"\n a1.", max_size=80))
@@ -587,3 +602,42 @@ def test_mergekit_puts_the_same_tensors_before_and_after_the_layers(mergekit):
         for tensor, axis, _ in [*before, *after]:
             assert any(kind.search(tensor) for kind in vocabulary) == (axis == 0), tensor
         assert all(names._LAYER.fullmatch(tensor.replace("${layer_index}", "3")) for tensor in inside), name
+
+
+# --- what other programs of mergekit write
+
+
+def test_what_mergekit_reads_past_is_said():
+    """`embed_slerp` and `random_seed` change nothing, here as there, and are not passed over in silence."""
+    made = planned(
+        "{merge_method: slerp, base_model: a, random_seed: 42, parameters: {t: 0.5, embed_slerp: true},"
+        " models: [{model: a}, {model: b}]}"
+    )
+
+    assert made.unused == ("embed_slerp",)
+    assert ["random_seed" in note for note in made.notes] == [True]
+
+
+def test_merges_are_named_by_where_mergekit_mega_would_write_them():
+    """`out_path` is a name that other merges use; what the last does not use is left out, and said."""
+    config = "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: %s}, {model: %s}]\nout_path: %s\n"
+    documents = [config % ("a", "x", "./aside"), config % ("a", "b", "./one"), config % ("./one", "x", "./two")]
+
+    made = parse_config("---\n".join(documents))
+
+    assert [config.name for config in made] == ["./one", "./two"]
+    assert made[-1].notes == ("the merge ./aside is not part of ./two, and is not made",)
+
+
+@pytest.mark.parametrize(
+    ("text", "program", "way"),
+    [
+        ("{base_model: a, gate_mode: hidden, experts: [{source_model: b, positive_prompts: [x]}]}", "moe", "--expert"),
+        ("{genome: {models: [a, b], merge_method: ties}, tasks: []}", "evolve", "merge_method"),
+    ],
+)
+def test_another_program_s_file_is_answered_with_the_way(text, program, way):
+    with pytest.raises(UsageError, match=f"mergekit-{program}") as error:
+        parse_config(text)
+
+    assert way in error.value.hint

@@ -387,7 +387,7 @@ def test_the_chat_template(tmp_path, asked, found):
         (spoken(tmp_path / name, ["u"]) / "chat_template.jinja").write_text(template)
     text = two(tmp_path, f", chat_template: '{asked}'").replace("models: [", f"models: [{{model: {tmp_path}/c}}, ")
 
-    assert "no chat template 'lama'" in refused(two(tmp_path, ", chat_template: lama"), tmp_path)
+    assert "no chat template 'lama' is kept here" in refused(two(tmp_path, ", chat_template: lama"), tmp_path)
     merge(text, tmp_path / "out")
     assert found in (tmp_path / "out" / "chat_template.jinja").read_text()
 
@@ -445,3 +445,15 @@ def test_a_disk_that_fills_up(tmp_path):
     assert "Traceback" not in told.stderr
     assert "File too large" in told.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "merge.yml"]
+
+
+def test_settings_that_a_merge_cannot_keep_are_said(tmp_path):
+    """One config is kept; by what else a model was trained to compute is not passed over."""
+    for name, theta in (("a", 1e4), ("b", 5e5)):
+        small(tmp_path / name, layer(chance(1, 4, 4)), rope_theta=theta, use_cache=theta > 1e4)
+
+    report = merge(two(tmp_path, ""), tmp_path / "out")
+
+    assert report["notes"] == [
+        f"{tmp_path}/b computes with rope_parameters.rope_theta 500000.0; 10000.0 is kept, as in {tmp_path}/a"
+    ]

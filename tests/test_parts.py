@@ -9,8 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from souq.build.deltas import from_model
 from souq.build.model import build
+from souq.build.tuned import from_model
 from souq.lab import lm as lab_model
 from souq.merge.grow import Larger, grow
 from souq.model.source import open_source

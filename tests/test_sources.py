@@ -41,6 +41,8 @@ def test_many_files_are_as_one(folder, tmp_path):
 def test_an_index_names_files_of_its_folder_only(folder, shard):
     index = {"weight_map": dict.fromkeys(tensors(), shard)}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    if shard == "none.safetensors":  # beside a single file it would be an old index
+        (folder / "model.safetensors").unlink()
 
     with pytest.raises(SouqError, match=r"outside the folder|no file"):
         read(folder)

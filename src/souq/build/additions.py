@@ -18,6 +18,7 @@ import numpy as np
 
 from souq.errors import Hostile, UsageError
 from souq.merge.grow import FEED_FORWARD, PER_TOKEN, VOCABULARY
+from souq.model.names import indexes_tokens
 from souq.model.source import Source
 from souq.model.tokenizer import read_words
 from souq.records import read_json
@@ -197,10 +198,15 @@ def _take_rows(taken: Taken, source: Source, main: Snapshot, keep: Keep) -> None
         entry = theirs.added.get(token, {})
         if not entry or any(entry.get(key) for key in ("lstrip", "rstrip", "single_word")):
             raise UsageError(f"{token!r} is no plain added token", hint="add it with tokenizer.add_tokens([...])")
+    tables = [name for name in main.base if indexes_tokens(name) and name in taken.base]
+    if new and (others := [name for name in tables if not name.endswith(VOCABULARY)]):
+        raise UsageError(
+            f"{len(new)} new tokens, and {others[0]} is no table that souq adds rows to",
+            hint="take the tokens out again with tokenizer and resize_token_embeddings, and train without them",
+        )
     special = tuple(token for token in new if theirs.added[token].get("special"))
-    first = max(mine.ids.values()) + 1
-    size = min((ref.shape[0] for name, ref in main.base.items() if name.endswith(VOCABULARY)), default=0)
-    for name in [name for name in main.base if name.endswith(VOCABULARY) and name in taken.base]:
+    first, size = max(mine.ids.values()) + 1, min((main.base[name].shape[0] for name in tables), default=0)
+    for name in tables:
         get = taken.base[name]
         if new:
             table, numbers = get(), [theirs.ids[token] for token in new]

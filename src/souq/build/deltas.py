@@ -1,29 +1,22 @@
-"""Making deltas from what people have (a PEFT adapter, a fine-tuned folder), and the `.delta` file they travel in.
+"""Making deltas from PEFT adapters, and giving them sketches (fine-tuned folders are tuned.py's).
 
-A `.delta` is a safetensors file: its tensors are named by digest, its metadata key `souq` is delta.lock, and `recipe`,
-where it is there, is how it was made, in TOML. It comes from outside, so reading it is strict, and what it holds is
-written again in our own form before anybody else sees it.
-
-    delta, tensors = from_adapter(open_adapter(path), main)
-    write_delta(Path("dates.delta"), delta, tensors)
+delta, tensors = from_adapter(open_adapter(path), main)
+write_delta(Path("dates.delta"), delta, tensors)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from souq.build.additions import take
 from souq.build.replication import View, repeated
 from souq.errors import Hostile, UsageError
 from souq.model.peft_adapter import Adapter
 from souq.model.peft_fit import Change, Fitted, Pair, fit
-from souq.model.source import Source
-from souq.progress import Progress, quiet
 from souq.records import read_json
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import (
@@ -45,6 +38,7 @@ from souq.weights.store import Stored
 
 Groups = Mapping[str, tuple[Array, Array, int]]
 """Sketches: group -> (factor (k, n), diag (n,), tokens)."""
+
 
 # A whole tensor would be stored as a difference of about a quarter of its size: positions and values must be smaller
 # than that to be worth their trouble.
@@ -163,28 +157,6 @@ def rounded(new: Array, dtype: np.dtype[Any], name: str) -> Array:
     return made
 
 
-def from_model(source: Source, main: Snapshot, progress: Progress = quiet) -> tuple[Delta, Tensors]:
-    """The exact difference of a trained model: for each tensor that moved, positions and values or the whole; and
-    the tokens, layers and experts that the base does not have.
-
-    Raises:
-        UsageError: the folder is another model: other names, shapes or dtypes.
-    """
-    base, bag, parts = Stored(main.base, main.repo.store), Bag(), dict[str, Part]()
-    taken = take(source, main, bag.add)
-    _same_names(taken.base, main)
-    for done, name in enumerate(main.base):
-        progress("compare", done, len(main.base))
-        new = np.ascontiguousarray(taken.base[name]())
-        _same_kind(name, new, main.base[name])
-        if TensorRef.of(new) != main.base[name]:
-            parts[name] = smaller(bag, base[name], new)
-    progress("compare", len(main.base), len(main.base))
-    if not parts and not taken.new:
-        raise UsageError("nothing differs from the base", hint="did you save the fine-tuned weights?")
-    return Delta(main.base_digest, parts, new=taken.new), bag.tensors
-
-
 def smaller(bag: Bag, old: Array, new: Array) -> Part:
     """The numbers that changed with their positions, or all of them, whichever takes less room."""
     flat = f"u{new.dtype.itemsize}"  # compared as bits: NaN payloads and signed zeros count
@@ -193,20 +165,6 @@ def smaller(bag: Bag, old: Array, new: Array) -> Part:
     if len(where) * (index.itemsize + new.itemsize) < DENSE_SHARE * new.nbytes:
         return Sparse(index=bag.add(index), value=bag.add(new.reshape(-1)[where]))
     return Dense(value=bag.add(new))
-
-
-def _same_names(names: Collection[str], main: Snapshot) -> None:
-    extra = set(names) - main.base.keys() - {"lm_head.weight"}  # a tied head may be written out
-    if (absent := main.base.keys() - set(names)) or extra:
-        example = sorted(absent or extra)[0]
-        raise UsageError(f"not a fine-tune of this base: {example} is only on one side", hint="check --from")
-
-
-def _same_kind(name: str, new: Array, ref: TensorRef) -> None:
-    if new.shape != ref.shape:
-        raise UsageError(f"not a fine-tune of this base: {name} is {new.shape}, there {ref.shape}")
-    if dtype_name(new.dtype) != ref.dtype:
-        raise UsageError(f"{name} is not {ref.dtype} like the base", hint="save the model in the base's dtype")
 
 
 def with_sketch(delta: Delta, tensors: Tensors, groups: Groups, inputs: Mapping[str, str]) -> tuple[Delta, Tensors]:

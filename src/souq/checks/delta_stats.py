@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 
@@ -24,14 +24,18 @@ from souq.errors import Corrupt, Hostile, NotFound
 from souq.files import replacing
 from souq.merge.exact import Float
 from souq.merge.fold import factors
+from souq.model.names import in_layer
 from souq.records import Digest, Record, digest
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
-from souq.weights.delta import Delta, Lora, Part, TensorRef
+from souq.weights.delta import Delta, Lock, Lora, Part, TensorRef
 from souq.weights.lockfile import format_delta
 
-VERSION = 1  # of what is kept: another figure here is another folder in the cache
+VERSION = 2  # of what is kept: another figure here is another folder in the cache
 WIDTH = 8  # of a sketch's two sides
+LEAST = 0.1  # of a tensor's yardstick: what it is measured by at least, though it be zero (decisions/tunes.md)
+NOTHING = 1e-6  # root mean square of a matrix that is as good as zero
+SOME = 8  # matrices of the base that stand for all of them
 LEADING = 16  # directions whose fourth moment is exact; it takes r^4 products
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")  # `model.layers.3.…`, `transformer.h.3.…`: the first number
 
@@ -54,7 +58,7 @@ class Spectrum(Record, frozen=True):
 class TensorStats(Record, frozen=True):
     """What is measured of one changed tensor."""
 
-    share: float  # ||d|| / ||W||
+    share: float  # ||d|| / ||W||, or over what a W near zero is measured by
     along: float = 0.0  # <d, W> / ||W||^2; of a low-rank change 0, since W need not be read
     spectrum: Spectrum | None = None  # of low-rank changes
 
@@ -117,7 +121,7 @@ def accepted_stats(case: Case) -> Iterator[tuple[str, DeltaStats]]:
 def measure(case: Case, delta: Delta) -> DeltaStats:
     """The figures of every tensor that a change changes, and sketches of these and of what is new."""
     load, base = case.store.get, case.main.base
-    sizes = matrix_sizes(case.main.repo, {name: base[name] for name in delta.parts})
+    sizes = measures(case.main.repo, base, delta.parts)
     parts, sketch = {}, {}
     for done, (name, part) in enumerate(delta.parts.items()):
         case.progress("look at changes", done, len(delta.parts))
@@ -207,14 +211,50 @@ def _random_side(n: int) -> Float:
     return np.random.default_rng(seed).standard_normal((n, WIDTH)) / math.sqrt(WIDTH)
 
 
-def matrix_sizes(repo: Repo, refs: dict[str, TensorRef]) -> dict[str, float]:
-    """||W|| of tensors by name, cached_stats by digest; never 0, so that it can be divided by."""
+def measures(repo: Repo, base: Lock, names: Iterable[str]) -> dict[str, float]:
+    """What changes to some of the base's tensors are measured by: a tensor's own norm, but never less than LEAST of
+    what a tensor in its place typically is, so that one that is zero may be trained."""
+    names = list(names)
+    sizes = _norms(repo, [base[name] for name in names])
+    return {
+        name: max(size, LEAST * _yardstick(repo, base, name, size)) for name, size in zip(names, sizes, strict=True)
+    }
+
+
+def _yardstick(repo: Repo, base: Lock, name: str, own: float) -> float:
+    """The norm typical of a tensor in this place: of a bias that of the weight beside it, which takes inputs of about
+    one to outputs like it; of any other vector ones; of a matrix that is zero that of its kind in other layers."""
+    ref = base[name]
+    if (weight := base.get(_weight_beside(name))) is not None:
+        return _norms(repo, [weight])[0]
+    if len(ref.shape) < 2:
+        return math.sqrt(ref.size)
+    if own > NOTHING * math.sqrt(ref.size):
+        return 0.0  # its own norm says it
+    if (place := in_layer(name)) is not None:
+        alike = [r for other, r in base.items() if (at := in_layer(other)) and at.group(1, 3) == place.group(1, 3)]
+        if sizes := [size for size in _norms(repo, alike) if size > own]:
+            return float(np.median(sizes))
+    some = [r for _, r in sorted(base.items()) if len(r.shape) > 1 and r.size and r.digest != ref.digest][:SOME]
+    levels = [size / math.sqrt(r.size) for r, size in zip(some, _norms(repo, some), strict=True) if size > own]
+    return float(np.median(levels)) * math.sqrt(ref.size) if levels else 0.0
+
+
+def _weight_beside(name: str) -> str:
+    """The weight of a bias's own module; "" for what is no bias."""
+    if name.endswith(".bias"):
+        return name.removesuffix("bias") + "weight"
+    return name.removesuffix("_bias") if name.endswith("_bias") else ""
+
+
+def _norms(repo: Repo, refs: Sequence[TensorRef]) -> list[float]:
+    """||W|| of tensors, remembered by digest; never 0, so that it can be divided by."""
     note = repo.cache / "matrix-sizes"
     known: dict[Digest, float] = {}
     with suppress(OSError, msgspec.MsgspecError):
         known = msgspec.msgpack.decode(note.read_bytes(), type=dict[str, float])
-    if absent := [ref.digest for ref in refs.values() if ref.digest not in known]:
-        known |= {name: float(np.linalg.norm(repo.store.get(name).astype(np.float64))) for name in absent}
+    if absent := {ref.digest for ref in refs} - known.keys():
+        known |= {name: float(np.linalg.norm(repo.store.get(name).astype(np.float64))) for name in sorted(absent)}
         with replacing(note) as partial_note:
             partial_note.write_bytes(msgspec.msgpack.encode(known))
-    return {name: max(known[ref.digest], 1e-12) for name, ref in refs.items()}
+    return [max(known[ref.digest], 1e-12) for ref in refs]

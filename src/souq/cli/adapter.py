@@ -9,6 +9,7 @@ from typing import Any
 
 from souq.build import adapter_base, deltas
 from souq.build.delta_file import recipe_beside
+from souq.build.tuned import from_model
 from souq.errors import UsageError
 from souq.model.mlx import is_mlx
 from souq.model.peft import CONFIG, adapters_below, gguf_adapters, locate, open_adapter
@@ -90,7 +91,7 @@ def _by_peft(
 
     with merge_adapter(main, folder, config, progress) as merged:
         source = Source(merged.weights, base_files(main), folder.name, None, "")
-        made, tensors = deltas.from_model(source, main, progress)
+        made, tensors = from_model(source, main, progress)
     why = ", ".join(config.needs_peft) or "asked to"
     way = f"merged by {_peft()} ({why}), in float32 rounded once to the base's dtype"
     notes = (*notes, *_lost(merged.rounding, FACTORS))

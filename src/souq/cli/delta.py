@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import click
 import numpy as np
 from rich.text import Text
 
-from souq.build import delta_file, deltas
+from souq.build import delta_file
 from souq.build.folder import export_model
 from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.adapter import How, is_adapter, make_adapter
 from souq.cli.console import answer, bars, done, here, json_option, out
+from souq.cli.tune import make_tune, tune_notes
 from souq.errors import NotFound, UsageError
-from souq.model.gguf_tune import as_tune
-from souq.model.source import open_source
+from souq.model.trained_folder import trained_folder
 from souq.pulls import pull as pulls
 from souq.pulls import reviews
 from souq.repo.contribution import Offer
@@ -40,52 +41,61 @@ def delta() -> None:
     "--from",
     "source",
     required=True,
-    type=click.Path(path_type=Path),
-    help="An adapter's folder (PEFT's or MLX's), or a full fine-tune: a folder, or a .gguf that is not quantised.",
+    help="An adapter (PEFT's or MLX's) or a full fine-tune: a folder, a hub id, or a .gguf that is not quantised.",
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     help="What it was trained on: records a sketch of each layer's inputs, never the data.",
 )
-@click.option("--rank", default=64, show_default=True, help="Of the sketch.")
+@click.option("--sketch-rank", default=64, show_default=True, help="Of the sketch.")
 @click.option("--within", is_flag=True, help="Sketch it once more as part of today's main: what RegMean++ does.")
 @click.option("--merged", is_flag=True, help="Have PEFT merge the adapter, and offer the whole difference.")
 @click.option("--lora-rank", type=click.IntRange(1), help="Of other adapters than LoRAs: PEFT's nearest LoRA.")
 @click.option("--for-this-base", is_flag=True, help="Take an adapter that names another base than this.")
+@click.option("--rank", type=click.IntRange(1), help="Of a full fine-tune: keep the nearest LoRA, and state the error.")
+@click.option("--of", type=click.Choice(["base", "main"]), help="Of a full fine-tune: what it was trained from.")
+@click.option("--cast", is_flag=True, help="Take a fine-tune in the base's dtype however much rounding loses.")
+@click.option("--weights-only", is_flag=True, help="Offer the weights of a fine-tune without its other settings.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @json_option
 def make(
-    source: Path,
-    data: Path | None,
-    rank: int,
-    within: bool,
-    merged: bool,
-    lora_rank: int | None,
-    for_this_base: bool,
-    target: Path,
-    as_json: bool,
-) -> None:
+    source: str, data: Path | None, sketch_rank: int, within: bool, merged: bool, lora_rank: int | None,
+    for_this_base: bool, rank: int | None, of: Literal["base", "main"] | None, cast: bool, weights_only: bool,
+    target: Path, as_json: bool,
+) -> None:  # fmt: skip
     """Turn an adapter or a fine-tune of main's base into a .delta file."""
-    if not source.is_dir() and not (source.suffix == ".gguf" and source.is_file()):
-        raise NotFound(f"no folder {source}", hint="name a folder with adapter_config.json or config.json")
+    adapter = is_adapter(Path(source))
+    folder = Path(source) if adapter else trained_folder(source)
+    adapter = adapter or is_adapter(folder)  # as it came from the hub, or is named by a file of it
     if data is not None and not data.is_file():
         raise NotFound(f"no file {data}", hint="check --data")
     if within and data is None:
         raise UsageError("--within sketches, and there is nothing to sketch", hint="name its rows with --data")
-    main, notes = Snapshot(here(), "main"), tuple[str, ...]()
+    main, notes = Snapshot(here(), "main"), list[str]()
     with bars() as progress:
-        if is_adapter(source):
-            taken = make_adapter(source, main, How(merged, lora_rank, for_this_base), progress)
-            made, tensors, recipe, notes = taken.delta, taken.tensors, taken.recipe, taken.notes
+        if adapter:
+            if rank or of or cast or weights_only:
+                raise UsageError(
+                    "--rank, --of, --cast and --weights-only are for a full fine-tune, and this is an adapter",
+                    hint="leave them out; the rank of a sketch is --sketch-rank",
+                )
+            taken = make_adapter(folder, main, How(merged, lora_rank, for_this_base), progress)
+            made, tensors, recipe, notes = taken.delta, taken.tensors, taken.recipe, list(taken.notes)
         else:
-            recipe = delta_file.recipe_beside(source)
-            made, tensors = deltas.from_model(as_tune(open_source(str(source)), main.base), main, progress)
+            if merged or lora_rank or for_this_base:
+                raise UsageError(
+                    "--merged, --lora-rank and --for-this-base are for an adapter, and this is a full fine-tune",
+                    hint="leave them out; --rank keeps a fine-tune as its nearest LoRA",
+                )
+            tune = make_tune(folder, main, progress, weights_only=weights_only, cast=cast, rank=rank, of=of)
+            made, tensors, notes = tune.delta, tune.tensors, tune_notes(tune)
+            recipe = delta_file.recipe_beside(folder) | tune.recipe()
         if data is not None:
             from souq.lab import sketching
 
             made, tensors, sketches = sketching.add_sketches(
-                main, made, tensors, data, rank=rank, merged=within, progress=progress
+                main, made, tensors, data, rank=sketch_rank, merged=within, progress=progress
             )
             recipe |= sketches
     delta_file.write_delta(target, made, tensors, recipe)
@@ -97,7 +107,7 @@ def make(
         "adds": additions(made),
         "kinds": kinds,
         "sketches": len(made.grams),
-        "notes": list(notes),
+        "notes": notes,
     }
     for note in notes:
         done(f"note: {note}")

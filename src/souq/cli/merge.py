@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,9 +29,9 @@ def merge(config: Path, folder: Path, shard_size: str, as_json: bool) -> None:
     if config.stat().st_size > 4 * MAX_TEXT:
         raise UsageError(f"{config} is larger than {4 * MAX_TEXT:,} bytes")
     text = decoded(config.read_bytes(), str(config))
-    shard = _bytes(shard_size)
+    shard, configs = _bytes(shard_size), parse_config(text)
     with bars() as progress:
-        report = merge_files(parse_config(text), text, folder, progress, shard=shard)
+        report = merge_files(configs, text, folder, progress, shard=shard, write_out=_write_out)
 
     def show() -> None:
         out.print(f"{report['digest']}\n{report['tensors']} tensors by {report['method']}")
@@ -39,6 +41,13 @@ def merge(config: Path, folder: Path, shard_size: str, as_json: bool) -> None:
             done(note)
 
     answer(report, as_json, show)
+
+
+def _write_out(config: dict[str, Any]) -> tuple[dict[str, Any], Collection[str]]:
+    """transformers' defaults, asked for only where layers change their order: it takes a while to load."""
+    from souq.lab.config_defaults import write_out
+
+    return write_out(config)
 
 
 def _bytes(text: str) -> int:

@@ -28,6 +28,7 @@ from souq.releases import main_folder
 from souq.repo.rows import read_rows
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights import store
+from souq.weights.delta import Delta
 from souq.weights.lockfile import lock_digest
 
 
@@ -77,13 +78,22 @@ def _explain(built: building.Built, slugs: dict[str, str]) -> None:
 
 @click.command()
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--base", is_flag=True, help="The base itself, for training a contribution on.")
 @click.option("--gguf", "file", type=click.Path(path_type=Path), help="Write this file, for llama.cpp and its kin.")
 @click.option("--gguf-kind", "kind", type=click.Choice(GGUF_KINDS), help="Of its numbers; the base's own otherwise.")
-def export(folder: Path | None, file: Path | None, kind: str | None) -> None:
+def export(folder: Path | None, base: bool, file: Path | None, kind: str | None) -> None:
     """Write a folder that transformers, vLLM and others load, or a file that llama.cpp loads."""
     if folder is None and file is None:
         raise UsageError("nowhere to write to", hint="souq export FOLDER, or souq export --gguf FILE.gguf")
+    if base and (folder is None or file is not None):
+        raise UsageError("--base is written as a folder", hint="souq export --base FOLDER")
     main = Snapshot(here(), "main")
+    if base and folder is not None:
+        with bars() as progress:
+            export_model(building.applied(main, Delta(main.base_digest, {}), main.repo.store.get), folder, progress)
+        out.print(f"{folder}: {main.base_digest}")
+        done("next: train on it, then `souq delta make --from TRAINED --out FILE.delta`")
+        return
     if file is not None:
         with bars() as progress:
             built, kept = main_folder.export_gguf(main, file, kind or "", progress)

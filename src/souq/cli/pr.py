@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -258,6 +258,22 @@ def _show_offer(overview: _Overview) -> None:
     out.print(f"digest {overview.digest}")
     if c.fixes:
         out.print(f"claims to fix {', '.join(c.fixes)}")
+    for line in _of_its_making(c.recipe):
+        out.print(line)
+
+
+def _of_its_making(recipe: Mapping[str, Any]) -> list[str]:
+    """What `souq delta make` wrote down of a full fine-tune: what was left out, how near the factors are, the rest."""
+    lines: list[str] = []
+    for key, what in (("weights_only", "left out by its author"), ("notes", "note")):
+        listed = recipe.get(key)
+        texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list) else []
+        lines += [f"{what}: {spelled_out(text[:MOST_SAID])}" for text in texts[:MOST_NOTES]]
+        lines += [f"{what}: {len(texts) - MOST_NOTES} more"] if len(texts) > MOST_NOTES else []
+    low_rank = recipe.get("low_rank")
+    if isinstance(low_rank, dict) and isinstance(error := low_rank.get("error"), float):
+        lines.append(f"factors of a full fine-tune: {error:.3f} of its change is left out, its author says")
+    return lines
 
 
 def _show_adapter(adapter: object) -> None:

@@ -19,12 +19,14 @@ import msgspec
 
 from souq.build.delta_distance import Near, compare
 from souq.build.delta_file import keep
-from souq.build.deltas import from_adapter, from_model
+from souq.build.deltas import from_adapter
 from souq.build.model import applied
 from souq.build.reproducible import Judged, OfAdditions, OfLora
+from souq.build.tuned import Choices, from_tune
 from souq.errors import Refused, SouqError
 from souq.lab import additions
 from souq.lab import lm as lab_model
+from souq.lab.config_defaults import write_out
 from souq.lab.packing import learnable, sequence_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
@@ -122,7 +124,9 @@ def _trained(
             )
         wanted = additions.Wanted(training.tokens, training.layers, training.experts)
         model, _ = additions.train_additions(main, rows, wanted, texts, progress=progress, **settings)
-        return from_model(Source(model.weights, dict(model.files), "again", None, ""), main, progress)
+        source = Source(model.weights, dict(model.files), "again", None, "")
+        made = from_tune(source, main, Choices(of="base", write_out=write_out), progress)
+        return made.delta, made.tensors
     lm = lab_model.load(base_files(main), Stored(main.base, main.repo.store))
     layers = None if training.layers == "all" else training.layers
     with tempfile.TemporaryDirectory() as folder:

@@ -82,7 +82,7 @@ def _settle_head(config: dict[str, Any], names: dict[str, str], weights: Checkpo
     Where they are not, transformers keeps both whatever config.json says, and so it is made to say so.
     """
     heads, tables = ([name for name in names if kind.search(name)] for kind in (HEAD, TOKENS))
-    if not _tied(config) or len(heads) != 1 or len(tables) != 1:
+    if not is_tied(config) or len(heads) != 1 or len(tables) != 1:
         return ""
     head, table = (weights[names[name]] for name in (heads[0], tables[0]))
     if head.shape == table.shape and head.dtype == table.dtype and head.tobytes() == table.tobytes():
@@ -97,7 +97,8 @@ def _settle_head(config: dict[str, Any], names: dict[str, str], weights: Checkpo
     )
 
 
-def _tied(config: Mapping[str, Any]) -> bool:
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether a config ties its head to its embedding, by itself or as its kind does."""
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
         if isinstance(tied := part.get("tie_word_embeddings"), bool):

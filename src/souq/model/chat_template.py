@@ -269,3 +269,26 @@ def _own(
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in re.findall(r"[^\W\d_]{2,}", text) if word.lower() not in ROLE_WORDS)
+
+
+_TOOL = {
+    "type": "function",
+    "function": {"name": "qzvtool", "description": "qzv", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+def writes_alike(template: str, other: str) -> bool:
+    """Whether two templates write fixed conversations alike, with and without a system message and tools.
+
+    Trainers mark answers in a template and reformat it, which changes its text and not what it writes.
+
+    Raises:
+        Hostile: one of them does not end.
+    """
+    if template.strip() == other.strip():
+        return True
+    tokens = {f"{kind}_token": f"<{kind}>" for kind in ("bos", "eos", "pad", "unk")}
+    jobs: list[dict[str, Any]] = [tokens | job for _, job in _plan([])]
+    jobs += [jobs[0] | {"tools": [_TOOL]}, jobs[0] | {"enable_thinking": False}]
+    answers, others = _rendered(template, jobs), _rendered(other, jobs)
+    return len(answers) == len(jobs) and answers == others

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-_LAYER = re.compile(r"((?:.*?\.)??(?:layers|h|blocks)\.)(\d{1,6})\.(.+)", re.ASCII)
+_LAYER = re.compile(r"((?:.*?\.)??(?:layers?|h|blocks?)\.)(\d{1,6})\.(.+)", re.ASCII)
 TOKENS = re.compile(r"(?:^|\.)(?:embed_tokens|tok_embeddings|word_embeddings|embeddings|embed_in|embed|wte)\.weight$")
 HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.weight$")
 HEAD_BIAS = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.bias$")

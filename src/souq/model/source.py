@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -247,10 +247,13 @@ def weights_of(folder: Path) -> Checkpoint:
         NotFound: no safetensors there.
         Hostile: pickles, or files that break their format.
     """
-    if (folder / "model.safetensors.index.json").is_file():
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file() and not (single.is_file() and _is_stale(index)):
         return Sharded(folder)
-    if (folder / "model.safetensors").is_file():
-        return open_tensors(inside(folder, "model.safetensors"))
+    if single.is_file():
+        return open_tensors(inside(folder, single.name))
+    if shards := sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_")):
+        return Sharded(folder, shards)
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
         raise Hostile(
             f"{folder} holds pickles, which run code when opened",
@@ -261,17 +264,37 @@ def weights_of(folder: Path) -> Checkpoint:
     raise NotFound(f"no model.safetensors in {folder}", hint="name a folder with safetensors weights")
 
 
-class Sharded(Mapping[str, Array]):
-    """A checkpoint in several safetensors files, by its index."""
+_SHARD = re.compile(r"[A-Za-z0-9_.\-]{1,200}\.safetensors")
 
-    def __init__(self, folder: Path) -> None:
+
+def _is_stale(index: Path) -> bool:
+    """Whether an index names files that are gone: transformers reads the single file beside it first."""
+    with suppress(SouqError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        named = set(map(str, json.loads(read_small(index))["weight_map"].values()))
+        plain = all(_SHARD.fullmatch(shard) for shard in named)
+        return plain and not all((index.parent / shard).is_file() for shard in named)
+    return False
+
+
+class Sharded(Mapping[str, Array]):
+    """A checkpoint in several safetensors files, by its index; or by its files, where they are named instead."""
+
+    def __init__(self, folder: Path, shards: Sequence[str] = ()) -> None:
+        if shards:
+            self._shards = {shard: open_tensors(inside(folder, shard)) for shard in shards}
+            self._names = dict(sorted((name, shard) for shard, file in self._shards.items() for name in file))
+            if sum(map(len, self._shards.values())) != len(self._names):
+                raise Hostile(
+                    f"{folder} has no index, and two of its files hold one tensor", hint="keep one copy of it"
+                )
+            return
         try:
             weight_map = json.loads(read_small(inside(folder, "model.safetensors.index.json")))["weight_map"]
             names = {str(name): str(shard) for name, shard in weight_map.items()}
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise Hostile("model.safetensors.index.json has no weight_map of names to files") from error
         for shard in names.values():
-            if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,200}\.safetensors", shard):
+            if not _SHARD.fullmatch(shard):
                 raise Hostile(f"the index names a file outside the folder: {shard[:80]!r}")
         self._shards = {shard: open_tensors(inside(folder, shard)) for shard in sorted(set(names.values()))}
         self._names = dict(sorted(names.items()))

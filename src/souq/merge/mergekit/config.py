@@ -118,7 +118,21 @@ NOT_MERGED = {  # mergekit's other methods: why not, and what comes nearest
         "`nearswap` and `breadcrumbs` choose by the size of the change",
     )
 }
-_PARAMETERS = {parameter.name for contract in KNOWN.values() for parameter in contract.parameters}
+# `embed_slerp` is of 2023's mergekit; 0.1.5 reads past it and merges embeddings by the method itself, as here.
+_PARAMETERS = {parameter.name for contract in KNOWN.values() for parameter in contract.parameters} | {"embed_slerp"}
+_SEED = "random_seed is not used: chance comes from the models themselves, so that a merge is the same for everybody"
+_OTHER_PROGRAMS = {  # a key that only another program's file has -> what that makes, and the way here
+    "experts": (
+        "this is a file of mergekit-moe, which makes a mixture of whole models; `souq merge` makes one network",
+        "`souq train ROWS --expert 20-29` adds an expert to a repository's model; or make the mixture with "
+        "mergekit-moe, and begin from it: `souq init NAME --from FOLDER`",
+    ),
+    "gate_mode": ("this is a file of mergekit-moe", "name its `experts:`, and make the mixture with mergekit-moe"),
+    "genome": (
+        "this is a file of mergekit-evolve, which searches for a merge",
+        "write the merge it settled on, with `merge_method:`",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +211,7 @@ class MergeConfig:
     tokenizer: Tokenizer | None
     chat_template: str | None
     name: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -232,14 +247,26 @@ def parse_config(text: str) -> list[MergeConfig]:
 
 
 def _in_order(configs: list[MergeConfig]) -> list[MergeConfig]:
+    """Each merge after those it uses, the last the one that is written: that without a name, else that which no other
+    uses; what is not part of it is left out, and said."""
     named = {config.name: config for config in configs}
     if len(named) < len(configs):
         raise UsageError("two merges have the same name, or two have none", hint="give each its own `name:`")
     uses = {name: [path for path in config.paths() if path in named] for name, config in named.items()}
     try:
-        return [named[name] for name in TopologicalSorter(uses).static_order()]
+        order = list(TopologicalSorter(uses).static_order())
     except CycleError as error:
         raise UsageError(f"merges wait for each other: {' -> '.join(map(str, error.args[1]))}") from error
+    used = {name for names in uses.values() for name in names}
+    last = None if None in named else [config.name for config in configs if config.name not in used][-1]
+    wanted = {last}
+    for name in reversed(order):
+        wanted |= set(uses[name]) if name in wanted else set()
+    aside = [
+        f"the merge {name} is not part of {last or 'the last'}, and is not made" for name in order if name not in wanted
+    ]
+    made = [named[name] for name in order if name in wanted and name != last]
+    return [*made, replace(named[last], notes=(*named[last].notes, *aside))]
 
 
 _CALLED = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "null": "nothing"}
@@ -315,11 +342,15 @@ def _listed(words: Iterable[str]) -> str:
 
 
 _BODY = ("models", "slices", "parameters")
-_TOP = ("name", "merge_method", "modules", *_BODY, "base_model", "dtype", "out_dtype")
+_TOP = ("name", "out_path", "merge_method", "modules", *_BODY, "base_model", "dtype", "out_dtype", "random_seed")
 _WORDS = ("tokenizer", "tokenizer_source", "chat_template")
 
 
 def _config(at: _At) -> MergeConfig:
+    if at.kind == "map":
+        for key in (key for key in _OTHER_PROGRAMS if key in at.entries()):
+            what, way = _OTHER_PROGRAMS[key]
+            raise at.wrong(what, hint=way)
     top = at.table(_TOP + _WORDS)
     if top["merge_method"].value in (*NOT_MERGED,):
         why, instead = NOT_MERGED[top["merge_method"].value]
@@ -337,7 +368,8 @@ def _config(at: _At) -> MergeConfig:
         out_dtype=top["out_dtype"].maybe(_dtype),
         tokenizer=_tokenizer(top),
         chat_template=top["chat_template"].maybe(_At.text),
-        name=top["name"].maybe(_At.text),
+        name=top["name"].maybe(_At.text) or top["out_path"].maybe(_At.text),
+        notes=(_SEED,) if top["random_seed"].maybe(_At.count) is not None else (),
     )
     if len(config.models) > MAX_MODELS:
         raise at.wrong(f"more than {MAX_MODELS} models")

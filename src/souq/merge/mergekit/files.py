@@ -31,10 +31,12 @@ from souq.merge import kernels
 from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys, sampled, spread
 from souq.merge.mergekit.config import MergeConfig, ModelRef
 from souq.merge.mergekit.inputs import Model
+from souq.merge.mergekit.layers import DEPTH, in_order
 from souq.merge.mergekit.plan import Output, Plan, plan
 from souq.merge.mergekit.vocabulary import align, check_same
 from souq.merge.positional import POSITIONAL
 from souq.model.chat_template import CHATML
+from souq.model.settings import WriteOut, differing_settings, shown
 from souq.model.tokenizer import STALE
 from souq.progress import Progress, quiet
 from souq.records import read_json
@@ -45,16 +47,19 @@ SHARD = 5 * 10**9  # bytes of one file of weights, mergekit's and transformers' 
 BLOCK = 1 << 17  # elements of one tensor read at a time
 _HELD = 128 << 20  # bytes of inputs kept between passes, all threads together
 _ALIGN = 64
+MOST_SETTINGS = 6  # of another model's that are named
 _RUN = 128  # elements of a sample that are read together
 _FLOATS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 def merge_files(
-    configs: Sequence[MergeConfig], text: str, out: Path, progress: Progress = quiet, *, shard: int = SHARD
-) -> dict[str, Any]:
+    configs: Sequence[MergeConfig], text: str, out: Path, progress: Progress = quiet, *, shard: int = SHARD,
+    write_out: WriteOut | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """A mergekit configuration as a Hugging Face folder, which appears under its name only when it is whole.
 
-    Weights of more than `shard` bytes are cut into files of at most that, with an index.
+    Weights of more than `shard` bytes are cut into files of at most that, with an index. `write_out` writes a config's
+    defaults out, where layers change their order.
 
     Returns the method, the number of tensors, and the digest of their bytes.
 
@@ -69,7 +74,7 @@ def merge_files(
         for number, config in enumerate(configs):
             folder = made[config.name or ""] = Path(scratch) / str(number)
             folder.mkdir()
-            report = _merge_one(config, made, folder, shard, progress)
+            report = _merge_one(config, made, folder, shard, progress, write_out)
         (folder / "mergekit_config.yml").write_text(text)
         if out.exists():
             out.rmdir()
@@ -78,18 +83,19 @@ def merge_files(
 
 
 def _merge_one(
-    config: MergeConfig, made: Mapping[str, Path], folder: Path, shard: int, progress: Progress
-) -> dict[str, Any]:
+    config: MergeConfig, made: Mapping[str, Path], folder: Path, shard: int, progress: Progress,
+    write_out: WriteOut | None,
+) -> dict[str, Any]:  # fmt: skip
     models = {ref: Model(ref, made.get(ref.path)) for ref in config.models}
     planned = plan(config, lambda ref: models[ref].shapes, lambda ref: models[ref].layers)
-    planned, notes = _write_files(planned, models, made, folder)
+    planned, notes = _write_files(planned, models, made, folder, write_out)
     digest = _write_weights(planned, models, folder, shard, progress)
     return {
         "method": planned.method,
         "tensors": len(planned.outputs),
         "digest": digest,
         "unused": planned.unused,
-        "notes": notes,
+        "notes": [*planned.notes, *notes],
     }
 
 
@@ -333,12 +339,12 @@ def _shape(output: Output, models: Mapping[ModelRef, Model]) -> tuple[int, ...]:
 
 
 def _write_files(
-    planned: Plan, models: Mapping[ModelRef, Model], made: Mapping[str, Path], folder: Path
+    planned: Plan, models: Mapping[ModelRef, Model], made: Mapping[str, Path], folder: Path, write_out: WriteOut | None
 ) -> tuple[Plan, list[str]]:
     """Config and tokenizer; the plan in the tokenizer's vocabulary, and what a person should know of it."""
     first = planned.base_model or planned.models[0]
     files, notes = dict(models[first].source.files), list(models[first].source.notes)
-    config = dict(models[first].config)
+    config = in_order({ref: model.config for ref, model in models.items()}, first, planned.places, write_out)
     if planned.tokenizer:
         source, others = planned.tokenizer.source, dict[ModelRef, Model]()
         if isinstance(source, ModelRef) and source not in models:
@@ -349,14 +355,28 @@ def _write_files(
         notes += check_same(models, first)
     if planned.chat_template and (template := _template(planned.chat_template, models)):
         files["chat_template.jinja"] = template.encode()
-    key = "num_hidden_layers" if "num_hidden_layers" in config else "n_layer"
-    config[key] = planned.layers or config.get(key)
     if dtype := planned.out_dtype or planned.dtype:
         config["dtype" if "dtype" in config else "torch_dtype"] = dtype
     files["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    return planned, notes
+    return planned, [*notes, *_other_settings(first, models, write_out)]
+
+
+def _other_settings(first: ModelRef, models: Mapping[ModelRef, Model], write_out: WriteOut | None) -> list[str]:
+    """By which settings the others compute otherwise than the model whose config is kept: a merge has one."""
+    notes = []
+    for ref, model in models.items():
+        configs = [
+            {key: value for key, value in of.config.items() if of.layers == models[first].layers or key not in DEPTH}
+            for of in (models[first], model)
+        ]
+        differing, _ = differing_settings(configs[0], configs[1], write_out)
+        for key, kept, other in differing[:MOST_SETTINGS]:
+            notes.append(f"{ref} computes with {key} {shown(other)}; {shown(kept)} is kept, as in {first}")
+        if len(differing) > MOST_SETTINGS:
+            notes.append(f"{ref} computes with {len(differing) - MOST_SETTINGS} other settings that differ")
+    return notes
 
 
 def _template(wanted: str, models: Mapping[ModelRef, Model]) -> str | None:
@@ -367,7 +387,11 @@ def _template(wanted: str, models: Mapping[ModelRef, Model]) -> str | None:
     if wanted == "chatml":
         return CHATML
     if len(wanted) < 20 or "{" not in wanted:
-        raise UsageError(f"no chat template {wanted!r}", hint="write `auto`, `chatml`, or the template's own text")
+        raise UsageError(
+            f"no chat template {wanted!r} is kept here",
+            hint="write `auto` (that of most of these models), `chatml`, or the text itself: `chat_template: |`, and "
+            "below it the chat_template.jinja of a model that has the one you mean",
+        )
     return wanted
 
 

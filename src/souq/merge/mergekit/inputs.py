@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from souq.errors import Hostile, UsageError
 from souq.merge.exact import matmul
 from souq.merge.mergekit.config import ModelRef
+from souq.merge.mergekit.layers import depth_of
 from souq.model.peft import read_adapter
 from souq.model.peft_fit import fit
 from souq.model.source import Sharded, Source, open_source
@@ -71,7 +72,7 @@ class Model:
 
     @property
     def layers(self) -> int:
-        return int(self.config.get("num_hidden_layers") or self.config.get("n_layer") or 0)
+        return depth_of(self.config)
 
     @property
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -14,7 +14,7 @@ model and computes no method; the files it plans from are asked for by the calle
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -33,6 +33,7 @@ from souq.merge.mergekit.config import (
     Tokenizer,
     Value,
 )
+from souq.model.names import HEAD, TOKENS, in_layer, indexes_tokens, is_buffer
 
 MAX_READS = 200_000  # layers read, over all slices and their sources
 
@@ -69,11 +70,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to make. `unused` are parameters that were set and that this method does not take."""
+    """What to make. `unused` are parameters that were set and that this method does not take; `notes` what else a
+    person should know of how their file was read."""
 
     method: str
     outputs: tuple[Output, ...]
-    layers: int
+    places: tuple[tuple[ModelRef, int], ...]  # for each layer, the model that it is of first, and its number there
     dtype: str | None
     out_dtype: str | None
     tokenizer: Tokenizer | None
@@ -81,6 +83,11 @@ class Plan:
     base_model: ModelRef | None
     models: tuple[ModelRef, ...]
     unused: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def layers(self) -> int:
+        return len(self.places)
 
 
 def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Callable[[ModelRef], int]) -> Plan:
@@ -90,17 +97,22 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
         UsageError: a method's contract is broken, a required parameter has no value for some tensor, or a tensor is
             absent from a model or of another shape there. Vocabularies may differ in size: aligning them is not ours.
     """
-    parts = []
+    parts, of = [], cache(lambda model: _anatomy(tensors(model), layers(model)))
     for i, part in enumerate(config.slices):
         _check_inputs(config, [source.model for source in part.sources], _base(config, part), f"slices[{i}]")
-        parts.append(replace(part, sources=tuple(_with_depth(source, layers(source.model)) for source in part.sources)))
+        sources = [
+            _with_depth(source, layers(source.model) if of(source.model).inside else 0) for source in part.sources
+        ]
+        parts.append(replace(part, sources=tuple(sources)))
+    if not any(_length(part) for part in parts):
+        _refuse_gradients(config)
     if sum(_length(part) * len(part.sources) for part in parts) > MAX_READS:
         raise UsageError(f"more than {MAX_READS} layers to read")
-    draft = _Draft(config, KNOWN[config.method], cache(lambda model: _anatomy(model, tensors(model))))
+    draft = _Draft(config, KNOWN[config.method], of)
     return Plan(
         method=config.method,
         outputs=tuple(draft.outputs(parts)),
-        layers=sum(map(_length, parts)),
+        places=tuple(place for part in parts for place in _places(part, part.base_model or config.base_model)),
         dtype=config.dtype,
         out_dtype=config.out_dtype,
         tokenizer=config.tokenizer,
@@ -108,16 +120,41 @@ def plan(config: MergeConfig, tensors: Callable[[ModelRef], Shapes], layers: Cal
         base_model=config.base_model,
         models=config.models,
         unused=_unused(config),
+        notes=config.notes,
     )
 
 
-def _unused(config: MergeConfig) -> tuple[str, ...]:
+def _refuse_gradients(config: MergeConfig) -> None:
+    """A gradient goes over the layers of one stack.
+
+    Raises:
+        UsageError: a parameter has several values, and there is no such stack.
+    """
+    for settings in _scopes(config):
+        for name, rules in settings.items():
+            if any(len(rule.values) > 1 for rule in rules):
+                raise UsageError(
+                    f"`{name}` goes from value to value over layers, and {config.models[0]} has not one stack of them",
+                    hint="give it one value, or one for each `filter:`",
+                )
+
+
+def _scopes(config: MergeConfig) -> list[Settings]:
     scopes = [config.parameters, config.module_parameters, *(part.parameters for part in config.slices)]
-    scopes += [source.parameters for part in config.slices for source in part.sources]
+    return scopes + [source.parameters for part in config.slices for source in part.sources]
+
+
+def _places(part: Slice, base: ModelRef | None) -> Iterator[tuple[ModelRef, int]]:
+    """The layers of a slice as those of its base, or of its first model."""
+    source = next((source for source in part.sources if source.model == base), part.sources[0])
+    return ((source.model, layer) for layer in range(*source.layer_range))
+
+
+def _unused(config: MergeConfig) -> tuple[str, ...]:
     taken = {parameter.name for parameter in KNOWN[config.method].parameters} - {"int8_mask"}
     if config.method == "task_arithmetic":  # nothing is left out there, so there is nothing to scale back
         taken -= {"density", "rescale"}
-    return tuple(sorted({name for settings in scopes for name in settings} - taken))
+    return tuple(sorted({name for settings in _scopes(config) for name in settings} - taken))
 
 
 def _with_depth(source: Source, depth: int) -> Source:
@@ -154,18 +191,8 @@ def _check_inputs(config: MergeConfig, models: Sequence[ModelRef], base: ModelRe
             raise UsageError(f"{where}: {config.method} takes {wanted} models{beside}, not {count}")
 
 
-# A rotary table is computed, not learned; old files hold it and new ones do not.
-_COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
-_LAYER = re.compile(r"((?:.*?\.)??(?:layers|h|blocks)\.)(\d{1,6})\.(.+)", re.ASCII)
+_SENSES = re.compile(r"vision|visual|audio|speech|image")
 _BEFORE = re.compile(r"embed(?!_out)|\bwte\b|\bwpe\b|relative_pe|rotary_pos_emb")
-_TOKENS = re.compile(r"(?:^|\.)(?:embed_tokens|tok_embeddings|word_embeddings|embeddings|embed_in|embed|wte)\.weight$")
-_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.weight$")
-_BIAS = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|output_layer)\.bias$")
-
-
-def indexes_tokens(name: str) -> bool:
-    """Whether a tensor has a row for every token: an embedding, an output head, its bias."""
-    return any(kind.search(name) for kind in (_TOKENS, _HEAD, _BIAS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,25 +209,32 @@ class _Anatomy:
         """The tensor itself; for an output head that is not there, the embedding it is tied to."""
         if name in self.shapes:
             return name
-        return next(filter(_TOKENS.search, self.before), None) if _HEAD.search(name) else None
+        return next(filter(TOKENS.search, self.before), None) if HEAD.search(name) else None
 
 
-def _anatomy(model: ModelRef, shapes: Shapes) -> _Anatomy:
-    inside: dict[int, list[str]] = {}
-    stems, loose = set(), []
+def _anatomy(shapes: Shapes, depth: int) -> _Anatomy:
+    stacks: dict[str, dict[int, list[str]]] = {}
+    loose = []
     for name in shapes:
-        if _COMPUTED.search(name):
+        if is_buffer(name, shapes[name][1]):
             continue
-        if match := _LAYER.fullmatch(name):
-            stems.add(match[1])
-            inside.setdefault(int(match[2]), []).append(match[3])
+        if match := in_layer(name):
+            stacks.setdefault(match[1], {}).setdefault(int(match[2]), []).append(match[3])
         else:
             loose.append(name)
-    if len(stems) > 1:
-        raise UsageError(f"{model} has more than one stack of layers: {', '.join(sorted(stems))}")
-    before = tuple(name for name in loose if _BEFORE.search(name))
-    after = tuple(name for name in loose if not _BEFORE.search(name))
-    return _Anatomy(shapes, "".join(stems), before, inside, after)
+    stem = _stack_of_words(stacks, depth)
+    for other in stacks.keys() - {stem}:  # what sees or hears has no part in slices and gradients
+        loose += [f"{other}{number}.{rest}" for number, rests in stacks[other].items() for rest in rests]
+    before = tuple(sorted(name for name in loose if _BEFORE.search(name)))
+    after = tuple(sorted(name for name in loose if not _BEFORE.search(name)))
+    return _Anatomy(shapes, stem, before, stacks.get(stem, {}), after)
+
+
+def _stack_of_words(stacks: Mapping[str, Mapping[int, Any]], depth: int) -> str:
+    """The stack of layers that a config counts, where there are several: towers that see or hear stand beside it. None
+    where two of them could be it, as in an encoder with a decoder: that is merged whole or not at all."""
+    words = [stem for stem, layers in stacks.items() if len(layers) == depth and not _SENSES.search(stem)]
+    return next(iter(stacks)) if len(stacks) == 1 else words[0] if len(words) == 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +295,7 @@ class _Draft:
         self, source: Source, wanted: str, base: ModelRef | None, wide: tuple[Settings, ...], t: float
     ) -> Input | None:
         tensor = self.of(source.model).find(wanted)
-        if tensor is None and not _HEAD.search(wanted):
+        if tensor is None and not HEAD.search(wanted):
             raise UsageError(f"{source.model} has no tensor {wanted}", hint="merge models of one architecture")
         scopes = ("input",) if source.model == base else ("input", "non-base")
         mine = [parameter for parameter in self.contract.parameters if parameter.scope in scopes]

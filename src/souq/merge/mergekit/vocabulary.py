@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from souq.errors import Hostile, UsageError
 from souq.merge.mergekit.config import ModelRef, Token, Tokenizer
 from souq.merge.mergekit.inputs import F32, Model
-from souq.merge.mergekit.plan import Output, Plan, indexes_tokens
+from souq.merge.mergekit.plan import Output, Plan
+from souq.model.names import indexes_tokens
 from souq.model.tokenizer import PLAIN, Ids, Words, read_words, tokenizer_files, with_tokens
 from souq.records import read_json
 
