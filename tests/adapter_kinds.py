@@ -281,12 +281,12 @@ def line(row: Row, as_lora: str) -> str:
 def write_table(page: Path) -> None:
     """Put the table into the page, between its marks."""
     head, _, rest = page.read_text().partition("<!-- table -->")
-    columns = "| Kind | PEFT's name | Taken | How, or why not | Error | `--lora-rank` |\n|---|---|---|---|---|---|"
+    columns = "| Kind | PEFT's name | Taken | How, or why not | Error | `--rank` |\n|---|---|---|---|---|---|"
     with tempfile.TemporaryDirectory() as folder:
         bench, lines = Bench(Path(folder)), list[str]()
         for kind in LORA + OTHERS:
             row = bench.row(kind)
-            tried = bench.row(kind, lora_rank=8) if row.by == "PEFT" else None
+            tried = bench.row(kind, rank=8) if row.by == "PEFT" else None
             lines.append(line(row, "" if tried is None else "no" if tried.refusal else "yes"))
     page.write_text(
         "\n".join([head + "<!-- table -->", columns, *lines, "<!-- end -->"]) + rest.partition("<!-- end -->")[2]

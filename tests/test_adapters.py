@@ -121,8 +121,8 @@ def test_another_tuner_as_the_nearest_lora(bench, tmp_path):
     """Small, its distance from the adapter measured and carried in the recipe; at full rank there is none."""
     kind = next(kind for kind in OTHERS if kind.name == "LoHa")
     wanted = train(kind, bench.base("llama"), tmp_path / "adapter")
-    fine = bench.taken(kind, tmp_path, wanted, lora_rank=32)
-    coarse = make(bench, tmp_path / "adapter", lora_rank=2)
+    fine = bench.taken(kind, tmp_path, wanted, rank=32)
+    coarse = make(bench, tmp_path / "adapter", rank=2)
 
     assert fine.error < 1e-4
     assert {part.kind for part in coarse.delta.parts.values()} == {"lora"}

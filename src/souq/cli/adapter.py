@@ -46,7 +46,7 @@ class How:
     """What the owner of an adapter asks for."""
 
     merged: bool = False  # by PEFT, whole
-    lora_rank: int | None = None  # by PEFT, as the nearest LoRA
+    rank: int | None = None  # by PEFT, as the nearest LoRA
     for_this_base: bool = False
 
 
@@ -59,11 +59,12 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
     folder, found = locate(source)
     mlx = is_mlx(folder)
     config = open_adapter(folder).config if mlx else read_config(inside(folder, CONFIG))
-    if mlx and (how.merged or how.lora_rank):
-        raise UsageError("PEFT does not read MLX's adapters", hint="leave --merged and --lora-rank out")
-    if how.lora_rank is not None:
+    if mlx and (how.merged or how.rank):
+        raise UsageError("PEFT does not read MLX's adapters", hint="leave --merged and --rank out")
+    if how.rank is not None:
         if how.merged or not config.needs_peft:
-            raise UsageError("--lora-rank is for adapters that are no LoRA", hint="leave it out, or --merged")
+            hint = "leave it out; the rank of a sketch is --sketch-rank"
+            raise UsageError("--rank is for what is no LoRA, and this is one", hint=hint)
         return _as_lora(folder, config, main, found, how, progress)
     if how.merged or config.needs_peft:
         return _by_peft(folder, config, main, found, how, progress)
@@ -106,11 +107,11 @@ def _as_lora(
     notes = (*found, *_asked(config, main, list(main.base), how))
     from souq.lab.merged import convert_adapter
 
-    assert how.lora_rank is not None
+    assert how.rank is not None
     with tempfile.TemporaryDirectory() as scratch:
-        error, moved = convert_adapter(main, folder, config, how.lora_rank, Path(scratch), progress)
+        error, moved = convert_adapter(main, folder, config, how.rank, Path(scratch), progress)
         made, tensors = deltas.from_adapter(open_adapter(Path(scratch)), main)
-    way = f"made a LoRA of rank {how.lora_rank} by {_peft()}: an approximation"
+    way = f"made a LoRA of rank {how.rank} by {_peft()}: an approximation"
     return _measured(folder, config, made, tensors, notes, way, error, moved)
 
 
@@ -131,7 +132,7 @@ def _peft() -> str:
     return f"PEFT {installed_version('peft')}"
 
 
-FACTORS = "; `--lora-rank` keeps factors, which nothing rounds, where PEFT can make them"
+FACTORS = "; `--rank` keeps factors, which nothing rounds, where PEFT can make them"
 
 
 def _lost(rounding: deltas.Rounding, otherwise: str = "") -> tuple[str, ...]:

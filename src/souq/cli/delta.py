@@ -51,18 +51,16 @@ def delta() -> None:
 @click.option("--sketch-rank", default=64, show_default=True, help="Of the sketch.")
 @click.option("--within", is_flag=True, help="Sketch it once more as part of today's main: what RegMean++ does.")
 @click.option("--merged", is_flag=True, help="Have PEFT merge the adapter, and offer the whole difference.")
-@click.option("--lora-rank", type=click.IntRange(1), help="Of other adapters than LoRAs: PEFT's nearest LoRA.")
 @click.option("--for-this-base", is_flag=True, help="Take an adapter that names another base than this.")
-@click.option("--rank", type=click.IntRange(1), help="Of a full fine-tune: keep the nearest LoRA, and state the error.")
+@click.option("--rank", type=click.IntRange(1), help="Keep what is no LoRA as the nearest one, and state the error.")
 @click.option("--of", type=click.Choice(["base", "main"]), help="Of a full fine-tune: what it was trained from.")
 @click.option("--cast", is_flag=True, help="Take a fine-tune in the base's dtype however much rounding loses.")
 @click.option("--weights-only", is_flag=True, help="Offer the weights of a fine-tune without its other settings.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @json_option
 def make(
-    source: str, data: Path | None, sketch_rank: int, within: bool, merged: bool, lora_rank: int | None,
-    for_this_base: bool, rank: int | None, of: Literal["base", "main"] | None, cast: bool, weights_only: bool,
-    target: Path, as_json: bool,
+    source: str, data: Path | None, sketch_rank: int, within: bool, merged: bool, for_this_base: bool,
+    rank: int | None, of: Literal["base", "main"] | None, cast: bool, weights_only: bool, target: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Turn an adapter or a fine-tune of main's base into a .delta file."""
     adapter = is_adapter(Path(source))
@@ -75,18 +73,18 @@ def make(
     main, notes = Snapshot(here(), "main"), list[str]()
     with bars() as progress:
         if adapter:
-            if rank or of or cast or weights_only:
+            if of or cast or weights_only:
                 raise UsageError(
-                    "--rank, --of, --cast and --weights-only are for a full fine-tune, and this is an adapter",
-                    hint="leave them out; the rank of a sketch is --sketch-rank",
+                    "--of, --cast and --weights-only are for a full fine-tune, and this is an adapter",
+                    hint="leave them out",
                 )
-            taken = make_adapter(folder, main, How(merged, lora_rank, for_this_base), progress)
+            taken = make_adapter(folder, main, How(merged, rank, for_this_base), progress)
             made, tensors, recipe, notes = taken.delta, taken.tensors, taken.recipe, list(taken.notes)
         else:
-            if merged or lora_rank or for_this_base:
+            if merged or for_this_base:
                 raise UsageError(
-                    "--merged, --lora-rank and --for-this-base are for an adapter, and this is a full fine-tune",
-                    hint="leave them out; --rank keeps a fine-tune as its nearest LoRA",
+                    "--merged and --for-this-base are for an adapter, and this is a full fine-tune",
+                    hint="leave them out",
                 )
             tune = make_tune(folder, main, progress, weights_only=weights_only, cast=cast, rank=rank, of=of)
             made, tensors, notes = tune.delta, tune.tensors, tune_notes(tune)
