@@ -61,7 +61,7 @@ def gemma(work: Path) -> Path:
 
 MODELS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "smollm2": (smollm2, "Apache-2.0", "20-29"),
-    "gemma": (gemma, "LicenseRef-Gemma", "10-17"),
+    "gemma": (gemma, "LicenseRef-scancode-gemma-tou-2025-03-24", "10-17"),
 }
 
 

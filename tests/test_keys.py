@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -174,6 +175,40 @@ def test_either_half_of_a_pair_may_be_named(tmp_path):
     assert signing.public_key(public) == signing.public_key(key)
     key.unlink()
     assert signing.private_of(public) == public
+
+
+@pytest.mark.parametrize("kind", ["ssh-ed25519", "ecdsa-sha2-nistp256", "sk-ssh-ed25519@openssh.com"])
+def test_a_public_half_is_known_by_how_it_begins(tmp_path, kind):
+    """Whatever its file is called, as long as it is no longer than keys are."""
+    name = base64.b64encode(len(kind).to_bytes(4, "big") + kind.encode() + bytes(36)).decode()
+    line, at = f"{kind} {name}", tmp_path / "mine"
+    at.write_text(line)
+    assert signing.public_key(at) == line
+    at.write_text(line + " " * (signing.MAX_KEY - len(line)))
+    assert signing.public_key(at) == line
+    at.write_text(line + " " * (signing.MAX_KEY + 1 - len(line)))
+    with pytest.raises(UsageError, match="it is no private key"):
+        signing.public_key(at)
+
+
+def test_a_file_that_calls_itself_public_is_read_as_one(tmp_path):
+    (tmp_path / "key.pub").write_text("no key")
+    with pytest.raises(UsageError, match="not an ssh public key"):
+        signing.public_key(tmp_path / "key.pub")
+    (tmp_path / "key.pub").write_bytes(b"ssh-ed25519 \xff")
+    with pytest.raises(UsageError) as caught:
+        signing.public_key(tmp_path / "key")
+    assert str(caught.value) == f"{tmp_path / 'key.pub'}, line 1: not UTF-8"
+
+
+def test_a_key_with_a_passphrase_and_no_public_half(tmp_path):
+    """Nobody is asked for it: how to write the other half is said."""
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", key], check=True)
+    assert signing.public_key(key)
+    key.with_name("key.pub").unlink()
+    with pytest.raises(NotFound, match=r"no public key .*key\.pub"):
+        signing.public_key(key)
 
 
 def test_a_public_half_is_read_in_whatever_letters_a_shell_wrote_it(tmp_path):
