@@ -18,6 +18,7 @@ from souq.model.card import front_matter, licence_in
 from souq.model.chat_template import approve
 from souq.model.config import admit, approved, fits
 from souq.model.end_of_turn import stored_end_tokens
+from souq.model.peft import open_adapter
 from souq.model.source import open_source
 from souq.releases.card import _head
 from souq.repo.remote import Repo
@@ -393,6 +394,18 @@ def test_git_lfs_pointers_are_called_by_their_name(folder):
     with pytest.raises(NotFound, match=r"tokenizer.json, model.safetensors") as caught:
         open_source(str(folder))
     assert caught.value.hint == f"run `git -C {folder} lfs pull`"
+
+
+def test_a_git_lfs_pointer_in_place_of_a_gguf_or_an_adapter(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"
+    (tmp_path / "m.gguf").write_text(pointer)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 4}')
+    (tmp_path / "adapter_model.safetensors").write_text(pointer)
+
+    for opened in (lambda: open_source(str(tmp_path / "m.gguf")), lambda: open_adapter(tmp_path)):
+        with pytest.raises(NotFound, match="git-lfs pointers") as caught:
+            opened()
+        assert caught.value.hint == f"run `git -C {tmp_path} lfs pull`"
 
 
 def test_pickles_come_with_the_way_to_convert_them(folder):

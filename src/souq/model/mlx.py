@@ -16,7 +16,7 @@ import numpy as np
 
 from souq.errors import Hostile
 from souq.model.peft_config import AdapterConfig
-from souq.model.source import inside, parse_json, read_small
+from souq.model.source import inside, parse_json, read_small, refuse_pointers
 from souq.weights.delta import Array
 from souq.weights.safetensors import open_tensors
 
@@ -60,6 +60,7 @@ def read_mlx(folder: Path) -> tuple[AdapterConfig, dict[str, Array]]:
 
 def _in_peft_terms(folder: Path) -> dict[str, Array]:
     tensors: dict[str, Array] = {}
+    refuse_pointers(folder, [MLX_WEIGHTS])
     held: Any = open_tensors(inside(folder, MLX_WEIGHTS))
     for name in held:
         match, array = _NAME.fullmatch(name), held[name]

@@ -21,7 +21,7 @@ from souq.model.mlx import is_mlx, read_mlx
 from souq.model.peft_adapter import IN_A_REPOSITORY, MOST_SHOWN, Adapter, Module, NeedsPeft, listed, shown
 from souq.model.peft_config import MERGED, AdapterConfig, bounded_patterns, read_config
 from souq.model.peft_experts import EXPERTS
-from souq.model.source import download, inside, is_hub_id
+from souq.model.source import download, inside, is_hub_id, refuse_pointers
 from souq.weights.delta import Array, Checkpoint
 from souq.weights.safetensors import open_tensors
 
@@ -126,6 +126,7 @@ def _step(path: Path) -> int | None:
 def _tensors(folder: Path) -> Checkpoint:
     path = folder / WEIGHTS
     if path.is_file():
+        refuse_pointers(folder, [WEIGHTS])
         return open_tensors(inside(folder, WEIGHTS))
     pickles = [*folder.glob("adapter_model.bin"), *folder.glob("adapter_model.pt")]
     if pickles:

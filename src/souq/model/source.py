@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,6 +87,7 @@ def is_hub_id(path: str) -> bool:
 
 
 def _gguf(path: Path) -> Source:
+    refuse_pointers(path.parent, [part.name for part in parts_of(path)])
     model = GGUF(path)
     judged = look_over(model.files())
     return Source(model, judged.files, model.name, model.licence, f"GGUF {path.name}", (*model.notes, *judged.notes))
@@ -162,6 +163,15 @@ def _refuse_absent(folder: Path) -> None:
     names = [*MODEL_FILES, *sorted(path.name for path in folder.glob("*.safetensors"))]
     if lost := [name for name in names if (folder / name).is_symlink() and not (folder / name).exists()]:
         raise NotFound(f"links in {folder} lead nowhere: {', '.join(lost)}", hint="download what they led to again")
+    refuse_pointers(folder, names)
+
+
+def refuse_pointers(folder: Path, names: Iterable[str]) -> None:
+    """Files of a folder are files, and not what git-lfs leaves in their place.
+
+    Raises:
+        NotFound: some are such pointers; all of them are named.
+    """
     pointers = [name for name in names if (folder / name).is_file() and _begins(folder / name, POINTER)]
     if pointers:
         raise NotFound(
