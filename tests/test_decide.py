@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from souq.governance.decide import seconds
+from souq.governance.decide import PolicyState, seconds
 from souq.governance.policy import Key, Lazy, Role
 from tests.voters import NAMES, OTHER, at, key_of, no, of, ran, ruled, said, vote, who, work, yes
 
@@ -177,6 +177,17 @@ def test_a_share_under_a_cap_is_of_those_who_can_count_at_once():
     assert not said(policy, yes("amira", "adil", "anna", "bruno"))
 
 
+def test_whoever_says_no_is_in_what_a_share_is_of():
+    """Long unheard or not: of two a half is one, and the third who objects makes it two."""
+    state = PolicyState(seen=dict.fromkeys(NAMES[2:], at(-1000)))
+    policy = ruled(of(share="1/2"), inactive_days=10, majority=True)
+
+    assert said(policy, yes("amira"), state=state)
+    missing = said(policy, [*yes("amira"), *no("chen")], state=state).missing
+    assert "1 more approval from `core` for work (have amira of Atlas)" in missing
+    assert len(missing) == 2, "and more than there are against"
+
+
 def test_whose_dates_are_over_is_in_no_share():
     gone = who("dora", valid_until=at(-1))
     policy = ruled(of(share="1/2"), people=[*map(who, NAMES[:4]), gone], core=("amira", "bruno", "dora"))
@@ -224,6 +235,10 @@ def test_checks_are_run_by_whom_the_scope_names():
     lacks = "check `files` has not been run by 2 of `judges`, each of another organisation (have Atlas)"
     assert missing(two, "adil", "amira", "chen") == (lacks,)
     assert missing(two, "adil", "bruno") == ()
+    three = "check `files` has not been run by 3 of `judges`, each of another organisation (have Atlas, Borealis)"
+    judges = Role(name="judges", members=("adil", "bruno", "chen"))
+    policy = ruled(of(1), roles=(judges,), checks=("files",), evaluators=of(3, "judges"))
+    assert said(policy, yes("chen"), checked=[ran("bruno"), ran("adil")]).missing == (three,)
 
 
 def test_doubt_asks_for_one_more_as_far_as_there_are_more():
