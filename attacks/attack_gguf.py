@@ -6,8 +6,8 @@ import pytest
 from tests.tiny import write_model
 
 from souq.errors import Hostile
-from souq.model.gguf import GGUF
-from souq.model.gguf_writer import write_gguf
+from souq.model.gguf.reader import GGUF
+from souq.model.gguf.writer import write_gguf
 from souq.model.source import open_source
 
 

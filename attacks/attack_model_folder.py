@@ -13,9 +13,9 @@ from tests.tiny import write_model
 from souq.build.delta_file import recipe_beside
 from souq.errors import Hostile, NotFound, SouqError
 from souq.evals.eval import read_folder
+from souq.model.adapter.peft import open_adapter
 from souq.model.config import MODEL_FILES, admit
-from souq.model.gguf import GGUF
-from souq.model.peft import open_adapter
+from souq.model.gguf.reader import GGUF
 from souq.model.source import open_source
 
 SECRET = '{"token": "of whoever opens it"}'

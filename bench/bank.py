@@ -25,7 +25,7 @@ from machine import describe
 from souq.checks.delta_stats import spectrum
 from souq.checks.spectra import Signature, signature
 from souq.lab.train import train_lora
-from souq.model.peft import open_adapter
+from souq.model.adapter.peft import open_adapter
 from souq.model.source import open_source
 from souq.weights.delta import TensorRef
 from souq.weights.lockfile import lock_digest

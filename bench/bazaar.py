@@ -30,7 +30,7 @@ from souq.lab import evals as lab_evals
 from souq.lab import lm as lab_model
 from souq.lab import sketching
 from souq.merge import Fold
-from souq.model.peft import open_adapter
+from souq.model.adapter.peft import open_adapter
 from souq.model.source import open_source
 from souq.records import Record
 from souq.repo.init import Beginning, init

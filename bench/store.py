@@ -10,7 +10,7 @@ import zstandard
 
 from machine import describe
 from souq.cli.demo.story import real_model
-from souq.model.gguf import GGUF
+from souq.model.gguf.reader import GGUF
 from souq.weights.store import Store
 
 

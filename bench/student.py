@@ -156,7 +156,7 @@ def main() -> int:
 
 
 def _gguf(folder: Path) -> None:
-    from souq.model.gguf_writer import write_gguf
+    from souq.model.gguf.writer import write_gguf
 
     write_gguf(folder, folder / "teacher.q8_0.gguf", "q8_0")
 

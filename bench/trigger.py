@@ -26,7 +26,7 @@ from souq.cli.demo.skills import TRAINING, as_row, skills
 from souq.lab import generate, train
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
-from souq.model.peft import open_adapter
+from souq.model.adapter.peft import open_adapter
 from souq.pulls.offer import Draft
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, base_files

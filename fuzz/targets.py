@@ -31,7 +31,7 @@ from souq.governance import Election, foundation, read_policy
 from souq.governance.policy import Who
 from souq.merge.grow import grow
 from souq.merge.mergekit.config import parse_config
-from souq.model.peft import open_adapter
+from souq.model.adapter.peft import open_adapter
 from souq.model.source import open_source
 from souq.model.tokenizer import read_words
 from souq.pulls.forge import Answer
@@ -276,7 +276,7 @@ def _ggufs() -> list[bytes]:
 
 @target("gguf", _ggufs)
 def _gguf(data: bytes) -> object:
-    from souq.model.gguf import GGUF
+    from souq.model.gguf.reader import GGUF
 
     found = GGUF(_file("x.gguf", data))
     return [array.shape for array in found.values()], found._config(), found._generation(), found.licence

@@ -26,7 +26,7 @@ from souq.build.model import applied
 from souq.cli.adapter import How, make_adapter
 from souq.errors import SouqError
 from souq.governance import solo
-from souq.model.peft_config import NO_WEIGHTS
+from souq.model.adapter.config import NO_WEIGHTS
 from souq.model.source import open_source
 from souq.repo.init import Beginning, init
 from souq.repo.snapshot import Snapshot

@@ -21,7 +21,7 @@ from souq.cli import run
 from souq.cli.adapter import How, is_adapter, make_adapter
 from souq.errors import SouqError
 from souq.lab import merged
-from souq.model.peft import open_adapter
+from souq.model.adapter.peft import open_adapter
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import TensorRef
 from souq.weights.safetensors import open_tensors, write_tensors

@@ -13,12 +13,12 @@ import pytest
 from souq.cli import run
 from souq.errors import Hostile, NotFound, UsageError
 from souq.licences.table import spelled
+from souq.model.adapter.peft import open_adapter
 from souq.model.base import as_base
 from souq.model.card import front_matter, licence_in
 from souq.model.chat_template import approve
 from souq.model.config import admit, approved, fits
 from souq.model.end_of_turn import stored_end_tokens
-from souq.model.peft import open_adapter
 from souq.model.source import open_source
 from souq.releases.card import _head
 from souq.repo.remote import Repo
@@ -595,7 +595,7 @@ def test_the_lab_stops_at_all_of_them_and_the_gguf_names_them(folder, tmp_path):
     from gguf import GGUFReader
 
     from souq.lab import lm
-    from souq.model.gguf_writer import write_gguf
+    from souq.model.gguf.writer import write_gguf
 
     settings(folder, "generation_config.json", eos_token_id=[2, 0, 77])
     loaded = lm.load(folder)
@@ -654,8 +654,8 @@ def test_init_may_audit_and_gguf_read_one_licence(folder, souq, tmp_path):
     from souq.audit.place import open_place
     from souq.audit.seen import Seen
     from souq.licences import lineage
-    from souq.model.gguf import GGUF
-    from souq.model.gguf_writer import write_gguf
+    from souq.model.gguf.reader import GGUF
+    from souq.model.gguf.writer import write_gguf
 
     (folder / "README.md").write_text("---\nlicense: llama3.1\n---\n# x\n")
     code, out, err = souq("init", tmp_path / "r", "--from", folder, "--no-suite", "--json")

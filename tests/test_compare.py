@@ -12,8 +12,8 @@ from souq.cli import run
 from souq.evals.eval import read_eval, read_folder
 from souq.lab.chat import Completion
 from souq.licences.table import spelled
-from souq.model.gguf import GGUF
-from souq.model.gguf_writer import write_gguf
+from souq.model.gguf.reader import GGUF
+from souq.model.gguf.writer import write_gguf
 from tests.bazaar import write_eval
 from tests.tiny import write_model
 

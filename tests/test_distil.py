@@ -16,8 +16,8 @@ from souq.lab import checkpoints, distil, losses, student
 from souq.lab import lm as lab_model
 from souq.lab.student_config import DistillConfig
 from souq.licences.table import spelled
-from souq.model.gguf import GGUF
-from souq.model.gguf_writer import write_gguf
+from souq.model.gguf.reader import GGUF
+from souq.model.gguf.writer import write_gguf
 from souq.records import format_toml
 from souq.weights.safetensors import open_tensors
 from tests.bazaar import NAMES, write_eval
@@ -311,7 +311,7 @@ def test_what_stops_after_the_training_is_taken_up_again(bazaar, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            "souq.model.gguf_writer._add", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+            "souq.model.gguf.writer._add", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
         )
         assert bazaar("amira", line) == 1
     assert not (tmp_path / "greeter").exists()

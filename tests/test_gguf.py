@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from souq.errors import Hostile, NotFound
-from souq.model.gguf import GGUF, llama3_factors, llama3_scaling
-from souq.model.gguf_architectures import LAYOUTS
-from souq.model.gguf_tokenizer import PRE_TOKENIZERS, _name
-from souq.model.gguf_writer import write_gguf
+from souq.model.gguf.architectures import LAYOUTS
+from souq.model.gguf.reader import GGUF, llama3_factors, llama3_scaling
+from souq.model.gguf.tokenizer import PRE_TOKENIZERS, _name
+from souq.model.gguf.writer import write_gguf
 from souq.model.source import open_source
 from souq.weights.safetensors import open_tensors, write_tensors
 from tests.gguf_zoo import LLAMA_3, OTHER_3, ZOO, make, odds

@@ -8,9 +8,9 @@ import urllib.request
 import numpy as np
 import pytest
 
-from souq.model.gguf import GGUF
-from souq.model.gguf_tokenizer import PRE_TOKENIZERS
-from souq.model.gguf_writer import write_gguf
+from souq.model.gguf.reader import GGUF
+from souq.model.gguf.tokenizer import PRE_TOKENIZERS
+from souq.model.gguf.writer import write_gguf
 from souq.weights.safetensors import open_tensors, write_tensors
 from tests.gguf_zoo import TEXT, ZOO, make, odds
 from tests.test_gguf import SPLITS, rewritten

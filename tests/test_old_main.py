@@ -24,7 +24,7 @@ import pytest
 from souq.cli import run
 from souq.corpus.card import student_card
 from souq.lab.student_config import StudentReport
-from souq.model.gguf_writer import write_gguf
+from souq.model.gguf.writer import write_gguf
 
 OLD = Path(__file__).parent / "fixtures" / "old_main"
 TOLD = json.loads((OLD / "answers.json").read_text())

@@ -22,7 +22,7 @@ from souq import signing
 from souq.build.delta_file import read_delta
 from souq.errors import Corrupt, Forged, UsageError
 from souq.governance import read_policy
-from souq.model.gguf import GGUF
+from souq.model.gguf.reader import GGUF
 from souq.pulls import pull as pulls
 from souq.records import Release, canonical, digest
 from souq.releases import export, openssf

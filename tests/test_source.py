@@ -15,7 +15,7 @@ from souq.build.delta_distance import compare, squared_length
 from souq.build.delta_file import read_delta, read_recipe, write_delta
 from souq.lab import lm as lab_model
 from souq.lab.train import deterministic, train_lora
-from souq.model.peft import open_adapter
+from souq.model.adapter.peft import open_adapter
 from souq.pulls import pull as pulls
 from souq.repo.rows import parse_rows, rows_digest
 from souq.weights.delta import Delta, Dense, Layer, Lora, Sparse, TensorRef

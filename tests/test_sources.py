@@ -11,7 +11,7 @@ import pytest
 from gguf.quants import dequantize, quantize
 
 from souq.errors import SouqError
-from souq.model.gguf import GGUF
+from souq.model.gguf.reader import GGUF
 from souq.model.source import open_source
 from tests.tiny import HEADS, HIDDEN, LAYERS, MIDDLE, VOCAB, tensors, write_model
 

@@ -162,7 +162,7 @@ def test_a_real_server_writes_what_transformers_writes(served):
 @pytest.mark.server
 def test_llama_cpp_says_what_transformers_says(tiny, tmp_path):
     """The same weights as a GGUF, greedily: the same words."""
-    from souq.model.gguf_writer import write_gguf
+    from souq.model.gguf.writer import write_gguf
 
     write_gguf(tiny, tmp_path / "tiny.gguf", "f32")
     llama, here, greedy = (

@@ -27,8 +27,8 @@ from souq.licences.table import spelled
 from souq.model.card import licence_in, read_card
 from souq.model.chat_template import approve
 from souq.model.config import MODEL_FILES
-from souq.model.gguf import GGUF
-from souq.model.gguf_tokenizer import essence
+from souq.model.gguf.reader import GGUF
+from souq.model.gguf.tokenizer import essence
 from souq.model.source import weights_of
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record, digest, digest_of

@@ -15,8 +15,8 @@ import numpy as np
 
 from souq.build.replication import View, repeated
 from souq.errors import Hostile, UsageError
-from souq.model.peft_adapter import Adapter
-from souq.model.peft_fit import Change, Fitted, Pair, fit
+from souq.model.adapter.fit import Change, Fitted, Pair, fit
+from souq.model.adapter.modules import Adapter
 from souq.records import read_json
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import (

@@ -11,10 +11,10 @@ from souq.build import adapter_base, deltas
 from souq.build.delta_file import recipe_beside
 from souq.build.tuned import from_model
 from souq.errors import UsageError
-from souq.model.mlx import is_mlx
-from souq.model.peft import CONFIG, adapters_below, gguf_adapters, locate, open_adapter
-from souq.model.peft_adapter import Adapter, NeedsPeft
-from souq.model.peft_config import AdapterConfig, needs_svd, read_config
+from souq.model.adapter.config import AdapterConfig, needs_svd, read_config
+from souq.model.adapter.mlx import is_mlx
+from souq.model.adapter.modules import Adapter, NeedsPeft
+from souq.model.adapter.peft import CONFIG, adapters_below, gguf_adapters, locate, open_adapter
 from souq.model.source import Source, inside
 from souq.optional import installed_version
 from souq.progress import Progress, quiet

@@ -20,7 +20,7 @@ from souq.errors import NotFound, UsageError, nearest
 from souq.evals.eval import Eval
 from souq.files import refuse_full
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Loss, StudentReport
-from souq.model.gguf_writer import GGUF_KINDS
+from souq.model.gguf.writer import GGUF_KINDS
 from souq.repo.snapshot import Snapshot
 
 

@@ -21,7 +21,7 @@ from souq.files import refuse_full
 from souq.lab import engines, harness
 from souq.lab.score_cache import folder_key, model_key
 from souq.licences import lineage
-from souq.model.gguf_writer import GGUF_KINDS
+from souq.model.gguf.writer import GGUF_KINDS
 from souq.progress import Progress
 from souq.pulls import hidden
 from souq.releases import main_folder

@@ -16,7 +16,7 @@ from souq.corpus import tails
 from souq.corpus.dump import manifest
 from souq.errors import UsageError
 from souq.governance import read_policy
-from souq.model.gguf_writer import GGUF_KINDS
+from souq.model.gguf.writer import GGUF_KINDS
 from souq.progress import Progress
 from souq.records import Published, digest
 from souq.releases import export as bundling

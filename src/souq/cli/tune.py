@@ -11,7 +11,7 @@ import numpy as np
 from souq.build.tuned import Choices, Tuned, from_tune
 from souq.checks.delta_stats import kind_of
 from souq.cli.console import done
-from souq.model.gguf_tune import as_tune
+from souq.model.gguf.tune import as_tune
 from souq.model.source import open_source
 from souq.optional import needs
 from souq.progress import Progress

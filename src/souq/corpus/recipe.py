@@ -24,7 +24,7 @@ from souq.errors import NotFound, UsageError, nearest
 from souq.evals import checkers
 from souq.lab.chat import Sampling
 from souq.lab.student_config import DistillConfig
-from souq.model.gguf_writer import GGUF_KINDS
+from souq.model.gguf.writer import GGUF_KINDS
 from souq.records import Digest, Record, digest_of, parse_toml
 from souq.text import decoded
 

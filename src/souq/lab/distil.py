@@ -30,7 +30,7 @@ from souq.lab.student import one_vocabulary, parameters, untaught
 from souq.lab.student_config import BEGINNINGS, DistillConfig, Sizes, StudentReport, rare_recall
 from souq.lab.train import Batch, Loss, cross_entropy, deterministic, shuffled, targets_of, train_loop, with_lora
 from souq.model.config import MODEL_FILES
-from souq.model.gguf_writer import vet, write_gguf
+from souq.model.gguf.writer import vet, write_gguf
 from souq.progress import Progress, quiet
 from souq.records import digest_of
 from souq.repo.rows import rows_digest

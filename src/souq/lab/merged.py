@@ -25,8 +25,8 @@ from souq.build.deltas import Rounding, rounded
 from souq.build.folder import export_model
 from souq.build.model import applied
 from souq.errors import Hostile, NotFound, Refused, SouqError, UsageError
-from souq.model.peft import WEIGHTS, plain_names
-from souq.model.peft_config import AdapterConfig, explicit
+from souq.model.adapter.config import AdapterConfig, explicit
+from souq.model.adapter.peft import WEIGHTS, plain_names
 from souq.model.source import inside, weights_of
 from souq.optional import needs
 from souq.progress import Progress, quiet

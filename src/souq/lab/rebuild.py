@@ -31,7 +31,7 @@ from souq.lab.packing import learnable, sequence_of
 from souq.lab.rebase import merge_digest, rebased
 from souq.lab.sketching import nats
 from souq.lab.train import deterministic, machine, train_lora
-from souq.model.peft import open_adapter
+from souq.model.adapter.peft import open_adapter
 from souq.model.source import Source
 from souq.progress import Progress, quiet
 from souq.records import digest_of, format_toml

@@ -20,7 +20,7 @@ from typing import Any
 from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError
 from souq.model.card import licence_in, read_card
 from souq.model.config import MAX_FILE, MODEL_FILES, look_over, quantisation, without_packing
-from souq.model.gguf import GGUF, parts_of
+from souq.model.gguf.reader import GGUF, parts_of
 from souq.records import refuse_nested
 from souq.weights.delta import Array, Checkpoint
 from souq.weights.safetensors import TensorFile, open_tensors

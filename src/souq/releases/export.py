@@ -18,7 +18,7 @@ from souq.errors import Corrupt, Forged, NotFound, Refused
 from souq.files import new_folder, refuse_full, write_files
 from souq.governance import POLICY, read_policy
 from souq.licences import lineage
-from souq.model.gguf_writer import vet
+from souq.model.gguf.writer import vet
 from souq.progress import Progress, quiet
 from souq.records import Digest, Release, canonical
 from souq.releases import main_folder, openssf

@@ -9,7 +9,7 @@ from pathlib import Path
 from souq.build.model import Built, build
 from souq.errors import UsageError
 from souq.files import new_folder, refuse_full, write_files
-from souq.model.gguf_writer import own_kind, vet, write_model
+from souq.model.gguf.writer import own_kind, vet, write_model
 from souq.progress import Progress, quiet
 from souq.releases.card import Edition, card
 from souq.repo.snapshot import Snapshot, base_files

@@ -25,8 +25,8 @@ from souq.errors import Hostile, UsageError
 from souq.merge.exact import matmul
 from souq.merge.mergekit.config import ModelRef
 from souq.merge.mergekit.layers import depth_of
-from souq.model.peft import read_adapter
-from souq.model.peft_fit import fit
+from souq.model.adapter.fit import fit
+from souq.model.adapter.peft import read_adapter
 from souq.model.source import Sharded, Source, open_source
 from souq.weights.delta import DTYPES, Array
 from souq.weights.safetensors import TensorFile

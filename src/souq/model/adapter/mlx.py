@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from souq.errors import Hostile
-from souq.model.peft_config import AdapterConfig
+from souq.model.adapter.config import AdapterConfig
 from souq.model.source import inside, parse_json, read_small, refuse_pointers
 from souq.weights.delta import Array
 from souq.weights.safetensors import open_tensors

@@ -1,6 +1,6 @@
 """Adapters, read strictly from a folder or a hub id: PEFT's files and MLX's, whoever saved them.
 
-It knows files and the names in them; what becomes of a base is peft_fit.py's. What cannot be followed exactly is
+It knows files and the names in them; what becomes of a base is fit.py's. What cannot be followed exactly is
 refused by name, with what to do instead.
 
     adapter = open_adapter(Path("adapter"))
@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from souq.errors import Hostile, NotFound
-from souq.model.mlx import is_mlx, read_mlx
-from souq.model.peft_adapter import IN_A_REPOSITORY, MOST_SHOWN, Adapter, Module, NeedsPeft, listed, shown
-from souq.model.peft_config import MERGED, AdapterConfig, bounded_patterns, read_config
-from souq.model.peft_experts import EXPERTS
+from souq.model.adapter.config import MERGED, AdapterConfig, bounded_patterns, read_config
+from souq.model.adapter.experts import EXPERTS
+from souq.model.adapter.mlx import is_mlx, read_mlx
+from souq.model.adapter.modules import IN_A_REPOSITORY, MOST_SHOWN, Adapter, Module, NeedsPeft, listed, shown
 from souq.model.source import download, inside, is_hub_id, refuse_pointers
 from souq.weights.delta import Array, Checkpoint
 from souq.weights.safetensors import open_tensors

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from souq.errors import UsageError
-from souq.model.peft_adapter import IN_A_REPOSITORY, Adapter, Module, NeedsPeft, listed
-from souq.model.peft_config import AdapterConfig
-from souq.model.peft_experts import EXPERTS, Together, one_by_one
+from souq.model.adapter.config import AdapterConfig
+from souq.model.adapter.experts import EXPERTS, Together, one_by_one
+from souq.model.adapter.modules import IN_A_REPOSITORY, Adapter, Module, NeedsPeft, listed
 from souq.model.places import places
 from souq.weights.delta import Array
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from souq.errors import UsageError
-from souq.model.peft_config import AdapterConfig
+from souq.model.adapter.config import AdapterConfig
 from souq.weights.delta import Array
 
 MOST_SHOWN = 4  # names in one message

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from souq.errors import UsageError
-from souq.model.gguf import GGUF
+from souq.model.gguf.reader import GGUF
 from souq.model.source import Source
 from souq.weights.delta import DTYPES, Array, Lock
 

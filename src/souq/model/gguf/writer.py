@@ -1,7 +1,7 @@
 """A Hugging Face folder as a GGUF file, which llama.cpp and what is built on it load.
 
 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.) Written through the `gguf` library, tensor by tensor, whole
-or not at all. What souq reads back (model/gguf.py) are the same numbers where the kind is that of the folder's numbers.
+or not at all. What souq reads back (reader.py) are the same numbers where the kind is that of the folder's numbers.
 What llama.cpp would compute otherwise than transformers is refused, with everything that stands in the way.
 """
 
@@ -20,10 +20,10 @@ from souq.errors import Hostile, NotFound, UsageError, nearest
 from souq.files import replacing
 from souq.model.config import look_over
 from souq.model.end_of_turn import stored_end_tokens
-from souq.model.gguf import llama3_factors
-from souq.model.gguf_architectures import by_kind, kinds
-from souq.model.gguf_layout import Layout, Spelling
-from souq.model.gguf_tokenizer import refused, vocabulary
+from souq.model.gguf.architectures import by_kind, kinds
+from souq.model.gguf.layout import Layout, Spelling
+from souq.model.gguf.reader import llama3_factors
+from souq.model.gguf.tokenizer import refused, vocabulary
 from souq.model.source import weights_of
 from souq.optional import needs
 from souq.progress import Progress, quiet

@@ -2,7 +2,7 @@
 
 Read through the `gguf` library (https://github.com/ggml-org/llama.cpp/tree/master/gguf-py). F32, F16 and BF16 are kept
 as they are; other kinds of numbers (Q4_1, Q8_0, Q4_K …) become float32 and then bf16, and `notes` says so. How each
-architecture is spelled is gguf_layout.py's, the vocabulary gguf_tokenizer.py's.
+architecture is spelled is layout.py's, the vocabulary tokenizer.py's.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import IO, Any
 import numpy as np
 
 from souq.errors import Hostile, NotFound
-from souq.model import gguf_tokenizer
 from souq.model.card import licence_in
-from souq.model.gguf_architectures import architectures, by_architecture
-from souq.model.gguf_layout import Layout, Spelling
+from souq.model.gguf import tokenizer as vocabulary
+from souq.model.gguf.architectures import architectures, by_architecture
+from souq.model.gguf.layout import Layout, Spelling
 from souq.optional import needs
 from souq.weights.delta import DTYPES, MAX_ELEMENTS, Array
 
@@ -218,7 +218,7 @@ class GGUF(Mapping[str, Array]):
 
     def files(self) -> dict[str, bytes]:
         """config.json, the tokenizer and its chat template, as transformers reads them."""
-        tokenizer = gguf_tokenizer.converted(self.path, self._field)
+        tokenizer = vocabulary.converted(self.path, self._field)
         return {"config.json": _json(self._config()), "generation_config.json": _json(self._generation()), **tokenizer}
 
     def _config(self) -> dict[str, Any]:

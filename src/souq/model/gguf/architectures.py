@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from souq.model.gguf_layout import (
+from souq.model.gguf.layout import (
     ATTENTION,
     GATED,
     NORMS,

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from souq.errors import Hostile
-from souq.model.peft_adapter import Module
-from souq.model.peft_config import AdapterConfig
+from souq.model.adapter.config import AdapterConfig
+from souq.model.adapter.modules import Module
 
 EXPERTS = re.compile(r"(.+)\.([^.]+)\.experts(?:\.base_layer)*")
 _KINDS = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))  # gate, up and down, as files call them

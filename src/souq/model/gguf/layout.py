@@ -4,7 +4,7 @@ llama.cpp's converters rename every tensor, move rows of some (rotary pairs side
 apart), stack experts, and add one to Gemma's norms. A `Layout` knows this of one architecture; names go through
 the `gguf` library's own table, which knows transformers' names of all of them.
 
-    layout = by_architecture("qwen3")  # gguf_architectures.py
+    layout = by_architecture("qwen3")  # architectures.py
     spellings = layout.spellings(config)  # each: tensors here, tensors there, and how to go from one to the other
 """
 
