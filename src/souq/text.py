@@ -113,17 +113,19 @@ def _alike() -> dict[int, str]:
     """Letter of another alphabet -> the Latin letter or digit that it, or its capital, looks like."""
     from confusable_homoglyphs.confusables import confusables_data  # 9,600 rows: read when first needed
 
-    found = {
+    letters = {
         letter: like
-        for letter, told in confusables_data.items()
-        if len(letter) == 1 and not letter.isascii() and letter.isalpha() and (like := _latin(told)) is not None
+        for letter, lookalikes in confusables_data.items()
+        if len(letter) == 1 and not letter.isascii() and letter.isalpha() and (like := _latin(lookalikes)) is not None
     }
-    small = {letter.lower(): like for letter, like in found.items() if len(letter.lower()) == 1}
-    return {ord(letter): like for letter, like in (small | found).items()}
+    small = {letter.lower(): like for letter, like in letters.items() if len(letter.lower()) == 1}
+    return {ord(letter): like for letter, like in (small | letters).items()}
 
 
-def _latin(told: list[dict[str, str]]) -> str | None:
-    alike = (one["c"].lower() for one in told if len(one["c"]) == 1 and one["c"].isascii() and one["c"].isalnum())
+def _latin(lookalikes: list[dict[str, str]]) -> str | None:
+    alike = (
+        each["c"].lower() for each in lookalikes if len(each["c"]) == 1 and each["c"].isascii() and each["c"].isalnum()
+    )
     return next(alike, None)
 
 

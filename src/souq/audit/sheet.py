@@ -25,7 +25,7 @@ from souq.errors import Hostile
 from souq.text import encoding_of
 
 DELIMITERS = ",;\t|"
-_SAID = re.compile(r"\"?sep=(.)\"?[ \t]*\r?\n", re.IGNORECASE)
+_DECLARED = re.compile(r"\"?sep=(.)\"?[ \t]*\r?\n", re.IGNORECASE)
 HINT = "save it as `CSV UTF-8`, the first line naming the columns"
 
 
@@ -50,13 +50,13 @@ def sheet_of(head: bytes, where: str) -> Sheet:
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head[mark:])
     if "\0" in text[:1000]:
         raise Hostile(f"{where}: not CSV: a zero byte in its first lines", hint=HINT)
-    said = _SAID.match(text)
-    rest = text[said.end() :] if said else text
-    read = {delimiter: _first(rest, delimiter, where) for delimiter in ([said[1]] if said else DELIMITERS)}
+    declared = _DECLARED.match(text)
+    rest = text[declared.end() :] if declared else text
+    read = {delimiter: _first(rest, delimiter, where) for delimiter in ([declared[1]] if declared else DELIMITERS)}
     delimiter = max(read, key=lambda each: len(read[each]))
     if not any(name.strip() for name in read[delimiter]):
         raise Hostile(f"{where}: not CSV: its first line names no column", hint=HINT)
-    return Sheet(encoding, mark, delimiter, read[delimiter], above=int(said is not None))
+    return Sheet(encoding, mark, delimiter, read[delimiter], above=int(declared is not None))
 
 
 def _first(text: str, delimiter: str, where: str) -> tuple[str, ...]:

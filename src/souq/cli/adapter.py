@@ -56,7 +56,7 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
     Raises:
         UsageError: it names another base and is not said to be for this one, or is asked for what it is not.
     """
-    folder, found = locate(source)
+    folder, place_notes = locate(source)
     mlx = is_mlx(folder)
     config = open_adapter(folder).config if mlx else read_config(inside(folder, CONFIG))
     if mlx and (how.merged or how.rank):
@@ -65,16 +65,16 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
         if how.merged or not config.needs_peft:
             hint = "leave it out; the rank of a sketch is --sketch-rank"
             raise UsageError("--rank is for what is no LoRA, and this is one", hint=hint)
-        return _as_lora(folder, config, main, found, how, progress)
+        return _as_lora(folder, config, main, place_notes, how, progress)
     if how.merged or config.needs_peft:
-        return _by_peft(folder, config, main, found, how, progress)
+        return _by_peft(folder, config, main, place_notes, how, progress)
     try:
         adapter = open_adapter(folder)
         fitting = deltas.fitted(adapter, main)
     except NeedsPeft as error:
-        return _by_peft(folder, replace(config, needs_peft=(str(error),)), main, found, how, progress)
+        return _by_peft(folder, replace(config, needs_peft=(str(error),)), main, place_notes, how, progress)
     notes = (
-        *found,
+        *place_notes,
         *fitting.fitted.notes,
         *_asked(config, main, fitting.touched, how, whole=bool(fitting.fitted.changed)),
     )
@@ -85,9 +85,9 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
 
 
 def _by_peft(
-    folder: Path, config: AdapterConfig, main: Snapshot, found: tuple[str, ...], how: How, progress: Progress
+    folder: Path, config: AdapterConfig, main: Snapshot, place_notes: tuple[str, ...], how: How, progress: Progress
 ) -> Made:
-    notes = (*found, *_asked(config, main, list(main.base), how))
+    notes = (*place_notes, *_asked(config, main, list(main.base), how))
     from souq.lab.merged import merge_adapter
 
     with merge_adapter(main, folder, config, progress) as merged:
@@ -102,9 +102,9 @@ def _by_peft(
 
 
 def _as_lora(
-    folder: Path, config: AdapterConfig, main: Snapshot, found: tuple[str, ...], how: How, progress: Progress
+    folder: Path, config: AdapterConfig, main: Snapshot, place_notes: tuple[str, ...], how: How, progress: Progress
 ) -> Made:
-    notes = (*found, *_asked(config, main, list(main.base), how))
+    notes = (*place_notes, *_asked(config, main, list(main.base), how))
     from souq.lab.merged import convert_adapter
 
     assert how.rank is not None

@@ -66,15 +66,13 @@ def _configured(repo: Repo) -> Path | None:
     configured = repo.config("user.signingkey")
     if (plain := configured.removeprefix("key::")).startswith(("ssh-", "ecdsa-", "sk-")):
         pairs = sorted((Path.home() / ".ssh").glob("*.pub"))
-        found = next(
-            (path for path in pairs if path.read_text(errors="replace").split()[:2] == plain.split()[:2]), None
-        )
+        key = next((path for path in pairs if path.read_text(errors="replace").split()[:2] == plain.split()[:2]), None)
     else:
-        found = path if configured and (path := Path(configured).expanduser()).is_file() else None
-    if found is None and configured and repo.config("gpg.format") == "ssh":
+        key = path if configured and (path := Path(configured).expanduser()).is_file() else None
+    if key is None and configured and repo.config("gpg.format") == "ssh":
         hint = "correct it with `git config --global user.signingkey`, or name your key with --key"
         raise UsageError(f"git's user.signingkey is {configured[:80]}, and no such key is here", hint=hint)
-    return found
+    return key
 
 
 def answer(value: Any, as_json: bool, show: Callable[[], None]) -> None:

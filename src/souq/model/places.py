@@ -19,8 +19,8 @@ def places(names: Iterable[str], base: Collection[str]) -> dict[str, str]:
     for name in base:
         ends.setdefault(_end(name), []).append(name)
     known = set(base)
-    found = {name: name if name in known else _nearest(name, ends.get(_end(name), [])) for name in names}
-    return {name: place for name, place in found.items() if place}
+    spelled = {name: name if name in known else _nearest(name, ends.get(_end(name), [])) for name in names}
+    return {name: place for name, place in spelled.items() if place}
 
 
 def _end(name: str) -> tuple[str, ...]:

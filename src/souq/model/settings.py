@@ -89,14 +89,14 @@ def compare(base: Files, tune: Files, write_out: WriteOut | None = None, *, head
     Raises:
         Hostile: a file that is no JSON object, or a template that does not end.
     """
-    found = Differences()
-    _compare_configs(found, _object(base, "config.json"), _object(tune, "config.json"), write_out, heads_alike)
+    differences = Differences()
+    _compare_configs(differences, _object(base, "config.json"), _object(tune, "config.json"), write_out, heads_alike)
     words = read_words(base, "the base"), read_words(tune, "the tune")
-    _compare_ends(found, base, tune, words[0], words[1] or words[0])
-    _compare_sampling(found, _object(base, "generation_config.json"), _object(tune, "generation_config.json"))
-    _compare_templates(found, base, tune)
-    _compare_tokenizers(found, base, tune, *words)
-    return found
+    _compare_ends(differences, base, tune, words[0], words[1] or words[0])
+    _compare_sampling(differences, _object(base, "generation_config.json"), _object(tune, "generation_config.json"))
+    _compare_templates(differences, base, tune)
+    _compare_tokenizers(differences, base, tune, *words)
+    return differences
 
 
 def _object(files: Files, name: str) -> Config:
@@ -109,12 +109,18 @@ def _object(files: Files, name: str) -> Config:
 # -- config.json -------------------------------------------------------------------------------------------------------
 
 
-def _compare_configs(found: Differences, base: Config, tune: Config, write_out: WriteOut | None, alike: bool) -> None:
+def _compare_configs(
+    differences: Differences, base: Config, tune: Config, write_out: WriteOut | None, alike: bool
+) -> None:
     if not tune:
         return
     differing, idle = differing_settings(base, tune, write_out)
-    found.network += [_sentence(*setting) for setting in differing if setting[0] != "tie_word_embeddings" or not alike]
-    found.notes += [f"{_sentence(*each)}: it changes nothing that is computed, and the base's is kept" for each in idle]
+    differences.network += [
+        _sentence(*setting) for setting in differing if setting[0] != "tie_word_embeddings" or not alike
+    ]
+    differences.notes += [
+        f"{_sentence(*each)}: it changes nothing that is computed, and the base's is kept" for each in idle
+    ]
 
 
 Setting = tuple[str, Any, Any]
@@ -226,17 +232,17 @@ def shown(value: Any) -> str:
 # -- conduct -----------------------------------------------------------------------------------------------------------
 
 
-def _compare_ends(found: Differences, base: Files, tune: Files, mine: Words | None, theirs: Words | None) -> None:
+def _compare_ends(differences: Differences, base: Files, tune: Files, mine: Words | None, theirs: Words | None) -> None:
     """Where each stops, by the tokens' text: a tune that stops elsewhere would go on writing here."""
     before, after = _ends(base, mine), _ends(tune, theirs)
     if new := sorted(after - before):
-        found.conduct.append(f"it ends at {_listed(new)}, and the base at {_listed(sorted(before))}")
+        differences.conduct.append(f"it ends at {_listed(new)}, and the base at {_listed(sorted(before))}")
     elif after and (lost := sorted(before - after)):
-        found.notes.append(f"it names {_listed(sorted(after))} as its end; the base's {_listed(lost)} are kept")
+        differences.notes.append(f"it names {_listed(sorted(after))} as its end; the base's {_listed(lost)} are kept")
     for kind in ("bos", "pad"):
         tokens = _special(base, mine, kind), _special(tune, theirs, kind)
         if tokens[1] and tokens[0] != tokens[1]:
-            found.notes.append(
+            differences.notes.append(
                 f"its {kind} token is {tokens[1]}, and the base's is {tokens[0] or 'none'}, which is kept"
             )
 
@@ -268,7 +274,7 @@ def _listed(words: Collection[str]) -> str:
     return ", ".join(words) or "nothing"
 
 
-def _compare_sampling(found: Differences, base: Config, tune: Config) -> None:
+def _compare_sampling(differences: Differences, base: Config, tune: Config) -> None:
     if not tune:
         return
     for key, default in _SAMPLING.items():
@@ -276,36 +282,38 @@ def _compare_sampling(found: Differences, base: Config, tune: Config) -> None:
             continue  # nobody said how to sample: the file is made of config.json
         before, after = ((default if c.get(key) is None else c[key]) for c in (base, tune))
         if before != after:
-            found.conduct.append(_sentence(f"generation_config.json, {key}", before, after))
+            differences.conduct.append(_sentence(f"generation_config.json, {key}", before, after))
 
 
-def _compare_templates(found: Differences, base: Files, tune: Files) -> None:
+def _compare_templates(differences: Differences, base: Files, tune: Files) -> None:
     before, after = _template(base), _template(tune)
     if after is None or before == after:
         return
     if before is None:
-        found.conduct.append("it has a chat template, and the base has none")
+        differences.conduct.append("it has a chat template, and the base has none")
     elif not writes_alike(before, after):
-        found.conduct.append("its chat template writes conversations otherwise than the base's")
+        differences.conduct.append("its chat template writes conversations otherwise than the base's")
 
 
 def _template(files: Files) -> str | None:
     return next(chat_templates(files, {"tokenizer_config.json": _object(files, "tokenizer_config.json")}), None)
 
 
-def _compare_tokenizers(found: Differences, base: Files, tune: Files, mine: Words | None, theirs: Words | None) -> None:
+def _compare_tokenizers(
+    differences: Differences, base: Files, tune: Files, mine: Words | None, theirs: Words | None
+) -> None:
     """Whether the same text becomes the same tokens, by tokenizing some."""
     if mine is None or theirs is None:
         return
     if moved := [token for token, number in theirs.ids.items() if mine.ids.get(token, number) != number]:
         pairs = [f"{token} {mine.ids[token]} for {theirs.ids[token]}" for token in sorted(moved)[:3]]
-        found.notes.append(f"new tokens get numbers of their own here, whoever adds them: {_listed(pairs)}")
+        differences.notes.append(f"new tokens get numbers of their own here, whoever adds them: {_listed(pairs)}")
     parts = ("normalizer", "pre_tokenizer", "post_processor")
     if all(mine.document.get(part) == theirs.document.get(part) for part in parts):
         return
     before, after = _tokenized(mine), _tokenized(theirs)
     if other := [text for text, one, two in zip(_PROBES, before, after, strict=False) if one != two]:
-        found.conduct.append(f"its tokenizer makes other tokens of {other[0]!r}")
+        differences.conduct.append(f"its tokenizer makes other tokens of {other[0]!r}")
 
 
 def _tokenized(words: Words) -> list[list[str]]:

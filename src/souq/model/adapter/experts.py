@@ -85,11 +85,11 @@ def _taken_apart(
 def _place(layer: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
     """Where a layer's experts stand in the base's files, and how many there are."""
     pattern = re.compile(rf"({re.escape(layer)}\.[^.]+\.experts)\.(\d{{1,5}})\.")
-    found = {(match[1], int(match[2])) for name in shapes if (match := pattern.match(name))}
-    places = {place for place, _ in found}
-    if len(places) != 1 or {number for _, number in found} != set(range(len(found))):
+    numbered = {(match[1], int(match[2])) for name in shapes if (match := pattern.match(name))}
+    places = {place for place, _ in numbered}
+    if len(places) != 1 or {number for _, number in numbered} != set(range(len(numbered))):
         raise Together
-    return places.pop(), len(found)
+    return places.pop(), len(numbered)
 
 
 def _beside_experts(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:

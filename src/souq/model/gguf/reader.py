@@ -321,9 +321,9 @@ class GGUF(Mapping[str, Array]):
         return [float(str(value)) for value in self._extra[f"rope_factors_{name}.weight"].data.reshape(-1)]
 
     def _llama3(self, theta: float, config: Mapping[str, Any]) -> dict[str, Any]:
-        said = self._setting("rope.scaling.original_context_length")
+        original = self._setting("rope.scaling.original_context_length")
         factors = np.asarray(self._extra["rope_freqs.weight"].data, np.float64).reshape(-1)
-        if (made := llama3_scaling(factors, theta, said)) is None:
+        if (made := llama3_scaling(factors, theta, original)) is None:
             raise Hostile(
                 f"{self.path.name}: rope_freqs scales positions otherwise than Llama 3 does",
                 hint="name the model's Hugging Face folder instead",
@@ -385,8 +385,8 @@ class GGUF(Mapping[str, Array]):
     @property
     def licence(self) -> str | None:
         """In the file's own words, where it says one."""
-        said = {"license": self._field("general.license"), "license_name": self._field("general.license.name")}
-        return licence_in(said) or None
+        named = {"license": self._field("general.license"), "license_name": self._field("general.license.name")}
+        return licence_in(named) or None
 
 
 _ALWAYS = ("embedding_length", "block_count", "attention.head_count")

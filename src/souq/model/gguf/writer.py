@@ -115,28 +115,28 @@ def vet(kind: str, files: Mapping[str, bytes], name: str = "the model") -> tuple
         if needed not in files:
             raise NotFound(f"no {needed} in {name}", hint="name a Hugging Face folder, such as `souq export` writes")
     look_over(files)
-    said = json.loads(files["config.json"])
-    if (layout := by_kind(str(said.get("model_type")))) is None:
+    stored = json.loads(files["config.json"])
+    if (layout := by_kind(str(stored.get("model_type")))) is None:
         raise Hostile(
-            f"{name} is of architecture {said.get('model_type')!r}; souq writes GGUF of {', '.join(kinds())}",
+            f"{name} is of architecture {stored.get('model_type')!r}; souq writes GGUF of {', '.join(kinds())}",
             hint=THEIRS,
         )
-    config = _whole_config(said)
+    config = _whole_config(stored)
     wrong = [_fixed_otherwise(layout, config), layout.refuses(config), _rope_refused(layout, config), refused(files)]
     if wrong := [reason for reason in wrong if reason]:
         raise Hostile(f"{name} cannot be a GGUF file: {'; '.join(wrong)}", hint=THEIRS)
     return layout, config
 
 
-def _whole_config(said: Mapping[str, Any]) -> dict[str, Any]:
+def _whole_config(stored: Mapping[str, Any]) -> dict[str, Any]:
     """With what transformers takes where a configuration is silent, in the words of its newest release."""
     with needs("transformers", "lab"):
         from transformers import AutoConfig
     try:
-        made = AutoConfig.for_model(**said)
+        made = AutoConfig.for_model(**stored)
     except Exception as error:  # it checks a configuration, and raises of several kinds
         raise Hostile(f"transformers takes no such config.json: {type(error).__name__}: {error}"[:300]) from error
-    config: dict[str, Any] = dict(said) | made.to_dict()
+    config: dict[str, Any] = dict(stored) | made.to_dict()
     return config | {name: config[key] for name, key in made.attribute_map.items() if key in config}
 
 
