@@ -15,6 +15,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 
 from souq.errors import UsageError
@@ -59,6 +60,12 @@ def spaceless_pairs(text: str) -> list[str]:
 def encoding_of(data: bytes) -> tuple[str, int]:
     """What a text is written in by the byte order mark before it, UTF-8 where there is none; and the mark's bytes."""
     return next(((name, len(mark)) for mark, name in _MARKS if data.startswith(mark)), ("utf-8", 0))
+
+
+def shortlist(words: Iterable[str], most: int = 4) -> str:
+    """Some words for a message, and how many more there are: `a, b and 7 more`."""
+    every = list(words)
+    return ", ".join(every[:most]) + (f" and {len(every) - most:,} more" if len(every) > most else "")
 
 
 def decoded(data: bytes, where: str) -> str:

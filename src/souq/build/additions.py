@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from souq.errors import Hostile, UsageError
+from souq.errors import UsageError
 from souq.merge.grow import FEED_FORWARD, PER_TOKEN, VOCABULARY
+from souq.model.config import settings_in
 from souq.model.names import indexes_tokens
 from souq.model.source import Source
 from souq.model.tokenizer import read_words
-from souq.records import read_json
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Array, Expert, Layer, New, Router, Rows, TensorRef, tensor_digest
 
@@ -45,7 +45,7 @@ def take(source: Source, main: Snapshot, keep: Keep) -> Taken:
         UsageError: it is larger in a way that cannot be told from its files.
     """
     taken = Taken({name: _getter(source, name) for name in source.weights})
-    mine, theirs = _config(base_files(main)), _config(source.files)
+    mine, theirs = settings_in(base_files(main)), settings_in(source.files)
     depth = len(layers_of(main.base))
     mixed = theirs.get("model_type") == "mixtral" and mine.get("model_type") != "mixtral"
     experts = _experts(taken, theirs) if mixed else {}
@@ -60,13 +60,6 @@ def take(source: Source, main: Snapshot, keep: Keep) -> Taken:
 
 def _getter(source: Source, name: str) -> Get:
     return lambda: source.weights[name]
-
-
-def _config(files: Mapping[str, bytes]) -> dict[str, Any]:
-    config = read_json(files["config.json"])
-    if not isinstance(config, dict):
-        raise Hostile("config.json is no object")
-    return config
 
 
 def layers_of(names: Mapping[str, Any]) -> dict[int, dict[str, str]]:

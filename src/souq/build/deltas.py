@@ -17,7 +17,7 @@ from souq.build.replication import View, repeated
 from souq.errors import Hostile, UsageError
 from souq.model.adapter.fit import Change, Fitted, Pair, fit
 from souq.model.adapter.modules import Adapter
-from souq.records import read_json
+from souq.model.config import settings_in
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import (
     Array,
@@ -76,7 +76,7 @@ def fitted(adapter: Adapter, main: Snapshot) -> OnBase:
     Raises:
         UsageError: it was trained on another model.
     """
-    base, config = Stored(main.base, main.repo.store), read_json(base_files(main)["config.json"])
+    base, config = Stored(main.base, main.repo.store), settings_in(base_files(main))
     view = repeated(adapter.config.repeats, main.base)
     shapes = {name: main.base[own].shape for name, own in view.names.items()}
     return OnBase(fit(adapter, shapes, config, lambda name: base[view.names[name]]), view)

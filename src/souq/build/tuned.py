@@ -11,7 +11,7 @@ with its error said, or refused with what to type next; nothing is left out in s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -26,12 +26,15 @@ from souq.errors import UsageError
 from souq.merge.exact import Float
 from souq.merge.grow import grow
 from souq.model.base import is_tied
+from souq.model.config import settings_in
 from souq.model.names import HEAD, TOKENS, Renamed, in_layer, is_buffer, is_second_head, renamed
 from souq.model.settings import Differences, WriteOut, compare
 from souq.model.source import Source
 from souq.progress import Progress, quiet
-from souq.records import Digest, read_json
+from souq.records import Digest
 from souq.repo.snapshot import Snapshot, base_files
+from souq.text import shortlist
+from souq.weights.computed import Computed
 from souq.weights.delta import Array, Checkpoint, Delta, Lora, Part, TensorRef, Tensors, dtype_name
 from souq.weights.store import Stored
 
@@ -41,7 +44,6 @@ LowRank = Callable[[F32, int], tuple[F32, F32]]
 
 MOST_LOST = 0.5  # of a change's norm, by rounding: beyond it what lands is more rounding than training
 FLOATS = {"BF16", "F16", "F32", "F64"}
-SHOWN = 4
 BLOCK = 1 << 22  # numbers looked at together
 MOST_ERRORS = 400  # tensors whose own error stands in a recipe
 MOST_ASKED, SURE = 32, 0.1  # tensors asked where a tune began; the most a share's standard error may be
@@ -112,7 +114,7 @@ class _Tune:
         self.main, self.choices, self.progress = main, choices, progress
         self.bag, self.notes, self.trained_apart = Bag(), list[str](), ""
         self.base = Stored(main.base, main.repo.store)
-        self.source, self.config = source, _config(source.files)
+        self.source, self.config = source, settings_in(source.files)
         self.changed2 = self.lost2 = self.missed2 = self.extracted2 = self.faded2 = 0.0
         self.cast: dict[tuple[str, str], int] = {}
 
@@ -121,7 +123,7 @@ class _Tune:
         self.notes += names.changes
         weights = self._weights(names)
         heads_alike = self._fit_heads(weights)
-        taken = take(replace(self.source, weights=_Lazy(weights)), self.main, self.bag.add)
+        taken = take(replace(self.source, weights=Computed(weights)), self.main, self.bag.add)
         self._check_names(taken)
         left_out = self._settings(taken, heads_alike)
         parts, errors = self._parts(taken)
@@ -218,7 +220,7 @@ class _Tune:
         """What such names most often come from, and what to type then."""
         if any(name.endswith((".qweight", ".scales", ".absmax", "_scale_inv", "_blocks", "_scales")) for name in extra):
             return "it is quantised: save `model.dequantize()` in 16 bits, and offer that"
-        kinds = [config.get("model_type") for config in (self.config, _config(base_files(self.main)))]
+        kinds = [config.get("model_type") for config in (self.config, settings_in(base_files(self.main)))]
         own = "start a repository of its own with `souq init`"
         if kinds[0] != kinds[1]:
             return f"it is a {kinds[0]}, and the base a {kinds[1]}: {own}"
@@ -408,27 +410,6 @@ _UNLIKE = (
 )
 
 
-class _Lazy(Mapping[str, Array]):
-    """Tensors by name, each read when it is asked for."""
-
-    def __init__(self, gets: Mapping[str, Get]) -> None:
-        self._gets = gets
-
-    def __getitem__(self, name: str) -> Array:
-        return self._gets[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._gets)
-
-    def __len__(self) -> int:
-        return len(self._gets)
-
-
-def _config(files: Mapping[str, bytes]) -> dict[str, Any]:
-    config = read_json(files.get("config.json", b"{}"))
-    return config if isinstance(config, dict) else {}
-
-
 def _depth(names: Collection[str]) -> int:
     return len({match[2] for name in names if (match := in_layer(name))})
 
@@ -484,5 +465,4 @@ def _refusal(differences: Differences) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    every = sorted(names)
-    return ", ".join(every[:SHOWN]) + (f" and {len(every) - SHOWN} more" if len(every) > SHOWN else "")
+    return shortlist(sorted(names))

@@ -27,6 +27,7 @@ from souq.pulls import hidden
 from souq.releases import main_folder
 from souq.repo.rows import read_rows
 from souq.repo.snapshot import Snapshot, base_files
+from souq.text import shortlist
 from souq.weights import store
 from souq.weights.delta import Delta
 from souq.weights.lockfile import lock_digest
@@ -62,8 +63,7 @@ def _explain(built: building.Built, slugs: dict[str, str]) -> None:
     made = built.info
 
     def named(digests: tuple[str, ...]) -> str:
-        shown = ", ".join(slugs.get(digest, digest[:14]) for digest in digests[:8])
-        return shown + (f" and {len(digests) - 8} more" if len(digests) > 8 else "") or "none"
+        return shortlist([slugs.get(digest, digest[:14]) for digest in digests], 8) or "none"
 
     out.print("When this model was built,")
     out.print(f"  contributions already in the sums that were kept   {made.kept:>5}  (none of them was read)")

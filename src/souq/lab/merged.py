@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from souq.model.source import inside, weights_of
 from souq.optional import needs
 from souq.progress import Progress, quiet
 from souq.repo.snapshot import Snapshot
+from souq.weights.computed import Computed
 from souq.weights.delta import Array, Checkpoint, Delta
 from souq.weights.safetensors import open_tensors, write_tensors
 from souq.weights.store import Stored
@@ -72,8 +74,9 @@ def merge_adapter(
     with _beside_base(main, folder, config, progress) as (place, net):
         dtypes = {_TORCH.get(ref.dtype, torch.float32) for ref in main.base.values()}
         errors = _merge(place, net, config, dtypes.pop() if len(dtypes) == 1 else torch.float32, progress)
-        rounding = Rounding()
-        yield MergedAdapter(_Rounded(weights_of(place / "merged"), main, rounding), *errors, rounding)
+        rounding, base, merged = Rounding(), Stored(main.base, main.repo.store), weights_of(place / "merged")
+        weights = Computed({name: partial(_rounded, merged, base, rounding, name) for name in merged})
+        yield MergedAdapter(weights, *errors, rounding)
 
 
 @contextmanager
@@ -120,28 +123,16 @@ def convert_adapter(
 ELSEWHERE = "merge it where it was trained and give that folder to --from, or train a LoRA on the same rows"
 
 
-class _Rounded(Mapping[str, Array]):
-    """Tensors computed in float32, each rounded once to the dtype of the base's."""
-
-    def __init__(self, weights: Checkpoint, main: Snapshot, rounding: Rounding) -> None:
-        self._weights, self._rounding = weights, rounding
-        self._base = Stored(main.base, main.repo.store)
-
-    def __getitem__(self, name: str) -> Array:
-        exact = self._weights[name]
-        if name not in self._base:
-            return exact
-        old = self._base[name]
-        made = rounded(exact, old.dtype, name)
-        if old.shape == made.shape:
-            self._rounding.add(exact, made, old)
-        return made
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
-
-    def __len__(self) -> int:
-        return len(self._weights)
+def _rounded(weights: Checkpoint, base: Checkpoint, rounding: Rounding, name: str) -> Array:
+    """A tensor computed in float32, rounded once to the dtype of the base's."""
+    exact = weights[name]
+    if name not in base:
+        return exact
+    old = base[name]
+    made = rounded(exact, old.dtype, name)
+    if old.shape == made.shape:
+        rounding.add(exact, made, old)
+    return made
 
 
 # How a training began: what it left is in the file, and some of these name files to open.

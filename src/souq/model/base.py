@@ -9,8 +9,9 @@ that transformers overlooks when it loads a folder; here it is left out, and sai
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,34 +20,12 @@ from souq.errors import Hostile
 from souq.model.config import allowed
 from souq.model.names import HEAD, HEAD_BIAS, TOKENS, is_buffer
 from souq.model.source import Sharded, Source
+from souq.weights.computed import Computed
 from souq.weights.delta import Array, Checkpoint
 from souq.weights.safetensors import TensorFile
 
 # Kinds that were published as a backbone, without the name under which their own class holds it.
 BACKBONES = {"gpt2": "transformer.", "gpt_neo": "transformer.", "bloom": "transformer.", "opt": "model."}
-
-
-class View(Mapping[str, Array]):
-    """A checkpoint's tensors, some of them, under other names; float64 as float32."""
-
-    def __init__(self, inner: Checkpoint, names: Mapping[str, str]) -> None:
-        self._inner, self._names = inner, dict(sorted(names.items()))  # name -> its name in `inner`
-
-    def __getitem__(self, name: str) -> Array:
-        array = self._inner[self._names[name]]
-        if array.dtype != np.float64:
-            return array
-        with np.errstate(over="ignore"):
-            narrow = array.astype(np.float32)
-        if not np.array_equal(np.isfinite(narrow), np.isfinite(array)):
-            raise Hostile(f"{name} is float64 and holds numbers that float32 has not", hint="save the model in float32")
-        return narrow
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def as_base(source: Source) -> Source:
@@ -72,8 +51,21 @@ def as_base(source: Source) -> Source:
     if note := _settle_head(config, names, source.weights):
         notes.append(note)
         files["config.json"] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
-    weights = source.weights if not notes else View(source.weights, names)
+    made = {name: partial(_narrow, source.weights, own, name) for name, own in sorted(names.items())}
+    weights = Computed(made) if notes else source.weights
     return replace(source, weights=weights, files=files if note else source.files, notes=(*source.notes, *notes))
+
+
+def _narrow(weights: Checkpoint, own: str, name: str) -> Array:
+    """A tensor, float64 as float32."""
+    array = weights[own]
+    if array.dtype != np.float64:
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    if not np.array_equal(np.isfinite(narrow), np.isfinite(array)):
+        raise Hostile(f"{name} is float64 and holds numbers that float32 has not", hint="save the model in float32")
+    return narrow
 
 
 def _settle_head(config: dict[str, Any], names: dict[str, str], weights: Checkpoint) -> str:

@@ -24,7 +24,9 @@ from typing import Any, Literal
 
 from souq.errors import Hostile, nearest
 from souq.model.chat_template import Approved, approve
+from souq.model.tokenizer import token_text
 from souq.records import nesting, read_json, refuse_control, walk
+from souq.text import shortlist
 
 MODEL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
@@ -119,6 +121,18 @@ def look_over(files: Mapping[str, bytes]) -> Judged:
     return Judged(kept, (*notes, *_notes(findings)))
 
 
+def settings_in(files: Mapping[str, bytes], name: str = "config.json") -> dict[str, Any]:
+    """One of a model's files of settings; empty where it is not there.
+
+    Raises:
+        Hostile: it is no JSON object.
+    """
+    value = read_json(files.get(name, b"{}"))
+    if not isinstance(value, dict):
+        raise Hostile(f"{name} is no object")
+    return value
+
+
 def quantisation(files: Mapping[str, bytes]) -> str:
     """How a model's weights were packed into fewer bits, by the name its configuration gives it; "" where they are not.
 
@@ -160,8 +174,7 @@ def _sentences(findings: Sequence[Finding]) -> Iterator[str]:
         elif len(keys) == 1:
             yield f"{finding.file} has a key souq does not know: {keys[0]}"
         else:
-            more = f" and {len(keys) - MAX_SHOWN} more" if len(keys) > MAX_SHOWN else ""
-            yield f"{finding.file} has keys souq does not know: {', '.join(keys[:MAX_SHOWN])}{more}"
+            yield f"{finding.file} has keys souq does not know: {shortlist(keys, MAX_SHOWN)}"
 
 
 def _notes(findings: Sequence[Finding]) -> Iterator[str]:
@@ -405,8 +418,7 @@ def _added(tokenizer: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _specials(config: Mapping[str, Any]) -> Iterator[str]:
     for key, value in config.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if key.endswith("_token") and isinstance(text, str):
+        if key.endswith("_token") and (text := token_text(value)):
             yield text
 
 

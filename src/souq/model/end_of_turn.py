@@ -9,12 +9,10 @@ generation_config.json, one in tokenizer_config.json, and write one of them; who
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
 
 from souq.model.chat_template import rendered_answer
-from souq.model.config import chat_templates
-from souq.model.tokenizer import read_words
-from souq.records import read_json
+from souq.model.config import chat_templates, settings_in
+from souq.model.tokenizer import read_words, token_text
 
 Files = Mapping[str, bytes]
 Number = Callable[[str], int | None]
@@ -28,13 +26,13 @@ def end_tokens(files: Files, *, after: str, special: Collection[str], number: Nu
     Raises:
         Hostile: a file that is no JSON.
     """
-    settings, named = _object(files, "tokenizer_config.json"), _object(files, "special_tokens_map.json")
-    texts = [text for text in (_text(settings.get("eos_token")), _text(named.get("eos_token"))) if text]
+    settings, named = settings_in(files, "tokenizer_config.json"), settings_in(files, "special_tokens_map.json")
+    texts = [text for text in (token_text(settings.get("eos_token")), token_text(named.get("eos_token"))) if text]
     ids = [number(text) for text in (*_first(after, special), *texts[:1])]
     # As transformers does: what generates says it, and only where that says nothing, the network's configuration.
-    config = _object(files, "config.json")
+    config = settings_in(files, "config.json")
     inner = config.get("text_config")
-    for part in (_object(files, "generation_config.json"), config, inner if isinstance(inner, dict) else {}):
+    for part in (settings_in(files, "generation_config.json"), config, inner if isinstance(inner, dict) else {}):
         if (listed := part.get("eos_token_id")) is not None:
             ids += listed if isinstance(listed, list) else [listed]
             break
@@ -48,24 +46,14 @@ def stored_end_tokens(files: Files) -> tuple[int, ...]:
         Hostile: a file that breaks its format, or a template that never ends.
     """
     words = read_words(files, "the model")
-    objects = {name: _object(files, name) for name in files if name.endswith(".json")}
+    objects = {name: settings_in(files, name) for name in files if name.endswith(".json")}
     template = next(chat_templates(files, objects), "")
     settings, named = (objects.get(name, {}) for name in ("tokenizer_config.json", "special_tokens_map.json"))
-    tokens = {key: text for key, value in settings.items() if key.endswith("_token") and (text := _text(value))}
+    tokens = {key: text for key, value in settings.items() if key.endswith("_token") and (text := token_text(value))}
     special = {token for token, entry in words.added.items() if entry.get("special")} if words else set()
-    special |= {_text(value) for key, value in (*settings.items(), *named.items()) if key.endswith("_token")}
+    special |= {token_text(value) for key, value in (*settings.items(), *named.items()) if key.endswith("_token")}
     after = rendered_answer(template, tokens) if template else ""
     return end_tokens(files, after=after, special=special, number=words.ids.get if words else lambda text: None)
-
-
-def _object(files: Files, name: str) -> dict[str, Any]:
-    value = read_json(files.get(name, b"{}"))
-    return value if isinstance(value, dict) else {}
-
-
-def _text(token: Any) -> str:
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else ""
 
 
 def _first(after: str, special: Collection[str]) -> Iterator[str]:

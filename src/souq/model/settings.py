@@ -17,11 +17,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from souq.errors import Hostile
 from souq.model.chat_template import writes_alike
-from souq.model.config import chat_templates
-from souq.model.tokenizer import Words, read_words
-from souq.records import read_json
+from souq.model.config import chat_templates, settings_in
+from souq.model.tokenizer import Words, read_words, token_text
 
 Files = Mapping[str, bytes]
 Config = dict[str, Any]
@@ -90,20 +88,14 @@ def compare(base: Files, tune: Files, write_out: WriteOut | None = None, *, head
         Hostile: a file that is no JSON object, or a template that does not end.
     """
     differences = Differences()
-    _compare_configs(differences, _object(base, "config.json"), _object(tune, "config.json"), write_out, heads_alike)
+    _compare_configs(differences, settings_in(base), settings_in(tune), write_out, heads_alike)
     words = read_words(base, "the base"), read_words(tune, "the tune")
     _compare_ends(differences, base, tune, words[0], words[1] or words[0])
-    _compare_sampling(differences, _object(base, "generation_config.json"), _object(tune, "generation_config.json"))
+    generation = "generation_config.json"
+    _compare_sampling(differences, settings_in(base, generation), settings_in(tune, generation))
     _compare_templates(differences, base, tune)
     _compare_tokenizers(differences, base, tune, *words)
     return differences
-
-
-def _object(files: Files, name: str) -> Config:
-    value = read_json(files.get(name, b"{}"))
-    if not isinstance(value, dict):
-        raise Hostile(f"{name} is no object")
-    return value
 
 
 # -- config.json -------------------------------------------------------------------------------------------------------
@@ -250,24 +242,19 @@ def _compare_ends(differences: Differences, base: Files, tune: Files, mine: Word
 def _ends(files: Files, words: Words | None) -> set[str]:
     ids: list[Any] = []
     for name in ("generation_config.json", "config.json"):
-        value = _object(files, name).get("eos_token_id")
+        value = settings_in(files, name).get("eos_token_id")
         ids += value if isinstance(value, list) else [value]
     texts = {number: token for token, number in words.ids.items()} if words else {}
     ends = {texts.get(number, f"token {number}") for number in ids if type(number) is int and number >= 0}
-    named = _text(_object(files, "tokenizer_config.json").get("eos_token"))
+    named = token_text(settings_in(files, "tokenizer_config.json").get("eos_token"))
     return ends | ({named} if named and (words is None or named in words.ids) else set())
 
 
 def _special(files: Files, words: Words | None, kind: str) -> str:
-    named = _text(_object(files, "tokenizer_config.json").get(f"{kind}_token"))
-    number = _object(files, "config.json").get(f"{kind}_token_id")
+    named = token_text(settings_in(files, "tokenizer_config.json").get(f"{kind}_token"))
+    number = settings_in(files, "config.json").get(f"{kind}_token_id")
     texts = {number: token for token, number in words.ids.items()} if words else {}
     return named or (texts.get(number, f"token {number}") if type(number) is int else "")
-
-
-def _text(token: Any) -> str:
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else ""
 
 
 def _listed(words: Collection[str]) -> str:
@@ -296,7 +283,7 @@ def _compare_templates(differences: Differences, base: Files, tune: Files) -> No
 
 
 def _template(files: Files) -> str | None:
-    return next(chat_templates(files, {"tokenizer_config.json": _object(files, "tokenizer_config.json")}), None)
+    return next(chat_templates(files, {"tokenizer_config.json": settings_in(files, "tokenizer_config.json")}), None)
 
 
 def _compare_tokenizers(

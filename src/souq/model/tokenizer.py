@@ -61,6 +61,12 @@ def read_words(files: Mapping[str, bytes], name: str) -> Words | None:
     return Words(ids, added, document)
 
 
+def token_text(value: Any) -> str:
+    """The text of a token as a tokenizer's settings name it, a text or a table with its `content`; "" for neither."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else ""
+
+
 def with_tokens(words: Words, new: Mapping[str, dict[str, Any]]) -> Words:
     """With these added tokens behind all others, those apart that are there."""
     ids, added = dict(words.ids), dict(words.added)

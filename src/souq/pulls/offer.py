@@ -24,7 +24,7 @@ from souq.repo.landing import touched
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
-from souq.text import inert
+from souq.text import inert, shortlist
 from souq.weights.delta import Delta
 from souq.weights.lockfile import format_delta
 
@@ -155,7 +155,6 @@ def _stopped(case: Case) -> Iterator[str]:
         return
     scopes, closed = read_policy(case.main.policy_text).scopes(touched(case.offer, case.main))
     if closed:
-        more = f" and {len(closed) - 2} more" if len(closed) > 2 else ""
-        yield f"no scope of {POLICY} covers {', '.join(closed[:2])}{more}: by default nobody may change it"
+        yield f"no scope of {POLICY} covers {shortlist(closed, 2)}: by default nobody may change it"
     if any("evals" in scope.checks for scope in scopes) and (because := idle_claim(case)):
         yield f"check `evals`: {because}"

@@ -22,9 +22,9 @@ from souq.errors import Hostile, UsageError
 from souq.merge.mergekit.config import ModelRef, Token, Tokenizer
 from souq.merge.mergekit.inputs import F32, Model
 from souq.merge.mergekit.plan import Output, Plan
+from souq.model.config import settings_in
 from souq.model.names import indexes_tokens
-from souq.model.tokenizer import PLAIN, Ids, Words, read_words, tokenizer_files, with_tokens
-from souq.records import read_json
+from souq.model.tokenizer import PLAIN, Ids, Words, read_words, token_text, tokenizer_files, with_tokens
 
 Models = Mapping[ModelRef, Model]
 Place = tuple[ModelRef, int]
@@ -33,13 +33,12 @@ Place = tuple[ModelRef, int]
 def _read_whole(files: Mapping[str, bytes], name: str) -> Words | None:
     """A tokenizer to be merged: whatever transformers would add to it as it loads, from other files, must be in it."""
     words = read_words(files, name)
-    config = read_json(files.get("tokenizer_config.json", b"{}"))
+    config = settings_in(files, "tokenizer_config.json")
     tokens = [config.get(f"{kind}_token") for kind in ("bos", "eos", "unk", "pad")]
     listed = config.get("added_tokens_decoder")
     tokens += listed.values() if isinstance(listed, dict) else []
     for token in tokens:
-        text = token.get("content") if isinstance(token, dict) else token
-        if words and isinstance(text, str) and text not in words.ids:
+        if words and (text := token_text(token)) and text not in words.ids:
             raise UsageError(
                 f"tokenizer_config.json of {name} names {text!r}, which its tokenizer.json does not have",
                 hint="load the tokenizer with transformers and save it again",

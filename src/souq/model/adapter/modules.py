@@ -8,6 +8,7 @@ from pathlib import Path
 
 from souq.errors import UsageError
 from souq.model.adapter.config import AdapterConfig
+from souq.text import shortlist
 from souq.weights.delta import Array
 
 MOST_SHOWN = 4  # names in one message
@@ -51,9 +52,7 @@ class Adapter:
 
 def shown(names: Iterable[str]) -> str:
     """Some names, and how many more there are."""
-    quoted = [repr(name[:80]) for name in names]
-    more = f" and {len(quoted) - MOST_SHOWN:,} more" if len(quoted) > MOST_SHOWN else ""
-    return ", ".join(quoted[:MOST_SHOWN]) + more
+    return shortlist([repr(name[:80]) for name in names], MOST_SHOWN)
 
 
 def listed(wrong: list[str]) -> str:

@@ -25,6 +25,7 @@ from souq.model.gguf import tokenizer as vocabulary
 from souq.model.gguf.architectures import architectures, by_architecture
 from souq.model.gguf.layout import Layout, Spelling
 from souq.optional import needs
+from souq.text import shortlist
 from souq.weights.delta import DTYPES, MAX_ELEMENTS, Array
 
 PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16"}  # GGUF's kinds that are kept, in safetensors' words
@@ -109,10 +110,9 @@ class GGUF(Mapping[str, Array]):
             raise Hostile(f"{self.path.name} does not say its {error}, as a {self.layout.kind} does") from error
         fits = [each for each in known if self._tensors.keys() >= set(each.theirs)]
         if lost := sorted(self._tensors.keys() - {name for each in fits for name in each.theirs}):
-            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
             raise Hostile(
                 f"{self.path.name}: tensors souq has no place for in a {self.layout.kind}: "
-                f"{', '.join(name[:60] for name in lost[:3])}{more}",
+                f"{shortlist([name[:60] for name in lost], 3)}",
                 hint="name the model's Hugging Face folder instead",
             )
         for each in fits:

@@ -5,14 +5,16 @@ source = as_tune(open_source("tune.gguf"), main.base)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from souq.errors import UsageError
 from souq.model.gguf.reader import GGUF
 from souq.model.source import Source
+from souq.weights.computed import Computed
 from souq.weights.delta import DTYPES, Array, Lock
 
 
@@ -30,24 +32,15 @@ def as_tune(source: Source, base: Lock) -> Source:
             "base would be the quantisation's",
             hint="name the folder that it was made from, or a GGUF in F16, BF16 or F32",
         )
-    return replace(source, weights=_Fitted(source.weights, base))
+    return replace(
+        source, weights=Computed({name: partial(_fitted, source.weights, base, name) for name in source.weights})
+    )
 
 
-class _Fitted(Mapping[str, Array]):
-    """Tensors in the base's dtypes, where each number is one of them."""
-
-    def __init__(self, weights: Mapping[str, Array], base: Lock) -> None:
-        self._weights, self._base = weights, base
-
-    def __getitem__(self, name: str) -> Array:
-        array = self._weights[name]
-        if (ref := self._base.get(name)) is None or (wanted := DTYPES[ref.dtype]) == array.dtype:
-            return array
-        cast = array.astype(wanted)
-        return cast if np.array_equal(cast.astype(np.float64), array.astype(np.float64)) else array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
-
-    def __len__(self) -> int:
-        return len(self._weights)
+def _fitted(weights: Mapping[str, Array], base: Lock, name: str) -> Array:
+    """A tensor in the base's dtype, where each of its numbers is one of that."""
+    array = weights[name]
+    if (ref := base.get(name)) is None or (wanted := DTYPES[ref.dtype]) == array.dtype:
+        return array
+    cast = array.astype(wanted)
+    return cast if np.array_equal(cast.astype(np.float64), array.astype(np.float64)) else array

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,16 @@ from souq.model.gguf.architectures import by_kind, kinds
 from souq.model.gguf.layout import Layout, Spelling
 from souq.model.gguf.reader import llama3_factors
 from souq.model.gguf.tokenizer import refused, vocabulary
+from souq.model.names import is_buffer
 from souq.model.source import weights_of
 from souq.optional import needs
 from souq.progress import Progress, quiet
+from souq.text import shortlist
 from souq.weights.delta import Array, Checkpoint
 
 GGUF_KINDS = ("f32", "f16", "bf16", "q8_0")  # of numbers that a file souq writes may hold
 READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 THEIRS = "use llama.cpp's own convert_hf_to_gguf.py"
-# Computed anew by whoever loads a model, or masks that are always the same.
-_BUFFERS = re.compile(r".*(rotary_emb\.inv_freq|\.attn\.(masked_)?bias)")
 _FIRST = (
     "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
     "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count",
@@ -148,17 +147,15 @@ def _fixed_otherwise(layout: Layout, config: Mapping[str, Any]) -> str:
 def _spellings(layout: Layout, config: Mapping[str, Any], tensors: Checkpoint) -> list[Spelling]:
     """How each tensor is written, in the order in which the folder has them."""
     tied = {"lm_head.weight"} if config.get("tie_word_embeddings") else set()
-    names = [name for name in tensors if name not in tied and not _BUFFERS.fullmatch(name)]
+    masks = ".attn.bias"  # GPT-2's, always the same
+    names = [name for name in tensors if name not in tied and not is_buffer(name) and not name.endswith(masks)]
     held = {*names}
     by_name: dict[str, Spelling] = {}
     for each in layout.spellings(config):
         if each.ours and set(each.ours) <= held:
             by_name.setdefault(each.ours[0], each)  # the newer of two ways to write the same
     if lost := sorted(set(names) - {name for each in by_name.values() for name in each.ours}):
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        raise Hostile(
-            f"tensors llama.cpp has no place for: {', '.join(name[:80] for name in lost[:3])}{more}", hint=THEIRS
-        )
+        raise Hostile(f"tensors llama.cpp has no place for: {shortlist([name[:80] for name in lost], 3)}", hint=THEIRS)
     return [by_name[name] for name in names if name in by_name]
 
 
