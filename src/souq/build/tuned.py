@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from souq.build.additions import Get, Taken, take
-from souq.build.deltas import Bag, smaller
+from souq.build.deltas import Bag, Rounding, smaller
 from souq.build.lock import fold
 from souq.errors import UsageError
 from souq.merge.exact import Float
@@ -115,7 +115,8 @@ class _Tune:
         self.bag, self.notes, self.trained_apart = Bag(), list[str](), ""
         self.base = Stored(main.base, main.repo.store)
         self.source, self.config = source, settings_in(source.files)
-        self.changed2 = self.lost2 = self.missed2 = self.extracted2 = self.faded2 = 0.0
+        self.missed2 = self.extracted2 = self.faded2 = 0.0
+        self.rounding = Rounding()
         self.cast: dict[tuple[str, str], int] = {}
 
     def made(self) -> Tuned:
@@ -314,12 +315,11 @@ class _Tune:
             wide, made = _wide(numbers[here]), _wide(flat[here])
             if not np.isfinite(made[np.isfinite(wide)]).all():
                 raise UsageError(f"{name}: numbers too large for the base's {key[1]}", hint="check how it was trained")
-            self.lost2 += _square(np.where(same, 0, made - wide))
-            self.changed2 += _square(np.where(same, 0, wide - _wide(old[here])))
+            self.rounding.add(np.where(same, _wide(old[here]), wide), made, old[here])
         return fitted
 
     def _say_cast(self) -> None:
-        lost = _ratio(self.lost2, self.changed2 + self.extracted2)
+        lost = _ratio(self.rounding.lost, self.rounding.moved + self.extracted2)
         for (theirs, ours), count in self.cast.items():
             self.notes.append(
                 f"{count} tensors are {theirs} in it and {ours} in the base: rounded to the nearest, and what is only "
