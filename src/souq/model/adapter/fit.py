@@ -10,7 +10,7 @@ tensor. It knows names and shapes, and nothing of files or repositories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -21,6 +21,8 @@ from souq.errors import UsageError
 from souq.model.adapter.config import AdapterConfig
 from souq.model.adapter.experts import EXPERTS, Together, one_by_one
 from souq.model.adapter.modules import IN_A_REPOSITORY, Adapter, Module, NeedsPeft, listed
+from souq.model.base import is_tied
+from souq.model.names import HEAD, TOKENS, indexes_tokens, is_second_head
 from souq.model.places import places
 from souq.weights.delta import Array
 
@@ -30,8 +32,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 """A base's tensors: name -> shape."""
 
 _CONV1D = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer"}  # kinds whose linear maps are stored (in, out)
-_HEADS = ("lm_head", "embed_out", "output")
-_TABLES = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def fit(
     """
     modules = _apart(adapter, shapes)
     names, notes = _renamed(modules, shapes)
-    table = next((name for name in shapes if _is_table(name)), "") if tied(shapes, config) else ""
+    table = next(filter(TOKENS.search, shapes), "") if tied(shapes, config) else ""
     scale = cache(adapter.config.scale)  # hundreds of experts have one name to match patterns with
     changes, wrong = dict[str, Change](), list[str]()
     for module, held in sorted(modules.items()):
@@ -208,61 +208,34 @@ def _tokens(config: AdapterConfig, module: str) -> tuple[int, ...]:
 
 def _is_conv1d(name: str, base: Mapping[str, Any]) -> bool:
     """Whether the base keeps a map as (in, out); PEFT goes by the layer's type too, not by fan_in_fan_out."""
-    return base.get("model_type") in _CONV1D and not name.endswith((*_HEADS, *_TABLES, "score", "classifier"))
+    return (
+        base.get("model_type") in _CONV1D
+        and not indexes_tokens(weight := f"{name}.weight")
+        and not is_second_head(weight)
+    )
 
 
 def _renamed(modules: Mapping[str, Module], shapes: Shapes) -> tuple[dict[str, str], list[str]]:
-    """Module -> its name in the base. One rule for all of them: as they are, or with another beginning."""
+    """Module -> its name in the base: as it is where the base has all of them, else as the base spells it."""
     own = {name.rpartition(".")[0] for name in shapes}
-    heads = {name.partition(".")[0] for name in shapes}
-
-    def fits(rename: Callable[[str], str]) -> bool:
-        return all(rename(name) in own or _is_head(f"{name}.weight") for name in modules)
-
-    rules: list[tuple[str, Callable[[str], str]]] = [("", lambda name: name)]
-    rules += [(f"with `{head}.` before it", _adding(head)) for head in sorted(heads)]
-    rules += [(f"without `{head}.` before it", lambda name: name.partition(".")[2]) for head in sorted(_heads(modules))]
-    for theirs in ("model.language_model.", "language_model.model."):
-        rules.append((f"`{theirs}` as `model.`", _replacing(theirs, "model.")))
-        rules.append((f"`model.` as `{theirs}`", _replacing("model.", theirs)))
-    note, rule = next(((note, rule) for note, rule in rules if fits(rule)), rules[0])
-    if not fits(rule):  # a model that sees has words of its names in another order in its file
-        near = places((f"{name}.weight" for name in modules), shapes)
-        if all(f"{name}.weight" in near or name in own for name in modules):
-            named = {name: near.get(f"{name}.weight", f"{name}.weight").removesuffix(".weight") for name in modules}
-            return named, ["its names are read as its base's file spells them"]
-    return {name: rule(name) for name in modules}, [f"its names are read {note}"] if note else []
-
-
-def _heads(modules: Iterable[str]) -> set[str]:
-    heads = {name.partition(".")[0] for name in modules if not _is_head(f"{name}.weight")}
-    return heads if len(heads) == 1 else set()
-
-
-def _adding(head: str) -> Callable[[str], str]:
-    return lambda name: name if _is_head(f"{name}.weight") else f"{head}.{name}"
-
-
-def _replacing(theirs: str, ours: str) -> Callable[[str], str]:
-    return lambda name: ours + name.removeprefix(theirs) if name.startswith(theirs) else name
+    strange = [name for name in modules if name not in own and not _is_head(f"{name}.weight")]
+    near = places((f"{name}.weight" for name in strange), shapes)
+    if not strange or len(near) < len(strange):  # what the base has no place for is listed by its own name
+        return {name: name for name in modules}, []
+    spelled = {name: near.get(f"{name}.weight", f"{name}.weight").removesuffix(".weight") for name in modules}
+    return spelled, [f"its names are read as the base spells them: `{strange[0]}` as `{spelled[strange[0]]}`"]
 
 
 # -- a head that is its embedding --------------------------------------------------------------------------------------
 
 
 def _is_head(name: str) -> bool:
-    return name.rpartition(".")[0].rpartition(".")[2] in _HEADS
-
-
-def _is_table(name: str) -> bool:
-    return name.endswith(".weight") and name.rpartition(".")[0].rpartition(".")[2] in _TABLES
+    return HEAD.search(name) is not None
 
 
 def tied(shapes: Shapes, config: Mapping[str, Any]) -> bool:
     """Whether the base's output head is its embedding: its config says so, or it has no head of its own."""
-    text = config.get("text_config")
-    nested = text.get("tie_word_embeddings") if isinstance(text, dict) else None
-    return bool(config.get("tie_word_embeddings", nested)) or not any(_is_head(name) for name in shapes)
+    return is_tied(config) or not any(map(_is_head, shapes))
 
 
 def _one_table(changes: dict[str, Change], adapter: Adapter, shapes: Shapes, table: str) -> dict[str, Change]:
