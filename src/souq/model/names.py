@@ -12,9 +12,10 @@ and opens no file.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+
+from souq.model.places import places
 
 _LAYER = re.compile(r"((?:.*?\.)??(?:layers?|h|blocks?)\.)(\d{1,6})\.(.+)", re.ASCII)
 TOKENS = re.compile(r"(?:^|\.)(?:embed_tokens|tok_embeddings|word_embeddings|embeddings|embed_in|embed|wte)\.weight$")
@@ -31,7 +32,6 @@ _WRAPPER = re.compile(
     r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module|base_layer"
     r"|modules_to_save\.default)\.|^(?:module\.)+|^base_model\.model\.(?=\w)"
 )
-_DEPTH = 4  # how many words a prefix may have
 
 
 def in_layer(name: str) -> re.Match[str] | None:
@@ -57,14 +57,14 @@ def is_second_head(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Renamed:
-    """A checkpoint's names as another's are written: that spelling -> its own; and what was taken off or put before."""
+    """A checkpoint's names as another's are written: that spelling -> its own; and what was changed in them."""
 
     names: dict[str, str]
     changes: tuple[str, ...] = ()
 
 
 def renamed(theirs: Iterable[str], ours: Collection[str]) -> Renamed:
-    """Their names spelled like ours: without a trainer's wrappers, with or without the prefix of a backbone.
+    """Their names spelled like ours: without a trainer's wrappers, and with the words before a layer that ours have.
 
     Where two of them would come to one name, they are left as they are.
     """
@@ -72,41 +72,11 @@ def renamed(theirs: Iterable[str], ours: Collection[str]) -> Renamed:
     while inside := {word for name in bare.values() for word in _WRAPPER.findall(name)}:  # one wraps another
         bare, words = {name: _WRAPPER.sub("", short) for name, short in bare.items()}, words | inside
     changes = [f"`{word}` is taken out of its names" for word in sorted(words)]
-    off, on = _prefix(bare.values(), set(ours))
-    if off:
-        bare = {name: short.removeprefix(off) for name, short in bare.items()}
-        changes.append(f"`{off}` is taken from before its names")
-    if on:
-        bare = {name: short if short in ours or _alone(short) else on + short for name, short in bare.items()}
-        changes.append(f"`{on}` is put before its names: it is the backbone alone")
-    if len(set(bare.values())) < len(bare):
-        return Renamed({name: name for name in bare})
-    return Renamed({spelled: name for name, spelled in bare.items()}, tuple(changes))
-
-
-def _alone(name: str) -> bool:
-    """A head stands outside the backbone."""
-    return bool(HEAD.search(name) or HEAD_BIAS.search(name)) or is_second_head(name)
-
-
-def _prefix(theirs: Iterable[str], ours: set[str]) -> tuple[str, str]:
-    """What to take off and what to put before their names so that most of them are ours; ("", "") where they are."""
-    names = list(theirs)
-    votes: Counter[tuple[str, str]] = Counter({("", ""): sum(name in ours for name in names)})
-    tails = {tail: head for name in ours for head, tail in _cuts(name)}
-    for name in names:
-        votes.update((head, "") for head, tail in _cuts(name) if tail in ours)
-        if name in tails and name not in ours:
-            votes["", tails[name]] += 1
-    return max(votes, key=lambda change: (votes[change], change == ("", ""), change))
-
-
-def _cuts(name: str) -> list[tuple[str, str]]:
-    """`a.b.c` as (`a.`, `b.c`) and (`a.b.`, `c`); never within a layer."""
-    cuts, at = [], 0
-    for _ in range(_DEPTH):
-        at = name.find(".", at) + 1
-        if not at or name[at:].partition(".")[0].isdigit():
-            break
-        cuts.append((name[:at], name[at:]))
-    return cuts
+    near = places((short for short in bare.values() if short not in ours), ours)
+    if near:
+        first = min(near)
+        changes.append(f"{len(near)} of its names are read as the base spells them: `{first}` as `{near[first]}`")
+    spelled = {name: near.get(short, short) for name, short in bare.items()}
+    if len(set(spelled.values())) < len(spelled):
+        return Renamed({name: name for name in spelled})
+    return Renamed({own: name for name, own in spelled.items()}, tuple(changes))
