@@ -13,7 +13,7 @@ from souq.records import digest, format_toml
 from souq.weights.delta import TensorRef
 from souq_conformance.cases import good
 from souq_conformance.keys import seal
-from souq_conformance.town import ROWS, Offered, Town
+from souq_conformance.town import CASES, EVAL, ROWS, Offered, Town
 
 # -- votes -------------------------------------------------------------------------------------------------------------
 
@@ -541,6 +541,21 @@ def refs_that_are_nobody_s_business(town: Town) -> None:
     """A pull request's ref points at an object that is not here; main is whole."""
     town.land(town.data().agreed("amira", "bruno"))
     town.git.ref("refs/souq/pr/7/vote/0000000000000000", "1" * 40)
+
+
+@good
+def a_thousand_evals(town: Town) -> None:
+    """In three landings, each of as many files as one may have; a fourth adds a case to one of the first."""
+    for part in range(3):
+        files = {f"evals/sums-{part}-{number}/{name}": data for number in range(330) for name, data in _exam().items()}
+        town.land(town.offer("evals", f"part {part}", "mallory", files).agreed("amira", "bruno", "chen"))
+    more = _exam(b'{"id": "b", "prompt": "2 + 2", "expected": "4"}\n')
+    files = {f"evals/sums-0-0/{name}": data for name, data in more.items()}
+    town.land(town.offer("evals", "one more", "mallory", files).agreed("amira", "bruno", "chen"))
+
+
+def _exam(more: bytes = b"") -> dict[str, bytes]:
+    return {"eval.toml": EVAL.encode(), "cases.jsonl": CASES + more}
 
 
 @good

@@ -13,6 +13,7 @@ from souq.records import nesting, read_json, refuse_huge, walk
 from souq.repo.config import Merging
 from souq.repo.git import MAX_OFFER
 from souq.repo.landing import conflicts_with, malformed
+from souq.repo.limits import exceeded, with_offer
 from souq.repo.rows import parse_rows
 from souq.text import plain_letters, skeleton
 
@@ -76,6 +77,8 @@ def files(case: Case) -> Answer:
         return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}
     if because := _unsealed(case):
         return "refuse", because, {}
+    if lines := exceeded(with_offer(case.main, offer), case.main):
+        return "refuse", f"nobody could read main with it: {'; '.join(lines)}", {"beyond": [*lines]}
     for suite in offer.evals:
         if (because := _squats(suite, case)) is not None:
             return "refuse", because, {"eval": suite.name}

@@ -30,13 +30,13 @@ def status(as_json: bool) -> None:
         share = reproducible.share(main, progress)
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
-        "contributions": len(main.offers), "evals": len(main.evals), "open": open_, "releases": releases,
+        "contributions": len(main.offers), "evals": len(main.exam), "open": open_, "releases": releases,
         "source": share, "next": _next(repo, main, open_),
     }  # fmt: skip
 
     def show() -> None:
         out.print(f"{main.config.name} at {main.commit[:12]}, from {main.config.base} ({main.config.licence})")
-        counts = f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.evals)} evals"
+        counts = f"{len(main.base)} tensors, {len(main.offers)} contributions, {len(main.exam)} evals"
         out.print(f"{counts}, {len(open_)} open pull requests")
         out.print(f"model {value['model']}")
         if trainable := reproducible.sentence(share):

@@ -16,11 +16,12 @@ from souq.governance.policy import format_policy, refuse_stranger, with_members
 from souq.progress import Progress, quiet
 from souq.pulls.pull import PullRequest, open_now, signed_record
 from souq.pulls.reviews import bring
-from souq.records import Decision, Digest, format_toml
+from souq.records import Decision, Digest
 from souq.repo.contribution import RECORDS
 from souq.repo.git import MAIN
-from souq.repo.history import MAX_RECORDS, change_of
-from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed
+from souq.repo.history import change_of
+from souq.repo.landing import conflicts_with, delta_moved, malformed
+from souq.repo.limits import exceeded, files_of
 from souq.repo.policy_state import last_landing, policy_state
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -98,18 +99,11 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     """The commit that lands it: what was offered, who agreed, and what main now builds to.
 
     Raises:
-        Refused: so many records that the landing could not be verified.
+        Refused: main would be beyond what its readers take.
     """
     offer, repo = pull.offer, pull.repo
-    if len(pull.records) + len(offer.files) >= MAX_RECORDS:
-        raise Refused(
-            f"#{pull.number} carries {len(pull.records):,} records", hint="remove those that hold nothing, and fetch"
-        )
-    files: dict[str, bytes | None] = dict.fromkeys(files_lost(offer, main))
-    files |= files_gained(offer) | files_returned(offer, main)
+    files = files_of(offer, main)
     files |= {f"{offer.home}{path}": data for path, data in pull.records.items()}
-    if offer.merge is not None:
-        files["souq.toml"] = format_toml(main.config_with(offer)).encode()
     if offer.election is not None:
         files[POLICY] = _elected(pull, main).encode()
     if offer.delta is not None or offer.merge is not None:
@@ -122,7 +116,11 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     signed = signed_record("merge", offer.slug, offer.digest, predicate, person)
     files[f"{offer.home}{RECORDS}merge.json"] = signed
     message = f"Merge {pull.number}: {inert(offer.contribution.title)}\n"  # a forge's #7 is not this one
-    return repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
+    commit = repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
+    if lines := exceeded(Snapshot(repo, commit), main):
+        hint = "records that hold nothing can be removed from its refs; what it brings can come in parts"
+        raise Refused(f"nobody could read main with #{pull.number}: {'; '.join(lines)}", hint=hint)
+    return commit
 
 
 def _elected(pull: PullRequest, main: Snapshot) -> str:

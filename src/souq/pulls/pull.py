@@ -29,13 +29,12 @@ from souq.errors import Forged, Hostile, NotFound, Refused, SouqError
 from souq.governance import Policy, SignedChecked, SignedVote, read_policy
 from souq.records import Checked, Digest, canonical, digest
 from souq.repo.contribution import RECORDS, Offer
-from souq.repo.history import MAX_RECORD, SignedRecords
+from souq.repo.history import MAX_HELD, MAX_RECORD, SignedRecords
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person, Signed
 
 PULLS = "refs/souq/pr/"
-MAX_HELD = 16 << 20  # bytes of all records of one pull request
 
 State = Literal["open", "merged", "closed", "taken back"]
 

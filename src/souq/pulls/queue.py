@@ -32,7 +32,8 @@ from souq.pulls.bisect import settle
 from souq.pulls.pull import PULLS, PullRequest
 from souq.records import Digest, Record, Verdict
 from souq.repo.git import MAIN
-from souq.repo.landing import files_gained, touched
+from souq.repo.landing import touched
+from souq.repo.limits import files_of
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
@@ -321,7 +322,7 @@ class Turn:
         """Main with all of these, as a commit that nobody sees."""
         files: dict[str, bytes | None] = {}
         for pull in batch:
-            files |= files_gained(pull.offer)
+            files |= files_of(pull.offer, self.main)
         return Snapshot(self.repo, self.repo.write_commit([self.main.commit], files, "\n", tree_of=self.main.commit))
 
     def _show_now(self, testing: tuple[int, ...]) -> None:

@@ -20,7 +20,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from io import BufferedReader
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any, Self
@@ -31,8 +32,10 @@ from souq.weights.store import Store
 
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
 MAX_OFFER = 64 << 20  # and of all its files: git keeps sixty alike as one
-MAX_FILES = 2_000
-MAX_MOVED = 100_000  # paths that one commit may change
+MAX_FILES = 2_000  # files and folders in one folder, or that a pull request changes
+MAX_MOVED = 100_000  # files and folders that one commit of main may change, the first of them too
+MAX_READ = 256 << 20  # bytes of all files of a folder that are read at once
+MAX_EVALS = 10_000  # of a main
 MAX_KNOWN = 1 << 20  # bytes of one file that is kept in memory once read
 MAIN = "refs/heads/main"
 OUTSIDE = "refs/outside/head"
@@ -197,8 +200,8 @@ class GitRepo:
             _MEMORY.put((self.git_dir, "commit", name), oid, _ENTRY_BYTES)
         return oid
 
-    def entries(self, commit: str, folder: str = "") -> list[Entry]:
-        """Every file below a folder of a commit; at most MAX_FILES files and folders.
+    def entries(self, commit: str, folder: str = "", most: int = MAX_FILES) -> list[Entry]:
+        """Every file below a folder of a commit; at most so many files and folders, and MAX_MOVED of a whole commit.
 
         A kilobyte of trees can name ten billion files, or folders without any: what git lists is read as it comes, and
         no further than that.
@@ -207,9 +210,21 @@ class GitRepo:
             Hostile: more than that, or a name that is not UTF-8.
         """
         words = ("ls-tree", "-r", "-t", "-z", "--long", "--full-tree", commit, "--", folder or ".")
-        most = MAX_FILES if folder else MAX_MOVED
+        most = most if folder else MAX_MOVED
         rows = self._listed(commit, words, lambda: self._first(words, most, f"{folder or commit[:12]} holds"))
         return [entry for entry in map(_entry, rows) if entry.mode != TREE]
+
+    def names(self, commit: str, most: int) -> Iterator[str]:
+        """The path of every file of a commit, as it is listed.
+
+        Raises:
+            Hostile: there are more than `most`.
+        """
+        with closing(self._tokens("ls-tree", "-r", "-z", "--full-tree", "--name-only", commit)) as names:
+            for count, name in enumerate(names):
+                if count == most:
+                    raise Hostile(f"{commit[:12]} holds more than {most:,} files")
+                yield name
 
     def _listed(self, name: str, words: Sequence[str], ask: Callable[[], list[str]]) -> list[str]:
         """The rows that git lists for some words about the object `name`, from memory where it listed them before."""
@@ -238,22 +253,30 @@ class GitRepo:
             NotFound: it is not there.
             Hostile: it is larger than MAX_BLOB, or not a plain file.
         """
-        entries = [entry for entry in self.entries(commit, path) if entry.path == path]
-        if not entries:
+        return self.blob(self.entry(commit, path))
+
+    def entry(self, commit: str, path: str) -> Entry:
+        """A file of a commit as git lists it.
+
+        Raises:
+            NotFound: it is not there.
+        """
+        entry = next((entry for entry in self.entries(commit, path) if entry.path == path), None)
+        if entry is None:
             raise NotFound(f"no {path} in {commit[:12]}")
-        return self.blob(entries[0])
+        return entry
 
     def blob(self, entry: Entry) -> bytes:
         return self._blobs([entry])[0]
 
-    def _blobs(self, entries: list[Entry], most: int | None = None) -> list[bytes]:
+    def _blobs(self, entries: Sequence[Entry], most: int = MAX_READ) -> list[bytes]:
         """The bytes of some files, by one git."""
         for entry in entries:
             if entry.mode != "100644":
                 raise Hostile(f"{entry.path!r} is not a plain file (mode {entry.mode})")
             if entry.size > MAX_BLOB:
                 raise Hostile(f"{entry.path!r} has {entry.size:,} bytes; the most is {MAX_BLOB:,}")
-        if most is not None and (total := sum(entry.size for entry in entries)) > most:
+        if (total := sum(entry.size for entry in entries)) > most:
             raise Hostile(f"{len(entries):,} files of {total:,} bytes; the most is {most:,}")
         return self._contents([entry.oid for entry in entries])
 
@@ -278,14 +301,17 @@ class GitRepo:
             at = end + size + 2
         return contents
 
-    def files(self, commit: str, folder: str, most: int | None = None) -> dict[str, bytes]:
-        """Every plain file below a folder, by its path inside that folder; at most `most` bytes of them.
+    def files(
+        self, commit: str, folder: str, most: int = MAX_READ, count: int = MAX_FILES, ending: str = ""
+    ) -> dict[str, bytes]:
+        """Every plain file below a folder whose path ends so, by its path inside that folder.
 
         Raises:
-            Hostile: more than that, or what is no plain file.
+            Hostile: more than `most` bytes or `count` files and folders, or what is no plain file.
         """
         below = folder.rstrip("/") + "/"
-        entries = [entry for entry in self.entries(commit, folder) if entry.path.startswith(below)]
+        listed = self.entries(commit, folder, count)
+        entries = [entry for entry in listed if entry.path.startswith(below) and entry.path.endswith(ending)]
         blobs = self._blobs(entries, most)
         return {entry.path.removeprefix(below): data for entry, data in zip(entries, blobs, strict=True)}
 
@@ -308,39 +334,26 @@ class GitRepo:
         Raises:
             Hostile: more than a contribution can have.
         """
-        # Not `diff-tree -r`: git would walk ten billion files before it says the first. So two folders down one by one,
-        # where a contribution begins, and what is below as it is listed.
-        files, folders = self._differ("", old, new)
-        for _ in range(2):
-            levels = [self._differ(*folder) for folder in folders]
-            files += [path for inside, _ in levels for path in inside]
-            folders = [folder for _, deeper in levels for folder in deeper]
-            if len(files) + len(folders) > MAX_FILES:
-                raise Hostile(f"it changes more than {MAX_FILES:,} files and folders")
-        for folder in folders:
-            files += self._differ_below(*folder)
-        return sorted(files)
+        key = (self.git_dir, "changed", old, new)
+        if (known := _MEMORY.get(key)) is None:
+            with self._differences() as differences:
+                moved = differences.between(*self._trees(old, new), MAX_FILES)
+            known = sorted({each.path for each in moved})
+            if _OID.fullmatch(old) and _OID.fullmatch(new):
+                _MEMORY.put(key, known, _ENTRY_BYTES * (len(known) + 1))
+        return list(known)
 
-    def _differ(self, at: str, old: str, new: str) -> tuple[list[str], list[tuple[str, str, str]]]:
-        """What differs directly in a folder: files, and folders with git's names of both sides."""
-        words = ("diff-tree", "-z", "--no-renames", old, new)
-        known = new if _OID.fullmatch(old) else old
-        rows = self._listed(known, words, lambda: self._first(words, 2 * MAX_FILES, "it changes"))
-        files, folders = [], []
-        for facts, name in zip(rows[::2], rows[1::2], strict=True):
-            before, after, *oids = facts.lstrip(":").split()[:4]
-            modes = (before, after)
-            if TREE in modes:
-                left, right = (oid if mode == TREE else NO_TREE for mode, oid in zip(modes, oids, strict=True))
-                folders.append((f"{at}{name}/", left, right))
-            if {*modes} - {TREE, "000000"}:
-                files.append(f"{at}{name}")
-        return files, folders
+    def _trees(self, *commits: str) -> list[str]:
+        words = [f"{commit}^{{tree}}" for commit in commits]
+        return self._git("rev-parse", *words).stdout.decode().split()
 
-    def _differ_below(self, at: str, old: str, new: str) -> list[str]:
-        sides = [{entry.path: (entry.mode, entry.oid) for entry in self.entries(tree, ".")} for tree in (old, new)]
-        paths = sides[0].keys() | sides[1].keys()
-        return [f"{at}{path}" for path in paths if sides[0].get(path) != sides[1].get(path)]
+    @contextmanager
+    def _differences(self) -> Iterator[_Differences]:
+        with self._running("diff-tree", "--stdin", "-z", "--no-renames") as git:
+            try:
+                yield _Differences(git)
+            finally:
+                git.kill()
 
     def history(self, commit: str) -> list[str]:
         """First parents from the root to `commit`: the landings of main, oldest first."""
@@ -377,38 +390,29 @@ class GitRepo:
             raise UsageError("this clone is shallow: main's beginning is not here", hint="run `git fetch --unshallow`")
 
     def steps(self, commit: str, since: str = "") -> Iterator[Step]:
-        """Main's landings up to `commit`, oldest first, with what each changed; one git process however many there are.
+        """Main's landings up to `commit`, oldest first, with what each changed; two git processes for all of them.
 
         Raises:
             UsageError: the clone is shallow: its beginning is not here.
+            Hostile: one changes more than MAX_MOVED files and folders.
         """
         self._refuse_shallow()
-        words = [
-            "log",
-            "--first-parent",
-            "--diff-merges=first-parent",
-            "--reverse",
-            "--root",
-            "--raw",
-            "--no-renames",
-            "--no-abbrev",
-        ]
-        words += ["--no-ext-diff", "-z", "--format=%x01%H", f"{since}..{commit}" if since else commit]
-        before, now, facts, moved = since, "", "", list[Moved]()
-        for token in self._tokens(*words):
-            if facts:  # what follows them is a path, however it begins
-                _, mode, old, new, _ = facts.split()
-                moved.append(Moved(token, old.strip("0") and old, new.strip("0") and new, mode))
-                facts = ""
-            elif (line := token.lstrip("\n")).startswith("\x01"):
-                if now:
-                    yield Step(now, before, tuple(moved))
-                    before = now
-                now, moved = line[1:], []
-            else:
-                facts = line
-        if now:
-            yield Step(now, before, tuple(moved))
+        words = ("log", "--first-parent", "--reverse", "--format=%H %T", f"{since}..{commit}" if since else commit)
+        before, old = since, self._trees(since)[0] if since else NO_TREE
+        with self._differences() as differences:
+            for now, tree in (line.split() for line in self._git(*words).stdout.decode().splitlines()):
+                yield Step(now, before, differences.between(old, tree, MAX_MOVED))
+                before, old = now, tree
+
+    def change(self, before: str, now: str) -> Step:
+        """What one commit would change of the main before it, "" where it is the first.
+
+        Raises:
+            Hostile: more than MAX_MOVED files and folders.
+        """
+        with self._differences() as differences:
+            old = self._trees(before)[0] if before else NO_TREE
+            return Step(now, before, differences.between(old, self._trees(now)[0], MAX_MOVED))
 
     def _tokens(self, *words: str) -> Generator[str, None, None]:
         """What git says between its zero bytes, as it says it."""
@@ -485,7 +489,7 @@ class GitRepo:
         Raises:
             Hostile: not a blob, or larger than `most` bytes.
         """
-        if self._sizes([oid]).get(oid, most + 1) > most:
+        if self.sizes([oid]).get(oid, most + 1) > most:
             raise Hostile(f"{oid[:12]} is not a record of at most {most:,} bytes")
         return self._contents([oid])[0]
 
@@ -494,13 +498,13 @@ class GitRepo:
 
         What anybody put beside them, a commit or a blob of any size, takes nothing away from the others.
         """
-        sizes = sorted((size, oid) for oid, size in self._sizes(oids).items() if size <= most)
+        sizes = sorted((size, oid) for oid, size in self.sizes(oids).items() if size <= most)
         room = accumulate(size for size, _ in sizes)
         fitting = [oid for (_, oid), used in zip(sizes, room, strict=True) if used <= total]
         return dict(zip(fitting, self._contents(fitting), strict=True))
 
-    def _sizes(self, oids: Iterable[str]) -> dict[str, int]:
-        """The bytes of every blob among some objects."""
+    def sizes(self, oids: Iterable[str]) -> dict[str, int]:
+        """The bytes of every blob among some objects, by one git."""
         known = {oid: _MEMORY.get((self.git_dir, "size", oid)) for oid in sorted(set(oids))}
         if missing := "".join(f"{oid}\n" for oid, size in known.items() if size is None).encode():
             shape = "--batch-check=%(objectname) %(objecttype) %(objectsize)"
@@ -521,7 +525,7 @@ class GitRepo:
             index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
             if tree_of:
                 self._git("read-tree", tree_of, env=index)
-            rows = "".join(self._index_row(path, data) for path, data in files.items())
+            rows = "".join(self._index_rows(files))
             self._git("update-index", "-z", "--index-info", stdin=rows.encode(), env=index)
             tree = self._git("write-tree", env=index).stdout.decode().strip()
         links = [word for parent in parents for word in ("-p", parent)]
@@ -536,10 +540,15 @@ class GitRepo:
             _MEMORY.put(key, oid, _ENTRY_BYTES)
         return str(oid)
 
-    def _index_row(self, path: str, data: bytes | None) -> str:
-        if data is None:
-            return f"0 {'0' * 40}\t{path}\0"
-        return f"100644 {self.write_blob(data)}\t{path}\0"
+    def _index_rows(self, files: Mapping[str, bytes | None]) -> Iterator[str]:
+        names = {path: _blob_name(data) for path, data in files.items() if data is not None}
+        there = self.sizes(names.values())  # most of a landing came with the offer: no process for each
+        for path, data in files.items():
+            if data is None:
+                yield f"0 {'0' * 40}\t{path}\0"
+            else:
+                oid = names[path] if names[path] in there else self.write_blob(data)
+                yield f"100644 {oid}\t{path}\0"
 
     def identity(self) -> tuple[str, str]:
         """Name and e-mail, as git would write them; git's guess from the machine's name is not taken.
@@ -608,11 +617,76 @@ class GitRepo:
         return run_git(where, *words, stdin=stdin, env=env, check=check)
 
 
+class _Differences:
+    """A `git diff-tree` that stays: what differs between two trees, folder by folder, and no further than asked.
+
+    Told to go down by itself, git would walk ten billion files before it says the first.
+    """
+
+    def __init__(self, git: subprocess.Popen[bytes]) -> None:
+        self._git = git
+
+    def between(self, old: str, new: str, most: int) -> tuple[Moved, ...]:
+        """The files that differ between two trees.
+
+        Raises:
+            Hostile: more than `most` files and folders do.
+        """
+        moved, folders, seen = [], [("", old, new)], 0
+        level = cache(lambda left, right: [*islice(self._level(left, right), most + 1)])  # what is there often, once
+        while folders:
+            at, *sides = folders.pop()
+            for before, after, left, right, name in level(*sides):
+                if (seen := seen + 1) > most:
+                    raise Hostile(f"it changes more than {most:,} files and folders")
+                path = f"{at}{name}"
+                trees = [oid if mode == TREE else NO_TREE for mode, oid in ((before, left), (after, right))]
+                files = ["" if mode == TREE else oid for mode, oid in ((before, left), (after, right))]
+                if trees != [NO_TREE, NO_TREE]:
+                    folders.append((f"{path}/", *trees))
+                if any(files):
+                    moved.append(Moved(path, *files, after))
+        return tuple(sorted(moved, key=lambda each: each.path))
+
+    def _level(self, old: str, new: str) -> Iterator[tuple[str, str, str, str, str]]:
+        """Both modes, git's names of both sides ("" for what is not there) and the name of each entry that differs."""
+        into, out = self._git.stdin, self._git.stdout
+        assert into is not None
+        assert isinstance(out, BufferedReader)
+        into.write(f"{old} {new}\n.\n".encode())  # a line that names nothing is said again, and all before it at once
+        into.flush()
+        is_answer = out.readline() == f"{old} {new}\n".encode()
+        facts, rest = b"", b""
+        while facts or rest != b".\n":
+            if not is_answer or not (part := out.read1(1 << 16)):
+                raise GitError("git diff-tree stopped: is history whole? `git fsck` tells")
+            *whole, rest = (rest + part).split(b"\0")
+            for token in whole:
+                if facts:  # what follows them is a name, however it begins
+                    before, after, *oids = facts.decode().lstrip(":").split()[:4]
+                    left, right = (oid.strip("0") and oid for oid in oids)
+                    yield before, after, left, right, token.decode("utf-8", "surrogateescape")
+                facts = b"" if facts else token
+
+
 class Blobs:
     """A `git cat-file --batch` that stays."""
 
     def __init__(self, git: subprocess.Popen[bytes]) -> None:
         self._git = git
+
+    def some(self, oids: Iterable[str], most: int) -> list[bytes]:
+        """Several blobs; one that is asked for twice counts twice.
+
+        Raises:
+            Hostile: all of them are larger than `most` bytes.
+        """
+        blobs, total = [], 0
+        for oid in oids:
+            blobs.append(self[oid])
+            if (total := total + len(blobs[-1])) > most:
+                raise Hostile(f"more than {most:,} bytes in one contribution")
+        return blobs
 
     def __getitem__(self, oid: str) -> bytes:
         """A blob.
@@ -644,6 +718,10 @@ def _name(kind: bytes, stream: IO[bytes], size: int) -> str:
     for start in range(0, size, 1 << 20):
         hasher.update(stream.read(min(1 << 20, size - start)))
     return hasher.hexdigest()
+
+
+def _blob_name(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 _REF = re.compile(rb"[A-Za-z0-9._/+\-]{1,300}")

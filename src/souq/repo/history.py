@@ -27,7 +27,7 @@ from souq.governance.decide import SKEW, seconds
 from souq.governance.replay import Replay
 from souq.records import Checked, Digest, Release, Vote, digest, format_toml
 from souq.repo.contribution import RECORDS, Landing, Offer
-from souq.repo.git import Blobs, Moved, Step
+from souq.repo.git import MAX_OFFER, Blobs, Moved, Step
 from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed, touched
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -38,6 +38,7 @@ T = TypeVar("T")
 NIGHTLY = "refs/souq/nightly/"
 MAX_RECORDS = 1_000  # of one contribution
 MAX_RECORD = 1 << 20  # bytes of one
+MAX_HELD = 16 << 20  # bytes of all of them
 KINDS: dict[str, Any] = {"signoff": None, "merge": None, "checked": Checked, "vote": Vote, "ballot": Ballot}
 
 
@@ -124,7 +125,8 @@ class History:
         own = [each for each in moved if each.path.startswith(home) and each.new]
         if len(own) > MAX_RECORDS:
             raise Hostile(f"{slug} brings {len(own):,} files; the most is {MAX_RECORDS:,}")
-        files = {each.path.removeprefix(home): self.blobs[each.new] for each in own}
+        blobs = self.blobs.some([each.new for each in own], MAX_OFFER + MAX_HELD)
+        files = {each.path.removeprefix(home): data for each, data in zip(own, blobs, strict=True)}
         records = {path: data for path, data in files.items() if path.startswith(RECORDS)}
         return Offer(slug, {path: data for path, data in files.items() if path not in records}), records
 

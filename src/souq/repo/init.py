@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from souq.errors import UsageError
 from souq.files import new_folder
 from souq.governance import read_policy
 from souq.model.base import as_base
@@ -23,8 +24,9 @@ from souq.progress import Progress, quiet
 from souq.records import format_toml
 from souq.repo.config import Config
 from souq.repo.git import MAIN
+from souq.repo.limits import exceeded
 from souq.repo.remote import Repo, clone
-from souq.repo.snapshot import needed
+from souq.repo.snapshot import Snapshot, needed
 from souq.weights.bucket import Shared, check_url
 from souq.weights.delta import Delta, Lock, TensorRef, Tensors
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
@@ -59,7 +61,7 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
     """A new model repository in `root`.
 
     Raises:
-        UsageError: the folder is already there and holds something.
+        UsageError: the folder is already there and holds something, or nobody could read what would be in it.
         Hostile: the configuration is not of these weights, or its chat template does more than it may.
     """
     read_policy(beginning.policy)
@@ -94,6 +96,10 @@ def _fill(repo: Repo, source: Source, beginning: Beginning, progress: Progress) 
     files |= {f"model/{name}": data for name, data in source.files.items()}
     files |= {f"evals/{path}": data for path, data in beginning.evals.items()}
     commit = repo.write_commit([], files, f"{beginning.name}: begin from {source.name}\n\nbase {lock_digest(lock)}\n")
+    if lines := exceeded(Snapshot(repo, commit)):
+        raise UsageError(
+            f"nobody could read this main: {'; '.join(lines)}", hint="begin with less; more can land later"
+        )
     repo.publish({MAIN: (None, commit)}, [])
 
 

@@ -93,7 +93,7 @@ def files_lost(offer: Offer, main: Snapshot) -> dict[str, bytes]:
 
 def _revealed(offer: Offer, main: Snapshot) -> list[str]:
     brought = {path.split("/")[1] for path in offer.files if re.fullmatch(r"evals/[^/]+/eval\.toml", path)}
-    return sorted(brought & main.sealed.keys()) if brought else []
+    return sorted(brought & main.sealed.keys()) if brought.intersection(main.exam) else []
 
 
 def files_returned(offer: Offer, main: Snapshot) -> dict[str, bytes]:

@@ -51,8 +51,7 @@ def _remembered(repo: Repo, commit: str) -> _Remembered:
     with repo.blobs() as blobs:
         history = History(repo, blobs, Replay(PolicyState(known.seen, known.pending), known.at))
         if known.commit:
-            oids = {entry.path: entry.oid for entry in repo.entries(known.commit)}
-            history.policy, history.config = oids[POLICY], oids["souq.toml"]
+            history.policy, history.config = (repo.entry(known.commit, path).oid for path in (POLICY, "souq.toml"))
             history.commits[known.commit] = 0
         for step in repo.steps(commit, known.commit):
             history.judge(step)

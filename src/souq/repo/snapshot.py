@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals.eval import Eval, Sealed
+from souq.evals.eval import SEALED, Eval, Sealed
 from souq.files import replacing
 from souq.merge.grow import Grown, grow
 from souq.records import Digest, Recipe, digest
 from souq.repo.config import Config, Merging, read_config
 from souq.repo.contribution import RECORDS, Landing, Offer, evals_in, is_slug, sealed_in, utf8_of
-from souq.repo.git import MAX_OFFER
+from souq.repo.git import MAX_EVALS, MAX_OFFER, MAX_READ
 from souq.repo.remote import Repo
 from souq.weights.delta import Delta, Lock, TensorRef
 from souq.weights.lockfile import lock_digest, parse_delta, parse_lock
@@ -102,12 +102,20 @@ class Snapshot:
 
     @cached_property
     def evals(self) -> dict[str, Eval]:
-        return {eval_.name: eval_ for eval_ in evals_in(self.repo.files(self.commit, "evals"))}
+        return {eval_.name: eval_ for eval_ in evals_in(self._of_evals())}
+
+    def _of_evals(self, ending: str = "") -> dict[str, bytes]:
+        return self.repo.files(self.commit, "evals", MAX_READ, 3 * MAX_EVALS + 1, ending)  # a folder and two files each
+
+    @cached_property
+    def exam(self) -> list[str]:
+        """The names of the evals and of those that are hidden; none of them is read."""
+        return self.repo.folders(self.commit, "evals")
 
     @cached_property
     def sealed(self) -> dict[str, Sealed]:
         """The hidden evals, by name: what is known of them until they are revealed."""
-        return sealed_in(self.repo.files(self.commit, "evals"), "")
+        return sealed_in(self._of_evals(f"/{SEALED}"), "")
 
     @cached_property
     def guarded(self) -> dict[str, Eval]:
