@@ -6,13 +6,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from tests.annals import Annals
 
 from souq.errors import Hostile
 from souq.repo import limits
 from souq.repo.git import MAX_FILES, MAX_MOVED, TREE
 from souq.repo.limits import LIMITS, exceeded, with_offer
 from souq_conformance.git import File
+from tests.annals import Annals
 
 EXAM = 'title = "x"\nkind = "exact"\nsource = "me"\nlicence = "CC0-1.0"\n'
 CASE = '{"id": "a", "prompt": "1 + 1", "expected": "2"}\n'

@@ -1,4 +1,4 @@
-"""Bad histories that are too large to be read: more paths, or more bytes, than a landing may have; all of them are small."""
+"""Bad histories that are too large to be read: more paths or bytes than a landing may have, in a few kilobytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a main may be, so that everybody can read it: each limit that a reader raises, asked before a commit becomes main.
+"""What a main may be, so that everybody can read it: each limit that a reader raises, asked before it is main.
 
 A limit that is raised only when it is too late closes main for ever, so `souq init`, a landing, the queue and
 `souq pr checks` ask all of them of the commit itself: `LIMITS` names them, `exceeded` asks.
@@ -111,7 +111,7 @@ LIMITS = (
 
 
 def exceeded(after: Snapshot, before: Snapshot | None = None) -> tuple[str, ...]:
-    """Why a commit cannot become main, all of it at once: what is beyond a limit, and what some reader does not take."""
+    """Why a commit cannot become main, all of it at once: what is beyond a limit, and what no reader takes."""
     result = Result(after, before)
     try:
         _ = result.step
