@@ -23,7 +23,7 @@ def test_main_s_store_is_elsewhere(url):
 
 @pytest.mark.parametrize("url", ["--upload-pack=touch pwned", "ext::sh -c 'touch pwned'", "-oProxyCommand=touch pwned", "ssh://-oProxyCommand=touch/x"])  # fmt: skip
 def test_a_clone_runs_nothing(tmp_path, monkeypatch, url):
-    from souq.repo.remote import clone
+    from souq.repo.travel import clone
 
     monkeypatch.chdir(tmp_path)
 

@@ -13,6 +13,7 @@ from souq.build.lock import model_lock
 from souq.errors import Hostile, NotFound
 from souq.records import digest, format_toml
 from souq.repo import witness
+from souq.repo.travel import push
 from souq.signing import Person
 from souq.verify import Report, verify
 from souq.weights.delta import Delta, Dense, TensorRef
@@ -256,8 +257,7 @@ def test_a_stranger_s_note_and_what_is_no_note_are_not_believed(town):
 def test_a_note_goes_where_everybody_sees_it(town, tmp_path):
     key = tmp_path / "key"
     signing.make_key(key, "w@x")
-    town.repo.set_remote(str(tmp_path / "hub.git"))
-    town.repo.push_all([])
+    push(town.repo, [], to=str(tmp_path / "hub.git"))
 
     witness.witness(town.repo, Person("wendy", "w@x", key))
 

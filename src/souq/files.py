@@ -1,6 +1,7 @@
-"""Files that are there whole or not at all, whatever stops the one who writes them.
+"""Files and folders that are there whole or not at all, whatever stops the one who writes them.
 
-It knows paths and bytes; what is in a file is its writer's business.
+What is being made lies in a hidden folder beside its name, held by a lock that ends with its writer; whoever writes
+there next removes what dead writers left. It knows paths and bytes; what is in a file is its writer's business.
 
     with replacing(Path("scores.json")) as partial:
         partial.write_text("{}")          # a reader sees the old file or the new one, never half of one
@@ -8,34 +9,72 @@ It knows paths and bytes; what is in a file is its writer's business.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from souq.errors import UsageError
 
+PART = ".part"
+_SCRATCH = re.compile(r"\..{0,40}-[a-z0-9_]{8}\.part", re.DOTALL)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, on the same disk, to make in it what is to take that name; gone on leaving."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    scratch, lock = _locked(path)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked(path: Path) -> tuple[Path, int]:
+    while True:
+        scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:40]}-", suffix=PART))
+        lock = os.open(scratch, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks: nobody can tell who is dead, so nothing is swept
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if scratch.is_dir():  # else somebody swept it before it was locked
+            return scratch, lock
+        os.close(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that live no more were making in a folder."""
+    for name in [entry.name for entry in os.scandir(folder) if _SCRATCH.fullmatch(entry.name)]:
+        with suppress(OSError):
+            lock = os.open(folder / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer would hold it
+                shutil.rmtree(folder / name, ignore_errors=True)
+            finally:
+                os.close(lock)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; on leaving, what was written takes the name `path`, flushed to the disk.
+    """A name to write to; on leaving, what was written takes the name `path`, flushed to the disk.
 
-    The partial name keeps the suffix of `path` and carries the process's number, so that two writers never share it.
-    After an error the partial file is removed and `path` is as it was.
+    It is called as `path` is, and no two writers share it. After an error `path` is as it was.
     """
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        _flush(partial)
+    with beside(path) as scratch:
+        yield (partial := scratch / path.name)
+        flush(partial)
         partial.replace(path)
-        _flush(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        flush(path.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """A file, or the names in a folder, onto the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -60,15 +99,12 @@ def new_folder(folder: Path, hint: str = "choose another folder") -> Iterator[Pa
     Raises:
         UsageError: `folder` is a file, or a folder that is not empty.
     """
-    refuse_full(folder, hint)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        partial = Path(scratch) / "new"
-        partial.mkdir()
+    with beside(folder.absolute()) as scratch:
+        refuse_full(folder, hint)
+        (partial := scratch / "new").mkdir()
         yield partial
-        if folder.exists():
-            folder.rmdir()
         partial.replace(folder)
+        flush(folder.absolute().parent)
 
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:

@@ -10,7 +10,6 @@ A build folder holds model.safetensors, model.lock and made.json: who is in it, 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +20,7 @@ import numpy as np
 from blake3 import blake3
 
 from souq.errors import SouqError
+from souq.files import beside, replacing
 from souq.merge.sums import Kept, Tally, Whole
 from souq.records import Digest, Record
 from souq.weights.delta import Delta, Lock
@@ -147,18 +147,15 @@ class BuildCache:
         """Keep an array, whole or not at all."""
         if path.is_file():
             return
-        with tempfile.NamedTemporaryFile(dir=self._sums, prefix=".", delete=False) as part:
-            try:
-                np.save(part, array)
-                Path(part.name).replace(path)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
+        with beside(path) as scratch:
+            np.save(part := scratch / path.name, array)
+            part.replace(path)
 
     def remember(self, joined: Mapping[Digest, Delta]) -> None:
         """Write down what joined, so that it can leave when nobody has it any more."""
         for member, delta in joined.items():
-            self._delta(member).write_text(format_delta(delta))
+            with replacing(self._delta(member)) as part:
+                part.write_text(format_delta(delta))
 
     def clear(self) -> None:
         """Throw away all sums."""

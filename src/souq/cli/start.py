@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from souq.cli.console import answer, bars, done, here, json_option, key_option, 
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals import suite as general
 from souq.evals.eval import name_of, read_folder
+from souq.files import beside
 from souq.governance import Who
 from souq.governance.policy import Key
 from souq.governance.templates import TEMPLATES, covering, from_template, without_evals
@@ -31,10 +31,13 @@ from souq.model.source import Source, Unpack, open_source, read_small
 from souq.progress import Progress
 from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
-from souq.repo.init import Beginning, bring_main, clone_all
+from souq.repo.init import Beginning
 from souq.repo.init import init as start
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
+from souq.repo.travel import bring_main
+from souq.repo.travel import clone as copy
+from souq.repo.travel import push as send
 from souq.signing import Person, normal_key
 from souq.text import decoded
 from souq.weights.delta import Delta, Lock, Tensors
@@ -69,7 +72,7 @@ def init(
     """Start a model repository NAME from a model."""
     founder = person(Repo(Path.cwd(), Path.cwd()), key)
     cases = {path: data for folder in evals for path, data in _folder(folder).items()}
-    with _unpacking(name.absolute().parent) as unpack, bars() as progress:
+    with _unpacking(name.absolute()) as unpack, bars() as progress:
         model = as_base(_with_template(open_source(source, unpack=unpack), template))
         config = json.loads(model.files["config.json"])
         unasked = no_lab(config)
@@ -135,13 +138,14 @@ def _together(*steps: Callable[[], Any]) -> list[Any]:
 
 @contextmanager
 def _unpacking(place: Path) -> Iterator[Unpack]:
-    """A way to have a quantised model in 16 bits, in a folder in `place` that is there as long as it is needed."""
-    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None, prefix=".souq-") as room:
+    """A way to have a quantised model in 16 bits, in a folder beside `place` that is there as long as it is needed."""
+    with ExitStack() as left:
 
         def unpack(folder: Path) -> tuple[Path, tuple[str, ...]]:
             from souq.lab.dequantise import dequantise
 
-            return (out := Path(room) / "16-bit"), dequantise(folder, out)
+            out = left.enter_context(beside(place)) / "16-bit"
+            return out, dequantise(folder, out)
 
         yield unpack
 
@@ -284,7 +288,7 @@ def clone(url: str, folder: Path | None, no_tensors: bool) -> None:
     """Copy a model repository, history and tensors."""
     folder = folder or Path(Path(url).name.removesuffix(".git"))
     with bars() as progress:
-        repo = clone_all(url, folder, progress, tensors=not no_tensors)
+        repo = copy(url, folder, progress, tensors=not no_tensors)
     out.print(f"{folder}: {len(Snapshot(repo, 'main').base)} tensors")
     done(f"next: cd {folder} && souq status")
 
@@ -294,13 +298,11 @@ def clone(url: str, folder: Path | None, no_tensors: bool) -> None:
 def push(remote: str | None) -> None:
     """Send history and missing tensors to the shared remote; REMOTE, a folder or a URL, names it the first time."""
     repo = here()
-    if remote is not None:
-        repo.set_remote(remote)
     commits = {"main": repo.commit("main")} | {
         str(pull.number): pull.head for pull in pulls.listed(repo) if _readable(repo, pull.head)
     }
     with bars() as progress:
-        repo.push_all(needed(repo, commits), progress)
+        send(repo, needed(repo, commits), progress, to=remote)
     out.print(f"pushed to {remote or repo.remote}")
 
 

@@ -6,6 +6,7 @@ pull = create(repo, Draft(contribution, delta=delta), person)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,10 @@ import tomli_w
 from souq import signing
 from souq.checks import Case, run
 from souq.checks.evals import idle_claim
-from souq.errors import Refused
+from souq.errors import Refused, SouqError
 from souq.governance import POLICY, read_policy
 from souq.progress import Progress, quiet
-from souq.pulls.pull import PULLS, PullRequest, listed, open_now, signed_record
+from souq.pulls.pull import PULLS, PullRequest, listed, open_now, read_all, signed_record
 from souq.records import Contribution, format_toml
 from souq.repo.contribution import Offer, slug
 from souq.repo.landing import touched
@@ -29,6 +30,7 @@ from souq.weights.delta import Delta
 from souq.weights.lockfile import format_delta
 
 TRIES = 5  # for a number nobody else takes meanwhile
+NEWEST = 20  # pull requests among which one is looked for that a line before it was cut short has made
 
 
 # -- offering ----------------------------------------------------------------------------------------------------------
@@ -77,13 +79,17 @@ def create(
 ) -> PullRequest:
     """Offer a contribution under the next free number, signed off by its author; a draft may depend on that number.
 
-    With `checked`, what a machine can refuse at once is refused here, before anything is sent.
+    With `checked`, what a machine can refuse at once is refused here, before anything is sent. What is open already,
+    byte for byte, is not offered twice: a line that was cut short may be typed again.
 
     Raises:
         Refused: a check that needs no model says no.
     """
     for _ in range(TRIES):
         repo.fetch()
+        for pull in newest_of(repo, person):
+            if (draft(pull.number) if callable(draft) else draft).files() == pull.offer.files:
+                return pull
         number = max((pull.number for pull in listed(repo)), default=0) + 1
         try:
             made = draft(number) if callable(draft) else draft
@@ -91,6 +97,18 @@ def create(
         except Raced:
             continue
     raise Raced("others keep taking the next number", hint="run the command again")
+
+
+def newest_of(repo: Repo, person: Person) -> Iterator[PullRequest]:
+    """Those of the newest pull requests that this person signed off and that are open, the last one first."""
+    main = Snapshot(repo, repo.tip())
+    for pull in listed(repo)[: -NEWEST - 1 : -1]:
+        with suppress(SouqError):  # whatever cannot be read is not theirs
+            signed = read_all(
+                pull.envelopes("signoff"), "signoff", [person.public_key], pull.offer.digest, strict=False
+            )
+            if signed and pull.state(main) == "open":
+                yield pull
 
 
 def amend(repo: Repo, number: int, draft: Draft, person: Person, progress: Progress = quiet) -> PullRequest:

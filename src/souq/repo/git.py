@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
-from souq.files import refuse_full
+from souq.files import beside, refuse_full
 from souq.weights.store import Store
 
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
@@ -521,8 +520,8 @@ class GitRepo:
         self, parents: Iterable[str], files: Mapping[str, bytes | None], message: str, *, tree_of: str | None = None
     ) -> str:
         """A commit of `tree_of`'s files with some written (bytes) or removed (None); no branch and no file moves."""
-        with tempfile.TemporaryDirectory(dir=self.git_dir) as folder:
-            index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        with beside(self.git_dir / "index") as folder:
+            index = {"GIT_INDEX_FILE": str(folder / "index")}
             if tree_of:
                 self._git("read-tree", tree_of, env=index)
             rows = "".join(self._index_rows(files))

@@ -25,8 +25,8 @@ from souq.records import format_toml
 from souq.repo.config import Config
 from souq.repo.git import MAIN
 from souq.repo.limits import exceeded
-from souq.repo.remote import Repo, clone
-from souq.repo.snapshot import Snapshot, needed
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.weights.bucket import Shared, check_url
 from souq.weights.delta import Delta, Lock, TensorRef, Tensors
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
@@ -111,17 +111,3 @@ def _store(source: Source, store: Store, progress: Progress) -> Lock:
         lock[name] = TensorRef.of(array)
     progress("store tensors", len(source.weights), len(source.weights))
     return lock
-
-
-def clone_all(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool = True) -> Repo:
-    """A clone, with the tensors main points at unless only its history is wanted."""
-    repo = clone(url, folder)
-    if tensors:
-        bring_main(repo, progress)
-    return repo
-
-
-def bring_main(repo: Repo, progress: Progress = quiet) -> None:
-    """The tensors main points at, from the remote, each verified."""
-    if (remote := repo.remote_store()) is not None:
-        remote.copy(repo.store, needed(repo, {"main": repo.tip()}), progress)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
-from souq.files import refuse_full
+from souq.files import beside
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
 from souq.repo.git import MAIN, OUTSIDE, GitError, GitRepo, last_line, run_git
@@ -31,11 +30,15 @@ class Raced(SouqError):
 
 
 class Repo(GitRepo):
-    """A model repository on this disk, and its shared remote."""
+    """A model repository on this disk, and its shared remote: the one that git has for it, or one to be."""
+
+    def __init__(self, git_dir: Path, root: Path | None, remote: str = "") -> None:
+        super().__init__(git_dir, root)
+        self._remote = remote
 
     @property
     def remote(self) -> str | None:
-        return self.config("remote.origin.url") or None
+        return self._remote or self.config("remote.origin.url") or None
 
     def remote_store(self) -> Store | Bucket | None:
         """Where the tensors travel: a store with a URL, or else the one beside the remote's git directory.
@@ -147,28 +150,24 @@ class Repo(GitRepo):
         commit = self.ref("refs/remotes/origin/main") if self.remote else None
         return commit or self.commit(MAIN)
 
-    def set_remote(self, url: str) -> None:
-        """Name the shared remote, making a bare repository there when the folder is not there yet."""
-        where = url if is_url(url) else str(Path(url).absolute())
-        if not is_url(url) and not Path(where).exists():
-            Path(where).mkdir(parents=True)
-            run_git(Path(where), "init", "--quiet", "--bare", "--initial-branch=main")
-        self._git("remote", "remove", "origin", check=False)
-        self._git("remote", "add", "origin", where)
-
-    def push_all(self, needed: Iterable[Digest], progress: Progress = quiet) -> None:
+    def push_all(self, to: str, needed: Iterable[Digest], progress: Progress = quiet) -> None:
         """Send main and every souq ref this clone has, with the tensors they point at; only what is missing.
 
+        `to` is the shared remote from then on, and not before all is there.
+
         Raises:
-            UsageError: there is no remote.
-            Raced: somebody else moved it first; nothing was sent.
+            Raced: somebody else moved it first; no ref was moved.
         """
-        if self.remote is None:
-            raise UsageError("no remote to push to", hint="run `souq push FOLDER.git` once")
-        self._send(needed, progress)
-        pushed = self._git("push", "--quiet", "--no-verify", "origin", MAIN, "refs/souq/*:refs/souq/*", check=False)
-        _raced_if_rejected(pushed)
-        self._git("fetch", "--quiet", "origin", "+refs/heads/main:refs/remotes/origin/main")
+        named = to == self.remote
+        at = "origin" if named else to
+        self._git("ls-remote", "--quiet", "--", at, MAIN)  # whether anybody answers
+        Repo(self.git_dir, self.root, to)._send(needed, progress)
+        words = ("push", "--quiet", "--atomic", "--no-verify", "--", at, MAIN, "refs/souq/*:refs/souq/*")
+        _raced_if_rejected(self._git(*words, check=False))
+        if not named:
+            self._git("config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
+            self._git("config", "--replace-all", "remote.origin.url", to)
+        self._git("update-ref", "refs/remotes/origin/main", self.commit(MAIN))
 
     @contextmanager
     def outside(self, ref: str, most: int) -> Iterator[Repo]:
@@ -185,8 +184,7 @@ class Repo(GitRepo):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/+\-]*", ref):
             raise UsageError(f"not a ref: {ref!r}", hint="name a branch, refs/pull/N/head, or a whole commit id")
         folder = self._remote_folder()
-        with tempfile.TemporaryDirectory(dir=self.git_dir) as name:
-            place = Path(name)
+        with beside(self.git_dir / "outside") as place:
             run_git(place, "init", "--quiet", "--bare")
             (place / "objects/info/alternates").write_text(f"{self.git_dir / 'objects'}\n")
             self._lend_access(place)
@@ -207,24 +205,6 @@ class Repo(GitRepo):
         for row in filter(None, listing.split("\0")):
             key, _, value = row.partition("\n")
             run_git(place, "config", "--add", key, value)
-
-
-def clone(url: str, folder: Path) -> Repo:
-    """A clone of a remote's git side; its tensors follow by `Store.copy`.
-
-    Raises:
-        NotFound: nothing is there.
-        UsageError: the folder is there and holds something.
-    """
-    source = url if is_url(url) else str(Path(url).absolute())
-    if not is_url(url) and not Path(source).is_dir():
-        raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
-    refuse_full(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    run_git(folder.parent, "clone", "--quiet", "--no-hardlinks", "--", source, str(folder.absolute()))
-    repo = Repo.find(folder)
-    repo.fetch()
-    return repo
 
 
 def is_url(remote: str) -> bool:

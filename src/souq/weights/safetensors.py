@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from souq.errors import Hostile, NotFound
+from souq.files import beside
 from souq.records import read_json
 from souq.weights.delta import DTYPES, Array, dtype_name, is_tensor_name
 
@@ -188,7 +189,9 @@ class TensorWriter:
         self._path, self._layout, self._missing = path, layout, set(layout)
         head, begins = layout_bytes(layout, metadata or {})
         self._at = {name: len(head) + begin for name, begin in begins.items()}
-        self._file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False)  # noqa: SIM115
+        self._left = ExitStack()
+        self._part = self._left.enter_context(beside(path)) / path.name
+        self._file = self._left.enter_context(self._part.open("wb"))
         self._file.write(head)
         self._file.flush()
 
@@ -229,17 +232,13 @@ class TensorWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        part = Path(self._file.name)
-        try:
+        with self._left:
             if kind is None:
                 if self._missing:
                     raise ValueError(f"nobody wrote {min(self._missing)}")
                 os.fsync(self._file.fileno())
-                part.chmod(0o644)
-                part.replace(self._path)
-        finally:
-            self._file.close()
-            part.unlink(missing_ok=True)
+                self._part.chmod(0o644)
+                self._part.replace(self._path)
 
 
 def layout_bytes(layout: Layout, metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:

@@ -1,7 +1,7 @@
 """Bytes by digest: tensors encoded small, written once and whole, and checked whenever they are read.
 
 A tensor's name is its digest (weights.tensor_digest), never how it is encoded, so packing again touches no history.
-Objects are immutable: a crash leaves a `.part` file, never a bad object under a real name.
+Objects are immutable: a crash leaves a hidden `.part` folder, never a bad object under a real name.
 
     store = Store(Path(".git/souq"))
     name = store.put(np.ones(3, "f4"))
@@ -11,7 +11,6 @@ Objects are immutable: a crash leaves a `.part` file, never a bad object under a
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ import numpy as np
 import zstandard
 
 from souq.errors import Corrupt, Hostile, NotFound
+from souq.files import PART, beside, flush, sweep
 from souq.progress import Progress, quiet
 from souq.records import Digest, is_digest
 from souq.weights.codec import (
@@ -40,8 +40,6 @@ from souq.weights.codec import (
     storable,
 )
 from souq.weights.delta import Array, Lock, TensorRef, dtype_name, tensor_digest
-
-PART = ".part"
 
 
 class Receiver(Protocol):
@@ -265,21 +263,17 @@ class Store:
     def _write(self, name: Digest, data: bytes) -> None:
         """Whole or not at all: a temporary file, fsync, link, fsync of the folder. What is there already stays."""
         path = self.path(name)
-        fresh = not path.parent.is_dir()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART, delete=False) as file:
-            part = Path(file.name)
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                part.chmod(0o444)
-                _publish(part, path)
-            finally:
-                part.unlink(missing_ok=True)
-        _sync(path.parent)
+        with beside(path.parent) as scratch:
+            part = scratch / "object"
+            part.write_bytes(data)
+            flush(part)
+            part.chmod(0o444)
+            if fresh := not path.parent.is_dir():
+                path.parent.mkdir(exist_ok=True)
+            _publish(part, path)
+        flush(path.parent)
         if fresh:
-            _sync(self.objects)
+            flush(self.objects)
 
     def fsck(self, progress: Progress = quiet) -> list[str]:
         """Read and decode everything; a line for each damaged object."""
@@ -301,9 +295,11 @@ class Store:
         gone = [name for name in self.digests() if name not in kept and self.path(name).stat().st_mtime < before]
         for name in gone:
             self.path(name).unlink()
-        for path in self.objects.glob(f"??/*{PART}"):
+        for path in self.objects.glob(f"??/*{PART}"):  # of a souq that wrote these inside
             if path.stat().st_mtime < before:
                 path.unlink()
+        if self.objects.is_dir():
+            sweep(self.objects)
         return gone
 
 
@@ -319,14 +315,6 @@ def _publish(part: Path, path: Path) -> None:
         return
     except OSError:  # a file system without hard links
         part.replace(path)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 os.register_at_fork(after_in_child=pool.cache_clear)  # a child has the pool but none of its threads

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -26,7 +25,7 @@ import numpy as np
 from blake3 import blake3
 
 from souq.errors import Hostile, UsageError
-from souq.files import refuse_full
+from souq.files import beside, refuse_full
 from souq.merge import kernels
 from souq.merge.elementwise import ELEMENTWISE, F32, Block, Keys, sampled, spread
 from souq.merge.mergekit.config import MergeConfig, ModelRef
@@ -67,17 +66,14 @@ def merge_files(
         UsageError: the folder is not empty, or the plan asks for what cannot be made.
         Hostile: a model's files break their format, or hold NaN or Inf.
     """
-    refuse_full(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+    with beside(out.absolute()) as scratch:
+        refuse_full(out)
         made: dict[str, Path] = {}
         for number, config in enumerate(configs):
-            folder = made[config.name or ""] = Path(scratch) / str(number)
+            folder = made[config.name or ""] = scratch / str(number)
             folder.mkdir()
             report = _merge_one(config, made, folder, shard, progress, write_out)
         (folder / "mergekit_config.yml").write_text(text)
-        if out.exists():
-            out.rmdir()
         folder.replace(out)
     return report
 

@@ -1,0 +1,68 @@
+"""How a model repository gets from one disk to another: cloned and pushed, whole or not at all.
+
+A clone is made beside its name and gets it once every tensor is there. A remote that is named first is asked first,
+filled, and only then the one this clone shares with others.
+
+    repo = clone("https://forge.example/smol", Path("smol"))
+    push(repo, needed(repo, {"main": repo.tip()}), to="../hub.git")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from souq.errors import NotFound, UsageError
+from souq.files import new_folder
+from souq.progress import Progress, quiet
+from souq.records import Digest
+from souq.repo.git import run_git
+from souq.repo.remote import Repo, is_url
+from souq.repo.snapshot import needed
+
+
+def clone(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool = True) -> Repo:
+    """A clone, with the tensors main points at unless only its history is wanted.
+
+    Raises:
+        NotFound: nothing is there.
+        UsageError: the folder is there and holds something.
+    """
+    source = _absolute(url)
+    if not is_url(url) and not Path(source).is_dir():
+        raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
+    with new_folder(folder) as partial:
+        run_git(partial.parent, "clone", "--quiet", "--no-hardlinks", "--origin=origin", "--", source, str(partial))
+        repo = Repo.find(partial)
+        repo.fetch()
+        if tensors:
+            bring_main(repo, progress)
+    return Repo.find(folder)
+
+
+def bring_main(repo: Repo, progress: Progress = quiet) -> None:
+    """The tensors main points at, from the remote, each verified."""
+    if (remote := repo.remote_store()) is not None:
+        remote.copy(repo.store, needed(repo, {"main": repo.tip()}), progress)
+
+
+def push(repo: Repo, needed: Iterable[Digest], progress: Progress = quiet, *, to: str | None = None) -> None:
+    """Send main and all that was said about pull requests, to a remote that is named from then on.
+
+    Where `to` is a folder that is not there yet, it is made: a bare repository.
+
+    Raises:
+        UsageError: nothing is named, now or before.
+        Raced: somebody else moved the remote first.
+    """
+    where = _absolute(to) if to is not None else repo.remote
+    if not where:
+        raise UsageError("no remote to push to", hint="run `souq push FOLDER.git` once")
+    if to is not None and not is_url(where) and not Path(where).exists():
+        with new_folder(Path(where)) as bare:
+            run_git(bare, "init", "--quiet", "--bare", "--initial-branch=main")
+    repo.push_all(where, needed, progress)
+
+
+def _absolute(url: str) -> str:
+    return url if is_url(url) else str(Path(url).absolute())
