@@ -217,7 +217,8 @@ def first(place, tmp_path_factory):
     """Another clone, whose main stands at the first release."""
     folder = tmp_path_factory.mktemp("first")
     shutil.copytree(place / "smol", folder / "smol", symlinks=True)
-    subprocess.run(["git", "update-ref", "refs/heads/main", TOLD["first release"]], cwd=folder / "smol", check=True)
+    for ref in ("refs/heads/main", "refs/remotes/origin/main"):
+        subprocess.run(["git", "update-ref", ref, TOLD["first release"]], cwd=folder / "smol", check=True)
     return folder
 
 

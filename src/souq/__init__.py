@@ -6,9 +6,9 @@ brings neither numpy nor torch.
     import souq
 
     repo = souq.Repo.find(Path("smol"))
-    main = souq.Snapshot(repo, "main")
+    main = souq.Snapshot(repo, repo.tip())
     souq.build.build(main).digest              # what main builds to
-    souq.verify.verify(repo, "main").findings  # empty when every digest and every vote holds
+    souq.verify.verify(repo).findings  # empty when every digest and every vote holds
 """
 
 from __future__ import annotations

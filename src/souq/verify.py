@@ -61,7 +61,7 @@ def verify(
 
 
 def _replay(repo: Repo, report: Report, root: str | None, now: str | None, progress: Progress) -> History:
-    report.commit = report.commit or repo.tip()
+    report.commit = repo.resolve(report.commit or "main")
     repo.check_names(report.commit)
     whole = repo.history(report.commit)
     report.root, report.commit = whole[0], whole[-1]

@@ -58,7 +58,7 @@ def file_(prompt: str, expected: str, signoff: bool, key: Path | None, as_json: 
 def list_(everything: bool, as_json: bool) -> None:
     """Bugs that are filed or open, and the pull requests that fix them."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     main = Snapshot(repo, repo.tip())
     listed = [filed for filed in bugs.listed(repo, main) if everything or filed.state != "fixed"]
 

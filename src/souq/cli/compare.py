@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from souq.audit.compare import Measured, duties, measured, price, untied
-from souq.cli.console import answer, bars, here, json_option, out, table
+from souq.cli.console import answer, bars, json_option, main_here, out, table
 from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals.eval import Eval, read_eval, read_folder
@@ -17,7 +17,6 @@ from souq.evals.score import compare as paired
 from souq.lab.engines import Transformers
 from souq.lab.score_cache import folder_key
 from souq.lab.writers import writer
-from souq.repo.snapshot import Snapshot
 
 
 @click.command()
@@ -51,7 +50,7 @@ def _eval_of(name: str) -> Eval:
     if folder.is_dir():
         return read_eval(folder.name, read_folder(folder))
     try:
-        known = Snapshot(here(), "main").evals
+        known = main_here().evals
     except SouqError as error:
         raise NotFound(
             f"no folder {name}, and no repository here", hint="an eval is a folder with eval.toml and cases.jsonl"

@@ -19,7 +19,9 @@ from rich.text import Text
 
 from souq.errors import UsageError
 from souq.records import Decision, spelled_out
+from souq.repo.git import MAIN
 from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
 from souq.signing import Person, private_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,7 +41,17 @@ key_option = click.option(
 
 def here() -> Repo:
     """The model repository this command stands in."""
-    return Repo.find(Path.cwd())
+    repo = Repo.find(Path.cwd())
+    repo.tell = done
+    return repo
+
+
+def main_here() -> Snapshot:
+    """Main of the model repository this command stands in, as everybody has it; that the one here differs is said."""
+    repo = here()
+    if (mine := repo.ref(MAIN)) != (tip := repo.tip()) and mine is not None:
+        done(f"this is of everybody's main, {tip[:12]}; main here is at {mine[:12]}: `souq fetch` says why")
+    return Snapshot(repo, tip)
 
 
 def person(repo: Repo, key: Path | None) -> Person:

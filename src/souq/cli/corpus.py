@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, main_here, out, table
 from souq.cli.engines import engines
 from souq.cli.judge import judge_test
 from souq.cli.prices import per_million
@@ -19,7 +19,6 @@ from souq.corpus.main_model import write_edition
 from souq.corpus.query import query as ask
 from souq.corpus.recipe import recipe_of
 from souq.lab.chat import dollars
-from souq.repo.snapshot import Snapshot
 
 ENGINES = "transformers, ray:transformers, llama.cpp:FILE.gguf or openai:URL#MODEL"
 
@@ -57,7 +56,7 @@ def make(
     settings = msgspec.structs.replace(settings, sampling=sampling, **typed).vetted()
     costs = per_million(price, f"--price {price!r}") if price is not None else (0.0, 0.0)
     with bars() as progress:
-        edition = write_edition(Snapshot(here(), "main"), settings, recipe.parent, folder, progress, price=costs)
+        edition = write_edition(main_here(), settings, recipe.parent, folder, progress, price=costs)
     asked, answered = edition.spent["asked"], edition.spent["answered"]
     spent = {"dollars": dollars(asked, answered, costs)} if price is not None else {}
 

@@ -16,7 +16,7 @@ from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.adapter import How, is_adapter, make_adapter
-from souq.cli.console import answer, bars, done, here, json_option, out
+from souq.cli.console import answer, bars, done, json_option, main_here, out
 from souq.cli.tune import make_tune, tune_notes
 from souq.errors import NotFound, UsageError
 from souq.model.trained_folder import trained_folder
@@ -70,7 +70,7 @@ def make(
         raise NotFound(f"no file {data}", hint="check --data")
     if within and data is None:
         raise UsageError("--within sketches, and there is nothing to sketch", hint="name its rows with --data")
-    main, notes = Snapshot(here(), "main"), list[str]()
+    main, notes = main_here(), list[str]()
     with bars() as progress:
         if adapter:
             if of or cast or weights_only:
@@ -139,7 +139,7 @@ def summary(made: Delta) -> str:
 @json_option
 def show(path: str, text: bool, as_json: bool) -> None:
     """How large the change is, layer by layer: a heat map of its norm over the weight's."""
-    main = Snapshot(here(), "main")
+    main = main_here()
     made, case = _read(path, main)
     if text:
         out.print(format_delta(made))
@@ -190,7 +190,7 @@ def heat_map(sizes: dict[str, float]) -> None:
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 def apply(path: Path, target: Path) -> None:
     """Write the base with this one change, whole, as a Hugging Face folder."""
-    main = Snapshot(here(), "main")
+    main = main_here()
     made, tensors = delta_file.read_delta(path)
     delta_file.keep(made, tensors, main)
     with bars() as progress:

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from souq.build.model import build
-from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, main_here, out, table
 from souq.corpus.card import student_card, student_licence
 from souq.corpus.dump import latest, read_rows
 from souq.corpus.main_model import own_evals, write_edition
@@ -69,7 +69,7 @@ def distill(
     refuse_full(target)
     from souq.lab import distil
 
-    main = Snapshot(here(), "main")
+    main = main_here()
     evals = [*_of_main(main, names), *own_evals(recipe, source.parent)]
     with bars() as progress:
         folder = source

@@ -15,6 +15,7 @@ from souq.pulls import forge as forges
 from souq.pulls import forge_comment as comments
 from souq.pulls.forge import Answer
 from souq.records import read_record
+from souq.repo.git import MAIN
 from souq.repo.remote import Repo
 
 KINDS = {
@@ -59,7 +60,7 @@ def workflow(kind: str) -> str:
 
 def _root(repo: Repo, path: str, text: str) -> str:
     """Begin main again with the workflow in it, where it is only a root that nobody has seen; else nothing."""
-    main = repo.commit("main")
+    main = repo.commit(MAIN)
     if repo.remote is not None or len(repo.history(main)) != 1 or not repo.is_clean():
         return ""
     return repo.begin_again(main, {path: text.encode()})

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from souq import signing
-from souq.cli.console import answer, done, here, json_option, key_option, out, person, table
+from souq.cli.console import answer, done, here, json_option, key_option, main_here, out, person, table
 from souq.cli.offers import offer
 from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, Policy, Role, Who, read_policy
@@ -37,7 +37,7 @@ def governance() -> None:
 @json_option
 def check(path: Path | None, as_json: bool) -> None:
     """Say GOVERNANCE.toml (main's, or PATH) in words, and warn of what it leaves open."""
-    lines = explain(read_policy(_text(path) if path else Snapshot(here(), "main").policy_text))
+    lines = explain(read_policy(_text(path) if path else main_here().policy_text))
     answer(lines, as_json, lambda: out.print("\n".join(lines)))
 
 
@@ -136,7 +136,7 @@ def ballot(number: int, choices: tuple[str, ...], key: Path | None) -> None:
 def count(number: int, as_json: bool) -> None:
     """Count the ballots of election NUMBER, as everybody will; exit 3 while it is open or undecided."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     policy = read_policy(main.policy_text)
     change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy).ballots))

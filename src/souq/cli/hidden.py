@@ -75,7 +75,7 @@ def _offer(repo: Repo, draft: Draft, author: Person, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """What is sealed on main, and whose tries are charged."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     main = Snapshot(repo, repo.tip())
     accounts = holdouts.accounts(repo, main)
 
@@ -97,7 +97,7 @@ def list_(as_json: bool) -> None:
 def recheck(as_json: bool) -> None:
     """Compute again what evaluators signed on hold-outs revealed by now; exit 3 when something does not hold."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     with bars() as progress:
         results = list(holdouts.recheck(Snapshot(repo, repo.tip()), progress))
 

@@ -12,6 +12,7 @@ from souq.cli.console import answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
 from souq.pulls import land
 from souq.pulls import pull as pulls
+from souq.repo.git import MAIN
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
 from souq.weights.lockfile import lock_digest
@@ -22,7 +23,7 @@ from souq.weights.lockfile import lock_digest
 def status(as_json: bool) -> None:
     """Say where things stand, and the next command to type."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     main = Snapshot(repo, repo.tip())
     open_ = [pull.number for pull in pulls.listed(repo) if pull.state(main) == "open"]
     releases = repo.folders(main.commit, "releases")
@@ -48,7 +49,7 @@ def status(as_json: bool) -> None:
 
 def _next(repo: Repo, main: Snapshot, open_: list[int]) -> str:
     for number in open_:
-        decision = land.decision(repo, number)
+        decision = land.decision_on(pulls.get(repo, number), main)
         if decision:
             return f"souq pr merge {number}"
         if any("has not been run" in line or line.startswith("checks on") for line in decision.missing):
@@ -91,7 +92,7 @@ def show(what: str, as_json: bool) -> None:
         value = {"contribution": offer.contribution, "digest": offer.digest, "source": reproducible.word(offer)}
     else:
         try:
-            commit = repo.commit(what)
+            commit = repo.resolve(what)
         except SouqError as error:
             known = [*main.offers, *main.base, *main.model]
             raise NotFound(f"no tensor, contribution or commit {what!r}{nearest(what, known)}") from error
@@ -132,7 +133,7 @@ def fsck(as_json: bool) -> None:
 def gc(grace: float) -> None:
     """Remove tensors nothing points at, and cached builds."""
     repo = here()
-    commits = {"main": repo.tip(), "here": repo.commit("main")} | {str(p.number): p.head for p in pulls.listed(repo)}
+    commits = {"main": repo.tip(), "here": repo.commit(MAIN)} | {str(p.number): p.head for p in pulls.listed(repo)}
     keep = [name for commit in commits.values() for name in _tensors(repo, commit)]
     gone = repo.store.gc(keep, grace=grace * 86_400)
     freed = repo.drop_cache()

@@ -11,7 +11,7 @@ from souq.build import lock
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model
-from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, here, json_option, key_option, main_here, out, person, table
 from souq.cli.pr import show_verdicts
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite
@@ -38,7 +38,7 @@ from souq.weights.lockfile import lock_digest
 @json_option
 def build(explain: bool, as_json: bool) -> None:
     """Fold the accepted contributions into a model."""
-    main = Snapshot(here(), "main")
+    main = main_here()
     with bars() as progress:
         built = building.build(main, progress=progress)
     differing = lock.differing(main.model, built.lock)
@@ -87,7 +87,7 @@ def export(folder: Path | None, base: bool, file: Path | None, kind: str | None)
         raise UsageError("nowhere to write to", hint="souq export FOLDER, or souq export --gguf FILE.gguf")
     if base and (folder is None or file is not None):
         raise UsageError("--base is written as a folder", hint="souq export --base FOLDER")
-    main = Snapshot(here(), "main")
+    main = main_here()
     if base and folder is not None:
         with bars() as progress:
             export_model(building.applied(main, Delta(main.base_digest, {}), main.repo.store.get), folder, progress)
@@ -148,7 +148,7 @@ def eval_(
     if number is not None:
         _attest(number, held, key, as_json)
         return
-    main = Snapshot(here(), "main")
+    main = main_here()
     if task is None and (include or limit):
         raise UsageError("--include and --limit belong to --task", hint="name the task: --task NAME --include FOLDER")
     if task is not None and (names or line != "transformers" or include is None):
@@ -223,7 +223,7 @@ def chat(prompt: str, tokens: int) -> None:
     from souq.lab import generate
     from souq.lab import lm as lab_model
 
-    main = Snapshot(here(), "main")
+    main = main_here()
     with bars() as progress:
         built = building.build(main, progress=progress)
         lm = lab_model.load(built.files, built.weights)
@@ -268,7 +268,7 @@ def train(
     from souq.lab import lm as lab_model
     from souq.lab import train as training
 
-    main, rows = Snapshot(here(), "main"), read_rows(data)
+    main, rows = main_here(), read_rows(data)
     wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
     with bars() as progress:
         if wanted:

@@ -158,7 +158,7 @@ def _evals(folders: tuple[Path, ...]) -> dict[str, bytes]:
 def list_(everything: bool, as_json: bool) -> None:
     """Pull requests, open ones unless --all."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     main = Snapshot(repo, repo.tip())
     listed = [(pull, pull.state(main)) for pull in pulls.listed(repo)]
     rows = [_row(pull, state) for pull, state in listed if state == "open" or everything]
@@ -191,7 +191,7 @@ def _row(pull: PullRequest, state: str) -> dict[str, Any]:
 def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> None:
     """What is offered, what the machines found, who voted, what is missing, and what the merge would cost."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     overview = _overview(repo, number, forecast)
     ahead = overview.forecast
     if picture is not None:
@@ -413,7 +413,7 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
 
 
 def _open(repo: Repo, number: int) -> tuple[Snapshot, PullRequest]:
-    repo.fetch()
+    repo.refresh()
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     if pull.state(main) != "open":
         raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
@@ -440,7 +440,7 @@ def show_verdicts(checked: Checked) -> None:
 def diff_(number: int) -> None:
     """The text of the change, as git shows it; its tensors by digest."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     pull = pulls.get(repo, number)
     before = repo.commit(f"{pull.head}^")
     paths = repo.changed(before, pull.head)  # raises where there is more than a person, or git, could show

@@ -51,7 +51,7 @@ def queue(context: click.Context, watch: bool, as_json: bool) -> None:
 
 
 def _look(repo: Repo) -> tuple[list[dict[str, Any]], queueing.Now | None]:
-    repo.fetch()
+    repo.refresh()
     main, now = Snapshot(repo, repo.tip()), queueing.now(repo)
     return [_row(main, place, now) for place in queueing.listed(repo, main)], now
 

@@ -113,7 +113,7 @@ release.add_command(offer_command("yank", "VERSION", YANK, why="Why nobody shoul
 def list_(as_json: bool) -> None:
     """The releases on main, and the nightlies beside it."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     main = Snapshot(repo, repo.tip())
     signed = [releases.read(main, version) for version in main.releases] + nightlies(repo, main)
     rows = [
@@ -151,7 +151,7 @@ def export(
 ) -> None:  # fmt: skip
     """Write VERSION to FOLDER as it was released: the model, its papers, and your signature on them."""
     repo = here()
-    repo.fetch()
+    repo.refresh()
     secret = click.prompt("passphrase", hide_input=True, err=True) if ask_passphrase else None
     with bars() as progress:
         made = bundling.export(

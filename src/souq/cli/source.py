@@ -40,7 +40,7 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     Exit 3 where it does not come near, or where it is a binary that nobody can train again.
     """
     repo = here()
-    repo.fetch()
+    repo.fetch() if attest else repo.refresh()
     main = Snapshot(repo, repo.tip())
     offer = _offer(repo, main, which)
     pull = _pull(repo, offer) if attest else None

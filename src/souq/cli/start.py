@@ -31,6 +31,7 @@ from souq.model.source import Source, Unpack, open_source, read_small
 from souq.progress import Progress
 from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
+from souq.repo.git import MAIN
 from souq.repo.init import Beginning
 from souq.repo.init import init as start
 from souq.repo.remote import Repo
@@ -70,7 +71,7 @@ def init(
     evals: tuple[Path, ...], store: str, suite: bool, accept: tuple[str, ...], key: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a model repository NAME from a model."""
-    founder = person(Repo(Path.cwd(), Path.cwd()), key)
+    founder = person(Repo(Path.cwd() / ".git", Path.cwd()), key)
     cases = {path: data for folder in evals for path, data in _folder(folder).items()}
     with _unpacking(name.absolute()) as unpack, bars() as progress:
         model = as_base(_with_template(open_source(source, unpack=unpack), template))
@@ -93,7 +94,7 @@ def init(
             store=store, sketch=partial(_sketch, progress) if suite else None, accepted="template" in accept,
         )  # fmt: skip
         repo = start(name, model, begin, progress)
-    main = Snapshot(repo, "main")
+    main = Snapshot(repo, repo.tip())
     value = {
         "repo": str(name), "root": main.commit, "base": main.base_digest, "tensors": len(main.base), "licence": own,
         "base_licence": base or own, "notes": notes, "chat_template": says,
@@ -289,7 +290,7 @@ def clone(url: str, folder: Path | None, no_tensors: bool) -> None:
     folder = folder or Path(Path(url).name.removesuffix(".git"))
     with bars() as progress:
         repo = copy(url, folder, progress, tensors=not no_tensors)
-    out.print(f"{folder}: {len(Snapshot(repo, 'main').base)} tensors")
+    out.print(f"{folder}: {len(Snapshot(repo, repo.tip()).base)} tensors")
     done(f"next: cd {folder} && souq status")
 
 
@@ -298,7 +299,7 @@ def clone(url: str, folder: Path | None, no_tensors: bool) -> None:
 def push(remote: str | None) -> None:
     """Send history and missing tensors to the shared remote; REMOTE, a folder or a URL, names it the first time."""
     repo = here()
-    commits = {"main": repo.commit("main")} | {
+    commits = {"main": repo.commit(MAIN)} | {
         str(pull.number): pull.head for pull in pulls.listed(repo) if _readable(repo, pull.head)
     }
     with bars() as progress:
@@ -320,6 +321,6 @@ def fetch() -> None:
     repo.fetch()
     with bars() as progress:
         bring_main(repo, progress)
-    if not repo.forward(repo.tip()):
-        done("main here has changes of its own; `git status` shows them")
+    if stays := repo.forward(repo.tip()):
+        done(stays)
     out.print(f"main is {repo.tip()[:12]}")

@@ -34,7 +34,7 @@ from souq.weights.lockfile import format_lock
 
 def decision(repo: Repo, number: int) -> Decision:
     """What main's own policy says about a pull request as it stands."""
-    pull, main = open_now(repo, number)
+    pull, main = open_now(repo, number, looking=True)
     return decision_on(pull, main)
 
 

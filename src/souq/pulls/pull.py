@@ -225,13 +225,13 @@ def publish_about(pull: PullRequest, kind: str, predicate: dict[str, Any], perso
     publish_record(pull, kind, signed_record(kind, pull.offer.slug, pull.offer.digest, predicate, person))
 
 
-def open_now(repo: Repo, number: int) -> tuple[PullRequest, Snapshot]:
-    """A pull request that is still open, with main as everybody sees it now.
+def open_now(repo: Repo, number: int, *, looking: bool = False) -> tuple[PullRequest, Snapshot]:
+    """A pull request that is still open, with main as everybody sees it now; `looking`, if nothing will be written.
 
     Raises:
         Refused: it was merged or closed already.
     """
-    repo.fetch()
+    repo.refresh() if looking else repo.fetch()
     main, pull = Snapshot(repo, repo.tip()), get(repo, number)
     if (state := pull.state(main)) != "open":
         raise Refused(f"#{number} is already {state}", hint=f"see `souq pr view {number}`")

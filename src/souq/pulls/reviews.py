@@ -43,7 +43,7 @@ def check(
 
 def look(repo: Repo, number: int, during: During = nullcontext, progress: Progress = quiet) -> tuple[Verdict, ...]:
     """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
-    pull, main = open_now(repo, number)
+    pull, main = open_now(repo, number, looking=True)
     bring(repo, main, pull.offer, progress)
     return run(case_of(pull, main, progress), given=[signed_off(pull)], costly=False, during=during)
 

@@ -1,5 +1,9 @@
 """The only file that runs git: commits, refs, remotes, and the tensor store that travels beside them.
 
+A repository may be a folder that somebody sent, so reading goes around what it says of itself: git is given a
+directory of ours, whose settings are ours and whose objects and refs are the repository's. What moves main, asks a
+remote or signs a commit is its owner's doing, and heeds their settings (`_own`).
+
 A model repository is an ordinary git repository. Its tensors live in `souq/objects` inside the git directory, in
 every clone and in the bare remote alike, so a folder remote needs no server and a clone needs no configuration. A
 remote that is no folder (a forge) carries the history; main's souq.toml names the store that carries the tensors.
@@ -15,9 +19,11 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from io import BufferedReader
@@ -44,9 +50,18 @@ NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of an empty o
 # A pull request is somebody else's repository: none of its hooks, helpers or filters may run.
 _SAFE = ["-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false"]
 # Nor may a clone's own settings and caches change what git says is there.
-_SAFE += ["-c", "core.commitGraph=false", "-c", "log.showSignature=false", "-c", "diff.ignoreSubmodules=none"]
-_FIXED = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+_SAFE += ["-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false", "-c", "diff.ignoreSubmodules=none"]
+_SAFE += ["-c", "log.showSignature=false"]
+_FIXED = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
 _FIXED |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}  # a clone cannot be told another history
+# What a person's environment tells git of themselves; all else would have it look at another repository or otherwise.
+_OWNER = ("AUTHOR_", "COMMITTER_", "CONFIG_", "SSH", "ASKPASS", "PROXY", "SSL_", "HTTP_", "TRACE", "CURL_", "EXEC_PATH")
+_OWNER += ("ALLOW_PROTOCOL", "PROTOCOL", "ALTERNATE_OBJECT_DIRECTORIES")
+_NOBODY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}  # nor do its reader's settings change an answer
+_LENT = ("refs", "packed-refs", "shallow")  # what reading sees of a repository besides its objects
+# What a repository may say of itself: that it is read by these rules, or of what does not concern who reads objects.
+_EXTENSIONS = {"objectformat": "sha1", "refstorage": "files"}
+_HARMLESS = {"partialclone", "worktreeconfig", "preciousobjects", "noop"}
 
 
 class GitError(SouqError):
@@ -124,6 +139,7 @@ class _Memory:
 
 _MEMORY = _Memory(64 << 20)
 _OID = re.compile(r"[0-9a-f]{40}")
+_COMMIT = re.compile(r"[0-9a-f]{40}\^?")  # a commit, or the one before it
 _LOOSE = re.compile(r"refs/(heads|remotes|souq)(/[A-Za-z0-9_\-]+)+")
 _ENTRY_BYTES = 400  # what a row of a listing takes in memory, about
 
@@ -133,6 +149,7 @@ class GitRepo:
 
     def __init__(self, git_dir: Path, root: Path | None) -> None:
         self.git_dir, self.root = git_dir, root
+        self.tell: Callable[[str], None] = lambda line: None  # what whoever types should know, a line each
         # What `config` read last, and the file's stamp then: one landing asks for its remote two hundred times.
         self._settings: tuple[tuple[int, int, int], dict[str, str]] | None = None
 
@@ -145,15 +162,28 @@ class GitRepo:
         """
         if not start.is_dir():
             raise NotFound(f"no folder {start}", hint="check the path")
-        result = run_git(start, "rev-parse", "--git-common-dir", "--show-toplevel", check=False)
-        if result.returncode:
+        folders = (start.resolve(), *start.resolve().parents)
+        place = next((folder for folder in folders if git_dir_of(folder)), None)
+        if place is None or (git_dir := git_dir_of(place)) is None:
             hint = "run `souq init NAME --from MODEL` or `souq clone URL`"
             raise NotFound(f"{start} is not in a model repository", hint=hint)
-        git_dir, root = result.stdout.decode().splitlines()
-        repo = cls((start / git_dir).resolve(), Path(root))
+        inside, bare = place.name == ".git", not (place / ".git").exists()
+        repo = cls(shared_dir(git_dir), place.parent if inside else None if bare else place)
+        repo._refuse_unknown()
         if not repo.ref(MAIN):
-            raise NotFound(f"{root} has no main branch yet", hint="run `souq init NAME --from MODEL`")
+            raise NotFound(f"{repo.root or repo.git_dir} has no main", hint="run `souq init NAME --from MODEL`")
         return repo
+
+    def _refuse_unknown(self) -> None:
+        """Nothing is read by guessing: not what is kept in a way that is not known here."""
+        rows = [(*key.split(".", 1), value.lower()) for key, value in self._own_settings().items() if "." in key]
+        kept = [(name, value) for section, name, value in rows if section == "extensions"]
+        odd = [f"{k} = {v}" for k, v in kept if k not in _HARMLESS and _EXTENSIONS.get(k) != v]
+        if odd:
+            raise UsageError(
+                f"this repository is kept in a way souq does not read: {', '.join(odd)[:200]}",
+                hint="souq reads git's own sha1 and files: `souq init` makes such a one, whatever git's default is",
+            )
 
     @classmethod
     def create(cls, root: Path) -> Self:
@@ -164,7 +194,7 @@ class GitRepo:
         """
         refuse_full(root, hint="choose another name")
         root.mkdir(parents=True, exist_ok=True)
-        run_git(root, "init", "--quiet", "--initial-branch=main")
+        run_git(root, "init", "--quiet", "--initial-branch=main", "--object-format=sha1")
         return cls((root / ".git").resolve(), root.resolve())
 
     @cached_property
@@ -173,31 +203,32 @@ class GitRepo:
 
     @property
     def cache(self) -> Path:
-        """What can be made again: built models and scores."""
+        """What can be made again: built models and scores; not beyond this process where nothing can be written."""
         folder = self.git_dir / "souq" / "cache"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder if os.access(folder, os.W_OK | os.X_OK) else self._glass
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def commit(self, name: str) -> str:
-        """The full id of a commit by any of its names.
+        """The id of a commit by a name that can mean one thing: 40 digits, what is before those (`^`), a whole ref.
 
         Raises:
             NotFound: no such commit.
-            UsageError: not a name.
+            UsageError: not such a name.
         """
-        if name.startswith("-"):
-            raise UsageError(f"not a commit: {name!r}")
-        if (known := _MEMORY.get((self.git_dir, "commit", name))) is not None:
+        oid = self.ref(name) if name.startswith("refs/") else name
+        if oid is not None and not _COMMIT.fullmatch(oid):
+            raise UsageError(f"not a commit's full name: {name!r}")
+        if (known := _MEMORY.get((self.git_dir, "commit", oid))) is not None:
             return str(known)
-        result = self._git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
-        if result.returncode:
+        result = self._git("rev-parse", "--verify", "--quiet", f"{oid}^{{commit}}", check=False)
+        if oid is None or result.returncode:
             raise NotFound(f"no commit {name!r}", hint="see `souq log`")
-        oid = result.stdout.decode().strip()
-        if _OID.fullmatch(name.removesuffix("^")):  # a commit, or the one before it
-            _MEMORY.put((self.git_dir, "commit", name), oid, _ENTRY_BYTES)
-        return oid
+        commit = result.stdout.decode().strip()
+        _MEMORY.put((self.git_dir, "commit", oid), commit, _ENTRY_BYTES)
+        return commit
 
     def entries(self, commit: str, folder: str = "", most: int = MAX_FILES) -> list[Entry]:
         """Every file below a folder of a commit; at most so many files and folders, and MAX_MOVED of a whole commit.
@@ -295,7 +326,9 @@ class GitRepo:
         contents, at = [], 0
         for _ in oids:  # a line "oid type size", the bytes, a line feed
             end = output.index(b"\n", at)
-            size = int(output[at:end].split()[2])
+            if len(facts := output[at:end].split()) != 3:
+                raise _absent(facts[0].decode())
+            size = int(facts[2])
             contents.append(output[end + 1 : end + 1 + size])
             at = end + size + 2
         return contents
@@ -376,16 +409,16 @@ class GitRepo:
             assert git.stdout is not None
             while facts := git.stdout.readline().split():
                 if len(facts) != 3:
-                    raise NotFound(f"{facts[0].decode()[:12]} is not here: history is not whole", hint="run `git fsck`")
+                    raise _absent(facts[0].decode())
                 oid, kind, size = facts
                 if _name(kind, git.stdout, int(size)) != oid.decode():
                     raise Corrupt(f"the {kind.decode()} {oid.decode()[:12]} lies: its bytes have another name")
                 git.stdout.read(1)
         if names.returncode or git.returncode:
-            raise GitError("something is not here: history is not whole", hint="run `git fsck`, then `souq fetch`")
+            raise GitError("something is not here: history is not whole", hint=_WHOLE)
 
     def _refuse_shallow(self) -> None:
-        if self._git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
+        if (self.git_dir / "shallow").is_file():
             raise UsageError("this clone is shallow: main's beginning is not here", hint="run `git fetch --unshallow`")
 
     def steps(self, commit: str, since: str = "") -> Iterator[Step]:
@@ -424,13 +457,12 @@ class GitRepo:
             if rest.strip():
                 yield rest.decode("utf-8", "surrogateescape")
         if git.returncode:
-            raise GitError(f"git {words[0]} stopped: is history whole? `git fsck` tells")
+            raise GitError(f"git {words[0]} stopped: something is not here", hint=_WHOLE)
 
     def _running(self, *words: str, stdin: IO[bytes] | int | None = subprocess.PIPE) -> subprocess.Popen[bytes]:
-        where = self.root if self.root is not None and self.root.is_dir() else self.git_dir
         return subprocess.Popen(
-            ["git", *_SAFE, *words], cwd=where, env=_environment(), stdin=stdin, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            ["git", *_SAFE, *words], cwd=self._glass, env=_environment() | self._reading, stdin=stdin,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     @contextmanager
@@ -462,15 +494,24 @@ class GitRepo:
         return freed
 
     def is_clean(self) -> bool:
-        return not self._git("status", "--porcelain").stdout
+        return not self._own("status", "--porcelain").stdout
 
     def config(self, key: str) -> str:
-        """A setting of git's, by its name in small letters; "" where there is none."""
+        """A setting of git's, by its name in small letters; "" where there is none. The repository's come first."""
+        return self._own_settings().get(key) or self._persons_settings.get(key, "")
+
+    def _own_settings(self) -> dict[str, str]:
+        """What the repository says of itself in its own file; no other file is read because it says so."""
         if self._settings is None or self._settings[0] != self._config_stamp():
-            rows = self._git("config", "--list", "--null").stdout.decode("utf-8", "replace").split("\0")
-            settings = {name: value.strip() for name, _, value in (row.partition("\n") for row in rows)}
-            self._settings = self._config_stamp(), settings
-        return self._settings[1].get(key, "")
+            path = self.git_dir / "config"
+            listed = ("--file", str(path), "--no-includes", "--list", "--null")
+            self._settings = self._config_stamp(), _settings(*listed) if path.is_file() else {}
+        return self._settings[1]
+
+    @cached_property
+    def _persons_settings(self) -> dict[str, str]:
+        """What whoever types says to git wherever they are."""
+        return _settings("--list", "--null")
 
     def _config_stamp(self) -> tuple[int, int, int]:
         """What changes whenever git writes this clone's settings, which it does into a new file."""
@@ -523,19 +564,19 @@ class GitRepo:
         with beside(self.git_dir / "index") as folder:
             index = {"GIT_INDEX_FILE": str(folder / "index")}
             if tree_of:
-                self._git("read-tree", tree_of, env=index)
+                self._own("read-tree", tree_of, env=index)
             rows = "".join(self._index_rows(files))
-            self._git("update-index", "-z", "--index-info", stdin=rows.encode(), env=index)
-            tree = self._git("write-tree", env=index).stdout.decode().strip()
+            self._own("update-index", "-z", "--index-info", stdin=rows.encode(), env=index)
+            tree = self._own("write-tree", env=index).stdout.decode().strip()
         links = [word for parent in parents for word in ("-p", parent)]
         self.identity()
-        made = self._git("commit-tree", tree, *links, stdin=message.encode())
+        made = self._own("commit-tree", tree, *links, stdin=message.encode())
         return made.stdout.decode().strip()
 
     def write_blob(self, data: bytes) -> str:
         key = (self.git_dir, hashlib.sha256(data).digest())
         if (oid := _MEMORY.get(key)) is None:
-            oid = self._git("hash-object", "-w", "--stdin", stdin=data).stdout.decode().strip()
+            oid = self._own("hash-object", "-w", "--stdin", stdin=data).stdout.decode().strip()
             _MEMORY.put(key, oid, _ENTRY_BYTES)
         return str(oid)
 
@@ -555,7 +596,7 @@ class GitRepo:
         Raises:
             UsageError: git was never told.
         """
-        result = self._git("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", check=False)
+        result = self._own("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", check=False)
         match = re.fullmatch(r"(.+) <(.+)> \d+ [+-]\d+\n", result.stdout.decode("utf-8", "replace"))
         if result.returncode or match is None:
             hint = 'run `git config user.name "…"` and `git config user.email "…"`'
@@ -569,7 +610,7 @@ class GitRepo:
         loose = self.git_dir / name  # what git itself looks at first, without a process
         if _LOOSE.fullmatch(name) and loose.is_file() and _OID.fullmatch(oid := loose.read_text().strip()):
             return oid
-        result = self._git("rev-parse", "--verify", "--quiet", name, check=False)
+        result = self._git("show-ref", "--verify", "--hash", name, check=False)  # rev-parse would try other names too
         return result.stdout.decode().strip() if result.returncode == 0 else None
 
     def refs(self, prefix: str) -> dict[str, str]:
@@ -583,9 +624,9 @@ class GitRepo:
         message = self._git("log", "--format=%B", "--max-count=1", root).stdout.decode().rstrip() + "\n"
         commit = self.write_commit([], dict(more), message, tree_of=root)
         if self.root is None:
-            self._git("update-ref", MAIN, commit, root)
+            self._own("update-ref", MAIN, commit, root)
         else:
-            self._git("reset", "--quiet", "--hard", commit)
+            self._own("reset", "--quiet", "--hard", commit)
         return commit
 
     def make_branch(self, name: str, commit: str) -> None:
@@ -594,10 +635,10 @@ class GitRepo:
         Raises:
             UsageError: no name for a branch, or the one that is checked out.
         """
-        named = self._git("check-ref-format", "--branch", name, check=False)
+        named = self._own("check-ref-format", "--branch", name, check=False)
         if named.returncode:
             raise UsageError(f"{name!r} cannot be the branch of a contribution", hint="choose another --branch")
-        moved = self._git("branch", "--quiet", "--force", "--no-track", name, commit, check=False)
+        moved = self._own("branch", "--quiet", "--force", "--no-track", name, commit, check=False)
         if moved.returncode:
             raise UsageError(last_line(moved.stderr), hint="choose another --branch, or `git switch main` first")
 
@@ -609,9 +650,29 @@ class GitRepo:
         """What `until` has and `since` has not, newest first."""
         return self._git("rev-list", f"--max-count={most}", until, f"^{since}").stdout.decode().split()
 
-    def _git(
+    @cached_property
+    def _glass(self) -> Path:
+        """A git directory of ours to look through, gone with this object: settings that say nothing, and their refs."""
+        place = Path(tempfile.mkdtemp(prefix="souq-"))
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        (place / "HEAD").write_text(f"ref: {MAIN}\n")
+        (place / "config").write_text("[core]\n\trepositoryFormatVersion = 0\n\tbare = true\n")
+        for name in _LENT:
+            (place / name).symlink_to(self.git_dir / name)
+        return place
+
+    @property
+    def _reading(self) -> dict[str, str]:
+        return _NOBODY | {"GIT_DIR": str(self._glass), "GIT_OBJECT_DIRECTORY": str(self.git_dir / "objects")}
+
+    def _git(self, *words: str, stdin: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        """Git, to read: nothing that the repository says of itself is heard."""
+        return run_git(self._glass, *words, stdin=stdin, env=self._reading, check=check)
+
+    def _own(
         self, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[bytes]:
+        """Git, as the repository's owner would type it: to write, and to ask its remote."""
         where = self.root if self.root is not None and self.root.is_dir() else self.git_dir
         return run_git(where, *words, stdin=stdin, env=env, check=check)
 
@@ -701,7 +762,7 @@ class Blobs:
         into.flush()
         facts = out.readline().split()
         if len(facts) != 3:
-            raise NotFound(f"{oid[:12]} is not here: history is not whole", hint="run `git fsck`, then `souq fetch`")
+            raise _absent(oid)
         size = int(facts[2])
         if facts[1] != b"blob" or size > MAX_BLOB:
             _name(facts[1], out, size + 1)  # read past, or the next answer would begin with it
@@ -736,9 +797,46 @@ def _entry(row: str) -> Entry:
     return Entry(path, mode, oid, int(size) if size.isdigit() else 0)
 
 
+_WHOLE = "this copy is not whole: `souq clone` it anew, or, if it is your own partial clone, `git fetch --refetch`"
+
+
+def _absent(oid: str) -> NotFound:
+    return NotFound(f"{oid[:12]} is not here: history is not whole", hint=_WHOLE)
+
+
+def git_dir_of(folder: Path) -> Path | None:
+    """The git directory in a folder, or which it is; None where it is none. No setting is asked where it stands."""
+    inside = folder / ".git"
+    with suppress(OSError, ValueError):
+        if inside.is_file():  # of a linked worktree or a submodule
+            inside = folder / _line(inside).removeprefix("gitdir:").strip()
+        for place in (inside, folder):
+            shared = shared_dir(place)
+            if (place / "HEAD").is_file() and (shared / "objects").is_dir() and (shared / "refs").is_dir():
+                return place.resolve()
+    return None
+
+
+def shared_dir(git_dir: Path) -> Path:
+    """Where the worktrees of a repository have their objects and refs together."""
+    pointer = git_dir / "commondir"
+    return (git_dir / _line(pointer)).resolve() if pointer.is_file() else git_dir
+
+
+def _line(path: Path) -> str:
+    with path.open("rb") as file:
+        return os.fsdecode(file.read(1 << 14)).strip()
+
+
+def _settings(*words: str) -> dict[str, str]:
+    """What git lists of settings, without looking for a repository."""
+    listed = run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout.decode("utf-8", "replace")
+    return {name: value.strip() for name, _, value in (row.partition("\n") for row in listed.split("\0"))}
+
+
 def _environment() -> dict[str, str]:
-    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX", "GIT_OBJ")  # what would make git look at another repository
-    return {key: value for key, value in os.environ.items() if not key.startswith(elsewhere)} | _FIXED
+    owners = tuple(f"GIT_{name}" for name in _OWNER)
+    return {key: v for key, v in os.environ.items() if not key.startswith("GIT_") or key.startswith(owners)} | _FIXED
 
 
 def run_git(

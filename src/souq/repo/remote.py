@@ -9,6 +9,7 @@ What is local to a clone, and how git is run, is git.py.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,9 +21,20 @@ from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.files import beside
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.repo.git import MAIN, OUTSIDE, GitError, GitRepo, last_line, run_git
+from souq.repo.git import MAIN, OUTSIDE, GitError, GitRepo, git_dir_of, last_line, run_git, shared_dir
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.store import Store
+
+# What a repository may say of itself and start nothing by it: a fetch for who only looks goes by no other settings.
+_PLAIN = re.compile(
+    r"core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|worktree)"
+    r"|extensions\.(objectformat|partialclone)|remote\..*\.(url|pushurl|fetch|promisor|partialclonefilter|tagopt|prune)"
+    r"|(branch|user|souq|http|url|alias|advice|color|pull|push|submodule)\..*|credential\.(.*\.)?username|gc\.auto|",
+    re.DOTALL,
+)
+_PUSH = ("push", "--quiet", "--no-verify", "--recurse-submodules=no")
+_PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
+_TYPED = re.compile(r"(.*?)((?:\^|~\d{0,6})*)", re.DOTALL)
 
 
 class Raced(SouqError):
@@ -56,8 +68,9 @@ class Repo(GitRepo):
                 f"{self.remote} carries history and no tensors, and main's souq.toml names no [store]",
                 hint="ask its people where the tensors are, and run `git config souq.store URL`",
             )
-        inside = run_git(folder, "rev-parse", "--git-common-dir").stdout.decode().strip()
-        return Store((folder / inside).resolve() / "souq")
+        if (git_dir := git_dir_of(folder)) is None:
+            raise NotFound(f"the remote {self.remote} is no git repository", hint="see `git remote -v`")
+        return Store(shared_dir(git_dir) / "souq")
 
     def _store_url(self, *, local: bool) -> str:
         """This person's own `souq.store`, else what main says; a head's souq.toml is asked by nobody."""
@@ -102,12 +115,10 @@ class Repo(GitRepo):
             self._send(needed, progress)
             leases = [f"--force-with-lease={name}:{old or ''}" for name, (old, _) in updates.items()]
             specs = [f"{new}:{name}" for name, (_, new) in updates.items()]
-            _raced_if_rejected(
-                self._git("push", "--quiet", "--atomic", "--no-verify", *leases, "origin", *specs, check=False)
-            )
+            _raced_if_rejected(self._own(*_PUSH, "--atomic", *leases, "origin", *specs, check=False))
         others = {name: moved for name, moved in updates.items() if name != MAIN}
         lines = "".join(f"update {name} {new} {old or '0' * 40}\n" for name, (old, new) in others.items())
-        moved = self._git("update-ref", "--stdin", stdin=lines.encode(), check=False)
+        moved = self._own("update-ref", "--stdin", stdin=lines.encode(), check=False)
         if moved.returncode:
             raise Raced(last_line(moved.stderr), hint="run the command again")
         if MAIN in updates:
@@ -115,8 +126,8 @@ class Repo(GitRepo):
 
     def _advance(self, old: str | None, new: str) -> None:
         if self.remote:
-            self._git("update-ref", "refs/remotes/origin/main", new)
-        if self.forward(new) or self.remote:
+            self._own("update-ref", "refs/remotes/origin/main", new)
+        if not self.forward(new) or self.remote:
             return
         if self.ref(MAIN) != old:
             raise Raced("main moved meanwhile", hint="run the command again")
@@ -124,15 +135,26 @@ class Repo(GitRepo):
             "main cannot move: files here were changed by hand", hint="commit or `git stash` them and run it again"
         )
 
-    def forward(self, commit: str) -> bool:
-        """Bring this clone's main and its files to `commit`; False when local changes stand in the way."""
-        on_main = self._git("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip() == MAIN
-        if self.root is not None and on_main:
-            return self._git("merge", "--quiet", "--ff-only", commit, check=False).returncode == 0
+    def forward(self, commit: str) -> str:
+        """Bring this clone's main and its files to `commit`; why they stay as they are, or "" where they came along."""
+        where = self._worktrees_on_main()
+        if self.root is not None and git_dir_of(self.root) in where:
+            moved = self._own("merge", "--quiet", "--ff-only", commit, check=False)
+            return "main here has changes of its own; `git status` shows them" if moved.returncode else ""
+        if where:  # its files would stay behind, and look as if somebody had undone what landed
+            return f"main is checked out elsewhere, by {where[0]}: run `souq fetch` there"
         old = self.ref(MAIN) or "0" * 40
-        return self.contains(commit, old) and not self._git("update-ref", MAIN, commit, old, check=False).returncode
+        if not self.contains(commit, old) or self._own("update-ref", MAIN, commit, old, check=False).returncode:
+            return "main here has commits of its own: `git log origin/main..main` shows them"
+        return ""
 
-    def fetch(self) -> None:
+    def _worktrees_on_main(self) -> list[Path]:
+        """The git directories of the worktrees whose files are main's."""
+        own = [] if self.config("core.bare") == "true" else [self.git_dir]
+        places, on_main = [*own, *sorted((self.git_dir / "worktrees").glob("*"))], f"ref: {MAIN}".encode()
+        return [at for at in places if (at / "HEAD").is_file() and (at / "HEAD").read_bytes().strip() == on_main]
+
+    def fetch(self, env: Mapping[str, str] = {}) -> None:
         """Bring main and every pull request's refs.
 
         A head that moved is followed: votes and checks name a digest, so they stay behind with what they were for.
@@ -140,15 +162,60 @@ class Repo(GitRepo):
         """
         if self.remote:
             self._remote_folder()
-            self._git(
-                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin",
+            self._own(
+                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "origin",
                 "+refs/heads/main:refs/remotes/origin/main", "+refs/souq/*:refs/souq/*", "refs/tags/*:refs/tags/*",
+                env=env,
             )  # fmt: skip
+
+    def refresh(self) -> None:
+        """Fetch, for a verb that only looks.
+
+        A folder that somebody sent may name in its settings what git is to start; then nothing is asked for, and that
+        is said. Who types `souq fetch` says that the settings are their own.
+        """
+        if odd := sorted(key for key in self._own_settings() if not _PLAIN.fullmatch(key)):
+            self.tell(f"not fetched: this clone's own settings may start something ({', '.join(odd)[:120]})")
+            self.tell("if they are yours, run `souq fetch`, or keep them in your own ~/.gitconfig")
+        else:
+            self.fetch({} if "GIT_ALLOW_PROTOCOL" in os.environ else _PROTOCOLS)
 
     def tip(self) -> str:
         """Main as everybody sees it: the remote's where there is one."""
         commit = self.ref("refs/remotes/origin/main") if self.remote else None
         return commit or self.commit(MAIN)
+
+    def resolve(self, name: str) -> str:
+        """The commit that a person names: `main`, `HEAD`, a branch, a tag or digits of an id, and `~n` or `^` after it.
+
+        Main is the one main whatever else is called so: what everybody sees, which `verify` judges.
+
+        Raises:
+            NotFound: nothing is called so.
+            UsageError: more than one thing is.
+        """
+        base, back = _TYPED.fullmatch(name).groups()  # type: ignore[union-attr]  # it matches anything
+        commits = {self.tip()} if base in ("main", MAIN) else self._named(base)
+        if len(commits) > 1:
+            raise UsageError(f"{name[:80]!r} means more than one commit", hint=f"one of {', '.join(sorted(commits))}")
+        for commit in commits:
+            shown = self._git("rev-parse", "--verify", "--quiet", f"{commit}{back}^{{commit}}", check=False)
+            if shown.returncode == 0:
+                return shown.stdout.decode().strip()
+        raise NotFound(f"no commit {name[:80]!r}", hint="see `souq log`")
+
+    def _named(self, name: str) -> set[str]:
+        """The commits that a word can mean, but for main."""
+        head = (git_dir_of(self.root) if self.root else None) or self.git_dir
+        if name == "HEAD":
+            name = (head / "HEAD").read_text(errors="replace").strip().removeprefix("ref: ")
+        refs = [name] if name.startswith("refs/") else [f"refs/{kind}/{name}" for kind in ("heads", "tags", "remotes")]
+        oids = [oid for ref in refs if (oid := self.ref(ref)) is not None]
+        if re.fullmatch(r"[0-9a-f]{4,40}", name):
+            oids += self._git("rev-parse", f"--disambiguate={name}").stdout.decode().split()
+        peeled = "".join(f"{oid}^{{commit}}\n" for oid in oids).encode()
+        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=peeled).stdout.decode().splitlines()
+        return {line for line in lines if re.fullmatch(r"[0-9a-f]{40}", line)}
 
     def push_all(self, to: str, needed: Iterable[Digest], progress: Progress = quiet) -> None:
         """Send main and every souq ref this clone has, with the tensors they point at; only what is missing.
@@ -160,14 +227,14 @@ class Repo(GitRepo):
         """
         named = to == self.remote
         at = "origin" if named else to
-        self._git("ls-remote", "--quiet", "--", at, MAIN)  # whether anybody answers
+        self._own("ls-remote", "--quiet", "--", at, MAIN)  # whether anybody answers
         Repo(self.git_dir, self.root, to)._send(needed, progress)
-        words = ("push", "--quiet", "--atomic", "--no-verify", "--", at, MAIN, "refs/souq/*:refs/souq/*")
-        _raced_if_rejected(self._git(*words, check=False))
+        words = (*_PUSH, "--atomic", "--", at, MAIN, "refs/souq/*:refs/souq/*")
+        _raced_if_rejected(self._own(*words, check=False))
         if not named:
-            self._git("config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
-            self._git("config", "--replace-all", "remote.origin.url", to)
-        self._git("update-ref", "refs/remotes/origin/main", self.commit(MAIN))
+            self._own("config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
+            self._own("config", "--replace-all", "remote.origin.url", to)
+        self._own("update-ref", "refs/remotes/origin/main", self.commit(MAIN))
 
     @contextmanager
     def outside(self, ref: str, most: int) -> Iterator[Repo]:
@@ -201,7 +268,7 @@ class Repo(GitRepo):
     def _lend_access(self, place: Path) -> None:
         """How this clone reaches its remote, for another repository: proxies, keys, credential helpers."""
         kinds = r"^(http|credential|url)\.|^core\.sshcommand$"
-        listing = self._git("config", "--local", "--null", "--get-regexp", kinds, check=False).stdout.decode()
+        listing = self._own("config", "--local", "--null", "--get-regexp", kinds, check=False).stdout.decode()
         for row in filter(None, listing.split("\0")):
             key, _, value = row.partition("\n")
             run_git(place, "config", "--add", key, value)

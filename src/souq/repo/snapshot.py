@@ -35,7 +35,7 @@ class Snapshot:
         self, repo: Repo, commit: str, *, fresh: bool = False, landed: Callable[[], dict[str, Landing]] | None = None
     ) -> None:
         self.repo, self.fresh, self._known_landings = repo, fresh, landed
-        self.commit = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else repo.commit(commit)
+        self.commit = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else repo.resolve(commit)
 
     def below(self, folder: str) -> dict[str, bytes]:
         """The files below a folder, by their paths in it."""

@@ -32,7 +32,7 @@ def clone(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool =
     if not is_url(url) and not Path(source).is_dir():
         raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
     with new_folder(folder) as partial:
-        run_git(partial.parent, "clone", "--quiet", "--no-hardlinks", "--origin=origin", "--", source, str(partial))
+        run_git(partial.parent, "clone", "--quiet", "--no-local", "--origin=origin", "--", source, str(partial))
         repo = Repo.find(partial)
         repo.fetch()
         if tensors:
@@ -60,7 +60,7 @@ def push(repo: Repo, needed: Iterable[Digest], progress: Progress = quiet, *, to
         raise UsageError("no remote to push to", hint="run `souq push FOLDER.git` once")
     if to is not None and not is_url(where) and not Path(where).exists():
         with new_folder(Path(where)) as bare:
-            run_git(bare, "init", "--quiet", "--bare", "--initial-branch=main")
+            run_git(bare, "init", "--quiet", "--bare", "--initial-branch=main", "--object-format=sha1")
     repo.push_all(where, needed, progress)
 
 

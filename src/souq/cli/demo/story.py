@@ -148,7 +148,8 @@ def _begin(stage: Stage, cast: Cast, facts: Facts) -> None:
     stage.types(cast.amira, "governance", "check")
     for actor in (cast.adil, cast.bruno, cast.chen, cast.mallory):
         stage.types(actor, "clone", hub, "smol", at=actor.home)
-    main = Snapshot(Repo.find(cast.amira.clone), "main")
+    repo = Repo.find(cast.amira.clone)
+    main = Snapshot(repo, repo.tip())
     facts.base, facts.root = main.base_digest, main.commit
 
 
@@ -355,7 +356,7 @@ def _verify(stage: Stage, cast: Cast, facts: Facts, progress: Progress) -> None:
     stage.types(cast.doubter, "clone", stage.folder / "hub.git", "smol", at=cast.doubter.home)
     stage.types(cast.doubter, "verify", "--root", facts.root)
     repo = Repo.find(cast.doubter.clone)
-    main = Snapshot(repo, "main")
+    main = Snapshot(repo, repo.tip())
     facts.model = lock_digest(main.model)
     facts.verified = {"tensors": len(main.model), "moved": len(moved(main, main.model))}
     slugs = [slug for slug, offer in main.offers.items() if offer.delta is not None]

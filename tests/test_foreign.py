@@ -1,0 +1,145 @@
+"""Folders that somebody sent: reading them starts nothing that they name, and what is missing is a finding."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.foreign import arm, git, lose, place, traced, typed  # noqa: F401
+
+
+@pytest.fixture
+def sent(place, tmp_path):  # noqa: F811
+    """A copy of the clone, as it may come by mail; its remote is the hub."""
+    folder = tmp_path / "smol"
+    shutil.copytree(place / "amira/smol", folder, symlinks=True)
+    git(folder, "remote", "set-url", "origin", str(place / "hub.git"))
+    return folder
+
+
+OUTSIDE = [
+    "verify {}",
+    "audit {}",
+    "may sell --of {}",
+    "cost {}",
+    "lineage {}",
+    "clone {} {}-copy",
+    "release verify {}",
+]
+INSIDE = [
+    "verify", "status", "log", "show main", "show HEAD", "diff HEAD", "fsck", "pr list", "pr view 1", "pr diff 1",
+    "pr checks 1 --quick", "governance check", "queue", "bug list", "hidden list", "release list", "build",
+    "export {}-out", "audit .", "cost .", "may sell --of .",
+]  # fmt: skip
+GITS = {
+    "rev-parse", "rev-list", "log", "show", "show-ref", "for-each-ref", "ls-tree", "cat-file", "config", "merge-base",
+    "diff", "diff-tree",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["whole", "with a hole"])
+def test_no_verb_that_reads_starts_what_a_folder_names(place, sent, tmp_path, monkeypatch, capfd, missing):  # noqa: F811
+    """Every key that can name a process is set: git is run to read, and neither we nor git start anything else."""
+    arm(sent, tmp_path / "canary")
+    if missing:
+        lose(sent, "GOVERNANCE.toml", "model/config.json")
+    lines = [(line.format(sent, sent), tmp_path) for line in OUTSIDE] + [(line.format(sent), sent) for line in INSIDE]
+    for line, at in lines:
+        with traced(monkeypatch) as trace:
+            typed(monkeypatch, at, *line.split())
+        assert not list(tmp_path.glob("canary*")), line
+        assert "Traceback" not in capfd.readouterr().err
+        if "clone" not in line:  # which makes a repository of one's own
+            assert trace.programs <= {"git", "ssh-keygen"}, line
+            assert trace.verbs <= GITS, (line, trace.verbs)
+
+
+def test_the_canaries_sing(sent, tmp_path):
+    """Git itself, in such a folder, starts what it names: the test above can fail."""
+    arm(sent, tmp_path / "canary")
+    for words in (["git", "status"], ["git", "fetch"], ["git", "diff", "HEAD"], ["git", "log", "-p"]):
+        subprocess.run(words, cwd=sent, check=False, capture_output=True)
+
+    assert list(tmp_path.glob("canary*"))
+
+
+@pytest.mark.parametrize("line", ["verify {}", "audit {}", "may sell --of {}", "cost {}"])
+def test_what_is_missing_is_said(sent, tmp_path, monkeypatch, capfd, line):
+    """A folder with a hole: the file is named, and what to type; no traceback and no silence."""
+    lose(sent, "GOVERNANCE.toml", "souq.toml")
+    code = typed(monkeypatch, tmp_path, *line.format(sent).split())
+    out, err = capfd.readouterr()
+
+    assert code in (1, 3)
+    assert "is not here" in out + err
+    assert "`souq clone` it anew" in out + err
+    assert "Traceback" not in err
+
+
+def test_an_owner_s_own_settings_are_heard(place, sent, tmp_path, monkeypatch, capfd):  # noqa: F811
+    """A clone's own way to its remote: `souq fetch` goes it, and a verb that only looks says that it did not."""
+    went = tmp_path / "went"
+    git(sent, "config", "remote.origin.uploadpack", f"touch {went}; git-upload-pack")
+
+    assert typed(monkeypatch, sent, "status") == 0
+    assert "not fetched" in (err := capfd.readouterr().err)
+    assert "remote.origin.uploadpack" in err
+    assert not went.exists()
+    assert typed(monkeypatch, sent, "fetch") == 0
+    assert went.exists()
+
+
+def test_an_ordinary_clone_is_fetched_by_who_looks(place, sent, monkeypatch, capfd):  # noqa: F811
+    """What git, souq and a forge's checkout write into a clone's settings starts nothing, and stops no fetch."""
+    for key, value in {
+        "user.name": "x", "branch.main.remote": "origin", "http.https://hub.example/.extraheader": "x",
+        "souq.org": "Atlas", "remote.fork.url": "https://x.example/y", "alias.st": "status", "gc.auto": "0",
+    }.items():  # fmt: skip
+        git(sent, "config", key, value)
+    assert typed(monkeypatch, sent, "status") == 0
+    assert "not fetched" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_INDEX_FILE", "GIT_NAMESPACE",
+             "GIT_SHALLOW_FILE", "GIT_ICASE_PATHSPECS", "GIT_LITERAL_PATHSPECS", "GIT_DEFAULT_HASH", "GIT_ATTR_SOURCE"]
+)  # fmt: skip
+def test_no_variable_leads_elsewhere(sent, monkeypatch, name):
+    """What another program left in the environment does not change what is read."""
+    monkeypatch.setenv(name, "1" if "PATHSPECS" in name else "/nonexistent")
+    assert typed(monkeypatch, sent, "verify", "--no-rebuild") == 0
+
+
+def test_a_repository_by_sha256_is_refused_in_a_line(tmp_path, monkeypatch, capfd):
+    git(tmp_path, "init", "-q", "--object-format=sha256", "x")
+    assert typed(monkeypatch, tmp_path / "x", "status") == 2
+    assert "objectformat = sha256" in capfd.readouterr().err
+
+
+def test_bare_mirrored_and_borrowed_repositories_verify(place, sent, tmp_path, monkeypatch):  # noqa: F811
+    """Whatever shape git gave it: bare, a mirror, beside its files, in a worktree, with another's objects, inside."""
+    hub = place / "hub.git"
+    git(tmp_path, "clone", "-q", "--bare", hub, "bare.git")
+    git(tmp_path, "clone", "-q", "--mirror", hub, "mirror.git")
+    git(tmp_path, "clone", "-q", "--separate-git-dir", tmp_path / "apart.git", hub, "apart")
+    git(tmp_path, "clone", "-q", "--shared", hub, "borrowed")
+    git(sent, "worktree", "add", "-q", "-b", "mine", tmp_path / "tree")
+    for shape in ("bare.git", "mirror.git", "apart", "borrowed", "tree", "smol/.git", "smol/model"):
+        assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", tmp_path / shape) == 0, shape
+    assert typed(monkeypatch, tmp_path, "verify", hub) == 0
+
+
+def test_reading_needs_no_place_to_write(place, sent, tmp_path, monkeypatch):  # noqa: F811
+    """A clone nobody may write to: what was worked out is not kept, and that is all."""
+    real = os.access
+    cache = sent / ".git/souq/cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_text("")  # root may write anywhere: so where the folder would be, a file stands
+    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and path != cache)
+    for line in ("status", "verify", "log", "pr list", "audit .", f"export {tmp_path / 'out'}"):
+        assert typed(monkeypatch, sent, *line.split()) == 0, line
+    assert cache.read_text() == ""
