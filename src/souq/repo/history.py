@@ -142,7 +142,7 @@ class History:
             try:
                 contents[path] = self.blobs.read(oid, min(left, MAX_BLOB))
             except Hostile as error:
-                raise Hostile(f"{what}: more than {most:,} bytes of plain files: {error}") from error
+                raise Hostile(f"{what}: more than {most:,} bytes, or what is no file: {error}") from error
             left -= len(contents[path])
         return contents
 
