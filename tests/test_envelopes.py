@@ -10,7 +10,7 @@ import pytest
 
 from souq import signing
 from souq.errors import Forged
-from souq.records import canonical
+from souq.records import canonical, digest
 from tests.annals import public, seal
 
 SPACE, DIGEST = "souq.vote.v1", "b3:" + "7" * 64
@@ -47,11 +47,29 @@ STRANGER = armour_of(seal(SAID, "mallory", SPACE))
 
 @pytest.mark.parametrize("hashed", ["sha512", "sha256"])
 def test_what_ssh_signs_is_read(hashed):
-    told = opened(seal(SAID, "amira", SPACE, hashed=hashed))
+    sealed = seal(SAID, "amira", SPACE, hashed=hashed)
 
-    assert told == signing.Signed(
-        "urn:souq:vote:1", "contributions/0001-x", DIGEST, {"choice": "approve"}, public("amira")
+    assert opened(sealed) == signing.Signed(
+        "urn:souq:vote:1", "contributions/0001-x", DIGEST, {"choice": "approve"}, public("amira"), sealed
     )
+    assert opened(sealed).id == digest(sealed)
+    assert signing.kind_of(sealed) == "urn:souq:vote:1"
+
+
+def test_a_record_has_one_name_however_its_envelope_is_spelled():
+    """Other key ids, line breaks and signatures of others are outside what was signed; its signer does not change."""
+    wide = ARMOUR.replace(b"\n", b"").replace(b"-----BEGIN SSH SIGNATURE-----", b"-----BEGIN SSH SIGNATURE-----\n")
+    wide = wide.replace(b"-----END", b"\n-----END") + b"\n"
+    respelled = [with_armour(GOOD, ARMOUR), with_armour(GOOD, wide), with_armour(GOOD, STRANGER, ARMOUR)]
+
+    assert [opened(data).envelope for data in respelled] == [GOOD] * 3
+    assert len({GOOD, *respelled}) == 4
+
+
+@pytest.mark.parametrize("payload", [b"{}", b"[]", b"7", b"\xff", b'{"predicateType":1,"predicateType":2}'])
+def test_what_holds_no_statement_is_of_no_kind(payload):
+    with pytest.raises(Forged, match="not a statement souq knows"):
+        signing.kind_of(seal(payload, "amira", SPACE))
 
 
 def test_ssh_keygen_reads_what_these_tests_sign(tmp_path):

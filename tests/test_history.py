@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from souq.errors import Refused
 from souq.governance import PolicyState
-from souq.repo.history import MAX_RECORDS
-from souq.repo.policy_state import policy_state
+from souq.repo import history
+from souq.repo.contribution import MAX_RECORDS
+from souq.repo.policy_state import policy_state, refuse_unsound
 from tests.annals import CONFIG, Annals
 from tests.voters import at
 
@@ -150,10 +152,31 @@ def test_a_flood_of_records_is_refused(town):
     town.open()
     town.land(more={f"contributions/0001-x/records/vote-{n}.json": b"" for n in range(MAX_RECORDS)})
 
-    assert town.findings() == ["0001-x brings 1,004 files; the most is 1,000"]
+    assert town.findings() == ["0001-x brings records: 1,002 files; the most is 1,001"]
     town.open()
-    town.agreed(more={f"contributions/0002-x/records/vote-{n}.json": b"" for n in range(MAX_RECORDS - 7)}, hours=3)
+    town.agreed(more={f"contributions/0002-x/records/vote-{n}.json": b"" for n in range(MAX_RECORDS - 4)}, hours=3)
     assert len(town.findings()) == 1
+
+
+def test_records_and_what_was_offered_have_bounds_of_their_own(town, monkeypatch):
+    """Each to the byte, whatever the other is; and one blob under a thousand names is counted a thousand times."""
+    monkeypatch.setattr(history, "MAX_OFFER", 1 << 16)
+    monkeypatch.setattr(history, "MAX_HELD", 1 << 17)
+    monkeypatch.setattr(history, "MAX_RECORD", 0)
+    facts = town.open(files={"data/rows.jsonl": b"{}\n" * 1000}).files
+    room = (1 << 16) - sum(map(len, facts.values()))
+    town.open(files={"data/rows.jsonl": b"{}\n" * 1000, "data/x.jsonl": b"\n" * room}, slug="0001-x")
+    records = [town.checked(), town.vote("amira"), town.vote("bruno"), town.signoff(), town.merged()]
+    left = (1 << 17) - sum(len(data) for each in records for data in each.values())
+    half = {f"records/junk-{n}.json": b" " * (left // 2) for n in range(2)}
+    town.land(*records, half)
+
+    assert town.findings() == []
+    town.open(files={"data/x.jsonl": b"\n" * (1 << 16)})
+    town.agreed(hours=3)
+    town.open()
+    town.agreed(more={f"contributions/0004-x/records/{n}.json": b" " * (1 << 8) for n in range(512)}, hours=5)
+    assert [line.partition(": ")[::2][0] for line in town.findings()] == ["0003-x brings", "0004-x brings records"]
 
 
 # -- policy_state ------------------------------------------------------------------------------------------------------
@@ -187,3 +210,35 @@ def test_what_history_leaves_is_remembered_and_each_step_read_once(quick, monkey
     (quick.repo.cache / "standing.json").write_text("{")
     assert policy_state(quick.repo, quick.commits[-2]) == whole
     assert isinstance(whole, PolicyState)
+
+
+def test_what_came_back_is_no_second_contribution_to_who_goes_on_from_a_remembered_main(quick):
+    """What a restore brings back was here before, whether this clone judged that itself or remembers it."""
+    quick.open()
+    quick.agreed(*THREE)
+    quick.open("revert", "chen", of="0001-x")
+    quick.land(quick.vote("amira", hours=3), quick.vote("bruno", hours=3), hours=4)
+    assert policy_state(quick.repo, quick.head).pending == {"0002-x": at(76)}
+    quick.open("restore", "amira", of="0002-x")
+    quick.land(hours=80)
+
+    assert policy_state(quick.repo, quick.head).pending == {}
+    assert quick.findings() == []
+
+
+def test_a_landing_is_asked_what_its_readers_will_ask(quick):
+    """By the same code, from a main that is remembered: before it lands, and all that is wrong at once."""
+    quick.open()
+    quick.agreed(*THREE)
+    quick.open("release", "amira", quick.release(), of="v1")
+    refuse_unsound(quick.repo, quick.head, quick.agreed("bruno", "chen", "dora", hours=3))
+    quick.open()
+    before = quick.head
+    quick.agreed("amira", more={"README.md": b"mine"}, hours=5)
+
+    with pytest.raises(Refused) as caught:
+        refuse_unsound(quick.repo, before, quick.head)
+    assert str(caught.value) == (
+        "nobody could verify main with it: changes README.md, which 0003-x did not offer; "
+        "0003-x landed without 2 more approvals from `core` for work (have amira of Atlas)"
+    )

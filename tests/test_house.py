@@ -244,11 +244,11 @@ def lines_of_code(text):
 
 
 def test_the_verifying_core_is_read_in_one_sitting():
-    """docs/verifying.md promises under 1,000 lines."""
+    """docs/verifying.md promises under 1,250 lines."""
     sizes = {name: lines_of_code((SOURCE / f"{name}.py").read_text()) for name in CORE}
     page = (SOURCE.parent.parent / "docs" / "verifying.md").read_text()
 
-    assert sum(sizes.values()) < 1_000, sizes
+    assert sum(sizes.values()) < 1_250, sizes
     assert all(f"| `{name}.py` |" in page for name in CORE)
 
 

@@ -46,9 +46,10 @@ def of(town, n):
 COUNTED = {  # limit -> the largest count of the root, of the landing of data and of that of evals
     "files and folders that one commit changes": (11, 7, 15),
     "bytes of one file": None,
-    "files of one folder": (2, 7, 11),
-    "files of one contribution, its records too": (0, 7, 11),
+    "files of one folder": (2, 0, 2),
+    "files that one contribution offers": (0, 2, 5),
     "bytes that one contribution offers": None,
+    "records of one contribution": (0, 5, 6),
     "bytes of one contribution's records": None,
     "evals": (3, 0, 5),
     "bytes of all evals": (3 * len(EXAM + CASE), 0, 5 * len(EXAM + CASE)),
@@ -164,7 +165,7 @@ def test_the_checks_say_it_before_anybody_votes_and_the_landing_does_not_begin(b
     for who in ("amira", "bruno"):
         assert bazaar(who, f"pr review {number} --approve --reason x") == 0
     before = bazaar.main().commit
-    lower(monkeypatch, "files of one contribution, its records too", 1)
+    lower(monkeypatch, "files that one contribution offers", 1)
 
     assert "nobody could read main with it: contributions/" in bazaar.refusal(number)[1]
     monkeypatch.setattr("souq.pulls.land.decision_on", lambda pull, main: SimpleNamespace(missing=()))

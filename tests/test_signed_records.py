@@ -106,7 +106,9 @@ def test_a_key_that_does_not_hold_is_said_not_to(tmp_path):
     [
         ({"slug": "0002-x"}, "about another contribution, contributions/0002-x"),
         ({"subject": "b3:" + "7" * 64}, "about another contribution, contributions/0001-x"),
-        ({"urn": "urn:souq:ballot:1"}, "signed as urn:souq:ballot:1"),
+        ({"urn": "urn:souq:ballot:1"}, "signed as another kind of record"),
+        ({"urn": "urn:souq:merge:1", "namespace": "souq.merge.v1"}, "signed as urn:souq:merge:1"),
+        ({"urn": "urn:souq:closed:1", "namespace": "souq.closed.v1"}, "signed as urn:souq:closed:1"),
         ({"namespace": "souq.ballot.v1"}, "signed as another kind of record"),
         ({"urn": "u" * 50}, f"signed as {'u' * 40}"),
         ({"slug": "s" * 90}, f"about another contribution, contributions/{'s' * 66}"),
@@ -134,17 +136,53 @@ def test_what_is_no_record_counts_for_nothing(town):
     ]
 
 
-def test_what_lies_beside_the_records_is_none(town):
-    """A vote under another name than votes have is not looked at."""
-    town.open()
-    (data,) = town.vote("bruno").values()
-    town.land(
-        town.checked(),
-        town.vote("amira"),
-        {"records/vote.json": data, "records/a/vote-1.json": data, "records/vote-1.jsn": data},
-    )
+def test_a_record_counts_as_what_was_signed_whatever_its_file_is_called(town):
+    """A no under the name of praise is a no; a yes under the name of a sign-off is a yes."""
+    for choice in ("approve", "reject"):
+        town.open()
+        votes = [*town.vote("amira").values(), *town.vote("bruno", choice).values()]
+        town.land(town.checked(), dict(zip(["records/signoff-1.json", "records/praise-7.json"], votes, strict=True)))
 
-    assert town.findings() == [LACKS.format("amira of Atlas")]
+    assert sorted(town.findings()) == [
+        LACKS.format("amira of Atlas").replace("0001", "0002"), "0002-x landed without bruno rejects it: r",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["vote", "checked", "ballot", "signoff"])
+def test_only_a_merge_record_is_one(town, kind):
+    """The one file that is asked by its name: another kind under it is another kind, and nobody has merged."""
+    town.open()
+    (data,) = town.record(kind, "amira", _vote(town)).values()
+    town.land(town.checked(), town.vote("amira"), town.vote("bruno"), merged={"records/merge.json": data})
+
+    assert town.findings()[0] == "0001-x has no signed merge record"
+
+
+@pytest.mark.parametrize("name", ["a/vote-1.json", ".GIT.json", "a:b.json", "x.", "vote-1.jsn", "é.json", "x" * 302])
+def test_a_file_among_the_records_has_a_name_that_any_system_holds(town, name):
+    town.open()
+    town.land(town.checked(), town.vote("amira"), town.vote("bruno"), {f"records/{name}": b"{}"})
+
+    assert town.findings() == [f"{f'records/{name}'[:80]!r} of 0001-x is no name of a record"]
+
+
+def test_what_a_landing_copies(town):
+    """What counts, once each and in one spelling, under names of its own; and what no longer counts but was seen."""
+    offer, policy = town.open(), ruled(people=enrolled())
+    gone = town.vote("chen", which=7)  # a key that is enrolled no longer
+    vote, check, signoff = town.vote("bruno", after=gone), town.checked("amira"), town.signoff()
+    (honest,) = vote.values()
+    respelled = json.loads(honest)
+    respelled["signatures"][0]["keyid"] = "SHA256:other"
+    records = {
+        **vote, **check, **signoff, **gone, **town.vote("mallory"), **town.vote("dora", which=7), **town.merged(),
+        "records/aux.json": honest, "records/long.json": json.dumps(respelled).encode(), "records/junk.json": b"x" * 999,
+    }  # fmt: skip
+
+    kept = SignedRecords.of(offer, records, policy).kept
+
+    assert kept == {**vote, **check, **signoff, **gone}
+    assert SignedRecords.of(offer, kept, policy).kept == kept
 
 
 def test_agreed_to_once_is_not_agreed_to_twice(quick):

@@ -31,7 +31,7 @@ from sshsig import InvalidSignature, check_signature
 from sshsig.sshsig import SshsigSignature
 
 from souq.errors import Forged, Hostile, Missing, NotFound, UsageError
-from souq.records import Author, Digest, Record, canonical, is_digest, read_json, refuse_control
+from souq.records import Author, Digest, Record, canonical, digest, is_digest, read_json, refuse_control
 from souq.text import decoded
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -88,6 +88,11 @@ class Signed:
     subject: Digest
     predicate: dict[str, Any]
     key: str
+    envelope: bytes  # it came in, in the one spelling souq writes: what a record is named by
+
+    @property
+    def id(self) -> Digest:
+        return digest(self.envelope)
 
 
 def statement(kind: str, name: str, subject: Digest, predicate: dict[str, Any]) -> bytes:
@@ -118,7 +123,12 @@ def sign(payload: bytes, key: Path, *, namespace: str) -> Envelope:
         if done.returncode:
             raise _unusable(key, done.stderr)
         armour = message.with_suffix(".sig").read_bytes()
-    sealed = Signature(keyid=fingerprint(public_key(key)), sig=base64.b64encode(armour).decode())
+    return enveloped(payload, public_key(key), armour)
+
+
+def enveloped(payload: bytes, key: str, armour: bytes) -> Envelope:
+    """An envelope as souq writes it, of a payload and the signature of one key."""
+    sealed = Signature(keyid=fingerprint(key), sig=base64.b64encode(armour).decode())
     return Envelope(payload_type=PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=(sealed,))
 
 
@@ -128,7 +138,20 @@ def verify(envelope: bytes, *, keys: Iterable[str], namespace: str) -> Signed:
     Raises:
         Forged: no signature by any of them holds, or the envelope is not one souq writes.
     """
-    return _statement_in(*unseal(envelope, keys=keys, namespace=namespace))
+    payload, key, signature = _unsealed(envelope, keys, namespace)
+    return _statement_in(payload, key, canonical(enveloped(payload, key, _spelled(signature))))
+
+
+def kind_of(envelope: bytes) -> str:
+    """The predicate type of what an envelope holds, whoever signed it; only `verify` says that it is signed as that.
+
+    Raises:
+        Forged: it is no envelope, or holds no statement.
+    """
+    try:
+        return str(read_json(_envelope_in(envelope)[1])["predicateType"])
+    except (Hostile, KeyError, TypeError) as error:
+        raise Forged(f"signed, but not a statement souq knows: {error}") from error
 
 
 def unseal(envelope: bytes, *, keys: Iterable[str], namespace: str) -> tuple[bytes, str]:
@@ -137,11 +160,16 @@ def unseal(envelope: bytes, *, keys: Iterable[str], namespace: str) -> tuple[byt
     Raises:
         Forged: no signature by any of them holds.
     """
+    return _unsealed(envelope, keys, namespace)[:2]
+
+
+def _unsealed(envelope: bytes, keys: Iterable[str], namespace: str) -> tuple[bytes, str, Signature]:
     sealed, payload = _envelope_in(envelope)
     known = frozenset(normal_key(key) for key in keys)
     signers = [_signer(payload, signature, known, namespace) for signature in sealed.signatures]
-    if key := next((key for key in signers if key in known), None):
-        return payload, key
+    for key, signature in zip(signers, sealed.signatures, strict=True):
+        if key in known:
+            return payload, key, signature
     # Of several signatures the one that nearly held says most; a stranger's beside it says nothing.
     raise Forged(min(signers, key=_REFUSALS.index), hint="who signed it must stand in GOVERNANCE.toml")
 
@@ -308,6 +336,13 @@ def _armoured(armour: bytes) -> bytes:
         return b""
 
 
+def _spelled(signature: Signature) -> bytes:
+    """The armour of a signature that holds, as ssh-keygen breaks its lines."""
+    body = base64.b64encode(_armoured(base64.b64decode(signature.sig)))
+    lines = [body[at : at + 70] for at in range(0, len(body), 70)]
+    return b"\n".join([b"-----BEGIN SSH SIGNATURE-----", *lines, b"-----END SSH SIGNATURE-----", b""])
+
+
 def _keygen_verifies(payload: bytes, armour: bytes, key: str, namespace: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sig").write_bytes(armour)
@@ -316,7 +351,7 @@ def _keygen_verifies(payload: bytes, armour: bytes, key: str, namespace: str) ->
         return _ssh_keygen(*words, stdin=_pae(payload)).returncode == 0
 
 
-def _statement_in(payload: bytes, key: str) -> Signed:
+def _statement_in(payload: bytes, key: str, envelope: bytes) -> Signed:
     try:
         in_toto = read_json(payload)
         refuse_control(in_toto, where="a statement")
@@ -327,6 +362,7 @@ def _statement_in(payload: bytes, key: str) -> Signed:
             subject="b3:" + subject["digest"]["blake3"],
             predicate=dict(in_toto["predicate"]),
             key=key,
+            envelope=envelope,
         )
         one_spelling = canonical(in_toto) == payload
     except (Hostile, ValueError, KeyError, TypeError) as error:

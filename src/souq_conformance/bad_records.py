@@ -247,7 +247,7 @@ def a_signature_for_git(town: Town) -> None:
     _bruno_votes(town, namespace="git")
 
 
-@bad("wrong-type")
+@bad("wrong-type", "wrong-namespace")
 def a_verdict_passed_for_a_vote(town: Town) -> None:
     """Signed in the namespace of votes, and of another predicate type."""
     _bruno_votes(town, as_="urn:souq:checked:1")

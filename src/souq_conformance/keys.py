@@ -64,7 +64,8 @@ def sshsig(
     public, head = public_of(private), _strings(namespace.encode(), b"", hashed.encode())
     made = private.sign(b"SSHSIG" + head + _strings(hashlib.new(hashed, signing._pae(payload)).digest()))
     blob = b"SSHSIG" + version.to_bytes(4, "big") + _strings(base64.b64decode(public.split()[1])) + head
-    lines = base64.encodebytes(blob + _strings(_strings(b"ssh-ed25519", made))).decode()
+    body = base64.b64encode(blob + _strings(_strings(b"ssh-ed25519", made))).decode()
+    lines = "".join(f"{body[at : at + 70]}\n" for at in range(0, len(body), 70))  # as long as ssh-keygen's
     armour = f"-----BEGIN SSH SIGNATURE-----\n{lines}-----END SSH SIGNATURE-----\n"
     return signing.Signature(keyid=signing.fingerprint(public), sig=base64.b64encode(armour.encode()).decode())
 

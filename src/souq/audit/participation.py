@@ -119,7 +119,7 @@ def _apart(main: Snapshot) -> Iterable[bool]:
         org = enrolled.org if enrolled else author.org
         for path, data in main.below(offer.home).items():
             with suppress(SouqError):
-                if path.startswith("records/vote-"):
+                if path.startswith("records/") and signing.kind_of(data) == "urn:souq:vote:1":
                     signed = signing.verify(data, keys=policy.keys, namespace="souq.vote.v1")
                     voter = policy.person_of(signed.key)
                     yield voter is not None and signed.key != signing.normal_key(author.key) and voter.org != org

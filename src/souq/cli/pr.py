@@ -554,6 +554,8 @@ def merge(number: int, key: Path | None, as_json: bool) -> None:
         err.print(f"Error: #{number} cannot merge yet")
         show_missing(number, decision)
         raise click.exceptions.Exit(3)
+    if left := land.left_behind(repo, number, commit):
+        done(f"{left} under refs/souq/pr/{number} stayed there: no records of what landed, or of nobody enrolled")
     answer(value, as_json, lambda: out.print(f"merged #{number} as {commit[:12]}"))
 
 

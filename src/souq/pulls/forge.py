@@ -30,9 +30,8 @@ from souq.pulls.offer import TRIES, Draft
 from souq.pulls.pull import PULLS, PullRequest
 from souq.records import Checked, Digest, Record, Vote, is_digest
 from souq.repo import contribution
-from souq.repo.contribution import Offer
+from souq.repo.contribution import MAX_RECORD, Offer
 from souq.repo.git import MAX_BLOB, MAX_FILES, OUTSIDE, Entry
-from souq.repo.history import MAX_RECORD
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person

@@ -14,15 +14,15 @@ from souq.governance import POLICY, PolicyState, decide, read_policy
 from souq.governance.decide import SKEW, elected, seconds
 from souq.governance.policy import format_policy, refuse_stranger, with_members
 from souq.progress import Progress, quiet
-from souq.pulls.pull import PullRequest, open_now, signed_record
+from souq.pulls.pull import BESIDE, PullRequest, get, open_now, signed_record
 from souq.pulls.reviews import bring
 from souq.records import Decision, Digest
-from souq.repo.contribution import RECORDS
+from souq.repo.contribution import MAX_HELD, MAX_RECORDS
 from souq.repo.git import MAIN
-from souq.repo.history import change_of
+from souq.repo.history import MERGED, change_of
 from souq.repo.landing import conflicts_with, delta_moved, malformed
 from souq.repo.limits import exceeded, files_of
-from souq.repo.policy_state import last_landing, policy_state
+from souq.repo.policy_state import last_landing, policy_state, refuse_unsound
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
@@ -77,6 +77,13 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     return decision, commit
 
 
+def left_behind(repo: Repo, number: int, commit: str) -> int:
+    """How much lies under a pull request's refs that did not land with it at `commit` and is nobody's word about it."""
+    pull, before = get(repo, number), Snapshot(repo, f"{commit}^")
+    beside = sum(1 for kind in BESIDE for _ in pull.envelopes(kind))
+    return len(pull.records) - beside - len(pull.signed_records(read_policy(before.policy_text)).kept)
+
+
 def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
     """What its landing on `main` needs in the store."""
     moved = delta_moved(pull.offer, main)
@@ -99,11 +106,16 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     """The commit that lands it: what was offered, who agreed, and what main now builds to.
 
     Raises:
-        Refused: main would be beyond what its readers take.
+        Refused: more records than a landing may have, or what no reader of main would accept.
     """
     offer, repo = pull.offer, pull.repo
+    records = pull.signed_records(read_policy(main.policy_text)).kept
+    size = sum(map(len, records.values()))
+    if len(records) > MAX_RECORDS or size > MAX_HELD:
+        most = f"#{pull.number} carries {len(records):,} records that hold, of {size:,} bytes"
+        raise Refused(f"{most}; at most {MAX_RECORDS:,} of {MAX_HELD:,} bytes land", hint="offer it anew")
     files = files_of(offer, main)
-    files |= {f"{offer.home}{path}": data for path, data in pull.records.items()}
+    files |= {f"{offer.home}{path}": data for path, data in records.items()}
     if offer.election is not None:
         files[POLICY] = _elected(pull, main).encode()
     if offer.delta is not None or offer.merge is not None:
@@ -114,12 +126,13 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     seen = list(pull.seen(main))
     predicate = {"pr": pull.number, "base": main.commit, "by": person.name, "at": signing.now(), "after": seen}
     signed = signed_record("merge", offer.slug, offer.digest, predicate, person)
-    files[f"{offer.home}{RECORDS}merge.json"] = signed
+    files[f"{offer.home}{MERGED}"] = signed
     message = f"Merge {pull.number}: {inert(offer.contribution.title)}\n"  # a forge's #7 is not this one
     commit = repo.write_commit([main.commit, pull.head], files, message, tree_of=main.commit)
     if lines := exceeded(Snapshot(repo, commit), main):
-        hint = "records that hold nothing can be removed from its refs; what it brings can come in parts"
+        hint = "what it brings can come in parts"
         raise Refused(f"nobody could read main with #{pull.number}: {'; '.join(lines)}", hint=hint)
+    refuse_unsound(repo, main.commit, commit)
     return commit
 
 

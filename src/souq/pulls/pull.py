@@ -8,7 +8,8 @@
     refs/souq/pr/<n>/closed/<id>       withdrawn or turned down
     refs/souq/pr/<n>/queued/<id>       waits to be merged, or was set aside: the queue's own (queue.py)
 
-Refs are only added, but for a head that its author rebases, with a new signature. When a pull request lands, its
+What a record is, its envelope says; the names of refs are for people, since anybody who may push names them. Refs are
+only added, but for a head that its author rebases, with a new signature. When a pull request lands, its
 records are copied into main beside the contribution, so main alone can be judged by whoever doubts it. Every record
 names those its signer had seen, so that none is withheld.
 """
@@ -16,9 +17,10 @@ names those its signer had seen, so that none is withheld.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -28,13 +30,15 @@ from souq import signing
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError
 from souq.governance import Policy, SignedChecked, SignedVote, read_policy
 from souq.records import Checked, Digest, canonical, digest
-from souq.repo.contribution import RECORDS, Offer
-from souq.repo.history import MAX_HELD, MAX_RECORD, SignedRecords
+from souq.repo.contribution import MAX_RECORD, RECORDS, Offer
+from souq.repo.history import SignedRecords
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person, Signed
 
 PULLS = "refs/souq/pr/"
+AHEAD = 64  # records read from git at a time
+BESIDE = ("closed", "queued", "forge", "rebuilt")  # kinds that stay beside main when it lands
 
 State = Literal["open", "merged", "closed", "taken back"]
 
@@ -46,6 +50,7 @@ class PullRequest:
     repo: Repo
     number: int
     refs: Mapping[str, str]  # below refs/souq/pr/<n>/ -> object id
+    kinds: _Kinds | None = field(default=None, compare=False, repr=False)  # of all that were listed with it
 
     @property
     def head(self) -> str:
@@ -82,12 +87,12 @@ class PullRequest:
 
     def _closed(self, main: Snapshot) -> bool:
         """Its author or an enrolled person has signed that it is; a ref alone says nothing."""
-        if not (envelopes := self.envelopes("closed")):
+        if (first := next(envelopes := self.envelopes("closed"), None)) is None:
             return False
         keys = list(read_policy(main.policy_text).keys)
         with suppress(SouqError):
             keys = [*keys, signing.normal_key(self.offer.contribution.author.key)]
-        return bool(read_all(envelopes, "closed", keys, self.subject, strict=False))
+        return bool(read_all([first, *envelopes], "closed", keys, self.subject, strict=False))
 
     def landed(self, main: Snapshot) -> bool:
         """Whether these very bytes are on main: a folder of the same name is not enough."""
@@ -97,12 +102,10 @@ class PullRequest:
         except SouqError:
             return False
 
-    @property
-    def records(self) -> dict[str, bytes]:
-        """Its signed records, by the path they have on main; what closed it or queued it has none there."""
-        kinds = {name.partition("/")[0] for name in self.refs} - {"head", "closed", "queued"}
-        held = self._held(name for name in self.refs if name.partition("/")[0] in kinds)
-        return {f"{RECORDS}{name.replace('/', '-')}.json": data for name, data in held.items()}
+    @cached_property
+    def records(self) -> Mapping[str, bytes]:
+        """All that lies under its refs and can be a record, by a path of git's name for it."""
+        return _Held(self.repo, {oid for name, oid in self.refs.items() if name != "head"})
 
     def seen(self, main: Snapshot) -> tuple[Digest, ...]:
         """What the next record about it names: every record that holds, so that none of them can be left out later."""
@@ -120,18 +123,64 @@ class PullRequest:
         oid = self.repo.write_blob(data)
         return replace(self, refs={**self.refs, f"{kind}/{oid[:16]}": oid})
 
-    def envelopes(self, kind: str) -> list[bytes]:
-        """The records of one kind, as they were sent."""
-        return list(self._held(n for n in self.refs if n == kind or n.startswith(f"{kind}/")).values())
+    def envelopes(self, kind: str) -> Iterator[bytes]:
+        """The envelopes that say they are of one kind, whatever the refs that hold them are called."""
+        kinds = self.kinds if self.kinds is not None else _Kinds(self.repo, ())
+        held = [oid for name, oid in sorted(self.refs.items()) if name != "head"]
+        oids = [oid for oid, urn in kinds.of(held).items() if urn == f"urn:souq:{kind}:1"]
+        for at in range(0, len(oids), AHEAD):
+            yield from self.repo.contents(oids[at : at + AHEAD])
 
-    def _held(self, names: Iterable[str]) -> dict[str, bytes]:
-        """What is under some of its refs, where it can be a record.
 
-        Anybody may put anything beside the records of others: that it cannot be read must not stop who reads those.
-        """
-        oids = {name: self.refs[name] for name in sorted(names)}
-        blobs = self.repo.small(oids.values(), MAX_RECORD, MAX_HELD)
-        return {name: blobs[oid] for name, oid in oids.items() if oid in blobs}
+class _Kinds:
+    """What the envelopes under many refs say they are: each read once, and those of the next pull requests with it."""
+
+    def __init__(self, repo: Repo, oids: Iterable[str]) -> None:
+        self._repo, self._known = repo, dict[str, str]()
+        self._order = list(dict.fromkeys(oids))
+        self._place = {oid: place for place, oid in enumerate(self._order)}
+
+    def of(self, oids: Iterable[str]) -> dict[str, str]:
+        """The predicate type of each, "" for what is no envelope."""
+        wanted = list(dict.fromkeys(oids))
+        for oid in wanted:
+            if oid not in self._known:
+                place = self._place.get(oid, len(self._order))
+                self._read([oid, *self._order[place + 1 : place + AHEAD]])
+        return {oid: self._known[oid] for oid in wanted}
+
+    def _read(self, oids: Sequence[str]) -> None:
+        small = self._repo.at_most([oid for oid in oids if oid not in self._known], MAX_RECORD)
+        self._known |= dict.fromkeys(oids, "")
+        for oid, data in zip(small, self._repo.contents(small), strict=True):
+            with suppress(SouqError):
+                self._known[oid] = signing.kind_of(data)
+
+
+class _Held(Mapping[str, bytes]):
+    """Records by path, read from git some at a time.
+
+    Anybody may put anything beside the records of others, of any number: it takes time to look at, and neither memory
+    nor the others' place.
+    """
+
+    def __init__(self, repo: Repo, oids: Iterable[str]) -> None:
+        self._repo, self._near = repo, dict[str, bytes]()
+        self._oids = {f"{RECORDS}{oid[:16]}.json": oid for oid in sorted(repo.at_most(oids, MAX_RECORD))}
+        self._paths = list(self._oids)
+
+    def __getitem__(self, path: str) -> bytes:
+        if path not in self._near:
+            at = bisect_left(self._paths, path)
+            near = {each: self._oids[each] for each in (path, *self._paths[at : at + AHEAD])}
+            self._near = dict(zip(near, self._repo.contents([*near.values()]), strict=True))
+        return self._near[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def listed(repo: Repo) -> list[PullRequest]:
@@ -141,7 +190,9 @@ def listed(repo: Repo) -> list[PullRequest]:
         number, _, name = ref.removeprefix(PULLS).partition("/")
         if re.fullmatch(r"[1-9]\d{0,8}", number):
             by_number.setdefault(int(number), {})[name] = oid
-    return [PullRequest(repo, number, by_number[number]) for number in sorted(by_number) if "head" in by_number[number]]
+    offered = {number: refs for number, refs in sorted(by_number.items()) if "head" in refs}
+    kinds = _Kinds(repo, (oid for refs in offered.values() for name, oid in sorted(refs.items()) if name != "head"))
+    return [PullRequest(repo, number, refs, kinds) for number, refs in offered.items()]
 
 
 def get(repo: Repo, number: int) -> PullRequest:
@@ -186,7 +237,7 @@ def landed_checked(main: Snapshot, slug: str, policy: Policy) -> list[Checked]:
 
 
 def read_all(
-    envelopes: Sequence[bytes], kind: str, keys: Sequence[str], subject: Digest, *, strict: bool = True
+    envelopes: Iterable[bytes], kind: str, keys: Sequence[str], subject: Digest, *, strict: bool = True
 ) -> list[Signed]:
     """The records of one kind about one contribution by these keys; without `strict`, what is forged is left out.
 

@@ -100,7 +100,7 @@ def listed(repo: Repo, main: Snapshot) -> list[Place]:
     places = [
         at
         for pull in pulls.listed(repo)
-        if pull.envelopes("queued") and (at := place(pull, main)) is not None
+        if (at := place(pull, main)) is not None
         if at.queued.state != "leave" and pull.state(main) == "open"
     ]
     return sorted(places, key=lambda at: (not at.waits, at.queued.at, at.pull.number))

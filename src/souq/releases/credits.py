@@ -149,8 +149,8 @@ def _fix(name: str, evidence: Any, by: str) -> Fix | None:
 
 def _checks(main: Snapshot, offer: Offer) -> Iterator[Checked]:
     """The checks on exactly this contribution that a person signed who was enrolled when they made it."""
-    for path, data in sorted(main.repo.files(main.commit, f"contributions/{offer.slug}/{RECORDS}").items()):
-        if not path.startswith("checked") or (base := _base(data)) is None or not main.repo.contains(main.commit, base):
+    for data in sorted(main.repo.files(main.commit, f"contributions/{offer.slug}/{RECORDS}").values()):
+        if (base := _base(data)) is None or not main.repo.contains(main.commit, base):
             continue
         try:
             policy = read_policy(Snapshot(main.repo, base).policy_text)

@@ -27,7 +27,7 @@ from souq.records import Release, canonical, digest, is_digest, read_json, read_
 from souq.releases import openssf
 from souq.releases.provenance import LOCK, PROVENANCE, WEIGHTS, dependencies, file_hashes, parameters
 from souq.repo.history import signed_release
-from souq.signing import Envelope, Signature
+from souq.signing import Envelope
 from souq.weights.delta import Lock, tensor_digest
 from souq.weights.lockfile import parse_lock
 from souq.weights.safetensors import open_tensors
@@ -340,8 +340,4 @@ def _armour(data: bytes) -> bytes:
 
 def seal(payload: bytes, key: str, armour: bytes) -> bytes:
     """An envelope as souq writes it, so that no byte of it can be another unseen."""
-    sealed = Signature(keyid=signing.fingerprint(key), sig=base64.b64encode(armour).decode())
-    words = Envelope(
-        payload_type=signing.PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=(sealed,)
-    )
-    return canonical(words)
+    return canonical(signing.enveloped(payload, key, armour))

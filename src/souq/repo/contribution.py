@@ -25,6 +25,9 @@ from souq.weights.lockfile import parse_delta
 
 MERGE, ELECTION, YANKED = "merge.toml", "election.toml", "yanked.toml"
 RECORDS = "records/"  # inside a landed contribution: who signed what; not part of what was offered
+MAX_RECORDS = 1_000  # of one contribution
+MAX_RECORD = 1 << 20  # bytes of one
+MAX_HELD = 16 << 20  # and of all; what was offered has bounds of its own, MAX_FILES and MAX_OFFER
 
 
 class Brings(Record, frozen=True):

@@ -27,7 +27,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from io import BufferedReader
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -308,9 +308,10 @@ class GitRepo:
                 raise Hostile(f"{entry.path!r} has {entry.size:,} bytes; the most is {MAX_BLOB:,}")
         if (total := sum(entry.size for entry in entries)) > most:
             raise Hostile(f"{len(entries):,} files of {total:,} bytes; the most is {most:,}")
-        return self._contents([entry.oid for entry in entries])
+        return self.contents([entry.oid for entry in entries])
 
-    def _contents(self, oids: Sequence[str]) -> list[bytes]:
+    def contents(self, oids: Sequence[str]) -> list[bytes]:
+        """The bytes of some blobs, by one git."""
         known = {oid: data for oid in oids if (data := _MEMORY.get((self.git_dir, oid))) is not None}
         missing = [oid for oid in dict.fromkeys(oids) if oid not in known]
         for oid, data in zip(missing, self._read(missing), strict=True):
@@ -334,9 +335,11 @@ class GitRepo:
         return contents
 
     def files(
-        self, commit: str, folder: str, most: int = MAX_READ, count: int = MAX_FILES, ending: str = ""
+        self, commit: str, folder: str, most: int = MAX_READ, count: int = MAX_FILES, ending: str = "", but: str = ""
     ) -> dict[str, bytes]:
         """Every plain file below a folder whose path ends so, by its path inside that folder.
+
+        What is below its folder `but` is counted, and left there.
 
         Raises:
             Hostile: more than `most` bytes or `count` files and folders, or what is no plain file.
@@ -344,6 +347,7 @@ class GitRepo:
         below = folder.rstrip("/") + "/"
         listed = self.entries(commit, folder, count)
         entries = [entry for entry in listed if entry.path.startswith(below) and entry.path.endswith(ending)]
+        entries = [entry for entry in entries if not but or not entry.path.startswith(below + but)]
         blobs = self._blobs(entries, most)
         return {entry.path.removeprefix(below): data for entry, data in zip(entries, blobs, strict=True)}
 
@@ -531,17 +535,11 @@ class GitRepo:
         """
         if self.sizes([oid]).get(oid, most + 1) > most:
             raise Hostile(f"{oid[:12]} is not a record of at most {most:,} bytes")
-        return self._contents([oid])[0]
+        return self.contents([oid])[0]
 
-    def small(self, oids: Iterable[str], most: int, total: int) -> dict[str, bytes]:
-        """The blobs of at most `most` bytes among some objects, by one git; the smallest, where all are above `total`.
-
-        What anybody put beside them, a commit or a blob of any size, takes nothing away from the others.
-        """
-        sizes = sorted((size, oid) for oid, size in self.sizes(oids).items() if size <= most)
-        room = accumulate(size for size, _ in sizes)
-        fitting = [oid for (_, oid), used in zip(sizes, room, strict=True) if used <= total]
-        return dict(zip(fitting, self._contents(fitting), strict=True))
+    def at_most(self, oids: Iterable[str], most: int) -> list[str]:
+        """The blobs of at most `most` bytes among some objects: a commit or a huge blob beside them is left out."""
+        return [oid for oid, size in self.sizes(oids).items() if size <= most]
 
     def sizes(self, oids: Iterable[str]) -> dict[str, int]:
         """The bytes of every blob among some objects, by one git."""
@@ -581,7 +579,7 @@ class GitRepo:
         return str(oid)
 
     def _index_rows(self, files: Mapping[str, bytes | None]) -> Iterator[str]:
-        names = {path: _blob_name(data) for path, data in files.items() if data is not None}
+        names = {path: blob_name(data) for path, data in files.items() if data is not None}
         there = self.sizes(names.values())  # most of a landing came with the offer: no process for each
         for path, data in files.items():
             if data is None:
@@ -735,25 +733,15 @@ class Blobs:
     def __init__(self, git: subprocess.Popen[bytes]) -> None:
         self._git = git
 
-    def some(self, oids: Iterable[str], most: int) -> list[bytes]:
-        """Several blobs; one that is asked for twice counts twice.
-
-        Raises:
-            Hostile: all of them are larger than `most` bytes.
-        """
-        blobs, total = [], 0
-        for oid in oids:
-            blobs.append(self[oid])
-            if (total := total + len(blobs[-1])) > most:
-                raise Hostile(f"more than {most:,} bytes in one contribution")
-        return blobs
-
     def __getitem__(self, oid: str) -> bytes:
+        return self.read(oid)
+
+    def read(self, oid: str, most: int = MAX_BLOB) -> bytes:
         """A blob.
 
         Raises:
             NotFound: it is not here.
-            Hostile: it is larger than MAX_BLOB, or no blob.
+            Hostile: it is larger than `most`, or no blob.
         """
         into, out = self._git.stdin, self._git.stdout
         assert into is not None
@@ -764,9 +752,9 @@ class Blobs:
         if len(facts) != 3:
             raise _absent(oid)
         size = int(facts[2])
-        if facts[1] != b"blob" or size > MAX_BLOB:
+        if facts[1] != b"blob" or size > most:
             _name(facts[1], out, size + 1)  # read past, or the next answer would begin with it
-            raise Hostile(f"{oid[:12]} is {facts[1].decode()} of {size:,} bytes; the most is {MAX_BLOB:,}")
+            raise Hostile(f"{oid[:12]} is {facts[1].decode()} of {size:,} bytes; the most is {most:,}")
         data = out.read(size)
         out.read(1)
         return data
@@ -780,7 +768,8 @@ def _name(kind: bytes, stream: IO[bytes], size: int) -> str:
     return hasher.hexdigest()
 
 
-def _blob_name(data: bytes) -> str:
+def blob_name(data: bytes) -> str:
+    """Git's name of a file's bytes."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 

@@ -26,8 +26,8 @@ from souq.governance import POLICY, Ballot, Change, Landed, Policy, SignedBallot
 from souq.governance.decide import SKEW, seconds
 from souq.governance.replay import Replay
 from souq.records import Checked, Digest, Release, Vote, digest, format_toml
-from souq.repo.contribution import RECORDS, Landing, Offer
-from souq.repo.git import MAX_OFFER, Blobs, Moved, Step
+from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS, RECORDS, Landing, Offer
+from souq.repo.git import MAX_BLOB, MAX_FILES, MAX_OFFER, Blobs, Moved, Step, blob_name
 from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed, touched
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -36,10 +36,9 @@ from souq.weights.lockfile import lock_digest
 
 T = TypeVar("T")
 NIGHTLY = "refs/souq/nightly/"
-MAX_RECORDS = 1_000  # of one contribution
-MAX_RECORD = 1 << 20  # bytes of one
-MAX_HELD = 16 << 20  # bytes of all of them
 KINDS: dict[str, Any] = {"signoff": None, "merge": None, "checked": Checked, "vote": Vote, "ballot": Ballot}
+_KIND_OF = {f"urn:souq:{kind}:1": kind for kind in KINDS}
+MERGED = f"{RECORDS}merge.json"
 
 
 @dataclass
@@ -56,6 +55,8 @@ class History:
     commits: dict[str, int] = field(default_factory=dict)  # -> how long the log was then
     log: list[tuple[str, Landing | None]] = field(default_factory=list)  # what landed and what was taken, in order
     ever: dict[str, Landing] = field(default_factory=dict)  # taken back or not
+    line: dict[str, int] = field(default_factory=dict)  # main's commits so far, each with its place
+    resumed: bool = False  # judged from somewhere on: what landed before is read, not remembered
 
     def __post_init__(self) -> None:
         self._text = lru_cache(maxsize=64)(lambda oid: self.blobs[oid].decode())
@@ -71,6 +72,7 @@ class History:
             self.policy = moved.new if moved.path == POLICY else self.policy
             self.config = moved.new if moved.path == "souq.toml" else self.config
         self.commits[step.commit] = len(self.log)
+        self.line[step.commit] = len(self.line)
         return [f"{step.commit[:12]}: {line}" for line in problems]
 
     def _root(self, step: Step) -> list[str]:
@@ -107,7 +109,7 @@ class History:
 
     def _main(self, commit: str) -> Snapshot:
         """Main as it was, with what landed as it was judged here and not as somebody remembers it."""
-        return Snapshot(self.repo, commit, landed=lambda: self._landed_at(commit))
+        return Snapshot(self.repo, commit, landed=None if self.resumed else lambda: self._landed_at(commit))
 
     def _landed_at(self, commit: str) -> dict[str, Landing]:
         last = sorted(dict(self.log[: self.commits[commit]]).items())
@@ -122,13 +124,27 @@ class History:
 
     def _offered(self, slug: str, moved: Sequence[Moved]) -> tuple[Offer, dict[str, bytes]]:
         home = f"contributions/{slug}/"
-        own = [each for each in moved if each.path.startswith(home) and each.new]
-        if len(own) > MAX_RECORDS:
-            raise Hostile(f"{slug} brings {len(own):,} files; the most is {MAX_RECORDS:,}")
-        blobs = self.blobs.some([each.new for each in own], MAX_OFFER + MAX_HELD)
-        files = {each.path.removeprefix(home): data for each, data in zip(own, blobs, strict=True)}
-        records = {path: data for path, data in files.items() if path.startswith(RECORDS)}
-        return Offer(slug, {path: data for path, data in files.items() if path not in records}), records
+        own = {m.path.removeprefix(home): m.new for m in moved if m.path.startswith(home) and m.new}
+        records = {path: oid for path, oid in own.items() if path.startswith(RECORDS)}
+        offered = {path: oid for path, oid in own.items() if path not in records}
+        # One merge record more than a landing copies, which says what was seen of all of them.
+        held = self._read(f"{slug} brings records", records, MAX_RECORDS + 1, MAX_HELD + MAX_RECORD)
+        if odd := next((path for path in records if not _RECORD_NAME.fullmatch(path)), None):
+            raise Hostile(f"{odd[:80]!r} of {slug} is no name of a record")
+        return Offer(slug, self._read(f"{slug} brings", offered, MAX_FILES, MAX_OFFER)), held
+
+    def _read(self, what: str, files: Mapping[str, str], number: int, most: int) -> dict[str, bytes]:
+        """Files by git's names of them, within bounds: sixty bytes of a tree can name as many megabytes."""
+        if len(files) > number:
+            raise Hostile(f"{what}: {len(files):,} files; the most is {number:,}")
+        contents, left = dict[str, bytes](), most
+        for path, oid in files.items():
+            try:
+                contents[path] = self.blobs.read(oid, min(left, MAX_BLOB))
+            except Hostile as error:
+                raise Hostile(f"{what}: more than {most:,} bytes, or what is no file: {error}") from error
+            left -= len(contents[path])
+        return contents
 
     def _only_its_own(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved]) -> list[str]:
         """A landing writes what was offered and its records, takes what it says it takes, and not a byte more."""
@@ -137,7 +153,7 @@ class History:
         problems = []
         for path, each in moved.items():
             if path in writes and each.new:
-                if self.blobs[each.new] != writes[path]:
+                if each.new != blob_name(writes[path]):
                     problems.append(f"{path} is not what {offer.slug} offered")
             elif not (path in computed or (path in takes and not each.new) or path.startswith(offer.home + RECORDS)):
                 problems.append(f"changes {path}, which {offer.slug} did not offer")
@@ -166,7 +182,7 @@ class History:
 
     def stands(self, release: Release) -> list[str]:
         """What is wrong with what a release says of the main it stands on."""
-        if release.commit not in self.commits:
+        if release.commit not in self.line:
             return [f"release {release.version} is of a commit that is not in this history"]
         main = self._main(release.commit)
         if release.recipe != main.recipe():
@@ -223,28 +239,34 @@ class SignedRecords:
     withheld: tuple[Digest, ...] = ()  # named by those that hold, and not here
     invalid: tuple[str, ...] = ()  # why other records count for nothing
     seen: tuple[Digest, ...] = ()  # what the next to sign names
+    kept: Mapping[str, bytes] = field(default_factory=dict)  # what a landing copies, by the path it has there
 
     @classmethod
     def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> SignedRecords:
-        """`records`: envelopes by path, `records/vote-….json`."""
+        """`records`: envelopes by path. What each is says what was signed, and no path but the merge record's."""
         keys = (*policy.keys, *(offer.amends.keys if offer.amends else ()))  # whom it enrols is asked by the new policy
         author = (offer.contribution.author.key,)
-        valid, invalid, seen = {kind: list[Signed]() for kind in KINDS}, list[str](), list[Digest]()
-        for path, data in sorted(records.items()):
-            if match := _PATH.fullmatch(path):
-                kind = match[1] or match[2]
-                try:
-                    valid[kind].append(_verified(data, kind, author if kind == "signoff" else keys, offer))
-                    seen.append(digest(data))
-                except Forged as error:
-                    invalid.append(f"{path} counts for nothing: {error}")
-        named = {name for signed in valid.values() for record in signed for name in _seen(record)}
-        withheld = named - {digest(data) for data in records.values()}
+        valid, invalid = {kind: dict[Digest, Signed]() for kind in KINDS}, dict[str, str]()
+        there = dict[Digest, str]()
+        for path in sorted(records):
+            there[digest(records[path])] = path
+            try:
+                kind, signed = _verified(path, records[path], offer, keys, author)
+                valid[kind].setdefault(signed.id, signed)
+            except Forged as error:
+                invalid[path] = str(error)
+        by_id = {name: signed for kind in valid.values() for name, signed in kind.items()}
+        named = {name for signed in by_id.values() for name in _seen(signed)}
+        withheld = named - there.keys() - by_id.keys()
         by_kind = {
-            kind: [record for record in signed if _says_no(record, kind) or not withheld.intersection(_seen(record))]
+            kind: [one for one in signed.values() if _says_no(one, kind) or not withheld.intersection(_seen(one))]
             for kind, signed in valid.items()
         }
-        return cls(by_kind, tuple(sorted(withheld)), tuple(invalid), tuple(sorted(seen)))
+        kept = {one.envelope: kind for kind in valid if kind != "merge" for one in valid[kind].values()}
+        for path in {there[name] for name in named & there.keys()} & invalid.keys():  # those that held when it was seen
+            kept |= {records[path]: kind} if (kind := _kind(records[path])) else {}
+        reasons = tuple(f"{path} counts for nothing: {because}" for path, because in invalid.items())
+        return cls(by_kind, tuple(sorted(withheld)), reasons, tuple(sorted(by_id)), _named(kept))
 
     @property
     def checked(self) -> list[SignedChecked]:
@@ -301,25 +323,43 @@ class SignedRecords:
         )  # fmt: skip
 
 
-_PATH = re.compile(rf"{RECORDS}(?:(merge|signoff)|(checked|vote|ballot)-[^/]+)\.json")
+# What no file system, terminal or reader takes for another; what is more is up to who lands it.
+_RECORD_NAME = re.compile(rf"{RECORDS}[A-Za-z0-9_+\-][A-Za-z0-9._+\-]{{0,300}}\.json")
 
 
-def _verified(data: bytes, kind: str, keys: Iterable[str], offer: Offer) -> Signed:
-    """A record of an offer, by one of these keys.
+def _named(kept: Mapping[bytes, str]) -> dict[str, bytes]:
+    """Envelopes by the paths they land under; the kind is said for people, and read from the envelope by machines."""
+    paths = {f"{RECORDS}{kind}-{digest(data)[3:19]}.json": data for data, kind in sorted(kept.items())}
+    if first := next((path for path in paths if path.startswith(f"{RECORDS}signoff-")), None):
+        paths[f"{RECORDS}signoff.json"] = paths.pop(first)
+    return paths
+
+
+def _kind(data: bytes) -> str:
+    """What an envelope says it is, "" where that is no record of a contribution."""
+    with suppress(Forged):
+        kind = _KIND_OF.get(signing.kind_of(data), "")
+        return kind if kind != "merge" else ""
+    return ""
+
+
+def _verified(path: str, data: bytes, offer: Offer, keys: Iterable[str], author: Iterable[str]) -> tuple[str, Signed]:
+    """What a record of an offer is, and that, by the author's key where it is a sign-off, else by one of `keys`.
 
     Raises:
         Forged: it is no such record, or of something else.
     """
-    signed = signing.verify(data, keys=keys, namespace=f"souq.{kind}.v1")
-    if signed.kind != f"urn:souq:{kind}:1":
-        raise Forged(f"signed as {signed.kind[:40]}")
+    kind = _KIND_OF.get(urn := signing.kind_of(data))
+    if kind is None or (kind == "merge") != (path == MERGED):  # a landing has one, which no stranger's ref names
+        raise Forged(f"signed as {urn[:40]}")
+    signed = signing.verify(data, keys=author if kind == "signoff" else keys, namespace=f"souq.{kind}.v1")
     # The number is asked too: what was taken back does not land again by the votes of the first time. A sign-off is
     # about the bytes alone: on a forge its author does not know the number yet.
     if signed.subject != offer.digest or (kind != "signoff" and signed.name != offer.home[:-1]):
         raise Forged(f"about another contribution, {signed.name[:80]}")
     if KINDS[kind] is not None:
         _predicate(signed, KINDS[kind])
-    return signed
+    return kind, signed
 
 
 def _predicate(signed: Signed, kind: type[T]) -> T:

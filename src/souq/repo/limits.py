@@ -15,9 +15,8 @@ from functools import cached_property
 
 from souq.errors import SouqError
 from souq.records import format_toml
-from souq.repo.contribution import RECORDS, Offer
+from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS, RECORDS, Offer
 from souq.repo.git import MAX_BLOB, MAX_EVALS, MAX_FILES, MAX_MOVED, MAX_OFFER, MAX_READ, Entry, Step
-from souq.repo.history import MAX_HELD, MAX_RECORDS
 from souq.repo.landing import files_gained, files_lost, files_returned
 from souq.repo.snapshot import Snapshot
 
@@ -71,23 +70,31 @@ def _largest(result: Result) -> Iterator[tuple[str, int]]:
 
 def _folders(result: Result) -> Iterator[tuple[str, int]]:
     # A release's folder, the base's own: any that is read whole.
-    for folder in result.changed(r"(model|(contributions|releases|evals)/[^/]+)(?=/)"):
+    for folder in result.changed(r"(model|(releases|evals)/[^/]+)(?=/)"):
         yield folder, len(result.within(folder))
 
 
-def _contributions(result: Result) -> Iterator[tuple[str, int]]:
-    for home in result.changed(r"contributions/[^/]+(?=/)"):
-        yield home, len(result.within(home))
+def _own(result: Result, *, records: bool) -> Iterator[tuple[str, list[int]]]:
+    """The sizes of what each contribution offers, or of its records."""
+    for home in result.changed(r"contributions/[^/]+/"):
+        entries = result.within(home, MAX_FILES + MAX_RECORDS + 1)
+        yield home, [entry.size for entry in entries if entry.path.startswith(home + RECORDS) is records]
+
+
+def _offered_files(result: Result) -> Iterator[tuple[str, int]]:
+    yield from ((home, len(sizes)) for home, sizes in _own(result, records=False))
 
 
 def _offered(result: Result) -> Iterator[tuple[str, int]]:
-    for home in result.changed(r"contributions/[^/]+/"):
-        yield home, sum(entry.size for entry in result.within(home) if not entry.path.startswith(home + RECORDS))
+    yield from ((home, sum(sizes)) for home, sizes in _own(result, records=False))
 
 
 def _records(result: Result) -> Iterator[tuple[str, int]]:
-    for home in result.changed(rf"contributions/[^/]+/{RECORDS}"):
-        yield home, sum(entry.size for entry in result.within(home))
+    yield from ((home, len(sizes)) for home, sizes in _own(result, records=True))
+
+
+def _record_bytes(result: Result) -> Iterator[tuple[str, int]]:
+    yield from ((home, sum(sizes)) for home, sizes in _own(result, records=True))
 
 
 def _evals(result: Result) -> Iterator[tuple[str, int]]:
@@ -102,9 +109,10 @@ LIMITS = (
     Limit("files and folders that one commit changes", MAX_MOVED, "souq verify", _changes),
     Limit("bytes of one file", MAX_BLOB, "every reader", _largest),
     Limit("files of one folder", MAX_FILES, "every reader", _folders),
-    Limit("files of one contribution, its records too", MAX_RECORDS, "souq verify", _contributions),
+    Limit("files that one contribution offers", MAX_FILES, "every reader", _offered_files),
     Limit("bytes that one contribution offers", MAX_OFFER, "every reader", _offered),
-    Limit("bytes of one contribution's records", MAX_HELD, "souq verify", _records),
+    Limit("records of one contribution", MAX_RECORDS + 1, "souq verify", _records),
+    Limit("bytes of one contribution's records", MAX_HELD + MAX_RECORD, "souq verify", _record_bytes),
     Limit("evals", MAX_EVALS, "the gate, souq eval", _evals),
     Limit("bytes of all evals", MAX_READ, "the gate, souq eval", _exam_bytes),
 )

@@ -11,10 +11,13 @@ from contextlib import suppress
 
 import msgspec
 
+from souq.errors import Refused
 from souq.files import replacing
 from souq.governance import POLICY, PolicyState
 from souq.governance.replay import Replay
 from souq.records import Record
+from souq.repo.contribution import Landing
+from souq.repo.git import Blobs
 from souq.repo.history import History
 from souq.repo.remote import Repo
 
@@ -26,6 +29,7 @@ class _Remembered(Record, frozen=True):
     at: str
     seen: dict[str, str]
     pending: dict[str, str]
+    ever: dict[str, Landing]
 
 
 def policy_state(repo: Repo, commit: str) -> PolicyState:
@@ -42,21 +46,45 @@ def last_landing(repo: Repo, commit: str) -> str:
 def _remembered(repo: Repo, commit: str) -> _Remembered:
     """What history up to a commit leaves behind, judged from the last commit that is remembered."""
     note = repo.cache / "standing.json"
-    known = _Remembered(commit="", at="", seen={}, pending={})
+    known = _Remembered(commit="", at="", seen={}, pending={}, ever={})
     with suppress(OSError, msgspec.MsgspecError):
         kept = msgspec.json.decode(note.read_bytes(), type=_Remembered)
         if kept.commit == commit:
             return kept
         known = kept if repo.contains(commit, kept.commit) else known
     with repo.blobs() as blobs:
-        history = History(repo, blobs, Replay(PolicyState(known.seen, known.pending), known.at))
-        if known.commit:
-            history.policy, history.config = (repo.entry(known.commit, path).oid for path in (POLICY, "souq.toml"))
-            history.commits[known.commit] = 0
+        history = _resumed(repo, blobs, known)
         for step in repo.steps(commit, known.commit):
             history.judge(step)
     left = history.replay.state
-    remembered = _Remembered(commit=commit, at=history.replay.at, seen=dict(left.seen), pending=dict(left.pending))
+    remembered = _Remembered(
+        commit=commit, at=history.replay.at, seen=dict(left.seen), pending=dict(left.pending), ever=history.ever
+    )
     with replacing(note) as partial:
         partial.write_bytes(msgspec.json.encode(remembered))
     return remembered
+
+
+def _resumed(repo: Repo, blobs: Blobs, known: _Remembered) -> History:
+    """A judge of history who has seen all up to a remembered commit."""
+    history = History(repo, blobs, Replay(PolicyState(known.seen, known.pending), known.at))
+    if known.commit:
+        history.policy, history.config = (repo.entry(known.commit, path).oid for path in (POLICY, "souq.toml"))
+        history.resumed = True
+        history.line = {commit: place for place, commit in enumerate(repo.history(known.commit))}
+        history.ever = dict(known.ever)
+    return history
+
+
+def refuse_unsound(repo: Repo, before: str, commit: str) -> None:
+    """Ask of a landing that nobody has seen what every reader of main will ask, by the same code.
+
+    Raises:
+        Refused: they would not accept it.
+    """
+    known = _remembered(repo, before)
+    with repo.blobs() as blobs:
+        history = _resumed(repo, blobs, known)
+        wrong = [line.partition(": ")[2] for step in repo.steps(commit, before) for line in history.judge(step)]
+    if wrong:
+        raise Refused(f"nobody could verify main with it: {'; '.join(wrong)}", hint="nothing was sent")

@@ -21,8 +21,8 @@ from souq.files import replacing
 from souq.merge.grow import Grown, grow
 from souq.records import Digest, Recipe, digest
 from souq.repo.config import Config, Merging, read_config
-from souq.repo.contribution import RECORDS, Landing, Offer, evals_in, is_slug, sealed_in, utf8_of
-from souq.repo.git import MAX_EVALS, MAX_OFFER, MAX_READ
+from souq.repo.contribution import MAX_RECORDS, RECORDS, Landing, Offer, evals_in, is_slug, sealed_in, utf8_of
+from souq.repo.git import MAX_EVALS, MAX_FILES, MAX_OFFER, MAX_READ
 from souq.repo.remote import Repo
 from souq.weights.delta import Delta, Lock, TensorRef
 from souq.weights.lockfile import lock_digest, parse_delta, parse_lock
@@ -95,10 +95,11 @@ class Snapshot:
         """
         if not is_slug(slug):
             raise Hostile(f"{slug[:80]!r} is no name of a contribution: a number, then a-z, 0-9 and `-`")
-        files = self.repo.files(self.commit, f"contributions/{slug}", MAX_OFFER)
+        home = f"contributions/{slug}"
+        files = self.repo.files(self.commit, home, MAX_OFFER, MAX_FILES + MAX_RECORDS + 1, but=RECORDS)
         if not files:
             raise NotFound(f"no contribution {slug} in {self.commit[:12]}", hint="see `souq pr list`")
-        return Offer(slug, {path: data for path, data in files.items() if not path.startswith(RECORDS)})
+        return Offer(slug, files)
 
     @cached_property
     def evals(self) -> dict[str, Eval]:

@@ -1,0 +1,140 @@
+"""Whatever somebody pushes beside the records of others: junk of any name and number, a no under another name."""
+
+from __future__ import annotations
+
+import pytest
+
+from souq import signing
+from souq.errors import Refused
+from souq.pulls import land, pull
+from souq.pulls.pull import PullRequest
+from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS
+from souq.repo.git import MAIN
+from souq.repo.snapshot import Snapshot
+from souq.signing import Person
+from souq.verify import verify
+from souq_conformance.town import Stock, Town
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory):
+    return Stock(tmp_path_factory.mktemp("stock"))
+
+
+@pytest.fixture
+def town(stock, tmp_path, monkeypatch):
+    """A town whose clock is souq's."""
+    town = Town(tmp_path / "town", stock)
+    monkeypatch.setattr(signing, "now", lambda: town.at())
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "bruno")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "bruno@example.org")
+    return town
+
+
+def offered(town, offer, **refs):
+    """A pull request with the offer's records under its refs, and more."""
+    files = {**town.files, **{f"{offer.home}{path}": town.git.file(data) for path, data in offer.files.items()}}
+    head = town.git.commit(town.git.tree(files), [town.main], "offered", 1_770_000_000)
+    held = {name.removesuffix(".json"): town.git.put("blob", data) for name, data in offer.records.items()}
+    return PullRequest(town.repo, town.number, {"head": head, **held, **refs})
+
+
+def landed(town, request):
+    """Where it lands, once every reader has accepted it; and the names of its records there."""
+    bruno = Person("bruno", "bruno@example.org", town.keys["bruno"].key)
+    commit = land.landing(request, Snapshot(town.repo, town.main), bruno, lambda *_: None)
+    town.git.ref(MAIN, commit)
+    assert verify(town.repo, now=town.at()).findings == []
+    below = f"contributions/{request.offer.slug}/records/"
+    return {path.removeprefix(below) for path in Snapshot(town.repo, commit).paths(below.rstrip("/"))}
+
+
+def honest(town, **more):
+    offer = town.data(**more).agreed("amira", "bruno")
+    town.wait(hours=1)
+    return offer
+
+
+def test_junk_stays_where_it_is(town):
+    """Names that no disk holds, commits, trees, megabytes, and records of strangers: main gets none of them."""
+    offer = honest(town)
+    names = set(landed_names(offer))
+    offer.vote("mallory")
+    offer.record("closed", "bruno", {"reason": "not now"})
+    put = town.git.put
+    junk = {
+        "x/" + "a" * 200 + "/" + "b" * 80: put("blob", b"nothing"), "aux": put("blob", b"1"), "vote/A": put("blob", b"2"),
+        "vote/a": put("blob", b"3"), "vote/commit": town.main, "vote/tree": town.git.tree(town.files),
+        "vote/huge": put("blob", bytes(MAX_RECORD + 1)), "merge": put("blob", town.data().record("merge", "chen", {})),
+    }  # fmt: skip
+
+    assert landed(town, offered(town, offer, **junk)) == names
+
+
+def landed_names(offer):
+    """As a landing names what holds: by kind and content."""
+    for name, data in offer.records.items():
+        kind = name.partition("-")[0].removesuffix(".json")
+        yield "signoff.json" if kind == "signoff" else f"{kind}-{signing.digest(data)[3:19]}.json"
+    yield "merge.json"
+
+
+def test_a_thousand_pieces_of_junk_crowd_nobody_out(town, monkeypatch):
+    """Smaller than any honest record, or large, and more than all records of a landing may have together."""
+    monkeypatch.setattr(pull, "AHEAD", 512)
+    offer = honest(town)
+    small = {f"vote/{n:016x}": town.git.put("blob", b"%d" % n) for n in range(MAX_RECORDS)}
+    large = {
+        f"x/{n}": town.git.put("blob", b"%d" % n + bytes(MAX_RECORD - 9)) for n in range(MAX_HELD // MAX_RECORD + 1)
+    }
+
+    assert landed(town, offered(town, offer, **small, **large)) == set(landed_names(offer))
+
+
+@pytest.mark.parametrize("name", ["praise/0001", "vote", "signoff/2", "checked/0123456789abcdef", "queued/x"])
+def test_a_no_is_a_no_under_any_name(town, name):
+    """Whoever may push refs moves it; its words are what was signed."""
+    offer = honest(town)
+    no = offer.no("chen", "it is poisoned")
+    offer.records = {each: data for each, data in offer.records.items() if data != no}
+    request = offered(town, offer, **{name: town.git.put("blob", no)})
+    main = Snapshot(town.repo, town.main)
+
+    assert land.decision_on(request, main).missing == ("chen rejects it: it is poisoned",)
+    with pytest.raises(Refused, match=r"nobody could verify main with it: .*chen rejects it"):
+        landed(town, request)
+
+
+@pytest.mark.parametrize("name", ["closed/0123456789abcdef", "vote/0123456789abcdef", "praise/x"])
+def test_so_is_a_closing(town, name):
+    offer = town.data()
+    note = offer.record("closed", "mallory", {"reason": "withdrawn"})
+    offer.records.popitem()
+    main = Snapshot(town.repo, town.main)
+
+    assert offered(town, offer).state(main) == "open"
+    assert offered(town, offer, **{name: town.git.put("blob", note)}).state(main) == "closed"
+
+
+def test_more_records_than_a_landing_holds_are_named(town, monkeypatch):
+    """Of people who are enrolled: nobody else can bring it there."""
+    offer = honest(town)
+    monkeypatch.setattr(land, "MAX_RECORDS", 3)
+
+    with pytest.raises(Refused, match=r"#1 carries 4 records that hold, of [\d,]+ bytes; at most 3 of 16,777,216"):
+        landed(town, offered(town, offer))
+    monkeypatch.setattr(land, "MAX_RECORDS", 4)
+    assert len(landed(town, offered(town, offer))) == 5
+
+
+def test_an_offer_of_full_size_lands_with_its_records(town, monkeypatch):
+    """Each has a bound of its own, so what anybody lays beside an offer takes none of its room."""
+    monkeypatch.setattr("souq.repo.snapshot.MAX_OFFER", 1 << 16)
+    monkeypatch.setattr("souq.repo.history.MAX_OFFER", 1 << 16)
+    size = sum(map(len, town.data("probe", rows=b"").files.values()))
+    offer = honest(town, title="whole", rows=b"\n" * ((1 << 16) - size))
+
+    landed(town, offered(town, offer))
+
+    assert Snapshot(town.repo, town.repo.tip()).offer(offer.slug).digest == offer.digest
