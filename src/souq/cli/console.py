@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
+from souq.cli import presence
 from souq.errors import UsageError
 from souq.records import Decision, spelled_out
 from souq.repo.remote import Repo
@@ -39,7 +40,9 @@ key_option = click.option(
 
 def here() -> Repo:
     """The model repository this command stands in."""
-    return Repo.find(Path.cwd())
+    repo = Repo.find(Path.cwd())
+    presence.enter(repo.git_dir)
+    return repo
 
 
 def person(repo: Repo, key: Path | None) -> Person:
