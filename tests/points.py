@@ -31,6 +31,7 @@ from souq.cli import run
 
 How = Literal["killed", "torn", "full", "broken"]
 """Before it happens; half of it happened; no room for it; the disk does not answer."""
+HOWS = ("killed", "torn", "full", "broken")
 KILLED = 137
 TRACEBACK = 99
 

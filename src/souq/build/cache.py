@@ -171,5 +171,5 @@ class BuildCache:
             if path.is_file() and path not in wanted:
                 path.unlink(missing_ok=True)
         for path in (self._sums / "deltas").iterdir():
-            if path not in deltas:
+            if path.is_file() and path not in deltas:
                 path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -71,6 +72,7 @@ GROUPS = {
     },
 }
 """Each verb stands in the group where `souq --help` shows it: name -> (the module that holds it, one line)."""
+NOBODY_READS = 128 + 13  # SIGPIPE's, as shells count
 VERBS = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}
 
 
@@ -115,11 +117,29 @@ def souq() -> None:
 
 def main() -> None:
     """What the shell calls."""
-    sys.exit(run(sys.argv[1:]))
+    _open_all()
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # what was answered did not arrive, whatever was done
+        code = _gone(error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python, which tries once more when it ends
+    sys.exit(code)
+
+
+def _open_all() -> None:
+    """What the shell has closed leads nowhere, or the next file that is opened would be somebody's stdout."""
+    for handle, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, open(handle, "w" if handle else "r", closefd=False))  # noqa: SIM115
 
 
 def run(words: Sequence[str]) -> int:
-    """Run a verb and return its exit code; every failure is one line and a hint on stderr."""
+    """Run a verb and return its exit code; every failure is one line and a hint on stderr.
+
+    Who reads no further than `head -1` is no failure: the code is the one of a program that was stopped by that.
+    """
     if not (log := logging.getLogger("souq")).handlers:
         log.addHandler(_OnStderr(logging.WARNING))
     try:
@@ -136,15 +156,22 @@ def run(words: Sequence[str]) -> int:
     except SouqError as error:
         say(f"Error: {error}", error.hint)
         return error.exit_code
-    except BrokenPipeError:
-        return 0
+    except SystemExit:  # how click and rich say that nobody reads what is printed
+        return NOBODY_READS
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        say(
-            f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
-            "make room, and type the same again: what was finished is kept" if full else None,
-        )
-        return 1
+        return _gone(error)
+
+
+def _gone(error: OSError) -> int:
+    """A disk that is full or does not answer, a reader who left, a folder that may not be written."""
+    if isinstance(error, BrokenPipeError):
+        return NOBODY_READS
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    say(
+        f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+        "make room, and type the same again: what was finished is kept" if full else None,
+    )
+    return 1
 
 
 class _OnStderr(logging.Handler):

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
+from souq.cli import presence
 from souq.errors import UsageError
 from souq.records import Decision, spelled_out
 from souq.repo.git import MAIN
@@ -43,6 +44,7 @@ def here() -> Repo:
     """The model repository this command stands in."""
     repo = Repo.find(Path.cwd())
     repo.tell = done
+    presence.enter(repo.git_dir)
     return repo
 
 

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from souq import signing
+from souq.cli import presence
 from souq.cli.console import answer, bars, json_option, out
 from souq.errors import UsageError
 from souq.repo.remote import Repo
@@ -28,6 +29,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
             f"not a whole commit id: {root!r}", hint="pin all 40 digits: a shorter name may come to mean another"
         )
     repo = Repo.find(folder)
+    presence.enter(repo.git_dir)
     with bars() as progress:
         at = now or signing.now()
         report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress)
