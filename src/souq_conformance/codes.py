@@ -154,7 +154,7 @@ _SAYS = [
         ("missing-object", r"Failed to traverse|no commit |could not get|unable to read"),
         ("lying-object", r" lies: its bytes"),
         ("odd-tree", r"stands twice in its tree|a tree with an entry"),
-        ("too-large", r"changes more than [\d,]+ files|more than [\d,]+ bytes in one contribution"),
+        ("too-large", r"changes more than [\d,]+ files|a path of more than|more than [\d,]+ bytes in one contribution"),
         ("too-large", r"files of [\d,]+ bytes; the most|brings [\d,]+ files; the most"),
         ("model-lock", r"is not what model\.lock says"),
         ("tensor-missing", r"no tensor b3:"),
