@@ -128,6 +128,7 @@ _SAYS = [
         ("not-landed", r"did not land$"),
         ("not-taken", r"takes back$"),
         ("nothing-to-undo", r"cannot be taken back|could be yanked|took nothing back here|took back is there again"),
+        ("nothing-to-undo", r"is not as \S+ left it"),
         ("altered-settings", r"souq\.toml is not what"),
         ("odd-offer", r"a contribution of \w+ |/contribution\.toml: |there is no contribution\.toml"),
         ("not-a-file", r"is not a plain file"),

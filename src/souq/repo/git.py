@@ -302,16 +302,17 @@ class GitRepo:
         return contents
 
     def files(
-        self, commit: str, folder: str, most: int = MAX_READ, count: int = MAX_FILES, ending: str = ""
-    ) -> dict[str, bytes]:
-        """Every plain file below a folder whose path ends so, by its path inside that folder.
+        self, commit: str, folder: str, most: int = MAX_READ, count: int = MAX_FILES,
+        keep: Callable[[str], bool] = lambda path: True,
+    ) -> dict[str, bytes]:  # fmt: skip
+        """Every plain file below a folder whose path is kept, by its path inside that folder.
 
         Raises:
             Hostile: more than `most` bytes or `count` files and folders, or what is no plain file.
         """
         below = folder.rstrip("/") + "/"
         listed = self.entries(commit, folder, count)
-        entries = [entry for entry in listed if entry.path.startswith(below) and entry.path.endswith(ending)]
+        entries = [entry for entry in listed if entry.path.startswith(below) and keep(entry.path)]
         blobs = self._blobs(entries, most)
         return {entry.path.removeprefix(below): data for entry, data in zip(entries, blobs, strict=True)}
 
