@@ -10,6 +10,7 @@ from souq.errors import Forged
 from souq.governance import Election, read_policy
 from souq.governance.policy import Who, format_policy, with_members
 from souq.records import format_toml
+from souq.repo import landing
 from souq.repo.history import signed_release
 from souq.weights.delta import Delta, Dense, TensorRef
 from souq.weights.lockfile import format_delta, lock_digest
@@ -205,7 +206,74 @@ def test_only_what_is_there_is_taken_back(quick):
     quick.open("release", "mallory", quick.release(), of="v1")
     quick.agreed(*THREE, hours=3)
 
-    assert quick.findings() == ["0009-x is no contribution of weights or data here, so it cannot be taken back"]
+    assert quick.findings() == ["0009-x is no contribution of weights, data or evals here, so it cannot be taken back"]
+
+
+EXAM = b'title = "x"\nkind = "exact"\nsource = "me"\nlicence = "CC0-1.0"\n'
+ONE, TWO = b'{"id": "a", "prompt": "1 + 1", "expected": "2"}\n', b'{"id": "b", "prompt": "2 + 2", "expected": "4"}\n'
+
+
+def examined(quick, cases, hours, **more):
+    quick.open("evals", files={"evals/sums/eval.toml": EXAM, "evals/sums/cases.jsonl": cases, **more})
+    quick.agreed("amira", "bruno", "dora", hours=hours)
+
+
+def of_exam(quick):
+    return {path: data for path, data in quick.files.items() if path.startswith("evals/")}
+
+
+def again(quick, kind, of, hours):
+    offer = quick.open(kind, "chen", of=of)
+    asked = landing.touched(offer, quick.main)
+    quick.agreed("amira", "bruno", "dora", hours=hours)
+    return asked
+
+
+def test_an_exam_goes_with_what_brought_it_and_comes_back(quick):
+    """Who is asked about evals is asked about both."""
+    examined(quick, ONE, 1)
+    before = of_exam(quick)
+    home = [f"contributions/0001-x/{path}" for path in
+            ("contribution.toml", "evals/sums/cases.jsonl", "evals/sums/eval.toml")]  # fmt: skip
+
+    asked = again(quick, "revert", "0001-x", 3)
+    assert of_exam(quick) == {}
+    assert {"evals/sums/cases.jsonl", "evals/sums/eval.toml", *home} <= {*asked}
+
+    ratified = landing.touched(quick.open("ratify", "chen", of="0002-x", slug="0009-x"), quick.main)
+    assert {"evals/sums/cases.jsonl", "evals/sums/eval.toml", *home} <= {*ratified}
+    quick.number = 2
+
+    asked = again(quick, "restore", "0002-x", 5)
+    assert of_exam(quick) == before
+    assert {"evals/sums/cases.jsonl", "evals/sums/eval.toml", *home} <= {*asked}
+    assert quick.findings() == []
+
+
+def test_an_exam_is_what_it_was_before_the_contribution(quick):
+    examined(quick, ONE, 1)
+    examined(quick, ONE + TWO, 3)
+    again(quick, "revert", "0002-x", 5)
+
+    assert of_exam(quick) == {"evals/sums/eval.toml": EXAM, "evals/sums/cases.jsonl": ONE}
+    again(quick, "restore", "0003-x", 7)
+    assert of_exam(quick) == {"evals/sums/eval.toml": EXAM, "evals/sums/cases.jsonl": ONE + TWO}
+    assert quick.findings() == []
+
+
+@pytest.mark.parametrize("kind", ["revert", "restore"])
+def test_an_exam_that_changed_since_is_left(quick, kind):
+    """What others made of it since is theirs: the last is taken back first."""
+    examined(quick, ONE, 1)
+    if kind == "restore":
+        again(quick, "revert", "0001-x", 3)
+    examined(quick, TWO if kind == "restore" else ONE + TWO, 5)
+
+    offer = quick.open(kind, "chen", of="0001-x" if kind == "revert" else "0002-x")
+    left = offer.contribution.of
+    assert landing.conflicts_with(quick.main, offer) == (
+        f"evals/sums/cases.jsonl is not as {left} left it: take back first what changed it since"
+    )
 
 
 def test_an_emergency_lapses_and_may_be_undone_by_anybody(quick):

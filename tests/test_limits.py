@@ -130,6 +130,17 @@ def test_ten_billion_paths_are_counted_no_further_than_asked(large, leaf):
     assert f"changes more than {MAX_MOVED:,}" in exceeded(SimpleNamespace(repo=repo, commit=commit))[0]
 
 
+def test_folders_deeper_than_any_disk_takes(large):
+    """Each level costs a question, and a path as long as all above it."""
+    git = large.git
+    tree = git.entries([("a", git.file(b"x"))])
+    for _ in range(3_000):
+        tree = git.entries([("a", File(tree, "40000"))])
+
+    with pytest.raises(Hostile, match="a path of more than 4,096 letters: 'a/a/a"):
+        large.repo.change(large.head, git.commit(tree, [large.head], "x\n", 1_764_000_000))
+
+
 def test_what_a_commit_changes_is_what_git_says(large):
     """Files that become folders and folders that become files, links and modes among them."""
     git, repo = large.git, large.repo

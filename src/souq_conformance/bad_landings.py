@@ -8,7 +8,7 @@ from souq.governance.policy import format_policy
 from souq.records import Recipe, canonical
 from souq_conformance.cases import bad
 from souq_conformance.git import File
-from souq_conformance.good import settings
+from souq_conformance.good import MORE, exam, sealed, settings, taken_back
 from souq_conformance.town import CASES, ROWS, Town, spell
 
 # -- without a pull request --------------------------------------------------------------------------------------------
@@ -223,6 +223,77 @@ def a_revert_that_leaves_a_file(town: Town) -> None:
     first = town.land(town.data().agreed("amira", "bruno"))
     path = f"{first.home}data/rows.jsonl"
     town.land(town.revert(first).agreed("chen", "bruno"), also={path: town.files[path]})
+
+
+@bad("not-taken")
+def an_exam_left_behind(town: Town) -> None:
+    """The contribution is taken back, and its eval stays in main's exam."""
+    first = exam(town)
+    taken_back(town, first, also={path: town.files[path] for path in first.exam})
+
+
+@bad("not-offered")
+def a_revert_that_takes_another_exam(town: Town) -> None:
+    """With the eval that is taken back goes the one that main began with."""
+    first = exam(town)
+    taken_back(town, first, also={"evals/sums/eval.toml": None, "evals/sums/cases.jsonl": None})
+
+
+@bad("altered-landing")
+def an_exam_shorter_than_it_was(town: Town) -> None:
+    """What made an eval longer is taken back, and a case of before goes with it."""
+    longer = exam(town, "sums", CASES + MORE)
+    taken_back(town, longer, also={"evals/sums/cases.jsonl": MORE})
+
+
+@bad("not-landed", "not-taken")
+def an_exam_as_long_as_before(town: Town) -> None:
+    """What made an eval longer is taken back, and the eval stays as long."""
+    longer = exam(town, "sums", CASES + MORE)
+    taken_back(town, longer, also={"evals/sums/cases.jsonl": CASES + MORE})
+
+
+@bad("nothing-to-undo")
+def an_exam_that_others_made_longer(town: Town) -> None:
+    """What brought an eval is taken back, and with it what somebody else added to it since."""
+    first = exam(town)
+    exam(town, cases=CASES + MORE)
+    taken_back(town, first)
+
+
+@bad("nothing-to-undo")
+def a_restore_over_another_exam(town: Town) -> None:
+    """An eval comes back over one that landed under its name meanwhile."""
+    first = exam(town)
+    back = taken_back(town, first)
+    exam(town, cases=MORE)
+    town.land(town.offer("restore", "bring back", of=back.slug).agreed("amira", "bruno", "chen"))
+
+
+@bad("not-landed")
+def a_restore_without_the_exam(town: Town) -> None:
+    """The contribution comes back, and not its eval."""
+    first = exam(town)
+    back = taken_back(town, first)
+    offer = town.offer("restore", "bring back", of=back.slug).agreed("amira", "bruno", "chen")
+    town.land(offer, also=dict.fromkeys(first.exam))
+
+
+@bad("not-taken")
+def a_seal_beside_what_it_sealed(town: Town) -> None:
+    """What opened a seal comes back, and the seal stays."""
+    sealed(town)
+    seal = dict(town.files)["evals/guard/sealed.toml"]
+    back = taken_back(town, exam(town, "guard"))
+    offer = town.offer("restore", "bring back", of=back.slug).agreed("amira", "bruno", "chen")
+    town.land(offer, also={"evals/guard/sealed.toml": seal})
+
+
+@bad("threshold")
+def an_exam_taken_back_by_two(town: Town) -> None:
+    """Evals ask for three, to take one back too."""
+    first = exam(town)
+    town.land(town.revert(first).agreed("adil", "bruno"))
 
 
 @bad("altered-landing")

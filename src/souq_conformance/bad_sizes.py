@@ -76,6 +76,16 @@ def a_beginning_of_ten_billion_files(town: Town) -> None:
 
 
 @bad("too-large")
+def folders_without_end(town: Town) -> None:
+    """A file three thousand folders down."""
+    offer = town.data().agreed("amira", "bruno")
+    tree = town.git.entries([("x", town.git.file(b"x"))])
+    for _ in range(3_000):
+        tree = town.git.entries([("x", File(tree, FOLDER))])
+    landed_with(town, offer, "zzz", tree)
+
+
+@bad("too-large")
 def half_a_gigabyte_of_records_in_a_kilobyte(town: Town) -> None:
     """900 names among the records for one file of 600 kB: each counts."""
     offer = town.data().agreed("amira", "bruno")

@@ -9,11 +9,13 @@ import numpy as np
 
 from souq import signing
 from souq.governance.policy import Key, Lazy, Needs, Role, Scope, Veto, Who, format_policy, with_members
-from souq.records import digest, format_toml
+from souq.records import digest, digest_files, format_toml
 from souq.weights.delta import TensorRef
 from souq_conformance.cases import good
 from souq_conformance.keys import seal
 from souq_conformance.town import CASES, EVAL, ROWS, Offered, Town
+
+MORE = b'{"id": "b", "prompt": "2 + 2", "expected": "4"}\n'
 
 # -- votes -------------------------------------------------------------------------------------------------------------
 
@@ -358,6 +360,72 @@ def revert_and_restore(town: Town) -> None:
     town.land(town.offer("restore", "bring back", of=back.slug).agreed("chen", "bruno"))
 
 
+def exam(town: Town, name: str = "long", cases: bytes = CASES) -> Offered:
+    """An eval that lands by the rules."""
+    files = {f"evals/{name}/eval.toml": EVAL.encode(), f"evals/{name}/cases.jsonl": cases}
+    return town.land(town.offer("evals", f"exam {name}", "mallory", files).agreed("amira", "bruno", "chen"))
+
+
+def taken_back(town: Town, first: Offered, **how: Any) -> Offered:
+    """Evals that are taken back by whom evals are asked of."""
+    return town.land(town.revert(first).agreed("amira", "bruno", "chen"), **how)
+
+
+@good
+def evals_taken_back_and_restored(town: Town) -> None:
+    """An eval leaves main's exam with the contribution that brought it, and comes back with it; and goes again."""
+    first = exam(town)
+    back = taken_back(town, first)
+    town.land(town.data().agreed("amira", "bruno"))
+    town.land(town.offer("restore", "bring back", of=back.slug).agreed("amira", "bruno", "chen"))
+    taken_back(town, first)
+
+
+@good
+def a_longer_eval_is_shorter_again(town: Town) -> None:
+    """Who took back what made an eval longer has the eval of before; then that may be taken back too."""
+    first = exam(town)
+    longer = exam(town, cases=CASES + MORE)
+    taken_back(town, longer)
+    taken_back(town, first)
+
+
+@good
+def the_first_exam_is_as_it_was(town: Town) -> None:
+    """The eval that main began with is longer, and shorter again."""
+    taken_back(town, exam(town, "sums", CASES + MORE))
+
+
+@good
+def a_seal_taken_back(town: Town) -> None:
+    """A hidden eval is no more asked for."""
+    taken_back(town, sealed(town))
+
+
+@good
+def a_seal_closed_again(town: Town) -> None:
+    """Who takes back what opened a seal has the seal again; and it may be opened again."""
+    sealed(town)
+    opened = exam(town, "guard")
+    back = taken_back(town, opened)
+    town.land(town.offer("restore", "bring back", of=back.slug).agreed("amira", "bruno", "chen"))
+
+
+@good
+def evals_taken_back_at_once(town: Town) -> None:
+    """Two of security take a dear exam out at once, and it is ratified by whom evals are asked of."""
+    back = urgent(town, of=exam(town).slug)
+    town.land(town.offer("ratify", "rightly", of=back.slug).agreed("amira", "bruno", "chen"))
+
+
+def sealed(town: Town) -> Offered:
+    """A hidden eval of the cases that `exam` shows."""
+    digest_ = digest_files({"eval.toml": EVAL.encode(), "cases.jsonl": CASES})
+    seal_ = f'title = "Guard"\ndigest = "{digest_}"\ncases = 1\nkind = "exact"\nlicence = "CC0-1.0"\n'
+    files = {"evals/guard/sealed.toml": seal_.encode()}
+    return town.land(town.offer("evals", "seal", "mallory", files).agreed("amira", "bruno", "chen"))
+
+
 def urgent(town: Town, kind: str = "revert", of: str = "") -> Offered:
     """Something that landed and was taken back by two of security, unchecked."""
     if not of:
@@ -549,7 +617,7 @@ def a_thousand_evals(town: Town) -> None:
     for part in range(3):
         files = {f"evals/sums-{part}-{number}/{name}": data for number in range(330) for name, data in _exam().items()}
         town.land(town.offer("evals", f"part {part}", "mallory", files).agreed("amira", "bruno", "chen"))
-    more = _exam(b'{"id": "b", "prompt": "2 + 2", "expected": "4"}\n')
+    more = _exam(MORE)
     files = {f"evals/sums-0-0/{name}": data for name, data in more.items()}
     town.land(town.offer("evals", "one more", "mallory", files).agreed("amira", "bruno", "chen"))
 

@@ -85,6 +85,7 @@ class Offered:
     records: dict[str, bytes] = field(default_factory=dict)
     policy: str | None = None  # what GOVERNANCE.toml becomes, where that is computed
     held: dict[str, File] = field(default_factory=dict)  # what it takes, once it has landed
+    exam: dict[str, tuple[File | None, File | None]] = field(default_factory=dict)  # evals' files before it and after
 
     @property
     def digest(self) -> str:
@@ -391,7 +392,11 @@ class Town:
     def _effect(self, offer: Offered) -> dict[str, bytes | File | None]:
         kind, of = offer.contribution.kind, offer.contribution.of
         if kind == "evals":
-            return {path: data for path, data in offer.files.items() if path.startswith("evals/")}
+            brought = {path: self.git.file(data) for path, data in offer.files.items() if path.startswith("evals/")}
+            seals = {f"{path.rpartition('/')[0]}/sealed.toml" for path in brought} & self.files.keys() - brought.keys()
+            after: dict[str, File | None] = {**brought, **dict.fromkeys(seals)}
+            offer.exam = {path: (self.files.get(path), file) for path, file in after.items()}
+            return dict(after)
         if kind == "governance":
             return {"GOVERNANCE.toml": offer.files["GOVERNANCE.toml"]}
         if kind == "election" and offer.policy is not None:
@@ -404,7 +409,7 @@ class Town:
             return {f"releases/{of}/yanked.toml": yanked.encode()}
         if kind == "revert":
             offer.held = {path: file for path, file in self.files.items() if path.startswith(f"contributions/{of}/")}
-            return dict.fromkeys(offer.held)
+            return {**dict.fromkeys(offer.held), **self._exam(of, 0)}
         if kind == "restore":
             return self._returned(of)
         return {}
@@ -413,7 +418,11 @@ class Town:
         undone = self.landed[of]
         if undone.contribution.kind == "yank":
             return {f"releases/{undone.contribution.of}/yanked.toml": None}
-        return dict(undone.held)
+        return {**undone.held, **self._exam(undone.contribution.of, 1)}
+
+    def _exam(self, of: str, side: int) -> dict[str, bytes | File | None]:
+        """The evals' files that a contribution changed, as they were before it (0) or after (1)."""
+        return {path: files[side] for path, files in self.landed[of].exam.items()} if of in self.landed else {}
 
 
 __all__ = ["BASE", "BEGUN", "CASES", "ROWS", "Offered", "Stock", "Town", "spell"]

@@ -38,7 +38,8 @@ from souq.weights.store import Store
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
 MAX_OFFER = 64 << 20  # and of all its files: git keeps sixty alike as one
 MAX_FILES = 2_000  # files and folders in one folder, or that a pull request changes
-MAX_MOVED = 100_000  # files and folders that one commit of main may change, the first of them too
+MAX_MOVED = 250_000  # files and folders that one commit of main may change, the first of them too
+MAX_PATH = 4_096
 MAX_READ = 256 << 20  # bytes of all files of a folder that are read at once
 MAX_EVALS = 10_000  # of a main
 MAX_KNOWN = 1 << 20  # bytes of one file that is kept in memory once read
@@ -335,19 +336,17 @@ class GitRepo:
         return contents
 
     def files(
-        self, commit: str, folder: str, most: int = MAX_READ, count: int = MAX_FILES, ending: str = "", but: str = ""
-    ) -> dict[str, bytes]:
-        """Every plain file below a folder whose path ends so, by its path inside that folder.
-
-        What is below its folder `but` is counted, and left there.
+        self, commit: str, folder: str, most: int = MAX_READ, count: int = MAX_FILES,
+        keep: Callable[[str], bool] = lambda path: True,
+    ) -> dict[str, bytes]:  # fmt: skip
+        """Every plain file below a folder whose path is kept, by its path inside that folder; all count.
 
         Raises:
             Hostile: more than `most` bytes or `count` files and folders, or what is no plain file.
         """
         below = folder.rstrip("/") + "/"
         listed = self.entries(commit, folder, count)
-        entries = [entry for entry in listed if entry.path.startswith(below) and entry.path.endswith(ending)]
-        entries = [entry for entry in entries if not but or not entry.path.startswith(below + but)]
+        entries = [entry for entry in listed if entry.path.startswith(below) and keep(entry.path)]
         blobs = self._blobs(entries, most)
         return {entry.path.removeprefix(below): data for entry, data in zip(entries, blobs, strict=True)}
 
@@ -373,7 +372,8 @@ class GitRepo:
         key = (self.git_dir, "changed", old, new)
         if (known := _MEMORY.get(key)) is None:
             with self._differences() as differences:
-                moved = differences.between(*self._trees(old, new), MAX_FILES)
+                before, after = self._trees(old, new)
+                moved = differences.between(before, after, MAX_FILES)
             known = sorted({each.path for each in moved})
             if _OID.fullmatch(old) and _OID.fullmatch(new):
                 _MEMORY.put(key, known, _ENTRY_BYTES * (len(known) + 1))
@@ -688,22 +688,24 @@ class _Differences:
         """The files that differ between two trees.
 
         Raises:
-            Hostile: more than `most` files and folders do.
+            Hostile: more than `most` files and folders do, or one is as deep as no file system takes.
         """
         moved, folders, seen = [], [("", old, new)], 0
         level = cache(lambda left, right: [*islice(self._level(left, right), most + 1)])  # what is there often, once
         while folders:
-            at, *sides = folders.pop()
-            for before, after, left, right, name in level(*sides):
+            at, *folder = folders.pop()
+            for before, after, left, right, name in level(*folder):
                 if (seen := seen + 1) > most:
                     raise Hostile(f"it changes more than {most:,} files and folders")
-                path = f"{at}{name}"
-                trees = [oid if mode == TREE else NO_TREE for mode, oid in ((before, left), (after, right))]
-                files = ["" if mode == TREE else oid for mode, oid in ((before, left), (after, right))]
-                if trees != [NO_TREE, NO_TREE]:
-                    folders.append((f"{path}/", *trees))
-                if any(files):
-                    moved.append(Moved(path, *files, after))
+                if len(path := f"{at}{name}") > MAX_PATH:
+                    raise Hostile(f"a path of more than {MAX_PATH:,} letters: {path[:80]!r} …")
+                if TREE in (before, after):
+                    folders.append(
+                        (f"{path}/", left if before == TREE else NO_TREE, right if after == TREE else NO_TREE)
+                    )
+                gone, new_file = "" if before == TREE else left, "" if after == TREE else right
+                if gone or new_file:
+                    moved.append(Moved(path, gone, new_file, after))
         return tuple(sorted(moved, key=lambda each: each.path))
 
     def _level(self, old: str, new: str) -> Iterator[tuple[str, str, str, str, str]]:

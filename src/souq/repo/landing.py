@@ -12,7 +12,7 @@ import base64
 import re
 from collections.abc import Mapping
 
-from souq.errors import Hostile
+from souq.errors import Hostile, NotFound
 from souq.evals.eval import SEALED
 from souq.governance import POLICY
 from souq.records import format_toml, read_json
@@ -21,6 +21,7 @@ from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta
 from souq.weights.lockfile import parse_delta
 
+TAKEN_BACK = ("weights", "data", "evals")  # kinds that a revert takes: rules are amended, releases yanked
 _NAME = r"|[0-9A-Za-z][0-9A-Za-z.\-]{0,63}"
 
 
@@ -43,8 +44,8 @@ def malformed(offer: Offer) -> str:
 def conflicts_with(main: Snapshot, offer: Offer) -> str:
     """Why what an offer is about cannot be done on `main`; "" where it can."""
     kind, of = offer.contribution.kind, offer.contribution.of
-    if kind == "revert" and (of not in main.offers or main.offers[of].contribution.kind not in ("weights", "data")):
-        return f"{of} is no contribution of weights or data here, so it cannot be taken back"
+    if kind == "revert" and (of not in main.offers or main.offers[of].contribution.kind not in TAKEN_BACK):
+        return f"{of} is no contribution of weights, data or evals here, so it cannot be taken back"
     if kind == "yank" and (of not in main.releases or f"releases/{of}/{YANKED}" in main.paths(f"releases/{of}")):
         return f"there is no release {of} here that could be yanked"
     if kind == "release" and of in main.releases:
@@ -55,6 +56,9 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
             return f"{of} took nothing back here"
     if kind == "restore" and not (files_lost(offer, main) or files_returned(offer, main)):
         return f"what {of} took back is there again"
+    now = main.exam_files(expected := _exam_moved(offer, main))
+    if changed := [path for path, (old, _) in expected.items() if now.get(path) != old]:
+        return f"{changed[0]} is not as {of} left it: take back first what changed it since"
     return ""
 
 
@@ -83,12 +87,12 @@ def files_lost(offer: Offer, main: Snapshot) -> dict[str, bytes]:
         return {path: main.repo.read(main.commit, path) for path in paths}
     if kind == "revert":
         home = f"contributions/{of}/"
-        return {f"{home}{path}": data for path, data in main.below(home).items()}
+        return {f"{home}{path}": data for path, data in main.below(home).items()} | _exam_left(offer, main)
     undone = main.offers.get(of) if kind == "restore" else None
     if undone is not None and undone.contribution.kind == "yank":
         path = f"releases/{undone.contribution.of}/{YANKED}"
         return {path: main.repo.read(main.commit, path)}
-    return {}
+    return _exam_left(offer, main)
 
 
 def _revealed(offer: Offer, main: Snapshot) -> list[str]:
@@ -97,10 +101,41 @@ def _revealed(offer: Offer, main: Snapshot) -> list[str]:
 
 
 def files_returned(offer: Offer, main: Snapshot) -> dict[str, bytes]:
-    """The files main gets back when an offer lands on it: what a revert took, as it was."""
+    """The files main gets back when an offer lands on it: what a revert took, as it was, or its exam of before."""
     undone = main.offers.get(offer.contribution.of) if offer.contribution.kind == "restore" else None
     there = undone is None or undone.contribution.of in main.offers
-    return {} if undone is None or there else _taken_by(undone, main)
+    taken = {} if undone is None or there else _taken_by(undone, main)
+    return taken | {path: data for path, (_, data) in _exam_moved(offer, main).items() if data is not None}
+
+
+Moves = dict[str, tuple[bytes | None, bytes | None]]  # path -> its bytes before and after; None where it is not there
+
+
+def _exam_left(offer: Offer, main: Snapshot) -> dict[str, bytes]:
+    moves = _exam_moved(offer, main)
+    return {path: old for path, (old, new) in moves.items() if new is None and old is not None}
+
+
+def _exam_moved(offer: Offer, main: Snapshot) -> Moves:
+    """What taking evals back, or bringing them back, does to main's exam."""
+    kind, of = offer.contribution.kind, offer.contribution.of
+    if kind == "revert" and of in main.offers:
+        return {path: (new, old) for path, (old, new) in _exam_of(main.offers[of], main).items()}
+    undone = main.offers.get(of) if kind == "restore" else None
+    if undone is None or undone.contribution.kind != "revert" or undone.contribution.of in main.offers:
+        return {}
+    before = _landed_on(undone, main)
+    return _exam_of(before.offer(undone.contribution.of), before)
+
+
+def _exam_of(landed: Offer, main: Snapshot) -> Moves:
+    """What a contribution that has landed on `main` changed of its exam: what it brought, and the seals it opened."""
+    brought = {path: data for path, data in landed.files.items() if path.startswith("evals/")}
+    if not brought:
+        return {}
+    opened = {f"{path.rpartition('/')[0]}/{SEALED}" for path in brought if path.endswith("/eval.toml")}
+    before = _landed_on(landed, main).exam_files(brought.keys() | opened)
+    return {path: (before.get(path), brought.get(path)) for path in sorted(brought.keys() | before.keys())}
 
 
 def delta_moved(offer: Offer, main: Snapshot) -> Delta | None:
@@ -121,7 +156,7 @@ def touched(offer: Offer, main: Snapshot) -> list[str]:
     paths = {*files_gained(offer), *files_lost(offer, main), *files_returned(offer, main)}
     if offer.contribution.kind == "ratify" and (undone := main.offers.get(offer.contribution.of)) is not None:
         taken = _taken_by(undone, main)
-        paths |= {*files_gained(undone)} if undone.contribution.kind == "yank" else {*taken}
+        paths |= {*files_gained(undone)} if undone.contribution.kind == "yank" else {*taken, *_exam_in(taken)}
         moved = _delta_in(taken)
     paths |= {"souq.toml"} if offer.merge is not None else set()
     return sorted(paths) + (moved.touches() if moved else [])
@@ -131,15 +166,29 @@ def _taken_by(revert: Offer, main: Snapshot) -> dict[str, bytes]:
     """The files that a revert on `main` took, from the main it landed on."""
     if revert.contribution.kind != "revert":
         return {}
+    home, before = f"contributions/{revert.contribution.of}/", _landed_on(revert, main)
+    return {f"{home}{path}": data for path, data in before.below(home).items()}
+
+
+def _landed_on(landed: Offer, main: Snapshot) -> Snapshot:
+    """The main that a contribution of `main` landed on.
+
+    Raises:
+        Hostile: its merge record does not say, or names what is no part of this history.
+    """
     try:
-        record = read_json(main.below(revert.home)[f"{RECORDS}merge.json"])
+        record = read_json(main.repo.read(main.commit, f"{landed.home}{RECORDS}merge.json"))
         before = str(read_json(base64.b64decode(record["payload"]))["predicate"]["base"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise Hostile(f"{revert.slug} does not say what main it landed on") from error
+    except (KeyError, TypeError, ValueError, NotFound) as error:
+        raise Hostile(f"{landed.slug} does not say what main it landed on") from error
     if not re.fullmatch(r"[0-9a-f]{40}", before) or not main.repo.contains(main.commit, before):
-        raise Hostile(f"{revert.slug} names a commit that is not in this history")
-    home = f"contributions/{revert.contribution.of}/"
-    return {f"{home}{path}": data for path, data in Snapshot(main.repo, before).below(home).items()}
+        raise Hostile(f"{landed.slug} names a commit that is not in this history")
+    return Snapshot(main.repo, before)
+
+
+def _exam_in(taken: Mapping[str, bytes]) -> set[str]:
+    """The paths of main's exam that taken folders of contributions brought."""
+    return {path.split("/", 2)[2] for path in taken if path.split("/", 3)[2:3] == ["evals"]}
 
 
 def _delta_in(files: Mapping[str, bytes]) -> Delta | None:

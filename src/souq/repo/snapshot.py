@@ -7,7 +7,7 @@ main.config.merge, main.base, main.offers, main.evals
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -95,18 +95,24 @@ class Snapshot:
         """
         if not is_slug(slug):
             raise Hostile(f"{slug[:80]!r} is no name of a contribution: a number, then a-z, 0-9 and `-`")
-        home = f"contributions/{slug}"
-        files = self.repo.files(self.commit, home, MAX_OFFER, MAX_FILES + MAX_RECORDS + 1, but=RECORDS)
+        home = f"contributions/{slug}/"
+        files = self.repo.files(
+            self.commit, home, MAX_OFFER, MAX_FILES + MAX_RECORDS + 1, lambda path: not path.startswith(home + RECORDS)
+        )
         if not files:
             raise NotFound(f"no contribution {slug} in {self.commit[:12]}", hint="see `souq pr list`")
         return Offer(slug, files)
 
     @cached_property
     def evals(self) -> dict[str, Eval]:
-        return {eval_.name: eval_ for eval_ in evals_in(self._of_evals())}
+        return {eval_.name: eval_ for eval_ in evals_in(self._of_evals(lambda path: True))}
 
-    def _of_evals(self, ending: str = "") -> dict[str, bytes]:
-        return self.repo.files(self.commit, "evals", MAX_READ, 3 * MAX_EVALS + 1, ending)  # a folder and two files each
+    def _of_evals(self, keep: Callable[[str], bool]) -> dict[str, bytes]:
+        return self.repo.files(self.commit, "evals", MAX_READ, 3 * MAX_EVALS + 1, keep)  # a folder and two files each
+
+    def exam_files(self, paths: Container[str]) -> dict[str, bytes]:
+        """Those of some files below evals/ that are there."""
+        return {f"evals/{path}": data for path, data in self._of_evals(paths.__contains__).items()} if paths else {}
 
     @cached_property
     def exam(self) -> list[str]:
@@ -116,7 +122,7 @@ class Snapshot:
     @cached_property
     def sealed(self) -> dict[str, Sealed]:
         """The hidden evals, by name: what is known of them until they are revealed."""
-        return sealed_in(self._of_evals(f"/{SEALED}"), "")
+        return sealed_in(self._of_evals(lambda path: path.endswith(f"/{SEALED}")), "")
 
     @cached_property
     def guarded(self) -> dict[str, Eval]:
