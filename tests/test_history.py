@@ -22,7 +22,7 @@ def test_what_was_agreed_stands(town):
         town.agreed(hours=hours)
 
     history, wrong = town.judged()
-    assert (wrong, history.releases, history.replay.at) == ([], 0, at(4))
+    assert (wrong, history.releases, history.replay.latest) == ([], 0, at(4))
     assert list(history.commits) == town.commits
     assert [slug for slug, _ in history.log] == ["0001-x", "0002-x", "0003-x"]
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from souq.governance import Ballot, Landed, PolicyState, SignedBallot, replay
-from souq.governance.policy import Emergency, Role
+from souq.governance.policy import Emergency, Key, Role
 from souq.governance.replay import Replay
-from tests.voters import DIGEST, NAMES, at, key_of, no, of, ran, ruled, vote, work, yes
+from tests.voters import DIGEST, NAMES, at, key_of, no, of, ran, ruled, vote, who, work, yes
 
 SECURITY = Role(name="security", members=("amira", "adil", "bruno"))
 URGENT = ruled(of(3), roles=(SECURITY,), emergency=Emergency(requires=(of(2, "security"),)))
@@ -144,7 +144,8 @@ def test_history_does_not_run_backwards():
 
     assert replay([landed(three), landed(three, name="0002-y", hours=5 / 6)]) == []
     assert replay([landed(three), landed(three, name="0002-y", hours=0.8)]) == [
-        "0002-y is dated 2026-11-23T08:48:00Z, before what landed before it (2026-11-23T09:00:00Z)"
+        "0002-y is dated 2026-11-23T08:48:00Z, before what landed before it (2026-11-23T09:00:00Z), and nobody apart "
+        "from who merged 0001-x vouches for it within the hour"
     ]
     back = [landed(three), landed(three, hours=0.9), landed(three, name="0003-z", hours=0.8)]
     assert len(replay(back)) == 1, "the latest counts, not the last"
@@ -231,3 +232,131 @@ def test_a_yes_of_who_was_long_unheard_asks_for_no_more_than_it_gives():
         told = [*yes("amira", "bruno", hours=-6)]
         assert replay([landed(told, policy=policy)], seen) == []
         assert replay([landed([*told, *yes("adil", "anna")], policy=policy)], seen) == []
+
+
+# -- clocks that are wrong ---------------------------------------------------------------------------------------------
+
+THREE = ("amira", "bruno", "chen")
+YEARS = 70 * 8766.0
+
+
+def dated(hours, *people, name="0002-y", by="amira", policy=URGENT, said=None):
+    """Agreed to by these, an hour before `said`, and landed at `hours`."""
+    when = hours if said is None else said
+    return landed(yes(*(people or THREE), hours=when - 1), name=name, by=by, policy=policy, hours=hours)
+
+
+def test_main_s_clock_is_moved_by_nobody_alone():
+    """No further than somebody of another organisation than who merged has signed, as clocks go."""
+    for hours, clock in ((0.1, 0.1), (1 / 6, 1 / 6), (0.17, 1 / 6), (25.0, 1 / 6), (YEARS, 1 / 6)):
+        history = Replay()
+        assert history.judge(dated(hours, "adil", "bruno", "chen", said=1)) == []
+        assert (history.at, history.latest) == (at(clock), at(hours))
+        assert len(history.alone) == (hours > 1 / 6)
+
+
+@pytest.mark.parametrize("by", ["amira", "stranger", ""])
+def test_who_else_signed_is_asked_by_organisation(by):
+    """Adil is of amira's; where the merger is nobody known here, everybody is somebody else."""
+    history = Replay()
+    history.judge(landed(yes("adil", hours=YEARS) + yes("bruno", "chen", hours=0), hours=YEARS, by=by))
+
+    assert history.at == at(1 / 6 if by == "amira" else YEARS)
+
+
+def test_everything_signed_vouches_and_nothing_that_does_not_count():
+    """Checks and ballots too; a key that is nobody's or that did not hold, or a time that has not come, do not."""
+    base = {"votes": (), "name": "0001-x", "policy": ruled(of(1))}
+    early = who("bruno", valid_from=at(50))
+    ballot = SignedBallot(Ballot(subject=DIGEST, choices=(), by="bruno", at=at(39.9)), key_of("bruno"))
+    cases = {
+        "checked": (landed(hours=40, checked=[ran("bruno", hours=39.9)], **base), 40),
+        "ballot": (landed(hours=40, ballots=(ballot,), **base), 40),
+        "stranger": (landed(hours=40, **base | {"votes": yes("stranger", hours=39)}), None),
+        "future": (landed(hours=40, **base | {"votes": yes("bruno", hours=41)}), None),
+        "early": (landed(hours=40, **base | {"policy": ruled(of(1), people=[who("amira"), early], core=("amira", "bruno")), "votes": yes("bruno", hours=30)}), None),
+    }  # fmt: skip
+    for name, (one, clock) in cases.items():
+        history = Replay()
+        history.judge(one)
+        assert history.latest == at(40)
+        assert (history.at == at(40)) == (clock == 40), name
+
+
+def test_where_all_are_of_one_organisation_another_person_is_enough():
+    team = ruled(of(1), people=[who("amira"), who("adil")], core=("amira", "adil"))
+    single = ruled(of(1), people=[who("amira")], core=("amira",), author_may_vote=True)
+
+    for policy, people, clock in ((team, ["amira"], 0), (team, ["adil"], 30), (single, ["amira"], 30)):
+        history = Replay()
+        history.judge(dated(30, *people, policy=policy, said=30.9))
+        assert (history.at == at(30)) == (clock == 30), (people, history.at)
+
+
+def test_a_fast_clock_is_set_back_by_whoever_lands_next():
+    """As somebody of another organisation than the fast one's vouches; alone they may not."""
+    fast = dated(YEARS, name="0001-fast", by="bruno", said=1)
+    line = f"0002-y is dated {at(30)}, before what landed before it ({at(YEARS)}), and nobody apart from who merged 0001-fast vouches for it within the hour"  # fmt: skip
+
+    for by, said, wrong in (
+        ("amira", 1, []), ("chen", 1, []), ("bruno", 30, []), ("bruno", 29.9, [line]), ("bruno", 1, [line])
+    ):  # fmt: skip
+        history = Replay()
+        assert history.judge(fast) == []
+        assert history.judge(dated(30, by=by, said=said)) == wrong, (by, said)
+        assert history.latest == (at(YEARS) if wrong else at(30))
+    early = [fast, dated(-0.1, by="amira")]
+    assert replay(early) == [f"0002-y is dated {at(-0.1)}, before what landed before it ({at(1 / 6)})"]
+
+
+def test_what_a_fast_clock_landed_holds_by_the_right_one_or_not():
+    """A window that was skipped is found out by the next landing; when it has passed all the same, all is well."""
+    slow = ruled(of(2), window_h=240)
+    fast = dated(400, name="0001-fast", by="bruno", policy=slow, said=1)
+
+    assert replay([fast]) == []
+    assert replay([fast, dated(239, by="amira", policy=URGENT)]) == [
+        f"0001-fast landed, on {at(239)}, without 1 h more for everybody to see it (work)"
+    ]
+    assert replay([fast, dated(240, by="amira")]) == []
+    twice = [fast, dated(300, name="0002-fast", by="dora", said=41), dated(100, by="amira", name="0003-z")]
+    assert replay(twice) == [f"0001-fast landed, on {at(100)}, without 140 h more for everybody to see it (work)"]
+
+
+def test_an_emergency_from_the_future_lapses_all_the_same():
+    """And who was heard then was heard now."""
+    urgent = landed(yes("amira", "bruno"), name="0002-undo", kind="revert", of="0001-x", hours=YEARS, by="bruno")
+    history = Replay()
+    assert history.judge(urgent) == []
+    assert history.state.pending == {"0002-undo": at(YEARS + 7 * 24)}
+
+    assert history.judge(dated(30, by="chen", name="0003-y")) == []
+
+    assert history.state.pending == {"0002-undo": at(30 + 7 * 24)}
+    assert history.state.seen["bruno"] == at(30)
+
+
+def test_who_is_alone_sets_back_their_own_clock_with_a_key_that_holds_at_both_dates():
+    single = {"core": ("amira",), "author_may_vote": True}
+    ever, until = ruled(of(1), people=[who("amira")], **single), ruled(
+        of(1), people=[who("amira", valid_until=at(50))], **single
+    )  # fmt: skip
+
+    for policy, wrong in ((ever, 0), (until, 1)):
+        history = Replay()
+        assert history.judge(dated(YEARS, "amira", policy=ever)) == []
+        assert len(history.judge(dated(5, "amira", policy=policy))) == wrong
+        assert history.latest == (at(YEARS) if wrong else at(5))
+
+
+def test_no_time_is_too_late_to_be_spelled():
+    end = "9999-12-31T23:59:59Z"
+    people = [who(name, keys=(Key(key=key_of(name), valid_until=end),), valid_until=end) for name in NAMES]
+    emergency = Emergency(requires=(of(2, "security"),))
+    policy = ruled(of(3), people=people, roles=(SECURITY,), emergency=emergency)
+    noon = "9999-12-31T12:00:00Z"
+    history = Replay()
+
+    assert history.judge(taken(policy=policy, when=noon)) == []
+    assert history.state.pending == {"0002-undo": end}
+    assert history.latest == noon

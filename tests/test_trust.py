@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -163,6 +164,12 @@ def test_taking_back_is_as_if_it_had_never_been(town):
     assert verified(town) == (0, [])
 
 
+def late(monkeypatch, at):
+    """Everybody's clock says so, and they say that it is right."""
+    monkeypatch.setattr("souq.signing.now", lambda: at)
+    monkeypatch.setenv("SOUQ_MY_CLOCK_IS_RIGHT", "1")
+
+
 def test_an_emergency_freezes_main_until_it_is_ratified_or_undone(town, monkeypatch):
     """Two of security take back at once; a week later nothing lands but its undoing, which needs nobody's leave."""
     policy = rules(town, scope=(rules(town).scope[0], Scope(name="policy", match=("GOVERNANCE.toml",), requires=(Needs(role="maintainer", n=2),), max_per_org=1)))  # fmt: skip
@@ -182,7 +189,7 @@ def test_an_emergency_freezes_main_until_it_is_ratified_or_undone(town, monkeypa
     assert verified(town) == (0, [])
     urgent = pulls.get(town.repo("amira"), number).offer.slug
 
-    monkeypatch.setattr("souq.signing.now", lambda: "2099-01-01T00:00:00Z")
+    late(monkeypatch, "2099-01-01T00:00:00Z")
     other = town.offer("mallory", town.delta("count"), fixes="count")
     approve(town, other, "amira", "bruno", "chen")
     code, _, err = town.says("bruno", f"pr merge {other}")
@@ -243,7 +250,7 @@ def test_a_council_is_elected(town, monkeypatch):
     assert town("amira", f"election ballot {number} dina") == 2
     assert town("amira", f"election count {number}") == 3
 
-    monkeypatch.setattr("souq.signing.now", lambda: "2098-01-01T00:00:01Z")
+    late(monkeypatch, "2098-01-01T00:00:01Z")
     code, out, _ = town.says("amira", f"election count {number} --json")
     assert (code, json.loads(out)["winners"]) == (0, ["adil", "bruno"])
     assert town("bruno", f"pr merge {number}") == 0
@@ -272,18 +279,45 @@ def test_a_witness_notices_a_history_that_was_rewritten(town):
 
 
 def test_a_wrong_clock_is_noticed_before_it_is_history(town, monkeypatch):
-    """Who would land something dated before what landed before it is told so, and nothing moves."""
+    """Who would sign or land something by a clock that the shared folder contradicts is told so, and nothing moves."""
     land_weights(town)
     number = town.offer("mallory", town.delta("count"), fixes="count")
     approve(town, number, "amira", "bruno")
     before = town.main().commit
-    monkeypatch.setattr("souq.signing.now", lambda: "2026-01-01T00:00:00Z")
-    for who in ("amira", "bruno"):
-        assert town(who, f"pr review {number} --approve --reason again") == 0
+    for at in ("2026-01-01T00:00:00Z", "2096-01-01T00:00:00Z", later(town, seconds=700)):
+        monkeypatch.setattr("souq.signing.now", lambda at=at: at)
+        for who, line in {"amira": f"pr review {number} --approve --reason again", "chen": f"pr checks {number}", "bruno": f"pr merge {number}", "adil": "queue run"}.items():  # fmt: skip
+            code, _, err = town.says(who, line)
+            assert (code, f"your clock says {at}, and the clock of the shared folder says 20" in err) == (3, True), line
 
-    code, _, err = town.says("bruno", f"pr merge {number}")
+    assert town.main().commit == before
+    monkeypatch.undo()
+    assert town("bruno", f"pr merge {number}") == 0
 
-    assert (code, "and your clock says 2026-01-01T00:00:00Z" in err, town.main().commit) == (3, True, before)
+
+def later(town, **how):
+    return (datetime.now(UTC) + timedelta(**how)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_a_landing_from_2096_freezes_nothing(town, monkeypatch):
+    """Bruno's clock is seventy years fast and he says that it is right; the next landing, by others, says it is not."""
+    first = town.offer("mallory", town.delta("greet"), fixes="greet")
+    approve(town, first, "amira", "bruno")
+    with monkeypatch.context() as fast:
+        late(fast, "2096-11-30T07:00:00Z")
+        assert town("bruno", f"pr merge {first}") == 0
+    code, findings = verified(town)
+    assert (code, "dated 2096-11-30T07:00:00Z" in findings[0]) == (3, True)
+
+    second = town.offer("mallory", town.delta("count"), fixes="count")
+    approve(town, second, "bruno")
+    assert town("bruno", f"pr review {second} --approve") == 0
+    assert town("amira", f"pr review {second} --approve") == 0
+    code, _, err = town.says("bruno", "queue run")
+    assert (code, "nobody apart from who merged" in err) == (3, True)
+    assert town("amira", f"pr merge {second}") == 0
+
+    assert verified(town) == (0, [])
 
 
 def test_a_shallow_clone_is_not_believed(town):

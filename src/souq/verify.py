@@ -75,7 +75,7 @@ def _replay(repo: Repo, report: Report, root: str | None, now: str | None, progr
         nights = nightlies(repo, Snapshot(repo, report.commit))
         report.findings += [line for night in nights for line in history.stands(night.release)]
     report.landings, report.releases = len(history.commits) - 1, history.releases
-    report.at = history.replay.at
+    report.at = history.replay.latest
     if now is not None and (seconds(report.at) or 0.0) > (seconds(now) or 0.0) + SKEW:
         report.findings.append(f"the last landing is dated {report.at}, and it is {now}: which clock is wrong?")
     report.witnesses, wrong = forks(repo, whole, Snapshot(repo, report.commit).policy_text)

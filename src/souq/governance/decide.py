@@ -181,7 +181,7 @@ class _Evidence:
             (checker, each.checked)
             for each in checked
             if each.checked.subject == self.change.digest
-            and (checker := _signer(self.policy, each.key, each.checked.at, self.now))
+            and (checker := signer(self.policy, each.key, each.checked.at, self.now))
         ]
 
     def under(self, policy: Policy) -> _Evidence:
@@ -224,7 +224,7 @@ class _Evidence:
         return not days or name in speaking or self.at - heard < days * 24 * HOUR
 
 
-def _signer(policy: Policy, key: str, at: str, now: str) -> Who | None:
+def signer(policy: Policy, key: str, at: str, now: str) -> Who | None:
     """Whose record this is, if their key held when they signed and holds now, and its time has come."""
     when, then = seconds(at), seconds(now)
     if when is None or then is None or when > then + SKEW or policy.person_of(key, at) is None:
@@ -237,7 +237,7 @@ def _last_words(policy: Policy, change: Change, votes: Sequence[SignedVote], now
     words: dict[str, LastWord] = {}
     for signed in sorted(votes, key=lambda s: (s.vote.at, s.vote.choice, s.vote.reason, s.key)):
         vote = signed.vote
-        if vote.subject != change.digest or (voter := _signer(policy, signed.key, vote.at, now)) is None:
+        if vote.subject != change.digest or (voter := signer(policy, signed.key, vote.at, now)) is None:
             continue
         before, at = words.get(voter.name), seconds(vote.at) or 0.0
         since = before.since if before and before.vote.choice == vote.choice else at
@@ -445,5 +445,5 @@ def elected(policy: Policy, change: Change, *, now: str, state: PolicyState = NO
         return Elected(missing=("an election",))
     active = _Evidence(policy, change, ((), ()), now, state).active
     ballots = [signed for signed in change.ballots if signed.ballot.subject == change.digest]
-    cast = [signed for signed in ballots if _signer(policy, signed.key, signed.ballot.at, now)]
+    cast = [signed for signed in ballots if signer(policy, signed.key, signed.ballot.at, now)]
     return elect(policy, change.election, cast, now, active)

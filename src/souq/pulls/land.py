@@ -10,11 +10,12 @@ from dataclasses import replace
 from souq import signing
 from souq.build.model import build
 from souq.errors import Refused, SouqError
-from souq.governance import POLICY, PolicyState, decide, read_policy
-from souq.governance.decide import SKEW, elected, seconds
+from souq.governance import POLICY, Change, PolicyState, decide, read_policy
+from souq.governance.decide import elected
 from souq.governance.policy import format_policy, refuse_stranger, with_members
+from souq.governance.replay import Landed
 from souq.progress import Progress, quiet
-from souq.pulls.pull import BESIDE, PullRequest, get, open_now, signed_record
+from souq.pulls.pull import BESIDE, PullRequest, get, open_now, open_to_sign, signed_record
 from souq.pulls.reviews import bring
 from souq.records import Decision, Digest
 from souq.repo.contribution import MAX_HELD, MAX_RECORDS
@@ -22,7 +23,7 @@ from souq.repo.git import MAIN
 from souq.repo.history import MERGED, change_of
 from souq.repo.landing import conflicts_with, delta_moved, malformed
 from souq.repo.limits import exceeded, files_of
-from souq.repo.policy_state import last_landing, policy_state, refuse_unsound
+from souq.repo.policy_state import policy_state, refuse_unsound, replayed
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
@@ -66,11 +67,11 @@ def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -
     Raises:
         Refused: it is not open, or a person who is not enrolled asks; their merge record would be worth nothing.
     """
-    pull, main = open_now(repo, number)
+    pull, main = open_to_sign(repo, number)
     refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to merge it")
     if not (decision := decision_on(pull, main)):
         return decision, None
-    refuse_wrong_clock(repo, main)
+    refuse_misdated(main, person, pull)
     bring(repo, main, pull.offer, progress)
     commit = landing(pull, main, person, progress)
     repo.publish({MAIN: (main.commit, commit)}, tensors_of(pull, main), progress)
@@ -90,16 +91,22 @@ def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
     return [ref.digest for ref in moved.refs()] if moved else []
 
 
-def refuse_wrong_clock(repo: Repo, main: Snapshot) -> None:
-    """A landing dated before the one it stands on is a fault that stays in history for ever: it is not begun.
+def refuse_misdated(main: Snapshot, person: Person, pull: PullRequest | None = None) -> None:
+    """A landing dated before main is a fault that stays in history for ever: it is not begun.
+
+    Where only their mergers say that the last landings are so late, one that others vouch for sets main's clock right.
 
     Raises:
-        Refused: this machine's clock is behind main's last landing.
+        Refused: this machine's clock is behind main's.
     """
-    last, at = last_landing(repo, main.commit), signing.now()
-    if (seconds(last) or 0.0) > (seconds(at) or 0.0) + SKEW:
-        hint = "set your clock; if it is right, theirs was not: wait until then, and tell them"
-        raise Refused(f"main's last landing is dated {last}, and your clock says {at}", hint=hint)
+    before, policy = replayed(main.repo, main.commit, signing.now()), read_policy(main.policy_text)
+    landed = Landed("a landing now", policy, Change(digest="", author_key="", touched=()), (), (), "")
+    if pull is not None:
+        records = pull.signed_records(policy)
+        landed = records.as_landed(pull.offer, policy, change_of(pull.offer, main), main.commit)
+    if wrong := before.misdated(replace(landed, at=signing.now(), by=person.public_key)):
+        hint = "set your clock; if yours is right, theirs was not: let somebody of another organisation check it anew"
+        raise Refused(wrong[0], hint=f"{hint} and `souq pr merge` it, or wait until then")
 
 
 def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progress) -> str:

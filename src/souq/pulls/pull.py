@@ -30,6 +30,7 @@ from souq import signing
 from souq.errors import Forged, Hostile, NotFound, Refused, SouqError
 from souq.governance import Policy, SignedChecked, SignedVote, read_policy
 from souq.records import Checked, Digest, canonical, digest
+from souq.repo.clock import refuse_wrong_clock
 from souq.repo.contribution import MAX_RECORD, RECORDS, Offer
 from souq.repo.history import SignedRecords
 from souq.repo.remote import Repo
@@ -286,4 +287,15 @@ def open_now(repo: Repo, number: int, *, looking: bool = False) -> tuple[PullReq
     main, pull = Snapshot(repo, repo.tip()), get(repo, number)
     if (state := pull.state(main)) != "open":
         raise Refused(f"#{number} is already {state}", hint=f"see `souq pr view {number}`")
+    return pull, main
+
+
+def open_to_sign(repo: Repo, number: int) -> tuple[PullRequest, Snapshot]:
+    """The same, for who is to sign something about it with the time of this machine.
+
+    Raises:
+        Refused: it was merged or closed already, or this machine's clock cannot be right.
+    """
+    pull, main = open_now(repo, number)
+    refuse_wrong_clock(repo, main, pull.head)
     return pull, main

@@ -31,6 +31,7 @@ from souq.pulls import pull as pulls
 from souq.pulls.bisect import settle
 from souq.pulls.pull import PULLS, PullRequest
 from souq.records import Digest, Record, Verdict
+from souq.repo.clock import refuse_wrong_clock
 from souq.repo.git import MAIN
 from souq.repo.landing import touched
 from souq.repo.limits import files_of
@@ -75,7 +76,7 @@ def enter(repo: Repo, number: int, person: Person) -> Queued:
     Raises:
         Refused: it is not open, it waits already, or this person is not enrolled.
     """
-    pull, main = pulls.open_now(repo, number)
+    pull, main = pulls.open_to_sign(repo, number)
     before = place(pull, main)
     if before is not None and before.waits:
         raise Refused(f"#{number} waits already, since {before.queued.at}", hint="see `souq queue`")
@@ -88,7 +89,7 @@ def leave(repo: Repo, number: int, person: Person, because: str = "") -> Queued:
     Raises:
         Refused: it does not wait.
     """
-    pull, main = pulls.open_now(repo, number)
+    pull, main = pulls.open_to_sign(repo, number)
     before = place(pull, main)
     if before is None or not before.waits:
         raise Refused(f"#{number} does not wait in the queue", hint="see `souq queue`")
@@ -200,7 +201,8 @@ def _turn(repo: Repo, person: Person, batch: int, report: Report, progress: Prog
     repo.fetch()
     main = Snapshot(repo, repo.tip())
     refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to run it")
-    land.refuse_wrong_clock(repo, main)
+    refuse_wrong_clock(repo, main)
+    land.refuse_misdated(main, person)
     report.waiting = {}
     turn = Turn(main, person, report, progress)
     ready = [place.pull for place in listed(repo, main) if place.waits and turn.is_ready(place.pull)]

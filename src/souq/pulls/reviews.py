@@ -19,7 +19,16 @@ from souq.evals.eval import Eval
 from souq.governance import Ballot, read_policy
 from souq.governance.policy import refuse_stranger
 from souq.progress import Progress, quiet
-from souq.pulls.pull import PullRequest, listed, open_now, publish_about, publish_record, read_all, signed_record
+from souq.pulls.pull import (
+    PullRequest,
+    listed,
+    open_now,
+    open_to_sign,
+    publish_about,
+    publish_record,
+    read_all,
+    signed_record,
+)
 from souq.records import Checked, Verdict, Vote
 from souq.repo.contribution import Offer
 from souq.repo.landing import delta_moved
@@ -34,7 +43,7 @@ def check(
     repo: Repo, number: int, person: Person, progress: Progress = quiet, *, hidden: Mapping[str, Eval] | None = None
 ) -> Checked:
     """Run and sign every check of main on a pull request; hidden evals too where their cases are here."""
-    pull, main = open_now(repo, number)
+    pull, main = open_to_sign(repo, number)
     bring(repo, main, pull.offer, progress)
     record, data = checked(pull, main, run(case_of(pull, main, progress, hidden), given=[signed_off(pull)]), person)
     publish_record(pull, "checked", data)
@@ -119,7 +128,7 @@ def review(
     Raises:
         Refused: something else is offered by now.
     """
-    pull, main = open_now(repo, number)
+    pull, main = open_to_sign(repo, number)
     if read is not None and read != pull.offer.digest:
         raise Refused(
             f"#{number} offers {pull.offer.digest} now, which is not what you read",
@@ -141,7 +150,7 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
         UsageError: it is no election, or a name is no candidate.
         Refused: a person who is not enrolled casts it.
     """
-    pull, main = open_now(repo, number)
+    pull, main = open_to_sign(repo, number)
     election = pull.offer.election
     if election is None:
         raise UsageError(f"#{number} is no election", hint=f"vote with `souq pr review {number} --approve`")
@@ -162,7 +171,7 @@ def close(repo: Repo, number: int, reason: str, person: Person) -> None:
     Raises:
         Refused: it is not open, or this is neither its author nor an enrolled person.
     """
-    pull, main = open_now(repo, number)
+    pull, main = open_to_sign(repo, number)
     policy = read_policy(main.policy_text)
     if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
         raise Refused(f"#{number} can be closed by its author or by an enrolled person")

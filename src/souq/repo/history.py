@@ -105,7 +105,7 @@ class History:
         judged = self.replay.judge(signed.as_landed(offer, policy, change, step.before))
         if judged:
             judged += [f"{offer.slug}: {line}" for line in signed.uncounted_reasons(policy, step.before)]
-        return [*problems, *judged, *self._computed(offer, base, moved, policy)]
+        return [*problems, *judged, *self._computed(offer, base, moved, policy, signed.at)]
 
     def _main(self, commit: str) -> Snapshot:
         """Main as it was, with what landed as it was judged here and not as somebody remembers it."""
@@ -161,19 +161,19 @@ class History:
         absent = [path for path in writes if path not in moved and not _stands_on(base, path, writes[path])]
         return problems + [f"{path} of {offer.slug} did not land" for path in absent]
 
-    def _computed(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved], policy: Policy) -> list[str]:
+    def _computed(self, offer: Offer, base: Snapshot, moved: Mapping[str, Moved], policy: Policy, at: str) -> list[str]:
         """What a landing computes must be what anybody computes: souq.toml, a release."""
         config = moved["souq.toml"].new if "souq.toml" in moved else self.config
         if offer.merge is not None and self._text(config) != format_toml(base.config_with(offer)):
             return [f"souq.toml is not what {offer.slug} asked for"]
-        return self._release(offer, policy) if offer.contribution.kind == "release" else []
+        return self._release(offer, policy, at) if offer.contribution.kind == "release" else []
 
-    def _release(self, offer: Offer, policy: Policy) -> list[str]:
+    def _release(self, offer: Offer, policy: Policy, at: str) -> list[str]:
         self.releases += 1
         signed = signed_release(offer.files["release/release.json"], policy)
         release = signed.release
-        if policy.person_of(signed.key, self.replay.at) is None:
-            return [f"release {release.version} is signed with a key that did not hold on {self.replay.at}"]
+        if policy.person_of(signed.key, at) is None:
+            return [f"release {release.version} is signed with a key that did not hold on {at}"]
         if release.version != offer.contribution.of or release.channel != "stable":
             return [f"release {offer.contribution.of} calls itself {release.version}"]
         problems = self.stands(release)

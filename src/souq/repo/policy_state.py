@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from souq import signing
 from souq.errors import Refused
 from souq.files import replacing
 from souq.governance import POLICY, PolicyState
@@ -23,13 +24,21 @@ from souq.repo.remote import Repo
 
 
 class _Remembered(Record, frozen=True):
-    """A PolicyState, the commit after which it holds, and when that landed."""
+    """A PolicyState, the commit after which it holds, and the time then."""
 
     commit: str
-    at: str
+    clock: str
+    latest: str  # what landed is dated, by whoever merged it
     seen: dict[str, str]
     pending: dict[str, str]
     ever: dict[str, Landing]
+
+    @property
+    def replay(self) -> Replay:
+        return Replay(PolicyState(self.seen, self.pending), self.clock)
+
+
+_NOTHING = _Remembered(commit="", clock="", latest="", seen={}, pending={}, ever={})
 
 
 def policy_state(repo: Repo, commit: str) -> PolicyState:
@@ -38,36 +47,50 @@ def policy_state(repo: Repo, commit: str) -> PolicyState:
     return PolicyState(remembered.seen, remembered.pending)
 
 
-def last_landing(repo: Repo, commit: str) -> str:
-    """When main last moved, by the clock of who moved it."""
-    return _remembered(repo, commit).at
+def replayed(repo: Repo, commit: str, at: str) -> Replay:
+    """History up to a commit, for who is to land something at some time."""
+    known = _remembered(repo, commit)
+    if known.latest <= at:
+        return known.replay
+    with repo.blobs() as blobs:
+        return _judged(repo, blobs, _NOTHING, commit).replay
 
 
 def _remembered(repo: Repo, commit: str) -> _Remembered:
-    """What history up to a commit leaves behind, judged from the last commit that is remembered."""
-    note = repo.cache / "standing.json"
-    known = _Remembered(commit="", at="", seen={}, pending={}, ever={})
+    """What history up to a commit leaves behind, judged from the last commit that is remembered.
+
+    Which clocks may still be set back is not remembered: where one was, all is read again.
+    """
+    note, known = repo.cache / "standing.json", _NOTHING
     with suppress(OSError, msgspec.MsgspecError):
         kept = msgspec.json.decode(note.read_bytes(), type=_Remembered)
         if kept.commit == commit:
             return kept
         known = kept if repo.contains(commit, kept.commit) else known
     with repo.blobs() as blobs:
-        history = _resumed(repo, blobs, known)
-        for step in repo.steps(commit, known.commit):
-            history.judge(step)
-    left = history.replay.state
+        history, latest = _judged(repo, blobs, known, commit), known.latest
+        if history.replay.earliest < latest:
+            history, latest = _judged(repo, blobs, _NOTHING, commit), ""
+    replay = history.replay
     remembered = _Remembered(
-        commit=commit, at=history.replay.at, seen=dict(left.seen), pending=dict(left.pending), ever=history.ever
-    )
+        commit=commit, clock=replay.at, latest=max(latest, replay.latest), seen=dict(replay.state.seen),
+        pending=dict(replay.state.pending), ever=history.ever,
+    )  # fmt: skip
     with replacing(note) as partial:
         partial.write_bytes(msgspec.json.encode(remembered))
     return remembered
 
 
+def _judged(repo: Repo, blobs: Blobs, known: _Remembered, commit: str) -> History:
+    history = _resumed(repo, blobs, known)
+    for step in repo.steps(commit, known.commit):
+        history.judge(step)
+    return history
+
+
 def _resumed(repo: Repo, blobs: Blobs, known: _Remembered) -> History:
     """A judge of history who has seen all up to a remembered commit."""
-    history = History(repo, blobs, Replay(PolicyState(known.seen, known.pending), known.at))
+    history = History(repo, blobs, known.replay)
     if known.commit:
         history.policy, history.config = (repo.entry(known.commit, path).oid for path in (POLICY, "souq.toml"))
         history.resumed = True
@@ -84,7 +107,7 @@ def refuse_unsound(repo: Repo, before: str, commit: str) -> None:
     """
     known = _remembered(repo, before)
     with repo.blobs() as blobs:
-        history = _resumed(repo, blobs, known)
+        history = _judged(repo, blobs, known if known.latest <= signing.now() else _NOTHING, before)
         wrong = [line.partition(": ")[2] for step in repo.steps(commit, before) for line in history.judge(step)]
     if wrong:
         raise Refused(f"nobody could verify main with it: {'; '.join(wrong)}", hint="nothing was sent")

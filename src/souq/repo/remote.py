@@ -58,7 +58,7 @@ class Repo(GitRepo):
         Raises:
             NotFound: the remote is no folder, and nothing says where its tensors are.
         """
-        folder = self._remote_folder()
+        folder = self.remote_folder()
         if url := self._store_url(local=folder is not None):
             return open_remote(url)
         if self.remote is None:
@@ -82,7 +82,7 @@ class Repo(GitRepo):
         url = settings.get("store", {}).get("url", "") if isinstance(settings.get("store", {}), dict) else ""
         return check_url(str(url), local=local) if url else ""
 
-    def _remote_folder(self) -> Path | None:
+    def remote_folder(self) -> Path | None:
         """The remote as a folder of this machine; None where there is no remote, or it is a URL.
 
         Raises:
@@ -98,7 +98,7 @@ class Repo(GitRepo):
 
     def _send(self, names: Iterable[Digest], progress: Progress) -> None:
         """Tensors to where they travel, before any ref that needs them."""
-        self._remote_folder()
+        self.remote_folder()
         if (wanted := list(names)) and (remote := self.remote_store()) is not None:
             self.store.copy(remote, wanted, progress)
 
@@ -161,7 +161,7 @@ class Repo(GitRepo):
         A record the remote lost stays here.
         """
         if self.remote:
-            self._remote_folder()
+            self.remote_folder()
             self._own(
                 "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "origin",
                 "+refs/heads/main:refs/remotes/origin/main", "+refs/souq/*:refs/souq/*", "refs/tags/*:refs/tags/*",
@@ -250,7 +250,7 @@ class Repo(GitRepo):
             raise UsageError("no remote to take it from", hint="run `souq push URL` once")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/+\-]*", ref):
             raise UsageError(f"not a ref: {ref!r}", hint="name a branch, refs/pull/N/head, or a whole commit id")
-        folder = self._remote_folder()
+        folder = self.remote_folder()
         with beside(self.git_dir / "outside") as place:
             run_git(place, "init", "--quiet", "--bare")
             (place / "objects/info/alternates").write_text(f"{self.git_dir / 'objects'}\n")
