@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from souq.governance import POLICY
-from souq.governance.policy import Key, Org, Role, Who
+from souq.governance.decide import resigning
+from souq.governance.policy import Key, Org, Role, Who, format_policy
 from tests.voters import NAMES, at, key, key_of, of, ruled, said, who, work, yes
 
 
@@ -97,3 +98,41 @@ def test_a_key_that_no_longer_holds_lays_down_nothing():
 
     assert not said(policy, [], amending(left, author_key=key_of("bruno")))
     assert said(policy, [], amending(left, author_key=key_of("bruno", 1)))
+
+
+# -- to the byte -------------------------------------------------------------------------------------------------------
+
+WORDS = "# Nobody lands alone here.\n"
+LATER = 24 * 40  # hours: a year that began in 2027
+
+
+def texts_of(policy, left, *, before=WORDS, after=WORDS):
+    return before + format_policy(policy), after + format_policy(left)
+
+
+def test_who_resigns_changes_no_word_around_it():
+    """Their own line, and not a byte more; until 2027 souq wrote all of it anew, without its comments."""
+    policy = ruled(roles=BOTH)
+    left = without(policy, "bruno")
+    exact, rewritten, bare = (
+        texts_of(policy, left), texts_of(policy, left, after="# Bruno lands alone.\n"), texts_of(policy, left, after=""),
+    )  # fmt: skip
+
+    for texts, hours, fine in (
+        (exact, 1, True), (exact, LATER, True), (rewritten, 1, False), (rewritten, LATER, False),
+        (bare, 1, True), (bare, LATER, False), (texts_of(policy, left, before="", after=""), LATER, True),
+        ((exact[0], exact[1] + "\n"), 1, False), ((exact[0], exact[0]), 1, False),
+    ):  # fmt: skip
+        change = amending(left, author_key=key_of("bruno"), texts=texts)
+        assert bool(said(policy, [], change, hours=hours)) == fine, (texts[1][:40], hours)
+    assert said(policy, [], amending(left, author_key=key_of("bruno")), hours=LATER)
+    assert at(LATER) > "2027" > at(1)
+
+
+def test_a_resignation_to_the_second_when_2027_begins():
+    policy = ruled(roles=BOTH)
+    left = without(policy, "bruno")
+    change = amending(left, author_key=key_of("bruno"), texts=texts_of(policy, left, after=""))
+
+    for now, fine in (("2026-12-31T23:59:59Z", True), ("2027-01-01T00:00:00Z", False)):
+        assert (resigning(policy, change, now) == "bruno") == fine

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from souq.governance import Ballot, Election, PolicyState, SignedBallot
 from souq.governance.decide import elected
-from souq.governance.policy import Emergency, Org, Role, with_members
+from souq.governance.policy import Emergency, Org, Role, format_policy, with_members
 from tests.voters import DIGEST, NAMES, OTHER, at, key_of, of, ruled, said, who, work, yes
 
 COUNCIL = Role(name="council", members=("dora",), elected_by="core", seats=2)
@@ -196,3 +196,20 @@ def test_one_company_alone_elects_nobody(cast_):
     atlas = {key_of(name, which) for name in NAMES[:3] for which in (0, 1)}
 
     assert not vote_on([ballot for ballot in cast_ if ballot.key in atlas], core=NAMES[:4])
+
+
+def test_who_lands_an_election_writes_the_winners_and_no_word_around_them():
+    policy = ruled(roles=(COUNCIL,))
+    won = with_members(policy, "council", ["anna", "bruno"])
+    told = Election(role="council", candidates=CANDIDATES, closes=at(24))
+    words, lies = "# Two of us, always.\n", "# Mallory decides.\n"
+
+    for before, after, hours, fine in (
+        (words, words, 48, True), (words, words, 24 * 40, True), (words, lies, 48, False), (words, "", 48, True),
+        (words, "", 24 * 40, False), ("", "", 24 * 40, True),
+    ):  # fmt: skip
+        texts = before + format_policy(policy), after + format_policy(won)
+        change = work(kind="election", election=told, ballots=tuple(FOUR), amends=won, texts=texts)
+        decision = said(policy, [], change, hours=hours)
+        assert decision.missing == (() if fine else ("GOVERNANCE.toml as the ballots make it: anna, bruno",))
+    assert said(policy, [], work(kind="election", election=told, ballots=tuple(FOUR)), hours=48), "not written yet"

@@ -9,9 +9,11 @@ from souq import signing
 from souq.errors import Forged
 from souq.governance import Election, read_policy
 from souq.governance.policy import Who, format_policy, with_members
-from souq.records import format_toml
+from souq.records import Author, Contribution, format_toml
 from souq.repo import landing
+from souq.repo.contribution import BRINGS, NAMED, Offer
 from souq.repo.history import signed_release
+from souq.repo.landing import conflicts_with, malformed
 from souq.weights.delta import Delta, Dense, TensorRef
 from souq.weights.lockfile import format_delta, lock_digest
 from tests.annals import BASE, CONFIG, POLICY, Annals, enrolled, public, seal
@@ -332,3 +334,55 @@ def test_souq_toml_is_what_was_asked_for_and_what_it_was_otherwise(quick):
     assert quick.findings() == [
         "souq.toml is not what 0001-x asked for", "changes souq.toml without a pull request",
     ]  # fmt: skip
+
+
+# -- what a kind brings ------------------------------------------------------------------------------------------------
+
+EXAM = {"eval.toml": b'title = "Sums"\nkind = "exact"\nsource = "here"\nlicence = "CC0-1.0"\n', "cases.jsonl": b'{"id": "a", "prompt": "1+1", "expected": "2"}\n'}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "files", "line"),
+    [
+        ("governance", "", {"GOVERNANCE.toml.bak": b"x"}, "a contribution of governance without GOVERNANCE.toml"),
+        ("governance", "", {"GOVERNANCE.toml": b"", "GOVERNANCE.toml.d/setup.exe": b"MZ"}, "a contribution of governance brings no GOVERNANCE.toml.d/setup.exe"),
+        ("election", "", {"election.toml": b"", "election.tomlx": b""}, "a contribution of election brings no election.tomlx"),
+        ("weights", "", {"delta.locked": b""}, "a contribution of weights without delta.lock"),
+        ("weights", "", {"delta.lock": b"", "merge.toml/x": b""}, "a contribution of weights brings no merge.toml/x"),
+        ("release", "1.0", {"release/release.json.bak": b"", "release/README.md": b""}, "a contribution of release without release/release.json"),
+        ("data", "", {"data": b""}, "a contribution of data without data/"),
+        ("data", "", {"data/x": b"", "contribution.toml.x": b""}, "a contribution of data brings no contribution.toml.x"),
+    ],
+)  # fmt: skip
+def test_files_are_brought_by_their_names_and_folders_by_theirs(quick, kind, of, files, line):
+    assert malformed(quick.open(kind, files=files, of=of)) == line
+
+
+@pytest.mark.parametrize("kind", sorted(BRINGS))
+def test_only_who_is_judged_by_exams_says_what_becomes_one(kind):
+    """`fixes` is guarded from then on: who resigns or restores sets no guard in passing."""
+    files = {path if not path.endswith("/") else f"{path}x": b"" for path in BRINGS[kind].must}
+    of = "1.0" if kind in NAMED else ""
+    told = Contribution(title="x", kind=kind, of=of, licence="CC0-1.0", signoff="a", fixes=("sums",), author=Author(name="a", email="", key="k"))  # fmt: skip
+    line = malformed(Offer("0001-x", files | {"contribution.toml": format_toml(told).encode()}))
+
+    assert line == ("" if kind in ("weights", "data", "evals") else f"a contribution of {kind} fixes nothing: what it names would be guarded")  # fmt: skip
+
+
+def test_an_exam_is_read_as_it_will_be(quick):
+    """Main's files and its own in one folder: who could not be read afterwards does not land."""
+    whole = {f"evals/sums/{name}": data for name, data in EXAM.items()}
+    assert conflicts_with(quick.main, quick.open("evals", files=whole)) == ""
+    quick.agreed(*THREE)
+    for files, line in (
+        ({"evals/sums/notes.bin": b"x"}, "evals/sums holds cases.jsonl, eval.toml, notes.bin"),
+        ({"evals/more/eval.toml": EXAM["eval.toml"]}, "evals/more holds eval.toml"),
+        ({"evals/more": b"x"}, "evals/more holds "),
+        ({"evals/sums/cases.jsonl": b"{}"}, "evals/sums/cases.jsonl, line 1: "),
+        ({"evals/more/sealed.toml": b"x = 1"}, "evals/more/sealed.toml: "),
+        ({"evals/sums/cases.jsonl": EXAM["cases.jsonl"] * 1}, None),
+        ({"evals/sums/cases.jsonl": EXAM["cases.jsonl"].replace(b"1+1", b"2+0")}, None),
+    ):  # fmt: skip
+        problem = conflicts_with(quick.main, quick.open("evals", files=files))
+        assert bool(problem) == bool(line), files
+        assert problem.startswith(f"a contribution of evals that nobody could read: {line}" if line else ""), files

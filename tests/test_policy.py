@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from souq import signing
 from souq.errors import Refused, UsageError
 from souq.governance import read_policy
 from souq.governance.policy import (
+    MOST_ALIKE,
     Emergency,
     Key,
     Lazy,
@@ -17,9 +20,11 @@ from souq.governance.policy import (
     Scope,
     Veto,
     Who,
+    edited,
     format_policy,
     refuse_stranger,
     share_of,
+    with_members,
 )
 from tests.voters import NAMES, at, key, key_of, of, ruled, who
 
@@ -276,3 +281,80 @@ def test_who_is_not_enrolled_is_told_whom_to_ask(tmp_path):
     with pytest.raises(Refused, match=r"^Amira's key is not enrolled in GOVERNANCE\.toml$") as refused:
         refuse_stranger(policy, amira, at(1), hint="ask Bruno")
     assert refused.value.hint == "ask Bruno"
+
+
+# -- one edit ----------------------------------------------------------------------------------------------------------
+
+HEAD = "# Two of us, always. Ask amira first.\r\n\n"
+COMMENTED = format_policy(ruled(roles=(Role(name="press", members=("dora", "anna")),)))
+
+
+def pressed(array, *, head=HEAD, tail="# the end"):
+    """The policy of COMMENTED with this as the array of `press`, between words that nobody may lose."""
+    return head + COMMENTED.replace('[\n    "dora",\n    "anna",\n]', array) + tail
+
+
+@pytest.mark.parametrize(
+    ("array", "without", "others"),
+    [
+        ('["dora", "anna"]', '[\n    "anna",\n]', '[\n    "bruno",\n    "anna",\n]'),
+        ("[ 'dora', # hers\n 'anna' ]", '[\n    "anna",\n]', '[\n    "bruno",\n    "anna",\n]'),
+        ('[\n  "dora", # since 2024\n  "anna" # and anna\n]', '[\n  "anna" # and anna\n]', '[\n    "bruno",\n    "anna",\n]'),
+        ('[\n\t"dora",\n\t# anna is new\n\t"anna",\n]', '[\n\t# anna is new\n\t"anna",\n]', '[\n    "bruno",\n    "anna",\n]'),
+    ],
+)  # fmt: skip
+def test_who_leaves_takes_their_line_and_nothing_else(array, without, others):
+    """And who is elected stands in an array written anew; every byte around it is as it was."""
+    text = pressed(array)
+
+    assert edited(text, "press", ["anna"]) == pressed(without)
+    assert edited(text, "press", ["bruno", "anna"]) == pressed(others)
+    assert edited(text, "press", []) == pressed("[]" if "#" not in array or "hers" in array else edited_away(array))
+    assert edited(text, "press", ["dora", "anna"]) == text
+    assert edited(text, "core", NAMES[1:]).endswith(text[text.index('name = "press"') :])
+
+
+def edited_away(array):
+    return "".join(line for line in array.splitlines(keepends=True) if '"' not in line)
+
+
+def test_what_looks_like_an_array_of_the_role_is_not_taken_for_it():
+    """Roles of the same people, a comment: only the change that makes just this policy is made."""
+    twins = (Role(name="press", members=NAMES), Role(name="radio", members=NAMES))
+    text = format_policy(ruled(roles=twins)) + '\n# members = ["amira"]\n'
+    left = edited(text, "radio", NAMES[1:])
+
+    assert read_policy(left) == with_members(read_policy(text), "radio", NAMES[1:])
+    assert left.replace('    "amira",\n', "") == text.replace('    "amira",\n', "")
+
+
+def test_a_policy_whose_roles_stand_in_no_lines_of_their_own_is_written_anew():
+    policy = ruled(of(1), core=("amira", "bruno"))
+    table = format_policy(policy)
+    roles = 'role = [{ name = "core", members = ["amira", "bruno"] }]\n'
+    body = table.replace('[[role]]\nname = "core"\nmembers = [\n    "amira",\n    "bruno",\n]\n', "")
+
+    assert edited(roles + body, "core", ["bruno"]) == format_policy(with_members(policy, "core", ["bruno"]))
+    many = tuple(Role(name=f"r{n}", members=("dora", "anna")) for n in range(MOST_ALIKE + 1))
+    text = format_policy(ruled(roles=many)) + "# kept, or not\n"
+    assert edited(text, f"r{MOST_ALIKE - 1}", ["anna"]).endswith("# kept, or not\n")
+    assert edited(text, f"r{MOST_ALIKE}", ["anna"]) == format_policy(
+        with_members(read_policy(text), f"r{MOST_ALIKE}", ["anna"])
+    )
+
+
+@given(
+    st.permutations(NAMES).flatmap(lambda names: st.tuples(st.just(names), st.permutations(names[:4]))),
+    st.integers(1, 5), st.integers(0, 4), st.sampled_from(["\n", "\n\n# why\n", " # so\n"]), st.booleans(),
+)  # fmt: skip
+def test_an_edit_makes_the_policy_that_was_asked_for_and_touches_nothing_else(names, size, chosen, gap, anew):
+    """Whoever is in a role before and after: it reads as wanted, outside of one array no byte is another, twice is once."""
+    before, after = names[0][:size], names[1][:chosen] if anew else [n for n in names[0][:size] if n != names[0][0]]
+    text = format_policy(ruled(roles=(Role(name="press", members=tuple(before)),))).replace("\n[[", gap + "\n[[")
+    left = edited(text, "press", after)
+
+    assert read_policy(left) == with_members(read_policy(text), "press", after)
+    start = text.index('name = "press"') + len('name = "press"\nmembers = ')
+    assert left[:start] == text[:start]
+    assert left.endswith(text[text.index("]", start) + 1 :])
+    assert edited(left, "press", after) == left

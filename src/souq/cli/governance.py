@@ -14,7 +14,7 @@ from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, Policy, Role, Who, read_policy
 from souq.governance.decide import elected
 from souq.governance.explain import explain
-from souq.governance.policy import format_policy, with_members
+from souq.governance.policy import edited
 from souq.pulls import pull as pulls
 from souq.pulls import reviews
 from souq.records import format_toml
@@ -67,12 +67,10 @@ def resign(role: str | None, key: Path | None, as_json: bool) -> None:
     """Lay down ROLE, or all your roles: nobody's leave is needed."""
     repo = here()
     repo.fetch()
-    policy = read_policy(Snapshot(repo, repo.tip()).policy_text)
-    member, held = _roles_held(policy, person(repo, key), role)
-    left = policy
+    text = Snapshot(repo, repo.tip()).policy_text
+    member, held = _roles_held(read_policy(text), person(repo, key), role)
     for each in held:
-        left = with_members(left, each.name, [name for name in each.members if name != member.name])
-    text = format_policy(left)
+        text = edited(text, each.name, [name for name in each.members if name != member.name])
     read_policy(text)
     title = f"{member.name} resigns from {', '.join(each.name for each in held)}"
     offer(repo, title, "governance", key, as_json, more={POLICY: text.encode()})

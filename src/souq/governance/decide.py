@@ -18,7 +18,20 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from souq.governance.elect import Elected, Election, SignedBallot, elect
-from souq.governance.policy import POLICY, Needs, Policy, Scope, Who, at_once, capped, most, wanted_of, with_members
+from souq.governance.policy import (
+    POLICY,
+    Needs,
+    Policy,
+    Scope,
+    Who,
+    at_once,
+    capped,
+    edited,
+    format_policy,
+    most,
+    read_policy,
+    wanted_of,
+)  # fmt: skip
 from souq.records import Checked, Decision, Digest, Vote
 
 SKEW = 600.0  # seconds by which two honest clocks may differ
@@ -36,6 +49,7 @@ class Change:
     kind: str = "weights"
     of: str = ""  # what it is about: a contribution taken back, a release yanked
     amends: Policy | None = None  # what GOVERNANCE.toml would say
+    texts: tuple[str, str] = ("", "")  # what it says and would say, to the byte; "" for a policy as souq writes it
     election: Election | None = None
     ballots: tuple[SignedBallot, ...] = ()
 
@@ -69,6 +83,7 @@ class PolicyState:
 
 NOTHING = PolicyState()
 URGENT = ("revert", "yank")
+ANEW_UNTIL = "2027-01-01"  # until then souq itself wrote all of a policy anew when somebody was elected or resigned
 
 
 def seconds(at: str) -> float | None:
@@ -141,11 +156,22 @@ def resigning(policy: Policy, change: Change, now: str) -> str | None:
     author = policy.person_of(change.author_key, now)
     if author is None or change.amends is None or change.kind != "governance":
         return None
-    left = policy
-    for role, after in zip(policy.role, change.amends.role, strict=False):
-        if role.members != after.members and author.name in role.members and author.name not in after.members:
-            left = with_members(left, role.name, [name for name in role.members if name != author.name])
-    return author.name if left == change.amends and left != policy else None
+    left = {
+        role.name: [name for name in role.members if name != author.name]
+        for role, after in zip(policy.role, change.amends.role, strict=False)
+        if role.members != after.members and author.name in role.members and author.name not in after.members
+    }
+    return author.name if left and _only_edited(policy, change, left, now) else None
+
+
+def _only_edited(policy: Policy, change: Change, seats: Mapping[str, Sequence[str]], now: str) -> bool:
+    """Whether GOVERNANCE.toml is the old one, comments and all, with other people in these roles."""
+    text, after = (
+        text or format_policy(each or policy) for text, each in zip(change.texts, (policy, change.amends), strict=True)
+    )
+    for role, members in seats.items():
+        text = edited(text, role, members)
+    return after == text or (now < ANEW_UNTIL and after == format_policy(read_policy(text)))
 
 
 # -- what was said -----------------------------------------------------------------------------------------------------
@@ -434,7 +460,7 @@ def _election(policy: Policy, change: Change, now: str, state: PolicyState) -> D
     if result.missing:
         return Decision(missing=result.missing)
     role, winners = change.election.role, ", ".join(result.winners)
-    if change.amends not in (None, with_members(policy, role, result.winners)):
+    if change.amends is not None and not _only_edited(policy, change, {role: result.winners}, now):
         return Decision(missing=(f"{POLICY} as the ballots make it: {winners}",))
     return Decision(met=(f"elected to {role}: {winners}",))
 

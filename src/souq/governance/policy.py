@@ -24,6 +24,7 @@ from souq.signing import Person, normal_key
 
 FOREVER = "9999"
 POLICY = "GOVERNANCE.toml"
+MOST_ALIKE = 16  # roles of the same people: beyond them, a policy whose roles change is written anew
 _SHARE = re.compile(r"(\d{1,3})/([1-9]\d{0,2})")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?", re.ASCII)  # dates are compared as text
 
@@ -234,6 +235,40 @@ def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:
 def format_policy(policy: Policy) -> str:
     """GOVERNANCE.toml, as people read it."""
     return format_toml(policy)
+
+
+_ARRAY = re.compile(r"""^[ \t]*members[ \t]*=[ \t]*(\[(?:[\s,]|#[^\n]*\n|"[^"\\\n]*"|'[^'\n]*')*\])""", re.M)
+_NAME = re.compile(r"""\s*(["'])([^"'\\]*)\1\s*,?\s*(#.*)?\s*""")
+
+
+def edited(text: str, role: str, members: Sequence[str]) -> str:
+    """GOVERNANCE.toml with other people in one of its roles, and every byte outside of that array as it was.
+
+    Who leaves takes the line they stand on; where that is not enough the array is written anew, and where it does not
+    begin a line of its own (`role = [{ … }]`), the whole file is.
+
+    Raises:
+        UsageError: there is no such policy.
+    """
+    policy = read_policy(text)
+    wanted = with_members(policy, role, members)
+    if wanted == policy:
+        return text
+    gone = {*policy.members(role)} - {*members}
+    anew = format_toml({"members": list(members)}).removeprefix("members = ").removesuffix("\n")
+    arrays = [match for match in _ARRAY.finditer(text) if _strings(match[1]) == policy.members(role)]
+    for match in arrays[:MOST_ALIKE]:
+        lines = match[1].splitlines(keepends=True)
+        without = "".join(line for line in lines if not ((name := _NAME.fullmatch(line)) and name[2] in gone))
+        for array in (without, anew) if _strings(without) == tuple(members) else (anew,):
+            changed = text[: match.start(1)] + array + text[match.end(1) :]
+            if parse_toml(changed, Policy, where=POLICY) == wanted:
+                return changed
+    return format_policy(wanted)
+
+
+def _strings(array: str) -> tuple[str, ...]:
+    return parse_toml(f"x = {array}", dict[str, tuple[str, ...]], where=POLICY)["x"]
 
 
 # -- what could never work ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from souq.build.model import build
 from souq.errors import Refused, SouqError
 from souq.governance import POLICY, Change, PolicyState, decide, read_policy
 from souq.governance.decide import elected
-from souq.governance.policy import format_policy, refuse_stranger, with_members
+from souq.governance.policy import edited, refuse_stranger
 from souq.governance.replay import Landed
 from souq.progress import Progress, quiet
 from souq.pulls.pull import BESIDE, PullRequest, get, open_now, open_to_sign, signed_record
@@ -149,4 +149,4 @@ def _elected(pull: PullRequest, main: Snapshot) -> str:
     assert election is not None
     change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy).ballots))
     outcome = elected(policy, change, now=signing.now(), state=policy_state(pull.repo, main.commit))
-    return format_policy(with_members(policy, election.role, outcome.winners))
+    return edited(main.policy_text, election.role, outcome.winners)

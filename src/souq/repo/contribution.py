@@ -31,7 +31,7 @@ MAX_HELD = 16 << 20  # and of all; what was offered has bounds of its own, MAX_F
 
 
 class Brings(Record, frozen=True):
-    """What a kind of contribution is made of, beside contribution.toml: files by how their paths begin."""
+    """What a kind of contribution is made of, beside contribution.toml: files by their names, folders by a last `/`."""
 
     must: tuple[str, ...] = ()
     may: tuple[str, ...] = ()
@@ -49,6 +49,7 @@ BRINGS = {
     "ratify": Brings(),
     "restore": Brings(),
 }
+CLAIMING = ("weights", "data", "evals")  # they may say what they fix, which is guarded from then on
 NAMED = ("release", "revert", "yank", "ratify", "restore")  # they are about something that `of` names
 
 

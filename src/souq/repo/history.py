@@ -99,7 +99,8 @@ class History:
         if offer.contribution.kind == "election":
             if POLICY not in moved:
                 return [*problems, f"{POLICY} does not say who was elected"]
-            change = replace(change, amends=read_policy(self._text(moved[POLICY].new)))
+            text = self._text(moved[POLICY].new)
+            change = replace(change, amends=read_policy(text), texts=(change.texts[0], text))
         signed = SignedRecords.of(offer, records, policy)
         problems += signed.problems(offer, policy, step.before)
         judged = self.replay.judge(signed.as_landed(offer, policy, change, step.before))
@@ -217,10 +218,12 @@ def computed_by(offer: Offer, base: Snapshot) -> set[str]:
 
 def change_of(offer: Offer, base: Snapshot) -> Change:
     """A contribution as the policy sees it."""
-    c = offer.contribution
+    c, text = offer.contribution, offer.files.get(POLICY, b"").decode()
+    before = base.policy_text if c.kind in ("governance", "election") else ""
     return Change(
         digest=offer.digest, author_key=c.author.key, touched=tuple(touched(offer, base)),
         kind=c.kind, of=c.of, amends=offer.amends, election=offer.election,
+        texts=(before, text),
     )  # fmt: skip
 
 

@@ -12,11 +12,21 @@ import base64
 import re
 from collections.abc import Mapping
 
-from souq.errors import Hostile, NotFound
+from souq.errors import Hostile, NotFound, SouqError
 from souq.evals.eval import SEALED
 from souq.governance import POLICY
 from souq.records import format_toml, read_json
-from souq.repo.contribution import BRINGS, NAMED, RECORDS, YANKED, Offer, utf8_of
+from souq.repo.contribution import (
+    BRINGS,
+    CLAIMING,
+    NAMED,
+    RECORDS,
+    YANKED,
+    Offer,
+    evals_in,
+    sealed_in,
+    utf8_of,
+)  # fmt: skip
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta
 from souq.weights.lockfile import parse_delta
@@ -29,16 +39,23 @@ def malformed(offer: Offer) -> str:
     """What is wrong with an offer's files for the kind it says it is; "" where nothing is."""
     kind, of = offer.contribution.kind, offer.contribution.of
     brings = BRINGS[kind]
-    allowed = (*brings.must, *brings.may)
+    allowed = ("contribution.toml", *brings.must, *brings.may)
     for path in brings.must:
-        if not any(name.startswith(path) for name in offer.files):
+        if not any(_is_of(name, path) for name in offer.files):
             return f"a contribution of {kind} without {path}"
-    for path in sorted(offer.files):
-        if path != "contribution.toml" and not path.startswith(allowed):
-            return f"a contribution of {kind} brings no {path[:80]}"
+    for name in sorted(offer.files):
+        if not any(_is_of(name, path) for path in allowed):
+            return f"a contribution of {kind} brings no {name[:80]}"
+    if offer.contribution.fixes and kind not in CLAIMING:
+        return f"a contribution of {kind} fixes nothing: what it names would be guarded"
     if bool(of) != (kind in NAMED) or not re.fullmatch(_NAME, of):
         return f"a contribution of {kind} {'does not say' if kind in NAMED else 'says'} what it is about"
     return ""
+
+
+def _is_of(name: str, path: str) -> bool:
+    """Whether a file is what may be brought: it by name, or anything in a folder, `data/`."""
+    return name.startswith(path) if path.endswith("/") else name == path
 
 
 def conflicts_with(main: Snapshot, offer: Offer) -> str:
@@ -54,11 +71,28 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
         undone = main.offers.get(of)
         if undone is None or undone.contribution.kind not in ("revert", "yank"):
             return f"{of} took nothing back here"
+    if kind == "evals":
+        return _unreadable_exam(main, offer)
     if kind == "restore" and not (files_lost(offer, main) or files_returned(offer, main)):
         return f"what {of} took back is there again"
     now = main.exam_files(expected := _exam_moved(offer, main))
     if changed := [path for path, (old, _) in expected.items() if now.get(path) != old]:
         return f"{changed[0]} is not as {of} left it: take back first what changed it since"
+    return ""
+
+
+def _unreadable_exam(main: Snapshot, offer: Offer) -> str:
+    """What is wrong with the exams an offer touches, read as they will be: main's files and its own in one folder."""
+    lost = files_lost(offer, main)
+    for name in sorted({path.split("/")[1] for path in offer.files if path.startswith("evals/")}):
+        files = {f"evals/{name}/{path}": data for path, data in main.repo.files(main.commit, f"evals/{name}").items()}
+        files |= {path: data for path, data in offer.files.items() if path.split("/")[:2] == ["evals", name]}
+        files = {path: data for path, data in files.items() if path not in lost}
+        try:
+            evals_in({path.removeprefix("evals/"): data for path, data in files.items()})
+            sealed_in(files, "evals/")
+        except SouqError as error:
+            return f"a contribution of evals that nobody could read: {error}"
     return ""
 
 
