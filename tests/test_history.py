@@ -93,7 +93,7 @@ def test_what_lives_elsewhere_lands_as_it_was_offered(town):
 
 def test_what_is_there_already_as_offered_need_not_move(town):
     for n in (1, 2):
-        town.open("evals", "mallory", {"evals/e/eval.toml": b"x"}, title=str(n))
+        town.open("evals", "mallory", {"evals/e/eval.toml": b"x", "evals/e/cases.jsonl": b"y"}, title=str(n))
         town.agreed("amira", "bruno", "chen", hours=n)
     town.open("evals", "mallory", {"evals/e/eval.toml": b"z"})
     town.agreed("amira", "bruno", "chen", hours=3, more={"evals/e/eval.toml": b"x"})

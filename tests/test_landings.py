@@ -376,13 +376,12 @@ def test_an_exam_is_read_as_it_will_be(quick):
     quick.agreed(*THREE)
     for files, line in (
         ({"evals/sums/notes.bin": b"x"}, "evals/sums holds cases.jsonl, eval.toml, notes.bin"),
+        ({"evals/sums/sealed.toml": b"x"}, "evals/sums holds cases.jsonl, eval.toml, sealed.toml"),
         ({"evals/more/eval.toml": EXAM["eval.toml"]}, "evals/more holds eval.toml"),
-        ({"evals/more": b"x"}, "evals/more holds "),
-        ({"evals/sums/cases.jsonl": b"{}"}, "evals/sums/cases.jsonl, line 1: "),
-        ({"evals/more/sealed.toml": b"x = 1"}, "evals/more/sealed.toml: "),
+        ({"evals/more": b"x"}, "evals/more holds nothing"),
+        ({"evals/more/sealed.toml": b"x = 1"}, None),
         ({"evals/sums/cases.jsonl": EXAM["cases.jsonl"] * 1}, None),
         ({"evals/sums/cases.jsonl": EXAM["cases.jsonl"].replace(b"1+1", b"2+0")}, None),
     ):  # fmt: skip
         problem = conflicts_with(quick.main, quick.open("evals", files=files))
-        assert bool(problem) == bool(line), files
-        assert problem.startswith(f"a contribution of evals that nobody could read: {line}" if line else ""), files
+        assert problem == (f"a contribution of evals after which {line}" if line else ""), files

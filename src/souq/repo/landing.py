@@ -12,21 +12,11 @@ import base64
 import re
 from collections.abc import Mapping
 
-from souq.errors import Hostile, NotFound, SouqError
+from souq.errors import Hostile, NotFound
 from souq.evals.eval import SEALED
 from souq.governance import POLICY
 from souq.records import format_toml, read_json
-from souq.repo.contribution import (
-    BRINGS,
-    CLAIMING,
-    NAMED,
-    RECORDS,
-    YANKED,
-    Offer,
-    evals_in,
-    sealed_in,
-    utf8_of,
-)  # fmt: skip
+from souq.repo.contribution import BRINGS, CLAIMING, NAMED, RECORDS, YANKED, Offer, utf8_of  # fmt: skip
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta
 from souq.weights.lockfile import parse_delta
@@ -71,8 +61,10 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
         undone = main.offers.get(of)
         if undone is None or undone.contribution.kind not in ("revert", "yank"):
             return f"{of} took nothing back here"
-    if kind == "evals":
-        return _unreadable_exam(main, offer)
+    if kind == "evals":  # what is in them is asked before they land; here, that nobody is kept from reading the others
+        for name, files in exams_after(main, offer).items():
+            if {*files} not in ({"eval.toml", "cases.jsonl"}, {SEALED}):
+                return f"a contribution of evals after which evals/{name} holds {', '.join(sorted(files)) or 'nothing'}"
     if kind == "restore" and not (files_lost(offer, main) or files_returned(offer, main)):
         return f"what {of} took back is there again"
     now = main.exam_files(expected := _exam_moved(offer, main))
@@ -81,19 +73,15 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
     return ""
 
 
-def _unreadable_exam(main: Snapshot, offer: Offer) -> str:
-    """What is wrong with the exams an offer touches, read as they will be: main's files and its own in one folder."""
-    lost = files_lost(offer, main)
+def exams_after(main: Snapshot, offer: Offer) -> dict[str, dict[str, bytes]]:
+    """The exams an offer touches as they will be, main's files and its own in one folder, by name."""
+    lost, exams = files_lost(offer, main), dict[str, dict[str, bytes]]()
     for name in sorted({path.split("/")[1] for path in offer.files if path.startswith("evals/")}):
-        files = {f"evals/{name}/{path}": data for path, data in main.repo.files(main.commit, f"evals/{name}").items()}
-        files |= {path: data for path, data in offer.files.items() if path.split("/")[:2] == ["evals", name]}
-        files = {path: data for path, data in files.items() if path not in lost}
-        try:
-            evals_in({path.removeprefix("evals/"): data for path, data in files.items()})
-            sealed_in(files, "evals/")
-        except SouqError as error:
-            return f"a contribution of evals that nobody could read: {error}"
-    return ""
+        home = f"evals/{name}/"
+        there = {path: data for path, data in main.repo.files(main.commit, home).items() if home + path not in lost}
+        brought = {path.removeprefix(home): data for path, data in offer.files.items() if path.startswith(home)}
+        exams[name] = there | brought
+    return exams
 
 
 def files_gained(offer: Offer) -> dict[str, bytes]:
