@@ -338,7 +338,7 @@ def test_souq_toml_is_what_was_asked_for_and_what_it_was_otherwise(quick):
 
 # -- what a kind brings ------------------------------------------------------------------------------------------------
 
-EXAM = {"eval.toml": b'title = "Sums"\nkind = "exact"\nsource = "here"\nlicence = "CC0-1.0"\n', "cases.jsonl": b'{"id": "a", "prompt": "1+1", "expected": "2"}\n'}  # fmt: skip
+SUMS = {"eval.toml": b'title = "Sums"\nkind = "exact"\nsource = "here"\nlicence = "CC0-1.0"\n', "cases.jsonl": b'{"id": "a", "prompt": "1+1", "expected": "2"}\n'}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -371,17 +371,17 @@ def test_only_who_is_judged_by_exams_says_what_becomes_one(kind):
 
 def test_an_exam_is_read_as_it_will_be(quick):
     """Main's files and its own in one folder: who could not be read afterwards does not land."""
-    whole = {f"evals/sums/{name}": data for name, data in EXAM.items()}
+    whole = {f"evals/sums/{name}": data for name, data in SUMS.items()}
     assert conflicts_with(quick.main, quick.open("evals", files=whole)) == ""
     quick.agreed(*THREE)
     for files, line in (
         ({"evals/sums/notes.bin": b"x"}, "evals/sums holds cases.jsonl, eval.toml, notes.bin"),
         ({"evals/sums/sealed.toml": b"x"}, "evals/sums holds cases.jsonl, eval.toml, sealed.toml"),
-        ({"evals/more/eval.toml": EXAM["eval.toml"]}, "evals/more holds eval.toml"),
+        ({"evals/more/eval.toml": SUMS["eval.toml"]}, "evals/more holds eval.toml"),
         ({"evals/more": b"x"}, "evals/more holds nothing"),
         ({"evals/more/sealed.toml": b"x = 1"}, None),
-        ({"evals/sums/cases.jsonl": EXAM["cases.jsonl"] * 1}, None),
-        ({"evals/sums/cases.jsonl": EXAM["cases.jsonl"].replace(b"1+1", b"2+0")}, None),
+        ({"evals/sums/cases.jsonl": SUMS["cases.jsonl"] * 1}, None),
+        ({"evals/sums/cases.jsonl": SUMS["cases.jsonl"].replace(b"1+1", b"2+0")}, None),
     ):  # fmt: skip
         problem = conflicts_with(quick.main, quick.open("evals", files=files))
         assert problem == (f"a contribution of evals after which {line}" if line else ""), files
