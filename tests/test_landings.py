@@ -375,10 +375,10 @@ def test_an_exam_is_read_as_it_will_be(quick):
     assert conflicts_with(quick.main, quick.open("evals", files=whole)) == ""
     quick.agreed(*THREE)
     for files, line in (
-        ({"evals/sums/notes.bin": b"x"}, "evals/sums holds cases.jsonl, eval.toml, notes.bin"),
-        ({"evals/sums/sealed.toml": b"x"}, "evals/sums holds cases.jsonl, eval.toml, sealed.toml"),
-        ({"evals/more/eval.toml": SUMS["eval.toml"]}, "evals/more holds eval.toml"),
-        ({"evals/more": b"x"}, "evals/more holds nothing"),
+        ({"evals/sums/notes.bin": b"x"}, "evals/sums holds /cases.jsonl /eval.toml /notes.bin"),
+        ({"evals/sums/sealed.toml": b"x"}, "evals/sums holds /cases.jsonl /eval.toml /sealed.toml"),
+        ({"evals/more/eval.toml": SUMS["eval.toml"]}, "evals/more holds /eval.toml"),
+        ({"evals/more": b"x"}, "evals/more holds "),
         ({"evals/more/sealed.toml": b"x = 1"}, None),
         ({"evals/sums/cases.jsonl": SUMS["cases.jsonl"] * 1}, None),
         ({"evals/sums/cases.jsonl": SUMS["cases.jsonl"].replace(b"1+1", b"2+0")}, None),

@@ -21,7 +21,7 @@ from souq.records import Decision, Digest
 from souq.repo.contribution import MAX_HELD, MAX_RECORDS, Offer, evals_in, sealed_in
 from souq.repo.git import MAIN
 from souq.repo.history import MERGED, change_of
-from souq.repo.landing import conflicts_with, delta_moved, exams_after, malformed
+from souq.repo.landing import conflicts_with, delta_moved, files_lost, malformed
 from souq.repo.limits import exceeded, files_of
 from souq.repo.policy_state import policy_state, refuse_unsound, replayed
 from souq.repo.remote import Repo
@@ -65,9 +65,11 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
 
 def _read_exams(main: Snapshot, offer: Offer) -> None:
     """What nobody could read does not become an exam: whoever reads one of main's reads all."""
-    files = {f"{name}/{path}": data for name, exam in exams_after(main, offer).items() for path, data in exam.items()}
-    evals_in(files)
-    sealed_in({f"evals/{path}": data for path, data in files.items()}, "evals/")
+    files = {f"evals/{path}": data for path, data in main.repo.files(main.commit, "evals").items()}
+    files |= {path: data for path, data in offer.files.items() if path.startswith("evals/")}
+    files = {path: data for path, data in files.items() if path not in files_lost(offer, main)}
+    evals_in({path.removeprefix("evals/"): data for path, data in files.items()})
+    sealed_in(files, "evals/")
 
 
 def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:

@@ -62,26 +62,18 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
         if undone is None or undone.contribution.kind not in ("revert", "yank"):
             return f"{of} took nothing back here"
     if kind == "evals":  # what is in them is asked before they land; here, that nobody is kept from reading the others
-        for name, files in exams_after(main, offer).items():
-            if {*files} not in ({"eval.toml", "cases.jsonl"}, {SEALED}):
-                return f"a contribution of evals after which evals/{name} holds {', '.join(sorted(files)) or 'nothing'}"
+        lost, brought = files_lost(offer, main), {path for path in offer.files if path.startswith("evals/")}
+        for home in sorted({"/".join(path.split("/")[:2]) for path in brought}):
+            names = {*main.paths(home), *brought} - {*lost}
+            names = {path.removeprefix(home) for path in names if path == home or path.startswith(f"{home}/")}
+            if names not in ({"/eval.toml", "/cases.jsonl"}, {f"/{SEALED}"}):
+                return f"a contribution of evals after which {home} holds {' '.join(sorted(names))}"
     if kind == "restore" and not (files_lost(offer, main) or files_returned(offer, main)):
         return f"what {of} took back is there again"
     now = main.exam_files(expected := _exam_moved(offer, main))
     if changed := [path for path, (old, _) in expected.items() if now.get(path) != old]:
         return f"{changed[0]} is not as {of} left it: take back first what changed it since"
     return ""
-
-
-def exams_after(main: Snapshot, offer: Offer) -> dict[str, dict[str, bytes]]:
-    """The exams an offer touches as they will be, main's files and its own in one folder, by name."""
-    lost, exams = files_lost(offer, main), dict[str, dict[str, bytes]]()
-    for name in sorted({path.split("/")[1] for path in offer.files if path.startswith("evals/")}):
-        home = f"evals/{name}/"
-        there = {path: data for path, data in main.repo.files(main.commit, home).items() if home + path not in lost}
-        brought = {path.removeprefix(home): data for path, data in offer.files.items() if path.startswith(home)}
-        exams[name] = there | brought
-    return exams
 
 
 def files_gained(offer: Offer) -> dict[str, bytes]:
