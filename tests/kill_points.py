@@ -313,6 +313,11 @@ class Trial:
         yield from town.fails("mallory", "fetch")
         yield from town.fails("mallory", "verify --no-rebuild")
         again = town.play(verb)
+        if stop.how == "torn" and (
+            lock := re.search(r"`rm (\S+\.lock)`", again.err)
+        ):  # git's own: it says so, and how to go on
+            (town.folder / (verb.at or f"{verb.who}/smol") / lock[1]).unlink()
+            again = town.play(verb)
         if again.code not in (*verb.again, *((2, 3) if done.code == 0 else ())):
             yield f"typed again: {again.code} {last(again)}"
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -87,3 +88,18 @@ def test_a_folder_of_any_name(tmp_path):
 
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["verified"]), done.stderr
     assert not [*tmp_path.rglob("owned")]
+
+
+def test_gc_waits_for_who_is_at_work(clone):
+    """Nothing is removed that another line in this clone may be about to open; gc says so, and goes on after it."""
+    lock = os.open(clone / ".git", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    words = [*SOUQ.split(), "gc", "--grace", "0"]
+    with subprocess.Popen(words, cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as gc:
+        said = gc.stderr.readline()
+        assert gc.poll() is None
+        os.close(lock)
+        out, _ = gc.communicate(timeout=60)
+
+    assert said == "waiting until the other souq lines typed in this clone have ended\n"
+    assert (gc.returncode, out[:8]) == (0, "removed ")

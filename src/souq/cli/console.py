@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,6 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from souq.cli import presence
 from souq.errors import UsageError
 from souq.records import Decision, spelled_out
 from souq.repo.git import MAIN
@@ -30,6 +30,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # No markup: what is shown are other people's words, and `[/b]` is one of them.
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+_HELD: dict[Path, int] = {}  # git directory -> the lock on it that this process shares
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 key_option = click.option(
@@ -44,7 +46,7 @@ def here() -> Repo:
     """The model repository this command stands in."""
     repo = Repo.find(Path.cwd())
     repo.tell = done
-    presence.enter(repo.git_dir)
+    enter(repo)
     return repo
 
 
@@ -54,6 +56,36 @@ def main_here() -> Snapshot:
     if (mine := repo.ref(MAIN)) != (tip := repo.tip()) and mine is not None:
         done(f"this is of everybody's main, {tip[:12]}; main here is at {mine[:12]}: `souq fetch` says why")
     return Snapshot(repo, tip)
+
+
+def enter(repo: Repo) -> None:
+    """Be at work in a clone until the verb ends: gc waits for everybody who is, so nothing is removed under anybody."""
+    if repo.git_dir in _HELD:
+        return
+    _HELD[repo.git_dir] = lock = os.open(repo.git_dir, os.O_RDONLY)
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.find_root().call_on_close(lambda: leave(repo))
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+def leave(repo: Repo) -> None:
+    """Be at work there no more: what only watches keeps nobody waiting."""
+    if (lock := _HELD.pop(repo.git_dir, None)) is not None:
+        os.close(lock)
+
+
+def alone(repo: Repo, wait: Callable[[], object]) -> None:
+    """Wait until nobody else is at work there; `wait` is called where somebody is."""
+    if (lock := _HELD.get(repo.git_dir)) is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        wait()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError:
+        return
 
 
 def person(repo: Repo, key: Path | None) -> Person:

@@ -8,8 +8,7 @@ import click
 
 from souq.build import reproducible
 from souq.build.lock import differing
-from souq.cli import presence
-from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.cli.console import alone, answer, bars, done, here, json_option, out, table
 from souq.errors import NotFound, SouqError, nearest
 from souq.pulls import land
 from souq.pulls import pull as pulls
@@ -134,7 +133,7 @@ def fsck(as_json: bool) -> None:
 def gc(grace: float) -> None:
     """Remove tensors nothing points at, and cached builds."""
     repo = here()
-    presence.alone(repo.git_dir, lambda: done("waiting until the other souq lines typed in this clone have ended"))
+    alone(repo, lambda: done("waiting until the other souq lines typed in this clone have ended"))
     commits = {"main": repo.tip(), "here": repo.commit(MAIN)} | {str(p.number): p.head for p in pulls.listed(repo)}
     keep = [name for commit in commits.values() for name in _tensors(repo, commit)]
     gone = repo.store.gc(keep, grace=grace * 86_400)

@@ -13,8 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from souq.cli import presence
-from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, err, here, json_option, key_option, leave, out, person, table
 from souq.errors import SouqError
 from souq.pulls import land, pull
 from souq.pulls import queue as queueing
@@ -96,7 +95,7 @@ def _under_way(now: queueing.Now | None) -> str:
 
 
 def _watch(repo: Repo) -> None:
-    presence.leave(repo.git_dir)
+    leave(repo)
     with Live(console=err, auto_refresh=False, transient=False) as live:
         while True:
             live.update(_picture(*_look(repo)), refresh=True)

@@ -9,8 +9,7 @@ import click
 import msgspec
 
 from souq import signing
-from souq.cli import presence
-from souq.cli.console import answer, bars, json_option, out
+from souq.cli.console import answer, bars, enter, json_option, out
 from souq.errors import UsageError
 from souq.repo.remote import Repo
 from souq.verify import verify as check_history
@@ -29,7 +28,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
             f"not a whole commit id: {root!r}", hint="pin all 40 digits: a shorter name may come to mean another"
         )
     repo = Repo.find(folder)
-    presence.enter(repo.git_dir)
+    enter(repo)
     with bars() as progress:
         at = now or signing.now()
         report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress)

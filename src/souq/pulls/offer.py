@@ -85,6 +85,7 @@ def create(
     Raises:
         Refused: a check that needs no model says no.
     """
+    raced = Raced("")
     for _ in range(TRIES):
         repo.fetch()
         for pull in newest_of(repo, person):
@@ -94,9 +95,9 @@ def create(
         try:
             made = draft(number) if callable(draft) else draft
             return _offer(repo, number, made, person, checked=checked, progress=progress)
-        except Raced:
-            continue
-    raise Raced("others keep taking the next number", hint="run the command again")
+        except Raced as error:
+            raced = error
+    raise Raced(f"others keep taking the next number: {raced}", hint=raced.hint)
 
 
 def newest_of(repo: Repo, person: Person) -> Iterator[PullRequest]:

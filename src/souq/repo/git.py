@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -857,8 +858,20 @@ def run_git(
     except FileNotFoundError as error:
         raise Missing("git is not installed", hint="install git, for example `apt-get install git`") from error
     if check and done.returncode:
-        raise GitError(f"git {words[0]}: {last_line(done.stderr)}")
+        raise failed(words[0], done.stderr)
     return done
+
+
+def failed(verb: str, stderr: bytes) -> GitError:
+    """What git said, and what to do where one that was killed has left its lock."""
+    if held := _LOCKED.search(stderr.decode("utf-8", "replace")):
+        lock = f"{held[1]}.lock"
+        hint = f"wait for it; if none is, one was killed: `rm {shlex.quote(lock)}`, and type the same again"
+        return GitError(f"git {verb}: another git is at work here, for {lock} is there", hint=hint)
+    return GitError(f"git {verb}: {last_line(stderr)}")
+
+
+_LOCKED = re.compile(r"(?:Unable to create|lock config file) '?([^\n]+?)(?:\.lock)?'?: File exists")
 
 
 def last_line(text: bytes) -> str:

@@ -21,7 +21,7 @@ from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.files import beside
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.repo.git import MAIN, OUTSIDE, GitError, GitRepo, git_dir_of, last_line, run_git, shared_dir
+from souq.repo.git import MAIN, OUTSIDE, GitError, GitRepo, failed, git_dir_of, last_line, run_git, shared_dir
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.store import Store
 
@@ -120,7 +120,8 @@ class Repo(GitRepo):
         lines = "".join(f"update {name} {new} {old or '0' * 40}\n" for name, (old, new) in others.items())
         moved = self._own("update-ref", "--stdin", stdin=lines.encode(), check=False)
         if moved.returncode:
-            raise Raced(last_line(moved.stderr), hint="run the command again")
+            error = failed("update-ref", moved.stderr)
+            raise Raced(str(error), hint=error.hint or "run the command again")
         if MAIN in updates:
             self._advance(*updates[MAIN])
 
@@ -291,7 +292,9 @@ def _not_taken(ref: str, fetched: subprocess.CompletedProcess[bytes], most: int)
 def _raced_if_rejected(pushed: subprocess.CompletedProcess[bytes]) -> None:
     if pushed.returncode == 0:
         return
-    message = pushed.stderr.decode("utf-8", "replace")
+    message, error = pushed.stderr.decode("utf-8", "replace"), failed("push", pushed.stderr)
+    if error.hint:  # a lock of somebody who is quicker, or was killed
+        raise Raced(str(error), hint=error.hint)
     if "rejected" in message or "stale info" in message or "cannot lock ref" in message:
         raise Raced("somebody else moved the remote first; nothing was sent", hint="run the command again")
-    raise GitError(f"git push: {last_line(pushed.stderr)}")
+    raise error
