@@ -55,24 +55,10 @@ _SAFE += ["-c", "log.showSignature=false"]
 _FIXED = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
 _FIXED |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}  # a clone cannot be told another history
 # What a person's environment tells git of themselves; all else would have it look at another repository or otherwise.
-_OWNER = tuple(
-    [
-        "AUTHOR_",
-        "COMMITTER_",
-        "CONFIG_",
-        "SSH",
-        "ASKPASS",
-        "PROXY",
-        "SSL_",
-        "HTTP_",
-        "TRACE",
-        "CURL_",
-        "EXEC_PATH",
-        "ALLOW_PROTOCOL",
-        "PROTOCOL",
-        "ALTERNATE_OBJECT_DIRECTORIES",
-    ]
-)
+_OWNER = """
+AUTHOR_ COMMITTER_ CONFIG_ SSH ASKPASS PROXY SSL_ HTTP_ TRACE CURL_ EXEC_PATH ALLOW_PROTOCOL PROTOCOL
+ALTERNATE_OBJECT_DIRECTORIES
+"""
 _NOBODY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}  # nor do its reader's settings change an answer
 _LENT = ("refs", "packed-refs", "shallow")  # what reading sees of a repository besides its objects
 # What a repository may say of itself: that it is read by these rules, or of what does not concern who reads objects.
@@ -840,7 +826,7 @@ def _settings(*words: str) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    owners = tuple(f"GIT_{name}" for name in _OWNER)
+    owners = tuple(f"GIT_{name}" for name in _OWNER.split())
     return {key: v for key, v in os.environ.items() if not key.startswith("GIT_") or key.startswith(owners)} | _FIXED
 
 
