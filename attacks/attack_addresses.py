@@ -3,6 +3,7 @@
 import pytest
 
 from souq.errors import SouqError, UsageError
+from souq.repo.outside import outside
 from souq.weights.bucket import check_url
 
 URLS = [
@@ -34,5 +35,5 @@ def test_a_clone_runs_nothing(tmp_path, monkeypatch, url):
 
 @pytest.mark.parametrize("ref", ["--upload-pack=x", "-x", "a b", "a:b", "+a", "", "a\nb", "\u202ea"])
 def test_a_ref_of_a_forge_is_no_option(bazaar, ref):
-    with pytest.raises(SouqError), bazaar.repo("amira").outside(ref, 1 << 20):
+    with pytest.raises(SouqError), outside(bazaar.repo("amira"), ref, 1 << 20):
         pass

@@ -12,6 +12,7 @@ from souq.cli.console import alone, answer, bars, done, here, json_option, out, 
 from souq.errors import NotFound, SouqError, nearest
 from souq.pulls import land
 from souq.pulls import pull as pulls
+from souq.pulls.pull import PullRequest
 from souq.repo.git import MAIN
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
@@ -25,14 +26,15 @@ def status(as_json: bool) -> None:
     repo = here()
     repo.refresh()
     main = Snapshot(repo, repo.tip())
-    open_ = [pull.number for pull in pulls.listed(repo) if pull.state(main) == "open"]
+    offered = [pull for pull in pulls.listed(repo) if pull.state(main) == "open"]
+    open_ = [pull.number for pull in offered]
     releases = repo.folders(main.commit, "releases")
     with bars() as progress:
         share = reproducible.share(main, progress)
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
         "contributions": len(main.offers), "evals": len(main.exam), "open": open_, "releases": releases,
-        "source": share, "next": _next(repo, main, open_),
+        "source": share, "next": _next(main, offered), "notices": repo.notices,
     }  # fmt: skip
 
     def show() -> None:
@@ -47,15 +49,15 @@ def status(as_json: bool) -> None:
     answer(value, as_json, show)
 
 
-def _next(repo: Repo, main: Snapshot, open_: list[int]) -> str:
-    for number in open_:
-        decision = land.decision_on(pulls.get(repo, number), main)
+def _next(main: Snapshot, offered: list[PullRequest]) -> str:
+    for pull in offered:
+        number, decision = pull.number, land.decision_on(pull, main)
         if decision:
             return f"souq pr merge {number}"
         if any("has not been run" in line or line.startswith("checks on") for line in decision.missing):
             return f"souq pr checks {number}"
-    if open_:
-        return f"souq pr view {open_[0]}"
+    if offered:
+        return f"souq pr view {offered[0].number}"
     if not main.offers:
         return "souq pr create FILE.delta --title … --licence … --signoff --fixes EVAL"
     return "souq verify"

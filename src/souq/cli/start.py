@@ -315,12 +315,14 @@ def _readable(repo: Repo, head: str) -> bool:
 
 
 @click.command()
-def fetch() -> None:
+@json_option
+def fetch(as_json: bool) -> None:
     """Bring history and missing tensors from the shared remote."""
     repo = here()
     repo.fetch()
     with bars() as progress:
         bring_main(repo, progress)
     if stays := repo.forward(repo.tip()):
-        done(stays)
-    out.print(f"main is {repo.tip()[:12]}")
+        repo.notice(stays)
+    tip = repo.tip()
+    answer({"main": tip, "notices": repo.notices}, as_json, lambda: out.print(f"main is {tip[:12]}"))

@@ -31,7 +31,9 @@ from souq.pulls.pull import PULLS, PullRequest
 from souq.records import Checked, Digest, Record, Vote, is_digest
 from souq.repo import contribution
 from souq.repo.contribution import MAX_RECORD, Offer
-from souq.repo.git import MAX_BLOB, MAX_FILES, OUTSIDE, Entry
+from souq.repo.git import MAX_BLOB, MAX_FILES, Entry
+from souq.repo.outside import OUTSIDE
+from souq.repo.outside import outside as outside_of
 from souq.repo.remote import Raced, Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
@@ -153,7 +155,7 @@ def adopt(repo: Repo, forge: int, head: str, person: Person, progress: Progress 
 
 def _read(repo: Repo, main: Snapshot, forge: int, head: str) -> Sent:
     pinned = head if re.fullmatch(r"[0-9a-f]{40,64}", head) else ""
-    with repo.outside(f"refs/pull/{forge}/head" if pinned else head, MAX_BRANCH) as outside:
+    with outside_of(repo, f"refs/pull/{forge}/head" if pinned else head, MAX_BRANCH) as outside:
         commit = outside.commit(OUTSIDE)
         if pinned and not outside.contains(commit, pinned):
             raise NotFound(f"#{forge} of the forge does not have commit {pinned[:12]}", hint="it was moved meanwhile")

@@ -52,6 +52,7 @@ class PullRequest:
     number: int
     refs: Mapping[str, str]  # below refs/souq/pr/<n>/ -> object id
     kinds: _Kinds | None = field(default=None, compare=False, repr=False)  # of all that were listed with it
+    adds: bool = True  # False where it is known that its head brings no contribution, so that nobody looks twice
 
     @property
     def head(self) -> str:
@@ -64,6 +65,8 @@ class PullRequest:
         Raises:
             Hostile: the head is not a commit that adds exactly one contribution folder.
         """
+        if not self.adds:
+            raise Hostile(f"#{self.number} adds no contribution folder; it must add one")
         base = self.repo.commit(f"{self.head}^")
         added = set(self.repo.folders(self.head, "contributions")) - set(self.repo.folders(base, "contributions"))
         if len(added) != 1:
@@ -184,16 +187,17 @@ class _Held(Mapping[str, bytes]):
         return len(self._paths)
 
 
-def listed(repo: Repo) -> list[PullRequest]:
-    """Every pull request this clone knows, by number."""
+def listed(repo: Repo, number: int | None = None) -> list[PullRequest]:
+    """Every pull request this clone knows, by number; or the one of that number, if there is one."""
     by_number: dict[int, dict[str, str]] = {}
-    for ref, oid in repo.refs(PULLS).items():
-        number, _, name = ref.removeprefix(PULLS).partition("/")
-        if re.fullmatch(r"[1-9]\d{0,8}", number):
-            by_number.setdefault(int(number), {})[name] = oid
-    offered = {number: refs for number, refs in sorted(by_number.items()) if "head" in refs}
+    for ref, oid in repo.refs(PULLS if number is None else f"{PULLS}{number}/").items():
+        digits, _, name = ref.removeprefix(PULLS).partition("/")
+        if re.fullmatch(r"[1-9]\d{0,8}", digits):
+            by_number.setdefault(int(digits), {})[name] = oid
+    offered = {each: refs for each, refs in sorted(by_number.items()) if "head" in refs}
     kinds = _Kinds(repo, (oid for refs in offered.values() for name, oid in sorted(refs.items()) if name != "head"))
-    return [PullRequest(repo, number, refs, kinds) for number, refs in offered.items()]
+    adding = repo.adding((refs["head"] for refs in offered.values()), "contributions")
+    return [PullRequest(repo, each, refs, kinds, refs["head"] in adding) for each, refs in offered.items()]
 
 
 def get(repo: Repo, number: int) -> PullRequest:
@@ -202,9 +206,8 @@ def get(repo: Repo, number: int) -> PullRequest:
     Raises:
         NotFound: there is none of that number.
     """
-    for pull in listed(repo):
-        if pull.number == number:
-            return pull
+    for pull in listed(repo, number):
+        return pull
     raise NotFound(f"no pull request #{number}", hint="see `souq pr list`")
 
 

@@ -45,7 +45,6 @@ MAX_READ = 256 << 20  # bytes of all files of a folder that are read at once
 MAX_EVALS = 10_000  # of a main
 MAX_KNOWN = 1 << 20  # bytes of one file that is kept in memory once read
 MAIN = "refs/heads/main"
-OUTSIDE = "refs/outside/head"
 TREE = "040000"  # a folder, where git lists one
 NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of an empty one
 
@@ -57,8 +56,10 @@ _SAFE += ["-c", "log.showSignature=false"]
 _FIXED = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
 _FIXED |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}  # a clone cannot be told another history
 # What a person's environment tells git of themselves; all else would have it look at another repository or otherwise.
-_OWNER = ("AUTHOR_", "COMMITTER_", "CONFIG_", "SSH", "ASKPASS", "PROXY", "SSL_", "HTTP_", "TRACE", "CURL_", "EXEC_PATH")
-_OWNER += ("ALLOW_PROTOCOL", "PROTOCOL", "ALTERNATE_OBJECT_DIRECTORIES")
+_OWNER = """
+AUTHOR_ COMMITTER_ CONFIG_ SSH ASKPASS PROXY SSL_ HTTP_ TRACE CURL_ EXEC_PATH ALLOW_PROTOCOL PROTOCOL
+ALTERNATE_OBJECT_DIRECTORIES
+"""
 _NOBODY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}  # nor do its reader's settings change an answer
 _LENT = ("refs", "packed-refs", "shallow")  # what reading sees of a repository besides its objects
 # What a repository may say of itself: that it is read by these rules, or of what does not concern who reads objects.
@@ -152,6 +153,7 @@ class GitRepo:
     def __init__(self, git_dir: Path, root: Path | None) -> None:
         self.git_dir, self.root = git_dir, root
         self.tell: Callable[[str], None] = lambda line: None  # what whoever types should know, a line each
+        self.notices: list[str] = []  # which those were
         # What `config` read last, and the file's stamp then: one landing asks for its remote two hundred times.
         self._settings: tuple[tuple[int, int, int], dict[str, str]] | None = None
 
@@ -379,6 +381,18 @@ class GitRepo:
             if _OID.fullmatch(old) and _OID.fullmatch(new):
                 _MEMORY.put(key, known, _ENTRY_BYTES * (len(known) + 1))
         return list(known)
+
+    def adding(self, commits: Iterable[str], folder: str) -> set[str]:
+        """Those of some commits whose `folder` is another than in the commit before, by one git however many."""
+        names = sorted({*commits})
+        asked = [f"{name}{of}\n" for name in names for of in ("^^{commit}", f":{folder}", f"^:{folder}")]
+        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin="".join(asked).encode()).stdout.decode()
+        answers, adding = [line if _OID.fullmatch(line) else "" for line in lines.splitlines()], set[str]()
+        for name, before, now, old in zip(names, answers[::3], answers[1::3], answers[2::3], strict=True):
+            if before:
+                _MEMORY.put((self.git_dir, "commit", f"{name}^"), before, _ENTRY_BYTES)
+                adding |= {name} if now and now != old else set()
+        return adding
 
     def _trees(self, *commits: str) -> list[str]:
         words = [f"{commit}^{{tree}}" for commit in commits]
@@ -827,7 +841,7 @@ def _settings(*words: str) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    owners = tuple(f"GIT_{name}" for name in _OWNER)
+    owners = tuple(f"GIT_{name}" for name in _OWNER.split())
     return {key: v for key, v in os.environ.items() if not key.startswith("GIT_") or key.startswith(owners)} | _FIXED
 
 

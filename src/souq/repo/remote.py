@@ -12,16 +12,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
-from souq.files import beside
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.repo.git import MAIN, OUTSIDE, GitError, GitRepo, failed, git_dir_of, last_line, run_git, shared_dir
+from souq.repo.git import MAIN, GitError, GitRepo, failed, git_dir_of, last_line, shared_dir
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.store import Store
 
@@ -32,6 +31,14 @@ _PLAIN = re.compile(
     r"|(branch|user|souq|http|url|alias|advice|color|pull|push|submodule)\..*|credential\.(.*\.)?username|gc\.auto|",
     re.DOTALL,
 )
+TRACKED = "refs/remotes/origin/main"  # main as the remote had it
+TRIES = 3
+# The refs that souq makes; lower case and short, so that no disk takes two for one. What has an id is named by content.
+_SOUQ = re.compile(
+    r"refs/souq/(pr/[1-9]\d{0,8}/(head|signoff)|nightly/nightly-\d{8}-[0-9a-f]{8}"
+    r"|(pr/[1-9]\d{0,8}/[a-z]{1,24}(/[1-9]\d{0,17})?|witness/[0-9a-f]{16})/(?P<id>[0-9a-f]{16}))"
+)
+_MOVES = re.compile(rf"{TRACKED}|refs/souq/pr/\d+/(head|signoff)")
 _PUSH = ("push", "--quiet", "--no-verify", "--recurse-submodules=no")
 _PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
 _TYPED = re.compile(r"(.*?)((?:\^|~\d{0,6})*)", re.DOTALL)
@@ -127,7 +134,7 @@ class Repo(GitRepo):
 
     def _advance(self, old: str | None, new: str) -> None:
         if self.remote:
-            self._own("update-ref", "refs/remotes/origin/main", new)
+            self._own("update-ref", TRACKED, new)
         if not self.forward(new) or self.remote:
             return
         if self.ref(MAIN) != old:
@@ -156,18 +163,76 @@ class Repo(GitRepo):
         return [at for at in places if (at / "HEAD").is_file() and (at / "HEAD").read_bytes().strip() == on_main]
 
     def fetch(self, env: Mapping[str, str] = {}) -> None:
-        """Bring main and every pull request's refs.
+        """Bring main and what is said about pull requests: refs of a form that is known, and no other.
 
-        A head that moved is followed: votes and checks name a digest, so they stay behind with what they were for.
-        A record the remote lost stays here.
+        A head that moved is followed: votes and checks name a digest, so they stay behind with what they were for. A
+        record never moves: what the remote lost, or put in its place, is said, and ours stays here.
+
+        Raises:
+            NotFound: the remote has no main.
+            Raced: it moves faster than it can be asked.
         """
         if self.remote:
             self.remote_folder()
-            self._own(
-                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "origin",
-                "+refs/heads/main:refs/remotes/origin/main", "+refs/souq/*:refs/souq/*", "refs/tags/*:refs/tags/*",
-                env=env,
-            )  # fmt: skip
+            for _ in range(TRIES):
+                theirs, ours = self._theirs(env), self._ours()
+                moved = {ref: oid for ref, oid in theirs.items() if ours.get(ref) != oid}
+                wanted = {ref: oid for ref, oid in moved.items() if _holds(ref, oid, ours.get(ref))}
+                if not wanted or self._bring(wanted, ours, env):
+                    self._say_kept(
+                        sorted(ours.keys() - theirs.keys()), sorted(ours.keys() & moved.keys() - wanted.keys())
+                    )
+                    return
+            raise Raced("the remote moves faster than it can be asked", hint="run the command again")
+
+    def _theirs(self, env: Mapping[str, str]) -> dict[str, str]:
+        """What the remote has now, by its name here: main, and refs that are named as souq names them."""
+        listed = self._own("ls-remote", "--quiet", "--refs", "origin", env=env).stdout
+        rows = [line.decode("ascii", "replace").split("\t") for line in listed.splitlines()]
+        held = {row[1]: row[0] for row in rows if len(row) == 2}
+        if MAIN not in held:
+            raise NotFound(f"{self.remote} has no main", hint="is it the right remote? `git remote -v` tells")
+        return {TRACKED: held[MAIN]} | {ref: oid for ref, oid in held.items() if _SOUQ.fullmatch(ref)}
+
+    def _ours(self) -> dict[str, str]:
+        main, refs = self.ref(TRACKED), self.refs("refs/souq/")
+        return {ref: oid for ref, oid in refs.items() if _SOUQ.fullmatch(ref)} | ({TRACKED: main} if main else {})
+
+    def _bring(self, wanted: Mapping[str, str], ours: Mapping[str, str], env: Mapping[str, str]) -> bool:
+        """Take what some refs of the remote name; False where they moved meanwhile.
+
+        Objects first, and by their names: then each ref is what was looked at, whatever the remote says by then.
+        """
+        names = "".join(f"{oid}\n" for oid in {*wanted.values()}).encode()
+        words = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--stdin", "origin")
+        fetched = self._own("fetch", "--quiet", *words, stdin=names, env=env, check=False)
+        if fetched.returncode:
+            if b"not our ref" in fetched.stderr:
+                return False
+            raise GitError(f"git fetch: {last_line(fetched.stderr)}")
+        self._make_room(wanted)
+        lines = "".join(f"update {ref} {oid} {ours.get(ref, '0' * 40)}\n" for ref, oid in wanted.items()).encode()
+        return self._own("update-ref", "--stdin", stdin=lines, check=False).returncode == 0
+
+    def _make_room(self, wanted: Iterable[str]) -> None:
+        """Refs of no known form, which an older souq brought, may stand where a folder must be, or the other way."""
+        names, folders = {*wanted}, {above for ref in wanted for above in _above(ref)}
+        odd = [ref for ref in self.refs("refs/souq/") if ref in folders or names.intersection(_above(ref))]
+        self._own("update-ref", "--stdin", stdin="".join(f"delete {ref}\n" for ref in odd).encode(), check=False)
+
+    def _say_kept(self, lost: Set[str], other: Set[str]) -> None:
+        if lost:
+            refs = f"{len(lost)} refs that stay here, {min(lost)}"
+            self.notice(f"the remote has lost {refs}: `souq push` sends them again")
+        if other:
+            refs = f"{len(other)} records, and ours stay here"
+            self.notice(f"the remote has something else under {refs}: `git push --force origin {min(other)}` mends it")
+
+    def notice(self, line: str) -> None:
+        """Tell whoever types, once."""
+        if line not in self.notices:
+            self.notices.append(line)
+            self.tell(line)
 
     def refresh(self) -> None:
         """Fetch, for a verb that only looks.
@@ -176,14 +241,14 @@ class Repo(GitRepo):
         is said. Who types `souq fetch` says that the settings are their own.
         """
         if odd := sorted(key for key in self._own_settings() if not _PLAIN.fullmatch(key)):
-            self.tell(f"not fetched: this clone's own settings may start something ({', '.join(odd)[:120]})")
-            self.tell("if they are yours, run `souq fetch`, or keep them in your own ~/.gitconfig")
+            keys = ", ".join(odd)[:120]
+            self.notice(f"not fetched: settings of this clone may start something ({keys}); `souq fetch` heeds them")
         else:
             self.fetch({} if "GIT_ALLOW_PROTOCOL" in os.environ else _PROTOCOLS)
 
     def tip(self) -> str:
         """Main as everybody sees it: the remote's where there is one."""
-        commit = self.ref("refs/remotes/origin/main") if self.remote else None
+        commit = self.ref(TRACKED) if self.remote else None
         return commit or self.commit(MAIN)
 
     def resolve(self, name: str) -> str:
@@ -235,58 +300,23 @@ class Repo(GitRepo):
         if not named:
             self._own("config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
             self._own("config", "--replace-all", "remote.origin.url", to)
-        self._own("update-ref", "refs/remotes/origin/main", self.commit(MAIN))
+        self._own("update-ref", TRACKED, self.commit(MAIN))
 
-    @contextmanager
-    def outside(self, ref: str, most: int) -> Iterator[Repo]:
-        """What the remote has under a ref, as OUTSIDE in a repository of its own that is thrown away.
 
-        It sees the objects here, so little is sent; nothing of it comes here but what its reader takes.
+def _holds(ref: str, oid: str, ours: str | None) -> bool:
+    """Whether a ref of the remote is taken: where it may move; or is new, or mends ours, and names what it holds."""
+    digits = (match := _SOUQ.fullmatch(ref)) and match["id"]
+    right = not digits or oid.startswith(digits)
+    return right and (ours is None or bool(_MOVES.fullmatch(ref)) or bool(digits and not ours.startswith(digits)))
 
-        Raises:
-            NotFound: the remote has no such ref.
-            Hostile: more than `most` bytes.
-        """
-        if self.remote is None:
-            raise UsageError("no remote to take it from", hint="run `souq push URL` once")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/+\-]*", ref):
-            raise UsageError(f"not a ref: {ref!r}", hint="name a branch, refs/pull/N/head, or a whole commit id")
-        folder = self.remote_folder()
-        with beside(self.git_dir / "outside") as place:
-            run_git(place, "init", "--quiet", "--bare")
-            (place / "objects/info/alternates").write_text(f"{self.git_dir / 'objects'}\n")
-            self._lend_access(place)
-            fetched = run_git(
-                place, "-c", "fetch.unpackLimit=1", "-c", "maintenance.auto=false",
-                "-c", "core.bigFileThreshold=16m", "-c", "fetch.fsckObjects=true",
-                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-                str(folder or self.remote), f"+{ref}:{OUTSIDE}", check=False, most=most,
-            )  # fmt: skip
-            if fetched.returncode:
-                raise _not_taken(ref, fetched, most)
-            yield Repo(place, None)
 
-    def _lend_access(self, place: Path) -> None:
-        """How this clone reaches its remote, for another repository: proxies, keys, credential helpers."""
-        kinds = r"^(http|credential|url)\.|^core\.sshcommand$"
-        listing = self._own("config", "--local", "--null", "--get-regexp", kinds, check=False).stdout.decode()
-        for row in filter(None, listing.split("\0")):
-            key, _, value = row.partition("\n")
-            run_git(place, "config", "--add", key, value)
+def _above(ref: str) -> set[str]:
+    return {ref[:at] for at, sign in enumerate(ref) if sign == "/"}
 
 
 def is_url(remote: str) -> bool:
     """Whether git would take this for a URL or for `host:path`, and not for a folder."""
     return re.match(r"[a-z][a-z0-9+]*://|[A-Za-z0-9_.\-]+(@[A-Za-z0-9_.\-]+)?:(?!//)[^\\]", remote) is not None
-
-
-def _not_taken(ref: str, fetched: subprocess.CompletedProcess[bytes], most: int) -> SouqError:
-    message = fetched.stderr.decode("utf-8", "replace")
-    if "couldn't find remote ref" in message:
-        return NotFound(f"the remote has no {ref}", hint="is the pull request still there?")
-    if "index-pack" in message:
-        return Hostile(f"{ref} cannot be taken: it is broken, or larger than {most:,} bytes")
-    return GitError(f"git fetch: {last_line(fetched.stderr)}")
 
 
 def _raced_if_rejected(pushed: subprocess.CompletedProcess[bytes]) -> None:

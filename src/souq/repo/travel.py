@@ -32,7 +32,10 @@ def clone(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool =
     if not is_url(url) and not Path(source).is_dir():
         raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
     with new_folder(folder) as partial:
-        run_git(partial.parent, "clone", "--quiet", "--no-local", "--origin=origin", "--", source, str(partial))
+        words = ("--quiet", "--no-local", "--no-tags", "--single-branch", "--branch=main", "--origin=origin")
+        run_git(partial.parent, "clone", *words, "--", source, str(partial))
+        run_git(partial, "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")  # for git's own fetch
+        run_git(partial, "config", "--unset", "remote.origin.tagOpt")
         repo = Repo.find(partial)
         repo.fetch()
         if tensors:
