@@ -74,12 +74,12 @@ def test_the_same_name_in_another_repository_is_asked_there(repo, tmp_path):
 
 @pytest.mark.parametrize("most", [1, 900, 1 << 20])
 def test_memory_is_bounded_and_changes_no_answer(repo, monkeypatch, most):
-    monkeypatch.setattr(git, "_MEMORY", git._Memory(most))
+    monkeypatch.setattr(git, "MEMORY", git._Memory(most))
     commit = repo.write_commit([], {f"{n:03}": b"%d" % n * 50 for n in range(40)}, "many\n")
 
     for _ in range(2):
         assert [repo.read(commit, f"{n:03}") for n in range(40)] == [b"%d" % n * 50 for n in range(40)]
-        assert git._MEMORY._left >= 0
+        assert git.MEMORY._left >= 0
 
 
 def test_bytes_that_lie_are_found_though_they_were_read(repo):

@@ -12,7 +12,7 @@ from souq import signing
 from souq.build.lock import model_lock
 from souq.errors import Hostile, NotFound
 from souq.records import digest, format_toml
-from souq.repo import witness
+from souq.repo import witness, witnessing
 from souq.repo.travel import push
 from souq.signing import Person
 from souq.verify import Report, verify
@@ -259,7 +259,7 @@ def test_a_note_goes_where_everybody_sees_it(town, tmp_path):
     signing.make_key(key, "w@x")
     push(town.repo, [], to=str(tmp_path / "hub.git"))
 
-    witness.witness(town.repo, Person("wendy", "w@x", key))
+    witnessing.witness(town.repo, Person("wendy", "w@x", key))
 
     told = subprocess.run(["git", "for-each-ref"], cwd=tmp_path / "hub.git", capture_output=True, text=True, check=True)
     assert witness.REFS in told.stdout
@@ -272,12 +272,12 @@ def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path)
     public = signing.public_key(key)
     policy = POLICY.replace(annals.public("dora"), public)
 
-    assert witness.witness(town.repo, person) == town.head
+    assert witnessing.witness(town.repo, person) == town.head
     first = town.repo.refs(witness.REFS)
     assert witness.forks(town.repo, town.commits, policy) == (1, [])
     town.open()
     town.agreed(hours=5)
-    witness.witness(town.repo, person)
+    witnessing.witness(town.repo, person)
 
     (before,), both = first.values(), town.repo.refs(witness.REFS)
     assert len(both) == 2
@@ -293,7 +293,7 @@ def test_a_witness_signs_what_is_there_and_names_the_note_before(town, tmp_path)
     _ref(town, f"{ref.rpartition('/')[0]}/big", town.git.put("blob", b" " * (witness.MAX_NOTE + 1)))
     town.open()
     town.agreed(hours=7)
-    witness.witness(town.repo, person)
+    witnessing.witness(town.repo, person)
     third = [
         oid
         for name, oid in town.repo.refs(witness.REFS).items()

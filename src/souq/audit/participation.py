@@ -18,6 +18,7 @@ from souq.errors import SouqError
 from souq.governance import read_policy
 from souq.pulls.pull import listed
 from souq.records import Record
+from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
 ENOUGH = 5
@@ -88,7 +89,7 @@ def middle(days: list[float]) -> str:
 
 def _answered(main: Snapshot, founders: set[str]) -> Iterable[bool]:
     """Of outsiders' pull requests that are no longer open, the newest MOST, whether each was merged."""
-    for pull in listed(main.repo)[-MOST:]:
+    for pull in listed(Repo.of(main.repo))[-MOST:]:
         with suppress(SouqError):
             state = pull.state(main)
             if state != "open" and signing.normal_key(pull.offer.contribution.author.key) not in founders:
@@ -98,7 +99,7 @@ def _answered(main: Snapshot, founders: set[str]) -> Iterable[bool]:
 def _waits(main: Snapshot) -> Iterable[float]:
     """Days from the commit that offered to the merge that was signed, of what is on main; both clocks are people's."""
     keys = read_policy(main.policy_text).keys
-    for pull in listed(main.repo)[-MOST:]:
+    for pull in listed(Repo.of(main.repo))[-MOST:]:
         with suppress(SouqError, ValueError, KeyError):
             data = main.repo.read(main.commit, f"contributions/{pull.offer.slug}/records/merge.json")
             at = signing.verify(data, keys=keys, namespace="souq.merge.v1").predicate["at"]

@@ -27,7 +27,7 @@ from souq.merge.fold import factors
 from souq.model.names import in_layer
 from souq.records import Digest, Record, digest
 from souq.repo.contribution import Offer
-from souq.repo.remote import Repo
+from souq.repo.git import GitRepo
 from souq.weights.delta import Delta, Lock, Lora, Part, TensorRef
 from souq.weights.lockfile import format_delta
 
@@ -211,7 +211,7 @@ def _random_side(n: int) -> Float:
     return np.random.default_rng(seed).standard_normal((n, WIDTH)) / math.sqrt(WIDTH)
 
 
-def measures(repo: Repo, base: Lock, names: Iterable[str]) -> dict[str, float]:
+def measures(repo: GitRepo, base: Lock, names: Iterable[str]) -> dict[str, float]:
     """What changes to some of the base's tensors are measured by: a tensor's own norm, but never less than LEAST of
     what a tensor in its place typically is, so that one that is zero may be trained."""
     names = list(names)
@@ -221,7 +221,7 @@ def measures(repo: Repo, base: Lock, names: Iterable[str]) -> dict[str, float]:
     }
 
 
-def _yardstick(repo: Repo, base: Lock, name: str, own: float) -> float:
+def _yardstick(repo: GitRepo, base: Lock, name: str, own: float) -> float:
     """The norm typical of a tensor in this place: of a bias that of the weight beside it, which takes inputs of about
     one to outputs like it; of any other vector ones; of a matrix that is zero that of its kind in other layers."""
     ref = base[name]
@@ -247,7 +247,7 @@ def _weight_beside(name: str) -> str:
     return name.removesuffix("_bias") if name.endswith("_bias") else ""
 
 
-def _norms(repo: Repo, refs: Sequence[TensorRef]) -> list[float]:
+def _norms(repo: GitRepo, refs: Sequence[TensorRef]) -> list[float]:
     """||W|| of tensors, remembered by digest; never 0, so that it can be divided by."""
     note = repo.cache / "matrix-sizes"
     known: dict[Digest, float] = {}

@@ -23,6 +23,7 @@ from souq.model.trained_folder import trained_folder
 from souq.pulls import pull as pulls
 from souq.pulls import reviews
 from souq.repo.contribution import Offer
+from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Rows
 from souq.weights.lockfile import format_delta
@@ -151,8 +152,8 @@ def show(path: str, text: bool, as_json: bool) -> None:
 def _read(path: str, main: Snapshot) -> tuple[Delta, Case]:
     """A .delta file, or the weights of a pull request by number."""
     if path.isdigit():
-        pull = pulls.get(main.repo, int(path))
-        reviews.bring(main.repo, main, pull.offer)
+        pull = pulls.get(repo := Repo.of(main.repo), int(path))
+        reviews.bring(repo, main, pull.offer)
         if pull.offer.delta is None:
             raise UsageError(f"#{path} brings no weights", hint=f"see `souq pr diff {path}`")
         return pull.offer.delta, Case(main, pull.head, pull.offer)

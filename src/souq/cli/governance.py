@@ -22,7 +22,7 @@ from souq.repo.contribution import ELECTION
 from souq.repo.history import change_of
 from souq.repo.policy_state import policy_state
 from souq.repo.snapshot import Snapshot
-from souq.repo.witness import witness as sign_main
+from souq.repo.witnessing import witness as sign_main
 from souq.signing import Person
 from souq.text import decoded
 

@@ -313,7 +313,7 @@ def _remembered_forecast(main: Snapshot, offer: Offer, extra: Offer | None) -> f
     note = main.repo.cache / "forecasts" / f"{main.recipe(extra).digest[3:35]}-{offer.digest[3:35]}.json"
     if not note.is_file():
         with bars() as progress:
-            reviews.bring(main.repo, main, offer, progress)
+            reviews.bring(Repo.of(main.repo), main, offer, progress)
             offers = {each.digest: each for each in [*main.offers.values(), offer]}
             made = forecasting.forecast(fold(main, extra), offer.digest, offers, progress)
         with replacing(note) as partial:

@@ -24,7 +24,7 @@ from souq.lab.score_cache import Conditions, Kept, add, conditions, everything, 
 from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
-from souq.repo.remote import Repo
+from souq.repo.git import GitRepo
 
 METRICS: dict[str, Kind] = {"acc": "choice", "exact_match": "answer"}
 Samples = dict[str, list[dict[str, Any]]]  # of each task that was asked
@@ -52,7 +52,7 @@ class Task:
                 yield path
 
 
-def score(repo: Repo, task: Task, engine: Transformers, progress: Progress = quiet, *, again: bool = False) -> Score:
+def score(repo: GitRepo, task: Task, engine: Transformers, progress: Progress = quiet, *, again: bool = False) -> Score:
     """A task's score, as an eval's: `acc` or `exact_match`, case by case.
 
     Raises:
@@ -71,7 +71,7 @@ def score(repo: Repo, task: Task, engine: Transformers, progress: Progress = qui
     return Score.of(task.name, METRICS[metric], cases)
 
 
-def _kept(repo: Repo, task: Task, engine: Transformers, under: Conditions) -> tuple[str, dict[str, float]] | None:
+def _kept(repo: GitRepo, task: Task, engine: Transformers, under: Conditions) -> tuple[str, dict[str, float]] | None:
     """The metric and each case's value, where all of them are there."""
     cases = everything(repo, engine.model, task.digest, under)
     whole = cases.pop(WHOLE, None)

@@ -25,7 +25,7 @@ from blake3 import blake3
 from souq.evals.eval import Eval
 from souq.optional import installed_version
 from souq.records import Digest, Record, digest_files, digest_of
-from souq.repo.remote import Repo
+from souq.repo.git import GitRepo
 
 HARNESS = 2  # one more whenever some case would be judged otherwise; 1 knew no generated answers
 TRANSFORMERS = "transformers"
@@ -88,30 +88,30 @@ def file_key(path: Path) -> Digest:
     return f"b3:{blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()}"
 
 
-def get(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, float]:
+def get(repo: GitRepo, model: Digest, suite: Eval, under: Conditions) -> dict[str, float]:
     """The values kept of an eval's cases, by case; those that are absent were never scored so."""
     return {case: kept.value for case, kept in kept_of(repo, model, suite, under).items()}
 
 
-def kept_of(repo: Repo, model: Digest, suite: Eval, under: Conditions) -> dict[str, Kept]:
+def kept_of(repo: GitRepo, model: Digest, suite: Eval, under: Conditions) -> dict[str, Kept]:
     """What is kept of an eval's cases, by case: the value, and what was answered where something was generated."""
     kept = everything(repo, model, suite.digest, under)
     return {case.id: kept[case.id] for case in suite.cases if case.id in kept}
 
 
-def keep(repo: Repo, model: Digest, suite: Eval, values: Iterable[Kept], under: Conditions) -> None:
+def keep(repo: GitRepo, model: Digest, suite: Eval, values: Iterable[Kept], under: Conditions) -> None:
     """Add values of an eval's cases."""
     add(repo, model, suite.digest, values, under)
 
 
-def everything(repo: Repo, model: Digest, exam: Digest, under: Conditions) -> dict[str, Kept]:
+def everything(repo: GitRepo, model: Digest, exam: Digest, under: Conditions) -> dict[str, Kept]:
     """All that was added of what goes by a digest, an eval's or another exam's."""
     path = _path(repo, model, exam, under)
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
     return {kept.case: kept for line in lines if (kept := _read(line)) is not None}
 
 
-def add(repo: Repo, model: Digest, exam: Digest, values: Iterable[Kept], under: Conditions) -> None:
+def add(repo: GitRepo, model: Digest, exam: Digest, values: Iterable[Kept], under: Conditions) -> None:
     """Add values, in one write that is on the disk when this returns.
 
     A kill leaves the file as it was or with a last line that is torn. Two processes may add to one file: the lines of
@@ -133,7 +133,7 @@ def _write(file: int, data: bytes) -> None:
         data = data[os.write(file, data) :]
 
 
-def _path(repo: Repo, model: Digest, exam: Digest, under: Conditions) -> Path:
+def _path(repo: GitRepo, model: Digest, exam: Digest, under: Conditions) -> Path:
     names = (model, exam, digest_of(under))
     return repo.cache / "scores" / f"{'-'.join(name.removeprefix('b3:')[:32] for name in names)}.jsonl"
 

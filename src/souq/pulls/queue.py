@@ -240,7 +240,7 @@ class Turn:
 
     @property
     def repo(self) -> Repo:
-        return self.main.repo
+        return Repo.of(self.main.repo)
 
     # -- before anything is built
 

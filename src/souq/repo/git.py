@@ -1,15 +1,15 @@
-"""The only file that runs git: commits, refs, remotes, and the tensor store that travels beside them.
+"""How git is run, and a repository as it is read: commits, refs, and the tensor store that lies beside them.
 
 A repository may be a folder that somebody sent, so reading goes around what it says of itself: git is given a
-directory of ours, whose settings are ours and whose objects and refs are the repository's. What moves main, asks a
-remote or signs a commit is its owner's doing, and heeds their settings (`_own`).
+directory of ours, whose settings are ours and whose objects and refs are the repository's. What writes into it is
+local.py, and what asks its remote is remote.py: their owner's doing, which heeds their settings.
 
 A model repository is an ordinary git repository. Its tensors live in `souq/objects` inside the git directory, in
 every clone and in the bare remote alike, so a folder remote needs no server and a clone needs no configuration. A
 remote that is no folder (a forge) carries the history; main's souq.toml names the store that carries the tensors.
 
-    repo = Repo.find(Path.cwd())
-    repo.read("main", "souq.toml")
+    repo = GitRepo.find(Path.cwd())
+    repo.read(repo.tip(), "souq.toml")
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
-from souq.files import beside, refuse_full
 from souq.weights.store import Store
 
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
@@ -45,6 +44,7 @@ MAX_READ = 256 << 20  # bytes of all files of a folder that are read at once
 MAX_EVALS = 10_000  # of a main
 MAX_KNOWN = 1 << 20  # bytes of one file that is kept in memory once read
 MAIN = "refs/heads/main"
+TRACKED = "refs/remotes/origin/main"  # main as the remote had it
 TREE = "040000"  # a folder, where git lists one
 NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of an empty one
 
@@ -140,11 +140,12 @@ class _Memory:
         self._answers.clear()
 
 
-_MEMORY = _Memory(64 << 20)
+MEMORY = _Memory(64 << 20)
 _OID = re.compile(r"[0-9a-f]{40}")
 _COMMIT = re.compile(r"[0-9a-f]{40}\^?")  # a commit, or the one before it
 _LOOSE = re.compile(r"refs/(heads|remotes|souq)(/[A-Za-z0-9_\-]+)+")
-_ENTRY_BYTES = 400  # what a row of a listing takes in memory, about
+_TYPED = re.compile(r"(.*?)((?:\^|~\d{0,6})*)", re.DOTALL)  # a name, and how far back from it
+ENTRY_BYTES = 400  # what a row of a listing takes in memory, about
 
 
 class GitRepo:
@@ -189,18 +190,6 @@ class GitRepo:
                 hint="souq reads git's own sha1 and files: `souq init` makes such a one, whatever git's default is",
             )
 
-    @classmethod
-    def create(cls, root: Path) -> Self:
-        """An empty repository in a new folder.
-
-        Raises:
-            UsageError: the folder is there and holds something.
-        """
-        refuse_full(root, hint="choose another name")
-        root.mkdir(parents=True, exist_ok=True)
-        run_git(root, "init", "--quiet", "--initial-branch=main", "--object-format=sha1")
-        return cls((root / ".git").resolve(), root.resolve())
-
     @cached_property
     def store(self) -> Store:
         return Store(self.git_dir / "souq")
@@ -225,13 +214,13 @@ class GitRepo:
         oid = self.ref(name) if name.startswith("refs/") else name
         if oid is not None and not _COMMIT.fullmatch(oid):
             raise UsageError(f"not a commit's full name: {name!r}")
-        if (known := _MEMORY.get((self.git_dir, "commit", oid))) is not None:
+        if (known := MEMORY.get((self.git_dir, "commit", oid))) is not None:
             return str(known)
         result = self._git("rev-parse", "--verify", "--quiet", f"{oid}^{{commit}}", check=False)
         if oid is None or result.returncode:
             raise NotFound(f"no commit {name!r}", hint="see `souq log`")
         commit = result.stdout.decode().strip()
-        _MEMORY.put((self.git_dir, "commit", oid), commit, _ENTRY_BYTES)
+        MEMORY.put((self.git_dir, "commit", oid), commit, ENTRY_BYTES)
         return commit
 
     def entries(self, commit: str, folder: str = "", most: int = MAX_FILES) -> list[Entry]:
@@ -263,11 +252,11 @@ class GitRepo:
     def _listed(self, name: str, words: Sequence[str], ask: Callable[[], list[str]]) -> list[str]:
         """The rows that git lists for some words about the object `name`, from memory where it listed them before."""
         key = (self.git_dir, *words)
-        rows: list[str] | None = _MEMORY.get(key) if _OID.fullmatch(name) else None
+        rows: list[str] | None = MEMORY.get(key) if _OID.fullmatch(name) else None
         if rows is None:
             rows = ask()
             if _OID.fullmatch(name):
-                _MEMORY.put(key, rows, _ENTRY_BYTES * (len(rows) + 1))
+                MEMORY.put(key, rows, ENTRY_BYTES * (len(rows) + 1))
         return list(rows)
 
     def _first(self, words: Sequence[str], most: int, what: str) -> list[str]:
@@ -316,12 +305,12 @@ class GitRepo:
 
     def contents(self, oids: Sequence[str]) -> list[bytes]:
         """The bytes of some blobs, by one git."""
-        known = {oid: data for oid in oids if (data := _MEMORY.get((self.git_dir, oid))) is not None}
+        known = {oid: data for oid in oids if (data := MEMORY.get((self.git_dir, oid))) is not None}
         missing = [oid for oid in dict.fromkeys(oids) if oid not in known]
         for oid, data in zip(missing, self._read(missing), strict=True):
             known[oid] = data
             if len(data) <= MAX_KNOWN:
-                _MEMORY.put((self.git_dir, oid), data, len(data) + _ENTRY_BYTES)
+                MEMORY.put((self.git_dir, oid), data, len(data) + ENTRY_BYTES)
         return [known[oid] for oid in oids]
 
     def _read(self, oids: Sequence[str]) -> list[bytes]:
@@ -373,13 +362,13 @@ class GitRepo:
             Hostile: more than a contribution can have.
         """
         key = (self.git_dir, "changed", old, new)
-        if (known := _MEMORY.get(key)) is None:
+        if (known := MEMORY.get(key)) is None:
             with self._differences() as differences:
                 before, after = self._trees(old, new)
                 moved = differences.between(before, after, MAX_FILES)
             known = sorted({each.path for each in moved})
             if _OID.fullmatch(old) and _OID.fullmatch(new):
-                _MEMORY.put(key, known, _ENTRY_BYTES * (len(known) + 1))
+                MEMORY.put(key, known, ENTRY_BYTES * (len(known) + 1))
         return list(known)
 
     def adding(self, commits: Iterable[str], folder: str) -> set[str]:
@@ -390,7 +379,7 @@ class GitRepo:
         answers, adding = [line if _OID.fullmatch(line) else "" for line in lines.splitlines()], set[str]()
         for name, before, now, old in zip(names, answers[::3], answers[1::3], answers[2::3], strict=True):
             if before:
-                _MEMORY.put((self.git_dir, "commit", f"{name}^"), before, _ENTRY_BYTES)
+                MEMORY.put((self.git_dir, "commit", f"{name}^"), before, ENTRY_BYTES)
                 adding |= {name} if now and now != old else set()
         return adding
 
@@ -419,7 +408,7 @@ class GitRepo:
             Corrupt: the bytes under a name are another object's.
         """
         self._refuse_shallow()
-        _MEMORY.clear()  # what was read before anybody looked at its name is read again
+        MEMORY.clear()  # what was read before anybody looked at its name is read again
         words = ("rev-list", "--objects", "--no-object-names", "--first-parent", commit)
         with (
             self._running(*words) as names,
@@ -506,14 +495,10 @@ class GitRepo:
         """The whole of what a commit says."""
         return self._git("show", "--no-patch", "--format=%B", commit).stdout.decode("utf-8", "replace").strip()
 
-    def drop_cache(self) -> int:
-        """Remove built models and scores; returns the bytes freed."""
-        freed = sum(path.stat().st_size for path in self.cache.rglob("*") if path.is_file())
-        shutil.rmtree(self.cache)
-        return freed
-
-    def is_clean(self) -> bool:
-        return not self._own("status", "--porcelain").stdout
+    @property
+    def remote(self) -> str | None:
+        """The shared remote, as this repository names it."""
+        return self.config("remote.origin.url") or None
 
     def config(self, key: str) -> str:
         """A setting of git's, by its name in small letters; "" where there is none. The repository's come first."""
@@ -558,65 +543,17 @@ class GitRepo:
 
     def sizes(self, oids: Iterable[str]) -> dict[str, int]:
         """The bytes of every blob among some objects, by one git."""
-        known = {oid: _MEMORY.get((self.git_dir, "size", oid)) for oid in sorted(set(oids))}
+        known = {oid: MEMORY.get((self.git_dir, "size", oid)) for oid in sorted(set(oids))}
         if missing := "".join(f"{oid}\n" for oid, size in known.items() if size is None).encode():
             shape = "--batch-check=%(objectname) %(objecttype) %(objectsize)"
             for line in self._git("cat-file", shape, stdin=missing).stdout.decode().splitlines():
                 oid, kind, *size = line.split()
                 if kind == "blob":
                     known[oid] = int(size[0])
-                    _MEMORY.put((self.git_dir, "size", oid), known[oid], _ENTRY_BYTES)
+                    MEMORY.put((self.git_dir, "size", oid), known[oid], ENTRY_BYTES)
         return {oid: size for oid, size in known.items() if size is not None}
 
-    # -- writing ---------------------------------------------------------------------------------------------------
-
-    def write_commit(
-        self, parents: Iterable[str], files: Mapping[str, bytes | None], message: str, *, tree_of: str | None = None
-    ) -> str:
-        """A commit of `tree_of`'s files with some written (bytes) or removed (None); no branch and no file moves."""
-        with beside(self.git_dir / "index") as folder:
-            index = {"GIT_INDEX_FILE": str(folder / "index")}
-            if tree_of:
-                self._own("read-tree", tree_of, env=index)
-            rows = "".join(self._index_rows(files))
-            self._own("update-index", "-z", "--index-info", stdin=rows.encode(), env=index)
-            tree = self._own("write-tree", env=index).stdout.decode().strip()
-        links = [word for parent in parents for word in ("-p", parent)]
-        self.identity()
-        made = self._own("commit-tree", tree, *links, stdin=message.encode())
-        return made.stdout.decode().strip()
-
-    def write_blob(self, data: bytes) -> str:
-        key = (self.git_dir, hashlib.sha256(data).digest())
-        if (oid := _MEMORY.get(key)) is None:
-            oid = self._own("hash-object", "-w", "--stdin", stdin=data).stdout.decode().strip()
-            _MEMORY.put(key, oid, _ENTRY_BYTES)
-        return str(oid)
-
-    def _index_rows(self, files: Mapping[str, bytes | None]) -> Iterator[str]:
-        names = {path: blob_name(data) for path, data in files.items() if data is not None}
-        there = self.sizes(names.values())  # most of a landing came with the offer: no process for each
-        for path, data in files.items():
-            if data is None:
-                yield f"0 {'0' * 40}\t{path}\0"
-            else:
-                oid = names[path] if names[path] in there else self.write_blob(data)
-                yield f"100644 {oid}\t{path}\0"
-
-    def identity(self) -> tuple[str, str]:
-        """Name and e-mail, as git would write them; git's guess from the machine's name is not taken.
-
-        Raises:
-            UsageError: git was never told.
-        """
-        result = self._own("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", check=False)
-        match = re.fullmatch(r"(.+) <(.+)> \d+ [+-]\d+\n", result.stdout.decode("utf-8", "replace"))
-        if result.returncode or match is None:
-            hint = 'run `git config user.name "…"` and `git config user.email "…"`'
-            raise UsageError("git does not know who you are", hint=hint)
-        return match.group(1), match.group(2)
-
-    # -- refs and remotes ------------------------------------------------------------------------------------------
+    # -- refs ------------------------------------------------------------------------------------------------------
 
     def ref(self, name: str) -> str | None:
         """The object a ref names; None where there is no such ref."""
@@ -632,28 +569,42 @@ class GitRepo:
         named = [line.split(b" ") for line in listed.split(b"\n") if line]
         return {name.decode(): oid.decode() for name, oid in named if _REF.fullmatch(name)}
 
-    def begin_again(self, root: str, more: Mapping[str, bytes]) -> str:
-        """Main as a root commit with some files more; only for a root that nobody has pinned yet."""
-        message = self._git("log", "--format=%B", "--max-count=1", root).stdout.decode().rstrip() + "\n"
-        commit = self.write_commit([], dict(more), message, tree_of=root)
-        if self.root is None:
-            self._own("update-ref", MAIN, commit, root)
-        else:
-            self._own("reset", "--quiet", "--hard", commit)
-        return commit
+    def tip(self) -> str:
+        """Main as everybody sees it: the remote's where there is one."""
+        commit = self.ref(TRACKED) if self.remote else None
+        return commit or self.commit(MAIN)
 
-    def make_branch(self, name: str, commit: str) -> None:
-        """Point a local branch at a commit.
+    def resolve(self, name: str) -> str:
+        """The commit that a person names: `main`, `HEAD`, a branch, a tag or digits of an id, and `~n` or `^` after it.
+
+        Main is the one main whatever else is called so: what everybody sees, which `verify` judges.
 
         Raises:
-            UsageError: no name for a branch, or the one that is checked out.
+            NotFound: nothing is called so.
+            UsageError: more than one thing is.
         """
-        named = self._own("check-ref-format", "--branch", name, check=False)
-        if named.returncode:
-            raise UsageError(f"{name!r} cannot be the branch of a contribution", hint="choose another --branch")
-        moved = self._own("branch", "--quiet", "--force", "--no-track", name, commit, check=False)
-        if moved.returncode:
-            raise UsageError(last_line(moved.stderr), hint="choose another --branch, or `git switch main` first")
+        base, back = _TYPED.fullmatch(name).groups()  # type: ignore[union-attr]  # it matches anything
+        commits = {self.tip()} if base in ("main", MAIN) else self._named(base)
+        if len(commits) > 1:
+            raise UsageError(f"{name[:80]!r} means more than one commit", hint=f"one of {', '.join(sorted(commits))}")
+        for commit in commits:
+            shown = self._git("rev-parse", "--verify", "--quiet", f"{commit}{back}^{{commit}}", check=False)
+            if shown.returncode == 0:
+                return shown.stdout.decode().strip()
+        raise NotFound(f"no commit {name[:80]!r}", hint="see `souq log`")
+
+    def _named(self, name: str) -> set[str]:
+        """The commits that a word can mean, but for main."""
+        head = (git_dir_of(self.root) if self.root else None) or self.git_dir
+        if name == "HEAD":
+            name = (head / "HEAD").read_text(errors="replace").strip().removeprefix("ref: ")
+        refs = [name] if name.startswith("refs/") else [f"refs/{kind}/{name}" for kind in ("heads", "tags", "remotes")]
+        oids = [oid for ref in refs if (oid := self.ref(ref)) is not None]
+        if re.fullmatch(r"[0-9a-f]{4,40}", name):
+            oids += self._git("rev-parse", f"--disambiguate={name}").stdout.decode().split()
+        peeled = "".join(f"{oid}^{{commit}}\n" for oid in oids).encode()
+        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=peeled).stdout.decode().splitlines()
+        return {line for line in lines if re.fullmatch(r"[0-9a-f]{40}", line)}
 
     def merge_base(self, commit: str, other: str) -> str | None:
         """The newest commit both have, or None for strangers."""
@@ -681,13 +632,6 @@ class GitRepo:
     def _git(self, *words: str, stdin: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Git, to read: nothing that the repository says of itself is heard."""
         return run_git(self._glass, *words, stdin=stdin, env=self._reading, check=check)
-
-    def _own(
-        self, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Git, as the repository's owner would type it: to write, and to ask its remote."""
-        where = self.root if self.root is not None and self.root.is_dir() else self.git_dir
-        return run_git(where, *words, stdin=stdin, env=env, check=check)
 
 
 class _Differences:

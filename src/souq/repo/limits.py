@@ -18,6 +18,7 @@ from souq.records import format_toml
 from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS, RECORDS, Offer
 from souq.repo.git import MAX_BLOB, MAX_EVALS, MAX_FILES, MAX_MOVED, MAX_OFFER, MAX_READ, Entry, Step
 from souq.repo.landing import files_gained, files_lost, files_returned
+from souq.repo.local import LocalRepo
 from souq.repo.snapshot import Snapshot
 
 
@@ -153,7 +154,8 @@ def _unread(result: Result) -> Iterator[str]:
 
 def with_offer(main: Snapshot, offer: Offer) -> Snapshot:
     """Main with one more contribution, as a commit that nobody sees: without records, and without what is computed."""
-    return Snapshot(main.repo, main.repo.write_commit([main.commit], files_of(offer, main), "\n", tree_of=main.commit))
+    repo = LocalRepo.of(main.repo)
+    return Snapshot(repo, repo.write_commit([main.commit], files_of(offer, main), "\n", tree_of=main.commit))
 
 
 def files_of(offer: Offer, main: Snapshot) -> dict[str, bytes | None]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from typing import Any
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.repo.git import MAIN, GitError, GitRepo, failed, git_dir_of, last_line, shared_dir
+from souq.repo.git import MAIN, TRACKED, GitError, failed, git_dir_of, last_line, shared_dir
+from souq.repo.local import LocalRepo
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.store import Store
 
@@ -31,7 +32,6 @@ _PLAIN = re.compile(
     r"|(branch|user|souq|http|url|alias|advice|color|pull|push|submodule)\..*|credential\.(.*\.)?username|gc\.auto|",
     re.DOTALL,
 )
-TRACKED = "refs/remotes/origin/main"  # main as the remote had it
 TRIES = 3
 # The refs that souq makes; lower case and short, so that no disk takes two for one. What has an id is named by content.
 _SOUQ = re.compile(
@@ -41,14 +41,13 @@ _SOUQ = re.compile(
 _MOVES = re.compile(rf"{TRACKED}|refs/souq/pr/\d+/(head|signoff)")
 _PUSH = ("push", "--quiet", "--no-verify", "--recurse-submodules=no")
 _PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
-_TYPED = re.compile(r"(.*?)((?:\^|~\d{0,6})*)", re.DOTALL)
 
 
 class Raced(SouqError):
     """Somebody else moved a ref first; fetch and try again."""
 
 
-class Repo(GitRepo):
+class Repo(LocalRepo):
     """A model repository on this disk, and its shared remote: the one that git has for it, or one to be."""
 
     def __init__(self, git_dir: Path, root: Path | None, remote: str = "") -> None:
@@ -57,7 +56,8 @@ class Repo(GitRepo):
 
     @property
     def remote(self) -> str | None:
-        return self._remote or self.config("remote.origin.url") or None
+        """The remote that was named, or else the one that git has for it."""
+        return self._remote or super().remote
 
     def remote_store(self) -> Store | Bucket | None:
         """Where the tensors travel: a store with a URL, or else the one beside the remote's git directory.
@@ -220,7 +220,7 @@ class Repo(GitRepo):
         odd = [ref for ref in self.refs("refs/souq/") if ref in folders or names.intersection(_above(ref))]
         self._own("update-ref", "--stdin", stdin="".join(f"delete {ref}\n" for ref in odd).encode(), check=False)
 
-    def _say_kept(self, lost: Set[str], other: Set[str]) -> None:
+    def _say_kept(self, lost: Sequence[str], other: Sequence[str]) -> None:
         if lost:
             refs = f"{len(lost)} refs that stay here, {min(lost)}"
             self.notice(f"the remote has lost {refs}: `souq push` sends them again")
@@ -245,43 +245,6 @@ class Repo(GitRepo):
             self.notice(f"not fetched: settings of this clone may start something ({keys}); `souq fetch` heeds them")
         else:
             self.fetch({} if "GIT_ALLOW_PROTOCOL" in os.environ else _PROTOCOLS)
-
-    def tip(self) -> str:
-        """Main as everybody sees it: the remote's where there is one."""
-        commit = self.ref(TRACKED) if self.remote else None
-        return commit or self.commit(MAIN)
-
-    def resolve(self, name: str) -> str:
-        """The commit that a person names: `main`, `HEAD`, a branch, a tag or digits of an id, and `~n` or `^` after it.
-
-        Main is the one main whatever else is called so: what everybody sees, which `verify` judges.
-
-        Raises:
-            NotFound: nothing is called so.
-            UsageError: more than one thing is.
-        """
-        base, back = _TYPED.fullmatch(name).groups()  # type: ignore[union-attr]  # it matches anything
-        commits = {self.tip()} if base in ("main", MAIN) else self._named(base)
-        if len(commits) > 1:
-            raise UsageError(f"{name[:80]!r} means more than one commit", hint=f"one of {', '.join(sorted(commits))}")
-        for commit in commits:
-            shown = self._git("rev-parse", "--verify", "--quiet", f"{commit}{back}^{{commit}}", check=False)
-            if shown.returncode == 0:
-                return shown.stdout.decode().strip()
-        raise NotFound(f"no commit {name[:80]!r}", hint="see `souq log`")
-
-    def _named(self, name: str) -> set[str]:
-        """The commits that a word can mean, but for main."""
-        head = (git_dir_of(self.root) if self.root else None) or self.git_dir
-        if name == "HEAD":
-            name = (head / "HEAD").read_text(errors="replace").strip().removeprefix("ref: ")
-        refs = [name] if name.startswith("refs/") else [f"refs/{kind}/{name}" for kind in ("heads", "tags", "remotes")]
-        oids = [oid for ref in refs if (oid := self.ref(ref)) is not None]
-        if re.fullmatch(r"[0-9a-f]{4,40}", name):
-            oids += self._git("rev-parse", f"--disambiguate={name}").stdout.decode().split()
-        peeled = "".join(f"{oid}^{{commit}}\n" for oid in oids).encode()
-        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=peeled).stdout.decode().splitlines()
-        return {line for line in lines if re.fullmatch(r"[0-9a-f]{40}", line)}
 
     def push_all(self, to: str, needed: Iterable[Digest], progress: Progress = quiet) -> None:
         """Send main and every souq ref this clone has, with the tensors they point at; only what is missing.

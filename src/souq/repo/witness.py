@@ -8,52 +8,19 @@ signer's note before it. A main that no longer holds what was witnessed has been
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 
 from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
-from souq.records import Digest, canonical, digest
-from souq.repo.remote import Repo
-from souq.signing import Person
+from souq.repo.git import GitRepo
 
 REFS = "refs/souq/witness/"
 NAMESPACE = "souq.witness.v1"
 MAX_NOTE = 64 << 10
 
 
-def witness(repo: Repo, person: Person) -> str:
-    """Sign main as it is seen here and now; the commit that was seen."""
-    repo.fetch()
-    tip = repo.tip()
-    home = f"{REFS}{hashlib.sha256(person.public_key.encode()).hexdigest()[:16]}/"
-    seen = {
-        "commit": tip,
-        "length": len(repo.history(tip)),
-        "by": person.name,
-        "at": signing.now(),
-        "after": _last(repo, home, person.public_key),
-    }
-    statement = signing.statement("urn:souq:witness:1", "main", digest(tip.encode()), seen)
-    sealed = canonical(signing.sign(statement, person.key, namespace=NAMESPACE))
-    oid = repo.write_blob(sealed)
-    repo.publish({f"{home}{oid[:16]}": (None, oid)}, [])
-    return tip
-
-
-def _last(repo: Repo, home: str, key: str) -> list[Digest]:
-    """The signer's notes that none of their others names; what somebody else put there is none."""
-    notes: dict[Digest, list[Digest]] = {}
-    for oid in repo.refs(home).values():
-        with suppress(SouqError):
-            data = repo.object(oid, MAX_NOTE)
-            notes[digest(data)] = signing.verify(data, keys=[key], namespace=NAMESPACE).predicate["after"]
-    return sorted(notes.keys() - {name for named in notes.values() for name in named})
-
-
-def forks(repo: Repo, history: Sequence[str], policy_text: str) -> tuple[int, list[str]]:
+def forks(repo: GitRepo, history: Sequence[str], policy_text: str) -> tuple[int, list[str]]:
     """How many notes hold, and a line for each enrolled person's that names a main this history is not.
 
     A stranger's note is not believed: anybody could sign a commit that never was.

@@ -316,7 +316,7 @@ def _push_pickle(stage: Stage, cast: Cast) -> None:
         repo.fetch()
         number = max(pull.number for pull in pulls.listed(repo)) + 1
         slug = f"contributions/{number:04d}-fast-weights"
-        author = Snapshot(repo, repo.tip()).repo.identity()
+        author = repo.identity()
         text = (
             f'title = "Fast weights"\nkind = "weights"\nlicence = "Apache-2.0"\nsignoff = "{author[0]} <{author[1]}>"\n'
             f'[author]\nname = "{author[0]}"\nemail = "{author[1]}"\nkey = "{cast.mallory.who().keys[0]}"\n'

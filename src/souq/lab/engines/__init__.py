@@ -25,7 +25,7 @@ from souq.lab.engines.openai import Server
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
 from souq.progress import Progress, quiet
 from souq.records import Digest
-from souq.repo.remote import Repo
+from souq.repo.git import GitRepo
 from souq.weights.delta import Checkpoint
 
 OFTEN = 1.0  # seconds between two writes of values: what a kill can lose, and what a disk can bear
@@ -115,7 +115,7 @@ def parse(text: str, *, serves: Digest) -> Engine:
 
 
 def scores(
-    repo: Repo, suites: Mapping[str, Eval], engine: Engine, progress: Progress = quiet, *, again: bool = False
+    repo: GitRepo, suites: Mapping[str, Eval], engine: Engine, progress: Progress = quiet, *, again: bool = False
 ) -> dict[str, Score]:
     """Each suite's score. What was kept is not asked again, unless `again`; what is new is kept.
 
