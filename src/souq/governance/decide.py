@@ -298,30 +298,31 @@ def _machines(scope: Scope, evidence: _Evidence) -> tuple[bool, list[str]]:
 
     Also whether one of them asks for human eyes: that takes an approval more.
     """
-    missing, needs_eyes = [], False
+    missing, needs_eyes, by = [], False, scope.evaluators
+    asked = evidence.policy.members(by.role) if by else [checker.name for checker, _ in evidence.checked]
     for name in scope.checks:
         verdicts = [
             (checker, verdict)
             for checker, checked in evidence.checked
-            if evidence.may_judge(checker, scope)
+            if evidence.may_judge(checker, scope) and checker.name in asked
             for verdict in checked.verdicts
             if verdict.check == name
         ]
         refused = min((verdict.because for _, verdict in verdicts if verdict.outcome == "refuse"), default=None)
         if refused is not None:
             missing.append(f"check `{name}` refuses: {refused}")
-        elif lack := _unchecked_by(evidence.policy, scope, [checker for checker, _ in verdicts]):
+        elif lack := _unchecked_by(scope, [checker for checker, _ in verdicts]):
             missing.append(f"check `{name}` has not been run by {lack}")
         needs_eyes = needs_eyes or any(verdict.outcome == "needs-eyes" for _, verdict in verdicts)
     return needs_eyes, missing
 
 
-def _unchecked_by(policy: Policy, scope: Scope, ran: Sequence[Who]) -> str:
+def _unchecked_by(scope: Scope, ran: Sequence[Who]) -> str:
     """Who is still to run a check that these have run; "" where nobody is."""
     if scope.evaluators is None:
         return "" if ran else "an enrolled person other than the author"
     role, wanted = scope.evaluators.role, scope.evaluators.n
-    sides = sorted({checker.side for checker in ran if checker.name in policy.members(role)})
+    sides = sorted({checker.side for checker in ran})
     of = f"{wanted} of `{role}`, each of another organisation" if wanted > 1 else f"one of `{role}`"
     return "" if len(sides) >= wanted else f"{of} (have {', '.join(sides) or 'none'})"
 

@@ -145,6 +145,8 @@ class Replay:
         pending = dict(self.state.pending)
         if landed.change.kind in ("ratify", "restore"):
             pending.pop(landed.change.of, None)
+        if landed.change.amends is not None and landed.change.amends.emergency is None:
+            pending = {}  # who amends the clause away settles what it did
         self.state = PolicyState(seen, pending, self.state.urgent)
         self._pend(landed, decision)
 
