@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from souq.governance.policy import Org, edited, format_policy, with_members
 from souq.records import format_toml
@@ -17,7 +18,7 @@ JUDGED = ("threshold", "min-orgs", "unchecked", "early")  # what an amendment la
 # -- resignations ------------------------------------------------------------------------------------------------------
 
 
-def resigned(town: Town, edit: Callable[[str], str] = str, **more: bytes) -> Offered:
+def resigned(town: Town, edit: Callable[[str], str] = str, more: Mapping[str, bytes] = MappingProxyType({})) -> Offered:
     """Adil lays down his role, as souq would write it, with an edit more."""
     text = WORDS + format_policy(town.policy())
     town.begin(text)
@@ -29,13 +30,13 @@ def resigned(town: Town, edit: Callable[[str], str] = str, **more: bytes) -> Off
 @bad("odd-offer")
 def a_resignation_with_luggage(town: Town) -> None:
     """Nobody's leave is needed to resign, so nobody looks at what else is in the folder."""
-    resigned(town, **{"GOVERNANCE.toml.d/setup.exe": b"MZ" + bytes(1 << 16)})
+    resigned(town, more={"GOVERNANCE.toml.d/setup.exe": b"MZ" + bytes(1 << 16)})
 
 
 @bad("odd-offer")
 def a_resignation_with_rows(town: Town) -> None:
     """Training rows that nobody voted on."""
-    resigned(town, **{"data/rows.jsonl": ROWS})
+    resigned(town, more={"data/rows.jsonl": ROWS})
 
 
 @bad(*JUDGED)
