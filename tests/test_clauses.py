@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from souq.governance.policy import Lazy, Role, Veto
-from tests.voters import NAMES, OTHER, no, of, ran, ruled, said, who, work, yes
+from tests.voters import NAMES, OTHER, at, no, of, ran, ruled, said, who, work, yes
 
 # -- time --------------------------------------------------------------------------------------------------------------
 
@@ -84,14 +84,18 @@ def test_a_veto_needs_a_reason_and_somebody_who_has_one():
     assert said(policy, [*yes("amira"), *no("bruno", reason=" \n"), *no("dora")])
 
 
-def test_a_veto_ends_and_can_be_renewed():
+def test_a_veto_ends_and_said_again_it_is_no_younger():
+    """Nor after a change of mind: else one person could say no for ever where a policy says for how long."""
     policy = vetoed(days=2)
     told = [*yes("amira"), *no("bruno")]
 
     assert not said(policy, told, hours=48 - 1 / 3600)
     assert said(policy, told, hours=48 - 1 / 3600).missing == ("bruno vetoes it: r (lapses in 1 h)",)
     assert said(policy, told, hours=48)
-    assert not said(policy, [*told, *no("bruno", hours=47)], hours=48)
+    assert said(policy, [*told, *no("bruno", hours=47)], hours=48)
+    assert said(policy, [*told, *yes("bruno", hours=1), *no("bruno", hours=47)], hours=48)
+    assert not said(policy, [*told, *yes("bruno", hours=1), *no("bruno", hours=47)], hours=47.9)
+    assert not said(policy, [*yes("amira", "bruno"), *no("bruno", hours=47)], hours=48), "a yes begins nothing"
     assert said(policy, [*told, *yes("bruno", hours=1)], hours=2)
 
 
@@ -163,3 +167,15 @@ def test_an_author_votes_where_the_scope_says_so():
     assert said(ruled(author_may_vote=True), yes("amira", "bruno"), work("amira"))
     lacks = said(ruled(of(3), author_may_vote=True), yes("amira", "bruno"), work("amira"))
     assert lacks.missing == ("1 more approval from `core` for work (have amira of Atlas, bruno of Borealis)",)
+
+
+def test_an_author_whose_key_ran_out_stands_behind_nothing():
+    """Neither as an organisation beside the others; their work is judged all the same."""
+    people = [who("amira"), who("bruno"), who("chen", valid_until=at(2))]
+    policy = ruled(of(2), people=people, core=("amira", "bruno", "chen"), min_orgs=3)
+    told, change = yes("amira", "bruno"), work("chen")
+
+    assert said(policy, told, change, hours=2 - 1 / 3600)
+    assert said(policy, told, change, hours=2).missing == (
+        "approvals from 3 organisations for work (have Atlas, Borealis)",
+    )

@@ -254,3 +254,16 @@ def test_doubt_asks_for_one_more_as_far_as_there_are_more():
     lazy = ruled(of(2), checks=("files",), lazy=Lazy(after_h=1))
     assert said(lazy, yes("bruno"), checked=[ran("chen")], hours=1)
     assert not said(lazy, yes("bruno"), checked=[ran("chen", "needs-eyes")], hours=1)
+
+
+def test_a_verdict_of_who_is_not_asked_is_an_opinion():
+    """Where a scope names its evaluators, nobody else's refusal or doubt keeps a contribution out for ever."""
+    judges = Role(name="judges", members=("adil", "bruno"))
+    policy = ruled(of(1), roles=(judges,), checks=("files",), evaluators=of(1, "judges"))
+
+    for outcome in ("refuse", "needs-eyes"):
+        odd = [ran("bruno"), ran("dora", outcome)]
+        assert said(policy, yes("chen"), checked=odd).met == ("1 of `core` for work: chen of University",)
+        assert not said(ruled(of(1), checks=("files",)), yes("chen"), checked=odd), "where none are named, all are"
+    assert not said(policy, yes("chen"), checked=[ran("adil"), ran("bruno", "refuse")])
+    assert not said(policy, yes("chen"), checked=[ran("bruno", "needs-eyes")])

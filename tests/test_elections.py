@@ -114,6 +114,10 @@ def test_a_name_counts_once_on_a_ballot():
         ({"name": "nobody"}, "a role that is elected: 'nobody' is none"),
         ({"candidates": ("anna", "eve")}, "candidates who are enrolled: 'eve' is no [[person]]"),
         ({"hours": 23.99}, f"the end of the election, {at(24)}"),
+        *(
+            ({"closes": closes}, "election.toml: who may be chosen for what, and until when")
+            for closes in ("0", "soon", "2026-11-24 08:00", "2026-11-31", "2026-11-23T24:00:00Z", "٢٠٢٦-11-24")
+        ),
     ],
 )
 def test_what_is_no_election_says_so(more, missing):

@@ -116,7 +116,9 @@ def test_what_lapsed_may_be_undone_by_anybody():
 
 def test_each_emergency_lapses_for_itself():
     wrong, history = after(
-        taken(), taken(name="0003-too", hours=3), landed((), kind="restore", of="0002-undo", hours=24 * 7 + 1)
+        taken(),
+        taken(name="0003-too", of="0001-y", hours=3),
+        landed((), kind="restore", of="0002-undo", hours=24 * 7 + 1),
     )
 
     assert wrong == []
@@ -360,3 +362,23 @@ def test_no_time_is_too_late_to_be_spelled():
     assert history.judge(taken(policy=policy, when=noon)) == []
     assert history.state.pending == {"0002-undo": end}
     assert history.latest == noon
+
+
+# -- once, and not for ever ---------------------------------------------------------------------------------------------
+
+
+def test_an_emergency_takes_a_thing_once():
+    """What lapsed is not taken again by the same few: the ordinary way is asked from then on, and for nothing else."""
+    undo = landed((), kind="restore", of="0002-undo", name="0003-back", hours=24 * 7 + 1)
+    again = {"name": "0004-again", "hours": 24 * 7 + 2}
+    lacks = "0004-again landed without 1 more approval from `core` for work (have amira of Atlas, bruno of Borealis)"
+
+    assert replay([taken(), undo, taken(**again)]) == [lacks]
+    assert replay([taken(kind="yank"), undo, taken(kind="yank", **again)]) == [lacks]
+    assert replay([taken(), undo, taken(**again, of="0000-w")]) == []
+    assert replay([taken(), undo, taken(yes("amira", "bruno", "chen"), **again)]) == []
+    assert after(taken(), undo)[1].state.urgent == {"0001-x"}
+    assert after(taken(yes("amira", "bruno", "chen")))[1].state.urgent == frozenset(), (
+        "the ordinary way is no emergency"
+    )
+    assert replay([taken(**again)], PolicyState(urgent=frozenset({"0001-x"}))) == [lacks]

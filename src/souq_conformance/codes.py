@@ -132,6 +132,7 @@ _SAYS = [
         ("nothing-to-undo", r"cannot be taken back|could be yanked|took nothing back here|took back is there again"),
         ("nothing-to-undo", r"is not as \S+ left it"),
         ("altered-settings", r"souq\.toml is not what"),
+        ("odd-offer", r"election\.toml: who may be chosen"),
         ("odd-offer", r"a contribution of \w+ |/contribution\.toml: |there is no contribution\.toml"),
         ("not-a-file", r"is not a plain file"),
         ("impossible-policy", r"can ever vote|organisations; those it asks"),

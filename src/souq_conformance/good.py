@@ -368,7 +368,7 @@ def exam(town: Town, name: str = "long", cases: bytes = CASES) -> Offered:
 
 def taken_back(town: Town, first: Offered, **how: Any) -> Offered:
     """Evals that are taken back by whom evals are asked of."""
-    return town.land(town.revert(first).agreed("amira", "bruno", "chen"), **how)
+    return town.land(town.revert(first, by="mallory").agreed("amira", "bruno", "chen"), **how)
 
 
 @good

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from souq import evals
 from souq.errors import Hostile, NotFound, UsageError
-from souq.evals import checkers
 from souq.records import Digest, Record, digest_files, is_digest, json_lines, parse_toml
 from souq.text import plain_letters, plain_utf8
 
@@ -170,7 +170,7 @@ def _checked(case: EvalCase, where: str, spec: EvalSpec) -> None:
     name = case.checker or spec.checker
     if spec.kind == "answer":
         try:
-            checkers.vet(name, case.expected, case.choices)
+            evals.checkers.vet(name, case.expected, case.choices)
         except UsageError as error:
             raise UsageError(f"{where}: {error}", hint=error.hint) from error
     elif name:
@@ -181,7 +181,7 @@ def passes(spec: EvalSpec, case: EvalCase, completion: str) -> bool:
     """Whether a generated answer to a case is right, by the kind of its eval."""
     if spec.kind == "exact":
         return completion == case.expected
-    return checkers.right(case.checker or spec.checker, case.expected, completion, case.choices)
+    return evals.checkers.right(case.checker or spec.checker, case.expected, completion, case.choices)
 
 
 class Sealed(Record, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from math import inf
 
 from msgspec.structs import replace
 
@@ -28,6 +29,7 @@ from souq.governance.policy import (
     capped,
     edited,
     format_policy,
+    is_date,
     most,
     read_policy,
     wanted_of,
@@ -36,7 +38,7 @@ from souq.records import Checked, Decision, Digest, Vote
 
 SKEW = 600.0  # seconds by which two honest clocks may differ
 HOUR = 3600
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class PolicyState:
 
     seen: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)  # contribution -> when it lapses
+    urgent: frozenset[str] = frozenset()  # what emergencies have taken: each once, then the ordinary way is asked
 
     def lapsed(self, now: str) -> list[str]:
         return sorted(slug for slug, until in self.pending.items() if until <= now)
@@ -124,7 +127,7 @@ def decide(
         return Decision(met=(f"{gone} resigns",))
     evidence = _Evidence(policy, change, (checked, votes), now, state)
     ordinary = _ordinary(evidence)
-    if ordinary or change.kind not in URGENT or policy.emergency is None:
+    if ordinary or change.kind not in URGENT or policy.emergency is None or change.of in state.urgent:
         return ordinary
     urgent = _judged(policy.emergency.scope, evidence)
     return Decision(met=urgent.met, emergency=True) if urgent else ordinary
@@ -186,6 +189,7 @@ class LastWord:
     at: float
     since: float
     first: float  # when they were heard at all
+    no: float  # when they first said no: a veto that is said again is no younger
 
 
 @dataclass
@@ -267,7 +271,9 @@ def _last_words(policy: Policy, change: Change, votes: Sequence[SignedVote], now
             continue
         before, at = words.get(voter.name), seconds(vote.at) or 0.0
         since = before.since if before and before.vote.choice == vote.choice else at
-        words[voter.name] = LastWord(voter, vote, at, since, before.first if before else at)
+        no = at if vote.choice == "reject" else inf
+        first, no = (before.first, min(before.no, no)) if before else (at, no)
+        words[voter.name] = LastWord(voter, vote, at, since, first, no)
     return words
 
 
@@ -292,30 +298,31 @@ def _machines(scope: Scope, evidence: _Evidence) -> tuple[bool, list[str]]:
 
     Also whether one of them asks for human eyes: that takes an approval more.
     """
-    missing, needs_eyes = [], False
+    missing, needs_eyes, by = [], False, scope.evaluators
+    asked = evidence.policy.members(by.role) if by else [checker.name for checker, _ in evidence.checked]
     for name in scope.checks:
         verdicts = [
             (checker, verdict)
             for checker, checked in evidence.checked
-            if evidence.may_judge(checker, scope)
+            if evidence.may_judge(checker, scope) and checker.name in asked
             for verdict in checked.verdicts
             if verdict.check == name
         ]
         refused = min((verdict.because for _, verdict in verdicts if verdict.outcome == "refuse"), default=None)
         if refused is not None:
             missing.append(f"check `{name}` refuses: {refused}")
-        elif lack := _unchecked_by(evidence.policy, scope, [checker for checker, _ in verdicts]):
+        elif lack := _unchecked_by(scope, [checker for checker, _ in verdicts]):
             missing.append(f"check `{name}` has not been run by {lack}")
         needs_eyes = needs_eyes or any(verdict.outcome == "needs-eyes" for _, verdict in verdicts)
     return needs_eyes, missing
 
 
-def _unchecked_by(policy: Policy, scope: Scope, ran: Sequence[Who]) -> str:
+def _unchecked_by(scope: Scope, ran: Sequence[Who]) -> str:
     """Who is still to run a check that these have run; "" where nobody is."""
     if scope.evaluators is None:
         return "" if ran else "an enrolled person other than the author"
     role, wanted = scope.evaluators.role, scope.evaluators.n
-    sides = sorted({checker.side for checker in ran if checker.name in policy.members(role)})
+    sides = sorted({checker.side for checker in ran})
     of = f"{wanted} of `{role}`, each of another organisation" if wanted > 1 else f"one of `{role}`"
     return "" if len(sides) >= wanted else f"{of} (have {', '.join(sides) or 'none'})"
 
@@ -336,7 +343,7 @@ def _objections(scope: Scope, evidence: _Evidence) -> Iterator[str]:
     for word in vetoes:
         others = sum(other.voter.side != word.voter.side for other in vetoes)
         alone = others < scope.veto.seconds
-        left = word.at + (scope.veto.alone_h if alone else scope.veto.days * 24) * HOUR - evidence.at
+        left = word.no + (scope.veto.alone_h if alone else scope.veto.days * 24) * HOUR - evidence.at
         if left > 0:
             second = f", unless {scope.veto.seconds - others} more second it" if alone else ""
             yield f"{word.voter.name} vetoes it: {word.vote.reason} (lapses in {_hours(left)}{second})"
@@ -430,8 +437,9 @@ def _of_org(person: Who) -> str:
 def _sides(scope: Scope, evidence: _Evidence) -> Iterator[str]:
     asked, author = evidence.policy.asked(scope), evidence.author
     sides = {voter.side for voter in _yes(scope, evidence, asked)}
-    if author is not None and author.name in asked:  # offering it is standing behind it
-        sides.add(author.side)
+    key = evidence.change.author_key
+    if author is not None and author.name in asked and evidence.policy.person_of(key, evidence.now):
+        sides.add(author.side)  # offering it is standing behind it, with a key that holds
     if len(sides) < scope.min_orgs:
         have = ", ".join(sorted(sides)) or "none"
         yield f"approvals from {scope.min_orgs} organisations for {scope.name} (have {have})"
@@ -454,7 +462,7 @@ def _silence(scope: Scope, evidence: _Evidence) -> int | None:
 
 def _election(policy: Policy, change: Change, now: str, state: PolicyState) -> Decision:
     """Ballots decide, and nobody else."""
-    if change.election is None:
+    if change.election is None or not is_date(change.election.closes):
         return Decision(missing=("election.toml: who may be chosen for what, and until when",))
     result = elected(policy, change, now=now, state=state)
     if result.missing:

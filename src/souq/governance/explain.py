@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from souq.governance.decide import Change, SignedChecked, SignedVote, decide
 from souq.governance.policy import POLICY, Emergency, Needs, Policy, Scope, dated
 from souq.records import Checked, Verdict, Vote
+from souq.text import skeleton
 
 _DIGEST, _LONG_AGO, _LATER = "b3:" + "0" * 64, "2000-01-01T00:00:00Z", "2001-01-01T00:00:00Z"
 
@@ -71,6 +72,10 @@ def _emergency_in_words(policy: Policy, emergency: Emergency) -> str:
 
 def _warnings(policy: Policy) -> Iterator[str]:
     sides = sorted({person.side for person in policy.person})
+    plain = {skeleton(side).replace(" ", ""): side for side in sides}
+    for side in sides:
+        if (other := plain[skeleton(side).replace(" ", "")]) != side:
+            yield f"{side!r} and {other!r} look alike, and are counted as two"
     for scope in policy.scope:
         amends = scope.covers(POLICY)
         for side in sides:

@@ -10,23 +10,40 @@ names cannot change. The organisation is declared and can be challenged; the mac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
+from typing import Annotated, TypeVar
+from unicodedata import normalize
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from souq.errors import Refused, UsageError, nearest
 from souq.records import Record, format_toml, parse_toml
 from souq.signing import Person, normal_key
+from souq.text import visible
+
+T = TypeVar("T")
 
 FOREVER = "9999"
 POLICY = "GOVERNANCE.toml"
 MOST_ALIKE = 16  # roles of the same people: beyond them, a policy whose roles change is written anew
 _SHARE = re.compile(r"(\d{1,3})/([1-9]\d{0,2})")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?", re.ASCII)  # dates are compared as text
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ)?", re.ASCII)  # dates are compared as text
+
+# What is more than these could not be meant, and would only make who reads it wait.
+Count = Annotated[int, Meta(ge=0, le=2_000)]
+Hours = Annotated[int, Meta(ge=0, le=24 * 3_660)]
+Days = Annotated[int, Meta(ge=0, le=36_600)]
+Few = Annotated[tuple[T, ...], Meta(max_length=16)]
+Some = Annotated[tuple[T, ...], Meta(max_length=200)]
+Many = Annotated[tuple[T, ...], Meta(max_length=2_000)]
 
 
 class Key(Record, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +58,7 @@ class Who(Record, frozen=True, forbid_unknown_fields=True):
     """`[[person]]`: a name, who they work for, and the keys that speak for them, between two dates (UTC, ISO)."""
 
     name: str
-    keys: tuple[str | Key, ...]
+    keys: Few[str | Key]
     org: str = ""
     email: str = ""
     valid_from: str = ""
@@ -67,51 +84,51 @@ class Role(Record, frozen=True, forbid_unknown_fields=True):
     """`[[role]]`: people who may do something together."""
 
     name: str
-    members: tuple[str, ...]
-    max_per_org: int = 0  # seats one organisation may hold; 0: no cap
-    inactive_days: int = 0  # unheard for so long, a member no longer counts in a share; 0: never
+    members: Many[str]
+    max_per_org: Count = 0  # seats one organisation may hold; 0: no cap
+    inactive_days: Days = 0  # unheard for so long, a member no longer counts in a share; 0: never
     elected_by: str = ""  # the role whose ballots fill this one
-    seats: int = 0  # to be filled by an election
+    seats: Count = 0  # to be filled by an election
 
 
 class Needs(Record, frozen=True, forbid_unknown_fields=True):
     """`{ role = "maintainer", n = 2 }`, or a share of its active members, `{ role = "core", share = "2/3" }`."""
 
     role: str
-    n: int = 0
+    n: Count = 0
     share: str = ""
 
 
 class Lazy(Record, frozen=True, forbid_unknown_fields=True):
     """Silence is consent: after so many hours without a no, `n` approvals from outside the author's side are enough."""
 
-    after_h: int
-    n: int = 1
+    after_h: Hours
+    n: Annotated[int, Meta(ge=1, le=2_000)] = 1
 
 
 class Veto(Record, frozen=True, forbid_unknown_fields=True):
     """Whose no stands, and for how long: alone for `alone_h` hours, seconded by others for `days` days."""
 
     role: str
-    seconds: int = 0
-    alone_h: int = 72
-    days: int = 30
+    seconds: Count = 0
+    alone_h: Hours = 72
+    days: Annotated[int, Meta(ge=1, le=36_600)] = 30
 
 
 class Scope(Record, frozen=True, forbid_unknown_fields=True):
     """`[[scope]]`: what changes to these paths or tensors need. All its lines must hold at once."""
 
     name: str
-    match: tuple[str, ...]
-    requires: tuple[Needs, ...]
-    max_per_org: int = 0  # approvals of one organisation that count; 0: no cap
-    min_orgs: int = 0
-    checks: tuple[str, ...] = ()
+    match: Some[str]
+    requires: Few[Needs]
+    max_per_org: Count = 0  # approvals of one organisation that count; 0: no cap
+    min_orgs: Count = 0
+    checks: Some[str] = ()
     # who must have run them, each of another organisation; where none are named, one enrolled person
     evaluators: Needs | None = None
     author_may_vote: bool = False
-    window_h: int = 0  # hours it must have been open, as people of two organisations saw it
-    cooloff_h: int = 0  # hours every approval that counts must have stood
+    window_h: Hours = 0  # hours it must have been open, as people of two organisations saw it
+    cooloff_h: Hours = 0  # hours every approval that counts must have stood
     lazy: Lazy | None = None
     veto: Veto | None = None  # without one, everybody asked has it, without end
     majority: bool = False  # nobody's no stands alone, but there must be more yes than no
@@ -123,10 +140,10 @@ class Scope(Record, frozen=True, forbid_unknown_fields=True):
 class Emergency(Record, frozen=True, forbid_unknown_fields=True):
     """`[emergency]`: who may take a contribution or a release back at once; it lapses unless ratified in time."""
 
-    requires: tuple[Needs, ...]
-    max_per_org: int = 1
-    min_orgs: int = 0
-    days: int = 7
+    requires: Few[Needs]
+    max_per_org: Count = 1
+    min_orgs: Count = 0
+    days: Annotated[int, Meta(ge=1, le=90)] = 7
 
     @property
     def scope(self) -> Scope:
@@ -140,10 +157,10 @@ class Emergency(Record, frozen=True, forbid_unknown_fields=True):
 class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
     """GOVERNANCE.toml: who is enrolled, in which roles, and what each kind of change needs of them."""
 
-    person: tuple[Who, ...]
-    role: tuple[Role, ...]
-    scope: tuple[Scope, ...]
-    org: tuple[Org, ...] = ()
+    person: Many[Who]
+    role: Some[Role]
+    scope: Some[Scope]
+    org: Many[Org] = ()
     emergency: Emergency | None = None
 
     @property
@@ -159,7 +176,7 @@ class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
         return person if _within(person, at) and _within(dates, at) else None
 
     def named(self, name: str) -> Who:
-        return next(person for person in self.person if person.name == name)
+        return _people(self)[name]
 
     def role_of(self, name: str) -> Role:
         return next(role for role in self.role if role.name == name)
@@ -185,6 +202,18 @@ class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
 
 def _within(dates: Who | Key, at: str) -> bool:
     return dates.valid_from <= at < (dates.valid_until or FOREVER)
+
+
+@lru_cache(maxsize=64)
+def _people(policy: Policy) -> dict[str, Who]:
+    return {person.name: person for person in policy.person}
+
+
+def is_date(text: str) -> bool:
+    """Whether this is a day there is, or a second of it: 2026-11-25, 2026-11-25T07:00:00Z."""
+    with suppress(ValueError):
+        return bool(_DATE.fullmatch(text)) and bool(datetime.fromisoformat(text.removesuffix("Z")))
+    return False
 
 
 def dated(key: str | Key) -> Key:
@@ -279,18 +308,21 @@ def problems(policy: Policy) -> Iterator[str]:
     names, roles = [person.name for person in policy.person], [role.name for role in policy.role]
     scopes, orgs = [scope.name for scope in policy.scope], [org.name for org in policy.org]
     for kind, words in {"people": names, "roles": roles, "scopes": scopes, "organisations": orgs}.items():
-        if twice := next((word for word in words if words.count(word) > 1), None):
-            yield f"two {kind} are called {twice!r}"
+        if len(set(words)) < len(words):
+            yield f"two {kind} are called {next(word for word in words if words.count(word) > 1)!r}"
+    alike = dict[str, str]()
+    for org in dict.fromkeys([*orgs, *(person.org for person in policy.person if person.org)]):
+        plain = "".join(visible(normalize("NFKC", org)).casefold().split())
+        if (other := alike.setdefault(plain, org)) != org or not plain:
+            yield f"{other!r} and {org!r} are organisations that nobody can tell apart"
     for person in policy.person:
         yield from _person_problems(person, orgs)
     if len(_holders(policy)) != sum(len(person.keys) for person in policy.person):  # raises for what is no key
         yield "one key stands twice: a key speaks for one person"
     for role in policy.role:
-        yield from _role_problems(policy, role, names, roles)
+        yield from _role_problems(policy, role, _people(policy), roles)
     for scope in [*policy.scope, *([policy.emergency.scope] if policy.emergency else [])]:
         yield from _scope_problems(policy, scope, roles)
-    if policy.emergency and not 0 < policy.emergency.days <= 90:
-        yield "an emergency lapses after 1 to 90 days"
 
 
 def _person_problems(person: Who, orgs: list[str]) -> Iterator[str]:
@@ -301,20 +333,20 @@ def _person_problems(person: Who, orgs: list[str]) -> Iterator[str]:
     dates: list[Who | Key] = [person, *map(dated, person.keys)]
     for held in dates:
         for date in (held.valid_from, held.valid_until):
-            if date and not _DATE.fullmatch(date):
+            if date and not is_date(date):
                 yield f"{date!r} of {person.name} is no date: write 2026-11-25 or 2026-11-25T07:00:00Z, in UTC"
 
 
-def _role_problems(policy: Policy, role: Role, names: list[str], roles: list[str]) -> Iterator[str]:
+def _role_problems(policy: Policy, role: Role, names: Collection[str], roles: list[str]) -> Iterator[str]:
     for member in role.members:
         if member not in names:
             yield f"role {role.name!r} names {member!r}, who is no [[person]]{nearest(member, names)}"
             return
     if len(set(role.members)) < len(role.members):
         yield f"role {role.name!r} names somebody twice"
-    sides = [policy.named(member).side for member in role.members]
-    if full := next((side for side in sides if role.max_per_org and sides.count(side) > role.max_per_org), None):
-        yield f"role {role.name!r} has {sides.count(full)} of {full}; it says at most {role.max_per_org}"
+    seats = _seats(policy, role.name)
+    if full := next((side for side in seats if role.max_per_org and seats[side] > role.max_per_org), None):
+        yield f"role {role.name!r} has {seats[full]} of {full}; it says at most {role.max_per_org}"
     if role.elected_by and (role.elected_by not in roles or role.seats < 1):
         yield f"role {role.name!r} is elected by {role.elected_by!r}, which is no role, or has no seats"
 
@@ -328,7 +360,7 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
             yield f"scope {scope.name!r} asks for role {role!r}, which is not there{nearest(role, roles)}"
             return
     for needs in scope.requires:
-        if bool(needs.n) == bool(needs.share) or needs.n < 0 or (needs.share and share_of(needs) is None):
+        if bool(needs.n) == bool(needs.share) or (needs.share and share_of(needs) is None):
             yield f'scope {scope.name!r} asks `{needs.role}` for n = 2, or share = "2/3"'
             return
         can = most(policy, scope, needs.role)
@@ -341,11 +373,6 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
         if not 0 < needs.n <= most(policy, replace(scope, max_per_org=1), needs.role):
             asks = f"scope {scope.name!r} asks {needs.share or needs.n} of {needs.role!r} to run its checks"
             yield f"{asks}, each of another organisation: it cannot be"
-    numbers = [scope.window_h, scope.cooloff_h, scope.max_per_org, scope.min_orgs]
-    numbers += [scope.lazy.after_h, scope.lazy.n - 1] if scope.lazy else []
-    numbers += [scope.veto.seconds, scope.veto.alone_h, scope.veto.days - 1] if scope.veto else []
-    if min(numbers) < 0:
-        yield f"scope {scope.name!r} has a number below what it can be"
 
 
 def share_of(needs: Needs) -> Fraction | None:
@@ -362,7 +389,12 @@ def wanted_of(needs: Needs, active: int) -> int:
 
 def most(policy: Policy, scope: Scope, role: str) -> int:
     """How many of a role can count at once, under the cap."""
-    return at_once([policy.named(name) for name in policy.members(role)], scope.max_per_org)
+    return sum(min(seats, scope.max_per_org or seats) for seats in _seats(policy, role).values())
+
+
+@lru_cache(maxsize=1 << 10)
+def _seats(policy: Policy, role: str) -> Counter[str]:
+    return Counter(policy.named(name).side for name in policy.members(role))
 
 
 def at_once(people: Sequence[Who], cap: int) -> int:
@@ -372,11 +404,10 @@ def at_once(people: Sequence[Who], cap: int) -> int:
 
 def capped(people: Sequence[Who], cap: int) -> tuple[list[Who], list[Who]]:
     """Who counts, of people in order, where no organisation has more than `cap`, and who does not; 0: no cap."""
-    counted: list[Who] = []
-    over: list[Who] = []
+    counted, over, seats = list[Who](), list[Who](), Counter[str]()
     for person in people:
-        full = cap and sum(other.side == person.side for other in counted) >= cap
-        (over if full else counted).append(person)
+        seats[person.side] += 1
+        (over if cap and seats[person.side] > cap else counted).append(person)
     return counted, over
 
 

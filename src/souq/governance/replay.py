@@ -116,7 +116,8 @@ class Replay:
             return []
         problems, alone = list[str](), self.alone
         self.at, self.alone = min(self.at, at), []
-        self.state = PolicyState({name: min(heard, at) for name, heard in self.state.seen.items()}, self.state.pending)
+        seen = {name: min(heard, at) for name, heard in self.state.seen.items()}
+        self.state = PolicyState(seen, self.state.pending, self.state.urgent)
         for fast, state in alone:
             again = replace(fast, at=at) if _after(fast.at, at) else fast
             decision = _decided(again, state)
@@ -144,14 +145,18 @@ class Replay:
         pending = dict(self.state.pending)
         if landed.change.kind in ("ratify", "restore"):
             pending.pop(landed.change.of, None)
-        self.state = PolicyState(seen, pending)
+        if landed.change.amends is not None and landed.change.amends.emergency is None:
+            pending = {}  # who amends the clause away settles what it did
+        self.state = PolicyState(seen, pending, self.state.urgent)
         self._pend(landed, decision)
 
     def _pend(self, landed: Landed, decision: Decision) -> None:
         """An emergency lapses so many days after it landed."""
         if decision.emergency and (clause := landed.policy.emergency):
             lapses = _spelled((seconds(landed.at) or 0.0) + clause.days * 24 * HOUR)
-            self.state = PolicyState(self.state.seen, {**self.state.pending, landed.name: lapses})
+            self.state = PolicyState(
+                self.state.seen, {**self.state.pending, landed.name: lapses}, self.state.urgent | {landed.change.of}
+            )
 
 
 def replay(landings: Iterable[Landed], state: PolicyState = NOTHING) -> list[str]:

@@ -30,20 +30,24 @@ class _Remembered(Record, frozen=True):
     latest: str  # what landed is dated, by whoever merged it
     seen: dict[str, str]
     pending: dict[str, str]
+    urgent: frozenset[str]
     ever: dict[str, Landing]
 
     @property
     def replay(self) -> Replay:
-        return Replay(PolicyState(self.seen, self.pending), self.clock)
+        return Replay(self.state, self.clock)
+
+    @property
+    def state(self) -> PolicyState:
+        return PolicyState(self.seen, self.pending, self.urgent)
 
 
-_NOTHING = _Remembered(commit="", clock="", latest="", seen={}, pending={}, ever={})
+_NOTHING = _Remembered(commit="", clock="", latest="", seen={}, pending={}, urgent=frozenset(), ever={})
 
 
 def policy_state(repo: GitRepo, commit: str) -> PolicyState:
     """What history up to a commit leaves to the next decision."""
-    remembered = _remembered(repo, commit)
-    return PolicyState(remembered.seen, remembered.pending)
+    return _remembered(repo, commit).state
 
 
 def replayed(repo: GitRepo, commit: str, at: str) -> Replay:
@@ -73,7 +77,7 @@ def _remembered(repo: GitRepo, commit: str) -> _Remembered:
     replay = history.replay
     remembered = _Remembered(
         commit=commit, clock=replay.at, latest=max(latest, replay.latest), seen=dict(replay.state.seen),
-        pending=dict(replay.state.pending), ever=history.ever,
+        pending=dict(replay.state.pending), urgent=replay.state.urgent, ever=history.ever,
     )  # fmt: skip
     with replacing(note) as partial:
         partial.write_bytes(msgspec.json.encode(remembered))
