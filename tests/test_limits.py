@@ -131,7 +131,8 @@ def test_ten_billion_paths_are_counted_no_further_than_asked(large, leaf):
             ask()
     with pytest.raises(Hostile, match=f"changes more than {MAX_FILES:,} files and folders"):
         repo.changed(large.head, commit)
-    assert f"changes more than {MAX_MOVED:,}" in exceeded(SimpleNamespace(repo=repo, commit=commit))[0]
+    after, before = (SimpleNamespace(repo=repo, commit=each) for each in (commit, large.head))
+    assert f"changes more than {MAX_MOVED:,}" in exceeded(after, before)[0]
 
 
 def test_folders_deeper_than_any_disk_takes(large):
