@@ -16,6 +16,8 @@ os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ |= {f"GIT_{role}_NAME": "tests" for role in ("AUTHOR", "COMMITTER")}
 os.environ |= {f"GIT_{role}_EMAIL": "tests@souq.example" for role in ("AUTHOR", "COMMITTER")}
 
+os.environ["SOUQ_DEBUG"] = "1"  # a fault of souq's own is shown whole
+
 # Half of a story is files made and synced to the disk: in memory, where there is plenty, nobody waits for one.
 MEMORY = "/dev/shm"  # noqa: S108
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8 << 30:

@@ -19,7 +19,7 @@ SOURCE = Path(souq.__file__).parent
 # The rooms of src/souq, from the ground up, as README draws them; nothing imports from above its own line.
 ROOMS = """
 errors progress lazy          one exception tree; how far long work is; names that are loaded when used
-optional                      what may not be installed
+optional budget               what may not be installed; seconds and memory that reading may take
 files text optional           files that are whole or not there; texts compared and escaped; what may be absent
 records yaml_text             frozen records, digests, canonical bytes; YAML with its places
 markup chart                  HTML from templates; curves and heat maps as SVG

@@ -108,6 +108,10 @@ def test_an_offer_is_asked_on_the_main_it_would_make(large):
     assert main.repo.ref("refs/heads/main") == large.head
 
 
+def change(repo, before, now):
+    return next(repo.steps(now, before))
+
+
 def unfolding(git, leaf, deep=10):
     tree = git.entries([(str(i), leaf) for i in range(10)])
     for _ in range(deep - 1):
@@ -122,12 +126,13 @@ def test_ten_billion_paths_are_counted_no_further_than_asked(large, leaf):
     entry = git.file(b"x") if leaf == "a file" else File(git.entries([]), "40000")
     commit = git.commit(unfolding(git, entry), [large.head], "x\n", 1_764_000_000)
 
-    for ask in (lambda: repo.change(large.head, commit), lambda: [*repo.steps(commit)]):
+    for ask in (lambda: change(repo, large.head, commit), lambda: [*repo.steps(commit)]):
         with pytest.raises(Hostile, match=f"changes more than {MAX_MOVED:,} files and folders"):
             ask()
     with pytest.raises(Hostile, match=f"changes more than {MAX_FILES:,} files and folders"):
         repo.changed(large.head, commit)
-    assert f"changes more than {MAX_MOVED:,}" in exceeded(SimpleNamespace(repo=repo, commit=commit))[0]
+    after, before = (SimpleNamespace(repo=repo, commit=each) for each in (commit, large.head))
+    assert f"changes more than {MAX_MOVED:,}" in exceeded(after, before)[0]
 
 
 def test_folders_deeper_than_any_disk_takes(large):
@@ -138,7 +143,7 @@ def test_folders_deeper_than_any_disk_takes(large):
         tree = git.entries([("a", File(tree, "40000"))])
 
     with pytest.raises(Hostile, match="a path of more than 4,096 letters: 'a/a/a"):
-        large.repo.change(large.head, git.commit(tree, [large.head], "x\n", 1_764_000_000))
+        change(large.repo, large.head, git.commit(tree, [large.head], "x\n", 1_764_000_000))
 
 
 def test_what_a_commit_changes_is_what_git_says(large):
@@ -150,14 +155,14 @@ def test_what_a_commit_changes_is_what_git_says(large):
     first = git.commit(old, [], "x\n", 1)
     second = git.commit(new, [first], "x\n", 2)
 
-    moved = repo.change(first, second).moved
+    moved = change(repo, first, second).moved
 
     words = ("diff-tree", "-r", "-z", "--no-renames", old, new)
     rows = repo._git(*words).stdout.decode().split("\0")
     said = [(name, *facts.lstrip(":").split()[1:4]) for facts, name in zip(rows[::2], rows[1::2], strict=False)]
     assert sorted((each.path, each.mode, each.old or "0" * 40, each.new or "0" * 40) for each in moved) == sorted(said)
     assert repo.changed(first, second) == sorted({name for name, *_ in said})
-    assert [each.path for each in repo.change("", first).moved] == ["a", "b/c", "b/d", "e/f/g", "k", "m\nn"]
+    assert [each.path for each in change(repo, "", first).moved] == ["a", "b/c", "b/d", "e/f/g", "k", "m\nn"]
     assert TREE not in {each.mode for each in moved}
 
 

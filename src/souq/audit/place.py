@@ -21,11 +21,10 @@ from souq.errors import Hostile, NotFound, SouqError
 from souq.progress import Progress, quiet
 from souq.records import Record, digest, spelled_out
 from souq.releases.verify import judge
-from souq.repo.contribution import RECORDS
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
-MAX_FILES, MAX_TEXT, MAX_NAMES = 20_000, 4 << 20, 2_000_000
+MAX_FILES, MAX_TEXT = 20_000, 4 << 20
 
 
 class Evidence(Record, frozen=True):
@@ -96,7 +95,7 @@ def open_place(path: Path, progress: Progress = quiet) -> Place:
 
 def _of_repo(repo: Repo) -> Place:
     main = Snapshot(repo, repo.tip())
-    paths = frozenset(path for path in repo.names(main.commit, MAX_NAMES) if f"/{RECORDS}" not in path)
+    paths = frozenset(entry.path for entry in repo.entries(main.commit))
 
     def load(path: str) -> bytes:
         return repo.read(main.commit, path)

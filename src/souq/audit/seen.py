@@ -27,6 +27,7 @@ from souq.weights.safetensors import open_tensors
 
 OPEN_CODE = mof.FIT["code"]  # a licence that counts as open, of the table's own names
 OPEN_DATA = mof.FIT["data"]
+MAX_LICENCES = 32  # files with a licence's text that are read; more of them than people write say nothing
 SECTIONS = {"data": "data", "evaluation": "eval|score|benchmark", "limits": "limit|bias|risk", "use": "use|usage"}
 
 
@@ -74,13 +75,17 @@ class Seen:
     @cached_property
     def licence_texts(self) -> dict[str, str]:
         """Files with a licence's text, and which one it is; "" where it is none that is known here."""
-        return {
-            path: licence_of(self.place.text(path)) for path in self.place.matching(r"(licen[cs]e|copying)[^/]{0,20}")
-        }
+        return {path: licence_of(self.place.text(path)) for path in self._licence_files[:MAX_LICENCES]}
+
+    @cached_property
+    def _licence_files(self) -> list[str]:
+        return self.place.matching(r"(licen[cs]e|copying)[^/]{0,20}")
 
     @cached_property
     def contradiction(self) -> str:
         """What speaks against the declared licence: the text of another one, or a contribution under closed terms."""
+        if len(self._licence_files) > MAX_LICENCES:
+            return f"there are {len(self._licence_files):,} licence files: which of them holds?"
         for path, name in self.licence_texts.items():
             if self.declared and not is_text_of(name, self.declared):
                 return f"{self.declared} is declared, but {path} is {name}"

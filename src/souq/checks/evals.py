@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from souq.build.model import Built, build
+from souq.checks import exam
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Forged, nearest
 from souq.evals.eval import Eval, EvalCase
@@ -34,10 +35,12 @@ def evals(case: Case) -> Answer:
         if not claims and not _asked(case):
             return "pass", "claims to fix nothing, and the policy asks no evals of it", {}
         return "refuse", because, {}
-    if filed := [suite for suite in case.offer.evals if suite.is_bug]:
+    outcome, costs, counted = exam.cost(case) if case.offer.evals else ("pass", "", {})
+    if outcome != "refuse" and (filed := [suite for suite in case.offer.evals if suite.is_bug]):
         return _fails(case.main, filed, case.progress)
     if case.offer.delta is None:
-        return "pass", "brings no weights: main's scores stay as they are", {}
+        same = "brings no weights: main's scores stay as they are"
+        return outcome, f"{same}; {costs}" if outcome == "pass" and costs else costs or same, counted
     return effect(case.main, case.main, claims, case.progress, extra=case.offer)
 
 

@@ -9,11 +9,13 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
+from souq.budget import Budget, Spent
 from souq.errors import SouqError, nearest
 from souq.records import spelled_out
 
@@ -73,6 +75,15 @@ GROUPS = {
 }
 """Each verb stands in the group where `souq --help` shows it: name -> (the module that holds it, one line)."""
 NOBODY_READS = 128 + 13  # SIGPIPE's, as shells count
+QUICK, LONG = Budget(600, 8_192), Budget(4 * 3_600, 32_768)
+_LONG = ("verify", "audit", "lineage", "stats", "release verify", "fsck", "corpus query", "corpus tail")
+_QUICK = (
+    "status", "log", "show", "diff", "pr list", "pr view", "pr diff", "bug list", "queue", "hidden list",
+    "governance check", "release list", "release view", "may", "cost", "delta show",
+)  # fmt: skip
+BUDGETS = dict.fromkeys(_QUICK, QUICK) | dict.fromkeys(_LONG, LONG)
+"""What a verb that reads may cost, whatever it is given to read; a longer name goes before a shorter."""
+DEBUG = "SOUQ_DEBUG"  # set, a fault of souq's own is shown whole
 VERBS = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}
 
 
@@ -143,7 +154,8 @@ def run(words: Sequence[str]) -> int:
     if not (log := logging.getLogger("souq")).handlers:
         log.addHandler(_OnStderr(logging.WARNING))
     try:
-        code = souq.main(list(words), prog_name="souq", standalone_mode=False)
+        with _budget(words).raised().held(f"`souq {' '.join(words[:2])}`"):
+            code = souq.main(list(words), prog_name="souq", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -160,6 +172,11 @@ def run(words: Sequence[str]) -> int:
         return NOBODY_READS
     except OSError as error:
         return _gone(error)
+    except Spent as error:
+        say(f"Error: {error}", error.hint)
+        return 1
+    except Exception as error:  # what nobody thought of: no person is shown a traceback unasked
+        return _fault(words, error)
 
 
 def _gone(error: OSError) -> int:
@@ -171,6 +188,25 @@ def _gone(error: OSError) -> int:
         f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
         "make room, and type the same again: what was finished is kept" if full else None,
     )
+    return 1
+
+
+def _budget(words: Sequence[str]) -> Budget:
+    """What the verb that is typed may cost: those that write, and those that look on, have all the time they need."""
+    named = [word for word in words[:2] if not word.startswith("-")]
+    if "--watch" in words:
+        return Budget(0, 0)
+    return BUDGETS.get(" ".join(named)) or BUDGETS.get(named[0] if named else "") or Budget(0, 0)
+
+
+def _fault(words: Sequence[str], error: Exception) -> int:
+    """A line about what should have been an error of the house."""
+    kinds = {MemoryError: "more memory than there is", RecursionError: "nested deeper than can be read"}
+    what = kinds.get(type(error)) or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    hint = f"this is a fault of souq's own: report it with what `{DEBUG}=1` before the same command prints"
+    say(f"Error: `souq {spelled_out(' '.join(words[:2]))}` stopped: {spelled_out(what)}", hint)
     return 1
 
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
+from souq.budget import memory_left
+from souq.errors import UsageError
 from souq.evals.eval import Eval, EvalCase, passes
 from souq.evals.score import Score
 from souq.lab import generate
 from souq.lab.chat import Sampling
 from souq.lab.lm import LM
-from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, rows_for
+from souq.lab.packing import ROW, PackedRow, TokenSequence, log_probabilities, rows_for
 from souq.lab.score_cache import Kept
 from souq.progress import Progress, quiet
 
@@ -83,16 +85,44 @@ def _row_by_row(lm: LM, evals: Sequence[Eval], progress: Progress) -> Iterator[d
     lengths = _lengths(lm, evals)
     total, done = sum(len(row.tokens) for row in rows), 0
     for row in rows:
+        _refuse_huge(lm, row)
         progress("score tokens", done, total)
         yield {tag: (p, lengths.get(tag, n), greedy) for tag, (p, n, greedy) in through(lm, row).items()}
         done += len(row.tokens)
     progress("score tokens", total, total)
 
 
+def _refuse_huge(lm: LM, row: PackedRow) -> None:
+    """Say no before a case takes the machine with it; new ones of this kind the gate refuses (checks/exam.py)."""
+    config, length = lm.net.config.get_text_config(), len(row.tokens)
+    scored = sum(max(0, len(sequence.tokens) - max(sequence.start, 1)) for sequence, _ in row.paths)
+    heads = 0 if getattr(config, "_attn_implementation", "") == "sdpa" else config.num_attention_heads
+    needed, free = 4 * (scored * config.vocab_size + heads * length**2), memory_left()
+    if length > ROW and needed > free:
+        name, case, _ = row.paths[0][0].tag
+        raise UsageError(
+            f"case {case[:60]!r} of `{name}` is {length:,} tokens: about {needed / 1e9:,.1f} GB to score, and "
+            f"{free / 1e9:,.1f} GB are free",
+            hint="take its contribution back with `souq pr revert`, or score it on a larger machine",
+        )
+
+
 def through(lm: LM, row: PackedRow) -> dict[Any, Likelihood]:
-    """One packed row through the model: each sequence's likelihood as the model's own tokenizer counts it, by tag."""
-    with torch.inference_mode():
-        log_p, greedy, whose = log_probabilities(lm.net, row)
+    """One packed row through the model: each sequence's likelihood as the model's own tokenizer counts it, by tag.
+
+    Raises:
+        UsageError: it does not fit into this machine's memory.
+    """
+    try:
+        with torch.inference_mode():
+            log_p, greedy, whose = log_probabilities(lm.net, row)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "alloc" not in str(error) and "memory" not in str(error):
+            raise
+        raise UsageError(
+            f"a case of {len(row.tokens):,} tokens does not fit into this machine's memory",
+            hint="take its contribution back with `souq pr revert`, or score it on a larger machine",
+        ) from error
     sums: dict[Any, Likelihood] = {sequence.tag: (0.0, 0, True) for sequence, _ in row.paths}
     for p, first, number in zip(log_p.tolist(), greedy.tolist(), whose, strict=True):
         tag = row.paths[number][0].tag

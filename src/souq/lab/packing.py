@@ -33,6 +33,8 @@ _WINDOW = re.compile(r"sliding_window|window_size|attention_chunk_size")
 _PACKS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 log = logging.getLogger(__name__)
+MASKED = 4_096  # nodes: a longer row that is one sequence is read without a mask, which is as large as their square
+SLICE = 256  # positions whose odds are computed at once
 ROW = 384  # nodes in a row: long enough to fill the processor, short enough that attention does not dominate
 
 
@@ -135,7 +137,8 @@ def logits(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
     """
     net = _bare(net)
     where, what, whose = row.targets()
-    together = len(row.tokens) <= _reach(net) and packs(net)
+    single = len(row.paths) == 1 and len(row.tokens) > MASKED and not torch.is_grad_enabled()
+    together = not single and len(row.tokens) <= _reach(net) and packs(net)
     with in_its_tables(net):
         if together or len(row.paths) == 1:
             logits_tV = _forward(net, row, where, together=together)
@@ -238,8 +241,12 @@ def _reach(net: Any) -> int:
 def log_probabilities(net: Any, row: PackedRow) -> tuple[Any, Any, list[int]]:
     """log p (t,) float32 of each target, whether it is the greedy choice (t,), and the number of its sequence."""
     logits_tV, targets, whose = logits(net, row)
-    log_p = torch.log_softmax(logits_tV, -1).gather(1, targets[:, None])[:, 0]
-    return log_p, logits_tV.argmax(-1) == targets, whose
+    log_p, greedy = torch.empty_like(targets, dtype=torch.float32), torch.empty_like(targets, dtype=torch.bool)
+    for start in range(0, len(targets), SLICE):  # each slice's odds are as many numbers again
+        part, wanted = logits_tV[start : start + SLICE], targets[start : start + SLICE]
+        log_p[start : start + SLICE] = torch.log_softmax(part, -1).gather(1, wanted[:, None])[:, 0]
+        greedy[start : start + SLICE] = part.argmax(-1) == wanted
+    return log_p, greedy, whose
 
 
 def sequence_of(lm: LM, row: Mapping[str, Any], tag: Any = None) -> TokenSequence:

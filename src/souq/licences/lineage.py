@@ -21,7 +21,7 @@ from souq.repo.snapshot import Snapshot
 from souq.text import escape_markdown
 
 NOTICE = "NOTICE"
-MAX_PARENTS, MAX_LICENCE = 50, 64 << 10
+MAX_PARENTS, MAX_MODELS, MAX_LICENCE = 50, 200, 64 << 10
 
 
 def of_main(main: Snapshot) -> tuple[Input, ...]:
@@ -51,18 +51,25 @@ def of_folder(folder: Path) -> tuple[tuple[Input, ...], str]:
 
     Raises:
         NotFound: no card, or a model beside it that is not there.
-        Hostile: models that are made of each other, or a card too large or leading elsewhere.
+        Hostile: models that are made of each other, or too many; a card too large or leading elsewhere.
         UsageError: its card and its licence file say different things.
     """
-    return _read(folder.resolve(), folder.resolve().parent, ())
+    return _read(folder.resolve(), folder.resolve().parent, (), {})
 
 
-def _read(folder: Path, home: Path, above: tuple[Path, ...]) -> tuple[tuple[Input, ...], str]:
+def _read(
+    folder: Path, home: Path, above: tuple[Path, ...], known: dict[Path, tuple[tuple[Input, ...], str]]
+) -> tuple[tuple[Input, ...], str]:
+    """A folder and all it names, each read once: thirty cards that name the next one twice are 2^30 ways."""
+    if folder in known:
+        return known[folder]
     if folder in above:
         circle = " from ".join(path.name for path in (*above[above.index(folder) :], folder))
         raise Hostile(f"a circle: {circle}", hint="correct base_model in one of their cards")
     if len(above) >= MAX_PARENTS:
         raise Hostile(f"more than {MAX_PARENTS} models, each made of the next")
+    if len(known) >= MAX_MODELS:
+        raise Hostile(f"more than {MAX_MODELS} models are named by its cards, and theirs")
     if not (folder / "README.md").is_file():
         raise NotFound(
             f"no model card {folder / 'README.md'}",
@@ -78,9 +85,10 @@ def _read(folder: Path, home: Path, above: tuple[Path, ...]) -> tuple[tuple[Inpu
         where = (folder / str(base)).resolve()
         if not where.is_relative_to(home):
             raise Hostile(f"{folder.name}: base_model leads out of {home}")
-        inner, its = _read(where, home, (*above, folder))
+        inner, its = _read(where, home, (*above, folder), known)
         inputs += [*inner, Input("base", where.name, its)]
-    return tuple(dict.fromkeys((*inputs, Input("base", folder.name, licence)))), licence
+    known[folder] = tuple(dict.fromkeys((*inputs, Input("base", folder.name, licence)))), licence
+    return known[folder]
 
 
 def declared(folder: Path, named: str) -> str:

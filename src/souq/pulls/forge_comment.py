@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http.client import HTTPMessage
 from typing import IO, Any
 
+from souq.budget import drained
 from souq.errors import Hostile, SouqError, UsageError
 from souq.pulls.forge import Answer
 from souq.records import Verdict, is_digest
@@ -157,7 +158,7 @@ def _ask(forge: Forge, method: str, path: str, body: dict[str, Any] | None = Non
     )
     try:
         with urllib.request.build_opener(_Straight).open(request, timeout=TIMEOUT) as reply:
-            return json.loads(reply.read(MAX_REPLY) or b"null")
+            return json.loads(drained(reply, MAX_REPLY, 2 * TIMEOUT) or b"null")
     except urllib.error.HTTPError as error:
         raise SouqError(
             f"the forge answered {error.code} to {method} {path.partition('?')[0]}",

@@ -34,6 +34,8 @@ class Limits(Record, frozen=True, forbid_unknown_fields=True):
     max_burst: int = 8  # rows that share a rare string and an answer: as many need eyes; far below the 250 that poison
     drift: float = 1.5  # margins: the most a protected eval may lose from one release to the next, all changes together
     keep_tail: float = 0.8  # of real text's rare words that a published corpus could hold at its size: less needs eyes
+    exam_tokens: int = 5_000_000  # to ask one contribution's evals once: more need eyes; a written token counts tenfold
+    max_exam_tokens: int = 50_000_000  # and all evals of main, with it
     tries: int = 20  # on hidden evals, of one author and of one organisation, while the same ones are sealed
 
 

@@ -237,18 +237,6 @@ class GitRepo:
         rows = self._listed(commit, words, lambda: self._first(words, most, f"{folder or commit[:12]} holds"))
         return [entry for entry in map(_entry, rows) if entry.mode != TREE]
 
-    def names(self, commit: str, most: int) -> Iterator[str]:
-        """The path of every file of a commit, as it is listed.
-
-        Raises:
-            Hostile: there are more than `most`.
-        """
-        with closing(self._tokens("ls-tree", "-r", "-z", "--full-tree", "--name-only", commit)) as names:
-            for count, name in enumerate(names):
-                if count == most:
-                    raise Hostile(f"{commit[:12]} holds more than {most:,} files")
-                yield name
-
     def _listed(self, name: str, words: Sequence[str], ask: Callable[[], list[str]]) -> list[str]:
         """The rows that git lists for some words about the object `name`, from memory where it listed them before."""
         key = (self.git_dir, *words)
@@ -364,8 +352,8 @@ class GitRepo:
         key = (self.git_dir, "changed", old, new)
         if (known := MEMORY.get(key)) is None:
             with self._differences() as differences:
-                before, after = self._trees(old, new)
-                moved = differences.between(before, after, MAX_FILES)
+                trees = self._git("rev-parse", f"{old}^{{tree}}", f"{new}^{{tree}}").stdout.decode().split()
+                moved = differences.between(trees[0], trees[1], MAX_FILES)
             known = sorted({each.path for each in moved})
             if _OID.fullmatch(old) and _OID.fullmatch(new):
                 MEMORY.put(key, known, ENTRY_BYTES * (len(known) + 1))
@@ -382,10 +370,6 @@ class GitRepo:
                 MEMORY.put((self.git_dir, "commit", f"{name}^"), before, ENTRY_BYTES)
                 adding |= {name} if now and now != old else set()
         return adding
-
-    def _trees(self, *commits: str) -> list[str]:
-        words = [f"{commit}^{{tree}}" for commit in commits]
-        return self._git("rev-parse", *words).stdout.decode().split()
 
     @contextmanager
     def _differences(self) -> Iterator[_Differences]:
@@ -438,21 +422,12 @@ class GitRepo:
         """
         self._refuse_shallow()
         words = ("log", "--first-parent", "--reverse", "--format=%H %T", f"{since}..{commit}" if since else commit)
-        before, old = since, self._trees(since)[0] if since else NO_TREE
+        old = self._git("rev-parse", f"{since}^{{tree}}").stdout.decode().strip() if since else NO_TREE
+        before = since
         with self._differences() as differences:
             for now, tree in (line.split() for line in self._git(*words).stdout.decode().splitlines()):
                 yield Step(now, before, differences.between(old, tree, MAX_MOVED))
                 before, old = now, tree
-
-    def change(self, before: str, now: str) -> Step:
-        """What one commit would change of the main before it, "" where it is the first.
-
-        Raises:
-            Hostile: more than MAX_MOVED files and folders.
-        """
-        with self._differences() as differences:
-            old = self._trees(before)[0] if before else NO_TREE
-            return Step(now, before, differences.between(old, self._trees(now)[0], MAX_MOVED))
 
     def _tokens(self, *words: str) -> Generator[str, None, None]:
         """What git says between its zero bytes, as it says it."""

@@ -96,17 +96,18 @@ def files_gained(offer: Offer) -> dict[str, bytes]:
 def files_lost(offer: Offer, main: Snapshot) -> dict[str, bytes]:
     """The files main loses when an offer lands on it."""
     kind, of = offer.contribution.kind, offer.contribution.of
+    left = {path: old for path, (old, new) in _exam_moved(offer, main).items() if new is None and old is not None}
     if kind == "evals":  # what is revealed is sealed no more
         paths = [f"evals/{name}/{SEALED}" for name in _revealed(offer, main)]
         return {path: main.repo.read(main.commit, path) for path in paths}
     if kind == "revert":
         home = f"contributions/{of}/"
-        return {f"{home}{path}": data for path, data in main.below(home).items()} | _exam_left(offer, main)
+        return {f"{home}{path}": data for path, data in main.below(home).items()} | left
     undone = main.offers.get(of) if kind == "restore" else None
     if undone is not None and undone.contribution.kind == "yank":
         path = f"releases/{undone.contribution.of}/{YANKED}"
         return {path: main.repo.read(main.commit, path)}
-    return _exam_left(offer, main)
+    return left
 
 
 def _revealed(offer: Offer, main: Snapshot) -> list[str]:
@@ -123,11 +124,6 @@ def files_returned(offer: Offer, main: Snapshot) -> dict[str, bytes]:
 
 
 Moves = dict[str, tuple[bytes | None, bytes | None]]  # path -> its bytes before and after; None where it is not there
-
-
-def _exam_left(offer: Offer, main: Snapshot) -> dict[str, bytes]:
-    moves = _exam_moved(offer, main)
-    return {path: old for path, (old, new) in moves.items() if new is None and old is not None}
 
 
 def _exam_moved(offer: Offer, main: Snapshot) -> Moves:

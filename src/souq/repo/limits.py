@@ -33,7 +33,7 @@ class Result:
     def step(self) -> Step:
         """What it changes, as whoever verifies it will see it."""
         since = self.before.commit if self.before is not None else ""
-        return self.after.repo.change(since, self.after.commit)
+        return next(self.after.repo.steps(self.after.commit, since))
 
     def changed(self, pattern: str) -> list[str]:
         """The folders that gain or change a file, by a pattern of how their paths begin."""

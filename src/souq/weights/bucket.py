@@ -35,6 +35,7 @@ ON_THIS_MACHINE = {"file", "memory"}
 READ_ONLY = {"https"}
 NOT_THERE = {403, 404, 410}  # a bucket behind https that may not be listed answers 403
 MAX_OBJECT = 8 << 30  # bytes; more than the largest tensor of any model of today
+PATIENCE, SLOWEST = 60.0, 20_000  # seconds for an object to arrive, and a second more for so many bytes of it
 MAX_HEAD = 1 << 20  # bytes in which a header must end for its base to be asked for
 AT_ONCE = 8
 SMALL = 4 << 20  # bytes; larger ones travel one by one, so that memory holds one of them
@@ -198,8 +199,10 @@ class Bucket:
             raise self._absent(name)
         if size > MAX_OBJECT:
             raise self._damaged(f"{name} has {size:,} bytes; the most is {MAX_OBJECT:,}")
+        # A library's own timeout counts from byte to byte, and a byte a second never ends.
+        ends = {"timeout": PATIENCE + size / SLOWEST} if getattr(self._files, "async_impl", False) else {}
         with self._asked():
-            return bytes(self._files.cat_file(self.path(name)))
+            return bytes(self._files.cat_file(self.path(name), **ends))
 
     # -- up ------------------------------------------------------------------------------------------------------------
 

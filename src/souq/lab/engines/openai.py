@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
@@ -29,7 +31,9 @@ log = logging.getLogger(__name__)
 AT_ONCE = 8  # requests; a server queues more, and a stranger's should not drown
 BATCH = 4 * AT_ONCE
 TRIES = 5  # beside the first, the pause doubling from half a second to eight
-TIMEOUT = 120.0  # seconds for one answer
+TIMEOUT = 120.0  # seconds until one answer begins, and from one part of it to the next
+ARRIVES = 10.0  # and for all of it to arrive, once it has begun
+MAX_REPLY = 16 << 20  # bytes of it
 _V1 = "does this URL end in /v1, and speak OpenAI's protocol?"
 SLACK = 8  # tokens beyond what an answer of that many bytes can have
 OF_ONE = (400, 413, 422, 451)  # how servers refuse one question: its contents, its length, what it may be about
@@ -211,7 +215,8 @@ class Server:
         with needs("openai", "engines"):
             import openai
         key = self.key or os.environ.get("SOUQ_ENGINE_KEY") or "none"
-        return openai.OpenAI(base_url=self.url, api_key=key, max_retries=TRIES, timeout=TIMEOUT)
+        bounded = openai.DefaultHttpxClient(timeout=TIMEOUT, event_hooks={"response": [_ends]})
+        return openai.OpenAI(base_url=self.url, api_key=key, max_retries=TRIES, timeout=TIMEOUT, http_client=bounded)
 
     def _greedy(self, turns: list[dict[str, str]], **settings: Any) -> Any:
         """One chat completion's first choice, greedy."""
@@ -246,6 +251,24 @@ class Server:
             return self._client.chat.completions.create(model=self.name, messages=turns, **named)
 
 
+def _ends(reply: Any) -> None:
+    """Have an answer end: the client's timeout counts from byte to byte, and a byte a second never ends."""
+    library = import_module(type(reply).__module__.partition(".")[0])  # httpx, by whichever name this client has it
+    stream, begun = reply.stream, time.monotonic()
+
+    def parts(_: Any) -> Iterator[bytes]:
+        size = 0
+        for part in stream:
+            if (size := size + len(part)) > MAX_REPLY:
+                raise library.DecodingError(f"its answer is longer than {MAX_REPLY >> 20} MB")
+            if time.monotonic() - begun > ARRIVES:
+                raise library.ReadTimeout(f"its answer takes longer than {ARRIVES:.0f} seconds to arrive")
+            yield part
+
+    methods = {"__iter__": parts, "close": lambda _: stream.close()}
+    reply.stream = type("Ended", (library.SyncByteStream,), methods)()
+
+
 def content_of(choice: Any) -> str:
     """What an answer says: its text, or the texts among its parts; "" of a thought, a refusal or the call of a tool."""
     content = getattr(choice.message, "content", None)
@@ -263,8 +286,12 @@ def _plainly(url: str) -> Iterator[None]:
     try:
         yield
     except openai.APITimeoutError as error:
+        if "to arrive" in (why := str(error.__cause__)):
+            raise SouqError(f"{url}: {why}", hint="is it this server's own answer?") from error
         raise SouqError(f"{url} did not answer within {TIMEOUT:.0f} seconds", hint="is the model loaded?") from error
     except openai.APIConnectionError as error:
+        if "longer than" in str(error.__cause__):
+            raise Hostile(f"{url}: {error.__cause__}", hint=_V1) from error
         raise NotFound(f"nothing answers at {url}", hint="start the server, and check the port") from error
     except openai.APIStatusError as error:
         raise _status(url, error.status_code, error.response.text) from error
