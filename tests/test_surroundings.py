@@ -76,8 +76,8 @@ def test_a_home_that_is_not_there_and_other_languages(clone, env):
 
 
 def test_a_folder_of_any_name(tmp_path):
-    """Quotes, a blank, a dollar and another script in one path: init, push, clone, verify."""
-    place = tmp_path / "a 'b\" $(touch owned) \u65e5\u672c"
+    """A line feed, quotes, a blank and bytes that are no UTF-8 in one path: init, push, clone, verify."""
+    place = tmp_path / os.fsdecode(b"a\n'b\" $(touch owned) caf\xe9")
     place.mkdir()
     write_model(place / "tiny")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "key"], check=True)

@@ -6,6 +6,7 @@ stdout is for the next program, stderr for the person, `--json` for both. Exit c
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -128,11 +129,16 @@ def main() -> None:
 
 
 def _open_all() -> None:
-    """What the shell has closed leads nowhere, or the next file that is opened would be somebody's stdout."""
+    """What the shell has closed leads nowhere, or the next file that is opened would be somebody's stdout.
+
+    A sign that the terminal's language does not have, or half a sign of a file's name, is spelled out.
+    """
     for handle, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
             setattr(sys, name, open(handle, "w" if handle else "r", closefd=False))  # noqa: SIM115
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper) and handle:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(words: Sequence[str]) -> int:

@@ -836,7 +836,9 @@ def _line(path: Path) -> str:
 
 def _settings(*words: str) -> dict[str, str]:
     """What git lists of settings, without looking for a repository."""
-    listed = run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout.decode("utf-8", "replace")
+    listed = run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout.decode(
+        "utf-8", "surrogateescape"
+    )
     return {name: value.strip() for name, _, value in (row.partition("\n") for row in listed.split("\0"))}
 
 
@@ -878,7 +880,7 @@ def run_git(
 
 def failed(verb: str, stderr: bytes) -> GitError:
     """What git said, and what to do where one that was killed has left its lock."""
-    if held := _LOCKED.search(stderr.decode("utf-8", "replace")):
+    if held := _LOCKED.search(os.fsdecode(stderr)):
         lock = f"{held[1]}.lock"
         hint = f"wait for it; if none is, one was killed: `rm {shlex.quote(lock)}`, and type the same again"
         return GitError(f"git {verb}: another git is at work here, for {lock} is there", hint=hint)
