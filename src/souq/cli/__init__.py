@@ -9,9 +9,11 @@ import errno
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -149,7 +151,7 @@ def run(words: Sequence[str]) -> int:
     if not (log := logging.getLogger("souq")).handlers:
         log.addHandler(_OnStderr(logging.WARNING))
     try:
-        code = souq.main(list(words), prog_name="souq", standalone_mode=False)
+        code = souq.main([_text(word) for word in words], prog_name="souq", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -162,10 +164,24 @@ def run(words: Sequence[str]) -> int:
     except SouqError as error:
         say(f"Error: {error}", error.hint)
         return error.exit_code
+    except UnicodeEncodeError as error:  # half a sign: bytes that are no text were typed where text is kept
+        word = re.split(r"[\s\"]", error.object[: error.end])[-1]
+        say(f"Error: not UTF-8: {word[-80:]!r}", "type it as text; files may be called anything")
+        return 2
     except SystemExit:  # how click and rich say that nobody reads what is printed
         return NOBODY_READS
     except OSError as error:
         return _gone(error)
+
+
+def _text(word: str) -> str:
+    """A word as it was typed: UTF-8, where the language of the shell is one that knows no such signs."""
+    if word.isascii() or Path(word).exists():
+        return word
+    try:
+        return os.fsencode(word).decode()
+    except ValueError:  # a file's name, or an error where it is to be text
+        return word
 
 
 def _gone(error: OSError) -> int:
