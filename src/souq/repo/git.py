@@ -14,6 +14,7 @@ remote that is no folder (a forge) carries the history; main's souq.toml names t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -878,8 +879,10 @@ def run_git(
     return done
 
 
-def failed(verb: str, stderr: bytes) -> GitError:
-    """What git said, and what to do where one that was killed has left its lock."""
+def failed(verb: str, stderr: bytes) -> GitError | OSError:
+    """What git said: a disk of ours that failed, a lock that one who was killed has left, or a no."""
+    if number := next((n for n in _DISK if last_line(stderr).endswith(f": {os.strerror(n)}")), None):
+        return OSError(number, os.strerror(number), f"git {verb}")
     if held := _LOCKED.search(os.fsdecode(stderr)):
         lock = f"{held[1]}.lock"
         hint = f"wait for it; if none is, one was killed: `rm {shlex.quote(lock)}`, and type the same again"
@@ -887,6 +890,7 @@ def failed(verb: str, stderr: bytes) -> GitError:
     return GitError(f"git {verb}: {last_line(stderr)}")
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _LOCKED = re.compile(r"(?:Unable to create|lock config file) '?([^\n]+?)(?:\.lock)?'?: File exists")
 
 
