@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -75,13 +76,19 @@ def test_a_home_that_is_not_there_and_other_languages(clone, env):
     assert "Evals" in done.stdout
 
 
-def test_a_folder_of_any_name(tmp_path):
-    """Quotes, a blank, a dollar and another script in one path: init, push, clone, verify."""
-    place = tmp_path / "a 'b\" $(touch owned) \u65e5\u672c"
-    place.mkdir()
+def a_maker(place):
+    """A model and a key in a folder, and what their owner has said to git."""
     write_model(place / "tiny")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "key"], check=True)
-    env = {"SOUQ_KEY": str(place / "key")} | {f"GIT_{who}_{what}": "a@b.example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
+    names = {f"GIT_{who}_{what}": "a@b.example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return {"SOUQ_KEY": str(place / "key")} | names
+
+
+def test_a_folder_of_any_name(tmp_path):
+    """A line feed, quotes, a blank and bytes that are no UTF-8 in one path: init, push, clone, verify."""
+    place = tmp_path / os.fsdecode(b"a\n'b\" $(touch owned) caf\xe9")
+    place.mkdir()
+    env = a_maker(place)
 
     line = "$S init one --from tiny --governance solo --no-suite && cd one && $S push ../hub.git && cd .. && $S clone hub.git two && cd two && $S verify"  # fmt: skip
     done = typed(line, place, env)
@@ -103,3 +110,20 @@ def test_gc_waits_for_who_is_at_work(clone):
 
     assert said == "waiting until the other souq lines typed in this clone have ended\n"
     assert (gc.returncode, out[:8]) == (0, "removed ")
+
+
+def test_words_are_utf_8_in_any_language(tmp_path):
+    """A title in another script arrives under a locale that knows no such signs; what is no text at all is refused."""
+    env = a_maker(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1", "completion": "2"}\n')
+    offer = "$S pr create --data ../rows.jsonl --licence CC0-1.0 --signoff --unchecked --title"
+    posix = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    assert typed("$S init one --from tiny --governance solo --no-suite", tmp_path, env).returncode == 0
+
+    offered = typed(f"{offer} '\u0644\u064a\u0644\u0649 \u65e5\u672c'", tmp_path / "one", env | posix)
+    refused = typed(f"{offer} $'caf\\xe9'", tmp_path / "one", env)
+    listed = typed("$S pr list --json", tmp_path / "one", env)
+
+    assert offered.returncode == 0, offered.stderr
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, r"Error: not UTF-8: 'caf\udce9'")
+    assert [pull["title"] for pull in json.loads(listed.stdout)] == ["\u0644\u064a\u0644\u0649 \u65e5\u672c"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import codecs
 import doctest
+import time
 
 import numpy as np
 import pytest
@@ -44,6 +45,15 @@ def test_an_ordinary_title_stays_as_it_is(title):
 def test_what_is_inert_stays_so(title):
     assert inert(inert(title)) == inert(title)
     assert not ORDERS.search(inert(title))
+
+
+@pytest.mark.parametrize("sign", ["x", "[", "#", "a-", "@", "[]", "GH"])
+def test_a_long_title_takes_its_length(sign):
+    """A million signs in a title keep nobody from landing it: no pattern begins anew at each of them."""
+    begun = time.process_time()
+    inert(sign * (1_000_000 // len(sign)))
+
+    assert time.process_time() - begun < 3
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

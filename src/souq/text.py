@@ -138,7 +138,7 @@ def _latin(lookalikes: list[dict[str, str]]) -> str | None:
 
 # What acts when it stands in a commit that reaches a forge's main branch, or links to what it does not mean.
 _ACTS = (
-    (re.compile(r"[a-z][a-z0-9+.\-]*://", re.IGNORECASE), ""),  # `closes https://…/issues/7`
+    (re.compile(r"[a-z][a-z0-9+.\-]{0,30}://", re.IGNORECASE), ""),  # `closes https://…/issues/7`
     (re.compile(r"[#!](?=\d)"), "no. "),  # `fixes #7`, another repository's too; GitLab's !7
     (re.compile(r"\b(GH)-(?=\d)", re.IGNORECASE), r"\1 "),
     (re.compile(r"(?<!\w)[@#](?=\w)"), ""),  # mentions, `#close` of trackers

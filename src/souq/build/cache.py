@@ -87,6 +87,8 @@ class BuildCache:
         """Finished builds, the newest first."""
         notes = sorted(self.builds.glob("*/made.json"), key=lambda path: -path.stat().st_mtime_ns)
         for note in notes:
+            if not (note.parent / "model.lock").is_file():  # its writer was stopped, or is not done
+                continue
             try:
                 yield CachedBuild(note.parent, msgspec.json.decode(note.read_bytes(), type=BuildInfo))
             except (OSError, msgspec.MsgspecError):

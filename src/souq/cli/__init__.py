@@ -6,12 +6,15 @@ stdout is for the next program, stderr for the person, `--json` for both. Exit c
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -139,11 +142,16 @@ def main() -> None:
 
 
 def _open_all() -> None:
-    """What the shell has closed leads nowhere, or the next file that is opened would be somebody's stdout."""
+    """What the shell has closed leads nowhere, or the next file that is opened would be somebody's stdout.
+
+    A sign that the terminal's language does not have, or half a sign of a file's name, is spelled out.
+    """
     for handle, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
             setattr(sys, name, open(handle, "w" if handle else "r", closefd=False))  # noqa: SIM115
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper) and handle:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(words: Sequence[str]) -> int:
@@ -155,7 +163,7 @@ def run(words: Sequence[str]) -> int:
         log.addHandler(_OnStderr(logging.WARNING))
     try:
         with _budget(words).raised().held(f"`souq {' '.join(words[:2])}`"):
-            code = souq.main(list(words), prog_name="souq", standalone_mode=False)
+            code = souq.main([_text(word) for word in words], prog_name="souq", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -168,6 +176,10 @@ def run(words: Sequence[str]) -> int:
     except SouqError as error:
         say(f"Error: {error}", error.hint)
         return error.exit_code
+    except UnicodeEncodeError as error:  # half a sign: bytes that are no text were typed where text is kept
+        word = re.split(r"[\s\"]", error.object[: error.end])[-1]
+        say(f"Error: not UTF-8: {word[-80:]!r}", "type it as text; files may be called anything")
+        return 2
     except SystemExit:  # how click and rich say that nobody reads what is printed
         return NOBODY_READS
     except OSError as error:
@@ -177,6 +189,16 @@ def run(words: Sequence[str]) -> int:
         return 1
     except Exception as error:  # what nobody thought of: no person is shown a traceback unasked
         return _fault(words, error)
+
+
+def _text(word: str) -> str:
+    """A word as it was typed: UTF-8, where the language of the shell is one that knows no such signs."""
+    if word.isascii() or Path(word).exists():
+        return word
+    try:
+        return os.fsencode(word).decode()
+    except ValueError:  # a file's name, or an error where it is to be text
+        return word
 
 
 def _gone(error: OSError) -> int:

@@ -91,7 +91,8 @@ def alone(repo: Repo, wait: Callable[[], object]) -> None:
 def person(repo: Repo, key: Path | None) -> Person:
     """Who is typing: git's name and e-mail, and the ssh key that signs for them."""
     name, email = repo.identity()
-    return Person(name=name, email=email, key=_key(repo, key), org=repo.config("souq.org"))
+    org = os.fsencode(repo.config("souq.org")).decode("utf-8", "replace")  # what is signed is text, whatever is a path
+    return Person(name=name, email=email, key=_key(repo, key), org=org)
 
 
 def _key(repo: Repo, key: Path | None) -> Path:

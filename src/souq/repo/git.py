@@ -14,6 +14,7 @@ remote that is no folder (a forge) carries the history; main's souq.toml names t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -755,7 +756,9 @@ def _line(path: Path) -> str:
 
 def _settings(*words: str) -> dict[str, str]:
     """What git lists of settings, without looking for a repository."""
-    listed = run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout.decode("utf-8", "replace")
+    listed = run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout.decode(
+        "utf-8", "surrogateescape"
+    )
     return {name: value.strip() for name, _, value in (row.partition("\n") for row in listed.split("\0"))}
 
 
@@ -795,15 +798,18 @@ def run_git(
     return done
 
 
-def failed(verb: str, stderr: bytes) -> GitError:
-    """What git said, and what to do where one that was killed has left its lock."""
-    if held := _LOCKED.search(stderr.decode("utf-8", "replace")):
+def failed(verb: str, stderr: bytes) -> GitError | OSError:
+    """What git said: a disk of ours that failed, a lock that one who was killed has left, or a no."""
+    if number := next((n for n in _DISK if last_line(stderr).endswith(f": {os.strerror(n)}")), None):
+        return OSError(number, os.strerror(number), f"git {verb}")
+    if held := _LOCKED.search(os.fsdecode(stderr)):
         lock = f"{held[1]}.lock"
         hint = f"wait for it; if none is, one was killed: `rm {shlex.quote(lock)}`, and type the same again"
         return GitError(f"git {verb}: another git is at work here, for {lock} is there", hint=hint)
     return GitError(f"git {verb}: {last_line(stderr)}")
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _LOCKED = re.compile(r"(?:Unable to create|lock config file) '?([^\n]+?)(?:\.lock)?'?: File exists")
 
 

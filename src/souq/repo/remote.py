@@ -127,8 +127,8 @@ class Repo(LocalRepo):
         lines = "".join(f"update {name} {new} {old or '0' * 40}\n" for name, (old, new) in others.items())
         moved = self._own("update-ref", "--stdin", stdin=lines.encode(), check=False)
         if moved.returncode:
-            error = failed("update-ref", moved.stderr)
-            raise Raced(str(error), hint=error.hint or "run the command again")
+            _refuse_failed("update-ref", moved)
+            raise Raced(last_line(moved.stderr), hint="run the command again")
         if MAIN in updates:
             self._advance(*updates[MAIN])
 
@@ -282,12 +282,20 @@ def is_url(remote: str) -> bool:
     return re.match(r"[a-z][a-z0-9+]*://|[A-Za-z0-9_.\-]+(@[A-Za-z0-9_.\-]+)?:(?!//)[^\\]", remote) is not None
 
 
+def _refuse_failed(verb: str, done: subprocess.CompletedProcess[bytes]) -> GitError:
+    """What git said, where it is neither a disk nor the lock of somebody who is quicker, or was killed."""
+    error = failed(verb, done.stderr)
+    if isinstance(error, OSError):
+        raise error
+    if error.hint:
+        raise Raced(str(error), hint=error.hint)
+    return error
+
+
 def _raced_if_rejected(pushed: subprocess.CompletedProcess[bytes]) -> None:
     if pushed.returncode == 0:
         return
-    message, error = pushed.stderr.decode("utf-8", "replace"), failed("push", pushed.stderr)
-    if error.hint:  # a lock of somebody who is quicker, or was killed
-        raise Raced(str(error), hint=error.hint)
+    error, message = _refuse_failed("push", pushed), pushed.stderr.decode("utf-8", "replace")
     if "rejected" in message or "stale info" in message or "cannot lock ref" in message:
         raise Raced("somebody else moved the remote first; nothing was sent", hint="run the command again")
     raise error
