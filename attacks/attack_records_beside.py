@@ -109,7 +109,7 @@ def test_a_no_is_a_no_under_any_name(town, name):
 @pytest.mark.parametrize("name", ["closed/0123456789abcdef", "vote/0123456789abcdef", "praise/x"])
 def test_so_is_a_closing(town, name):
     offer = town.data()
-    note = offer.record("closed", "mallory", {"reason": "withdrawn"})
+    note = offer.record("closed", "mallory", {"reason": "withdrawn"}, about="contributions/pr-1")
     offer.records.popitem()
     main = Snapshot(town.repo, town.main)
 

@@ -22,14 +22,32 @@ from souq.files import refuse_full
 from souq.records import Record
 from souq.repo.remote import Repo
 from souq.verify import verify
-from souq_conformance import bad_git, bad_landings, bad_policies, bad_records, bad_sizes, good
+from souq_conformance import (
+    bad_bindings,
+    bad_git,
+    bad_landings,
+    bad_policies,
+    bad_records,
+    bad_sizes,
+    good,
+    good_bindings,
+)
 from souq_conformance.cases import CASES, Case
 from souq_conformance.codes import CONSEQUENCE, read
 from souq_conformance.town import Stock, Town
 
 INDEX = "cases.json"
 SOUQ = "souq verify {repo} --json"
-PARTS = (good, bad_records, bad_policies, bad_landings, bad_git, bad_sizes)  # whose import fills CASES
+PARTS = (
+    good,
+    good_bindings,
+    bad_bindings,
+    bad_records,
+    bad_policies,
+    bad_landings,
+    bad_git,
+    bad_sizes,
+)  # whose import fills CASES
 
 
 class Asked(Record, frozen=True):

@@ -43,7 +43,7 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
     """What the policy of a main at hand says about a pull request; nobody else need have seen that main."""
     policy, at = read_policy(main.policy_text), signing.now()
     try:
-        offer, records = pull.offer, pull.signed_records(policy)
+        offer, records = pull.offer, pull.signed_records(policy, main)
         if wrong := malformed(offer) or conflicts_with(main, offer):
             return Decision(missing=(wrong,))
         if offer.contribution.kind == "evals":
@@ -93,7 +93,7 @@ def left_behind(repo: Repo, number: int, commit: str) -> int:
     """How much lies under a pull request's refs that did not land with it at `commit` and is nobody's word about it."""
     pull, before = get(repo, number), Snapshot(repo, f"{commit}^")
     beside = sum(1 for kind in BESIDE for _ in pull.envelopes(kind))
-    return len(pull.records) - beside - len(pull.signed_records(read_policy(before.policy_text)).kept)
+    return len(pull.records) - beside - len(pull.signed_records(read_policy(before.policy_text), before).kept)
 
 
 def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
@@ -127,7 +127,7 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
         Refused: more records than a landing may have, or what no reader of main would accept.
     """
     offer, repo = pull.offer, pull.repo
-    records = pull.signed_records(read_policy(main.policy_text)).kept
+    records = pull.signed_records(read_policy(main.policy_text), main).kept
     size = sum(map(len, records.values()))
     if len(records) > MAX_RECORDS or size > MAX_HELD:
         most = f"#{pull.number} carries {len(records):,} records that hold, of {size:,} bytes"
@@ -158,6 +158,6 @@ def _elected(pull: PullRequest, main: Snapshot) -> str:
     """GOVERNANCE.toml as the ballots make it."""
     policy, election = read_policy(main.policy_text), pull.offer.election
     assert election is not None
-    change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy).ballots))
+    change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy, main).ballots))
     outcome = elected(policy, change, now=signing.now(), state=policy_state(pull.repo, main.commit))
     return edited(main.policy_text, election.role, outcome.winners)

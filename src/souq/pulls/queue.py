@@ -112,7 +112,7 @@ def place(pull: PullRequest, main: Snapshot) -> Place | None:
     keys = read_policy(main.policy_text).keys
     records = []
     with suppress(SouqError):
-        for signed in pulls.read_all(pull.envelopes("queued"), "queued", keys, pull.offer.digest, strict=False):
+        for signed in pulls.read_all(pull, "queued", keys, main):
             with suppress(msgspec.ValidationError):
                 records.append(msgspec.convert(signed.predicate, Queued))
     last = max(records, key=lambda record: (record.at, record.state != "enter"), default=None)
@@ -121,15 +121,16 @@ def place(pull: PullRequest, main: Snapshot) -> Place | None:
 
 def _say(pull: PullRequest, main: Snapshot, state: State, person: Person, **more: Any) -> Queued:
     refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to queue it")
-    record, data = _queued(pull, state, person, **more)
+    record, data = _queued(pull, main, state, person, **more)
     pulls.publish_record(pull, "queued", data)
     return record
 
 
-def _queued(pull: PullRequest, state: State, person: Person, **more: Any) -> tuple[Queued, bytes]:
+def _queued(pull: PullRequest, main: Snapshot, state: State, person: Person, **more: Any) -> tuple[Queued, bytes]:
     subject = pull.offer.digest
     record = Queued(subject=subject, state=state, by=person.name, at=signing.now(), **more)
-    return record, pulls.signed_record("queued", pull.offer.slug, subject, msgspec.to_builtins(record), person)
+    about = msgspec.to_builtins(record) | {"main": main.commit}
+    return record, pulls.signed_record("queued", pull.offer.slug, subject, about, person)
 
 
 # -- one batch ---------------------------------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ class Turn:
         return bool(decision)
 
     def _quick(self, pull: PullRequest, main: Snapshot) -> tuple[Verdict, ...]:
-        return run_checks(reviews.case_of(pull, main), given=[reviews.signed_off(pull)], costly=False)
+        return run_checks(reviews.case_of(pull, main), given=[reviews.signed_off(pull, main)], costly=False)
 
     def _checked(self, pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...]) -> PullRequest:
         """With the verdicts of its checks on `main`, signed and not published."""
@@ -349,7 +350,7 @@ class Turn:
         self.report.refused[pull.number] = because
 
     def _leave(self, pull: PullRequest, state: State, because: str, others: tuple[int, ...] = ()) -> None:
-        record = _queued(pull, state, self.person, because=because, others=others)[1]
+        record = _queued(pull, self.main, state, self.person, because=because, others=others)[1]
         self._records.append((pull, "queued", record))
 
     # -- those that do

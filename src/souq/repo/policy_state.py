@@ -19,7 +19,7 @@ from souq.governance.replay import Replay
 from souq.records import Record
 from souq.repo.contribution import Landing
 from souq.repo.git import Blobs
-from souq.repo.history import History
+from souq.repo.history import Binding, History
 from souq.repo.remote import Repo
 
 
@@ -32,13 +32,16 @@ class _Remembered(Record, frozen=True):
     seen: dict[str, str]
     pending: dict[str, str]
     ever: dict[str, Landing]
+    since: str
+    amended: int
+    spent: set[str]
 
     @property
     def replay(self) -> Replay:
         return Replay(PolicyState(self.seen, self.pending), self.clock)
 
 
-_NOTHING = _Remembered(commit="", clock="", latest="", seen={}, pending={}, ever={})
+_NOTHING = _Remembered(commit="", clock="", latest="", seen={}, pending={}, ever={}, since="", amended=0, spent=set())
 
 
 def policy_state(repo: Repo, commit: str) -> PolicyState:
@@ -71,13 +74,14 @@ def _remembered(repo: Repo, commit: str) -> _Remembered:
         history, latest = _judged(repo, blobs, known, commit), known.latest
         if history.replay.earliest < latest:
             history, latest = _judged(repo, blobs, _NOTHING, commit), ""
-    replay = history.replay
+    replay, held = history.replay, history.binding
     remembered = _Remembered(
         commit=commit, clock=replay.at, latest=max(latest, replay.latest), seen=dict(replay.state.seen),
-        pending=dict(replay.state.pending), ever=history.ever,
+        pending=dict(replay.state.pending), ever=history.ever, since=held.since, amended=held.amended, spent=held.spent,
     )  # fmt: skip
-    with replacing(note) as partial:
-        partial.write_bytes(msgspec.json.encode(remembered))
+    if commit in repo.history(repo.tip()):  # nobody goes on from a tree that was only tried
+        with replacing(note) as partial:
+            partial.write_bytes(msgspec.json.encode(remembered))
     return remembered
 
 
@@ -94,9 +98,18 @@ def _resumed(repo: Repo, blobs: Blobs, known: _Remembered) -> History:
     if known.commit:
         history.policy, history.config = (repo.entry(known.commit, path).oid for path in (POLICY, "souq.toml"))
         history.resumed = True
-        history.line = {commit: place for place, commit in enumerate(repo.history(known.commit))}
-        history.ever = dict(known.ever)
+        history.ever, history.binding = dict(known.ever), _binding(repo, known)
     return history
+
+
+def binding(repo: Repo, commit: str) -> Binding:
+    """What the records of the next landing are held to."""
+    return _binding(repo, _remembered(repo, commit))
+
+
+def _binding(repo: Repo, known: _Remembered) -> Binding:
+    line = {commit: place for place, commit in enumerate(repo.history(known.commit))}
+    return Binding(line, known.since, known.amended, set(known.spent))
 
 
 def refuse_unsound(repo: Repo, before: str, commit: str) -> None:
