@@ -10,6 +10,7 @@ import pytest
 
 from souq import signing
 from souq.build.lock import model_lock
+from souq.cli import run
 from souq.errors import Hostile, NotFound
 from souq.records import digest, format_toml
 from souq.repo import witness
@@ -196,6 +197,24 @@ def test_a_nightly_is_of_this_history_too(town):
     assert verify(town.repo, town.head, rebuild=False).findings == [
         "release nightly-2 names another model than model.lock does"
     ]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_it_is_said_since_when_records_name_a_main(tmp_path, before, capsys):
+    """Where some of before do not; who begins with today's tools need not hear of it."""
+    town = Annals(tmp_path / "town")
+    for number in range(before):
+        town.open()
+        town.agreed(hours=1 + number)
+    town.open()
+    votes = [town.vote(name, hours=5, main=town.head) for name in ("amira", "bruno")]
+    town.land(town.checked(hours=5), *votes, town.signoff(main=town.head), signed=False, hours=6)
+    report, slug = verify(town.repo, rebuild=False), f"{before + 1:04d}-x"
+
+    assert (report.findings, report.bound, report.unbound) == ([], slug, before)
+    assert run(["verify", str(town.repo.root), "--no-rebuild", "--now", at(9)]) == 0
+    line = f"records   from {slug} on each names a main of this history; before, not all did"
+    assert (line in capsys.readouterr().out) == bool(before)
 
 
 # -- witnesses ---------------------------------------------------------------------------------------------------------
