@@ -44,7 +44,7 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
     policy, at = read_policy(main.policy_text), signing.now()
     try:
         offer, records = pull.offer, pull.signed_records(policy, main)
-        if wrong := malformed(offer) or conflicts_with(main, offer):
+        if wrong := malformed(offer) or conflicts_with(main, offer) or _brings_history(pull, main):
             return Decision(missing=(wrong,))
         if offer.contribution.kind == "evals":
             _read_exams(main, offer)
@@ -70,6 +70,12 @@ def _read_exams(main: Snapshot, offer: Offer) -> None:
     files = {path: data for path, data in files.items() if path not in files_lost(offer, main)}
     evals_in({path.removeprefix("evals/"): data for path, data in files.items()})
     sealed_in(files, "evals/")
+
+
+def _brings_history(pull: PullRequest, main: Snapshot) -> str:
+    """Its head becomes an ancestor of main, which every clone takes whole: it may bring itself and no commit more."""
+    brought = pull.repo.commits(main.commit, pull.head, 2)
+    return "" if brought == [pull.head] else "a head that stands on main alone: its author offers it again"
 
 
 def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:

@@ -40,6 +40,7 @@ from souq.repo.snapshot import Snapshot
 from souq.signing import Person
 
 BATCH = 8
+TRIES = 5  # to publish what was tested, while others move main
 ORDINARY = ("weights", "data")  # kinds that change no rules: only they are tested together
 State = Literal["enter", "leave", "refused", "apart"]
 
@@ -162,13 +163,20 @@ def run(repo: Repo, person: Person, *, batch: int = BATCH, progress: Progress = 
 
     Raises:
         Refused: another run is under way in this clone, or this person is not enrolled.
+        Raced: main moves faster than it can be tested.
+        Declined: the remote does not take what landed.
     """
     if batch < 1:
         raise UsageError(f"a batch of {batch}", hint="at least 1; 8 unless you say")
     report = Report()
+    raced, going = 0, True
     with _alone(repo):
-        while _turn(repo, person, batch, report, progress):
-            pass
+        while going:
+            try:
+                going, raced = _turn(repo, person, batch, report, progress), 0
+            except Raced as error:  # main moved: what was tested is not what it would become
+                if (raced := raced + 1) == TRIES:
+                    raise Raced(str(error), hint="run `souq queue run` again when main rests") from error
     return report
 
 
@@ -372,10 +380,7 @@ class Turn:
             refs[MAIN] = (self.main.commit, at.commit)
         if not refs:
             return False
-        try:
-            self.repo.publish(refs, tensors, self.progress)
-        except Raced:  # main moved: what was tested is not what it would become
-            return True
+        self.repo.publish(refs, tensors, self.progress)
         self.report.landed |= landed
         return True
 
