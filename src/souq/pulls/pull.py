@@ -40,7 +40,7 @@ from souq.signing import Person, Signed
 
 PULLS = "refs/souq/pr/"
 AHEAD = 64  # records read from git at a time
-BESIDE = ("closed", "queued", "forge", "rebuilt")  # kinds that stay beside main when it lands
+BESIDE = ("closed", "queued")  # kinds that stay beside main when it lands
 
 State = Literal["open", "merged", "closed", "taken back"]
 

@@ -37,6 +37,7 @@ from souq.weights.lockfile import lock_digest
 T = TypeVar("T")
 NIGHTLY = "refs/souq/nightly/"
 KINDS: dict[str, Any] = {"signoff": None, "merge": None, "checked": Checked, "vote": Vote, "ballot": Ballot}
+KINDS |= {"forge": None, "rebuilt": None}  # evidence for people, which no policy asks about
 _KIND_OF = {f"urn:souq:{kind}:1": kind for kind in KINDS}
 MERGED = f"{RECORDS}merge.json"
 BOUND = ("signoff", "vote", "ballot")  # the others name the main they stand on, and are of no other

@@ -41,7 +41,9 @@ _SOUQ = re.compile(
 _MOVES = re.compile(rf"{TRACKED}|refs/souq/pr/\d+/(head|signoff)")
 _PUSH = ("push", "--quiet", "--porcelain", "--no-verify", "--recurse-submodules=no")
 # What git says where a ref was not as it was thought to be; all else that a remote says is a no.
-_RACE = re.compile(r"\[rejected\]|\[remote rejected\] \(((atomic transaction )?failed|cannot lock|incorrect old|reference )")
+_RACE = re.compile(
+    r"\[rejected\]|\[remote rejected\] \(((atomic transaction )?failed|cannot lock|incorrect old|reference )"
+)
 _PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
 _TYPED = re.compile(r"(.*?)((?:\^|~\d{0,6})*)", re.DOTALL)
 
