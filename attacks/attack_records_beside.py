@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from souq import signing
@@ -109,7 +111,7 @@ def test_a_no_is_a_no_under_any_name(town, name):
 @pytest.mark.parametrize("name", ["closed/0123456789abcdef", "vote/0123456789abcdef", "praise/x"])
 def test_so_is_a_closing(town, name):
     offer = town.data()
-    note = offer.record("closed", "mallory", {"reason": "withdrawn"})
+    note = offer.record("closed", "mallory", {"reason": "withdrawn"}, about="contributions/pr-1")
     offer.records.popitem()
     main = Snapshot(town.repo, town.main)
 
@@ -138,3 +140,18 @@ def test_an_offer_of_full_size_lands_with_its_records(town, monkeypatch):
     landed(town, offered(town, offer))
 
     assert Snapshot(town.repo, town.repo.tip()).offer(offer.slug).digest == offer.digest
+
+
+@pytest.mark.parametrize("parents", [0, 2, "beside"])
+def test_a_head_brings_no_history_of_its_own(town, parents):
+    """Clones take all that main comes from: a head on a stranger's commits would bring them, of any size and words."""
+    offer = honest(town)
+    files = {**town.files, **{f"{offer.home}{path}": town.git.file(data) for path, data in offer.files.items()}}
+    bare = town.git.commit(town.git.tree(town.files), [town.main] * (parents == "beside"), "fixes #7", 1_770_000_000)
+    above = {0: [bare], 2: [town.main, bare], "beside": [bare]}[parents]
+    request = offered(town, offer)
+    request = replace(request, refs={**request.refs, "head": town.git.commit(town.git.tree(files), above, "x", 1)})
+
+    missing = land.decision_on(request, Snapshot(town.repo, town.main)).missing
+    assert missing == ("a head that stands on main alone: its author offers it again",)
+    assert land.decision_on(offered(town, offer), Snapshot(town.repo, town.main))

@@ -110,13 +110,13 @@ class Annals:
         return self.offered
 
     def record(
-        self, kind, name, said, *, which=0, slug=None, subject=None, urn=None, namespace=None
+        self, kind, name, said, *, which=0, slug=None, subject=None, urn=None, namespace=None, main=None
     ) -> dict[str, bytes]:
+        """`main`: the commit its signer saw; what was signed before that was asked names none."""
         offer = self.offered
         about = f"contributions/{slug or offer.slug}"
-        payload = signing.statement(
-            urn or f"urn:souq:{kind}:1", about, subject or offer.digest, msgspec.to_builtins(said)
-        )
+        predicate = msgspec.to_builtins(said) | ({"main": main} if main is not None else {})
+        payload = signing.statement(urn or f"urn:souq:{kind}:1", about, subject or offer.digest, predicate)
         data = seal(payload, name, namespace or f"souq.{kind}.v1", which)
         return {f"records/{kind}-{digest(data)[3:19]}.json": data}
 
@@ -141,7 +141,8 @@ class Annals:
         return self.record("checked", name, told, **more)
 
     def signoff(self, name=None, **more):
-        found = self.record("signoff", name or self.author, {"certificate": "DCO-1.1"}, **{"which": self.which} | more)
+        promise = {"certificate": "DCO-1.1", "at": at(more.pop("hours", 0.5))}
+        found = self.record("signoff", name or self.author, promise, **{"which": self.which} | more)
         return {"records/signoff.json": next(iter(found.values()))}
 
     def merged(self, name="amira", *, hours=2.0, base=None, after=(), **more):

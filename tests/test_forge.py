@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 import yaml
 
+from souq import signing
 from souq.cli.forge import KINDS, workflow
 from souq.errors import NotFound, Refused, UsageError
 from souq.pulls import forge
@@ -274,7 +275,8 @@ def test_a_stranger_s_fork_to_main(town, bazaar, tmp_path):
     main = bazaar.main()
     assert git(town.hub, "rev-parse", "main") == main.commit
     landed = main.repo.files(main.commit, "contributions/0002-greetings/records")
-    assert len([path for path in landed if path.startswith(f"forge-{NUMBER}-")]) == 2
+    (adopted,) = (signing.peek(data) for path, data in landed.items() if path.startswith("forge-"))
+    assert adopted["forge"] == NUMBER, "who adopted what landed, and not what was offered before it"
     assert git(town.hub, "log", "--format=%H", "main", "--", "souq-luggage") == "", "tensors never enter main's history"
     report = json.loads(town.types("adil", "souq fetch >&2 && souq verify --json").stdout)
     assert report["findings"] == []

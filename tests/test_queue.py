@@ -180,7 +180,7 @@ def test_only_the_enrolled_queue(bazaar):
     assert bazaar("mallory", f"queue add {number}") == 3
     repo, who = bazaar.repo("mallory"), bazaar.person("mallory")
     pull = pulls.get(repo, number)
-    pulls.publish_record(pull, "queued", queueing._queued(pull, "enter", who)[1])
+    pulls.publish_record(pull, "queued", queueing._queued(pull, bazaar.main(), "enter", who)[1])
 
     assert queueing.listed(bazaar.repo("amira"), bazaar.main()) == []
 

@@ -7,10 +7,11 @@ import json
 import msgspec
 import pytest
 
-from souq.governance import CHECKS
-from souq.governance.policy import format_policy
+from souq.governance import CHECKS, read_policy
+from souq.governance.policy import format_policy, with_members
 from souq.records import Vote, digest
 from souq.repo.history import SignedRecords
+from souq.repo.policy_state import binding
 from tests.annals import Annals, enrolled
 from tests.voters import at, of, ruled
 
@@ -215,6 +216,158 @@ def test_and_not_under_its_own_number_either(quick):
     quick.land(*old, hours=5)
 
     assert quick.findings() == ["changes contributions/0001-x/contribution.toml without a pull request"]
+
+
+# -- which main --------------------------------------------------------------------------------------------------------
+
+ELSEWHERE = "about another repository, or another line of this one: the main it names is not here"
+
+
+def bound(town, *names, hours=1.0, main=None, **more):
+    """Agreed to and signed off by records that name a main."""
+    main = main or town.head
+    votes = [town.vote(name, hours=hours, main=main) for name in names or ("amira", "bruno")]
+    return town.land(town.checked(hours=hours), *votes, town.signoff(main=main), signed=False, hours=hours + 1, **more)
+
+
+@pytest.mark.parametrize("main", ["7" * 40, "", 7, ["x"], {"a": 1}])
+def test_a_record_names_a_main_of_this_line(town, main):
+    town.open()
+    odd = town.vote("bruno", main=main)
+    town.land(town.checked(), town.vote("amira", main=town.head), odd)
+
+    assert town.findings() == [
+        LACKS.format("amira of Atlas"),
+        f"0001-x: {next(iter(odd))} counts for nothing: {ELSEWHERE}",
+    ]
+
+
+def test_any_main_of_this_line_will_do(town):
+    begun = town.head
+    town.open()
+    bound(town)
+    town.open()
+    bound(town, hours=3, main=begun)
+
+    assert town.findings() == []
+
+
+def test_a_sign_off_of_another_line_is_none(town):
+    town.open()
+    town.land(town.checked(), town.vote("amira"), town.vote("bruno"), town.signoff(main="7" * 40), signed=False)
+
+    assert town.findings() == [f"0001-x is not signed off by its author: {ELSEWHERE}"]
+
+
+def test_a_no_of_another_line_is_none_either(town):
+    town.open()
+    town.land(town.checked(), town.vote("amira"), town.vote("bruno"), town.vote("dora", "reject", main="7" * 40))
+
+    assert town.findings() == []
+
+
+def test_once_all_votes_of_a_landing_name_a_main_later_ones_must(town):
+    """But for a no: whose tool is old has said it all the same."""
+    town.open()
+    bound(town)
+    town.open()
+    votes = [town.vote("amira", hours=3, main=town.head), town.vote("bruno", hours=3)]
+    town.land(town.checked(hours=3), *votes, town.signoff(main=town.head), signed=False, hours=4)
+    town.open()
+    no = town.vote("dora", "reject", hours=5)
+    yes = [town.vote(name, hours=5, main=town.head) for name in ("amira", "bruno")]
+    town.land(town.checked(hours=5), *yes, no, hours=6)
+
+    unbound = "it names no main that its signer saw"
+    assert town.judged()[0].binding.since == "contributions/0001-x"
+    assert town.findings() == [
+        LACKS.format("amira of Atlas").replace("0001", "0002"),
+        f"0002-x: {next(iter(votes[1]))} counts for nothing: {unbound}",
+        f"0003-x is not signed off by its author: {unbound}",
+        "0003-x landed without dora rejects it: r",
+        f"0003-x: records/signoff.json counts for nothing: {unbound}",
+    ]
+
+
+@pytest.mark.parametrize("lacks", ["amira", "bruno", "signoff", "no vote"])
+def test_as_long_as_one_of_them_does_not_none_must(quick, lacks):
+    """So nobody is locked out by who moved to a newer tool first; and what lands without a vote says nothing of it."""
+    main = quick.head
+    quick.open("governance", "adil", {"GOVERNANCE.toml": quick.files["GOVERNANCE.toml"]})
+    names = () if lacks == "no vote" else ("amira", "bruno", "dora")
+    votes = [quick.vote(name, main=None if name == lacks else main) for name in names]
+    quick.land(*votes, quick.signoff(main=None if lacks == "signoff" else main), signed=False)
+
+    assert quick.judged()[0].binding.since == ""
+
+
+def test_a_sign_off_lands_once(quick):
+    """Under whatever number; and as long as it names a main: of before, it had not been said that it could not."""
+    main = quick.head
+    for number, named in enumerate((None, main)):
+        quick.open(title=f"once {number}")
+        signoff = quick.signoff(main=named)
+        for hours in (1 + 10 * number, 3 + 10 * number):
+            quick.land(*(quick.vote(name, hours=hours) for name in THREE), signoff, signed=False, hours=hours + 1)
+            quick.open("revert", "chen", of=quick.offered.slug, title=f"{hours}")
+            quick.agreed("amira", "bruno", "dora", hours=hours + 1)
+            quick.open(title=f"once {number}")
+
+    spent = "0008-x is not signed off by its author: it has landed already, and a sign-off does so once"
+    assert quick.findings() == [spent]
+    assert len(quick.judged()[0].binding.spent) == 1
+
+
+def test_an_amendment_is_of_the_policy_it_was_offered_on(quick):
+    """Whoever agreed to it had that one before them: landing later, it would undo what was amended since."""
+    text = quick.files["GOVERNANCE.toml"].decode()
+    begun = quick.head
+    for number, main in enumerate((begun, begun, None)):
+        after = f"# {number}\n{text}".encode()
+        quick.open("governance", "mallory", {"GOVERNANCE.toml": after})
+        votes = [quick.vote(name, hours=1 + 2 * number) for name in THREE]
+        signoff = quick.signoff(main=main or quick.head)
+        quick.land(*votes, signoff, signed=False, hours=2 + 2 * number, more={"GOVERNANCE.toml": after})
+
+    assert quick.findings() == ["0002-x is not signed off by its author: GOVERNANCE.toml was amended since"]
+    assert quick.judged()[0].binding.amended == 3
+
+
+def test_an_older_sign_off_of_anything_else_holds(quick):
+    begun, text = quick.head, quick.files["GOVERNANCE.toml"]
+    quick.open("governance", "mallory", {"GOVERNANCE.toml": b"# x\n" + text})
+    quick.agreed(*THREE, more={"GOVERNANCE.toml": b"# x\n" + text})
+    quick.open()
+    quick.land(*(quick.vote(name, hours=3) for name in THREE), quick.signoff(main=begun), signed=False, hours=4)
+
+    assert quick.findings() == []
+
+
+@pytest.mark.parametrize(("main", "late", "wrong"), [(True, 0, 0), (True, 1 / 3600, 1), (False, 1 / 3600, 0)])
+def test_a_resignation_lands_within_two_weeks(quick, main, late, wrong):
+    """To the second; one of before names no main and was not told."""
+    policy = read_policy(quick.files["GOVERNANCE.toml"].decode())
+    role = next(role for role in policy.role if role.name == "security")
+    text = format_policy(with_members(policy, "security", [name for name in role.members if name != "adil"]))
+    quick.open("governance", "adil", {"GOVERNANCE.toml": text.encode()})
+    signoff = quick.signoff(hours=2, main=quick.head if main else None)
+    quick.land(signoff, signed=False, hours=2 + 14 * 24 + late, more={"GOVERNANCE.toml": text.encode()})
+
+    assert quick.findings() == ["0001-x is a resignation of more than 14 days before: offer it anew"] * wrong
+
+
+def test_who_goes_on_from_a_remembered_main_holds_records_to_the_same(quick):
+    text = quick.files["GOVERNANCE.toml"]
+    quick.open()
+    bound(quick, *THREE)
+    binding(quick.repo, quick.head)
+    quick.open("governance", "mallory", {"GOVERNANCE.toml": b"# x\n" + text})
+    bound(quick, *THREE, hours=3, more={"GOVERNANCE.toml": b"# x\n" + text})
+
+    held = quick.judged()[0].binding
+    assert binding(quick.repo, quick.head) == held
+    assert held.line == {commit: place for place, commit in enumerate(quick.commits)}
+    assert (held.since, held.amended, len(held.spent)) == ("contributions/0001-x", 2, 2)
 
 
 # -- withheld ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from souq import signing
 from souq.build.lock import model_lock
+from souq.cli import run
 from souq.errors import Hostile, NotFound
 from souq.records import digest, format_toml
 from souq.repo import witness, witnessing
@@ -188,13 +189,32 @@ def test_what_weights_were_changed_is_read_from_main_and_from_no_memory(town):
 
 
 def test_a_nightly_is_of_this_history_too(town):
-    """It stands on no landing of its own, so it is asked here what it stands on."""
-    told = town.release(version="nightly-1", channel="nightly", commit="0" * 40)["release/release.json"]
-    _ref(town, "refs/souq/nightly/1", town.git.put("blob", told))
+    """It stands on no landing of its own, so it is asked here what it stands on; one of another repository is ignored."""
+    for number, lie in enumerate(({"commit": "0" * 40}, {"model": "b3:" + "0" * 64}), 1):
+        files = town.release(version=f"nightly-{number}", channel="nightly", **lie)
+        _ref(town, f"refs/souq/nightly/{number}", town.git.put("blob", files["release/release.json"]))
 
     assert verify(town.repo, town.head, rebuild=False).findings == [
-        "release nightly-1 is of a commit that is not in this history"
+        "release nightly-2 names another model than model.lock does"
     ]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_it_is_said_since_when_records_name_a_main(tmp_path, before, capsys):
+    """Where some of before do not; who begins with today's tools need not hear of it."""
+    town = Annals(tmp_path / "town")
+    for number in range(before):
+        town.open()
+        town.agreed(hours=1 + number)
+    town.open()
+    votes = [town.vote(name, hours=5, main=town.head) for name in ("amira", "bruno")]
+    town.land(town.checked(hours=5), *votes, town.signoff(main=town.head), signed=False, hours=6)
+    report, slug = verify(town.repo, rebuild=False), f"{before + 1:04d}-x"
+
+    assert (report.findings, report.bound, report.unbound) == ([], slug, before)
+    assert run(["verify", str(town.repo.root), "--no-rebuild", "--now", at(9)]) == 0
+    line = f"records   from {slug} on each names a main of this history; before, not all did"
+    assert (line in capsys.readouterr().out) == bool(before)
 
 
 # -- witnesses ---------------------------------------------------------------------------------------------------------
@@ -207,9 +227,12 @@ def _ref(town, name, oid):
 
 
 def note(town, name, number, *, namespace=witness.NAMESPACE, **told):
-    said = {"commit": town.head, "length": len(town.commits), "by": name, "at": at(9), "after": []} | told
+    said = {"commit": town.head, "length": len(town.commits), "by": name, "at": at(9), "after": []}
+    said = {key: value for key, value in (said | {"root": town.commits[0]} | told).items() if value is not None}
     payload = signing.statement("urn:souq:witness:1", "main", digest(str(said["commit"]).encode()), said)
-    _ref(town, f"refs/souq/witness/{number}/x", town.git.put("blob", seal(payload, name, namespace)))
+    data = seal(payload, name, namespace)
+    _ref(town, f"refs/souq/witness/{number}/x", town.git.put("blob", data))
+    return digest(data)
 
 
 def seen(town):
@@ -241,6 +264,23 @@ def test_a_main_that_somebody_else_was_shown_is_named(town):
         f"dora saw main at {gone[:12]} on {at(9)}; {rewritten}",
     ])  # fmt: skip
     assert verify(town.repo, town.head, rebuild=False).findings == seen(town)[1]
+
+
+def test_a_note_about_another_repository_says_nothing_here(town):
+    """It names its root. One of before that was asked is known by a commit that is here, or by the note before it."""
+    gone = {"commit": "5" * 40, "length": 9, "root": None}
+    note(town, "bruno", 1, commit="5" * 40, length=9, root="6" * 40)
+    note(town, "chen", 2, **gone)
+    note(town, "adil", 3, **gone, after=["b3:" + "0" * 64])
+    note(town, "dora", 4, **gone, after="b3:x")
+    note(town, "adil", 5, commit="5" * 40, length=None, root=None)
+    assert seen(town) == (0, [])
+
+    first = note(town, "amira", 6, root=None)
+    note(town, "amira", 7, **gone, after=[first])
+    note(town, "chen", 8, commit=town.commits[1], length=1, root=None)
+    held, wrong = seen(town)
+    assert (held, [line.partition(" saw")[0] for line in wrong]) == (1, ["amira", "chen"])
 
 
 def test_a_stranger_s_note_and_what_is_no_note_are_not_believed(town):

@@ -31,6 +31,8 @@ class Report:
     commit: str
     landings: int = 0
     releases: int = 0
+    bound: str = ""  # the contribution since which every record names a main of this line
+    unbound: int = 0  # landings before it
     witnesses: int = 0
     tensors: int = 0
     rebuilt: int = 0
@@ -75,7 +77,8 @@ def _replay(repo: GitRepo, report: Report, root: str | None, now: str | None, pr
         nights = nightlies(repo, Snapshot(repo, report.commit))
         report.findings += [line for night in nights for line in history.stands(night.release)]
     report.landings, report.releases = len(history.commits) - 1, history.releases
-    report.at = history.replay.latest
+    report.at, report.bound = history.replay.latest, history.binding.since.removeprefix("contributions/")
+    report.unbound = [*history.ever].index(report.bound) if report.bound else 0
     if now is not None and (seconds(report.at) or 0.0) > (seconds(now) or 0.0) + SKEW:
         report.findings.append(f"the last landing is dated {report.at}, and it is {now}: which clock is wrong?")
     report.witnesses, wrong = forks(repo, whole, Snapshot(repo, report.commit).policy_text)

@@ -144,14 +144,14 @@ def a_file_named_like_its_parent(town: Town) -> None:
 def somebody_saw_another_main(town: Town) -> None:
     """Bruno signed a main of two steps that this history does not hold."""
     two_landings(town)
-    witness(town, "bruno", "7" * 40, 2)
+    witness(town, "bruno", "7" * 40, 2, root=town.commits[0])
 
 
 @bad("rollback")
 def somebody_saw_a_longer_main(town: Town) -> None:
     """The last landing is gone; Amira signed that it was there."""
     two_landings(town)
-    witness(town, "amira", town.main, 3)
+    witness(town, "amira", town.main, 3, root=town.commits[0])
     town.git.ref("refs/heads/main", town.commits[1])
 
 

@@ -117,7 +117,7 @@ def merged_on_another_main(town: Town) -> None:
     town.land(town.data("second", rows=ROWS * 2).agreed("amira", "bruno"), base=first)
 
 
-@bad("stale-merge", "stale-check", "unchecked")
+@bad("stale-merge", "stale-check", "unchecked", "other-main", "threshold", "unsigned-offer")
 def a_history_put_in_another_order(town: Town) -> None:
     """Two landings, rebased by somebody who may push: each was merged on another main."""
     town.begin()

@@ -321,7 +321,7 @@ def a_vote_for_an_earlier_draft(town: Town) -> None:
     town.land(offer)
 
 
-@bad("replayed-vote", "unsigned-offer")
+@bad("replayed-vote", "unsigned-offer", "signed-off-twice")
 def old_votes_for_what_was_taken_back(town: Town) -> None:
     """Taken back by a vote, and landed again under another number with the votes of the first time."""
     first = town.land(town.data().agreed("amira", "bruno"))

@@ -642,9 +642,12 @@ def witnesses_who_saw_this(town: Town) -> None:
     witness(town, "mallory", "7" * 40, 9)
 
 
-def witness(town: Town, name: str, commit: str, length: int) -> None:
-    """A note that somebody has seen main like this."""
-    seen = {"commit": commit, "length": length, "by": name, "at": town.at(), "after": []}
+def witness(town: Town, name: str, commit: str, length: int, after: tuple[str, ...] = (), root: str = "") -> str:
+    """A note that somebody has seen main like this; tools of before 1.1 did not say of which root. Its digest."""
+    seen = {"commit": commit, "length": length, "by": name, "at": town.at(), "after": list(after)}
+    seen |= {"root": root} if root else {}
     payload = signing.statement("urn:souq:witness:1", "main", digest(commit.encode()), seen)
-    oid = town.git.put("blob", seal(payload, [town.keys[name].sign(payload, "souq.witness.v1")]))
+    data = seal(payload, [town.keys[name].sign(payload, "souq.witness.v1")])
+    oid = town.git.put("blob", data)
     town.git.ref(f"refs/souq/witness/{name}/{oid[:16]}", oid)
+    return digest(data)

@@ -23,6 +23,7 @@ from souq.records import Record
 from souq.repo.remote import Repo
 from souq.verify import verify
 from souq_conformance import (
+    bad_bindings,
     bad_edits,
     bad_git,
     bad_landings,
@@ -31,6 +32,7 @@ from souq_conformance import (
     bad_sizes,
     bad_times,
     good,
+    good_bindings,
     good_times,
 )
 from souq_conformance.cases import CASES, Case
@@ -44,6 +46,8 @@ PARTS = (
     good_times,
     bad_times,
     bad_edits,
+    good_bindings,
+    bad_bindings,
     bad_records,
     bad_policies,
     bad_landings,

@@ -102,6 +102,8 @@ class Offered:
     ) -> bytes:  # fmt: skip
         """Sign something about it; each keyword is a way of getting it wrong."""
         whole = {"by": signer.partition("-")[0], "at": spell(self.town.tick()), "after": self.tips(), **predicate}
+        if self.town.bound and kind in ("signoff", "vote", "ballot"):
+            whole.setdefault("main", self.town.main)
         whole = {key: value for key, value in whole.items() if value is not None}
         if payload is None:
             urn, home = as_ or f"urn:souq:{kind}:1", about or self.home[:-1]
@@ -128,7 +130,9 @@ class Offered:
 
     def vote(self, signer: str, choice: str = "approve", reason: str = "read it", **wrong: Any) -> bytes:
         """A yes, unless told otherwise; keywords are fields of the vote, or ways of getting its record wrong."""
-        fields: dict[str, Any] = {key: wrong.pop(key) for key in ("at", "by", "after", "invented") if key in wrong}
+        fields: dict[str, Any] = {
+            key: wrong.pop(key) for key in ("at", "by", "after", "invented", "main") if key in wrong
+        }
         subject = wrong.get("subject") or self.digest
         return self.record("vote", signer, {"subject": subject, "choice": choice, "reason": reason, **fields}, **wrong)
 
@@ -166,6 +170,7 @@ class Town:
     now: str = ""  # the reader's clock, where it is not the town's
     root: str = ""  # the root its readers pinned, where it is not the first commit
     landed: dict[str, Offered] = field(default_factory=dict)
+    bound: bool = True  # what people sign here says of which main; tools of before 1.1 did not
 
     def __post_init__(self) -> None:
         shutil.copytree(self.stock.empty, self.folder)

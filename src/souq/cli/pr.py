@@ -235,7 +235,7 @@ class _Overview:
 def _overview(repo: Repo, number: int, forecast: bool) -> _Overview:
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     policy, state, offer = read_policy(main.policy_text), pull.state(main), pull.offer
-    rebuilt = pulls.read_all(pull.envelopes("rebuilt"), "rebuilt", policy.keys, offer.digest, strict=False)
+    rebuilt = pulls.read_all(pull, "rebuilt", policy.keys, main)
     source = reproducible.judged(offer)
     return _Overview(
         number,

@@ -60,7 +60,7 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
     value = _value(offer, made, within)
     if pull is not None and signer is not None:
         record = value | {"base": main.commit, "by": signer.name, "at": signing.now()}
-        pulls.publish_about(pull, "rebuilt", record, signer)
+        pulls.publish_about(pull, "rebuilt", record, signer, main)
     answer(value, as_json, lambda: _show(offer, made, within))
     if attest:
         done(f"signed, for everybody to read with `souq pr view {offer.slug[:4].lstrip('0')}`")

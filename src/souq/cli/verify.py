@@ -37,6 +37,8 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
         out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
         steps = f"{report.landings} landings, {report.releases} of them releases"
         out.print(f"history   {steps}, judged by the policy before each")
+        if report.unbound:
+            out.print(f"records   from {report.bound} on each names a main of this history; before, not all did")
         if report.witnesses:
             out.print(f"witnesses {report.witnesses} notes of enrolled people agree with it")
         if rebuild:
@@ -50,6 +52,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
             out.print(f"  wrong: {line}")
         out.print("verified" if not report.findings else f"NOT verified: {len(report.findings)} findings")
 
-    answer(msgspec.to_builtins(report), as_json, show)
+    facts = msgspec.to_builtins(report)
+    answer(facts if report.bound else {key: facts[key] for key in facts if "bound" not in key}, as_json, show)
     if report.findings:
         raise click.exceptions.Exit(3)

@@ -76,7 +76,7 @@ def offer_branch(
         plain = repo.write_commit([main.commit], own, message, tree_of=main.commit)
         offers.refuse_early(Case(main, plain, offer, progress))
     _refuse_other_work(repo, name)
-    luggage = {f"{LUGGAGE}/signoff.json": offers.signoff(offer, person)}
+    luggage = {f"{LUGGAGE}/signoff.json": offers.signoff(offer, person, main)}
     wanted = _tensors(offer, main, repo)
     if carried := _fits(repo, wanted):
         luggage |= {f"{LUGGAGE}/objects/{n[3:5]}/{n[5:]}": repo.store.parcel(n) for n in wanted}
@@ -251,7 +251,7 @@ def _publish(repo: Repo, forge: int, sent: Sent, kept: list[Digest], person: Per
     slug = old.offer.slug if old is not None else f"{number:04d}-{sent.offer.slug}"
     own = {f"contributions/{slug}/{path}": data for path, data in sent.offer.files.items()}
     message = f"{slug}: {inert(sent.offer.contribution.title)}\n\nFrom #{forge} of the forge, {sent.commit}\n"
-    predicate = {"forge": forge, "head": sent.commit, "by": person.name, "at": signing.now()}
+    predicate = {"forge": forge, "head": sent.commit, "by": person.name, "at": signing.now(), "main": main.commit}
     record = repo.write_blob(pulls.signed_record("forge", slug, sent.offer.digest, predicate, person))
     refs = {
         "head": repo.write_commit([main.commit], own, message, tree_of=main.commit),

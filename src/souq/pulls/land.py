@@ -43,8 +43,8 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
     """What the policy of a main at hand says about a pull request; nobody else need have seen that main."""
     policy, at = read_policy(main.policy_text), signing.now()
     try:
-        offer, records = pull.offer, pull.signed_records(policy)
-        if wrong := malformed(offer) or conflicts_with(main, offer):
+        offer, records = pull.offer, pull.signed_records(policy, main)
+        if wrong := malformed(offer) or conflicts_with(main, offer) or _brings_history(pull, main):
             return Decision(missing=(wrong,))
         if offer.contribution.kind == "evals":
             _read_exams(main, offer)
@@ -72,6 +72,12 @@ def _read_exams(main: Snapshot, offer: Offer) -> None:
     sealed_in(files, "evals/")
 
 
+def _brings_history(pull: PullRequest, main: Snapshot) -> str:
+    """Its head becomes an ancestor of main, which every clone takes whole: it may bring itself and no commit more."""
+    brought = pull.repo.commits(main.commit, pull.head, 2)
+    return "" if brought == [pull.head] else "a head that stands on main alone: its author offers it again"
+
+
 def merge(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
     """Land a pull request on main when the policy says yes: the decision, and the commit where it landed.
 
@@ -93,7 +99,7 @@ def left_behind(repo: Repo, number: int, commit: str) -> int:
     """How much lies under a pull request's refs that did not land with it at `commit` and is nobody's word about it."""
     pull, before = get(repo, number), Snapshot(repo, f"{commit}^")
     beside = sum(1 for kind in BESIDE for _ in pull.envelopes(kind))
-    return len(pull.records) - beside - len(pull.signed_records(read_policy(before.policy_text)).kept)
+    return len(pull.records) - beside - len(pull.signed_records(read_policy(before.policy_text), before).kept)
 
 
 def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
@@ -127,7 +133,7 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
         Refused: more records than a landing may have, or what no reader of main would accept.
     """
     offer, repo = pull.offer, pull.repo
-    records = pull.signed_records(read_policy(main.policy_text)).kept
+    records = pull.signed_records(read_policy(main.policy_text), main).kept
     size = sum(map(len, records.values()))
     if len(records) > MAX_RECORDS or size > MAX_HELD:
         most = f"#{pull.number} carries {len(records):,} records that hold, of {size:,} bytes"
@@ -158,6 +164,6 @@ def _elected(pull: PullRequest, main: Snapshot) -> str:
     """GOVERNANCE.toml as the ballots make it."""
     policy, election = read_policy(main.policy_text), pull.offer.election
     assert election is not None
-    change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy).ballots))
+    change = replace(change_of(pull.offer, main), ballots=tuple(pull.signed_records(policy, main).ballots))
     outcome = elected(policy, change, now=signing.now(), state=policy_state(pull.repo, main.commit))
     return edited(main.policy_text, election.role, outcome.winners)

@@ -105,10 +105,7 @@ def newest_of(repo: Repo, person: Person) -> Iterator[PullRequest]:
     main = Snapshot(repo, repo.tip())
     for pull in listed(repo)[: -NEWEST - 1 : -1]:
         with suppress(SouqError):  # whatever cannot be read is not theirs
-            signed = read_all(
-                pull.envelopes("signoff"), "signoff", [person.public_key], pull.offer.digest, strict=False
-            )
-            if signed and pull.state(main) == "open":
+            if read_all(pull, "signoff", [person.public_key], main) and pull.state(main) == "open":
                 yield pull
 
 
@@ -143,17 +140,18 @@ def _offer(
     )
     if checked:
         refuse_early(Case(main, head, offer, progress))
-    refs = {"head": head, "signoff": repo.write_blob(signoff(offer, person))}
+    refs = {"head": head, "signoff": repo.write_blob(signoff(offer, person, main))}
     tensors = [ref.digest for ref in draft.delta.refs()] if draft.delta else []
     held = old.refs if old is not None else {}
     repo.publish({f"{PULLS}{number}/{name}": (held.get(name), oid) for name, oid in refs.items()}, tensors, progress)
     return PullRequest(repo, number, {**held, **refs})
 
 
-def signoff(offer: Offer, person: Person) -> bytes:
-    """The author's promise about exactly these bytes, signed."""
+def signoff(offer: Offer, person: Person, main: Snapshot) -> bytes:
+    """The author's promise about exactly these bytes on this main, signed; on a forge nobody knows the number yet."""
     c = offer.contribution
     promise = {"certificate": "DCO-1.1", "signoff": c.signoff, "licence": c.licence, "at": signing.now()}
+    promise |= {"main": main.commit}
     return signed_record("signoff", offer.slug, offer.digest, promise, person)
 
 

@@ -27,19 +27,20 @@ from typing import Any, Literal
 import msgspec
 
 from souq import signing
-from souq.errors import Forged, Hostile, NotFound, Refused, SouqError
+from souq.errors import Hostile, NotFound, Refused, SouqError
 from souq.governance import Policy, SignedChecked, SignedVote, read_policy
 from souq.records import Checked, Digest, canonical, digest
 from souq.repo.clock import refuse_wrong_clock
 from souq.repo.contribution import MAX_RECORD, RECORDS, Offer
 from souq.repo.history import SignedRecords
+from souq.repo.policy_state import binding
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person, Signed
 
 PULLS = "refs/souq/pr/"
 AHEAD = 64  # records read from git at a time
-BESIDE = ("closed", "queued", "forge", "rebuilt")  # kinds that stay beside main when it lands
+BESIDE = ("closed", "queued")  # kinds that stay beside main when it lands
 
 State = Literal["open", "merged", "closed", "taken back"]
 
@@ -91,12 +92,10 @@ class PullRequest:
 
     def _closed(self, main: Snapshot) -> bool:
         """Its author or an enrolled person has signed that it is; a ref alone says nothing."""
-        if (first := next(envelopes := self.envelopes("closed"), None)) is None:
-            return False
         keys = list(read_policy(main.policy_text).keys)
         with suppress(SouqError):
             keys = [*keys, signing.normal_key(self.offer.contribution.author.key)]
-        return bool(read_all([first, *envelopes], "closed", keys, self.subject, strict=False))
+        return bool(read_all(self, "closed", keys, main, f"contributions/pr-{self.number}"))
 
     def landed(self, main: Snapshot) -> bool:
         """Whether these very bytes are on main: a folder of the same name is not enough."""
@@ -114,13 +113,14 @@ class PullRequest:
     def seen(self, main: Snapshot) -> tuple[Digest, ...]:
         """What the next record about it names: every record that holds, so that none of them can be left out later."""
         try:
-            return self.signed_records(read_policy(main.policy_text)).seen
+            return self.signed_records(read_policy(main.policy_text), main).seen
         except SouqError:  # an offer nobody can read has no records that hold; turning it down must still go
             return ()
 
-    def signed_records(self, policy: Policy) -> SignedRecords:
-        """Its records whose signatures hold and which are about exactly what is offered now."""
-        return SignedRecords.of(self.offer, self.records, policy)
+    def signed_records(self, policy: Policy, main: Snapshot | None = None) -> SignedRecords:
+        """Its records whose signatures hold and which are about exactly what is offered now, on main as all see it."""
+        held = binding(self.repo, main.commit if main is not None else self.repo.tip())
+        return SignedRecords.of(self.offer, self.records, policy, held)
 
     def with_record(self, kind: str, data: bytes) -> PullRequest:
         """This pull request with one record more, which is in git here and not yet published."""
@@ -240,24 +240,17 @@ def landed_checked(main: Snapshot, slug: str, policy: Policy) -> list[Checked]:
     return [signed.checked for signed in SignedRecords.of(main.offers[slug], records, policy).checked]
 
 
-def read_all(
-    envelopes: Iterable[bytes], kind: str, keys: Sequence[str], subject: Digest, *, strict: bool = True
-) -> list[Signed]:
-    """The records of one kind about one contribution by these keys; without `strict`, what is forged is left out.
-
-    Raises:
-        Forged: with `strict`, the first record that does not hold.
-    """
-    records = []
-    for data in envelopes:
-        try:
+def read_all(pull: PullRequest, kind: str, keys: Sequence[str], main: Snapshot, about: str = "") -> list[Signed]:
+    """The records of one kind about one pull request by these keys; what is forged, or of another line, is left out."""
+    records, subject = [], pull.subject
+    about = about or f"contributions/{pull.offer.slug}"
+    for data in pull.envelopes(kind):
+        with suppress(SouqError):
             signed = signing.verify(data, keys=keys, namespace=f"souq.{kind}.v1")
-            if signed.subject != subject:
-                raise Forged(f"a {kind} for another contribution, {signed.subject[:15]}…")
-            records.append(signed)
-        except SouqError:
-            if strict:
-                raise
+            seen = signed.predicate.get("main")  # records of before this was asked say nothing
+            here = seen is None or seen in pull.repo.history(main.commit)
+            if signed.subject == subject and here and (kind == "signoff" or signed.name == about):
+                records.append(signed)
     return records
 
 
@@ -275,9 +268,10 @@ def publish_record(pull: PullRequest, kind: str, data: bytes) -> None:
         pull.repo.publish({f"{PULLS}{pull.number}/{name}": (None, oid)}, [])
 
 
-def publish_about(pull: PullRequest, kind: str, predicate: dict[str, Any], person: Person) -> None:
-    """Sign something about exactly what a pull request offers, and put it where everybody sees it."""
-    publish_record(pull, kind, signed_record(kind, pull.offer.slug, pull.offer.digest, predicate, person))
+def publish_about(pull: PullRequest, kind: str, predicate: dict[str, Any], person: Person, main: Snapshot) -> None:
+    """Sign something about exactly what a pull request offers on this main, and put it where everybody sees it."""
+    about = predicate | {"main": main.commit}
+    publish_record(pull, kind, signed_record(kind, pull.offer.slug, pull.offer.digest, about, person))
 
 
 def open_now(repo: Repo, number: int, *, looking: bool = False) -> tuple[PullRequest, Snapshot]:

@@ -40,6 +40,7 @@ from souq.repo.snapshot import Snapshot
 from souq.signing import Person
 
 BATCH = 8
+TRIES = 5  # to publish what was tested, while others move main
 ORDINARY = ("weights", "data")  # kinds that change no rules: only they are tested together
 State = Literal["enter", "leave", "refused", "apart"]
 
@@ -112,7 +113,7 @@ def place(pull: PullRequest, main: Snapshot) -> Place | None:
     keys = read_policy(main.policy_text).keys
     records = []
     with suppress(SouqError):
-        for signed in pulls.read_all(pull.envelopes("queued"), "queued", keys, pull.offer.digest, strict=False):
+        for signed in pulls.read_all(pull, "queued", keys, main):
             with suppress(msgspec.ValidationError):
                 records.append(msgspec.convert(signed.predicate, Queued))
     last = max(records, key=lambda record: (record.at, record.state != "enter"), default=None)
@@ -121,15 +122,16 @@ def place(pull: PullRequest, main: Snapshot) -> Place | None:
 
 def _say(pull: PullRequest, main: Snapshot, state: State, person: Person, **more: Any) -> Queued:
     refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is to queue it")
-    record, data = _queued(pull, state, person, **more)
+    record, data = _queued(pull, main, state, person, **more)
     pulls.publish_record(pull, "queued", data)
     return record
 
 
-def _queued(pull: PullRequest, state: State, person: Person, **more: Any) -> tuple[Queued, bytes]:
+def _queued(pull: PullRequest, main: Snapshot, state: State, person: Person, **more: Any) -> tuple[Queued, bytes]:
     subject = pull.offer.digest
     record = Queued(subject=subject, state=state, by=person.name, at=signing.now(), **more)
-    return record, pulls.signed_record("queued", pull.offer.slug, subject, msgspec.to_builtins(record), person)
+    about = msgspec.to_builtins(record) | {"main": main.commit}
+    return record, pulls.signed_record("queued", pull.offer.slug, subject, about, person)
 
 
 # -- one batch ---------------------------------------------------------------------------------------------------------
@@ -161,13 +163,20 @@ def run(repo: Repo, person: Person, *, batch: int = BATCH, progress: Progress = 
 
     Raises:
         Refused: another run is under way in this clone, or this person is not enrolled.
+        Raced: main moves faster than it can be tested.
+        Declined: the remote does not take what landed.
     """
     if batch < 1:
         raise UsageError(f"a batch of {batch}", hint="at least 1; 8 unless you say")
     report = Report()
+    raced, going = 0, True
     with _alone(repo):
-        while _turn(repo, person, batch, report, progress):
-            pass
+        while going:
+            try:
+                going, raced = _turn(repo, person, batch, report, progress), 0
+            except Raced as error:  # main moved: what was tested is not what it would become
+                if (raced := raced + 1) == TRIES:
+                    raise Raced(str(error), hint="run `souq queue run` again when main rests") from error
     return report
 
 
@@ -258,7 +267,7 @@ class Turn:
         return bool(decision)
 
     def _quick(self, pull: PullRequest, main: Snapshot) -> tuple[Verdict, ...]:
-        return run_checks(reviews.case_of(pull, main), given=[reviews.signed_off(pull)], costly=False)
+        return run_checks(reviews.case_of(pull, main), given=[reviews.signed_off(pull, main)], costly=False)
 
     def _checked(self, pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...]) -> PullRequest:
         """With the verdicts of its checks on `main`, signed and not published."""
@@ -349,7 +358,7 @@ class Turn:
         self.report.refused[pull.number] = because
 
     def _leave(self, pull: PullRequest, state: State, because: str, others: tuple[int, ...] = ()) -> None:
-        record = _queued(pull, state, self.person, because=because, others=others)[1]
+        record = _queued(pull, self.main, state, self.person, because=because, others=others)[1]
         self._records.append((pull, "queued", record))
 
     # -- those that do
@@ -371,10 +380,7 @@ class Turn:
             refs[MAIN] = (self.main.commit, at.commit)
         if not refs:
             return False
-        try:
-            self.repo.publish(refs, tensors, self.progress)
-        except Raced:  # main moved: what was tested is not what it would become
-            return True
+        self.repo.publish(refs, tensors, self.progress)
         self.report.landed |= landed
         return True
 

@@ -19,16 +19,7 @@ from souq.evals.eval import Eval
 from souq.governance import Ballot, read_policy
 from souq.governance.policy import refuse_stranger
 from souq.progress import Progress, quiet
-from souq.pulls.pull import (
-    PullRequest,
-    listed,
-    open_now,
-    open_to_sign,
-    publish_about,
-    publish_record,
-    read_all,
-    signed_record,
-)
+from souq.pulls.pull import PullRequest, listed, open_now, open_to_sign, publish_about, publish_record, signed_record
 from souq.records import Checked, Verdict, Vote
 from souq.repo.contribution import Offer
 from souq.repo.landing import delta_moved
@@ -45,7 +36,9 @@ def check(
     """Run and sign every check of main on a pull request; hidden evals too where their cases are here."""
     pull, main = open_to_sign(repo, number)
     bring(repo, main, pull.offer, progress)
-    record, data = checked(pull, main, run(case_of(pull, main, progress, hidden), given=[signed_off(pull)]), person)
+    record, data = checked(
+        pull, main, run(case_of(pull, main, progress, hidden), given=[signed_off(pull, main)]), person
+    )
     publish_record(pull, "checked", data)
     return record
 
@@ -54,7 +47,7 @@ def look(repo: Repo, number: int, during: During = nullcontext, progress: Progre
     """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
     pull, main = open_now(repo, number, looking=True)
     bring(repo, main, pull.offer, progress)
-    return run(case_of(pull, main, progress), given=[signed_off(pull)], costly=False, during=during)
+    return run(case_of(pull, main, progress), given=[signed_off(pull, main)], costly=False, during=during)
 
 
 def case_of(
@@ -89,15 +82,17 @@ def checked(pull: PullRequest, main: Snapshot, verdicts: tuple[Verdict, ...], pe
     return record, signed_record("checked", pull.offer.slug, subject, msgspec.to_builtins(record), person)
 
 
-def signed_off(pull: PullRequest) -> Verdict:
-    """The author's own signature stands on exactly these bytes."""
+def signed_off(pull: PullRequest, main: Snapshot) -> Verdict:
+    """The author's own signature stands on exactly these bytes, made on this main, and has not landed before."""
     try:
         author = pull.offer.contribution.author
-        read_all(pull.envelopes("signoff"), "signoff", [author.key], pull.offer.digest)[0]
-    except (SouqError, IndexError) as error:
-        because = str(error) if isinstance(error, SouqError) else "its author has not signed it off"
-        return Verdict(check="signoff", outcome="refuse", because=because)
-    return Verdict(check="signoff", outcome="pass", because=f"signed by {author.name} <{author.email}>")
+        records = pull.signed_records(read_policy(main.policy_text), main)
+    except SouqError as error:
+        return Verdict(check="signoff", outcome="refuse", because=str(error))
+    if records.by_kind["signoff"]:
+        return Verdict(check="signoff", outcome="pass", because=f"signed by {author.name} <{author.email}>")
+    because = ": ".join(["its author has not signed it off", *records.unsigned])
+    return Verdict(check="signoff", outcome="refuse", because=because)
 
 
 def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) -> None:
@@ -139,7 +134,7 @@ def review(
     vote = Vote(
         subject=pull.offer.digest, choice=choice, reason=reason, by=person.name, at=signing.now(), after=pull.seen(main)
     )
-    publish_about(pull, "vote", msgspec.to_builtins(vote), person)
+    publish_about(pull, "vote", msgspec.to_builtins(vote), person, main)
     return vote
 
 
@@ -161,7 +156,7 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
     cast = Ballot(
         subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=signing.now(), after=pull.seen(main)
     )
-    publish_about(pull, "ballot", msgspec.to_builtins(cast), person)
+    publish_about(pull, "ballot", msgspec.to_builtins(cast), person, main)
     return cast
 
 
@@ -175,5 +170,5 @@ def close(repo: Repo, number: int, reason: str, person: Person) -> None:
     policy = read_policy(main.policy_text)
     if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
         raise Refused(f"#{number} can be closed by its author or by an enrolled person")
-    predicate = {"reason": reason, "by": person.name, "at": signing.now()}
+    predicate = {"reason": reason, "by": person.name, "at": signing.now(), "main": main.commit}
     publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.subject, predicate, person))

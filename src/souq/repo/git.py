@@ -382,7 +382,8 @@ class GitRepo:
 
     def history(self, commit: str) -> list[str]:
         """First parents from the root to `commit`: the landings of main, oldest first."""
-        return self._git("rev-list", "--first-parent", "--reverse", commit).stdout.decode().split()
+        words = ("rev-list", "--first-parent", "--reverse", commit)
+        return self._listed(commit, words, lambda: self._git(*words).stdout.decode().split())
 
     def check_names(self, commit: str) -> None:
         """Compute the name of every object main is made of: git believes its own disk, and a copied folder may lie.

@@ -23,7 +23,7 @@ import msgspec
 from souq import signing
 from souq.errors import Forged, Hostile, SouqError
 from souq.governance import POLICY, Ballot, Change, Landed, Policy, SignedBallot, SignedChecked, SignedVote, read_policy
-from souq.governance.decide import SKEW, seconds
+from souq.governance.decide import SKEW, resigning, seconds
 from souq.governance.replay import Replay
 from souq.records import Checked, Digest, Release, Vote, digest, format_toml
 from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS, RECORDS, Landing, Offer
@@ -36,8 +36,11 @@ from souq.weights.lockfile import lock_digest
 T = TypeVar("T")
 NIGHTLY = "refs/souq/nightly/"
 KINDS: dict[str, Any] = {"signoff": None, "merge": None, "checked": Checked, "vote": Vote, "ballot": Ballot}
+KINDS |= {"forge": None, "rebuilt": None}  # evidence for people, which no policy asks about
 _KIND_OF = {f"urn:souq:{kind}:1": kind for kind in KINDS}
 MERGED = f"{RECORDS}merge.json"
+BOUND = ("signoff", "vote", "ballot")  # the others name the main they stand on, and are of no other
+RESIGNED_DAYS = 14  # who lays down a role and changes their mind need not fear for longer that somebody lands it
 
 
 @dataclass
@@ -54,7 +57,7 @@ class History:
     commits: dict[str, int] = field(default_factory=dict)  # -> how long the log was then
     log: list[tuple[str, Landing | None]] = field(default_factory=list)  # what landed and what was taken, in order
     ever: dict[str, Landing] = field(default_factory=dict)  # taken back or not
-    line: dict[str, int] = field(default_factory=dict)  # main's commits so far, each with its place
+    binding: Binding = field(default_factory=lambda: Binding())
     resumed: bool = False  # judged from somewhere on: what landed before is read, not remembered
 
     def __post_init__(self) -> None:
@@ -67,11 +70,11 @@ class History:
             problems = [step.odd] if step.odd else judged(step)
         except (SouqError, UnicodeDecodeError) as error:
             problems = [str(error)]
+        self.binding.add(step.commit, amends=any(moved.path == POLICY for moved in step.moved))
         for moved in step.moved:  # what is there counts from here on, rightly or not
             self.policy = moved.new if moved.path == POLICY else self.policy
             self.config = moved.new if moved.path == "souq.toml" else self.config
         self.commits[step.commit] = len(self.log)
-        self.line[step.commit] = len(self.line)
         return [f"{step.commit[:12]}: {line}" for line in problems]
 
     def _root(self, step: Step) -> list[str]:
@@ -100,11 +103,14 @@ class History:
                 return [*problems, f"{POLICY} does not say who was elected"]
             text = self._text(moved[POLICY].new)
             change = replace(change, amends=read_policy(text), texts=(change.texts[0], text))
-        signed = SignedRecords.of(offer, records, policy)
+        signed = SignedRecords.of(offer, records, policy, self.binding)
         problems += signed.problems(offer, policy, step.before)
         judged = self.replay.judge(signed.as_landed(offer, policy, change, step.before))
         if judged:
             judged += [f"{offer.slug}: {line}" for line in signed.uncounted_reasons(policy, step.before)]
+        if change.amends is not None and resigning(policy, change, signed.at) and (late := signed.late(offer)):
+            judged.append(late)
+        self.binding.landed(signed)
         return [*problems, *judged, *self._computed(offer, base, moved, policy, signed.at)]
 
     def _main(self, commit: str) -> Snapshot:
@@ -182,7 +188,7 @@ class History:
 
     def stands(self, release: Release) -> list[str]:
         """What is wrong with what a release says of the main it stands on."""
-        if release.commit not in self.line:
+        if release.commit not in self.binding.line:
             return [f"release {release.version} is of a commit that is not in this history"]
         main = self._main(release.commit)
         if release.recipe != main.recipe():
@@ -229,6 +235,48 @@ def change_of(offer: Offer, base: Snapshot) -> Change:
 # -- records -----------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Binding:
+    """What holds a record to this main: it names a commit of main that its signer saw.
+
+    A vote of a sandbox, of a fork that went its own way or of a later main names none of this line. Records made before
+    that was asked name none at all: they count until something has landed by votes that all do.
+    """
+
+    line: dict[str, int] = field(default_factory=dict)  # main's commits so far, each with its place
+    since: str = ""  # the contribution after which every record must
+    amended: int = 0  # the place of the last commit that changed the policy
+    spent: set[Digest] = field(default_factory=set)  # sign-offs that landed
+
+    def add(self, commit: str, *, amends: bool) -> None:
+        """Main is one commit longer."""
+        self.line[commit] = len(self.line)
+        self.amended = self.line[commit] if amends else self.amended
+
+    def landed(self, signed: SignedRecords) -> None:
+        """Something landed by these records."""
+        records = [record for kind in ("signoff", "vote", "ballot") for record in signed.by_kind[kind]]
+        if not self.since and {record.kind for record in records} > {"urn:souq:signoff:1"}:
+            self.since = records[0].name if all(map(_main_of, records)) else ""
+        self.spent |= {record.id for record in signed.by_kind["signoff"] if _main_of(record)}
+
+    def refusal(self, signed: Signed, kind: str, offer: Offer) -> str:
+        """Why a record holds nothing here; "" where it does."""
+        if (main := _main_of(signed)) is None:
+            return "it names no main that its signer saw" if self.since and not _says_no(signed, kind) else ""
+        if not isinstance(main, str) or main not in self.line:
+            return "about another repository, or another line of this one: the main it names is not here"
+        if signed.id in self.spent:
+            return "it has landed already, and a sign-off does so once"
+        if kind == "signoff" and offer.contribution.kind == "governance" and self.line[main] < self.amended:
+            return f"{POLICY} was amended since"
+        return ""
+
+
+def _main_of(signed: Signed) -> Any:
+    return signed.predicate.get("main")
+
+
 @dataclass(frozen=True)
 class SignedRecords:
     """The records of one contribution whose signatures hold and which are about exactly it.
@@ -242,21 +290,29 @@ class SignedRecords:
     invalid: tuple[str, ...] = ()  # why other records count for nothing
     seen: tuple[Digest, ...] = ()  # what the next to sign names
     kept: Mapping[str, bytes] = field(default_factory=dict)  # what a landing copies, by the path it has there
+    unsigned: tuple[str, ...] = ()  # why its author's sign-off holds nothing
 
     @classmethod
-    def of(cls, offer: Offer, records: Mapping[str, bytes], policy: Policy) -> SignedRecords:
+    def of(
+        cls, offer: Offer, records: Mapping[str, bytes], policy: Policy, binding: Binding | None = None
+    ) -> SignedRecords:
         """`records`: envelopes by path. What each is says what was signed, and no path but the merge record's."""
         keys = (*policy.keys, *(offer.amends.keys if offer.amends else ()))  # whom it enrols is asked by the new policy
         author = (offer.contribution.author.key,)
         valid, invalid = {kind: dict[Digest, Signed]() for kind in KINDS}, dict[str, str]()
-        there = dict[Digest, str]()
+        there, unsigned = dict[Digest, str](), list[str]()
         for path in sorted(records):
             there[digest(records[path])] = path
             try:
                 kind, signed = _verified(path, records[path], offer, keys, author)
-                valid[kind].setdefault(signed.id, signed)
             except Forged as error:
                 invalid[path] = str(error)
+                continue
+            if why := binding.refusal(signed, kind, offer) if binding and kind in BOUND else "":
+                invalid[path] = why
+                unsigned += [why] if kind == "signoff" else []
+            else:
+                valid[kind].setdefault(signed.id, signed)
         by_id = {name: signed for kind in valid.values() for name, signed in kind.items()}
         named = {name for signed in by_id.values() for name in _seen(signed)}
         withheld = named - there.keys() - by_id.keys()
@@ -268,7 +324,7 @@ class SignedRecords:
         for path in {there[name] for name in named & there.keys()} & invalid.keys():  # those that held when it was seen
             kept |= {records[path]: kind} if (kind := _kind(records[path])) else {}
         reasons = tuple(f"{path} counts for nothing: {because}" for path, because in invalid.items())
-        return cls(by_kind, tuple(sorted(withheld)), reasons, tuple(sorted(by_id)), _named(kept))
+        return cls(by_kind, tuple(sorted(withheld)), reasons, tuple(sorted(by_id)), _named(kept), tuple(unsigned))
 
     @property
     def checked(self) -> list[SignedChecked]:
@@ -290,9 +346,18 @@ class SignedRecords:
     def at(self) -> str:
         return str(self.merged.predicate.get("at", "")) if self.merged else ""
 
+    def late(self, offer: Offer) -> str:
+        """Why a resignation comes too late; "" where it does not."""
+        made = [signed for signed in self.by_kind["signoff"] if _main_of(signed)]
+        last = max((seconds(str(signed.predicate.get("at"))) or 0.0 for signed in made), default=0.0)
+        if not made or (seconds(self.at) or 0.0) <= last + RESIGNED_DAYS * 86_400:
+            return ""
+        return f"{offer.slug} is a resignation of more than {RESIGNED_DAYS} days before: offer it anew"
+
     def problems(self, offer: Offer, policy: Policy, before: str) -> list[str]:
         """What is odd about the records of a landing on commit `before`."""
-        problems = [] if self.by_kind["signoff"] else [f"{offer.slug} is not signed off by its author"]
+        unsigned = ": ".join([f"{offer.slug} is not signed off by its author", *self.unsigned])
+        problems = [] if self.by_kind["signoff"] else [unsigned]
         if self.merged and self.merged.predicate.get("base") != before:
             problems.append(f"{offer.slug}'s merge record was made for another main")
         if self.merged and policy.person_of(self.merged.key, self.at) is None:
@@ -415,4 +480,5 @@ def nightlies(repo: GitRepo, main: Snapshot) -> list[SignedRelease]:
     for oid in repo.refs(NIGHTLY).values():
         with suppress(SouqError):
             nights.append(signed_release(repo.object(oid, MAX_RECORD), policy))
-    return sorted(nights, key=lambda night: night.release.at)
+    line = {*repo.history(main.commit)}  # a night of another repository is that one's
+    return sorted((night for night in nights if night.release.commit in line), key=lambda night: night.release.at)

@@ -19,7 +19,7 @@ from souq.governance.replay import Replay
 from souq.records import Record
 from souq.repo.contribution import Landing
 from souq.repo.git import Blobs, GitRepo
-from souq.repo.history import History
+from souq.repo.history import Binding, History
 
 
 class _Remembered(Record, frozen=True):
@@ -32,6 +32,9 @@ class _Remembered(Record, frozen=True):
     pending: dict[str, str]
     urgent: frozenset[str]
     ever: dict[str, Landing]
+    since: str
+    amended: int
+    spent: set[str]
 
     @property
     def replay(self) -> Replay:
@@ -42,7 +45,9 @@ class _Remembered(Record, frozen=True):
         return PolicyState(self.seen, self.pending, self.urgent)
 
 
-_NOTHING = _Remembered(commit="", clock="", latest="", seen={}, pending={}, urgent=frozenset(), ever={})
+_NOTHING = _Remembered(
+    commit="", clock="", latest="", seen={}, pending={}, urgent=frozenset(), ever={}, since="", amended=0, spent=set()
+)
 
 
 def policy_state(repo: GitRepo, commit: str) -> PolicyState:
@@ -74,13 +79,15 @@ def _remembered(repo: GitRepo, commit: str) -> _Remembered:
         history, latest = _judged(repo, blobs, known, commit), known.latest
         if history.replay.earliest < latest:
             history, latest = _judged(repo, blobs, _NOTHING, commit), ""
-    replay = history.replay
+    replay, held = history.replay, history.binding
     remembered = _Remembered(
         commit=commit, clock=replay.at, latest=max(latest, replay.latest), seen=dict(replay.state.seen),
-        pending=dict(replay.state.pending), urgent=replay.state.urgent, ever=history.ever,
+        pending=dict(replay.state.pending), urgent=replay.state.urgent, ever=history.ever, since=held.since,
+        amended=held.amended, spent=held.spent,
     )  # fmt: skip
-    with replacing(note) as partial:
-        partial.write_bytes(msgspec.json.encode(remembered))
+    if commit in repo.history(repo.tip()):  # nobody goes on from a tree that was only tried
+        with replacing(note) as partial:
+            partial.write_bytes(msgspec.json.encode(remembered))
     return remembered
 
 
@@ -97,9 +104,18 @@ def _resumed(repo: GitRepo, blobs: Blobs, known: _Remembered) -> History:
     if known.commit:
         history.policy, history.config = (repo.entry(known.commit, path).oid for path in (POLICY, "souq.toml"))
         history.resumed = True
-        history.line = {commit: place for place, commit in enumerate(repo.history(known.commit))}
-        history.ever = dict(known.ever)
+        history.ever, history.binding = dict(known.ever), _binding(repo, known)
     return history
+
+
+def binding(repo: GitRepo, commit: str) -> Binding:
+    """What the records of the next landing are held to."""
+    return _binding(repo, _remembered(repo, commit))
+
+
+def _binding(repo: GitRepo, known: _Remembered) -> Binding:
+    line = {commit: place for place, commit in enumerate(repo.history(known.commit))}
+    return Binding(line, known.since, known.amended, set(known.spent))
 
 
 def refuse_unsound(repo: GitRepo, before: str, commit: str) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from souq.errors import Hostile, NotFound, SouqError, UsageError
+from souq.errors import Hostile, NotFound, Refused, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
 from souq.repo.git import MAIN, TRACKED, GitError, failed, git_dir_of, last_line, shared_dir
@@ -39,12 +39,20 @@ _SOUQ = re.compile(
     r"|(pr/[1-9]\d{0,8}/[a-z]{1,24}(/[1-9]\d{0,17})?|witness/[0-9a-f]{16})/(?P<id>[0-9a-f]{16}))"
 )
 _MOVES = re.compile(rf"{TRACKED}|refs/souq/pr/\d+/(head|signoff)")
-_PUSH = ("push", "--quiet", "--no-verify", "--recurse-submodules=no")
+_PUSH = ("push", "--quiet", "--porcelain", "--no-verify", "--recurse-submodules=no")
+# What git says where a ref was not as it was thought to be; all else that a remote says is a no.
+_RACE = re.compile(
+    r"\[rejected\]|\[remote rejected\] \(((atomic transaction )?failed|cannot lock|incorrect old|reference )"
+)
 _PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
 
 
 class Raced(SouqError):
     """Somebody else moved a ref first; fetch and try again."""
+
+
+class Declined(Refused):
+    """The remote does not take it from us: a hook, a protected branch, a right that is lacking."""
 
 
 class Repo(LocalRepo):
@@ -116,13 +124,14 @@ class Repo(LocalRepo):
 
         Raises:
             Raced: a ref was not what we thought it was.
+            Declined: the remote does not take it from us.
             UsageError: main cannot move here, because files of the working tree were changed by hand.
         """
         if self.remote is not None:
             self._send(needed, progress)
             leases = [f"--force-with-lease={name}:{old or ''}" for name, (old, _) in updates.items()]
             specs = [f"{new}:{name}" for name, (_, new) in updates.items()]
-            _raced_if_rejected(self._own(*_PUSH, "--atomic", *leases, "origin", *specs, check=False))
+            _refuse_rejected(self._own(*_PUSH, "--atomic", *leases, "origin", *specs, check=False))
         others = {name: moved for name, moved in updates.items() if name != MAIN}
         lines = "".join(f"update {name} {new} {old or '0' * 40}\n" for name, (old, new) in others.items())
         moved = self._own("update-ref", "--stdin", stdin=lines.encode(), check=False)
@@ -253,13 +262,14 @@ class Repo(LocalRepo):
 
         Raises:
             Raced: somebody else moved it first; no ref was moved.
+            Declined: the remote does not take it from us.
         """
         named = to == self.remote
         at = "origin" if named else to
         self._own("ls-remote", "--quiet", "--", at, MAIN)  # whether anybody answers
         Repo(self.git_dir, self.root, to)._send(needed, progress)
         words = (*_PUSH, "--atomic", "--", at, MAIN, "refs/souq/*:refs/souq/*")
-        _raced_if_rejected(self._own(*words, check=False))
+        _refuse_rejected(self._own(*words, check=False))
         if not named:
             self._own("config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
             self._own("config", "--replace-all", "remote.origin.url", to)
@@ -292,10 +302,19 @@ def _refuse_failed(verb: str, done: subprocess.CompletedProcess[bytes]) -> GitEr
     return error
 
 
-def _raced_if_rejected(pushed: subprocess.CompletedProcess[bytes]) -> None:
+def _refuse_rejected(pushed: subprocess.CompletedProcess[bytes]) -> None:
+    """Tell who was too slow, and may try again, from who may not: by git's answer for each ref, as programs read it."""
     if pushed.returncode == 0:
         return
-    error, message = _refuse_failed("push", pushed), pushed.stderr.decode("utf-8", "replace")
-    if "rejected" in message or "stale info" in message or "cannot lock ref" in message:
+    rows = [row.split("\t", 2) for row in pushed.stdout.decode("utf-8", "replace").splitlines() if row[:2] == "!\t"]
+    # Of refs that go together, those behind the first say no more than that.
+    answers = {row[1].rpartition(":")[2]: row[2] for row in rows if "atomic push fail" not in row[2]}
+    for ref, answer in answers.items():
+        if not _RACE.match(answer):
+            lines = [line for line in pushed.stderr.decode("utf-8", "replace").splitlines() if line[:8] == "remote: "]
+            words = " ".join([f"the remote declines {ref}: {answer}", *(line[8:].strip() for line in lines[:3])])
+            raise Declined(words, hint="ask whoever keeps it; nothing was sent, and trying again changes nothing")
+    error = _refuse_failed("push", pushed)
+    if answers:
         raise Raced("somebody else moved the remote first; nothing was sent", hint="run the command again")
     raise error

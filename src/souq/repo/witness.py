@@ -8,7 +8,9 @@ signer's note before it. A main that no longer holds what was witnessed has been
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from souq import signing
 from souq.errors import SouqError
@@ -18,26 +20,36 @@ from souq.repo.git import GitRepo
 REFS = "refs/souq/witness/"
 NAMESPACE = "souq.witness.v1"
 MAX_NOTE = 64 << 10
+_OID = re.compile(r"[0-9a-f]{40}")
 
 
 def forks(repo: GitRepo, history: Sequence[str], policy_text: str) -> tuple[int, list[str]]:
     """How many notes hold, and a line for each enrolled person's that names a main this history is not.
 
-    A stranger's note is not believed: anybody could sign a commit that never was.
+    A stranger's note is not believed: anybody could sign a commit that never was. Nor is one about another repository a
+    word about this: it names the root it has seen; an older one that names none is
+    known by the note before it, or by a commit that is in this clone.
     """
-    policy, held, wrong = read_policy(policy_text), 0, []
-    at = {commit: number for number, commit in enumerate(history, 1)}
+    policy, wrong, notes = read_policy(policy_text), list[str](), dict[str, signing.Signed]()
     for ref, oid in sorted(repo.refs(REFS).items()):
-        try:
-            signed = signing.verify(repo.object(oid, MAX_NOTE), keys=policy.keys, namespace=NAMESPACE)
-        except SouqError:
+        with suppress(SouqError):
+            notes[ref] = signing.verify(repo.object(oid, MAX_NOTE), keys=policy.keys, namespace=NAMESPACE)
+    at = {commit: number for number, commit in enumerate(history, 1)}
+    holds = {note.id for note in notes.values() if _place(note) == at.get(str(note.predicate.get("commit")), 0)}
+    for ref, signed in notes.items():
+        root, after = signed.predicate.get("root"), signed.predicate.get("after")
+        is_linked = isinstance(after, list) and not holds.isdisjoint(map(str, after))
+        commit = str(signed.predicate.get("commit"))
+        is_known = (
+            is_linked or commit in at or (_OID.fullmatch(commit) is not None and repo.contains(commit, history[0]))
+        )
+        is_of_here = root == history[0] or (root is None and is_known)
+        if signed.id in holds or not is_of_here:
             continue
-        commit, witness = str(signed.predicate.get("commit")), policy.person_of(signed.key)
+        witness = policy.person_of(signed.key)
         name = witness.name if witness else ref
         length, when = signed.predicate.get("length"), signed.predicate.get("at")
-        if at.get(commit) == length:
-            held += 1
-        elif isinstance(length, int) and length > len(history):
+        if isinstance(length, int) and length > len(history):
             wrong.append(
                 f"{name} saw main {length} steps long on {when}, here it has {len(history)}: "
                 "run `souq fetch`; what is still missing then is withheld"
@@ -46,4 +58,10 @@ def forks(repo: GitRepo, history: Sequence[str], policy_text: str) -> tuple[int,
             wrong.append(
                 f"{name} saw main at {commit[:12]} on {when}; that is not in this history: it was rewritten, or forked"
             )
-    return held, wrong
+    return len(holds), wrong
+
+
+def _place(note: signing.Signed) -> int:
+    """How long main was, as a note says; -1 where it does not."""
+    length = note.predicate.get("length")
+    return length if isinstance(length, int) and length > 0 else -1

@@ -20,10 +20,12 @@ def witness(repo: Repo, person: Person) -> str:
     """Sign main as it is seen here and now; the commit that was seen."""
     repo.fetch()
     tip = repo.tip()
+    whole = repo.history(tip)
     home = f"{REFS}{hashlib.sha256(person.public_key.encode()).hexdigest()[:16]}/"
     seen = {
         "commit": tip,
-        "length": len(repo.history(tip)),
+        "length": len(whole),
+        "root": whole[0],
         "by": person.name,
         "at": signing.now(),
         "after": _last(repo, home, person.public_key),

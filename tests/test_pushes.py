@@ -1,0 +1,148 @@
+"""What a remote answers to a push: who was too slow may try again, a few times; who may not is told so at once."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from souq.errors import SouqError
+from souq.pulls import queue
+from souq.repo.git import MAIN
+from souq.repo.remote import Declined, Raced
+from souq.repo.travel import push
+from tests.annals import Annals
+
+
+def git(at, *words):
+    return subprocess.run(["git", *words], cwd=at, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def town(tmp_path):
+    """A repository with a hub, where main can move on by one commit."""
+    town = Annals(tmp_path / "town")
+    push(town.repo, [], to=str(tmp_path / "hub.git"))
+    return town
+
+
+@pytest.fixture
+def hub(town, tmp_path):
+    return tmp_path / "hub.git"
+
+
+def sent(town):
+    """Main and a record, moved together."""
+    before, after = town.head, town.step({"README.md": b"x"})
+    oid = town.git.put("blob", b"x")
+    town.git.ref(MAIN, before)
+    town.repo.publish({MAIN: (before, after), f"refs/souq/pr/1/vote/{oid[:16]}": (None, oid)}, [])
+
+
+def hook(hub, name, script):
+    (hub / "hooks").mkdir(exist_ok=True)
+    (hub / "hooks" / name).write_text(f"#!/bin/sh\n{script}\n")
+    (hub / "hooks" / name).chmod(0o755)
+
+
+def test_what_is_taken_is_there(town, hub):
+    sent(town)
+
+    assert git(hub, "rev-parse", MAIN) == town.head
+    assert len(git(hub, "for-each-ref").splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "says"),
+    [
+        ("pre-receive", "echo 'main rests until Monday' >&2; exit 1", "pre-receive hook declined.*main rests until Monday"),
+        ("update", 'test "$1" = refs/heads/main && exit 1; exit 0', r"declines refs/heads/main: .*hook declined"),
+        ("update", 'case "$1" in refs/souq/*) exit 1;; esac', r"declines refs/souq/pr/1/vote/\w+: .*hook declined"),
+        ("pre-receive", "echo 'rejected: stale info, cannot lock ref' >&2; exit 1", "hook declined"),
+    ],
+)  # fmt: skip
+def test_who_may_not_is_told_so_and_by_whom(town, hub, name, script, says):
+    """Whatever words the remote adds: a hook that speaks of races is no race."""
+    hook(hub, name, script)
+
+    with pytest.raises(Declined, match=says) as caught:
+        sent(town)
+    assert "trying again changes nothing" in caught.value.hint
+    assert len(git(hub, "for-each-ref").splitlines()) == 1
+
+
+def test_a_remote_of_its_own_rules_declines(town, hub):
+    git(hub, "config", "receive.denyCurrentBranch", "refuse")
+    git(hub, "config", "core.bare", "false")
+
+    with pytest.raises(Declined, match="branch is currently checked out"):
+        sent(town)
+
+
+def test_who_was_too_slow_may_try_again(town, hub):
+    other = git(
+        hub, "-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", "-m", "x", f"{MAIN}^{{tree}}", "-p", MAIN
+    )
+    git(hub, "update-ref", MAIN, other)
+
+    with pytest.raises(Raced, match="somebody else moved the remote first"):
+        sent(town)
+    with pytest.raises(Raced, match="somebody else moved the remote first"):
+        push(town.repo, [])
+
+
+def test_so_may_who_meets_another_s_lock(town, hub):
+    (hub / "refs/heads/main.lock").touch()
+
+    with pytest.raises(Raced):
+        sent(town)
+
+
+def test_a_remote_that_is_gone_is_neither(town, hub, monkeypatch):
+    hub.rename(hub.with_name("gone.git"))
+    hub.mkdir()
+
+    with pytest.raises(SouqError) as caught:
+        sent(town)
+    assert not isinstance(caught.value, Raced | Declined)
+
+
+# -- the queue ---------------------------------------------------------------------------------------------------------
+
+
+def turns(monkeypatch, *outcomes):
+    """A queue whose turns come out like this; which were taken."""
+    taken = []
+
+    def turn(*_):
+        taken.append(outcome := outcomes[len(taken)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(queue, "_turn", turn)
+    return taken
+
+
+def test_a_queue_tries_again_while_others_move_main(town, monkeypatch):
+    race = Raced("moved")
+    taken = turns(monkeypatch, *[race] * 4, True, *[race] * 4, False)
+
+    queue.run(town.repo, None)
+    assert len(taken) == 10
+
+
+def test_but_not_for_ever(town, monkeypatch):
+    taken = turns(monkeypatch, True, *[Raced("moved")] * 9)
+
+    with pytest.raises(Raced, match="moved") as caught:
+        queue.run(town.repo, None)
+    assert (len(taken), caught.value.hint) == (1 + queue.TRIES, "run `souq queue run` again when main rests")
+
+
+def test_and_not_at_all_against_a_remote_that_declines(town, monkeypatch):
+    taken = turns(monkeypatch, Declined("no"), True)
+
+    with pytest.raises(Declined):
+        queue.run(town.repo, None)
+    assert len(taken) == 1
