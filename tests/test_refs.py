@@ -156,7 +156,7 @@ ODD = [
 ]  # fmt: skip
 
 
-def test_no_ref_of_another_form_comes(hub, clone):
+def test_no_ref_of_another_form_comes(hub, clone, monkeypatch):
     """Names too long, of devices, in two cases, with signs of terminals and shells: they stay where they are."""
     held, oid = refs(clone), blob(hub, "nothing")
     rows = [f"{oid} refs/souq/pr/1/{name}" for name in ODD if not name.startswith("head") and name != "vote"]
@@ -174,7 +174,7 @@ def test_no_ref_of_another_form_comes(hub, clone):
     assert git(clone.root, "for-each-ref") == before
     assert refs(clone) == held
     fresh = hub.parent / "fresh"
-    assert typed(pytest.MonkeyPatch(), hub.parent, "clone", hub, fresh) == 0
+    assert typed(monkeypatch, hub.parent, "clone", hub, fresh) == 0
     assert refs(Repo.find(fresh)) == held
     assert not git(fresh, "for-each-ref", "refs/tags")
 
