@@ -16,8 +16,8 @@ from souq.errors import NotFound, SouqError
 from souq.governance.decide import SKEW, seconds
 from souq.progress import Progress, quiet
 from souq.records import spelled_out
+from souq.repo.git import GitRepo
 from souq.repo.history import History, nightlies
-from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.repo.witness import forks
 from souq.weights.lockfile import lock_digest
@@ -41,7 +41,7 @@ class Report:
 
 
 def verify(
-    repo: Repo, commit: str = "", *, root: str | None = None, now: str | None = None, rebuild: bool = True,
+    repo: GitRepo, commit: str = "", *, root: str | None = None, now: str | None = None, rebuild: bool = True,
     progress: Progress = quiet,
 ) -> Report:  # fmt: skip
     """Replay main's history up to `commit` (its tip, where none is named), check every release, and rebuild the model.
@@ -60,7 +60,7 @@ def verify(
     return report
 
 
-def _replay(repo: Repo, report: Report, root: str | None, now: str | None, progress: Progress) -> History:
+def _replay(repo: GitRepo, report: Report, root: str | None, now: str | None, progress: Progress) -> History:
     report.commit = repo.resolve(report.commit or "main")
     repo.check_names(report.commit)
     whole = repo.history(report.commit)

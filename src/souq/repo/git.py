@@ -45,6 +45,7 @@ MAX_READ = 256 << 20  # bytes of all files of a folder that are read at once
 MAX_EVALS = 10_000  # of a main
 MAX_KNOWN = 1 << 20  # bytes of one file that is kept in memory once read
 MAIN = "refs/heads/main"
+TRACKED = "refs/remotes/origin/main"  # main as the remote had it
 TREE = "040000"  # a folder, where git lists one
 NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of an empty one
 
@@ -142,6 +143,7 @@ class _Memory:
 
 _MEMORY = _Memory(64 << 20)
 _OID = re.compile(r"[0-9a-f]{40}")
+_TYPED = re.compile(r"(.*?)((?:\^|~\d{0,6})*)", re.DOTALL)
 _COMMIT = re.compile(r"[0-9a-f]{40}\^?")  # a commit, or the one before it
 _LOOSE = re.compile(r"refs/(heads|remotes|souq)(/[A-Za-z0-9_\-]+)+")
 _ENTRY_BYTES = 400  # what a row of a listing takes in memory, about
@@ -233,6 +235,48 @@ class GitRepo:
         commit = result.stdout.decode().strip()
         _MEMORY.put((self.git_dir, "commit", oid), commit, _ENTRY_BYTES)
         return commit
+
+    @property
+    def remote(self) -> str | None:
+        """Where the shared remote is, where there is one."""
+        return self.config("remote.origin.url") or None
+
+    def tip(self) -> str:
+        """Main as everybody sees it: the remote's where there is one."""
+        commit = self.ref(TRACKED) if self.remote else None
+        return commit or self.commit(MAIN)
+
+    def resolve(self, name: str) -> str:
+        """The commit that a person names: `main`, `HEAD`, a branch, a tag or digits of an id, and `~n` or `^` after it.
+
+        Main is the one main whatever else is called so: what everybody sees, which `verify` judges.
+
+        Raises:
+            NotFound: nothing is called so.
+            UsageError: more than one thing is.
+        """
+        base, back = _TYPED.fullmatch(name).groups()  # type: ignore[union-attr]  # it matches anything
+        commits = {self.tip()} if base in ("main", MAIN) else self._named(base)
+        if len(commits) > 1:
+            raise UsageError(f"{name[:80]!r} means more than one commit", hint=f"one of {', '.join(sorted(commits))}")
+        for commit in commits:
+            shown = self._git("rev-parse", "--verify", "--quiet", f"{commit}{back}^{{commit}}", check=False)
+            if shown.returncode == 0:
+                return shown.stdout.decode().strip()
+        raise NotFound(f"no commit {name[:80]!r}", hint="see `souq log`")
+
+    def _named(self, name: str) -> set[str]:
+        """The commits that a word can mean, but for main."""
+        head = (git_dir_of(self.root) if self.root else None) or self.git_dir
+        if name == "HEAD":
+            name = (head / "HEAD").read_text(errors="replace").strip().removeprefix("ref: ")
+        refs = [name] if name.startswith("refs/") else [f"refs/{kind}/{name}" for kind in ("heads", "tags", "remotes")]
+        oids = [oid for ref in refs if (oid := self.ref(ref)) is not None]
+        if re.fullmatch(r"[0-9a-f]{4,40}", name):
+            oids += self._git("rev-parse", f"--disambiguate={name}").stdout.decode().split()
+        peeled = "".join(f"{oid}^{{commit}}\n" for oid in oids).encode()
+        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=peeled).stdout.decode().splitlines()
+        return {line for line in lines if re.fullmatch(r"[0-9a-f]{40}", line)}
 
     def entries(self, commit: str, folder: str = "", most: int = MAX_FILES) -> list[Entry]:
         """Every file below a folder of a commit; at most so many files and folders, and MAX_MOVED of a whole commit.

@@ -27,9 +27,8 @@ from souq.governance.decide import SKEW, seconds
 from souq.governance.replay import Replay
 from souq.records import Checked, Digest, Release, Vote, digest, format_toml
 from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS, RECORDS, Landing, Offer
-from souq.repo.git import MAX_BLOB, MAX_FILES, MAX_OFFER, Blobs, Moved, Step, blob_name
+from souq.repo.git import MAX_BLOB, MAX_FILES, MAX_OFFER, Blobs, GitRepo, Moved, Step, blob_name
 from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed, touched
-from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Signed
 from souq.weights.lockfile import lock_digest
@@ -45,7 +44,7 @@ MERGED = f"{RECORDS}merge.json"
 class History:
     """What main is after the steps judged so far."""
 
-    repo: Repo
+    repo: GitRepo
     blobs: Blobs
     replay: Replay = field(default_factory=Replay)
     policy: str = ""  # git's name of GOVERNANCE.toml
@@ -410,7 +409,7 @@ def signed_release(data: bytes, policy: Policy) -> SignedRelease:
     return SignedRelease(release, signed.key, data)
 
 
-def nightlies(repo: Repo, main: Snapshot) -> list[SignedRelease]:
+def nightlies(repo: GitRepo, main: Snapshot) -> list[SignedRelease]:
     """The nightlies whose signatures hold, by main's policy, the oldest first; a ref alone says nothing."""
     policy, nights = read_policy(main.policy_text), []
     for oid in repo.refs(NIGHTLY).values():

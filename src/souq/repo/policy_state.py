@@ -18,9 +18,8 @@ from souq.governance import POLICY, PolicyState
 from souq.governance.replay import Replay
 from souq.records import Record
 from souq.repo.contribution import Landing
-from souq.repo.git import Blobs
+from souq.repo.git import Blobs, GitRepo
 from souq.repo.history import History
-from souq.repo.remote import Repo
 
 
 class _Remembered(Record, frozen=True):
@@ -41,13 +40,13 @@ class _Remembered(Record, frozen=True):
 _NOTHING = _Remembered(commit="", clock="", latest="", seen={}, pending={}, ever={})
 
 
-def policy_state(repo: Repo, commit: str) -> PolicyState:
+def policy_state(repo: GitRepo, commit: str) -> PolicyState:
     """What history up to a commit leaves to the next decision."""
     remembered = _remembered(repo, commit)
     return PolicyState(remembered.seen, remembered.pending)
 
 
-def replayed(repo: Repo, commit: str, at: str) -> Replay:
+def replayed(repo: GitRepo, commit: str, at: str) -> Replay:
     """History up to a commit, for who is to land something at some time."""
     known = _remembered(repo, commit)
     if known.latest <= at:
@@ -56,7 +55,7 @@ def replayed(repo: Repo, commit: str, at: str) -> Replay:
         return _judged(repo, blobs, _NOTHING, commit).replay
 
 
-def _remembered(repo: Repo, commit: str) -> _Remembered:
+def _remembered(repo: GitRepo, commit: str) -> _Remembered:
     """What history up to a commit leaves behind, judged from the last commit that is remembered.
 
     Which clocks may still be set back is not remembered: where one was, all is read again.
@@ -81,14 +80,14 @@ def _remembered(repo: Repo, commit: str) -> _Remembered:
     return remembered
 
 
-def _judged(repo: Repo, blobs: Blobs, known: _Remembered, commit: str) -> History:
+def _judged(repo: GitRepo, blobs: Blobs, known: _Remembered, commit: str) -> History:
     history = _resumed(repo, blobs, known)
     for step in repo.steps(commit, known.commit):
         history.judge(step)
     return history
 
 
-def _resumed(repo: Repo, blobs: Blobs, known: _Remembered) -> History:
+def _resumed(repo: GitRepo, blobs: Blobs, known: _Remembered) -> History:
     """A judge of history who has seen all up to a remembered commit."""
     history = History(repo, blobs, known.replay)
     if known.commit:
@@ -99,7 +98,7 @@ def _resumed(repo: Repo, blobs: Blobs, known: _Remembered) -> History:
     return history
 
 
-def refuse_unsound(repo: Repo, before: str, commit: str) -> None:
+def refuse_unsound(repo: GitRepo, before: str, commit: str) -> None:
     """Ask of a landing that nobody has seen what every reader of main will ask, by the same code.
 
     Raises:

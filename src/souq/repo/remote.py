@@ -1,6 +1,6 @@
 """A model repository and what others have of it: the shared remote, the store that carries its tensors, and clones.
 
-What is local to a clone, and how git is run, is git.py.
+What is local to a clone, and how git is run, is git.py; verifying loads none of this.
 
     repo = Repo.find(Path.cwd())
     repo.fetch()
@@ -20,7 +20,7 @@ from typing import Any
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.repo.git import MAIN, GitError, GitRepo, failed, git_dir_of, last_line, shared_dir
+from souq.repo.git import MAIN, TRACKED, GitError, GitRepo, failed, git_dir_of, last_line, shared_dir
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.store import Store
 
@@ -31,7 +31,6 @@ _PLAIN = re.compile(
     r"|(branch|user|souq|http|url|alias|advice|color|pull|push|submodule)\..*|credential\.(.*\.)?username|gc\.auto|",
     re.DOTALL,
 )
-TRACKED = "refs/remotes/origin/main"  # main as the remote had it
 TRIES = 3
 # The refs that souq makes; lower case and short, so that no disk takes two for one. What has an id is named by content.
 _SOUQ = re.compile(
@@ -41,7 +40,6 @@ _SOUQ = re.compile(
 _MOVES = re.compile(rf"{TRACKED}|refs/souq/pr/\d+/(head|signoff)")
 _PUSH = ("push", "--quiet", "--no-verify", "--recurse-submodules=no")
 _PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
-_TYPED = re.compile(r"(.*?)((?:\^|~\d{0,6})*)", re.DOTALL)
 
 
 class Raced(SouqError):
@@ -57,7 +55,7 @@ class Repo(GitRepo):
 
     @property
     def remote(self) -> str | None:
-        return self._remote or self.config("remote.origin.url") or None
+        return self._remote or super().remote
 
     def remote_store(self) -> Store | Bucket | None:
         """Where the tensors travel: a store with a URL, or else the one beside the remote's git directory.
@@ -179,9 +177,7 @@ class Repo(GitRepo):
                 moved = {ref: oid for ref, oid in theirs.items() if ours.get(ref) != oid}
                 wanted = {ref: oid for ref, oid in moved.items() if _holds(ref, oid, ours.get(ref))}
                 if not wanted or self._bring(wanted, ours, env):
-                    self._say_kept(
-                        sorted(ours.keys() - theirs.keys()), sorted(ours.keys() & moved.keys() - wanted.keys())
-                    )
+                    self._say_kept({*ours} - {*theirs}, {*ours} & {*moved} - {*wanted})
                     return
             raise Raced("the remote moves faster than it can be asked", hint="run the command again")
 
@@ -245,43 +241,6 @@ class Repo(GitRepo):
             self.notice(f"not fetched: settings of this clone may start something ({keys}); `souq fetch` heeds them")
         else:
             self.fetch({} if "GIT_ALLOW_PROTOCOL" in os.environ else _PROTOCOLS)
-
-    def tip(self) -> str:
-        """Main as everybody sees it: the remote's where there is one."""
-        commit = self.ref(TRACKED) if self.remote else None
-        return commit or self.commit(MAIN)
-
-    def resolve(self, name: str) -> str:
-        """The commit that a person names: `main`, `HEAD`, a branch, a tag or digits of an id, and `~n` or `^` after it.
-
-        Main is the one main whatever else is called so: what everybody sees, which `verify` judges.
-
-        Raises:
-            NotFound: nothing is called so.
-            UsageError: more than one thing is.
-        """
-        base, back = _TYPED.fullmatch(name).groups()  # type: ignore[union-attr]  # it matches anything
-        commits = {self.tip()} if base in ("main", MAIN) else self._named(base)
-        if len(commits) > 1:
-            raise UsageError(f"{name[:80]!r} means more than one commit", hint=f"one of {', '.join(sorted(commits))}")
-        for commit in commits:
-            shown = self._git("rev-parse", "--verify", "--quiet", f"{commit}{back}^{{commit}}", check=False)
-            if shown.returncode == 0:
-                return shown.stdout.decode().strip()
-        raise NotFound(f"no commit {name[:80]!r}", hint="see `souq log`")
-
-    def _named(self, name: str) -> set[str]:
-        """The commits that a word can mean, but for main."""
-        head = (git_dir_of(self.root) if self.root else None) or self.git_dir
-        if name == "HEAD":
-            name = (head / "HEAD").read_text(errors="replace").strip().removeprefix("ref: ")
-        refs = [name] if name.startswith("refs/") else [f"refs/{kind}/{name}" for kind in ("heads", "tags", "remotes")]
-        oids = [oid for ref in refs if (oid := self.ref(ref)) is not None]
-        if re.fullmatch(r"[0-9a-f]{4,40}", name):
-            oids += self._git("rev-parse", f"--disambiguate={name}").stdout.decode().split()
-        peeled = "".join(f"{oid}^{{commit}}\n" for oid in oids).encode()
-        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=peeled).stdout.decode().splitlines()
-        return {line for line in lines if re.fullmatch(r"[0-9a-f]{40}", line)}
 
     def push_all(self, to: str, needed: Iterable[Digest], progress: Progress = quiet) -> None:
         """Send main and every souq ref this clone has, with the tensors they point at; only what is missing.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,19 +22,22 @@ from souq.merge.grow import Grown, grow
 from souq.records import Digest, Recipe, digest
 from souq.repo.config import Config, Merging, read_config
 from souq.repo.contribution import MAX_RECORDS, RECORDS, Landing, Offer, evals_in, is_slug, sealed_in, utf8_of
-from souq.repo.git import MAX_EVALS, MAX_FILES, MAX_OFFER, MAX_READ
-from souq.repo.remote import Repo
+from souq.repo.git import MAX_EVALS, MAX_FILES, MAX_OFFER, MAX_READ, GitRepo
 from souq.weights.delta import Delta, Lock, TensorRef
 from souq.weights.lockfile import lock_digest, parse_delta, parse_lock
+
+if TYPE_CHECKING:
+    from souq.repo.remote import Repo
 
 
 class Snapshot:
     """One commit of a model repository."""
 
     def __init__(
-        self, repo: Repo, commit: str, *, fresh: bool = False, landed: Callable[[], dict[str, Landing]] | None = None
+        self, repo: GitRepo, commit: str, *, fresh: bool = False, landed: Callable[[], dict[str, Landing]] | None = None
     ) -> None:
-        self.repo, self.fresh, self._known_landings = repo, fresh, landed
+        self.fresh, self._known_landings = fresh, landed
+        self.repo: Repo = repo  # type: ignore[assignment]  # a doubter's has no remote: nobody asks one of it
         self.commit = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else repo.resolve(commit)
 
     def below(self, folder: str) -> dict[str, bytes]:
@@ -241,7 +244,7 @@ def base_files(snapshot: Snapshot) -> dict[str, bytes]:
     return files
 
 
-def needed(repo: Repo, commits: Mapping[str, str]) -> list[str]:
+def needed(repo: GitRepo, commits: Mapping[str, str]) -> list[str]:
     """The tensors that these commits' locks point at, each once, bases before what is kept as a difference."""
     digests = {ref.digest: None for commit in commits.values() for ref in Snapshot(repo, commit).tensors()}
     return list(digests)

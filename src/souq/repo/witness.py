@@ -11,13 +11,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from souq import signing
 from souq.errors import SouqError
 from souq.governance import read_policy
 from souq.records import Digest, canonical, digest
-from souq.repo.remote import Repo
+from souq.repo.git import GitRepo
 from souq.signing import Person
+
+if TYPE_CHECKING:
+    from souq.repo.remote import Repo
 
 REFS = "refs/souq/witness/"
 NAMESPACE = "souq.witness.v1"
@@ -43,7 +47,7 @@ def witness(repo: Repo, person: Person) -> str:
     return tip
 
 
-def _last(repo: Repo, home: str, key: str) -> list[Digest]:
+def _last(repo: GitRepo, home: str, key: str) -> list[Digest]:
     """The signer's notes that none of their others names; what somebody else put there is none."""
     notes: dict[Digest, list[Digest]] = {}
     for oid in repo.refs(home).values():
@@ -53,7 +57,7 @@ def _last(repo: Repo, home: str, key: str) -> list[Digest]:
     return sorted(notes.keys() - {name for named in notes.values() for name in named})
 
 
-def forks(repo: Repo, history: Sequence[str], policy_text: str) -> tuple[int, list[str]]:
+def forks(repo: GitRepo, history: Sequence[str], policy_text: str) -> tuple[int, list[str]]:
     """How many notes hold, and a line for each enrolled person's that names a main this history is not.
 
     A stranger's note is not believed: anybody could sign a commit that never was.
