@@ -73,7 +73,9 @@ def alone(repo: GitRepo, wait: Callable[[], object]) -> None:
 def person(repo: GitRepo, key: Path | None) -> Person:
     """Who is typing: git's name and e-mail, and the ssh key that signs for them."""
     name, email = repo.identity()
-    return Person(name=name, email=email, key=_key(repo, key), org=repo.config("souq.org"))
+    return Person(
+        name=name, email=email, key=_key(repo, key), org=repo.config("souq.org").encode("utf-8", "replace").decode()
+    )
 
 
 def _key(repo: GitRepo, key: Path | None) -> Path:

@@ -880,7 +880,7 @@ def _line(path: Path) -> str:
 
 def _settings(*words: str) -> dict[str, str]:
     """What git lists of settings, without looking for a repository."""
-    listed = run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout.decode("utf-8", "replace")
+    listed = os.fsdecode(run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout)
     return {name: value.strip() for name, _, value in (row.partition("\n") for row in listed.split("\0"))}
 
 
