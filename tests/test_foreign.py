@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -143,3 +144,48 @@ def test_reading_needs_no_place_to_write(place, sent, tmp_path, monkeypatch):  #
     for line in ("status", "verify", "log", "pr list", "audit .", f"export {tmp_path / 'out'}"):
         assert typed(monkeypatch, sent, *line.split()) == 0, line
     assert cache.read_text() == ""
+
+
+def in_posix(at, *words, home):
+    """A process under a locale that knows no UTF-8."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))}
+    env |= {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "SOUQ_KEY": str(home / "id_ed25519")}
+    for role in ("AUTHOR", "COMMITTER"):
+        env |= {f"GIT_{role}_NAME": "amira", f"GIT_{role}_EMAIL": "amira@atlas.example"}
+    code = "import sys; from souq.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *words], cwd=at, env=env, capture_output=True, check=False)
+
+
+def test_words_are_utf8_under_any_locale(place, sent):  # noqa: F811
+    """A title in three scripts is that title; one of other bytes is refused in a line, and nothing is written."""
+    git(sent, "remote", "remove", "origin")
+    words = [
+        "pr",
+        "create",
+        "--data",
+        place / "rows.jsonl",
+        "--licence",
+        "CC0-1.0",
+        "--signoff",
+        "--unchecked",
+        "--title",
+    ]
+    made = in_posix(sent, *words, "日本語 ✓ ليلى", home=place / "amira")
+    assert made.returncode == 0, made.stderr.decode()
+    shown = in_posix(sent, "pr", "list", "--json", home=place / "amira")
+    assert "日本語 ✓ ليلى" in shown.stdout.decode()
+    before = git(sent, "for-each-ref")
+    refused = in_posix(sent, *words, b"caf\xe9", home=place / "amira")
+    assert refused.returncode == 2, refused.stderr.decode(errors="replace")
+    assert b"Traceback" not in refused.stderr
+    assert b"no text in UTF-8" in refused.stderr
+    assert git(sent, "for-each-ref") == before
+
+
+@pytest.mark.parametrize("name", ["a b", "a\nb", "ünï✓", os.fsdecode(b"caf\xe9"), "$(touch x)", "-x", "a:b", "[a]*"])
+def test_a_folder_may_be_called_anything(place, tmp_path, monkeypatch, name):  # noqa: F811
+    (home := tmp_path / name).mkdir()
+    shutil.copytree(place / "hub.git", home / "hub.git", symlinks=True)
+    assert typed(monkeypatch, home, "clone", "hub.git", "mine") == 0
+    for line in ("fetch", "status", "verify --no-rebuild"):
+        assert typed(monkeypatch, home / "mine", *line.split()) == 0

@@ -3,11 +3,11 @@ their files say."""
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
 
-from souq import signing
 from souq.governance.policy import with_members
 from souq.records import canonical
 from souq_conformance.cases import bad
@@ -373,7 +373,7 @@ def a_no_signed_again_by_a_stranger(town: Town) -> None:
     no = json.loads(offer.no("chen"))
     name = list(offer.records)[-1].removesuffix(".json")
     offer.votes("amira", "bruno")
-    payload = signing.base64.b64decode(no["payload"])
+    payload = base64.b64decode(no["payload"])
     offer.put(name, seal(payload, [town.keys["mallory"].sign(payload, "souq.vote.v1")]))
     town.land(offer)
 

@@ -76,8 +76,10 @@ def a_nightly_from_a_sandbox(town: Town) -> None:
     """A stranger lays a release of the same people's sandbox beside this main: it is about another."""
     there = sandbox(town)
     main = there.snapshot()
-    facts = {"version": "nightly-x", "commit": main.commit, "recipe": main.recipe(), "model": lock_digest(main.model)}
-    night = Release(**facts, at=there.at(), channel="nightly")
+    night = Release(
+        version="nightly-x", commit=main.commit, recipe=main.recipe(), model=lock_digest(main.model), at=there.at(),
+        channel="nightly",
+    )  # fmt: skip
     payload = signing.statement("urn:souq:release:1", "releases/nightly-x", night.model, msgspec.to_builtins(night))
     agreed(town)
     oid = town.git.put("blob", seal(payload, [town.keys["adil"].sign(payload, "souq.release.v1")]))

@@ -131,6 +131,7 @@ def souq() -> None:
 
 def main() -> None:
     """What the shell calls."""
+    _speak_utf8()
     _open_all()
     code = run(sys.argv[1:])
     try:
@@ -139,6 +140,13 @@ def main() -> None:
         code = _gone(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python, which tries once more when it ends
     sys.exit(code)
+
+
+def _speak_utf8() -> None:
+    """Words and names are UTF-8 under any locale: where Python was told otherwise, it begins anew, and is told so."""
+    if sys.getfilesystemencoding() != "utf-8":
+        again = ["-P", "-X", "utf8", "-c", "from souq.cli import main; main()"]  # -P: no module of the folder it is in
+        os.execv(sys.executable, [sys.executable, *again, *sys.argv[1:]])  # noqa: S606
 
 
 def _open_all() -> None:

@@ -20,9 +20,8 @@ from rich.text import Text
 
 from souq.errors import UsageError
 from souq.records import Decision, spelled_out
-from souq.repo.git import MAIN
-from souq.repo.remote import Repo
-from souq.repo.snapshot import Snapshot
+from souq.repo.git import GitRepo
+from souq.repo.local import LocalRepo
 from souq.signing import Person, private_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,23 +41,7 @@ key_option = click.option(
 )
 
 
-def here() -> Repo:
-    """The model repository this command stands in."""
-    repo = Repo.find(Path.cwd())
-    repo.tell = done
-    enter(repo)
-    return repo
-
-
-def main_here() -> Snapshot:
-    """Main of the model repository this command stands in, as everybody has it; that the one here differs is said."""
-    repo = here()
-    if (mine := repo.ref(MAIN)) != (tip := repo.tip()) and mine is not None:
-        done(f"this is of everybody's main, {tip[:12]}; main here is at {mine[:12]}: `souq fetch` says why")
-    return Snapshot(repo, tip)
-
-
-def enter(repo: Repo) -> None:
+def enter(repo: GitRepo) -> None:
     """Be at work in a clone until the verb ends: gc waits for everybody who is, so nothing is removed under anybody."""
     if repo.git_dir in _HELD:
         return
@@ -69,13 +52,13 @@ def enter(repo: Repo) -> None:
         fcntl.flock(lock, fcntl.LOCK_SH)
 
 
-def leave(repo: Repo) -> None:
+def leave(repo: GitRepo) -> None:
     """Be at work there no more: what only watches keeps nobody waiting."""
     if (lock := _HELD.pop(repo.git_dir, None)) is not None:
         os.close(lock)
 
 
-def alone(repo: Repo, wait: Callable[[], object]) -> None:
+def alone(repo: GitRepo, wait: Callable[[], object]) -> None:
     """Wait until nobody else is at work there; `wait` is called where somebody is."""
     if (lock := _HELD.get(repo.git_dir)) is None:
         return
@@ -88,14 +71,14 @@ def alone(repo: Repo, wait: Callable[[], object]) -> None:
         return
 
 
-def person(repo: Repo, key: Path | None) -> Person:
+def person(repo: LocalRepo, key: Path | None) -> Person:
     """Who is typing: git's name and e-mail, and the ssh key that signs for them."""
     name, email = repo.identity()
     org = os.fsencode(repo.config("souq.org")).decode("utf-8", "replace")  # what is signed is text, whatever is a path
     return Person(name=name, email=email, key=_key(repo, key), org=org)
 
 
-def _key(repo: Repo, key: Path | None) -> Path:
+def _key(repo: GitRepo, key: Path | None) -> Path:
     if key is not None:
         if not (named := key.expanduser()).is_file():
             raise UsageError(f"no key {key}", hint="name your private ssh key with --key")
@@ -108,7 +91,7 @@ def _key(repo: Repo, key: Path | None) -> Path:
     raise UsageError("no ssh key to sign with", hint="make one with `ssh-keygen -t ed25519`, or name yours with --key")
 
 
-def _configured(repo: Repo) -> Path | None:
+def _configured(repo: GitRepo) -> Path | None:
     """The key that git signs with: a file, either half of it, or a public key written out; None of another kind."""
     configured = repo.config("user.signingkey")
     if (plain := configured.removeprefix("key::")).startswith(("ssh-", "ecdsa-", "sk-")):

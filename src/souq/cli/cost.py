@@ -9,7 +9,8 @@ import click
 from souq.audit import trained
 from souq.audit.cost import NOTE, BreakEven, Run, Serving, break_even, number, picture, serving, short, training
 from souq.audit.prices import Inputs, default_prices, read_prices
-from souq.cli.console import answer, bars, done, here, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.here import here
 from souq.errors import UsageError
 from souq.records import MAX_TOML
 from souq.releases import release

@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from souq.build.model import build
-from souq.cli.console import answer, bars, done, json_option, main_here, out, table
+from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.here import main_here
 from souq.corpus.card import student_card, student_licence
 from souq.corpus.dump import latest, read_rows
 from souq.corpus.main_model import own_evals, write_edition

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from souq import signing
-from souq.cli.console import answer, done, here, json_option, key_option, main_here, out, person, table
+from souq.cli.console import answer, done, json_option, key_option, out, person, table
+from souq.cli.here import here, main_here
 from souq.cli.offers import offer
 from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, Policy, Role, Who, read_policy

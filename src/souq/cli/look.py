@@ -8,7 +8,8 @@ import click
 
 from souq.build import reproducible
 from souq.build.lock import differing
-from souq.cli.console import alone, answer, bars, done, here, json_option, out, table
+from souq.cli.console import alone, answer, bars, done, json_option, out, table
+from souq.cli.here import here
 from souq.errors import NotFound, SouqError, nearest
 from souq.pulls import land
 from souq.pulls import pull as pulls

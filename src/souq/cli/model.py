@@ -11,7 +11,8 @@ from souq.build import lock
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model
-from souq.cli.console import answer, bars, done, here, json_option, key_option, main_here, out, person, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.here import here, main_here
 from souq.cli.pr import show_verdicts
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite

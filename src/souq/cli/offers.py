@@ -7,7 +7,8 @@ from typing import Literal
 
 import click
 
-from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, show_missing
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, show_missing
+from souq.cli.here import here
 from souq.pulls.offer import Draft, create
 from souq.records import Contribution
 from souq.releases import release

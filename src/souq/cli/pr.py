@@ -16,7 +16,8 @@ import tomli_w
 from souq.build import delta_file, reproducible
 from souq.build import forecast as forecasting
 from souq.build.lock import fold
-from souq.cli.console import answer, bars, done, err, here, json_option, key_option, out, person, show_missing, table
+from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person, show_missing, table
+from souq.cli.here import here
 from souq.cli.offers import offer_command
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals import suite

@@ -9,7 +9,8 @@ import click
 
 from souq import signing
 from souq.build import reproducible
-from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.here import here
 from souq.errors import NotFound, Refused, nearest
 from souq.evals import suite
 from souq.pulls import pull as pulls

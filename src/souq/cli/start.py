@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from souq.cli.console import answer, bars, done, here, json_option, key_option, out, person
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person
+from souq.cli.here import here
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals import suite as general
 from souq.evals.eval import name_of, read_folder

@@ -11,7 +11,7 @@ import msgspec
 from souq import signing
 from souq.cli.console import answer, bars, enter, json_option, out
 from souq.errors import UsageError
-from souq.repo.remote import Repo
+from souq.repo.git import GitRepo
 from souq.verify import verify as check_history
 
 
@@ -27,7 +27,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
         raise UsageError(
             f"not a whole commit id: {root!r}", hint="pin all 40 digits: a shorter name may come to mean another"
         )
-    repo = Repo.find(folder)
+    repo = GitRepo.find(folder)
     enter(repo)
     with bars() as progress:
         at = now or signing.now()

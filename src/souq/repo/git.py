@@ -224,6 +224,48 @@ class GitRepo:
         MEMORY.put((self.git_dir, "commit", oid), commit, ENTRY_BYTES)
         return commit
 
+    @property
+    def remote(self) -> str | None:
+        """Where the shared remote is, where there is one."""
+        return self.config("remote.origin.url") or None
+
+    def tip(self) -> str:
+        """Main as everybody sees it: the remote's where there is one."""
+        commit = self.ref(TRACKED) if self.remote else None
+        return commit or self.commit(MAIN)
+
+    def resolve(self, name: str) -> str:
+        """The commit that a person names: `main`, `HEAD`, a branch, a tag or digits of an id, and `~n` or `^` after it.
+
+        Main is the one main whatever else is called so: what everybody sees, which `verify` judges.
+
+        Raises:
+            NotFound: nothing is called so.
+            UsageError: more than one thing is.
+        """
+        base, back = _TYPED.fullmatch(name).groups()  # type: ignore[union-attr]  # it matches anything
+        commits = {self.tip()} if base in ("main", MAIN) else self._named(base)
+        if len(commits) > 1:
+            raise UsageError(f"{name[:80]!r} means more than one commit", hint=f"one of {', '.join(sorted(commits))}")
+        for commit in commits:
+            shown = self._git("rev-parse", "--verify", "--quiet", f"{commit}{back}^{{commit}}", check=False)
+            if shown.returncode == 0:
+                return shown.stdout.decode().strip()
+        raise NotFound(f"no commit {name[:80]!r}", hint="see `souq log`")
+
+    def _named(self, name: str) -> set[str]:
+        """The commits that a word can mean, but for main."""
+        head = (git_dir_of(self.root) if self.root else None) or self.git_dir
+        if name == "HEAD":
+            name = (head / "HEAD").read_text(errors="replace").strip().removeprefix("ref: ")
+        refs = [name] if name.startswith("refs/") else [f"refs/{kind}/{name}" for kind in ("heads", "tags", "remotes")]
+        oids = [oid for ref in refs if (oid := self.ref(ref)) is not None]
+        if re.fullmatch(r"[0-9a-f]{4,40}", name):
+            oids += self._git("rev-parse", f"--disambiguate={name}").stdout.decode().split()
+        peeled = "".join(f"{oid}^{{commit}}\n" for oid in oids).encode()
+        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=peeled).stdout.decode().splitlines()
+        return {line for line in lines if re.fullmatch(r"[0-9a-f]{40}", line)}
+
     def entries(self, commit: str, folder: str = "", most: int = MAX_FILES) -> list[Entry]:
         """Every file below a folder of a commit; at most so many files and folders, and MAX_MOVED of a whole commit.
 
@@ -472,11 +514,6 @@ class GitRepo:
         """The whole of what a commit says."""
         return self._git("show", "--no-patch", "--format=%B", commit).stdout.decode("utf-8", "replace").strip()
 
-    @property
-    def remote(self) -> str | None:
-        """The shared remote, as this repository names it."""
-        return self.config("remote.origin.url") or None
-
     def config(self, key: str) -> str:
         """A setting of git's, by its name in small letters; "" where there is none. The repository's come first."""
         return self._own_settings().get(key) or self._persons_settings.get(key, "")
@@ -545,43 +582,6 @@ class GitRepo:
         listed = self._git("for-each-ref", "--format=%(refname) %(objectname)", prefix).stdout
         named = [line.split(b" ") for line in listed.split(b"\n") if line]
         return {name.decode(): oid.decode() for name, oid in named if _REF.fullmatch(name)}
-
-    def tip(self) -> str:
-        """Main as everybody sees it: the remote's where there is one."""
-        commit = self.ref(TRACKED) if self.remote else None
-        return commit or self.commit(MAIN)
-
-    def resolve(self, name: str) -> str:
-        """The commit that a person names: `main`, `HEAD`, a branch, a tag or digits of an id, and `~n` or `^` after it.
-
-        Main is the one main whatever else is called so: what everybody sees, which `verify` judges.
-
-        Raises:
-            NotFound: nothing is called so.
-            UsageError: more than one thing is.
-        """
-        base, back = _TYPED.fullmatch(name).groups()  # type: ignore[union-attr]  # it matches anything
-        commits = {self.tip()} if base in ("main", MAIN) else self._named(base)
-        if len(commits) > 1:
-            raise UsageError(f"{name[:80]!r} means more than one commit", hint=f"one of {', '.join(sorted(commits))}")
-        for commit in commits:
-            shown = self._git("rev-parse", "--verify", "--quiet", f"{commit}{back}^{{commit}}", check=False)
-            if shown.returncode == 0:
-                return shown.stdout.decode().strip()
-        raise NotFound(f"no commit {name[:80]!r}", hint="see `souq log`")
-
-    def _named(self, name: str) -> set[str]:
-        """The commits that a word can mean, but for main."""
-        head = (git_dir_of(self.root) if self.root else None) or self.git_dir
-        if name == "HEAD":
-            name = (head / "HEAD").read_text(errors="replace").strip().removeprefix("ref: ")
-        refs = [name] if name.startswith("refs/") else [f"refs/{kind}/{name}" for kind in ("heads", "tags", "remotes")]
-        oids = [oid for ref in refs if (oid := self.ref(ref)) is not None]
-        if re.fullmatch(r"[0-9a-f]{4,40}", name):
-            oids += self._git("rev-parse", f"--disambiguate={name}").stdout.decode().split()
-        peeled = "".join(f"{oid}^{{commit}}\n" for oid in oids).encode()
-        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=peeled).stdout.decode().splitlines()
-        return {line for line in lines if re.fullmatch(r"[0-9a-f]{40}", line)}
 
     def merge_base(self, commit: str, other: str) -> str | None:
         """The newest commit both have, or None for strangers."""
@@ -757,9 +757,7 @@ def _line(path: Path) -> str:
 
 def _settings(*words: str) -> dict[str, str]:
     """What git lists of settings, without looking for a repository."""
-    listed = run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout.decode(
-        "utf-8", "surrogateescape"
-    )
+    listed = os.fsdecode(run_git(Path(os.sep), "config", *words, env={"GIT_DIR": os.devnull}).stdout)
     return {name: value.strip() for name, _, value in (row.partition("\n") for row in listed.split("\0"))}
 
 

@@ -1,6 +1,6 @@
 """A model repository and what others have of it: the shared remote, the store that carries its tensors, and clones.
 
-What is local to a clone, and how git is run, is git.py.
+What is local to a clone, and how git is run, is git.py; verifying loads none of this.
 
     repo = Repo.find(Path.cwd())
     repo.fetch()
@@ -188,9 +188,7 @@ class Repo(LocalRepo):
                 moved = {ref: oid for ref, oid in theirs.items() if ours.get(ref) != oid}
                 wanted = {ref: oid for ref, oid in moved.items() if _holds(ref, oid, ours.get(ref))}
                 if not wanted or self._bring(wanted, ours, env):
-                    self._say_kept(
-                        sorted(ours.keys() - theirs.keys()), sorted(ours.keys() & moved.keys() - wanted.keys())
-                    )
+                    self._say_kept(sorted({*ours} - {*theirs}), sorted({*ours} & {*moved} - {*wanted}))
                     return
             raise Raced("the remote moves faster than it can be asked", hint="run the command again")
 
