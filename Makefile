@@ -8,7 +8,7 @@ TEST := $(VENV)/.test
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-all test-mergekit check mutants fuzz attacks bench models bench-kept bench-corpus bench-student bench-collapse clean
+.PHONY: demo test test-all test-mergekit check mutants fuzz attacks kills bench models bench-kept bench-corpus bench-student bench-collapse clean
 
 demo: $(DEMO)
 	$(BIN)/souq demo --out souq-demo
@@ -48,6 +48,10 @@ fuzz: $(READY)
 # Every attack in a process of its own: n/n turned away, with seconds and memory.
 attacks: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/attacks.py
+
+# Each verb stopped at every change it makes, killed or with a disk that is full or broken: n/n; hours (VERBS="init clone").
+kills: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill_points $(VERBS)
 
 # Against the peers people would use instead; ten minutes once mergekit is there.
 bench: $(READY) $(MERGEKIT)/.ready

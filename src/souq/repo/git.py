@@ -802,7 +802,7 @@ def failed(verb: str, stderr: bytes) -> GitError | OSError:
     if number := next((n for n in _DISK if last_line(stderr).endswith(f": {os.strerror(n)}")), None):
         return OSError(number, os.strerror(number), f"git {verb}")
     if held := _LOCKED.search(os.fsdecode(stderr)):
-        lock = f"{held[1]}.lock"
+        lock = str(Path(f"{held[1]}.lock"))
         hint = f"wait for it; if none is, one was killed: `rm {shlex.quote(lock)}`, and type the same again"
         return GitError(f"git {verb}: another git is at work here, for {lock} is there", hint=hint)
     return GitError(f"git {verb}: {last_line(stderr)}")
