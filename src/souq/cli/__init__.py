@@ -171,7 +171,7 @@ def run(words: Sequence[str]) -> int:
         log.addHandler(_OnStderr(logging.WARNING))
     try:
         with _budget(words).raised().held(f"`souq {' '.join(words[:2])}`"):
-            code = souq.main([_text(word) for word in words], prog_name="souq", standalone_mode=False)
+            code = souq.main(list(words), prog_name="souq", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -197,16 +197,6 @@ def run(words: Sequence[str]) -> int:
         return 1
     except Exception as error:  # what nobody thought of: no person is shown a traceback unasked
         return _fault(words, error)
-
-
-def _text(word: str) -> str:
-    """A word as it was typed: UTF-8, where the language of the shell is one that knows no such signs."""
-    if word.isascii() or Path(word).exists():
-        return word
-    try:
-        return os.fsencode(word).decode()
-    except ValueError:  # a file's name, or an error where it is to be text
-        return word
 
 
 def _gone(error: OSError) -> int:

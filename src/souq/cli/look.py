@@ -35,8 +35,9 @@ def status(as_json: bool) -> None:
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
         "contributions": len(main.offers), "evals": len(main.exam), "open": open_, "releases": releases,
-        "source": share, "next": _next(main, offered), "notices": repo.notices,
+        "source": share, "next": _next(main, offered),
     }  # fmt: skip
+    value |= {"notices": repo.notices} if repo.notices else {}
 
     def show() -> None:
         out.print(f"{main.config.name} at {main.commit[:12]}, from {main.config.base} ({main.config.licence})")
