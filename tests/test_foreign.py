@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -189,3 +190,21 @@ def test_a_folder_may_be_called_anything(place, tmp_path, monkeypatch, name):  #
     assert typed(monkeypatch, home, "clone", "hub.git", "mine") == 0
     for line in ("fetch", "status", "verify --no-rebuild"):
         assert typed(monkeypatch, home / "mine", *line.split()) == 0
+
+
+@pytest.mark.parametrize("trap", ["two loops", "the whole disk", "a pipe", "a pipe for HEAD", "a pipe for packed refs"])
+def test_refs_that_lead_astray(sent, tmp_path, monkeypatch, trap):
+    """Links among the refs are not followed, and what is no file is not waited for."""
+    refs = sent / ".git/refs/souq"
+    if trap == "two loops":
+        (refs / "a").symlink_to(".")
+        (refs / "b").symlink_to(".")
+    elif trap == "the whole disk":
+        (refs / "disk").symlink_to("/")
+    else:
+        where = {"a pipe": refs / "pipe", "a pipe for HEAD": sent / ".git/HEAD"}.get(trap, sent / ".git/packed-refs")
+        where.unlink(missing_ok=True)
+        os.mkfifo(where)
+    began = time.process_time()
+    assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", sent) == (1 if "HEAD" in trap else 0)
+    assert time.process_time() - began < 3
