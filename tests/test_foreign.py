@@ -134,17 +134,18 @@ def test_bare_mirrored_and_borrowed_repositories_verify(place, sent, tmp_path, m
     assert typed(monkeypatch, tmp_path, "verify", hub) == 0
 
 
-def test_reading_needs_no_place_to_write(place, sent, tmp_path, monkeypatch):  # noqa: F811
+def test_reading_needs_no_place_to_write(place, sent, tmp_path, monkeypatch, capfd):  # noqa: F811
     """A clone nobody may write to: what was worked out is not kept, and that is all."""
     real = os.access
     cache = sent / ".git/souq/cache"
     shutil.rmtree(cache, ignore_errors=True)
     cache.parent.mkdir(exist_ok=True)
     cache.write_text("")  # root may write anywhere: so where the folder would be, a file stands
-    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and path != cache)
+    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and path not in (cache, sent / ".git"))
     for line in ("status", "verify", "log", "pr list", "audit .", f"export {tmp_path / 'out'}"):
         assert typed(monkeypatch, sent, *line.split()) == 0, line
     assert cache.read_text() == ""
+    assert "nothing can be written into this clone" in capfd.readouterr().err
 
 
 def in_posix(at, *words, home):
