@@ -26,14 +26,14 @@ def test_whoever_has_seen_it_keeps_it(bazaar, how):
     if how == "moved to another number":
         git(hub, "update-ref", ref.replace(f"/{number}/", f"/{number + 90}/"), before[ref])
 
-    code, out, err = bazaar.says("bruno", "status")
+    code, _, err = bazaar.says("bruno", "status")
     assert code == 0
     assert ref in err
     assert bazaar.repo("bruno").refs(f"refs/souq/pr/{number}/").items() >= before.items()
     assert bazaar("amira", f"pr checks {number}") == 0
     for who in ("amira", "bruno"):
         assert bazaar(who, f"pr review {number} --approve --reason fine") == 0
-    code, out, err = bazaar.says("bruno", f"pr merge {number}")
+    code, _, err = bazaar.says("bruno", f"pr merge {number}")
     assert code == 3
     assert "chen" in err
 
