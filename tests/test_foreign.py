@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -133,17 +134,18 @@ def test_bare_mirrored_and_borrowed_repositories_verify(place, sent, tmp_path, m
     assert typed(monkeypatch, tmp_path, "verify", hub) == 0
 
 
-def test_reading_needs_no_place_to_write(place, sent, tmp_path, monkeypatch):  # noqa: F811
+def test_reading_needs_no_place_to_write(place, sent, tmp_path, monkeypatch, capfd):  # noqa: F811
     """A clone nobody may write to: what was worked out is not kept, and that is all."""
     real = os.access
     cache = sent / ".git/souq/cache"
     shutil.rmtree(cache, ignore_errors=True)
     cache.parent.mkdir(exist_ok=True)
     cache.write_text("")  # root may write anywhere: so where the folder would be, a file stands
-    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and path != cache)
+    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and path not in (cache, sent / ".git"))
     for line in ("status", "verify", "log", "pr list", "audit .", f"export {tmp_path / 'out'}"):
         assert typed(monkeypatch, sent, *line.split()) == 0, line
     assert cache.read_text() == ""
+    assert "nothing can be written into this clone" in capfd.readouterr().err
 
 
 def in_posix(at, *words, home):
@@ -189,3 +191,21 @@ def test_a_folder_may_be_called_anything(place, tmp_path, monkeypatch, name):  #
     assert typed(monkeypatch, home, "clone", "hub.git", "mine") == 0
     for line in ("fetch", "status", "verify --no-rebuild"):
         assert typed(monkeypatch, home / "mine", *line.split()) == 0
+
+
+@pytest.mark.parametrize("trap", ["two loops", "the whole disk", "a pipe", "a pipe for HEAD", "a pipe for packed refs"])
+def test_refs_that_lead_astray(sent, tmp_path, monkeypatch, trap):
+    """Links among the refs are not followed, and what is no file is not waited for."""
+    refs = sent / ".git/refs/souq"
+    if trap == "two loops":
+        (refs / "a").symlink_to(".")
+        (refs / "b").symlink_to(".")
+    elif trap == "the whole disk":
+        (refs / "disk").symlink_to("/")
+    else:
+        where = {"a pipe": refs / "pipe", "a pipe for HEAD": sent / ".git/HEAD"}.get(trap, sent / ".git/packed-refs")
+        where.unlink(missing_ok=True)
+        os.mkfifo(where)
+    began = time.process_time()
+    assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", sent) == (1 if "HEAD" in trap else 0)
+    assert time.process_time() - began < 3

@@ -17,7 +17,7 @@ from souq.repo.remote import Repo
 def repo(tmp_path):
     """A repository of one commit: a file, and a folder of another."""
     made = Repo.create(tmp_path / "repo")
-    made._git("update-ref", MAIN, made.write_commit([], {"a": b"first", "folder/b": b"second"}, "begin\n"))
+    made._own("update-ref", MAIN, made.write_commit([], {"a": b"first", "folder/b": b"second"}, "begin\n"))
     return made
 
 
@@ -93,3 +93,40 @@ def test_bytes_that_lie_are_found_though_they_were_read(repo):
 
     with pytest.raises(Corrupt):
         repo.check_names(repo.tip())
+
+
+def test_refs_are_what_git_says_they_are(repo):
+    """Loose, packed, both, or naming another: as `git for-each-ref` lists them, one by one and together."""
+    main, blob = repo.tip(), repo.write_blob(b"x")
+    names = ["refs/souq/pr/1/head", "refs/souq/pr/10/head", "refs/souq/a", "refs/tags/v1", "refs/heads/ünï"]
+    for name in names:
+        typed(repo, "update-ref", name, main)
+    typed(repo, "tag", "-a", "-m", "x", "v2")
+    typed(repo, "pack-refs", "--all")
+    typed(repo, "update-ref", "refs/souq/a", blob)
+    typed(repo, "update-ref", "refs/souq/b/c", blob)
+    typed(repo, "symbolic-ref", "refs/heads/same", MAIN)
+    listed = dict(
+        line.split(" ") for line in typed(repo, "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    )
+
+    assert {name: repo.ref(name) for name in listed} == listed
+    assert repo.refs("refs/souq/") == {name: oid for name, oid in listed.items() if name.startswith("refs/souq/")}
+    assert [*repo.refs("refs/souq/pr/1/")] == ["refs/souq/pr/1/head"]
+    assert "refs/heads/ünï" not in repo.refs("refs/heads/")
+    typed(repo, "update-ref", "-d", "refs/souq/a")
+    assert (repo.ref("refs/souq/a"), "refs/souq/a" in repo.refs("refs/souq/")) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "name", ["refs/souq", "refs", "", "HEAD", "refs/../HEAD", "refs/heads/../../HEAD", "refs/heads/", "/refs/heads/main",
+             "refs//heads/main", "refs/heads/.main", "refs/heads/x\n", "refs/heads/nothing", "config", "../config"]
+)  # fmt: skip
+def test_what_names_no_ref(repo, name):
+    assert repo.ref(name) is None
+
+
+def test_a_ref_that_names_itself(repo):
+    typed(repo, "symbolic-ref", "refs/heads/a", "refs/heads/b")
+    typed(repo, "symbolic-ref", "refs/heads/b", "refs/heads/a")
+    assert repo.ref("refs/heads/a") is None

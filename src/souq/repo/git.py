@@ -1,8 +1,8 @@
 """How git is run, and a repository as it is read: commits, refs, and the tensor store that lies beside them.
 
 A repository may be a folder that somebody sent, so reading goes around what it says of itself: git is given a
-directory of ours, whose settings are ours and whose objects and refs are the repository's. What writes into it is
-local.py, and what asks its remote is remote.py: their owner's doing, which heeds their settings.
+directory of ours, whose settings are ours and whose objects are the repository's, and refs are read here. What writes
+into it is local.py, and what asks its remote is remote.py: their owner's doing, which heeds their settings.
 
 A model repository is an ordinary git repository. Its tensors live in `souq/objects` inside the git directory, in
 every clone and in the bare remote alike, so a folder remote needs no server and a clone needs no configuration. A
@@ -62,7 +62,6 @@ AUTHOR_ COMMITTER_ CONFIG_ SSH ASKPASS PROXY SSL_ HTTP_ TRACE CURL_ EXEC_PATH AL
 ALTERNATE_OBJECT_DIRECTORIES
 """
 _NOBODY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}  # nor do its reader's settings change an answer
-_LENT = ("refs", "packed-refs", "shallow")  # what reading sees of a repository besides its objects
 # What a repository may say of itself: that it is read by these rules, or of what does not concern who reads objects.
 _EXTENSIONS = {"objectformat": "sha1", "refstorage": "files"}
 _HARMLESS = {"partialclone", "worktreeconfig", "preciousobjects", "noop"}
@@ -144,7 +143,6 @@ class _Memory:
 MEMORY = _Memory(64 << 20)
 _OID = re.compile(r"[0-9a-f]{40}")
 _COMMIT = re.compile(r"[0-9a-f]{40}\^?")  # a commit, or the one before it
-_LOOSE = re.compile(r"refs/(heads|remotes|souq)(/[A-Za-z0-9_\-]+)+")
 _TYPED = re.compile(r"(.*?)((?:\^|~\d{0,6})*)", re.DOTALL)  # a name, and how far back from it
 ENTRY_BYTES = 400  # what a row of a listing takes in memory, about
 
@@ -156,6 +154,7 @@ class GitRepo:
         self.git_dir, self.root = git_dir, root
         self.tell: Callable[[str], None] = lambda line: None  # what whoever types should know, a line each
         self.notices: list[str] = []  # which those were
+        self._packed_refs: tuple[tuple[int, int, int], dict[str, str]] = (0, 0, 0), {}
         # What `config` read last, and the file's stamp then: one landing asks for its remote two hundred times.
         self._settings: tuple[tuple[int, int, int], dict[str, str]] | None = None
 
@@ -571,17 +570,35 @@ class GitRepo:
 
     def ref(self, name: str) -> str | None:
         """The object a ref names; None where there is no such ref."""
-        loose = self.git_dir / name  # what git itself looks at first, without a process
-        if _LOOSE.fullmatch(name) and loose.is_file() and _OID.fullmatch(oid := loose.read_text().strip()):
-            return oid
-        result = self._git("show-ref", "--verify", "--hash", name, check=False)  # rev-parse would try other names too
-        return result.stdout.decode().strip() if result.returncode == 0 else None
+        held = ""
+        for _ in range(5):  # a ref may name another, as git's own HEAD does
+            held = (_value(self.git_dir / name) if _NAMED.fullmatch(name) else "") or self._packed().get(name, "")
+            if not held.startswith("ref: "):
+                break
+            name = held.removeprefix("ref: ")
+        return held if _OID.fullmatch(held) else None
 
-    def refs(self, prefix: str) -> dict[str, str]:
-        """Refs below a prefix: full name -> object id; no ref of souq's has other signs in its name than these."""
-        listed = self._git("for-each-ref", "--format=%(refname) %(objectname)", prefix).stdout
-        named = [line.split(b" ") for line in listed.split(b"\n") if line]
-        return {name.decode(): oid.decode() for name, oid in named if _REF.fullmatch(name)}
+    def refs(self, below: str) -> dict[str, str]:
+        """Refs below a folder: full name -> object id; no ref of souq's has other signs in its name than these.
+
+        Read here and not by git, who would follow a link in a folder that was sent through the whole disk.
+        """
+        places = os.walk(self.git_dir / below)  # before what is packed: git packs a ref first and then removes its file
+        files = [Path(place, name) for place, _, names in places for name in names]
+        loose = {path.relative_to(self.git_dir).as_posix(): _value(path) for path in files}
+        held = {name: oid for name, oid in self._packed().items() if name.startswith(below)} | loose
+        return {name: oid for name, oid in sorted(held.items()) if _REF.fullmatch(name) and _OID.fullmatch(oid)}
+
+    def _packed(self) -> dict[str, str]:
+        """The refs that git keeps in one file, which it replaces and never changes."""
+        path = self.git_dir / "packed-refs"
+        facts = path.stat() if path.is_file() else None
+        stamp = (facts.st_ino, facts.st_mtime_ns, facts.st_size) if facts else (0, 0, 0)
+        if self._packed_refs[0] != stamp:
+            text = path.read_bytes().decode("utf-8", "surrogateescape") if facts else ""
+            rows = [line.split(" ", 1) for line in text.split("\n") if line[:1] not in ("#", "^", "")]
+            self._packed_refs = stamp, {row[1]: row[0] for row in rows if len(row) == 2}
+        return self._packed_refs[1]
 
     def merge_base(self, commit: str, other: str) -> str | None:
         """The newest commit both have, or None for strangers."""
@@ -593,13 +610,14 @@ class GitRepo:
 
     @cached_property
     def _glass(self) -> Path:
-        """A git directory of ours to look through, gone with this object: settings that say nothing, and their refs."""
+        """A git directory of ours to look through, gone with this object: settings that say nothing, and no refs."""
         place = Path(tempfile.mkdtemp(prefix="souq-"))
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         (place / "HEAD").write_text(f"ref: {MAIN}\n")
         (place / "config").write_text("[core]\n\trepositoryFormatVersion = 0\n\tbare = true\n")
-        for name in _LENT:
-            (place / name).symlink_to(self.git_dir / name)
+        (place / "refs").mkdir()
+        if (shallow := self.git_dir / "shallow").is_file():
+            shutil.copyfile(shallow, place / "shallow")
         return place
 
     @property
@@ -711,7 +729,8 @@ def blob_name(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-_REF = re.compile(rb"[A-Za-z0-9._/+\-]{1,300}")
+_REF = re.compile(r"[A-Za-z0-9._/+\-]{1,300}")
+_NAMED = re.compile(r"refs(/[^\x00-\x20\x7f~^:?*\[\\/.][^\x00-\x20\x7f~^:?*\[\\/]*)+")
 
 
 def _is_utf8(text: str) -> bool:
@@ -729,6 +748,12 @@ _WHOLE = "this copy is not whole: `souq clone` it anew, or, if it is your own pa
 
 def _absent(oid: str) -> NotFound:
     return NotFound(f"{oid[:12]} is not here: history is not whole", hint=_WHOLE)
+
+
+def _value(path: Path) -> str:
+    with suppress(OSError, ValueError):
+        return _line(path) if path.is_file() else ""
+    return ""
 
 
 def git_dir_of(folder: Path) -> Path | None:

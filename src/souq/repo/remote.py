@@ -154,6 +154,8 @@ class Repo(LocalRepo):
 
     def forward(self, commit: str) -> str:
         """Bring this clone's main and its files to `commit`; why they stay as they are, or "" where they came along."""
+        if self.ref(MAIN) == commit:
+            return ""
         where = self._worktrees_on_main()
         if self.root is not None and git_dir_of(self.root) in where:
             moved = self._own("merge", "--quiet", "--ff-only", commit, check=False)
@@ -250,6 +252,8 @@ class Repo(LocalRepo):
         if odd := sorted(key for key in self._own_settings() if not _PLAIN.fullmatch(key)):
             keys = ", ".join(odd)[:120]
             self.notice(f"not fetched: settings of this clone may start something ({keys}); `souq fetch` heeds them")
+        elif self.remote and not os.access(self.git_dir, os.W_OK):
+            self.notice("not fetched: nothing can be written into this clone; this is what it has")
         else:
             self.fetch({} if "GIT_ALLOW_PROTOCOL" in os.environ else _PROTOCOLS)
 
