@@ -53,6 +53,8 @@ def _asked(case: Case) -> bool:
 def idle_claim(case: Case) -> str:
     """Why no model need be asked: what it claims to fix is not there, or weights claim nothing; else empty."""
     claims, known = case.offer.contribution.fixes, case.main.evals
+    if len({*claims}) < len(claims):
+        return "claims to fix an eval twice: each is named once"
     if unknown := [name for name in claims if name not in known]:
         return f"claims to fix {', '.join(unknown)}: no such eval on main{nearest(unknown[0], known)}"
     if claims or case.offer.delta is None or any(suite.is_bug for suite in case.offer.evals):
