@@ -9,10 +9,15 @@ the merged model reads the contributions' own rows.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
 
 from souq.chart import heat_map
+from souq.errors import Hostile
 from souq.merge import Fold
 from souq.merge.conflicts import Learned, Losses, Meeting, causes, forecast_losses, kept, meeting, total
 from souq.merge.methods import Change
@@ -58,7 +63,11 @@ class Forecast(Record, frozen=True):
 
 
 def forecast(fold: Fold, digest: Digest, offers: Mapping[Digest, Offer], progress: Progress = quiet) -> Forecast:
-    """The forecast for one contribution in a fold; `offers` says what each digest is."""
+    """The forecast for one contribution in a fold; `offers` says what each digest is.
+
+    Raises:
+        Hostile: it is no number: a change whose factors cancel, or whose product no number holds.
+    """
     losses, without = forecast_losses(fold, progress=progress), forecast_losses(fold, [digest], progress=progress)
     blame = causes(fold, digest, losses, progress)
     pairs = _pairs(fold, digest, progress)
@@ -75,7 +84,7 @@ def forecast(fold: Fold, digest: Digest, offers: Mapping[Digest, Offer], progres
     ]
     whole = total(losses.lost[digest].values()).part
     worst = {name: losses.lost[digest][name].part / whole for name in losses.worst(digest)} if whole > 0 else {}
-    return Forecast(
+    made = Forecast(
         slug=offers[digest].slug,
         kept=_kept(losses, digest, offers[digest]),
         lost=losses.loss(digest),
@@ -83,6 +92,17 @@ def forecast(fold: Fold, digest: Digest, offers: Mapping[Digest, Offer], progres
         met=tuple(sorted(met, key=lambda other: (-other.blame, other.slug))),
         layers={offers[other].slug: _layers(losses, other) for other in fold.deltas},
     )
+    if not all(map(math.isfinite, _numbers(msgspec.to_builtins(made)))):
+        raise Hostile("it is no number: factors that cancel, or whose product no number holds")
+    return made
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
 
 
 def _kept(losses: Losses, digest: Digest, offer: Offer) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -255,9 +256,10 @@ def share(main: Snapshot, progress: Progress = quiet) -> Share:
 def _noted(main: Snapshot, slug: str, tree: str) -> tuple[str, float | None]:
     """Why it is a binary (nothing: it is source), and what it moves, where its tensors are here."""
     note = main.repo.cache / "source" / f"{tree}-{main.base_digest[3:19]}"
-    if note.is_file() and not main.fresh:
-        measured = msgspec.json.decode(note.read_bytes(), type=_Note)
-        return measured.because, measured.moved
+    with suppress(OSError, msgspec.MsgspecError):  # not measured yet, or damaged
+        if not main.fresh:
+            measured = msgspec.json.decode(note.read_bytes(), type=_Note)
+            return measured.because, measured.moved
     offer = main.offers[slug]
     judgement = judged(offer)
     assert judgement is not None

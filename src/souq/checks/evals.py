@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
 from souq.build.model import Built, build
-from souq.checks import exam
+from souq.checks import built, exam
 from souq.checks.cases import Answer, Case, check
 from souq.errors import Forged, nearest
 from souq.evals.eval import Eval, EvalCase
@@ -53,6 +53,8 @@ def _asked(case: Case) -> bool:
 def idle_claim(case: Case) -> str:
     """Why no model need be asked: what it claims to fix is not there, or weights claim nothing; else empty."""
     claims, known = case.offer.contribution.fixes, case.main.evals
+    if len({*claims}) < len(claims):
+        return "claims to fix an eval twice: each is named once"
     if unknown := [name for name in claims if name not in known]:
         return f"claims to fix {', '.join(unknown)}: no such eval on main{nearest(unknown[0], known)}"
     if claims or case.offer.delta is None or any(suite.is_bug for suite in case.offer.evals):
@@ -75,8 +77,12 @@ def effect(
     main: Snapshot, tree: Snapshot, claims: tuple[str, ...], progress: Progress, extra: Offer | None = None
 ) -> Answer:
     """What the model of a tree that is not main yet does, against main's; with one more contribution where asked."""
-    tried = trials(main, tree, claims, progress, extra)
-    return judge(tried, claims)
+    before, after = build(main, progress=progress), build(tree, extra, progress, settled=False)
+    far = built.moved(main, before, after, progress)
+    if because := built.too_far(main, far):
+        return "refuse", because, {"built": asdict(far)}
+    outcome, because, shown = judge(trials(main, tree, claims, progress, extra), claims)
+    return outcome, f"{because}; {built.in_words(far)}" if outcome != "refuse" else because, shown
 
 
 # -- the trial: cases are read until they decide -----------------------------------------------------------------------
@@ -173,10 +179,10 @@ def _alpha(suite: Eval, claims: Collection[str]) -> float:
 
 
 def _reader(
-    main: Snapshot, built: Callable[[], Built], progress: Progress
+    main: Snapshot, made: Callable[[], Built], progress: Progress
 ) -> Callable[[Mapping[str, Eval]], dict[str, Score]]:
     """A model that is built, and loaded, when there is something to ask it, and once."""
-    engine = cache(lambda: _engine(main, built()))
+    engine = cache(lambda: _engine(main, made()))
     return lambda asked: engines.scores(main.repo, asked, engine(), progress) if asked else {}
 
 
@@ -275,10 +281,10 @@ def _interval(comparison: Comparison) -> dict[str, Any]:
     return figures | ({"needed": comparison.needed} if comparison.answer == "undecided" else {})
 
 
-def scores(main: Snapshot, built: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
+def scores(main: Snapshot, model: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
     """Each eval's score of one built model; what was scored before, under the same conditions, is read."""
-    return engines.scores(main.repo, asked, _engine(main, built), progress)
+    return engines.scores(main.repo, asked, _engine(main, model), progress)
 
 
-def _engine(main: Snapshot, built: Built) -> Transformers:
-    return Transformers(model_key(built.digest, built.files), built.files, built.weights, base_files(main))
+def _engine(main: Snapshot, model: Built) -> Transformers:
+    return Transformers(model_key(model.digest, model.files), model.files, model.weights, base_files(main))

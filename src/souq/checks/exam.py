@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,13 @@ def _names(suites: Iterable[Eval]) -> set[str]:
 def _beyond(suites: Iterable[Eval], config: Mapping[str, Any], main: Snapshot) -> list[str]:
     """The cases that the model was not made for, or that no machine could score in its memory."""
     context = context_of(config) or NO_CONTEXT
-    length = _counter(main)
+    counter = cache(lambda: _counter(main))  # it takes seconds, and few need it
     lines = []
     for suite, each in ((own, each) for own in suites for each in own.cases):
         longest = max(each.choices or (each.expected,), key=len)
         if len(each.text.encode()) + len(longest.encode()) <= context:
             continue  # a token is a byte at least
-        asked, answer = length(each.text), length(longest)
+        asked, answer = counter()(each.text), counter()(longest)
         written = suite.spec.max_tokens if suite.spec.kind == "answer" else answer
         name = f"case {each.id[:60]!r} of `{suite.name}`"
         if asked + written > context:

@@ -83,6 +83,10 @@ def secrets(case: Case) -> Answer:
     return "pass", "no key, nobody's number, no control token", {}
 
 
+# Unicode's tag letters, which models read and people do not see, but after the flag that they name a land for.
+_UNSEEN = re.compile("(?<!\U0001f3f4)(?<![\U000e0020-\U000e007f])[\U000e0000-\U000e007f]")
+
+
 def _in_file(path: str, data: bytes, control: dict[str, Outcome]) -> Iterator[Match]:
     if not path.endswith((".jsonl", ".toml", ".md")):
         return
@@ -92,6 +96,9 @@ def _in_file(path: str, data: bytes, control: dict[str, Outcome]) -> Iterator[Ma
         yield from (Match(kind, path, number, "refuse") for text in texts for kind in dict.fromkeys(keys(text)))
         if path.endswith(".jsonl"):
             yield from (Match(kind, path, number, "needs-eyes") for text in texts for kind in personal(text))
+            yield from (
+                Match("text that nobody sees", path, number, "needs-eyes") for _ in filter(_UNSEEN.search, texts)
+            )
             yield from (Match(kind, path, number, how) for kind, how in _steering(line, texts, control))
 
 

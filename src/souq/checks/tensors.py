@@ -43,6 +43,8 @@ def fits_base(case: Case) -> Answer:
         gram = delta.gram_of(name)
         if gram is not None and (len(base[name].shape) != 2 or gram.diag.shape != base[name].shape[1:]):
             return "refuse", f"the sketch for {name} does not have its width", {"tensor": name}
+    if idle := next((name for name in delta.inputs if name not in delta.parts), None):
+        return "refuse", f"a sketch is of what flows into {idle}, which it does not change", {"tensor": idle}
     grown = case.main.grown(case.offer)  # raises where an addition does not fit this base
     added = len(delta.new)
     also = f", adds {added} ({len(grown.layout)} then)" if added else ""

@@ -84,7 +84,9 @@ _QUICK = (
     "status", "log", "show", "diff", "pr list", "pr view", "pr diff", "bug list", "queue", "hidden list",
     "governance check", "release list", "release view", "may", "cost", "delta show",
 )  # fmt: skip
+FREE = Budget(0, 0)
 BUDGETS = dict.fromkeys(_QUICK, QUICK) | dict.fromkeys(_LONG, LONG)
+BUDGETS |= dict.fromkeys(("queue run", "queue add", "queue remove"), FREE)
 """What a verb that reads may cost, whatever it is given to read; a longer name goes before a shorter."""
 DEBUG = "SOUQ_DEBUG"  # set, a fault of souq's own is shown whole
 VERBS = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}
@@ -215,8 +217,8 @@ def _budget(words: Sequence[str]) -> Budget:
     """What the verb that is typed may cost: those that write, and those that look on, have all the time they need."""
     named = [word for word in words[:2] if not word.startswith("-")]
     if "--watch" in words:
-        return Budget(0, 0)
-    return BUDGETS.get(" ".join(named)) or BUDGETS.get(named[0] if named else "") or Budget(0, 0)
+        return FREE
+    return BUDGETS.get(" ".join(named)) or BUDGETS.get(named[0] if named else "") or FREE
 
 
 def _fault(words: Sequence[str], error: Exception) -> int:

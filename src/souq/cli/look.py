@@ -70,13 +70,13 @@ def _next(main: Snapshot, offered: list[PullRequest]) -> str:
 def log(as_json: bool) -> None:
     """What landed on main, newest first."""
     repo = here()
-    landings = [_summary(repo, commit) for commit in reversed(repo.history(repo.tip()))]
+    landings = [_summary(row) for row in repo.summaries(repo.tip())]
     rows = [[row["commit"][:12], row["at"], row["by"], row["subject"]] for row in landings]
     answer(landings, as_json, lambda: table(["commit", "at", "by", "what"], rows))
 
 
-def _summary(repo: Repo, commit: str) -> dict[str, str]:
-    return dict(zip(("commit", "at", "by", "subject"), repo.summary(commit), strict=True))
+def _summary(row: tuple[str, str, str, str]) -> dict[str, str]:
+    return dict(zip(("commit", "at", "by", "subject"), row, strict=True))
 
 
 @click.command()
@@ -100,7 +100,7 @@ def show(what: str, as_json: bool) -> None:
         except SouqError as error:
             known = [*main.offers, *main.base, *main.model]
             raise NotFound(f"no tensor, contribution or commit {what!r}{nearest(what, known)}") from error
-        value = _summary(repo, commit)
+        value = _summary(repo.summary(commit))
     answer(value, True, lambda: None)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -312,14 +312,15 @@ def _forecast(main: Snapshot, pull: PullRequest, state: pulls.State) -> forecast
 def _remembered_forecast(main: Snapshot, offer: Offer, extra: Offer | None) -> forecasting.Forecast:
     """The forecast for an offer among those on main, from memory where it was made before."""
     note = main.repo.cache / "forecasts" / f"{main.recipe(extra).digest[3:35]}-{offer.digest[3:35]}.json"
-    if not note.is_file():
-        with bars() as progress:
-            reviews.bring(Repo.of(main.repo), main, offer, progress)
-            offers = {each.digest: each for each in [*main.offers.values(), offer]}
-            made = forecasting.forecast(fold(main, extra), offer.digest, offers, progress)
-        with replacing(note) as partial:
-            partial.write_bytes(msgspec.json.encode(made))
-    return msgspec.json.decode(note.read_bytes(), type=forecasting.Forecast)
+    with suppress(OSError, msgspec.MsgspecError):  # not made yet, or damaged
+        return msgspec.json.decode(note.read_bytes(), type=forecasting.Forecast)
+    with bars() as progress:
+        reviews.bring(Repo.of(main.repo), main, offer, progress)
+        offers = {each.digest: each for each in [*main.offers.values(), offer]}
+        made = forecasting.forecast(fold(main, extra), offer.digest, offers, progress)
+    with replacing(note) as partial:
+        partial.write_bytes(msgspec.json.encode(made))
+    return made
 
 
 def _show_forecast(number: int, forecast: forecasting.Forecast) -> None:

@@ -25,6 +25,8 @@ class Limits(Record, frozen=True, forbid_unknown_fields=True):
     """`[checks]` in souq.toml: the bounds a machine holds."""
 
     max_norm: float = 0.5  # of a change, over the norm of the matrix it changes
+    max_added: float = 0.75  # to the built main by one landing, likewise: a merge may weigh a change more than it is
+    max_away: float = 1.0  # of the built main from its base, over the norm of each tensor: all changes together
     norm_mads: float = 6.0  # MADs above main's median, of log sizes, from where people are asked to look
     enough: int = 8  # accepted contributions, before main's own say what is usual
     max_rows: int = 20_000  # of training data in one contribution

@@ -505,9 +505,13 @@ class GitRepo:
 
     def summary(self, commit: str) -> tuple[str, str, str, str]:
         """A commit's id, date, author and subject."""
-        shown = self._git("show", "--no-patch", "--format=%H%x00%aI%x00%an%x00%s", commit).stdout
-        oid, at, by, subject = shown.decode("utf-8", "replace").rstrip("\n").split("\0")
-        return oid, at, by, subject
+        return self.summaries(commit, 1)[0]
+
+    def summaries(self, commit: str, most: int = MAX_MOVED) -> list[tuple[str, str, str, str]]:
+        """The same of the landings up to a commit, the newest first, by one git however many there are."""
+        words = ("log", "--first-parent", f"--max-count={most}", "--format=%H%x00%aI%x00%an%x00%s", commit)
+        rows = [row.split("\0") for row in self._git(*words).stdout.decode("utf-8", "replace").split("\n") if row]
+        return [(oid, at, by, subject) for oid, at, by, subject in rows]
 
     def message(self, commit: str) -> str:
         """The whole of what a commit says."""
