@@ -220,3 +220,41 @@ def a_flipped_bit(town: Town) -> None:
     data[-1] ^= 1
     path.chmod(0o644)
     path.write_bytes(bytes(data))
+
+
+# -- what nobody could clone or check out ------------------------------------------------------------------------------
+
+
+@bad("missing-object")
+def a_head_that_is_nowhere(town: Town) -> None:
+    """The landing's second parent is no object here: git could not clone it."""
+    base, offer = town.main, town.data().agreed("amira", "bruno")
+    town.land(offer, parents=[base, "1" * 40])
+
+
+@bad("unmerged", "unsigned-offer", "not-offered", "no-pull-request", "threshold", "unchecked")
+def a_landing_from_the_other_side(town: Town) -> None:
+    """First parent and second exchanged: main's own line goes through what was offered."""
+    base, offer = town.main, town.data().agreed("amira", "bruno")
+    side = town.files | {f"{offer.home}{path}": town.git.file(data) for path, data in offer.files.items()}
+    head = town.git.commit(town.git.tree(side), [base], "head", 1_770_000_000)
+    town.land(offer, parents=[head, base])
+
+
+@bad("not-a-file", "missing-object")
+def a_beginning_with_a_submodule(town: Town) -> None:
+    """The root commit names a commit of another repository, and .gitmodules a command to fetch it by."""
+    modules = b'[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "touch nowhere"\n'
+    town.begin(files={".gitmodules": modules})
+    town.files = {**town.files, "x": File("1" * 40, "160000")}
+    town.commits.clear()
+    town.commit({}, "begin", parents=[])
+
+
+@bad("not-a-file")
+def a_beginning_with_a_link(town: Town) -> None:
+    """The root commit's README is a link out of the folder."""
+    town.begin(files={"README.md": None})
+    town.files = {**town.files, "README.md": town.git.file(b"/etc/passwd", "120000")}
+    town.commits.clear()
+    town.commit({}, "begin", parents=[])

@@ -436,6 +436,9 @@ class GitRepo:
         """
         self._refuse_shallow()
         MEMORY.clear()  # what was read before anybody looked at its name is read again
+        # The heads that landed too: without them nobody could clone it.
+        if self._git("rev-list", "--count", commit, check=False).returncode:
+            raise GitError("something is not here: history is not whole", hint=_WHOLE)
         words = ("rev-list", "--objects", "--no-object-names", "--first-parent", commit)
         with (
             self._running(*words) as names,

@@ -82,8 +82,9 @@ class History:
         if POLICY not in paths:
             return [f"history begins without a {POLICY}"]
         read_policy(self._text(paths[POLICY]))
+        odd = [f"{moved.path} is not a plain file" for moved in step.moved if not moved.mode.startswith("100")]
         unvoted = [path for path in paths if path.startswith(("contributions/", "releases/"))]
-        return [f"history begins with {unvoted[0]}, which nobody voted on"] if unvoted else []
+        return odd + [f"history begins with {path}, which nobody voted on" for path in unvoted[:1]]
 
     def _landing(self, step: Step) -> list[str]:
         moved = {each.path: each for each in step.moved}
