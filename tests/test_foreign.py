@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from souq.audit.place import open_place
 from tests.foreign import arm, git, lose, place, traced, typed  # noqa: F401
 
 
@@ -131,7 +132,9 @@ def test_bare_mirrored_and_borrowed_repositories_verify(place, sent, tmp_path, m
     git(sent, "worktree", "add", "-q", "-b", "mine", tmp_path / "tree")
     for shape in ("bare.git", "mirror.git", "apart", "borrowed", "tree", "smol/.git", "smol/model"):
         assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", tmp_path / shape) == 0, shape
-    assert typed(monkeypatch, tmp_path, "verify", hub) == 0
+    for line in ("verify", "audit", "may sell --of", "cost"):
+        assert typed(monkeypatch, tmp_path, *line.split(), hub) == 0
+    assert open_place(hub).kind == "souq repository"
 
 
 def test_reading_needs_no_place_to_write(place, sent, tmp_path, monkeypatch, capfd):  # noqa: F811

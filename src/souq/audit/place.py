@@ -21,6 +21,7 @@ from souq.errors import Hostile, NotFound, SouqError
 from souq.progress import Progress, quiet
 from souq.records import Record, digest, spelled_out
 from souq.releases.verify import judge
+from souq.repo.git import git_dir_of
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
@@ -79,7 +80,7 @@ def open_place(path: Path, progress: Progress = quiet) -> Place:
     """
     if not path.is_dir():
         raise NotFound(f"no folder {path}", hint="name a souq repository, an exported release or a model's folder")
-    if (path / "souq.toml").is_file() and (path / ".git").exists():
+    if ((path / "souq.toml").is_file() and (path / ".git").exists()) or git_dir_of(path) == path.resolve():  # or bare
         return _of_repo(Repo.find(path))
     files = {str(file.relative_to(path)): file for file in _walk(path)}
     place = Place(
