@@ -276,7 +276,7 @@ def test_a_title_is_read_on_one_line(title, says):
     author = SimpleNamespace(name="mallory", org="")
     told = SimpleNamespace(title=title, author=author, recipe={})
 
-    assert says in (because := _unreadable(SimpleNamespace(files=offered.files, contribution=told)))
+    assert says in (because := _unreadable(SimpleNamespace(files=offered.files, contribution=told, election=None)))
     assert bool(because) == bool(says)
 
 
@@ -286,9 +286,23 @@ def test_a_recipe_is_no_heap_of_tables():
         title="x", author=SimpleNamespace(name="m", org=""), recipe={f"k{i}": {} for i in range(1001)}
     )
 
-    assert _unreadable(SimpleNamespace(contribution=told)) == "its recipe has 1,001 keys; the most is 1,000"
+    assert (
+        _unreadable(SimpleNamespace(contribution=told, election=None)) == "its recipe has 1,001 keys; the most is 1,000"
+    )
     told.author = author
-    assert "its author's name has 201 letters" in _unreadable(SimpleNamespace(contribution=told))
+    assert "its author's name has 201 letters" in _unreadable(SimpleNamespace(contribution=told, election=None))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "closes", "says"),
+    [((), "2030-01-01T00:00:00Z", "an election of nobody"), (("amira",), "never", "closes 'never', which is no time"),
+     (("amira",), "2030-01-01T00:00:00Z", "")],
+)  # fmt: skip
+def test_an_election_is_of_somebody_and_closes(candidates, closes, says):
+    told = SimpleNamespace(title="x", author=SimpleNamespace(name="m", org=""), recipe={})
+    election = SimpleNamespace(candidates=candidates, closes=closes)
+    because = _unreadable(SimpleNamespace(contribution=told, election=election))
+    assert (says in because, bool(because)) == (True, bool(says))
 
 
 # -- the built change --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import msgspec
 from souq.checks.cases import Answer, Case, check
 from souq.errors import SouqError
 from souq.evals.eval import Eval, unaskable
+from souq.governance.decide import seconds
 from souq.records import nesting, read_json, refuse_huge, walk
 from souq.repo.config import Merging
 from souq.repo.contribution import Offer
@@ -84,6 +85,9 @@ def files(case: Case) -> Answer:
         return "refuse", because, {}
     if offer.merge is not None and (stranger := _stranger(case)):
         return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}
+    density = (offer.merge or {}).get("density", 1.0)
+    if not isinstance(density, int | float) or not 0 < density <= 1:
+        return "refuse", f"merge.toml keeps a share `density` of {density!r}: a share is above 0 and at most 1", {}
     if because := _unsealed(case):
         return "refuse", because, {}
     if lines := exceeded(with_offer(case.main, offer), case.main):
@@ -133,17 +137,21 @@ def _only_grows(old: Eval, new: Eval) -> bool:
     return new.spec == old.spec and all(cases.get(case.id) == case for case in old.cases)
 
 
-def _unreadable(offer: Offer) -> str:
-    """Why people could not read what it says of itself on one line: it is long, or draws over its neighbours."""
+def _unreadable(offer: Offer) -> str | None:
+    """Why nobody could read what it says of itself: it is long, draws over its neighbours, or is about nobody."""
     c = offer.contribution
     for what, text in (("title", c.title), ("author's name", c.author.name), ("organisation", c.author.org)):
         if len(text) > MAX_TITLE:
             return f"its {what} has {len(text):,} letters; the most is {MAX_TITLE}"
         if odd := _DRAWN.search(text):
             return f"its {what} holds signs that draw over others or are not seen: {odd[0][:4]!a}"
+    if (election := offer.election) is not None and not election.candidates:
+        return "an election of nobody: election.toml names no candidates"
+    if election is not None and seconds(election.closes) is None:
+        return f"an election that closes {election.closes[:40]!r}, which is no time"
     if (keys := sum(len(value) for _, value in walk(c.recipe) if isinstance(value, dict))) > MAX_RECIPE:
         return f"its recipe has {keys:,} keys; the most is {MAX_RECIPE:,}"
-    return ""
+    return None
 
 
 def _refused(path: str, data: bytes) -> str | None:
