@@ -16,6 +16,7 @@ from souq.budget import Budget, Spent, drained
 from souq.build.forecast import forecast
 from souq.checks import built, exam
 from souq.checks.evals import idle_claim
+from souq.checks.files import _unreadable
 from souq.checks.secrets import secrets
 from souq.errors import Hostile, SouqError
 from souq.lab.engines import openai
@@ -38,11 +39,7 @@ def test_time_is_up_in_the_middle_of_anything():
     """Even of a loop that goes on after every error of the house."""
     begun = time.monotonic()
     with pytest.raises(Spent, match="`x` has taken its 0 seconds") as error, Budget(0.2, 0).held("`x`"):
-        while True:
-            try:
-                time.sleep(0.01)
-            except (SouqError, Exception):
-                continue
+        stubborn()
     assert time.monotonic() - begun < 3
     assert "SOUQ_SECONDS=2" in error.value.hint
 
@@ -266,6 +263,48 @@ def test_rows_that_hide_their_words_need_eyes(main, text, seen):
 
     assert ("text that nobody sees" in because) == (not seen)
     assert seen or outcome == "needs-eyes"
+
+
+@pytest.mark.parametrize(
+    ("title", "says"),
+    [("x" * 201, "its title has 201 letters; the most is 200"), ("x" * 200, ""), ("o\u0336\u0489", "draw over others"),
+     ("o" + "\u0301" * 4, "draw over others"), ("zero\u200bwidth", "not seen"), ("Tiếng Việt, हिन्दी, ليلى, 日本語", ""),
+     ("\u0e19\u0e49\u0e33 e\u0302\u0323\u0301", "")],
+)  # fmt: skip
+def test_a_title_is_read_on_one_line(title, says):
+    offered = offer([{"prompt": "a", "completion": "b"}])
+    author = SimpleNamespace(name="mallory", org="")
+    told = SimpleNamespace(title=title, author=author, recipe={})
+
+    assert says in (
+        because := _unreadable(SimpleNamespace(files=offered.files, contribution=told, election=None)) or ""
+    )
+    assert bool(because) == bool(says)
+
+
+def test_a_recipe_is_no_heap_of_tables():
+    author = SimpleNamespace(name="x" * 201, org="")
+    told = SimpleNamespace(
+        title="x", author=SimpleNamespace(name="m", org=""), recipe={f"k{i}": {} for i in range(1001)}
+    )
+
+    assert (
+        _unreadable(SimpleNamespace(contribution=told, election=None)) == "its recipe has 1,001 keys; the most is 1,000"
+    )
+    told.author = author
+    assert "its author's name has 201 letters" in _unreadable(SimpleNamespace(contribution=told, election=None))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "closes", "says"),
+    [((), "2030-01-01T00:00:00Z", "an election of nobody"), (("amira",), "never", "closes 'never', which is no time"),
+     (("amira",), "2030-01-01T00:00:00Z", "")],
+)  # fmt: skip
+def test_an_election_is_of_somebody_and_closes(candidates, closes, says):
+    told = SimpleNamespace(title="x", author=SimpleNamespace(name="m", org=""), recipe={})
+    election = SimpleNamespace(candidates=candidates, closes=closes)
+    because = _unreadable(SimpleNamespace(contribution=told, election=election)) or ""
+    assert (says in because, bool(because)) == (True, bool(says))
 
 
 # -- the built change --------------------------------------------------------------------------------------------------

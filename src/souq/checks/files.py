@@ -9,8 +9,10 @@ import msgspec
 from souq.checks.cases import Answer, Case, check
 from souq.errors import SouqError
 from souq.evals.eval import Eval, unaskable
+from souq.governance.decide import seconds
 from souq.records import nesting, read_json, refuse_huge, walk
 from souq.repo.config import Merging
+from souq.repo.contribution import Offer
 from souq.repo.git import MAX_OFFER
 from souq.repo.landing import conflicts_with, malformed
 from souq.repo.limits import exceeded, with_offer
@@ -31,6 +33,12 @@ ALLOWED = (
 OTHER = "not an allowed kind of file"
 TAKEN = "TOML, JSONL and tensors by digest"
 MAX_NESTING, MAX_KEYS, MAX_LINE = 8, 256, 1 << 20
+MAX_TITLE, MAX_RECIPE = 200, 1_000  # letters on one line; keys
+# More marks on one letter than any language writes, marks that go around it, letters of no width, Unicode's tags.
+_DRAWN = re.compile(
+    "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{4}|[\u0488\u0489\u20dd-\u20e0\u20e2-\u20e4]"
+    "|[\u200b\u2060-\u2064\ufeff]|[\U000e0000-\U000e007f]"
+)
 # Without a number where a forge has not given one yet.
 SLUG = re.compile(r"(\d{4,9}-)?[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?")
 # Not names on Windows, whatever follows the point: main could not be checked out there.
@@ -64,6 +72,8 @@ def files(case: Case) -> Answer:
         return "refuse", f"its folder is {offer.slug[:80]!r}, not a number and plain words: 0007-iso-dates", {}
     if repo.folders(base, home.rstrip("/")) or offer.slug in case.main.offers:
         return "refuse", f"{home} is already there", {}
+    if because := _unreadable(offer):
+        return "refuse", because, {}
     for path, data in offer.files.items():
         if because := _refused(path, data):
             return "refuse", because, {"path": path[:300], "bytes": len(data)}
@@ -75,6 +85,9 @@ def files(case: Case) -> Answer:
         return "refuse", because, {}
     if offer.merge is not None and (stranger := _stranger(case)):
         return "refuse", f"merge.toml weighs {stranger[:80]}, which is no contribution here", {"weights": stranger[:80]}
+    density = (offer.merge or {}).get("density", 1.0)
+    if not isinstance(density, int | float) or not 0 < density <= 1:
+        return "refuse", f"merge.toml keeps a share `density` of {density!r}: a share is above 0 and at most 1", {}
     if because := _unsealed(case):
         return "refuse", because, {}
     if lines := exceeded(with_offer(case.main, offer), case.main):
@@ -122,6 +135,23 @@ def _squats(suite: Eval, case: Case) -> str | None:
 def _only_grows(old: Eval, new: Eval) -> bool:
     cases = {case.id: case for case in new.cases}
     return new.spec == old.spec and all(cases.get(case.id) == case for case in old.cases)
+
+
+def _unreadable(offer: Offer) -> str | None:
+    """Why nobody could read what it says of itself: it is long, draws over its neighbours, or is about nobody."""
+    c = offer.contribution
+    for what, text in (("title", c.title), ("author's name", c.author.name), ("organisation", c.author.org)):
+        if len(text) > MAX_TITLE:
+            return f"its {what} has {len(text):,} letters; the most is {MAX_TITLE}"
+        if odd := _DRAWN.search(text):
+            return f"its {what} holds signs that draw over others or are not seen: {odd[0][:4]!a}"
+    if (election := offer.election) is not None and not election.candidates:
+        return "an election of nobody: election.toml names no candidates"
+    if election is not None and seconds(election.closes) is None:
+        return f"an election that closes {election.closes[:40]!r}, which is no time"
+    if (keys := sum(len(value) for _, value in walk(c.recipe) if isinstance(value, dict))) > MAX_RECIPE:
+        return f"its recipe has {keys:,} keys; the most is {MAX_RECIPE:,}"
+    return None
 
 
 def _refused(path: str, data: bytes) -> str | None:

@@ -58,15 +58,22 @@ def case_of(
 
 
 def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
-    """What was offered under lower numbers and is still open, read when it is asked for."""
+    """What was offered under lower numbers and has not landed, read when it is asked for.
+
+    What others withdrew is theirs all the same; what this author withdrew may be offered again.
+    """
 
     def read() -> list[Offer]:
         offers, remote = [], pull.repo.remote_store()
+        author = pull.offer.contribution.author.key
         for other in listed(pull.repo):
             with suppress(SouqError):  # one hostile pull request must not stop the others
-                if other.number < pull.number and other.state(main) == "open" and (delta := other.offer.delta):
+                if other.number >= pull.number or (delta := other.offer.delta) is None:
+                    continue
+                state, own = other.state(main), other.offer.contribution.author.key == author
+                if state == "open" or (state == "closed" and not own):
                     offers.append(other.offer)
-                    if remote is not None:
+                    if remote is not None and state == "open":
                         remote.copy(pull.repo.store, [ref.digest for ref in delta.refs()], strict=False)
         return offers
 
