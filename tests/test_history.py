@@ -8,7 +8,7 @@ from souq.errors import Refused
 from souq.governance import PolicyState
 from souq.repo import history
 from souq.repo.contribution import MAX_RECORDS
-from souq.repo.policy_state import policy_state, refuse_unsound
+from souq.repo.policy_state import policy_state, refuse_unsound, replayed
 from tests.annals import CONFIG, Annals
 from tests.voters import at
 
@@ -242,3 +242,23 @@ def test_a_landing_is_asked_what_its_readers_will_ask(quick):
         "nobody could verify main with it: changes README.md, which 0003-x did not offer; "
         "0003-x landed without 2 more approvals from `core` for work (have amira of Atlas)"
     )
+
+
+def test_a_clock_that_was_set_back_is_not_remembered_ahead(quick):
+    """What a clone keeps of history is what anybody reads of it, whichever landings came between."""
+    quick.open()
+    quick.agreed(*THREE)
+    quick.open("revert", "chen", of="0001-x")
+    fast = [quick.vote(name, hours=3) for name in ("amira", "bruno")]
+    quick.land(*fast, by="bruno", hours=9_000)
+
+    assert policy_state(quick.repo, quick.head).pending == {"0002-x": at(9_000 + 72)}
+    assert replayed(quick.repo, quick.head, at(9_001)).alone == [], "as it is remembered"
+    assert len(replayed(quick.repo, quick.head, at(4)).alone) == 1, "who is to land before it reads all of it"
+    quick.open()
+    quick.agreed(*THREE, hours=5)
+
+    assert policy_state(quick.repo, quick.head) == quick.judged()[0].replay.state
+    assert policy_state(quick.repo, quick.head).pending == {"0002-x": at(6 + 72)}
+    assert policy_state(quick.repo, quick.head).urgent == {"0001-x"}
+    assert quick.findings() == []

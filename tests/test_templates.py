@@ -179,3 +179,11 @@ def test_apache_is_said_to_be_people_and_not_organisations():
         "warning: Atlas alone can decide on contributions",
         "warning: Atlas alone can decide on releases",
     ]
+
+
+def test_organisations_that_only_look_alike_are_shown():
+    """Letters of another alphabet: tables of them change, so a policy is not refused for them."""
+    people = [who("amira"), who("adil", org="\u0410tlas"), who("bruno")]
+
+    assert "warning: 'Atlas' and '\u0410tlas' look alike, and are counted as two" in explain(ruled(of(1), people=people, core=("amira",)))  # fmt: skip
+    assert not [line for line in explain(ruled(of(1))) if "look alike" in line]
