@@ -8,7 +8,7 @@ import pytest
 
 from souq import signing
 from souq.errors import Refused
-from souq.pulls import land, pull
+from souq.pulls import land, pull, reviews
 from souq.pulls.pull import PullRequest
 from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS
 from souq.repo.git import MAIN
@@ -155,3 +155,44 @@ def test_a_head_brings_no_history_of_its_own(town, parents):
     missing = land.decision_on(request, Snapshot(town.repo, town.main)).missing
     assert missing == ("a head that stands on main alone: its author offers it again",)
     assert land.decision_on(offered(town, offer), Snapshot(town.repo, town.main))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"main": "7" * 40}, {"main": ["x"]}, {"about": "contributions/pr-2"}, {"subject": "b3:" + "0" * 64}]
+)
+def test_a_closing_of_another_place_closes_nothing_here(town, wrong):
+    """Withdrawn in a sandbox, or under another number: a stranger copied it."""
+    offer = town.data()
+    about, subject = wrong.get("about", "contributions/pr-1"), wrong.get("subject", "")
+    predicate = {"reason": "withdrawn"} | {key: value for key, value in wrong.items() if key == "main"}
+    note = offer.record("closed", "mallory", predicate, about=about, subject=subject)
+    offer.records.popitem()
+
+    request = offered(town, offer, **{"closed/0123456789abcdef": town.git.put("blob", note)})
+    assert request.state(Snapshot(town.repo, town.main)) == "open"
+
+
+def test_votes_of_a_sandbox_do_not_count_before_it_lands_either(town):
+    """What verify would say later is said while people still decide; what they sign next does not name them."""
+    offer = town.data().checks("amira")
+    for name in ("amira", "bruno"):
+        offer.vote(name, main="7" * 40)
+    town.wait(hours=1)
+    request, main = offered(town, offer), Snapshot(town.repo, town.main)
+
+    (lacks,) = land.decision_on(request, main).missing
+    assert lacks.startswith("2 more approvals from `maintainer`")
+    assert len(request.seen(main)) == 2
+
+
+def test_a_sign_off_that_landed_before_is_refused_by_the_check(town):
+    """Before anybody votes, and with the reason."""
+    first = town.land(town.data().agreed("amira", "bruno"))
+    town.land(town.revert(first).agreed("chen", "bruno"))
+    again = town.data(signed=False)
+    again.put("signoff", first.records["signoff.json"])
+    verdict = reviews.signed_off(offered(town, again), Snapshot(town.repo, town.main))
+
+    because = "its author has not signed it off: it has landed already, and a sign-off does so once"
+    assert (verdict.outcome, verdict.because) == ("refuse", because)
+    assert reviews.signed_off(offered(town, town.data()), Snapshot(town.repo, town.main)).outcome == "pass"

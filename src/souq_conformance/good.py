@@ -643,7 +643,7 @@ def witnesses_who_saw_this(town: Town) -> None:
 
 
 def witness(town: Town, name: str, commit: str, length: int, after: tuple[str, ...] = (), root: str = "") -> str:
-    """A note that somebody has seen main like this; tools of before 1.1 did not say of which root. Its digest."""
+    """A note that somebody has seen main like this; older tools did not say of which root. Its digest."""
     seen = {"commit": commit, "length": length, "by": name, "at": town.at(), "after": list(after)}
     seen |= {"root": root} if root else {}
     payload = signing.statement("urn:souq:witness:1", "main", digest(commit.encode()), seen)

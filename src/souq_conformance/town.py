@@ -170,7 +170,7 @@ class Town:
     now: str = ""  # the reader's clock, where it is not the town's
     root: str = ""  # the root its readers pinned, where it is not the first commit
     landed: dict[str, Offered] = field(default_factory=dict)
-    bound: bool = True  # what people sign here says of which main; tools of before 1.1 did not
+    bound: bool = True  # what people sign here names the main they saw; older tools did not
 
     def __post_init__(self) -> None:
         shutil.copytree(self.stock.empty, self.folder)
