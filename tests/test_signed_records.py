@@ -159,7 +159,9 @@ def test_only_a_merge_record_is_one(town, kind):
     assert town.findings()[0] == "0001-x has no signed merge record"
 
 
-@pytest.mark.parametrize("name", ["a/vote-1.json", ".GIT.json", "a:b.json", "x.", "vote-1.jsn", "é.json", "x" * 302])
+@pytest.mark.parametrize(
+    "name", ["a/vote-1.json", ".GIT.json", "a:b.json", "x.", "vote-1.jsn", "é.json", "x" * 302 + ".json"]
+)
 def test_a_file_among_the_records_has_a_name_that_any_system_holds(town, name):
     town.open()
     town.land(town.checked(), town.vote("amira"), town.vote("bruno"), {f"records/{name}": b"{}"})
@@ -171,19 +173,23 @@ def test_what_a_landing_copies(town):
     """What counts, once each and in one spelling, under names of its own; and what no longer counts but was seen."""
     offer, policy = town.open(), ruled(people=enrolled())
     gone = town.vote("chen", which=7)  # a key that is enrolled no longer
-    vote, check, signoff = town.vote("bruno", after=gone), town.checked("amira"), town.signoff()
+    merge = {"records/x.json": next(iter(town.merged("adil").values()))}
+    vote, check, signoff = town.vote("bruno", after=gone | merge), town.checked("amira"), town.signoff()
     (honest,) = vote.values()
     respelled = json.loads(honest)
     respelled["signatures"][0]["keyid"] = "SHA256:other"
     records = {
-        **vote, **check, **signoff, **gone, **town.vote("mallory"), **town.vote("dora", which=7), **town.merged(),
+        **vote, **check, **signoff, **gone, **merge, **town.vote("mallory"), **town.vote("dora", which=7), **town.merged(),
         "records/aux.json": honest, "records/long.json": json.dumps(respelled).encode(), "records/junk.json": b"x" * 999,
     }  # fmt: skip
 
-    kept = SignedRecords.of(offer, records, policy).kept
+    signed = SignedRecords.of(offer, records, policy)
+    kept = signed.kept
 
+    assert signed.withheld == ()
     assert kept == {**vote, **check, **signoff, **gone}
-    assert SignedRecords.of(offer, kept, policy).kept == kept
+    again = SignedRecords.of(offer, {**kept, **merge}, policy)
+    assert (again.kept, again.withheld) == (kept, ())
 
 
 def test_agreed_to_once_is_not_agreed_to_twice(quick):
@@ -216,6 +222,27 @@ def test_and_not_under_its_own_number_either(quick):
     quick.land(*old, hours=5)
 
     assert quick.findings() == ["changes contributions/0001-x/contribution.toml without a pull request"]
+
+
+def test_a_record_that_was_spelled_anew_is_no_loss(town):
+    """Its key id is outside what was signed: who named the first spelling has not been robbed of anything."""
+    town.open()
+    seen = town.vote("adil")
+    ((path, data),) = seen.items()
+    envelope = json.loads(data)
+    envelope["signatures"][0]["keyid"] = "SHA256:other"
+    respelled = {path: json.dumps(envelope).encode()}
+    town.land(town.checked(), respelled, town.vote("amira", after=seen), town.vote("bruno", after=seen))
+
+    assert town.findings() == []
+
+
+def test_a_name_of_three_hundred_signs_is_one(town):
+    """As long as any that an older souq made of a ref."""
+    town.open()
+    town.land(town.checked(), town.vote("amira"), town.vote("bruno"), {f"records/{'x' * 301}.json": b"{}"})
+
+    assert town.findings() == []
 
 
 # -- which main --------------------------------------------------------------------------------------------------------
@@ -331,6 +358,29 @@ def test_an_amendment_is_of_the_policy_it_was_offered_on(quick):
 
     assert quick.findings() == ["0002-x is not signed off by its author: GOVERNANCE.toml was amended since"]
     assert quick.judged()[0].binding.amended == 3
+
+
+def test_what_landed_since_and_amended_nothing_is_no_reason(quick):
+    """Nor is a vote that was cast before the last amendment: it names the bytes, which are signed off anew."""
+    begun, text = quick.head, quick.files["GOVERNANCE.toml"]
+    for number in (0, 1):
+        offered_on = quick.head
+        quick.open()
+        quick.agreed(*THREE, hours=1 + 4 * number)
+        after = f"# {number}\n".encode() + text
+        quick.open("governance", "mallory", {"GOVERNANCE.toml": after})
+        votes = [quick.vote(n, hours=3 + 4 * number, main=begun if n == "amira" else None) for n in THREE]
+        more = {"GOVERNANCE.toml": after}
+        quick.land(*votes, quick.signoff(main=offered_on), signed=False, hours=4 + 4 * number, more=more)
+
+    assert quick.findings() == []
+
+
+def test_a_vote_s_fault_is_not_the_sign_off_s(town):
+    town.open()
+    town.land(town.checked(), town.vote("amira", main="7" * 40), town.vote("bruno"), signed=False)
+
+    assert "0001-x is not signed off by its author" in town.findings()
 
 
 def test_an_older_sign_off_of_anything_else_holds(quick):

@@ -274,6 +274,8 @@ def test_a_note_about_another_repository_says_nothing_here(town):
     note(town, "adil", 3, **gone, after=["b3:" + "0" * 64])
     note(town, "dora", 4, **gone, after="b3:x")
     note(town, "adil", 5, commit="5" * 40, length=None, root=None)
+    note(town, "adil", 9, commit="5" * 40, length=0, root=None)
+    note(town, "adil", 10, commit=town.commits[1], length=1, root="6" * 40)
     assert seen(town) == (0, [])
 
     first = note(town, "amira", 6, root=None)

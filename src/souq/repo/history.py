@@ -418,7 +418,7 @@ def _verified(path: str, data: bytes, offer: Offer, keys: Iterable[str], author:
         Forged: it is no such record, or of something else.
     """
     kind = _KIND_OF.get(urn := signing.kind_of(data))
-    if kind is None or (kind == "merge") != (path == MERGED):  # a landing has one, which no stranger's ref names
+    if kind is None or (kind == "merge" and path != MERGED):  # a landing has one, which no stranger's ref names
         raise Forged(f"signed as {urn[:40]}")
     signed = signing.verify(data, keys=author if kind == "signoff" else keys, namespace=f"souq.{kind}.v1")
     # The number is asked too: what was taken back does not land again by the votes of the first time. A sign-off is
