@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from souq import signing
-from souq.errors import Refused
+from souq.errors import NotFound, Refused
 from souq.governance.decide import HOUR, SKEW, seconds
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -51,7 +51,7 @@ def _spelled(at: float) -> str:
 
 
 def _committed(repo: Repo, commit: str) -> float:
-    with suppress(ValueError):  # git lets anybody date a commit as they like
+    with suppress(ValueError, NotFound):  # git lets anybody date a commit as they like, and a head be none
         return datetime.fromisoformat(repo.summary(commit)[1]).timestamp()
     return 0.0
 

@@ -507,8 +507,14 @@ class GitRepo:
         return self._git("merge-base", "--is-ancestor", ancestor, commit, check=False).returncode == 0
 
     def summary(self, commit: str) -> tuple[str, str, str, str]:
-        """A commit's id, date, author and subject."""
-        return self.summaries(commit, 1)[0]
+        """A commit's id, date, author and subject.
+
+        Raises:
+            NotFound: it is none.
+        """
+        if not (rows := self.summaries(commit, 1)):
+            raise NotFound(f"{commit[:12]} is no commit", hint="see `souq log`")
+        return rows[0]
 
     def summaries(self, commit: str, most: int = MAX_MOVED) -> list[tuple[str, str, str, str]]:
         """The same of the landings up to a commit, the newest first, by one git however many there are."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,7 @@ _PLAIN = re.compile(
     r"|(branch|user|souq|http|url|alias|advice|color|pull|push|submodule)\..*|credential\.(.*\.)?username|gc\.auto|",
     re.DOTALL,
 )
-TRIES = 3
+TRIES = 5
 # The refs that souq makes; lower case and short, so that no disk takes two for one. What has an id is named by content.
 _SOUQ = re.compile(
     r"refs/souq/(pr/[1-9]\d{0,8}/(head|signoff)|nightly/nightly-\d{8}-[0-9a-f]{8}"
@@ -185,7 +186,8 @@ class Repo(LocalRepo):
         """
         if self.remote:
             self.remote_folder()
-            for _ in range(TRIES):
+            for tried in range(TRIES):
+                time.sleep(tried / 10)  # others fetch into this clone, too
                 theirs, ours = self._theirs(env), self._ours()
                 moved = {ref: oid for ref, oid in theirs.items() if ours.get(ref) != oid}
                 wanted = {ref: oid for ref, oid in moved.items() if _holds(ref, oid, ours.get(ref))}
