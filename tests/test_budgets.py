@@ -18,6 +18,7 @@ from souq.checks import built, exam
 from souq.checks.evals import idle_claim
 from souq.checks.files import _unreadable
 from souq.checks.secrets import secrets
+from souq.corpus.query import query
 from souq.errors import Hostile, SouqError
 from souq.lab.engines import openai
 from souq.licences.lineage import MAX_MODELS, of_folder
@@ -173,6 +174,28 @@ def test_as_many_models_as_anybody_names(tmp_path):
 
     with pytest.raises(Hostile, match=f"more than {MAX_MODELS} models are named"):
         of_folder(first)
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [("select count(*) from range(100000), range(100000), range(1000)", "has taken its 1 seconds"),
+     ("select repeat('x', 1000000) from range(3000)", "an answer of more than 256 MB"),
+     ("select * from range(100001)", "an answer of more than 100,000 rows"), ("select 1 + 1", "")],
+)  # fmt: skip
+def test_a_question_to_a_corpus_ends(tmp_path, monkeypatch, sql, says):
+    pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    pytest.importorskip("duckdb")
+    for folder in ("dump=1/subset=kept", "index/dump=1/subset=kept"):
+        (tmp_path / folder).mkdir(parents=True)
+        pq.write_table(pa.table({"text": ["x"]}), tmp_path / folder / "part-0.parquet")
+    monkeypatch.setenv("SOUQ_SECONDS", "1")
+    if says:
+        if "range" in sql and "seconds" not in says:
+            monkeypatch.setenv("SOUQ_SECONDS", "60")
+        with pytest.raises(SouqError, match=says):
+            query(str(tmp_path), sql)
+    else:
+        assert query(str(tmp_path), sql)[1] == [(2,)]
 
 
 # -- what an exam costs ------------------------------------------------------------------------------------------------
