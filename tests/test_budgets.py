@@ -391,3 +391,47 @@ def test_a_forecast_is_a_number(monkeypatch):
     fold = SimpleNamespace(deltas={"d": SimpleNamespace(parts={})})
     with pytest.raises(Hostile, match="it is no number"):
         forecast(fold, "d", {"d": SimpleNamespace(slug="0002-x")})
+
+
+# -- long cases --------------------------------------------------------------------------------------------------------
+
+
+def test_odds_are_computed_a_slice_at_a_time(monkeypatch):
+    """Whatever the slice, each position has the odds it has alone."""
+    torch = pytest.importorskip("torch")
+    from souq.lab import packing
+
+    chance = torch.Generator().manual_seed(0)
+    scores = torch.randn(7, 11, generator=chance)
+    targets = torch.tensor([0, 1, 2, 3, 4, 5, int(scores[6].argmax())])
+    monkeypatch.setattr(packing, "logits", lambda net, row: (scores, targets, [0] * 7))
+    answers = []
+    for slice_ in (2, 100):
+        monkeypatch.setattr(packing, "SLICE", slice_)
+        answers.append(packing.log_probabilities(None, None))
+
+    (odds, first, _), (whole, whole_first, _) = answers
+    assert torch.equal(odds, whole)
+    assert torch.equal(first, whole_first)
+    assert first[6]
+    assert torch.allclose(whole, torch.log_softmax(scores, -1)[torch.arange(7), targets])
+
+
+@pytest.mark.parametrize(("attention", "free", "refused"), [("sdpa", 4 * 999 * 50, False), ("sdpa", 4 * 999 * 50 - 1, True),
+                                                            ("eager", 4 * 999 * 50, True)])  # fmt: skip
+def test_a_case_that_no_memory_holds_is_named(monkeypatch, attention, free, refused):
+    pytest.importorskip("torch")
+    from souq.lab import evals
+    from souq.lab.packing import PackedRow, TokenSequence
+
+    config = SimpleNamespace(vocab_size=50, num_attention_heads=2, _attn_implementation=attention)
+    lm = SimpleNamespace(net=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config)))
+    row = PackedRow()
+    row.add(TokenSequence(list(range(1000)), 1, ("long", "c7", "")))
+    monkeypatch.setattr(evals, "memory_left", lambda: free)
+    if refused:
+        with pytest.raises(SouqError, match=r"case 'c7' of `long` is 999 tokens: about .* GB to score") as error:
+            evals._refuse_huge(lm, row)
+        assert "souq pr revert" in error.value.hint
+    else:
+        evals._refuse_huge(lm, row)
