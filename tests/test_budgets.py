@@ -18,6 +18,7 @@ from souq.checks import built, exam
 from souq.checks.evals import idle_claim
 from souq.checks.files import _unreadable
 from souq.checks.secrets import secrets
+from souq.corpus.query import query
 from souq.errors import Hostile, SouqError
 from souq.lab.engines import openai
 from souq.licences.lineage import MAX_MODELS, of_folder
@@ -173,6 +174,28 @@ def test_as_many_models_as_anybody_names(tmp_path):
 
     with pytest.raises(Hostile, match=f"more than {MAX_MODELS} models are named"):
         of_folder(first)
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [("select count(*) from range(100000), range(100000), range(1000)", "has taken its 1 seconds"),
+     ("select repeat('x', 1000000) from range(3000)", "an answer of more than 256 MB"),
+     ("select * from range(100001)", "an answer of more than 100,000 rows"), ("select 1 + 1", "")],
+)  # fmt: skip
+def test_a_question_to_a_corpus_ends(tmp_path, monkeypatch, sql, says):
+    pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    pytest.importorskip("duckdb")
+    for folder in ("dump=1/subset=kept", "index/dump=1/subset=kept"):
+        (tmp_path / folder).mkdir(parents=True)
+        pq.write_table(pa.table({"text": ["x"]}), tmp_path / folder / "part-0.parquet")
+    monkeypatch.setenv("SOUQ_SECONDS", "1")
+    if says:
+        if "range" in sql and "seconds" not in says:
+            monkeypatch.setenv("SOUQ_SECONDS", "60")
+        with pytest.raises(SouqError, match=says):
+            query(str(tmp_path), sql)
+    else:
+        assert query(str(tmp_path), sql)[1] == [(2,)]
 
 
 # -- what an exam costs ------------------------------------------------------------------------------------------------
@@ -368,3 +391,47 @@ def test_a_forecast_is_a_number(monkeypatch):
     fold = SimpleNamespace(deltas={"d": SimpleNamespace(parts={})})
     with pytest.raises(Hostile, match="it is no number"):
         forecast(fold, "d", {"d": SimpleNamespace(slug="0002-x")})
+
+
+# -- long cases --------------------------------------------------------------------------------------------------------
+
+
+def test_odds_are_computed_a_slice_at_a_time(monkeypatch):
+    """Whatever the slice, each position has the odds it has alone."""
+    torch = pytest.importorskip("torch")
+    from souq.lab import packing
+
+    chance = torch.Generator().manual_seed(0)
+    scores = torch.randn(7, 11, generator=chance)
+    targets = torch.tensor([0, 1, 2, 3, 4, 5, int(scores[6].argmax())])
+    monkeypatch.setattr(packing, "logits", lambda net, row: (scores, targets, [0] * 7))
+    answers = []
+    for slice_ in (2, 100):
+        monkeypatch.setattr(packing, "SLICE", slice_)
+        answers.append(packing.log_probabilities(None, None))
+
+    (odds, first, _), (whole, whole_first, _) = answers
+    assert torch.equal(odds, whole)
+    assert torch.equal(first, whole_first)
+    assert first[6]
+    assert torch.allclose(whole, torch.log_softmax(scores, -1)[torch.arange(7), targets])
+
+
+@pytest.mark.parametrize(("attention", "free", "refused"), [("sdpa", 4 * 999 * 50, False), ("sdpa", 4 * 999 * 50 - 1, True),
+                                                            ("eager", 4 * 999 * 50, True)])  # fmt: skip
+def test_a_case_that_no_memory_holds_is_named(monkeypatch, attention, free, refused):
+    pytest.importorskip("torch")
+    from souq.lab import evals
+    from souq.lab.packing import PackedRow, TokenSequence
+
+    config = SimpleNamespace(vocab_size=50, num_attention_heads=2, _attn_implementation=attention)
+    lm = SimpleNamespace(net=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config)))
+    row = PackedRow()
+    row.add(TokenSequence(list(range(1000)), 1, ("long", "c7", "")))
+    monkeypatch.setattr(evals, "memory_left", lambda: free)
+    if refused:
+        with pytest.raises(SouqError, match=r"case 'c7' of `long` is 999 tokens: about .* GB to score") as error:
+            evals._refuse_huge(lm, row)
+        assert "souq pr revert" in error.value.hint
+    else:
+        evals._refuse_huge(lm, row)

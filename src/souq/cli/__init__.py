@@ -78,7 +78,7 @@ GROUPS = {
 """Each verb stands in the group where `souq --help` shows it: name -> (the module that holds it, one line)."""
 NOBODY_READS = 128 + 13  # SIGPIPE's, as shells count
 QUICK, LONG = Budget(600, 8_192), Budget(4 * 3_600, 32_768)
-_LONG = ("verify", "audit", "lineage", "stats", "release verify", "fsck", "corpus query", "corpus tail")
+_LONG = ("verify", "audit", "lineage", "stats", "release verify", "fsck", "corpus tail")
 _QUICK = (
     "status", "log", "show", "diff", "pr list", "pr view", "pr diff", "bug list", "queue", "hidden list",
     "governance check", "release list", "release view", "may", "cost", "delta show",

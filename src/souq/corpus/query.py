@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from glob import escape
+from threading import Timer
 from typing import Any
 
+from souq.budget import SECONDS, Budget
 from souq.errors import NotFound, UsageError
 from souq.optional import needs
 
 MOST = 100_000  # rows of an answer
+MAX_BYTES, PART = 256 << 20, 128  # letters of all its rows; rows that are fetched at once
 VIEWS = "the views are rows, kept and index"
 
 
@@ -43,17 +46,35 @@ def query(corpus: str, sql: str, most: int = MOST) -> tuple[list[str], list[tupl
     except duckdb.Error as error:
         because = str(error).splitlines()[0][:200]
         raise NotFound(f"no corpus at {corpus}: {because}", hint="make one with `souq corpus make`") from error
+    budget = Budget(60, 4_096).raised()
+    connection.execute(f"SET memory_limit = '{budget.megabytes or 1 << 20:.0f}MB'")
+    bell = Timer(budget.seconds or 1e6, connection.interrupt)  # DuckDB hears no signal of Python's
+    bell.start()
     try:
         answer: Any = connection.execute(sql)
         if answer is None:
             raise UsageError("no SQL", hint=VIEWS)
         columns: Sequence[Any] = answer.description or ()
-        rows = answer.fetchmany(most + 1)
+        return [str(column[0]) for column in columns], _bounded(answer, most)
+    except duckdb.InterruptException as error:
+        hint = f"ask for less, or write `{SECONDS}={budget.seconds * 10:.0f}` before the command"
+        raise UsageError(f"the question has taken its {budget.seconds:.0f} seconds", hint=hint) from error
     except duckdb.Error as error:
         raise UsageError(f"{str(error).strip()[:500]}", hint=VIEWS) from error
-    if len(rows) > most:
-        raise UsageError(f"an answer of more than {most:,} rows", hint="write LIMIT, or count")
-    return [str(column[0]) for column in columns], rows
+    finally:
+        bell.cancel()
+
+
+def _bounded(answer: Any, most: int) -> list[tuple[Any, ...]]:
+    """The rows of an answer, where they are not too many and not too long."""
+    rows, size = list[tuple[Any, ...]](), 0
+    while part := answer.fetchmany(PART):
+        rows += part
+        size += sum(len(value) for row in part for value in row if isinstance(value, str | bytes))
+        if len(rows) > most or size > MAX_BYTES:
+            what = f"{most:,} rows" if len(rows) > most else f"{MAX_BYTES >> 20} MB"
+            raise UsageError(f"an answer of more than {what}", hint="write LIMIT, or count")
+    return rows
 
 
 def _remote(scheme: str) -> Any:
