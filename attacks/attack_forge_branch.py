@@ -43,7 +43,7 @@ class Mallory:
         return draft.files()
 
     def luggage(self, files, who="mallory", objects=None):
-        signed = offer.signoff(Offer("greetings", files), self.bazaar.person(who))
+        signed = offer.signoff(Offer("greetings", files), self.bazaar.person(who), Snapshot(self.repo, self.main))
         names = [ref.digest for ref in self.delta.refs()]
         held = {n: self.repo.store.parcel(n) for n in names} if objects is None else objects
         return {"signoff.json": signed} | {f"objects/{n[3:5]}/{n[5:]}": data for n, data in held.items()}

@@ -423,7 +423,7 @@ def _signature(data: bytes) -> object:
 
 @target("statement", lambda: [base64.b64decode(json.loads(_signed())["payload"])])
 def _statement(data: bytes) -> object:
-    return signing._statement_in(data, "key")
+    return signing._statement_in(data, "key", b"{}")
 
 
 @target("public key", lambda: [_KEY.encode(), b"ecdsa-sha2-nistp256 AAAA comment"])

@@ -343,7 +343,8 @@ def moved(base, before, after, **limits):
         repo=SimpleNamespace(store=SimpleNamespace(get=kept.__getitem__)),
     )  # fmt: skip
     made = (SimpleNamespace(lock=lock[name], weights=model) for name, model in (("before", before), ("after", after)))
-    far = built.moved(main, *made, lambda *words: None)
+    was, now = ({name: name for name in model} for model in (before, after))
+    far = built.moved(main, *made, was, now, lambda *words: None)
     return far, built.too_far(main, far)
 
 

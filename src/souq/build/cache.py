@@ -10,6 +10,7 @@ A build folder holds model.safetensors, model.lock and made.json: who is in it, 
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -23,11 +24,12 @@ from souq.errors import SouqError
 from souq.files import beside, replacing
 from souq.merge.sums import Kept, Tally, Whole
 from souq.records import Digest, Record
-from souq.weights.delta import Delta, Lock
+from souq.weights.delta import Array, Delta, Lock
 from souq.weights.lockfile import format_delta, parse_delta, parse_lock
 from souq.weights.safetensors import TensorFile, open_tensors
 
 WITH_SUMS = 2  # builds whose sums stay: main's own, and main with the pull request that is being checked
+_HEADERS = threading.Lock()
 ROOM = 4  # times the size of the sums must be free on the disk, or they are not kept
 
 
@@ -49,6 +51,20 @@ class BuildInfo(Record, frozen=True):
     def tally(self, name: str) -> Tally:
         count, known, mass, unsketched_weight, member_set, sketch_set = self.tallies[name]
         return Tally(count, known, mass, unsketched_weight, int(member_set, 16), int(sketch_set, 16))
+
+
+def _load(path: Path) -> Array:
+    """An array that `keep` wrote.
+
+    One header at a time: it is a literal, and Python 3.11's parser of literals fails where threads parse at once ("AST
+    constructor recursion depth mismatch", https://github.com/python/cpython/issues/106905).
+    """
+    with path.open("rb") as file:
+        with _HEADERS:
+            np.lib.format.read_magic(file)
+            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        array: Array = np.fromfile(file, dtype)
+    return array.reshape(shape, order="F" if is_fortran else "C")
 
 
 def written_tallies(tallies: Mapping[str, Tally]) -> dict[str, tuple[int, int, int, int, str, str]]:
@@ -117,8 +133,8 @@ class BuildCache:
         return Kept(
             frozenset(info.members),
             tallies,
-            top=lambda name: np.load(self.top(info.sums, name, tallies[name])),
-            gram=lambda name: np.load(self.gram(tallies[name])),
+            top=lambda name: _load(self.top(info.sums, name, tallies[name])),
+            gram=lambda name: _load(self.gram(tallies[name])),
         )
 
     def _has_all_sums(self, info: BuildInfo) -> bool:

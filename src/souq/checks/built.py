@@ -13,9 +13,10 @@ import numpy as np
 
 from souq.build.model import Built
 from souq.checks.delta_stats import measures
+from souq.merge.grow import Grown
 from souq.progress import Progress
 from souq.repo.snapshot import Snapshot
-from souq.weights.delta import Array
+from souq.weights.delta import Array, TensorRef
 
 ROWS = 4_096  # of a matrix that are compared at once
 
@@ -30,20 +31,35 @@ class Moved:
     away_in: str
 
 
-def moved(main: Snapshot, before: Built, after: Built, progress: Progress) -> Moved:
-    """How far a landing moves the built model, over every tensor of the base that is another with it than without."""
-    names = [name for name in main.base if name in after.lock and after.lock[name] != before.lock.get(name)]
-    names = [name for name in names if after.lock[name].shape == main.base[name].shape]
+Places = Mapping[str, str]
+"""The base's tensors by name, and where each stands in a larger model."""
+
+
+def places(grown: Grown) -> Places:
+    """Where the base's own tensors stand; one that rows are added to stands nowhere."""
+    return {own: name for name in grown.pieces if (own := grown.own(name)) is not None}
+
+
+def moved(main: Snapshot, before: Built, after: Built, was: Places, now: Places, progress: Progress) -> Moved:
+    """How far a landing moves the built model, over every tensor of the base that is another with it than without.
+
+    `was` and `now` say where the base's tensors stand: a layer that is put in moves those above it to other names.
+    """
+    names = [name for name in main.base if name in now and _ref(after, now[name]) != _ref(before, was.get(name))]
     sizes = measures(main.repo, main.base, names)
     without, with_it = before.weights, after.weights
     added, away = dict[str, float](), dict[str, float]()
     for done, name in enumerate(names):
         progress("measure the built change", done, len(names))
-        new = with_it[name]
+        new = with_it[now[name]]
         away[name] = _distance(new, main.repo.store.get(main.base[name].digest)) / sizes[name]
-        added[name] = _distance(new, without[name]) / sizes[name] if name in without else away[name]
+        added[name] = _distance(new, without[was[name]]) / sizes[name] if name in was else away[name]
     progress("measure the built change", len(names), len(names))
     return Moved(*_farthest(added), *_farthest(away))
+
+
+def _ref(model: Built, name: str | None) -> TensorRef | None:
+    return model.lock.get(name) if name is not None else None
 
 
 def _farthest(shares: Mapping[str, float]) -> tuple[float, str]:
@@ -53,8 +69,6 @@ def _farthest(shares: Mapping[str, float]) -> tuple[float, str]:
 
 
 def _distance(one: Array, other: Array) -> float:
-    if one.shape != other.shape:  # main has added rows to it
-        return float("inf")
     total = 0.0
     for start in range(0, max(len(one), 1) if one.ndim else 1, ROWS):
         part = slice(start, start + ROWS) if one.ndim else ...

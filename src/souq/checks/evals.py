@@ -78,7 +78,8 @@ def effect(
 ) -> Answer:
     """What the model of a tree that is not main yet does, against main's; with one more contribution where asked."""
     before, after = build(main, progress=progress), build(tree, extra, progress, settled=False)
-    far = built.moved(main, before, after, progress)
+    where = built.places(main.grown()), built.places(tree.grown(extra))
+    far = built.moved(main, before, after, *where, progress)
     if because := built.too_far(main, far):
         return "refuse", because, {"built": asdict(far)}
     outcome, because, shown = judge(trials(main, tree, claims, progress, extra), claims)

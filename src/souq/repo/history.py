@@ -318,10 +318,10 @@ class SignedRecords:
         named = {name for signed in by_id.values() for name in _seen(signed)}
         withheld = named - there.keys() - by_id.keys()
         by_kind = {
-            kind: [one for one in signed.values() if _says_no(one, kind) or not withheld.intersection(_seen(one))]
+            kind: [each for each in signed.values() if _says_no(each, kind) or not withheld.intersection(_seen(each))]
             for kind, signed in valid.items()
         }
-        kept = {one.envelope: kind for kind in valid if kind != "merge" for one in valid[kind].values()}
+        kept = {each.envelope: kind for kind in valid if kind != "merge" for each in valid[kind].values()}
         for path in {there[name] for name in named & there.keys()} & invalid.keys():  # those that held when it was seen
             kept |= {records[path]: kind} if (kind := _kind(records[path])) else {}
         reasons = tuple(f"{path} counts for nothing: {because}" for path, because in invalid.items())
