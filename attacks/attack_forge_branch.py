@@ -245,7 +245,7 @@ def test_a_forged_record_of_adoption_changes_nothing_but_a_number(mallory, bazaa
     """Whoever may push refs could mark another pull request as 12: its author is then not the branch's, and that is said."""
     number = bazaar.offer("adil", bazaar.delta("count"), "Counting", fixes="count")
     record = mallory.repo.write_blob(b"{}")
-    words = ["git", "push", "-q", "origin", f"{record}:refs/souq/pr/{number}/forge/12/0123456789abcdef"]
+    words = ["git", "push", "-q", "origin", f"{record}:refs/souq/pr/{number}/forge/12/{record[:16]}"]
     subprocess.run(words, cwd=mallory.actor.clone, check=True)
     files = mallory.files()
     mallory.push(files, mallory.luggage(files))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 
+import numpy as np
+
 from souq.checks import Case
 from souq.evals.eval import EvalSpec, read_eval, write_cases
 from souq.records import Author, Contribution, format_toml
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.weights.delta import TensorRef
+from souq.weights.lockfile import format_lock
 from tests.tiny import CONFIG, tokenizer_files
 
 
@@ -56,6 +60,7 @@ def stall(folder, *, evals=None, landed=(), checks=""):
     """A main of these evals and landed offers."""
     repo = Repo.create(folder / "stall")
     files = {"souq.toml": f'name = "stall"\nlicence = "Apache-2.0"\nbase = "tiny"\n[checks]\n{checks}'.encode()}
+    files |= {"base.lock": format_lock({"w": TensorRef.of(np.zeros((2, 2), "<f4"))}).encode()}
     files |= {"model/config.json": json.dumps(CONFIG).encode()}
     files |= {f"model/{name}": text.encode() for name, text in tokenizer_files().items()}
     for name, pairs in (evals or {}).items():

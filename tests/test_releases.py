@@ -395,7 +395,7 @@ def test_the_card_is_one_the_hub_can_read(town, out):
     }  # fmt: skip
     assert ModelCard((out / "README.md").read_text()).data.license == "apache-2.0"
     assert "souq release verify ." in body
-    assert f"souq verify --root {town.main().repo.history('main')[0]}" in body
+    assert f"souq verify --root {town.main().repo.history(town.main().commit)[0]}" in body
     signed = export.read(town.main(), "1.1")
     texts = export.texts(town.main(), signed, credits(Snapshot(town.repo("amira"), signed.release.commit)))
     rows = re.findall(

@@ -40,7 +40,10 @@ def beside(path: Path) -> Iterator[Path]:
 def _locked(path: Path) -> tuple[Path, int]:
     while True:
         scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:40]}-", suffix=PART))
-        lock = os.open(scratch, os.O_RDONLY)
+        try:
+            lock = os.open(scratch, os.O_RDONLY)
+        except FileNotFoundError:  # somebody swept it before it was opened
+            continue
         with suppress(OSError):  # a file system without locks: nobody can tell who is dead, so nothing is swept
             fcntl.flock(lock, fcntl.LOCK_EX)
         if scratch.is_dir():  # else somebody swept it before it was locked
