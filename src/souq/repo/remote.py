@@ -265,12 +265,15 @@ class Repo(LocalRepo):
         `to` is the shared remote from then on, and not before all is there.
 
         Raises:
+            NotFound: nothing answers there.
             Raced: somebody else moved it first; no ref was moved.
             Declined: the remote does not take it from us.
         """
         named = to == self.remote
         at = "origin" if named else to
-        self._own("ls-remote", "--quiet", "--", at, MAIN)  # whether anybody answers
+        if self._own("ls-remote", "--quiet", "--", at, MAIN, check=False).returncode:
+            hint = f"check the name and your access; the shared remote is {self.remote or 'not named yet'}"
+            raise NotFound(f"no git repository answers at {at}", hint=hint)
         Repo(self.git_dir, self.root, to)._send(needed, progress)
         words = (*_PUSH, "--atomic", "--", at, MAIN, "refs/souq/*:refs/souq/*")
         _refuse_rejected(self._own(*words, check=False))
