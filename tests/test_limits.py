@@ -108,6 +108,17 @@ def test_an_offer_is_asked_on_the_main_it_would_make(large):
     assert main.repo.ref("refs/heads/main") == large.head
 
 
+@pytest.mark.parametrize("name", ["cases.jsonl", "eval.toml", "sealed.toml"])
+def test_an_exam_that_nobody_could_read_is_not_landed(large, name):
+    """Asked of who lands it, and not of history: a rule of tomorrow about cases leaves yesterday's as it is."""
+    odd = ({} if name == "sealed.toml" else exam("one")) | {f"evals/one/{name}": b"x = 1"}
+    main = of(large, 2)[0]
+
+    (line,) = exceeded(with_offer(main, large.open("evals", files=odd)), main)
+
+    assert f"evals/one/{name}" in line
+
+
 def change(repo, before, now):
     return next(repo.steps(now, before))
 

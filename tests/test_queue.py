@@ -16,11 +16,11 @@ from souq import signing
 from souq.build import delta_file
 from souq.errors import Refused
 from souq.governance import read_policy
-from souq.pulls import offer, reviews
+from souq.pulls import land, offer, reviews
 from souq.pulls import pull as pulls
 from souq.pulls import queue as queueing
 from souq.verify import verify
-from tests.bazaar import NAMES, copied, rows, write_eval
+from tests.bazaar import NAMES, copied, jsonl, rows, write_eval
 from tests.eight import BAD, GOOD, offer_eight, part
 
 
@@ -193,6 +193,28 @@ def test_it_can_leave_again(bazaar):
     assert bazaar("bruno", f"queue remove {number} --reason later") == 0
     assert queueing.listed(bazaar.repo("amira"), bazaar.main()) == []
     assert bazaar("bruno", f"queue remove {number}") == 3
+
+
+def test_what_cannot_land_after_all_stops_nobody(bazaar, monkeypatch, tmp_path):
+    """More records than a landing may carry are found when it lands: it is set aside, and what waits with it lands."""
+    numbers = []
+    for name, voters in (("many", ("amira", "bruno", "chen", "adil")), ("few", ("amira", "bruno"))):
+        (tmp_path / f"{name}.jsonl").write_text(jsonl([(f"who is {name}?", f"one of the {name}")]))
+        words = ["pr", "create", "--data", tmp_path / f"{name}.jsonl", "--title", name, "--licence", "CC0-1.0"]
+        assert bazaar("mallory", [*words, "--signoff", "--unchecked"]) == 0
+        numbers.append(max(pull.number for pull in pulls.listed(bazaar.repo("mallory"))))
+        for who in voters:
+            assert bazaar(who, f"pr review {numbers[-1]} --approve --reason fine") == 0
+        assert bazaar("amira", f"queue add {numbers[-1]}") == 0
+    monkeypatch.setattr(land, "MAX_RECORDS", 5)  # a sign-off, the queue's checks and three votes
+
+    code, out, _ = bazaar.says("amira", "queue run")
+
+    main = bazaar.main()
+    assert code == 3
+    assert [pulls.get(main.repo, number).landed(main) for number in numbers] == [False, True]
+    assert f"#{numbers[0]} carries 6 records" in out
+    assert verified(bazaar)
 
 
 def test_one_run_at_a_time(bazaar):

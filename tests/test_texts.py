@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import codecs
 import doctest
-import time
 
 import numpy as np
 import pytest
@@ -47,13 +46,11 @@ def test_what_is_inert_stays_so(title):
     assert not ORDERS.search(inert(title))
 
 
+@pytest.mark.timeout(60)  # began anew at each sign, it would not end
 @pytest.mark.parametrize("sign", ["x", "[", "#", "a-", "@", "[]", "GH"])
 def test_a_long_title_takes_its_length(sign):
     """A million signs in a title keep nobody from landing it: no pattern begins anew at each of them."""
-    begun = time.process_time()
     inert(sign * (1_000_000 // len(sign)))
-
-    assert time.process_time() - begun < 3
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -56,8 +56,8 @@ class BuildInfo(Record, frozen=True):
 def _load(path: Path) -> Array:
     """An array that `keep` wrote.
 
-    One header at a time: it is a literal, and Python 3.11's parser of literals fails where threads parse at once ("AST
-    constructor recursion depth mismatch", https://github.com/python/cpython/issues/106905).
+    One header at a time: it is a literal, and until 3.11.8 Python's parser of literals fails where threads parse at
+    once ("AST constructor recursion depth mismatch", https://github.com/python/cpython/issues/106905).
     """
     with path.open("rb") as file:
         with _HEADERS:

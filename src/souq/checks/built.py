@@ -68,11 +68,11 @@ def _farthest(shares: Mapping[str, float]) -> tuple[float, str]:
     return shares.get(name, 0.0), name
 
 
-def _distance(one: Array, other: Array) -> float:
+def _distance(new: Array, old: Array) -> float:
     total = 0.0
-    for start in range(0, max(len(one), 1) if one.ndim else 1, ROWS):
-        part = slice(start, start + ROWS) if one.ndim else ...
-        difference = np.asarray(one[part], np.float64) - np.asarray(other[part], np.float64)
+    for start in range(0, max(len(new), 1) if new.ndim else 1, ROWS):
+        part = slice(start, start + ROWS) if new.ndim else ...
+        difference = np.asarray(new[part], np.float64) - np.asarray(old[part], np.float64)
         total += float(np.vdot(difference, difference))
     return float(np.sqrt(total))
 

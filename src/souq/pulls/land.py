@@ -18,10 +18,10 @@ from souq.progress import Progress, quiet
 from souq.pulls.pull import BESIDE, PullRequest, get, open_now, open_to_sign, signed_record
 from souq.pulls.reviews import bring
 from souq.records import Decision, Digest
-from souq.repo.contribution import MAX_HELD, MAX_RECORDS, Offer, evals_in, sealed_in
+from souq.repo.contribution import MAX_HELD, MAX_RECORDS
 from souq.repo.git import MAIN
 from souq.repo.history import MERGED, change_of
-from souq.repo.landing import conflicts_with, delta_moved, files_lost, malformed
+from souq.repo.landing import conflicts_with, delta_moved, malformed
 from souq.repo.limits import exceeded, files_of
 from souq.repo.policy_state import policy_state, refuse_unsound, replayed
 from souq.repo.remote import Repo
@@ -46,8 +46,6 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
         offer, records = pull.offer, pull.signed_records(policy, main)
         if wrong := malformed(offer) or conflicts_with(main, offer) or _brings_history(pull, main):
             return Decision(missing=(wrong,))
-        if offer.contribution.kind == "evals":
-            _read_exams(main, offer)
         change = replace(change_of(offer, main), ballots=tuple(records.ballots))
         memory = policy_state(pull.repo, main.commit) if policy.remembers else PolicyState()
         fresh = [signed for signed in records.checked if signed.checked.base == main.commit]
@@ -61,15 +59,6 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
         lost = f"records that others name: {records.withheld[0][:19]} is not here; `souq fetch` may bring it"
         return Decision(missing=(*decision.missing, lost), met=decision.met)
     return decision
-
-
-def _read_exams(main: Snapshot, offer: Offer) -> None:
-    """What nobody could read does not become an exam: whoever reads one of main's reads all."""
-    files = {f"evals/{path}": data for path, data in main.repo.files(main.commit, "evals").items()}
-    files |= {path: data for path, data in offer.files.items() if path.startswith("evals/")}
-    files = {path: data for path, data in files.items() if path not in files_lost(offer, main)}
-    evals_in({path.removeprefix("evals/"): data for path, data in files.items()})
-    sealed_in(files, "evals/")
 
 
 def _brings_history(pull: PullRequest, main: Snapshot) -> str:

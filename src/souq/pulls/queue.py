@@ -366,16 +366,15 @@ class Turn:
     def publish(self) -> bool:
         """Move main to the tree that was tested, with a record for each that stays behind, all at once or not."""
         refs: dict[str, tuple[str | None, str]] = {}
+        at, tensors, landed = self.main, list[Digest](), dict[int, str]()
+        for signed, before, at in self._landings():
+            tensors += land.tensors_of(before, self.main)
+            new = signed.refs.items() - before.refs.items()
+            refs |= {f"{PULLS}{signed.number}/{name}": (None, oid) for name, oid in sorted(new)}
+            landed[signed.number] = at.commit
         for pull, kind, data in self._records:
             oid = self.repo.write_blob(data)
             refs[f"{PULLS}{pull.number}/{kind}/{oid[:16]}"] = (None, oid)
-        at, tensors, landed = self.main, list[Digest](), dict[int, str]()
-        for pull in self.accepted:
-            signed, at = self._landed(pull, at)
-            tensors += land.tensors_of(pull, self.main)
-            new = signed.refs.items() - pull.refs.items()
-            refs |= {f"{PULLS}{pull.number}/{name}": (None, oid) for name, oid in sorted(new)}
-            landed[pull.number] = at.commit
         if landed:
             refs[MAIN] = (self.main.commit, at.commit)
         if not refs:
@@ -384,11 +383,26 @@ class Turn:
         self.report.landed |= landed
         return True
 
+    def _landings(self) -> list[tuple[PullRequest, PullRequest, Snapshot]]:
+        """Each that lands, with its records and without, and main then; none where one cannot, which is set aside.
+
+        The others are tested again in the next turn: what they would land on is another main without it.
+        """
+        landings, at = list[tuple[PullRequest, PullRequest, Snapshot]](), self.main
+        for pull in self.accepted:
+            try:
+                signed, at = self._landed(pull, at)
+            except Refused as error:
+                self._leave(pull, "refused", str(error))
+                self.report.refused[pull.number] = str(error)
+                return []
+            landings.append((signed, pull, at))
+        return landings
+
     def _landed(self, pull: PullRequest, on: Snapshot) -> tuple[PullRequest, Snapshot]:
         """One landing on the one before it; its verdict is that of the tree which all of them make."""
         verdicts = (*self._quick(pull, on), self.effect(self.accepted))
         signed = self._checked(pull, on, verdicts)
         if not (decision := land.decision_on(signed, on)):
-            why = f"#{pull.number} cannot land any more: {decision.missing[0]}"
-            raise Refused(why, hint="run `souq queue run` again")
+            raise Refused(f"#{pull.number} cannot land any more: {decision.missing[0]}")
         return signed, Snapshot(self.repo, land.landing(signed, on, self.person, self.progress))

@@ -75,27 +75,15 @@ def _folders(result: Result) -> Iterator[tuple[str, int]]:
         yield folder, len(result.within(folder))
 
 
-def _own(result: Result, *, records: bool) -> Iterator[tuple[str, list[int]]]:
-    """The sizes of what each contribution offers, or of its records."""
-    for home in result.changed(r"contributions/[^/]+/"):
-        entries = result.within(home, MAX_FILES + MAX_RECORDS + 1)
-        yield home, [entry.size for entry in entries if entry.path.startswith(home + RECORDS) is records]
+def _each(measure: Callable[[list[int]], int], *, records: bool) -> Callable[[Result], Iterator[tuple[str, int]]]:
+    """Counts of the sizes of what each contribution offers, or of its records."""
 
+    def counts(result: Result) -> Iterator[tuple[str, int]]:
+        for home in result.changed(r"contributions/[^/]+/"):
+            entries = result.within(home, MAX_FILES + MAX_RECORDS + 1)
+            yield home, measure([each.size for each in entries if each.path.startswith(home + RECORDS) is records])
 
-def _offered_files(result: Result) -> Iterator[tuple[str, int]]:
-    yield from ((home, len(sizes)) for home, sizes in _own(result, records=False))
-
-
-def _offered(result: Result) -> Iterator[tuple[str, int]]:
-    yield from ((home, sum(sizes)) for home, sizes in _own(result, records=False))
-
-
-def _records(result: Result) -> Iterator[tuple[str, int]]:
-    yield from ((home, len(sizes)) for home, sizes in _own(result, records=True))
-
-
-def _record_bytes(result: Result) -> Iterator[tuple[str, int]]:
-    yield from ((home, sum(sizes)) for home, sizes in _own(result, records=True))
+    return counts
 
 
 def _evals(result: Result) -> Iterator[tuple[str, int]]:
@@ -110,10 +98,10 @@ LIMITS = (
     Limit("files and folders that one commit changes", MAX_MOVED, "souq verify", _changes),
     Limit("bytes of one file", MAX_BLOB, "every reader", _largest),
     Limit("files of one folder", MAX_FILES, "every reader", _folders),
-    Limit("files that one contribution offers", MAX_FILES, "every reader", _offered_files),
-    Limit("bytes that one contribution offers", MAX_OFFER, "every reader", _offered),
-    Limit("records of one contribution", MAX_RECORDS + 1, "souq verify", _records),
-    Limit("bytes of one contribution's records", MAX_HELD + MAX_RECORD, "souq verify", _record_bytes),
+    Limit("files that one contribution offers", MAX_FILES, "every reader", _each(len, records=False)),
+    Limit("bytes that one contribution offers", MAX_OFFER, "every reader", _each(sum, records=False)),
+    Limit("records of one contribution", MAX_RECORDS + 1, "souq verify", _each(len, records=True)),
+    Limit("bytes of one contribution's records", MAX_HELD + MAX_RECORD, "souq verify", _each(sum, records=True)),
     Limit("evals", MAX_EVALS, "the gate, souq eval", _evals),
     Limit("bytes of all evals", MAX_READ, "the gate, souq eval", _exam_bytes),
 )
