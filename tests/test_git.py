@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from souq.errors import Corrupt, NotFound
+from souq.errors import Corrupt, Hostile, NotFound
 from souq.repo import git
 from souq.repo.git import MAIN
 from souq.repo.remote import Repo
@@ -80,6 +80,15 @@ def test_memory_is_bounded_and_changes_no_answer(repo, monkeypatch, most):
     for _ in range(2):
         assert [repo.read(commit, f"{n:03}") for n in range(40)] == [b"%d" % n * 50 for n in range(40)]
         assert git.MEMORY._left >= 0
+
+
+def test_a_bound_holds_though_more_was_listed_before(repo):
+    """What one reader may list is no leave for another, or an answer would depend on what was asked before it."""
+    commit = repo.write_commit([], {f"a/{n}": b"x" for n in range(5)}, "five\n")
+
+    assert len(repo.entries(commit, "a/", 6)) == 5  # the folder counts
+    with pytest.raises(Hostile, match="more than 5 files"):
+        repo.entries(commit, "a/", 5)
 
 
 def test_bytes_that_lie_are_found_though_they_were_read(repo):

@@ -352,6 +352,17 @@ def inactive_members_do_not_count(town: Town) -> None:
 
 
 @good
+def a_large_contribution_taken_back(town: Town) -> None:
+    """Nearly as many files as may be offered, and hundreds of records that hold nothing beside them: all of it goes."""
+    files = {f"data/{n:04}.jsonl": ROWS for n in range(1_900)}
+    first = town.offer("data", "rows", files=files).agreed("amira", "bruno")
+    for n in range(600):
+        first.put(f"junk-{n:04}", b"{}")
+    town.land(first)
+    town.land(town.revert(first).agreed("chen", "bruno"))
+
+
+@good
 def revert_and_restore(town: Town) -> None:
     """Weights taken out and brought back, both by the ordinary rules; the model follows."""
     first = town.land(town.weights().agreed("amira", "bruno"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from math import inf
 
@@ -38,6 +38,7 @@ from souq.records import Checked, Decision, Digest, Vote
 
 SKEW = 600.0  # seconds by which two honest clocks may differ
 HOUR = 3600
+LAST_SECOND = 253_402_300_799.0  # of the year 9999: records spell none after it
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII)
 
 
@@ -92,6 +93,11 @@ ANEW_UNTIL = "2027-01-01"  # until then souq itself wrote all of a policy anew w
 def seconds(at: str) -> float | None:
     """A record's time since 1970; None for what is no time."""
     return _seconds(at)
+
+
+def spelled(at: float) -> str:
+    """A time since 1970 in seconds as records have it, whole seconds of the years 1970 to 9999."""
+    return datetime.fromtimestamp(min(max(at, 0.0), LAST_SECOND), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @lru_cache(maxsize=1 << 16)

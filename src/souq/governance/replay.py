@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from souq.errors import SouqError
 from souq.governance.decide import (
@@ -21,11 +20,10 @@ from souq.governance.decide import (
     decide,
     seconds,
     signer,
+    spelled,
 )
 from souq.governance.policy import FOREVER, Policy
 from souq.records import Decision
-
-LAST_SECOND = 253_402_300_799.0  # of the year 9999: records spell none after it
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class Replay:
 
     def _advance(self, landed: Landed, before: PolicyState) -> None:
         """Main's clock after a landing."""
-        at = max(self.at, min(landed.at, _spelled(landed.vouched(landed.by) + SKEW)))
+        at = max(self.at, min(landed.at, spelled(landed.vouched(landed.by) + SKEW)))
         if at != self.at:
             self.at, self.alone = at, [(fast, state) for fast, state in self.alone if fast.at > at]
         if landed.at > at:
@@ -153,7 +151,7 @@ class Replay:
     def _pend(self, landed: Landed, decision: Decision) -> None:
         """An emergency lapses so many days after it landed."""
         if decision.emergency and (clause := landed.policy.emergency):
-            lapses = _spelled((seconds(landed.at) or 0.0) + clause.days * 24 * HOUR)
+            lapses = spelled((seconds(landed.at) or 0.0) + clause.days * 24 * HOUR)
             self.state = PolicyState(
                 self.state.seen, {**self.state.pending, landed.name: lapses}, self.state.urgent | {landed.change.of}
             )
@@ -172,7 +170,3 @@ def _decided(landed: Landed, state: PolicyState) -> Decision:
 def _after(at: str, other: str) -> bool:
     """Whether a time is later than another by more than two honest clocks differ."""
     return (seconds(at) or 0.0) > (seconds(other) or 0.0) + SKEW
-
-
-def _spelled(at: float) -> str:
-    return datetime.fromtimestamp(min(at, LAST_SECOND), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
 from souq import signing
 from souq.errors import NotFound, Refused
-from souq.governance.decide import HOUR, SKEW, seconds
+from souq.governance.decide import HOUR, SKEW, seconds, spelled
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
@@ -36,18 +36,12 @@ def refuse_wrong_clock(repo: Repo, main: Snapshot, *heads: str) -> None:
     newest = max(_committed(repo, commit) for commit in (main.commit, *heads))
     wrong = []
     if shared is not None and abs(now - shared) > SKEW:
-        wrong.append(f"the clock of the shared folder says {_spelled(shared)}")
+        wrong.append(f"the clock of the shared folder says {spelled(shared)}")
     if now > newest + QUIET:
-        wrong.append(f"the newest commit here is of {_spelled(newest)}")
+        wrong.append(f"the newest commit here is of {spelled(newest)}")
     if wrong:
         hint = f"set your clock; if it is right, say so: {CONFIRMED}=1 souq …"
         raise Refused(f"your clock says {at}, and {', and '.join(wrong)}", hint=hint)
-
-
-def _spelled(at: float) -> str:
-    with suppress(OverflowError, ValueError, OSError):
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{at:.0f} seconds after 1970"
 
 
 def _committed(repo: Repo, commit: str) -> float:

@@ -276,7 +276,9 @@ class GitRepo:
         """
         words = ("ls-tree", "-r", "-t", "-z", "--long", "--full-tree", commit, "--", folder or ".")
         most = most if folder else MAX_MOVED
-        rows = self._listed(commit, words, lambda: self._first(words, most, f"{folder or commit[:12]} holds"))
+        what = f"{folder or commit[:12]} holds"
+        rows = self._listed(commit, words, lambda: self._first(words, most, what))
+        _refuse_many(rows, most, what)  # who listed them before may have been let further
         return [entry for entry in map(_entry, rows) if entry.mode != TREE]
 
     def _listed(self, name: str, words: Sequence[str], ask: Callable[[], list[str]]) -> list[str]:
@@ -293,8 +295,7 @@ class GitRepo:
         """What git lists between its zero bytes, as long as it is no more than that."""
         with closing(self._tokens(*words)) as tokens:
             rows = list(islice(tokens, most + 1))
-        if len(rows) > most:
-            raise Hostile(f"{what} more than {most:,} files and folders")
+        _refuse_many(rows, most, what)
         if odd := next((row for row in rows if not _is_utf8(row)), None):
             raise Hostile(f"{what} a name that is not UTF-8: {odd.rpartition(chr(9))[2][:80]!r}")
         return rows
@@ -744,6 +745,11 @@ def blob_name(data: bytes) -> str:
 
 _REF = re.compile(r"[A-Za-z0-9._/+\-]{1,300}")
 _NAMED = re.compile(r"refs(/[^\x00-\x20\x7f~^:?*\[\\/.][^\x00-\x20\x7f~^:?*\[\\/]*)+")
+
+
+def _refuse_many(rows: Sequence[str], most: int, what: str) -> None:
+    if len(rows) > most:
+        raise Hostile(f"{what} more than {most:,} files and folders")
 
 
 def _is_utf8(text: str) -> bool:

@@ -19,7 +19,7 @@ from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS, RECORDS, O
 from souq.repo.git import MAX_BLOB, MAX_EVALS, MAX_FILES, MAX_MOVED, MAX_OFFER, MAX_READ, Entry, Step
 from souq.repo.landing import files_gained, files_lost, files_returned
 from souq.repo.local import LocalRepo
-from souq.repo.snapshot import Snapshot
+from souq.repo.snapshot import MOST_BELOW, Snapshot
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _each(measure: Callable[[list[int]], int], *, records: bool) -> Callable[[Re
 
     def counts(result: Result) -> Iterator[tuple[str, int]]:
         for home in result.changed(r"contributions/[^/]+/"):
-            entries = result.within(home, MAX_FILES + MAX_RECORDS + 1)
+            entries = result.within(home, MOST_BELOW)
             yield home, measure([each.size for each in entries if each.path.startswith(home + RECORDS) is records])
 
     return counts

@@ -26,6 +26,8 @@ from souq.repo.git import MAX_EVALS, MAX_FILES, MAX_OFFER, MAX_READ, GitRepo
 from souq.weights.delta import Delta, Lock, TensorRef
 from souq.weights.lockfile import lock_digest, parse_delta, parse_lock
 
+MOST_BELOW = MAX_FILES + MAX_RECORDS + 2  # what one offers, its records, the merge record and the folder of them
+
 
 class Snapshot:
     """One commit of a model repository."""
@@ -37,8 +39,8 @@ class Snapshot:
         self.commit = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else repo.resolve(commit)
 
     def below(self, folder: str) -> dict[str, bytes]:
-        """The files below a folder, by their paths in it."""
-        return self.repo.files(self.commit, folder)
+        """The files below a folder, by their paths in it; as many as a contribution may have with its records."""
+        return self.repo.files(self.commit, folder, count=MOST_BELOW)
 
     def paths(self, folder: str) -> list[str]:
         return [entry.path for entry in self.repo.entries(self.commit, folder)]
@@ -96,7 +98,7 @@ class Snapshot:
             raise Hostile(f"{slug[:80]!r} is no name of a contribution: a number, then a-z, 0-9 and `-`")
         home = f"contributions/{slug}/"
         files = self.repo.files(
-            self.commit, home, MAX_OFFER, MAX_FILES + MAX_RECORDS + 1, lambda path: not path.startswith(home + RECORDS)
+            self.commit, home, MAX_OFFER, MOST_BELOW, lambda path: not path.startswith(home + RECORDS)
         )
         if not files:
             raise NotFound(f"no contribution {slug} in {self.commit[:12]}", hint="see `souq pr list`")
