@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zlib
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from souq.cli import run
 from souq.errors import Hostile, NotFound
 from souq.records import digest, format_toml
 from souq.repo import witness, witnessing
+from souq.repo.history import nightlies
 from souq.repo.travel import push
 from souq.signing import Person
 from souq.verify import Report, verify
@@ -142,6 +144,16 @@ def test_every_release_is_rebuilt_and_none_that_is_wrong(town):
     assert [words for words in told if words[0] == "rebuild"] == [("rebuild", 0, 1), ("rebuild", 1, 1)] * 3
 
 
+def test_an_answer_without_a_hint_ends_there(town):
+    """What lies on this disk is said, and nothing behind it."""
+    tree = town.repo.trees(town.head, "contributions")[town.offered.slug]
+    path = town.repo.git_dir / "objects" / tree[:2] / tree[2:]
+    path.chmod(0o644)
+    path.write_bytes(zlib.compress(b"tree 0\0"))
+
+    assert verify(town.repo, town.head).findings == [f"the tree {tree[:12]} lies: its bytes have another name"]
+
+
 def test_what_cannot_be_read_is_an_answer(town):
     report = verify(town.repo, "9" * 40)
 
@@ -174,18 +186,17 @@ def test_what_weights_were_changed_is_read_from_main_and_from_no_memory(town):
     lock = format_lock(model_lock(town.main)).encode()
     town.files, town.commits = before, town.commits[:-1]
     town.agreed(hours=4, more=asked | {"model.lock": lock})
-    note = town.repo.cache / "landed" / town.repo.trees(town.head, "contributions")[town.offered.slug]
-    note.parent.mkdir(exist_ok=True)
-    note.write_bytes(b'{"digest":"b3:x","kind":"data"}')
-
+    slug = town.offered.slug
     town.open("release", "mallory", town.release(version="v2"), of="v2")
     town.agreed(hours=6)
+    note = town.repo.cache / "landed" / town.repo.trees(town.head, "contributions")[slug]
+    note.parent.mkdir(exist_ok=True)
+    note.write_bytes(b'{"digest":"b3:x","kind":"data"}')
 
     report = verify(town.repo, town.head)
 
     assert report.findings == []
     assert (report.tensors, report.rebuilt) == (1, 1)
-    assert note.read_bytes() != b""
 
 
 def test_a_nightly_is_of_this_history_too(town):
@@ -197,6 +208,16 @@ def test_a_nightly_is_of_this_history_too(town):
     assert verify(town.repo, town.head, rebuild=False).findings == [
         "release nightly-2 names another model than model.lock does"
     ]
+
+
+def test_nightlies_are_told_the_oldest_first(town):
+    """By the time they were signed, whatever their refs are called."""
+    for number, hours in enumerate((5, 3, 4)):
+        files = town.release(version=f"nightly-{number}", channel="nightly", at=at(hours))
+        _ref(town, f"refs/souq/nightly/{number}", town.git.put("blob", files["release/release.json"]))
+    _ref(town, "refs/souq/nightly/junk", town.git.put("blob", b"no envelope"))
+
+    assert [night.release.at for night in nightlies(town.repo, town.main)] == [at(3), at(4), at(5)]
 
 
 @pytest.mark.parametrize("before", [0, 1])

@@ -175,9 +175,8 @@ def resigning(policy: Policy, change: Change, now: str) -> str | None:
 
 def _only_edited(policy: Policy, change: Change, seats: Mapping[str, Sequence[str]], now: str) -> bool:
     """Whether GOVERNANCE.toml is the old one, comments and all, with other people in these roles."""
-    text, after = (
-        text or format_policy(each or policy) for text, each in zip(change.texts, (policy, change.amends), strict=True)
-    )
+    before, after = change.texts
+    text, after = before or format_policy(policy), after or format_policy(change.amends or policy)
     for role, members in seats.items():
         text = edited(text, role, members)
     return after == text or (now < ANEW_UNTIL and after == format_policy(read_policy(text)))

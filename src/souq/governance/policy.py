@@ -212,7 +212,7 @@ def _people(policy: Policy) -> dict[str, Who]:
 def is_date(text: str) -> bool:
     """Whether this is a day there is, or a second of it: 2026-11-25, 2026-11-25T07:00:00Z."""
     with suppress(ValueError):
-        return bool(_DATE.fullmatch(text)) and bool(datetime.fromisoformat(text.removesuffix("Z")))
+        return bool(_DATE.fullmatch(text)) and bool(datetime.fromisoformat(text))
     return False
 
 
@@ -289,7 +289,7 @@ def edited(text: str, role: str, members: Sequence[str]) -> str:
     for match in arrays[:MOST_ALIKE]:
         lines = match[1].splitlines(keepends=True)
         without = "".join(line for line in lines if not ((name := _NAME.fullmatch(line)) and name[2] in gone))
-        for array in (without, anew) if _strings(without) == tuple(members) else (anew,):
+        for array in (without, anew):
             changed = text[: match.start(1)] + array + text[match.end(1) :]
             if parse_toml(changed, Policy, where=POLICY) == wanted:
                 return changed
