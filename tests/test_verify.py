@@ -306,6 +306,19 @@ def test_a_note_about_another_repository_says_nothing_here(town):
     assert (held, [line.partition(" saw")[0] for line in wrong]) == (1, ["amira", "chen"])
 
 
+def test_a_note_of_before_about_a_main_that_this_clone_has_seen_is_about_this_repository(town):
+    """It names no root; the commit does: a server that takes main back is found out by whoever has what it took."""
+    beside = town.git.commit(town.git.tree({}), [town.commits[0]], "x\n", 1_764_000_000)
+    strange = town.git.commit(town.git.tree({}), [], "x\n", 1_764_000_000)
+    note(town, "bruno", 1, commit=beside, length=2, root=None)
+    note(town, "chen", 2, commit=strange, length=2, root=None)
+    note(town, "adil", 3, commit="HEAD", length=2, root=None)
+
+    held, wrong = seen(town)
+
+    assert (held, [line.partition(" on ")[0] for line in wrong]) == (0, [f"bruno saw main at {beside[:12]}"])
+
+
 def test_a_stranger_s_note_and_what_is_no_note_are_not_believed(town):
     """And what cannot be read hides nothing that can."""
     note(town, "mallory", 1, commit="5" * 40)

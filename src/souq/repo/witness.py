@@ -27,23 +27,21 @@ def forks(repo: GitRepo, history: Sequence[str], policy_text: str) -> tuple[int,
     """How many notes hold, and a line for each enrolled person's that names a main this history is not.
 
     A stranger's note is not believed: anybody could sign a commit that never was. Nor is one about another repository a
-    word about this: it names the root it has seen; an older one that names none is
-    known by the note before it, or by a commit that is in this clone.
+    word about this: it names the root it has seen; an older one that names none is known by the note before it, or by a
+    commit that is in this clone.
     """
     policy, wrong, notes = read_policy(policy_text), list[str](), dict[str, signing.Signed]()
     for ref, oid in sorted(repo.refs(REFS).items()):
         with suppress(SouqError):
             notes[ref] = signing.verify(repo.object(oid, MAX_NOTE), keys=policy.keys, namespace=NAMESPACE)
     at = {commit: number for number, commit in enumerate(history, 1)}
-    holds = {note.id for note in notes.values() if _place(note) == at.get(str(note.predicate.get("commit")), 0)}
+    places = {(commit, str(number)) for commit, number in at.items()}
+    holds = {note.id for note in notes.values() if (_commit(note), str(note.predicate.get("length"))) in places}
     for ref, signed in notes.items():
-        root, after = signed.predicate.get("root"), signed.predicate.get("after")
+        commit, root, after = _commit(signed), signed.predicate.get("root"), signed.predicate.get("after")
         is_linked = isinstance(after, list) and not holds.isdisjoint(map(str, after))
-        commit = str(signed.predicate.get("commit"))
-        is_known = (
-            is_linked or commit in at or (_OID.fullmatch(commit) is not None and repo.contains(commit, history[0]))
-        )
-        is_of_here = root == history[0] or (root is None and is_known)
+        is_here = commit in at or (_OID.fullmatch(commit) is not None and repo.contains(commit, history[0]))
+        is_of_here = root == history[0] or (root is None and (is_linked or is_here))
         if signed.id in holds or not is_of_here:
             continue
         witness = policy.person_of(signed.key)
@@ -61,7 +59,5 @@ def forks(repo: GitRepo, history: Sequence[str], policy_text: str) -> tuple[int,
     return len(holds), wrong
 
 
-def _place(note: signing.Signed) -> int:
-    """How long main was, as a note says; -1 where it does not."""
-    length = note.predicate.get("length")
-    return length if isinstance(length, int) and length > 0 else -1
+def _commit(note: signing.Signed) -> str:
+    return str(note.predicate.get("commit"))
