@@ -7,7 +7,7 @@ import os
 import pytest
 
 from souq.errors import Refused
-from souq.repo import clock
+from souq.governance.decide import LAST_SECOND, spelled
 from souq.repo.clock import CONFIRMED, QUIET, refuse_wrong_clock
 
 NOW = 1_780_000_000.0
@@ -28,7 +28,7 @@ class Repo:
 
     def summary(self, commit):
         made = self.made[commit]
-        return commit, clock._spelled(made).replace("Z", "+00:00") if isinstance(made, float) else made, "x", "y"
+        return commit, spelled(made).replace("Z", "+00:00") if isinstance(made, float) else made, "x", "y"
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def fixed(monkeypatch):
 
 
 def set_to(monkeypatch, now):
-    monkeypatch.setattr("souq.signing.now", lambda: clock._spelled(now))
+    monkeypatch.setattr("souq.signing.now", lambda: spelled(now))
 
 
 def refusal(repo, *heads):
@@ -52,7 +52,7 @@ def test_thirty_days_without_a_commit_are_asked_about(monkeypatch):
     """To the second; the newest of all counts, and what is no date counts for nothing."""
     refuse_wrong_clock(Repo(main=NOW - QUIET), Main)
     old = NOW - QUIET - 1
-    line = f"your clock says {clock._spelled(NOW)}, and the newest commit here is of {clock._spelled(old)}"
+    line = f"your clock says {spelled(NOW)}, and the newest commit here is of {spelled(old)}"
     assert refusal(Repo(main=old)) == line
     assert refusal(Repo(main=old, head=old - 5), "head") == line
     refuse_wrong_clock(Repo(main=old, head=NOW), Main, "head")
@@ -76,7 +76,7 @@ def test_the_shared_folder_has_a_clock_of_its_own(tmp_path, monkeypatch):
     for skew in (-601, 601, 70 * 365 * 86_400):
         set_to(monkeypatch, at + skew)
         told = refusal(Repo(tmp_path, main=at + skew))
-        assert told.endswith(f"and the clock of the shared folder says {clock._spelled(at)}")
+        assert told.endswith(f"and the clock of the shared folder says {spelled(at)}")
     assert list(tmp_path.iterdir()) == []
     set_to(monkeypatch, NOW + QUIET + 1)
     both = refusal(Repo(tmp_path))
@@ -89,6 +89,6 @@ def test_where_nothing_can_be_written_nothing_is_asked(tmp_path):
     refuse_wrong_clock(Repo(None), Main)
 
 
-def test_a_time_beyond_the_calendar_is_shown_all_the_same():
-    assert clock._spelled(1e18) == "1000000000000000000 seconds after 1970"
-    assert clock._spelled(0.0) == "1970-01-01T00:00:00Z"
+def test_a_time_beyond_the_calendar_is_shown_as_its_last_second():
+    assert spelled(1e18) == spelled(LAST_SECOND) == "9999-12-31T23:59:59Z"
+    assert spelled(0.0) == spelled(-1.0) == "1970-01-01T00:00:00Z"
