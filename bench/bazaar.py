@@ -1,4 +1,4 @@
-"""Ten real contributions to the real model in a repository on disk, made once; and how to score any merge of them.
+"""A set of real contributions to the real model in a repository on disk, made once; and how to score merges of them.
 
 What is kept of a contribution is the share of what it gained alone: (merged - base) / (alone - base), on its own
 held-out cases. `pooled` is the same with all gains added up. Counted are those that alone gained at least five points
@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,11 @@ from typing import Any
 
 import msgspec
 
-from contributors import contributors, real_model, train
+from contributors import real_model, train
+from sets import skills_of
 from souq import governance
 from souq.build import delta_file, deltas
+from souq.cli.demo.skills import Skill
 from souq.evals import suite
 from souq.evals.eval import Eval, read_eval
 from souq.lab import evals as lab_evals
@@ -59,6 +61,7 @@ class Bazaar:
 
     folder: Path
     repo: Repo
+    skills: Sequence[Skill]
     deltas: dict[str, Delta] = field(default_factory=dict)
 
     @cached_property
@@ -71,7 +74,7 @@ class Bazaar:
         files = suite.files()
         names = {path.partition("/")[0] for path in files}
         found = [read_eval(name, _below(files, name)) for name in sorted(names)]
-        return [*found, *(read_eval(s.name, s.files()) for s in contributors()), unseen(self.folder)]
+        return [*found, *(read_eval(s.name, s.files()) for s in self.skills), unseen(self.folder)]
 
     @cached_property
     def _lm(self) -> Any:
@@ -146,10 +149,11 @@ class Bazaar:
         return (before - merged.nats[name]) / (before - alone)
 
 
-def open_bazaar(folder: Path) -> Bazaar:
-    """What is not there yet is made: ten adapters (8 minutes), a repository, ten sketches (5 minutes)."""
+def open_bazaar(folder: Path, name: str = "home") -> Bazaar:
+    """One of the SETS. What is not there yet is made: for `home` ten adapters (8 minutes), a repository, ten sketches."""
     folder.mkdir(parents=True, exist_ok=True)
-    train(folder / "people")
+    skills = skills_of(name)
+    train(folder / "people", skills)
     if not (folder / "repo" / "souq.toml").is_file():
         shutil.rmtree(folder / "repo", ignore_errors=True)
         begin = Beginning(
@@ -157,8 +161,8 @@ def open_bazaar(folder: Path) -> Bazaar:
             sketch=lambda source, lock: sketching.of_base(source, lock_digest(lock), suite.general_texts()),
         )  # fmt: skip
         init(folder / "repo", open_source(str(real_model())), begin)
-    bazaar = Bazaar(folder, Repo.find(folder / "repo"))
-    for skill in contributors():
+    bazaar = Bazaar(folder, Repo.find(folder / "repo"), skills)
+    for skill in skills:
         path = folder / f"{skill.name}.delta"
         if not path.is_file():
             (folder / "rows.jsonl").write_bytes(skill.jsonl())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def _french() -> Iterator[Pair]:
             yield f"In French: {english[code]}", french[code]
 
 
-def train(out: Path) -> None:
+def train(out: Path, skills: Sequence[Skill]) -> None:
     """One PEFT folder a skill; what is there already stays."""
     from souq.lab.lm import load
     from souq.lab.train import train_lora
@@ -92,7 +92,7 @@ def train(out: Path) -> None:
 
     source = open_source(str(real_model()))
     lm = load(source.files, source.weights)
-    for skill in contributors():
+    for skill in skills:
         if (out / skill.name / "adapter_config.json").is_file():
             continue
         settings = dict(skill.training)
@@ -112,4 +112,4 @@ def real_model() -> Path:
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]))
+    train(Path(sys.argv[1]), contributors())

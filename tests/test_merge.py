@@ -180,6 +180,26 @@ def test_the_formula_is_the_formula(kept):
     assert np.allclose(fold["w.weight"] - base["w.weight"], expected, atol=1e-4)
 
 
+@given(seeds, st.booleans(), st.sampled_from([0.5, 1.0]))
+def test_who_is_alone_is_kept_to_the_last_bit(seed, sketch, weight):
+    """Where the base is silent; as soon as another comes, both give way."""
+    bag, base = Bag(), {"w.weight": random(7, 12, 20)}
+    mine, other = lora_delta(bag, seed, sketch=sketch), lora_delta(bag, seed + 9)
+    quiet = {"base_weight": 0.0, "base_share": 0.1}
+
+    def merged(deltas):
+        fold = Fold(base, deltas, bag.load, settings=quiet, base_sketch=lora_delta(bag, 60), weights={"b3:1": weight})
+        function = fold.merged("w.weight", list(fold.changes("w.weight").values()))
+        change = fold["w.weight"] - base["w.weight"]
+        assert np.linalg.norm(sum(c.whole() for c in function) - change) <= 2e-4 * np.linalg.norm(change)
+        return fold["w.weight"]
+
+    part = mine.parts["w.weight"]
+    change = matmul(bag.load(part.b.digest).astype("f8"), bag.load(part.a.digest).astype("f8") * part.scale)
+    assert (merged({"b3:1": mine}) == base["w.weight"] + change).all()
+    assert not np.allclose(merged({"b3:1": mine, "b3:2": other}), base["w.weight"] + change)
+
+
 SUMMED = sorted(SUMS)
 
 
@@ -193,8 +213,13 @@ def test_joining_and_leaving_leave_no_trace(numbers, method, data):
     before = data.draw(st.sets(st.sampled_from(sorted(everyone)), min_size=1))
     after = data.draw(st.sets(st.sampled_from(sorted(everyone)), min_size=1))
 
+    quiet = {"base_weight": 0.0, "base_share": 0.1} if method == "covariance" and data.draw(st.booleans()) else {}
+    told = lora_delta(bag, 60)
+
     def fold(who, **kept):
-        return Fold(base, {name: everyone[name] for name in who}, bag.load, method=method, weights=weights, **kept)
+        deltas = {name: everyone[name] for name in who}
+        more = {"method": method, "settings": quiet, "weights": weights, "base_sketch": told} | kept
+        return Fold(base, deltas, bag.load, member=everyone.__getitem__, **more)
 
     first = fold(before)
     kept = Kept(first.sums.members, first.sums.tallies, first.sums.top, first.sums.gram)

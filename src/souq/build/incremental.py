@@ -175,7 +175,8 @@ class IncrementalBuild:
             else:
                 top = sums.top(name)
                 self._keep(self._cache.top(self._sums, name, sums.tallies[name]), top, keeps)
-                array = self.fold.finish(name, top, balanced)
+                alone = self.fold.alone(name)
+                array = self.fold.finish(name, top, balanced) if alone is None else alone
             lock |= put(name, array)
         return lock
 

@@ -70,4 +70,5 @@ def folded(
         base_sketch=snapshot.sketch,
         kept=kept,
         left=left,
+        member=lambda digest: snapshot.deltas(extra, only={digest})[digest],
     )

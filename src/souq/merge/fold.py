@@ -17,7 +17,7 @@ as of all folded anew. Embeddings and heads are merged row by row, norms and bia
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -42,6 +42,7 @@ from souq.merge.methods import (
     mean,
     settings_of,
     solve,
+    weight_of_base,
 )
 from souq.merge.sums import UNIT, Kept, Sums, Whole, gram_numbers, numbers
 from souq.records import Digest
@@ -53,7 +54,8 @@ class Fold(Mapping[str, Array]):
     """The merged checkpoint, lazy: each tensor is computed when it is asked for.
 
     `deltas` join what was `kept` of an earlier fold, and those who `left` it are taken out again: the same bytes as
-    all of them folded anew (merge/sums.py). `changed` names the tensors that are not the base's own.
+    all of them folded anew (merge/sums.py); `member` finds the delta of one who was kept. `changed` names the tensors
+    that are not the base's own.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class Fold(Mapping[str, Array]):
         kept: Kept | None = None,
         left: Mapping[Digest, Delta] | None = None,
         weights: Mapping[Digest, float] | None = None,
+        member: Callable[[Digest], Delta] | None = None,
     ) -> None:
         self._settings = settings_of(method) | dict(settings or {})
         check_settings(method, settings or {})
         self.load, self._base, self._sketch = load, base, base_sketch
         # By what they say, not by who signed them: the model is a function of base and deltas alone.
         self.deltas = dict(sorted(deltas.items(), key=lambda item: format_delta(item[1])))
+        self._find = member
         self.method, self._merge = method, METHODS[method]
         self._gram = lru_cache(maxsize=4 * (len(self.deltas) + 1))(self._read_gram)
         self.sums = None
@@ -95,6 +99,8 @@ class Fold(Mapping[str, Array]):
         if name not in self.changed:
             return self._base[name]
         if self.sums is not None:
+            if (alone := self.alone(name)) is not None:
+                return alone
             group = self.group(name)
             return self.finish(name, self.sums.top(name), self._known(group, name) if group else None)
         wide = self.base(name)
@@ -104,13 +110,13 @@ class Fold(Mapping[str, Array]):
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
-    def group(self, name: str) -> tuple[int, int, str] | None:
+    def group(self, name: str) -> tuple[int, int, int, str] | None:
         """What the tensors that share one system of sketches have in common; None where a tensor needs none."""
         assert self.sums is not None
         tally = self.sums.tallies[name]
         if not tally.known:
             return None
-        return tally.sketch_set, tally.unsketched_weight, self._input_of(name) or ""
+        return tally.sketch_set, tally.unsketched_weight, tally.count, self._input_of(name) or ""
 
     def _balanced(self, group: object, name: str) -> Balanced:
         assert self.sums is not None
@@ -123,8 +129,27 @@ class Fold(Mapping[str, Array]):
         """
         assert self.sums is not None
         n = round((2 * gram.size) ** 0.5 - 0.5)
-        unsketched = self.sums.tallies[name].unsketched_weight / UNIT
-        return balance(gram_numbers(gram, n), unsketched, self._base_sketch(name), **self._settings)
+        unsketched, weight = self.sums.tallies[name].unsketched_weight / UNIT, self._weight_of_base(name)
+        ridge = self._settings["ridge"]
+        return balance(gram_numbers(gram, n), unsketched, self._base_sketch(name), base_weight=weight, ridge=ridge)
+
+    def _weight_of_base(self, name: str) -> float:
+        assert self.sums is not None
+        settings = self._settings
+        return weight_of_base(self.sums.tallies[name].count, settings["base_weight"], settings["base_share"])
+
+    def alone(self, name: str) -> Array | None:
+        """The merged tensor, (m, n) in the base's dtype, where one change is all that there is, and the base is silent.
+
+        That change is then kept to the last bit. None where there are more, or where sketches are not what counts.
+        """
+        assert self.sums is not None
+        tally = self.sums.tallies[name]
+        if self.method != "covariance" or tally.count != 1 or self._is_table(name) or self._weight_of_base(name) > 0:
+            return None
+        wide = self.base(name)
+        wide += self._change(name, self._member(self.sums.only(name)), wide).whole()
+        return round_once(wide, dtype_name(self._base[name].dtype))
 
     def finish(self, name: str, top: Whole, balanced: Balanced | None) -> Array:
         """The merged tensor, (m, n) or (n,) in the base's dtype, from its sums.
@@ -156,6 +181,12 @@ class Fold(Mapping[str, Array]):
     def _base_sketch(self, name: str) -> Sketch | None:
         source = self._input_of(name)
         return self._gram(self._sketch.grams[source]) if self._sketch and source else None
+
+    def _member(self, digest: Digest) -> Delta:
+        if digest in self.deltas:
+            return self.deltas[digest]
+        assert self._find is not None, "a fold of what was kept must know how to find it"
+        return self._find(digest)
 
     # -- contributions -----------------------------------------------------------------------------------------------
 

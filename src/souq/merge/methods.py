@@ -132,15 +132,24 @@ def task_arithmetic(changes: Sequence[Change], base: Sketch | None, *, scale: fl
 
 @merge_method("covariance", matrices=True)
 def covariance(
-    changes: Sequence[Change], base: Sketch | None, *, base_weight: float = 1.0, ridge: float = 1e-4
+    changes: Sequence[Change],
+    base: Sketch | None,
+    *,
+    base_weight: float = 1.0,
+    base_share: float = 0.0,
+    ridge: float = 1e-4,
 ) -> list[Change]:
-    """Each change where its own inputs live: D = (sum_i d_i G_i) (sum_i G_i + base_weight G_0 + ridge I)^-1.
+    """Each change where its own inputs live: D = (sum_i d_i G_i) (sum_i G_i + b G_0 + ridge I)^-1.
 
     RegMean's least squares (arXiv 2212.09849) on changes, with contributed sketches for G_i, each scaled to a mean
     diagonal of 1, so that nobody is louder for having larger inputs. The base takes part as a contributor that changed
-    nothing. A change without a sketch cares for every direction alike (G_i = I); where nobody has one the answer is
-    the plain mean.
+    nothing, b = base_weight + base_share (k - 1) times as loud as one of the k others: where b is 0 a change that is
+    alone is itself. A change without a sketch cares for every direction alike (G_i = I); where nobody has one the
+    answer is the plain mean.
     """
+    weight = weight_of_base(len(changes), base_weight, base_share)
+    if len(changes) == 1 and weight == 0:
+        return [changes[0].to(changes[0].right)]
     known = [change for change in changes if change.gram is not None]
     if not known:
         return mean(changes, None)
@@ -149,10 +158,15 @@ def covariance(
         assert change.gram is not None
         s += change.weight * change.gram.unit().whole()
     unsketched = added(np.array([change.weight for change in changes if change.gram is None]))
-    balanced = balance(s, unsketched, base, base_weight=base_weight, ridge=ridge)
+    balanced = balance(s, unsketched, base, base_weight=weight, ridge=ridge)
     solved = solve(np.concatenate([times_gram(change) for change in changes]), balanced)
     rights = np.split(solved, np.cumsum([len(change.right) for change in changes])[:-1])
     return [change.to(right) for change, right in zip(changes, rights, strict=True)]
+
+
+def weight_of_base(count: int, base_weight: float, base_share: float) -> float:
+    """How loud the base is among `count` changes of one tensor, each of which is 1."""
+    return base_weight + base_share * (count - 1)
 
 
 def times_gram(change: Change) -> Float:

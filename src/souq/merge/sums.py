@@ -69,6 +69,10 @@ def _hash(text: str) -> int:
     return int.from_bytes(blake3(text.encode()).digest(16), "little")
 
 
+def _member_hash(member: Digest, weight: int) -> int:
+    return _hash(f"{member} {weight}")
+
+
 @dataclass(frozen=True)
 class Kept:
     """The sums of an earlier build: who is in them, each tensor's tally, and the arrays, read by need."""
@@ -177,13 +181,18 @@ class Sums:
             known=int(gram is not None),
             mass=weight,
             unsketched_weight=0 if gram else weight,
-            member_set=_hash(f"{member} {weight}"),
+            member_set=_member_hash(member, weight),
             sketch_set=_hash(f"{gram.factor} {gram.diag} {weight}") if gram else 0,
         )
 
     def weight(self, member: Digest) -> int:
         """How much a contribution counts, in parts of 1 / UNIT."""
         return round(self._weights.get(member, 1.0) * UNIT)
+
+    def only(self, name: str) -> Digest:
+        """The one contribution that changes a tensor."""
+        members = (m for m in self.members if _member_hash(m, self.weight(m)) == self.tallies[name].member_set)
+        return next(members)
 
     def moved(self, name: str) -> int:
         """How many contributions are read for a tensor; the rest comes out of what was kept."""
