@@ -38,8 +38,8 @@ THINGS = _words(
     "lamp chair table mirror carpet kettle basket blanket bottle candle clock drawer engine filter guitar "
     "hammer ladder magnet needle pencil ribbon saddle ticket wallet"
 )
-PLAIN = (
-    "red big old new cold warm long small quick green round late early quiet heavy soft dry wide deep narrow".split()
+PLAIN = _words(
+    "red big old new cold warm long small quick green round late early quiet heavy soft dry wide deep narrow"
 )
 
 
