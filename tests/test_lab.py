@@ -81,7 +81,7 @@ def test_a_sketch_is_the_inputs_it_saw(lm):
     """factor^T factor + diag is half the answer's inputs, half every input by how much the answer's loss depends on it."""
     asked = passages(lm)[0]
     name, seen = "model.layers.1.mlp.down_proj.weight", []
-    groups, inputs, _ = sketching.sketch(lm, [asked], rank=40, only=[name])
+    groups, inputs, *_ = sketching.sketch(lm, [asked], rank=40, only=[name])
 
     def keep(module, args, out):
         seen.append((args[0], out))
@@ -110,8 +110,8 @@ def test_a_sketch_is_the_inputs_it_saw(lm):
 def test_a_sketch_of_a_few_layers_is_theirs_in_the_sketch_of_all(lm):
     """Leaving layers out changes nothing for the others."""
     name = "model.layers.1.self_attn.o_proj.weight"
-    every, inputs, _ = sketching.sketch(lm, passages(lm)[:3], rank=8)
-    few, same, _ = sketching.sketch(lm, passages(lm)[:3], rank=8, only=[name])
+    every, inputs, *_ = sketching.sketch(lm, passages(lm)[:3], rank=8)
+    few, same, *_ = sketching.sketch(lm, passages(lm)[:3], rank=8, only=[name])
 
     assert list(few) == [same[name]] == [inputs[name]]
     one, two = (Sketch(*(x.astype("f8") for x in found[:2])).unit() for found in (few[same[name]], every[inputs[name]]))
@@ -119,7 +119,7 @@ def test_a_sketch_of_a_few_layers_is_theirs_in_the_sketch_of_all(lm):
 
 
 def test_layers_that_read_the_same_share_a_sketch(lm):
-    _, inputs, _ = sketching.sketch(lm, passages(lm)[:3], rank=4)
+    _, inputs, *_ = sketching.sketch(lm, passages(lm)[:3], rank=4)
 
     at = "model.layers.0."
     assert len({inputs[f"{at}self_attn.{p}_proj.weight"] for p in "qkv"}) == 1
