@@ -177,8 +177,10 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
 def starting_lab(progress: Callable[[str, int, int], None]) -> Iterator[None]:
     """Around the import of what needs torch: seconds in which nothing else would be shown."""
     progress("start torch", 0, 1)
-    yield
-    progress("start torch", 1, 1)
+    try:
+        yield
+    finally:
+        progress("start torch", 1, 1)
 
 
 class _Lines:
