@@ -42,7 +42,7 @@ Groups = dict[str, tuple[Array, Array, int]]
 
 _LEAST = 1e-4  # of the layer that matters most: what float16 can still tell
 _NEW = "b3:" + "f" * 64  # goes by this name among contributions until it has one
-_PROBED = 3  # columns of a probe for each row of a factor: 1.04 of the least error that any factor of its rank has
+_PROBED = 4  # columns of a probe for each row of a factor: 1.01 of the least error that any factor of its rank has
 
 
 class Sketched(NamedTuple):
