@@ -169,6 +169,26 @@ def test_only_what_is_optional_is_deferred(path):
             assert needs_what_is_optional(name), f"{name_of(path)} imports {name} inside a function"
 
 
+SILENT = {("merge.py", "souq.lab.config_defaults"), ("start.py", "souq.lab.dequantise")}  # no bar is at hand there
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "cli").glob("*.py")), ids=lambda p: p.name)
+def test_starting_the_lab_is_shown(path):
+    """Importing torch takes seconds, far more where a machine is crowded: a bar says so before, in every command."""
+    tree = ast.parse(path.read_text())
+    shown = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.With)
+        and "starting_lab" in {ast.unparse(i.context_expr).split("(")[0] for i in block.items}
+        for node in block.body
+    }
+    inside = [node for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)]
+    for node in inside:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("souq.lab") and node not in shown:
+            assert (path.name, node.module) in SILENT, f"{path.name} starts {node.module} in silence"
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
 def test_only_the_lab_imports_torch(path):
     """Outside lab/, torch is never imported, and no heavy library at a file's top; GGUF alone needs transformers."""

@@ -81,7 +81,7 @@ def test_a_sketch_is_the_inputs_it_saw(lm):
     """factor^T factor + diag is half the answer's inputs, half every input by how much the answer's loss depends on it."""
     asked = passages(lm)[0]
     name, seen = "model.layers.1.mlp.down_proj.weight", []
-    groups, inputs, _ = sketching.sketch(lm, [asked], rank=40, only=[name])
+    groups, inputs, *_ = sketching.sketch(lm, [asked], rank=40, only=[name])
 
     def keep(module, args, out):
         seen.append((args[0], out))
@@ -110,16 +110,45 @@ def test_a_sketch_is_the_inputs_it_saw(lm):
 def test_a_sketch_of_a_few_layers_is_theirs_in_the_sketch_of_all(lm):
     """Leaving layers out changes nothing for the others."""
     name = "model.layers.1.self_attn.o_proj.weight"
-    every, inputs, _ = sketching.sketch(lm, passages(lm)[:3], rank=8)
-    few, same, _ = sketching.sketch(lm, passages(lm)[:3], rank=8, only=[name])
+    every, inputs, *_ = sketching.sketch(lm, passages(lm)[:3], rank=8)
+    few, same, *_ = sketching.sketch(lm, passages(lm)[:3], rank=8, only=[name])
 
     assert list(few) == [same[name]] == [inputs[name]]
     one, two = (Sketch(*(x.astype("f8") for x in found[:2])).unit() for found in (few[same[name]], every[inputs[name]]))
     np.testing.assert_allclose(one.whole(), two.whole(), atol=2e-3)
 
 
+@pytest.mark.parametrize("rank", [4, 16, 64])
+def test_a_sketch_is_nearly_the_best_of_its_rank(rank):
+    """No matrix of n x n numbers is formed, and the factor errs little more than that of an exact eigendecomposition."""
+    n, made = 256, torch.Generator().manual_seed(rank)
+    turned = torch.linalg.qr(torch.randn(n, n, generator=made))[0]
+    x = torch.randn(900, n, generator=made) @ (torch.logspace(0, -3, n)[:, None] * turned)
+    weights = torch.rand(2, 900, generator=made) * torch.tensor([[1.0], [3.0]])
+    weights[0, ::2] = 0
+
+    for half, weight in enumerate(weights):
+        whole = ((x.T * weight) @ x).double()
+        seen = sketching._gram_of(x, weights, rank)
+        factor, diag, _ = sketching._compress(sketching._Gram(seen.diag[half], seen.image[half]), rank, 900)
+        values, vectors = torch.linalg.eigh(whole)
+        left = whole - (vectors[:, -rank:] * values[-rank:]) @ vectors[:, -rank:].T
+        least = left - left.diagonal().diag()
+        error = whole.numpy() - factor.astype("f8").T @ factor.astype("f8") - np.diag(diag.astype("f8"))
+
+        np.testing.assert_allclose(seen.diag[half].numpy(), whole.diagonal().numpy(), rtol=1e-4)
+        assert np.linalg.norm(error) < 1.15 * float(least.norm()) + 1e-3 * float(whole.norm())
+
+
+def test_what_was_sketched_was_read(lm):
+    """The pass that is sketched says what its answers cost: no second pass is needed for that."""
+    asked = passages(lm)[:5]
+
+    assert sketching.sketch(lm, asked, rank=4).nats == pytest.approx(sketching.nats(lm, asked), abs=1e-5)
+
+
 def test_layers_that_read_the_same_share_a_sketch(lm):
-    _, inputs, _ = sketching.sketch(lm, passages(lm)[:3], rank=4)
+    _, inputs, *_ = sketching.sketch(lm, passages(lm)[:3], rank=4)
 
     at = "model.layers.0."
     assert len({inputs[f"{at}self_attn.{p}_proj.weight"] for p in "qkv"}) == 1

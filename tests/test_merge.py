@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from souq.errors import UsageError
 from souq.merge import METHODS, Fold
-from souq.merge.exact import divide, inverse_root, matmul, round_once
+from souq.merge.exact import divide, gram, inverse_root, matmul, round_once
 from souq.merge.methods import SUMS, Change, Sketch, check_settings
 from souq.merge.sums import Kept
 from souq.weights.delta import Delta, Dense, Gram, Lora, TensorRef, tensor_digest
@@ -69,6 +69,16 @@ def test_products_do_not_depend_on_the_order_of_addition(shape, seed):
     order = np.random.default_rng(seed).permutation(k)
 
     assert matmul(a, b).tobytes() == matmul(a[:, order], b[order]).tobytes()
+
+
+@settings(deadline=None)
+@given(st.sampled_from([(1, 1), (7, 3), (130, 64), (64, 130), (40, 2100)]), seeds)
+def test_half_a_gram_has_the_bits_of_the_whole(shape, seed):
+    """a a^T is the product of two matrices that happen to be one: BLAS may skip half of it, the bits stay."""
+    a = random(seed, *shape)
+
+    assert gram(a).tobytes() == matmul(a, a.T, slices=1).tobytes()
+    assert gram(a.T).tobytes() == matmul(a.T, a, slices=1).tobytes()
 
 
 @settings(deadline=None)

@@ -65,6 +65,7 @@ class IncrementalBuild:
         """Weights first, the lock last and whole: a folder with a lock in it is a finished one."""
         folder.mkdir(exist_ok=True)
         layout, lock = self._grown.layout, Lock()
+        progress("build", 0, len(layout))
         with TensorWriter(folder / "model.safetensors", layout, {"format": "pt"}) as writer:
             copied = self._copy_unchanged(writer, lock, progress)
             stored = self._write_stored(writer, lock, progress)

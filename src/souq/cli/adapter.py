@@ -10,6 +10,7 @@ from typing import Any
 from souq.build import adapter_base, deltas
 from souq.build.delta_file import recipe_beside
 from souq.build.tuned import from_model
+from souq.cli.console import starting_lab
 from souq.errors import UsageError
 from souq.model.adapter.config import AdapterConfig, needs_svd, read_config
 from souq.model.adapter.mlx import is_mlx
@@ -88,7 +89,8 @@ def _by_peft(
     folder: Path, config: AdapterConfig, main: Snapshot, place_notes: tuple[str, ...], how: How, progress: Progress
 ) -> Made:
     notes = (*place_notes, *_asked(config, main, list(main.base), how))
-    from souq.lab.merged import merge_adapter
+    with starting_lab(progress):
+        from souq.lab.merged import merge_adapter
 
     with merge_adapter(main, folder, config, progress) as merged:
         source = Source(merged.weights, base_files(main), folder.name, None, "")
@@ -105,7 +107,8 @@ def _as_lora(
     folder: Path, config: AdapterConfig, main: Snapshot, place_notes: tuple[str, ...], how: How, progress: Progress
 ) -> Made:
     notes = (*place_notes, *_asked(config, main, list(main.base), how))
-    from souq.lab.merged import convert_adapter
+    with starting_lab(progress):
+        from souq.lab.merged import convert_adapter
 
     assert how.rank is not None
     with tempfile.TemporaryDirectory() as scratch:

@@ -173,6 +173,16 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
+@contextmanager
+def starting_lab(progress: Callable[[str, int, int], None]) -> Iterator[None]:
+    """Around the import of what needs torch: seconds in which nothing else would be shown."""
+    progress("start torch", 0, 1)
+    try:
+        yield
+    finally:
+        progress("start torch", 1, 1)
+
+
 class _Lines:
     """For a log: what was done, how much of it and how fast, once it is done and if it took long."""
 

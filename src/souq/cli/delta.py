@@ -16,7 +16,7 @@ from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.adapter import How, is_adapter, make_adapter
-from souq.cli.console import answer, bars, done, json_option, out
+from souq.cli.console import answer, bars, done, json_option, out, starting_lab
 from souq.cli.here import main_here
 from souq.cli.tune import make_tune, tune_notes
 from souq.errors import NotFound, UsageError
@@ -92,7 +92,8 @@ def make(
             made, tensors, notes = tune.delta, tune.tensors, tune_notes(tune)
             recipe = delta_file.recipe_beside(folder) | tune.recipe()
         if data is not None:
-            from souq.lab import sketching
+            with starting_lab(progress):
+                from souq.lab import sketching
 
             made, tensors, sketches = sketching.add_sketches(
                 main, made, tensors, data, rank=sketch_rank, merged=within, progress=progress

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from souq.build.model import build
-from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out, starting_lab, table
 from souq.cli.here import main_here
 from souq.corpus.card import student_card, student_licence
 from souq.corpus.dump import latest, read_rows
@@ -68,11 +68,12 @@ def distill(
     config = msgspec.structs.replace(recipe.student or DistillConfig(), **typed).vetted()
     config = msgspec.structs.replace(config, start=_start(config.start, source.parent if start is None else Path()))
     refuse_full(target)
-    from souq.lab import distil
-
     main = main_here()
     evals = [*_of_main(main, names), *own_evals(recipe, source.parent)]
     with bars() as progress:
+        with starting_lab(progress):
+            from souq.lab import distil
+
         folder = source
         if source.suffix.lower() == ".toml":
             folder = target.with_name(f"{target.name}.corpus")

@@ -11,7 +11,7 @@ from souq.build import lock
 from souq.build import model as building
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table
 from souq.cli.here import here, main_here
 from souq.cli.pr import show_verdicts
 from souq.errors import NotFound, UsageError, nearest
@@ -221,11 +221,12 @@ def show_scores(scores: dict[str, Score]) -> None:
 @click.option("--tokens", default=64, show_default=True, help="The most to answer with.")
 def chat(prompt: str, tokens: int) -> None:
     """Ask main's model something."""
-    from souq.lab import generate
-    from souq.lab import lm as lab_model
-
     main = main_here()
     with bars() as progress:
+        with starting_lab(progress):
+            from souq.lab import generate
+            from souq.lab import lm as lab_model
+
         built = building.build(main, progress=progress)
         lm = lab_model.load(built.files, built.weights)
         (text,) = generate.answers(lm, [prompt], max_tokens=tokens, progress=progress)
@@ -265,13 +266,14 @@ def train(
         raise NotFound(f"no file {data}", hint="name a JSONL file with training rows")
     refuse_full(folder)
     chosen = _layers(layers)
-    from souq.lab import additions
-    from souq.lab import lm as lab_model
-    from souq.lab import train as training
-
     main, rows = main_here(), read_rows(data)
-    wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
     with bars() as progress:
+        with starting_lab(progress):
+            from souq.lab import additions
+            from souq.lab import lm as lab_model
+            from souq.lab import train as training
+
+        wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
         if wanted:
             texts = suite.general_texts() if wanted.experts else ()
             rate = lr or (3e-4 if wanted.layers or wanted.experts else 1e-3)

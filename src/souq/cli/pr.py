@@ -16,7 +16,19 @@ import tomli_w
 from souq.build import delta_file, reproducible
 from souq.build import forecast as forecasting
 from souq.build.lock import fold
-from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person, show_missing, table
+from souq.cli.console import (
+    answer,
+    bars,
+    done,
+    err,
+    json_option,
+    key_option,
+    out,
+    person,
+    show_missing,
+    starting_lab,
+    table,
+)
 from souq.cli.here import here
 from souq.cli.offers import offer_command
 from souq.errors import Hostile, NotFound, SouqError, UsageError
@@ -353,9 +365,10 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
     author = person(repo, key)
     main, pull = _open(repo, number)
     rows = data if data is not None else _rows_of(pull)
-    from souq.lab import rebase as lab
-
     with bars() as progress:
+        with starting_lab(progress):
+            from souq.lab import rebase as lab
+
         reviews.bring(repo, main, pull.offer, progress)
         made, tensors, recipe = lab.rebased(main, pull.offer, rows, epochs=epochs, lr=lr, progress=progress)
         delta_file.keep(made, tensors, main, progress)
@@ -384,9 +397,10 @@ def search(number: int, take: bool, target: Path | None, key: Path | None, as_js
     """Look for the merge method, settings and weights that serve everybody best with this pull request in."""
     repo = here()
     main, pull = _open(repo, number)
-    from souq.lab import search as lab
-
     with bars() as progress:
+        with starting_lab(progress):
+            from souq.lab import search as lab
+
         reviews.bring(repo, main, pull.offer, progress)
         texts = [text for _, text in suite.passages()[suite.PASSAGES + suite.SKETCH_PASSAGES :]]
         looking = lab.Search(main, pull.offer, texts, progress)

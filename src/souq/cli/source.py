@@ -9,7 +9,7 @@ import click
 
 from souq import signing
 from souq.build import reproducible
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table
 from souq.cli.here import here
 from souq.errors import NotFound, Refused, nearest
 from souq.evals import suite
@@ -52,9 +52,10 @@ def rebuild(which: str, within: float, most: float, attest: bool, key: Path | No
         hint = "source is `souq train`, `souq delta make`, and `souq pr create --data` with the rows it was trained on"
         raise Refused(f"{offer.slug} is a binary: {judgement.because}", hint=hint)
     reproducible.bounded(judgement, most)
-    from souq.lab import rebuild as lab
-
     with bars() as progress:
+        with starting_lab(progress):
+            from souq.lab import rebuild as lab
+
         reviews.bring(repo, main, offer, progress)
         made = lab.rebuild(main, offer, judgement, suite.general_texts(), progress)
     near = made.near.within(within)

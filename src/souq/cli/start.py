@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab
 from souq.cli.here import here
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals import suite as general
@@ -266,7 +266,8 @@ def _plain(key: str | Key) -> str:
 
 
 def _sketch(progress: Progress, source: Source, lock: Lock) -> tuple[Delta, Tensors]:
-    from souq.lab import sketching
+    with starting_lab(progress):
+        from souq.lab import sketching
 
     try:
         return sketching.of_base(source, lock_digest(lock), general.general_texts(), progress)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, table
+from souq.cli.console import answer, bars, done, json_option, starting_lab, table
 from souq.corpus import dump, tails
 from souq.corpus.seeds import DOCUMENTS
 from souq.errors import NotFound
@@ -57,9 +57,10 @@ def tail(corpus: Path, real: Path, keep: float | None, mauve: bool, seed: int, a
 
 
 def _mauve(texts: list[str], real: list[str], seed: int) -> Any:
-    from souq.lab.mauve import compare
-
     with bars() as progress:
+        with starting_lab(progress):
+            from souq.lab.mauve import compare
+
         return compare(texts, real, seed=seed, progress=progress)
 
 

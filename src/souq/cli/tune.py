@@ -10,7 +10,7 @@ import numpy as np
 
 from souq.build.tuned import Choices, Tuned, from_tune
 from souq.checks.delta_stats import kind_of
-from souq.cli.console import done
+from souq.cli.console import done, starting_lab
 from souq.model.gguf.tune import as_tune
 from souq.model.source import open_source
 from souq.optional import needs
@@ -36,13 +36,14 @@ def make_tune(
     """
     choices = Choices(weights_only, cast, rank or 0, of or "")
     try:
-        from souq.lab import config_defaults
+        with starting_lab(progress):
+            from souq.lab import config_defaults
 
         choices = replace(choices, write_out=config_defaults.write_out)
     except ImportError:
         done("transformers is not installed: settings are compared as they are written, not with their defaults")
     if rank:
-        with needs("torch", "lab"):
+        with needs("torch", "lab"), starting_lab(progress):
             from souq.lab import low_rank
         choices = replace(choices, low_rank=low_rank.nearest)
     source = as_tune(open_source(str(folder)), main.base)

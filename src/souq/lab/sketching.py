@@ -5,13 +5,16 @@ linear layers by the Gram matrices of their inputs. Not every token matters alik
 positions that say the answer, and half over all positions by how much the answer's loss depends on this layer there,
 the squared norm of its output's gradient (the diagonal of a Kronecker-factored Fisher matrix, Martens and Grosse,
 arXiv 1503.05671). decisions/merge.md has what else was tried.
+
+The matrix itself, of n x n numbers, is never formed: of each half its diagonal and its product with a random probe of a
+few columns are added up as the tokens pass, and the thin factor comes out of these (`_compress`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +24,13 @@ import torch
 from souq.build.delta_file import keep
 from souq.build.deltas import with_sketch
 from souq.build.lock import folded
-from souq.build.model import applied
 from souq.errors import UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
 from souq.lab.packing import TokenSequence, learnable, log_probabilities, packed_alike, sequence_of
+from souq.merge import Fold
 from souq.model.source import Source
-from souq.progress import Progress, quiet
+from souq.progress import Progress, quiet, tracked
 from souq.records import Digest
 from souq.repo.rows import read_rows
 from souq.repo.snapshot import Snapshot, base_files
@@ -38,14 +41,20 @@ Groups = dict[str, tuple[Array, Array, int]]
 """Group -> (factor (k, n) float16, diag (n,) float32, tokens): G ~ factor.T @ factor + diag."""
 
 _LEAST = 1e-4  # of the layer that matters most: what float16 can still tell
+_NEW = "b3:" + "f" * 64  # goes by this name among contributions until it has one
+_PROBED = 4  # columns of a probe for each row of a factor: 1.01 of the least error that any factor of its rank has
 
 
 class Sketched(NamedTuple):
-    """Sketches by group, the group that each tensor reads, and what they were scaled by: the largest's mean."""
+    """Sketches by group, the group that each tensor reads, and what they were scaled by: the largest's mean.
+
+    `nats` a token of the answers is what the pass that was sketched cost: the same as `nats` of its sequences.
+    """
 
     groups: Groups
     inputs: dict[str, str]
     scale: float
+    nats: float
 
 
 MOST_ROWS = 96  # a sketch settles quickly: 96 examples were enough in DESIGN.md's measurement
@@ -74,14 +83,14 @@ def sketch(
     if not sequences:
         raise UsageError("nothing to sketch", hint="name a JSONL file with at least one row")
     rows = packed_alike(lm.net, sequences)
-    watch, head = _Watch(), lm.net.get_output_embeddings()
+    watch, head = _Watch(rank), lm.net.get_output_embeddings()
     linear = [(f"{n}.weight", m) for n, m in lm.net.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
     hooks = [
         module.register_forward_hook(partial(watch.passed, lm.names[own]))
         for own, module in linear
         if own in lm.names and (only is None or lm.names[own] in only)
     ]
-    tokens, total = 0, sum(len(row.tokens) for row in rows)
+    tokens, total, loss, answers = 0, sum(len(row.tokens) for row in rows), 0.0, 0
     lm.net.requires_grad_(False)
     try:
         for row in rows:
@@ -91,29 +100,46 @@ def sketch(
             if log_p.requires_grad:  # not where the last layers alone are frozen out of what is watched
                 log_p.sum().backward()
             watch.end(row.targets()[0])
-            tokens += len(row.tokens)
+            loss, answers, tokens = loss - float(log_p.detach().sum()), answers + len(log_p), tokens + len(row.tokens)
     finally:
         for hook in hooks:
             hook.remove()
     progress("sketch tokens", total, total)
     largest = watch.largest
     groups = {group: _compress(gram, rank, tokens) for group, gram in watch.grams(largest)}
-    return Sketched(groups, watch.inputs, largest / max(tokens, 1))
+    return Sketched(groups, watch.inputs, largest / max(tokens, 1), loss / max(answers, 1))
 
 
 def of_base(source: Source, base: Digest, texts: Sequence[str], progress: Progress = quiet) -> tuple[Delta, Tensors]:
     """What flows through a base on general text: a delta of sketches and no changes, and the sketches by digest."""
+    progress("load the base", 0, 1)
     lm = lab_model.load(source.files, source.weights)
+    progress("load the base", 1, 1)
     sketched = sketch(lm, [TokenSequence(lm.encode(text), 1) for text in texts], progress=progress)
     return with_sketch(Delta(base, {}), {}, sketched.groups, sketched.inputs)
+
+
+class _Gram(NamedTuple):
+    """What is kept of a sum G (n, n) of w x x^T, or of as many such sums as there are rows in w.
+
+    It is linear in G, so such records are added up and scaled as G would be.
+    """
+
+    diag: Any  # (..., n)
+    image: Any  # (..., n, q): G @ _probe(n, q)
+
+    def add(self, other: _Gram) -> _Gram:
+        """Their sum, in this one's memory."""
+        return _Gram(self.diag.add_(other.diag), self.image.add_(other.image))
 
 
 class _Watch:
     """What passes the linear layers in one pass, and the sums over all passes."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int) -> None:
         self.inputs: dict[str, str] = {}
-        self._sums: dict[str, list[Any]] = {}  # group -> the two Gram matrices (n, n), each a sum
+        self._rank = rank
+        self._sums: dict[str, _Gram] = {}  # group -> both halves
 
     def begin(self, length: int) -> None:
         self._length = length
@@ -141,50 +167,78 @@ class _Watch:
         in_answer = torch.bincount(torch.tensor(answers), minlength=self._length).float()
         for group, x, weights in self._now.values():
             x_TN = x.detach().reshape(self._length, -1).float()
-            grams = [(x_TN * by[:, None]).T @ x_TN for by in (in_answer.to(x_TN.device), weights)]
+            gram = _gram_of(x_TN, torch.stack([in_answer.to(x_TN.device), weights]), self._rank)
             before = self._sums.get(group)
-            self._sums[group] = grams if before is None else [a + b for a, b in zip(before, grams, strict=True)]
+            self._sums[group] = gram if before is None else before.add(gram)
         self._now = {}
 
     @property
     def largest(self) -> float:
         """The largest group's sum of squared gradient norms by squared inputs, a mean over inputs."""
-        return max((float(by_gradient.diagonal().mean()) for _, by_gradient in self._sums.values()), default=0.0)
+        return max((float(gram.diag[1].mean()) for gram in self._sums.values()), default=0.0)
 
-    def grams(self, largest: float) -> Iterator[tuple[str, Any]]:
-        """Each group's mean (n, n) float32 of its two halves, both of one size, as large as the loss depends on it.
+    def grams(self, largest: float) -> Iterator[tuple[str, _Gram]]:
+        """Each group's mean of its two halves, both of one size, as large as the loss depends on it.
 
         A merge looks at shapes alone; a forecast of what it costs must know which layer matters (merge/conflicts.py).
         """
         for group, halves in self._sums.items():
-            levels = [float(half.diagonal().mean()) for half in halves]
-            levelled = [half / level for half, level in zip(halves, levels, strict=True) if level > 0]
+            levels = [float(level) for level in halves.diag.mean(1)]
+            known = [half for half, level in enumerate(levels) if level > 0]
             weight = max(levels[1] / largest, _LEAST) if largest > 0 else 1.0
-            yield group, weight * sum(levelled) / len(levelled) if levelled else halves[0]
+            by = torch.zeros(len(levels), device=halves.diag.device)
+            for half in known:
+                by[half] = weight / len(known) / levels[half]
+            yield group, _Gram(by @ halves.diag, torch.einsum("h,hnq->nq", by, halves.image))
 
 
-def _compress(gram: Any, rank: int, tokens: int) -> tuple[Array, Array, int]:
+@lru_cache(maxsize=16)
+def _probe(n: int, q: int, device: Any) -> Any:
+    """Orthonormal columns (n, q) in random directions, the same for all layers of one width, each time."""
+    random = torch.randn(n, q, generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(random)[0].to(device)
+
+
+def _gram_of(x_TN: Any, weights_HT: Any, rank: int) -> _Gram:
+    """Of w x x^T summed over tokens, for each row w of the weights."""
+    n = x_TN.shape[1]
+    probe = _probe(n, min(_PROBED * rank, n), x_TN.device)
+    seen_TQ = x_TN @ probe
+    image = torch.empty(len(weights_HT), *probe.shape, device=x_TN.device)
+    for half, weights in enumerate(weights_HT):
+        some = weights.nonzero()[:, 0]  # most tokens are in no answer
+        torch.mm(x_TN[some].T, seen_TQ[some] * weights[some, None], out=image[half])
+    return _Gram(weights_HT @ x_TN.square(), image)
+
+
+def _compress(gram: _Gram, rank: int, tokens: int) -> tuple[Array, Array, int]:
     """The `rank` largest eigenpairs as a factor, and what is left of the diagonal.
 
-    By subspace iteration (Halko, Martinsson, Tropp, arXiv 0909.4061): a full eigendecomposition would cost minutes.
+    By Nystrom's approximation from one random probe P, G ~ (G P) (P^T G P)^-1 (G P)^T, in float64 and with a small
+    shift to keep it positive (Tropp, Yurtsever, Udell, Cevher, arXiv 1706.05736).
     """
-    rank = min(rank, len(gram))
-    torch.manual_seed(0)
-    vectors, values, _ = torch.svd_lowrank(gram, q=min(rank + 16, len(gram)), niter=4)
-    top = (vectors[:, :rank] * values[:rank].sqrt()).T.contiguous().numpy().astype(np.float16)
-    kept = np.einsum("kn,kn->n", top.astype(np.float64), top.astype(np.float64))
-    full = np.diagonal(gram.double().numpy())
-    return top, np.maximum(full - kept, 1e-4 * full.mean()).astype(np.float32), tokens
+    image, full = gram.image.double().cpu(), gram.diag.double().cpu()
+    probe = _probe(*gram.image.shape, gram.image.device).double().cpu()
+    shift = max(1e-7 * float(image.norm()), 1e-300)  # of the size of what float32 rounds
+    image += shift * probe
+    inner = probe.T @ image
+    values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+    root = (image @ vectors) / values.clamp(min=shift).sqrt()  # root @ root.T ~ G + shift
+    values, vectors = torch.linalg.eigh(root.T @ root)
+    scale = (1 - shift / values[-rank:].clamp(min=shift)).sqrt()
+    top = ((root @ vectors[:, -rank:]) * scale).T.flip(0).contiguous().numpy().astype(np.float16)
+    kept = np.square(top.astype(np.float64)).sum(0)
+    return top, np.maximum(full.numpy() - kept, 1e-4 * float(full.mean())).astype(np.float32), tokens
 
 
 def of_change(
     main: Snapshot, delta: Delta, tensors: Mapping[str, Array], data: Path, *, rank: int, progress: Progress = quiet
 ) -> Sketched:
     """The sketch of a contribution: its own data through the base with its own changes, without what it adds."""
-    delta = replace(delta, new={})
     if not delta.parts:
-        return Sketched({}, {}, 0.0)
-    lm = _with(main, delta, tensors)
+        return Sketched({}, {}, 0.0, 0.0)
+    lm = _base(main, progress)
+    lab_model.swap(lm, _alone(main, delta, tensors, progress))
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
 
@@ -194,16 +248,21 @@ def add_sketches(
     """A contribution with sketches of its own data, its tensors, and what its recipe then says.
 
     `merged` sketches it once more as part of today's main. What is only added meets nobody, so no merge asks for its
-    sketch.
+    sketch. One network is made for all the passes, the base's, and what changes is put into it.
     """
     if not delta.parts:
         return delta, tensors, {}
-    sketched = of_change(main, delta, tensors, data, rank=rank, progress=progress)
-    recipe: dict[str, Any] = {"learned": learned(main, delta, tensors, data, progress) | {"felt": sketched.scale}}
+    lm, only = _base(main, progress), list(delta.parts)
+    sequences = _some(lm, data)
+    before = nats(lm, sequences, "read without", progress)
+    lab_model.swap(lm, _alone(main, delta, tensors, progress))
+    sketched = sketch(lm, sequences, rank=rank, only=only, progress=progress)
+    recipe: dict[str, Any] = {"learned": _learned(before, sketched.nats) | {"felt": sketched.scale}}
     delta, tensors = with_sketch(delta, tensors, sketched.groups, sketched.inputs)
     if merged:
         keep(delta, tensors, main, progress)
-        sketched = within(main, delta, main.deltas(), data, rank=rank, progress=progress)
+        lab_model.swap(lm, _among(main, delta, main.deltas(), progress))
+        sketched = sketch(lm, sequences, rank=rank, only=only, progress=progress)
         delta, tensors = with_sketch(delta, tensors, sketched.groups, sketched.inputs)
         recipe["sketched"] = {"within": main.commit}
     return delta, tensors, recipe
@@ -218,9 +277,8 @@ def within(
     everybody's data at hand. Here each contributor does it alone, for all layers at once, and the merge stays as it is.
     The delta's tensors are in the store.
     """
-    delta = replace(delta, new={})
-    merged = folded(main, Stored(main.base, main.repo.store), {**others, "b3:" + "f" * 64: delta})
-    lm = lab_model.load(base_files(main), merged)
+    lm = _base(main, progress)
+    lab_model.swap(lm, _among(main, delta, others, progress))
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
 
@@ -231,13 +289,15 @@ def learned(
 
     What a merge will cost a contribution depends on it (merge/conflicts.py); what it adds, no merge can cost it.
     """
-    delta = replace(delta, new={})
-    lm = _with(main, delta, tensors)
+    lm = _base(main, progress)
     sequences = _some(lm, data)
-    after = nats(lm, sequences, "read with the change", progress)
-    base = Stored(main.base, main.repo.store)
-    lab_model.swap(lm, {name: base[name] for name in delta.parts})
-    return {"before": round(nats(lm, sequences, "read without", progress), 6), "after": round(after, 6)}
+    before = nats(lm, sequences, "read without", progress)
+    lab_model.swap(lm, _alone(main, delta, tensors, progress))
+    return _learned(before, nats(lm, sequences, "read with the change", progress))
+
+
+def _learned(before: float, after: float) -> dict[str, float]:
+    return {"before": round(before, 6), "after": round(after, 6)}
 
 
 def nats(lm: LM, sequences: Sequence[TokenSequence], label: str = "read tokens", progress: Progress = quiet) -> float:
@@ -253,10 +313,25 @@ def nats(lm: LM, sequences: Sequence[TokenSequence], label: str = "read tokens",
     return loss / max(count, 1)
 
 
-def _with(main: Snapshot, delta: Delta, tensors: Mapping[str, Array]) -> LM:
-    """The base with one change."""
-    model = applied(main, delta, lambda digest: tensors[digest])
-    return lab_model.load(model.files, model.weights)
+def _base(main: Snapshot, progress: Progress) -> LM:
+    progress("load the base", 0, 1)
+    lm = lab_model.load(base_files(main), Stored(main.base, main.repo.store))
+    progress("load the base", 1, 1)
+    return lm
+
+
+def _alone(main: Snapshot, delta: Delta, tensors: Mapping[str, Array], progress: Progress) -> Tensors:
+    """The base's tensors that a change changes, changed by it alone."""
+    base = Stored(main.base, main.repo.store)
+    merged = Fold(base, {_NEW: replace(delta, new={})}, tensors.__getitem__, method="mean")
+    return {name: merged[name] for name in tracked(merged.changed, "apply the change", progress)}
+
+
+def _among(main: Snapshot, delta: Delta, others: Mapping[Digest, Delta], progress: Progress) -> Tensors:
+    """The base's tensors that a change and others change, merged."""
+    base = Stored(main.base, main.repo.store)
+    merged = folded(main, base, {**others, _NEW: replace(delta, new={})})
+    return {name: merged[name] for name in tracked(merged.changed, "merge with main", progress)}
 
 
 def _some(lm: LM, data: Path) -> list[TokenSequence]:

@@ -42,6 +42,12 @@ def matmul(a: Float, b: Float, *, slices: int = 2) -> Float:
     return total
 
 
+def gram(a: Float) -> Float:
+    """a (m, k) @ a^T, float64 (m, m), the bits of `matmul(a, a.T, slices=1)`: BLAS computes one half of it."""
+    x, unit = _integers(a, 1)
+    return _scaled(_summed(x, x.T), unit, unit.T)
+
+
 def inner(left: Float | None, right: Float, left2: Float | None, right2: Float) -> float:
     """<left @ right, left2 @ right2>, the sum of products of two matrices' elements, with the same bits everywhere.
 
@@ -125,7 +131,7 @@ def inverse_root(s: Float, *, slices: int = 2) -> Float:
     m = np.zeros((n, n))
     first = m[:k, :k] = inverse_root(s[:k, :k], slices=slices)
     side = _times_lower_transposed(s[k:, :k], first, slices)
-    rest = matmul(side, side.T, slices=slices)
+    rest = gram(side) if slices == 1 else matmul(side, side.T)
     np.subtract(s[k:, k:], rest, out=rest)
     second = m[k:, k:] = inverse_root(rest, slices=slices)
     np.negative(_times_lower_transposed(_times_lower(side, first, slices).T, second, slices).T, out=m[k:, :k])

@@ -17,6 +17,7 @@ as of all folded anew. Embeddings and heads are merged row by row, norms and bia
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -75,6 +76,8 @@ class Fold(Mapping[str, Array]):
         self._settings = settings_of(method) | dict(settings or {})
         check_settings(method, settings or {})
         self.load, self._base, self._sketch = load, base, base_sketch
+        # One tensor a thread: every contribution to it and the last sum ask for it anew.
+        self._stored = lru_cache(maxsize=os.cpu_count() or 1)(base.__getitem__)
         # By what they say, not by who signed them: the model is a function of base and deltas alone.
         self.deltas = dict(sorted(deltas.items(), key=lambda item: format_delta(item[1])))
         self._find = member
@@ -106,7 +109,7 @@ class Fold(Mapping[str, Array]):
         wide = self.base(name)
         for change in self.merged(name, list(self._changes(name, wide).values())):
             wide += change.whole()
-        return round_once(wide, dtype_name(self._base[name].dtype))
+        return round_once(wide, dtype_name(self._stored(name).dtype))
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ class Fold(Mapping[str, Array]):
             return None
         wide = self.base(name)
         wide += self._change(name, self._member(self.sums.only(name)), wide).whole()
-        return round_once(wide, dtype_name(self._base[name].dtype))
+        return round_once(wide, dtype_name(self._stored(name).dtype))
 
     def finish(self, name: str, top: Whole, balanced: Balanced | None) -> Array:
         """The merged tensor, (m, n) or (n,) in the base's dtype, from its sums.
@@ -158,7 +161,7 @@ class Fold(Mapping[str, Array]):
         of the tensor's group (`balanced`), None where nobody brought a sketch.
         """
         assert self.sums is not None
-        base = self._base[name]
+        base = self._stored(name)
         if self._is_table(name):
             change = sums.by_rows(top)
         elif balanced is not None:
@@ -192,7 +195,7 @@ class Fold(Mapping[str, Array]):
 
     def base(self, name: str) -> Float:
         """The tensor before any change, of its shape, in float64."""
-        return self._base[name].astype(np.float64)
+        return self._stored(name).astype(np.float64)
 
     def changes(self, name: str) -> dict[Digest, Change]:
         """What each contribution that changes a tensor does to it."""
@@ -220,22 +223,22 @@ class Fold(Mapping[str, Array]):
         return method(changes, self._base_sketch(name), **settings)
 
     def _change_of(self, name: str, delta: Delta) -> Change:
-        change = self._change(name, delta, self.base(name))
+        change = self._change(name, delta, self._stored(name))
         return change if SUMS[self.method] else change.to(change.right)
 
-    def _change(self, name: str, delta: Delta, wide: Float) -> Change:
+    def _change(self, name: str, delta: Delta, base: Array) -> Change:
         part, gram = delta.parts[name], delta.gram_of(name)
-        left, right = factors(part, wide, self.load)
-        fits = right.shape[-1:] == wide.shape[-1:] and (right if left is None else left).shape[:1] == wide.shape[:1]
-        if not fits or (gram is not None and gram.diag.shape != wide.shape[-1:]):
-            raise Hostile(f"the change to {name} does not have the shape of the base, {wide.shape}")
+        left, right = factors(part, base, self.load)
+        fits = right.shape[-1:] == base.shape[-1:] and (right if left is None else left).shape[:1] == base.shape[:1]
+        if not fits or (gram is not None and gram.diag.shape != base.shape[-1:]):
+            raise Hostile(f"the change to {name} does not have the shape of the base, {base.shape}")
         return Change(left, right, self._gram(gram) if gram else None)
 
     def _read_gram(self, gram: Gram) -> Sketch:
         return Sketch(self.load(gram.factor.digest).astype(np.float64), self.load(gram.diag.digest).astype(np.float64))
 
 
-def factors(part: Part, base: Float, load: Load) -> tuple[Float | None, Float]:
+def factors(part: Part, base: Array, load: Load) -> tuple[Float | None, Float]:
     """A part as left (m, r) and right (r, n), or None and the difference from the base (m, n) or (n,); float64.
 
     Raises:
@@ -245,12 +248,12 @@ def factors(part: Part, base: Float, load: Load) -> tuple[Float | None, Float]:
         case Lora(a=a, b=b, scale=scale):
             return load(b.digest).astype(np.float64), load(a.digest).astype(np.float64) * scale
         case Dense(value=value):
-            return None, load(value.digest).astype(np.float64) - base
+            return None, load(value.digest).astype(np.float64) - base.astype(np.float64, copy=False)
         case Sparse(index=index, value=value):
             difference, where = np.zeros(base.size), load(index.digest)
             if len(where) and int(where.max()) >= base.size:
                 raise Hostile("a sparse change points past the end of its tensor")
             if (where[1:] <= where[:-1]).any():  # a position named twice has two values
                 raise Hostile("a sparse change does not name its positions once each, in rising order")
-            difference[where] = load(value.digest).astype(np.float64) - base.reshape(-1)[where]
+            difference[where] = load(value.digest).astype(np.float64) - base.reshape(-1)[where].astype(np.float64)
             return None, difference.reshape(base.shape)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from souq.errors import UsageError, nearest
-from souq.merge.exact import Float, added, divide, inverse_root, matmul
+from souq.merge.exact import Float, added, divide, gram, inverse_root, matmul
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,9 @@ class Sketch:
 
     def whole(self) -> Float:
         """G itself, float64 (n, n), symmetric to the last bit."""
-        gram = matmul(self.factor.T, self.factor, slices=1) if len(self.factor) else np.zeros((len(self.diag),) * 2)
-        gram[np.diag_indices(len(gram))] += self.diag
-        return gram
+        whole = gram(self.factor.T) if len(self.factor) else np.zeros((len(self.diag),) * 2)
+        whole[np.diag_indices(len(whole))] += self.diag
+        return whole
 
     def under(self, right: Float) -> Float:
         """right (r, n) @ G, float64 (r, n), without building G."""
