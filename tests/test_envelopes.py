@@ -66,6 +66,16 @@ def test_a_record_has_one_name_however_its_envelope_is_spelled():
     assert len({GOOD, *respelled}) == 4
 
 
+def test_what_an_envelope_holds_may_be_handed_on_unread():
+    """By whom, too; and not where nobody who is known signed it as that."""
+    sealed = seal(b"no statement", "amira", SPACE)
+
+    assert signing.unseal(sealed, keys=KEYS, namespace=SPACE) == (b"no statement", public("amira"))
+    for keys, namespace in ((KEYS, "souq.merge.v1"), (KEYS[:1], SPACE)):
+        with pytest.raises(Forged):
+            signing.unseal(sealed, keys=keys, namespace=namespace)
+
+
 @pytest.mark.parametrize("payload", [b"{}", b"[]", b"7", b"\xff", b'{"predicateType":1,"predicateType":2}'])
 def test_what_holds_no_statement_is_of_no_kind(payload):
     with pytest.raises(Forged, match="not a statement souq knows"):
