@@ -816,7 +816,11 @@ def refuse_endless(objects: Path) -> None:
 
 
 def refuse_odd(path: Path | None) -> None:
-    """Say no to a pipe or a device where a file should be."""
+    """Say no to what `endless_in` names.
+
+    Raises:
+        Hostile: it names something.
+    """
     if path is not None:
         raise Hostile(f"{path} is no file and has no end: git would wait for it", hint="take the folder without it")
 
