@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from souq.audit.place import open_place
+from souq.repo.git import MAX_BORROWED, MAX_PATH
 from tests.foreign import arm, git, lose, place, traced, typed  # noqa: F401
 
 
@@ -278,7 +279,9 @@ def test_folders_that_borrow_from_each_other(sent, tmp_path, monkeypatch):
     """Around is as good as an end; a name in git's own quotes, or more names than anybody has, are refused."""
     alternates = sent / ".git/objects/info/alternates"
     alternates.write_text(f"# to itself\n{alternates.parent.parent}\n../objects\n/nowhere\n")
+    (sent / ".git/objects/loop").symlink_to("loop")
     assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", sent) == 0
-    for text in ('"/tmp/x"\n', "".join(f"/nowhere/{number}\n" for number in range(100))):
+    far = "#" * (MAX_PATH * MAX_BORROWED) + "\n/nowhere\n"
+    for text in ('"/tmp/x"\n', "".join(f"/nowhere/{number}\n" for number in range(100)), far):
         alternates.write_text(text)
         assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", sent) == 1

@@ -805,10 +805,10 @@ def refuse_endless(objects: Path) -> None:
     """
     waiting, known = [objects], set[Path]()
     while waiting:
-        place = waiting.pop().resolve()
+        place = Path(os.path.realpath(waiting.pop()))
         if place not in known:
             known.add(place)
-            inside = [Path(entry.path) for entry in _entries(place) if entry.is_dir()]  # git goes no deeper
+            inside = [Path(entry.path) for entry in _entries(place) if _is_folder(entry)]  # git goes no deeper
             refuse_odd(next((odd for folder in (place, *inside) if (odd := endless_in(folder, below=False))), None))
             waiting += _borrowed(place)
         if len(known) + len(waiting) > MAX_BORROWED:
@@ -830,9 +830,9 @@ def endless_in(folder: Path, *, below: bool = True) -> Path | None:
     waiting = [folder]
     while waiting:
         for entry in _entries(waiting.pop()):
-            if _is_endless(entry) or (below and entry.is_symlink() and entry.is_dir()):
+            if _is_endless(entry) or (below and entry.is_symlink() and _is_folder(entry)):
                 return Path(entry.path)
-            if below and entry.is_dir():
+            if below and _is_folder(entry):
                 waiting.append(Path(entry.path))
     return None
 
@@ -845,11 +845,15 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_endless(entry: os.DirEntry[str]) -> bool:
     """Whether it is neither a file nor a folder, and opens all the same: a socket, or a link to nothing, does not."""
-    if entry.is_file() or entry.is_dir():
-        return False
     with suppress(OSError):
-        mode = entry.stat().st_mode
+        mode = 0 if entry.is_file() else entry.stat().st_mode
         return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # a link to itself
+        return entry.is_dir()
     return False
 
 
@@ -859,7 +863,10 @@ def _borrowed(objects: Path) -> list[Path]:
     if not path.is_file():
         return []
     with path.open("rb") as file:
-        lines = os.fsdecode(file.read(MAX_PATH * MAX_BORROWED)).split("\n")
+        data = file.read(MAX_PATH * MAX_BORROWED + 1)
+    if len(data) > MAX_PATH * MAX_BORROWED:
+        raise Hostile(f"{path} is longer than {MAX_BORROWED} names", hint="`git repack -a -d` there")
+    lines = os.fsdecode(data).split("\n")
     if odd := next((line for line in lines if line.startswith('"')), None):
         raise Hostile(f"{path} names {odd[:80]} in a way souq does not read", hint="write the path as it is")
     return [objects / line for line in lines if line and not line.startswith("#")]
