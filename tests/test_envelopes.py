@@ -180,7 +180,10 @@ def test_a_signature_of_rsa_may_leave_out_the_zeros_before_it(tmp_path, monkeypa
     assert signing._signer(payload, signature, frozenset([mine]), SPACE) == mine
 
 
-@pytest.mark.parametrize("odd", ["another algorithm", "another curve", "no such hash", "no point", "cut"])
+ODD = ["another algorithm", "another curve", "no such hash", "no point", "cut", "longer numbers", "more behind it"]
+
+
+@pytest.mark.parametrize("odd", ODD)
 def test_a_signature_that_says_it_is_another_is_none(tmp_path, monkeypatch, odd):
     """Nor is it asked about, or in the way."""
     sealed, mine = _by_ssh_keygen(tmp_path, *(["rsa", "-b", "2048"] if odd == "no such hash" else ["ecdsa"]))
@@ -194,6 +197,10 @@ def test_a_signature_that_says_it_is_another_is_none(tmp_path, monkeypatch, odd)
         blob.signature = _strings(b"ssh-rsa") + blob.signature[4 + len(how) :]
     elif odd == "no point":
         blob.public_key = blob.public_key[:-1] + bytes([blob.public_key[-1] ^ 1])
+    elif odd == "longer numbers":
+        blob.signature = _strings(how, _strings(*(b"\0" + number for number in signing._strings_in(raw))))
+    elif odd == "more behind it":
+        blob.signature += bytes(5)
     else:
         blob.signature = _strings(how, raw[:9])
     kind = blob.public_key[4 : 4 + int.from_bytes(blob.public_key[:4], "big")].decode()
@@ -201,6 +208,24 @@ def test_a_signature_that_says_it_is_another_is_none(tmp_path, monkeypatch, odd)
     monkeypatch.setattr(signing, "_ssh_keygen", lambda *words, **more: pytest.fail("ssh-keygen was asked"))
 
     assert refused(with_armour(sealed, blob.to_armored().encode()), keys=[mine]) == "its signature does not hold"
+
+
+def test_what_a_browser_signs_for_a_device_is_left_to_ssh_keygen(monkeypatch):
+    """It signs more than OpenSSL is told here. How much of what it said is remembered has a bound."""
+    sealed, mine = _by_device(ec.SECP256R1())
+    asked = []
+    monkeypatch.setattr(signing, "_ssh_keygen", lambda *words, **more: subprocess.CompletedProcess(asked.append(1), 1))
+    monkeypatch.setattr(signing, "_ASKED", {})
+    monkeypatch.setattr(signing, "MAX_ASKED", 2)
+    whole = base64.b64decode(b"".join(armour_of(sealed).splitlines()[1:-1]))
+    kind = b"sk-ecdsa-sha2-nistp256@openssh.com"
+    for number in range(3):
+        blob = SshsigSignature(whole)
+        blob.signature = _strings(b"webauthn-" + kind, bytes([number])) + bytes(5)
+        odd = with_armour(sealed, blob.to_armored().encode())
+        for _ in range(2):
+            assert refused(odd, keys=[mine]) == "its signature does not hold"
+    assert (len(asked), len(signing._ASKED)) == (3, 1)
 
 
 def test_why_a_signature_is_none_is_told():
