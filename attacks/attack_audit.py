@@ -58,6 +58,17 @@ def test_what_a_link_points_at_is_not_read(folder, tmp_path):
     assert (cell.claimed, cell.evidence) == ("unknown", ())
 
 
+def test_terabytes_that_are_nowhere(folder):
+    """Four terabytes of holes are a word to make, and took hours and twenty gigabytes to read."""
+    with (folder / "model.gguf").open("wb") as file:
+        file.truncate(4 << 40)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+
+    found = audit(folder, today="2026-11-25")
+
+    assert {each.digest for cell in found.cells for each in cell.evidence if each.path == "model.gguf"} == {""}
+
+
 def test_a_huge_table(tmp_path):
     with pytest.raises(Hostile, match="the most is"):
         read_ratings(b"a" * (MAX_BYTES + 1), "t.csv")

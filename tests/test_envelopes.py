@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import subprocess
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sshsig.sshsig import SshsigSignature
 
 from souq import signing
 from souq.errors import Forged
@@ -66,6 +73,16 @@ def test_a_record_has_one_name_however_its_envelope_is_spelled():
     assert len({GOOD, *respelled}) == 4
 
 
+def test_what_an_envelope_holds_may_be_handed_on_unread():
+    """By whom, too; and not where nobody who is known signed it as that."""
+    sealed = seal(b"no statement", "amira", SPACE)
+
+    assert signing.unseal(sealed, keys=KEYS, namespace=SPACE) == (b"no statement", public("amira"))
+    for keys, namespace in ((KEYS, "souq.merge.v1"), (KEYS[:1], SPACE)):
+        with pytest.raises(Forged):
+            signing.unseal(sealed, keys=keys, namespace=namespace)
+
+
 @pytest.mark.parametrize("payload", [b"{}", b"[]", b"7", b"\xff", b'{"predicateType":1,"predicateType":2}'])
 def test_what_holds_no_statement_is_of_no_kind(payload):
     with pytest.raises(Forged, match="not a statement souq knows"):
@@ -81,18 +98,134 @@ def test_ssh_keygen_reads_what_these_tests_sign(tmp_path):
     assert subprocess.run(["ssh-keygen", *words], input=told, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("kind", [["ecdsa"], ["rsa", "-b", "2048"]])
-def test_other_kinds_of_keys_are_read_by_ssh_keygen(tmp_path, kind):
-    key = tmp_path / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", *kind, "-N", "", "-f", key], check=True)
-    sealed = canonical(signing.sign(SAID, key, namespace=SPACE))
-    mine = signing.public_key(key)
+def _by_ssh_keygen(tmp_path, *words):
+    subprocess.run(["ssh-keygen", "-q", "-t", *words, "-N", "", "-f", tmp_path / "key"], check=True)
+    sealed = canonical(signing.sign(SAID, tmp_path / "key", namespace=SPACE))
+    return sealed, signing.public_key(tmp_path / "key")
+
+
+def _by_device(curve=None):
+    """What a hardware key makes of it: that it was touched, and how often, is signed too."""
+    private = ec.generate_private_key(curve) if curve else Ed25519PrivateKey.generate()
+    how, form = (Encoding.X962, PublicFormat.UncompressedPoint) if curve else (Encoding.Raw, PublicFormat.Raw)
+    kind = b"sk-ecdsa-sha2-nistp256@openssh.com" if curve else b"sk-ssh-ed25519@openssh.com"
+    point = private.public_key().public_bytes(how, form)
+    blob = _strings(kind, *([b"nistp256"] if curve else []), point, b"ssh:")
+    said = b"SSHSIG" + _strings(SPACE.encode(), b"", b"sha512", hashlib.sha512(signing._pae(SAID)).digest())
+    touched = b"\1" + (7).to_bytes(4, "big")
+    message = hashlib.sha256(b"ssh:").digest() + touched + hashlib.sha256(said).digest()
+    if curve:
+        numbers = decode_dss_signature(private.sign(message, ec.ECDSA(SHA256())))
+        made = _strings(*(number.to_bytes(number.bit_length() // 8 + 1, "big") for number in numbers))
+    else:
+        made = private.sign(message)
+    whole = _strings(blob, SPACE.encode(), b"", b"sha512", _strings(kind, made) + touched)
+    armour = base64.encodebytes(b"SSHSIG\0\0\0\1" + whole)
+    armour = b"-----BEGIN SSH SIGNATURE-----\n" + armour + b"-----END SSH SIGNATURE-----\n"
+    return with_armour(GOOD, armour), f"{kind.decode()} {base64.b64encode(blob).decode()}"
+
+
+def _strings(*parts):
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+OTHERS = {
+    "rsa": lambda at: _by_ssh_keygen(at, "rsa", "-b", "2048"),
+    "nistp256": lambda at: _by_ssh_keygen(at, "ecdsa"),
+    "nistp384": lambda at: _by_ssh_keygen(at, "ecdsa", "-b", "384"),
+    "nistp521": lambda at: _by_ssh_keygen(at, "ecdsa", "-b", "521"),
+    "ed25519 in a device": lambda at: _by_device(),
+    "nistp256 in a device": lambda at: _by_device(ec.SECP256R1()),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_of_keys_are_read_by_ssh_keygen(tmp_path, monkeypatch, kind):
+    """Once for each signature that OpenSSL takes; a stranger, who can make none, never makes it run."""
+    sealed, mine = OTHERS[kind](tmp_path)
+    asked, ask = [], signing._ssh_keygen
+    monkeypatch.setattr(signing, "_ssh_keygen", lambda *words, **more: asked.append(words) or ask(*words, **more))
 
     assert opened(sealed, keys=[mine]).key == mine
-    told = json.loads(sealed)
-    told["payload"] = base64.b64encode(SAID.replace(b"approve", b"decline")).decode()
-    assert refused(json.dumps(told).encode(), keys=[mine]) == "its signature does not hold"
+    respelled = json.loads(sealed)
+    respelled["signatures"][0]["keyid"] = "SHA256:other"
+    assert opened(json.dumps(respelled).encode(), keys=[mine]).key == mine
+    assert len(asked) == 1
+
+    changed = json.loads(sealed)
+    changed["payload"] = base64.b64encode(SAID.replace(b"approve", b"decline")).decode()
+    assert refused(json.dumps(changed).encode(), keys=[mine]) == "its signature does not hold"
     assert refused(sealed, keys=[mine], namespace="souq.merge.v1") == "signed as another kind of record"
+    whole = base64.b64decode(b"".join(armour_of(sealed).splitlines()[1:-1]))
+    for byte in range(len(whole) - 90, len(whole)):  # the signature itself, what it says it is, and a device's word
+        odd = whole[:byte] + bytes([whole[byte] ^ 1]) + whole[byte + 1 :]
+        armour = b"-----BEGIN SSH SIGNATURE-----\n" + base64.encodebytes(odd) + b"-----END SSH SIGNATURE-----\n"
+        assert refused(with_armour(sealed, armour), keys=[mine])
+    assert len(asked) == 1
+
+
+def test_a_signature_of_rsa_may_leave_out_the_zeros_before_it(tmp_path, monkeypatch):
+    """As some agents do; ssh-keygen puts them back."""
+    sealed, mine = _by_ssh_keygen(tmp_path, "rsa", "-b", "1024")
+    blob = SshsigSignature.from_armored(armour_of(sealed))
+    payload = SAID
+    while blob.signature[-128]:
+        payload += b" "
+        blob = SshsigSignature.from_armored(
+            armour_of(canonical(signing.sign(payload, tmp_path / "key", namespace=SPACE)))
+        )
+    blob.signature = _strings(b"rsa-sha2-512", blob.signature[-128:].lstrip(b"\0"))
+    signature = signing.Signature(keyid="", sig=base64.b64encode(blob.to_armored().encode()).decode())
+
+    assert signing._signer(payload, signature, frozenset([mine]), SPACE) == mine
+
+
+ODD = ["another algorithm", "another curve", "no such hash", "no point", "cut", "longer numbers", "more behind it"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_signature_that_says_it_is_another_is_none(tmp_path, monkeypatch, odd):
+    """Nor is it asked about, or in the way."""
+    sealed, mine = _by_ssh_keygen(tmp_path, *(["rsa", "-b", "2048"] if odd == "no such hash" else ["ecdsa"]))
+    blob = SshsigSignature.from_armored(armour_of(sealed))
+    how, raw = signing._strings_in(blob.signature)
+    if odd == "another algorithm":
+        blob.signature = _strings(how.replace(b"256", b"384")) + blob.signature[4 + len(how) :]
+    elif odd == "another curve":
+        blob.public_key = blob.public_key.replace(b"nistp256\0", b"nistp999\0")
+    elif odd == "no such hash":
+        blob.signature = _strings(b"ssh-rsa") + blob.signature[4 + len(how) :]
+    elif odd == "no point":
+        blob.public_key = blob.public_key[:-1] + bytes([blob.public_key[-1] ^ 1])
+    elif odd == "longer numbers":
+        blob.signature = _strings(how, _strings(*(b"\0" + number for number in signing._strings_in(raw))))
+    elif odd == "more behind it":
+        blob.signature += bytes(5)
+    else:
+        blob.signature = _strings(how, raw[:9])
+    kind = blob.public_key[4 : 4 + int.from_bytes(blob.public_key[:4], "big")].decode()
+    mine = f"{kind} {base64.b64encode(blob.public_key).decode()}"
+    monkeypatch.setattr(signing, "_ssh_keygen", lambda *words, **more: pytest.fail("ssh-keygen was asked"))
+
+    assert refused(with_armour(sealed, blob.to_armored().encode()), keys=[mine]) == "its signature does not hold"
+
+
+def test_what_a_browser_signs_for_a_device_is_left_to_ssh_keygen(monkeypatch):
+    """It signs more than OpenSSL is told here. How much of what it said is remembered has a bound."""
+    sealed, mine = _by_device(ec.SECP256R1())
+    asked = []
+    monkeypatch.setattr(signing, "_ssh_keygen", lambda *words, **more: subprocess.CompletedProcess(asked.append(1), 1))
+    monkeypatch.setattr(signing, "_ASKED", {})
+    monkeypatch.setattr(signing, "MAX_ASKED", 2)
+    whole = base64.b64decode(b"".join(armour_of(sealed).splitlines()[1:-1]))
+    kind = b"sk-ecdsa-sha2-nistp256@openssh.com"
+    for number in range(3):
+        blob = SshsigSignature(whole)
+        blob.signature = _strings(b"webauthn-" + kind, bytes([number])) + bytes(5)
+        odd = with_armour(sealed, blob.to_armored().encode())
+        for _ in range(2):
+            assert refused(odd, keys=[mine]) == "its signature does not hold"
+    assert (len(asked), len(signing._ASKED)) == (3, 1)
 
 
 def test_why_a_signature_is_none_is_told():

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from souq.audit.place import open_place
+from souq.repo.git import MAX_BORROWED, MAX_PATH
 from tests.foreign import arm, git, lose, place, traced, typed  # noqa: F401
 
 
@@ -209,3 +210,78 @@ def test_refs_that_lead_astray(sent, tmp_path, monkeypatch, trap):
         where.unlink(missing_ok=True)
         os.mkfifo(where)
     assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", sent) == (1 if "HEAD" in trap else 0)
+
+
+def _pipe(path):
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def _device(path):
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/zero")
+
+
+def _of_git(folder):
+    """One of main's objects, on its own."""
+    oid = git(folder, "rev-parse", "refs/heads/main:GOVERNANCE.toml").strip()
+    return folder / ".git/objects" / oid[:2] / oid[2:]
+
+
+def _tensor(folder):
+    return next(path for path in sorted((folder / ".git/souq/objects").glob("??/*")))
+
+
+PLACES = {
+    "one of git's objects": (_of_git, "git would wait for it"),
+    "the index of a pack": (lambda folder: next((folder / ".git/objects/pack").glob("*.idx")), "git would wait for it"),
+    "whom it borrows from": (lambda folder: folder / ".git/objects/info/alternates", "git would wait for it"),
+    "a tensor": (_tensor, "no file"),
+    "what an earlier build left": (lambda folder: folder / ".git/souq/cache/standing.json", ""),
+    "a model it built": (lambda folder: folder / ".git/souq/cache/built/x/made.json", ""),
+}
+
+
+@pytest.mark.parametrize("odd", [_pipe, _device], ids=["a pipe", "a device"])
+@pytest.mark.parametrize("at", PLACES)
+def test_what_has_no_end_is_not_read(sent, tmp_path, monkeypatch, capfd, at, odd):
+    """Whatever a folder that was sent has in place of a file, nobody waits for it, and nobody reads it to its end."""
+    if "pack" in at:
+        git(sent, "gc", "--quiet")
+    find, because = PLACES[at]
+    (path := find(sent)).parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o755)
+    odd(path)
+
+    for words in (("verify", sent), ("status",), ("fsck",), ("build",), ("clone", sent, tmp_path / "copy")):
+        code = typed(monkeypatch, tmp_path if sent in words else sent, *words)
+        text = "".join(capfd.readouterr())
+        assert code == 0 or (because and because in text), (words, text)
+        assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("at", ["refs/heads/pipe", "info", "packed-refs", "HEAD", "objects/info/alternates"])
+def test_a_folder_that_is_named_as_the_remote_ends_too(sent, tmp_path, monkeypatch, capfd, at):
+    """The clone names a second folder as its remote: git would read there, in a process of its own."""
+    shutil.copytree(sent / ".git", beside := tmp_path / "beside.git", symlinks=True)
+    git(sent, "remote", "set-url", "origin", beside)
+    shutil.rmtree(beside / at, ignore_errors=True)
+    (beside / at).parent.mkdir(exist_ok=True)
+    _pipe(beside / at)
+
+    assert typed(monkeypatch, sent, "status") == 1
+    assert typed(monkeypatch, tmp_path, "clone", beside, "copy") == 1
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "copy").exists()
+
+
+def test_folders_that_borrow_from_each_other(sent, tmp_path, monkeypatch):
+    """Around is as good as an end; a name in git's own quotes, or more names than anybody has, are refused."""
+    alternates = sent / ".git/objects/info/alternates"
+    alternates.write_text(f"# to itself\n{alternates.parent.parent}\n../objects\n/nowhere\n")
+    (sent / ".git/objects/loop").symlink_to("loop")
+    assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", sent) == 0
+    far = "#" * (MAX_PATH * MAX_BORROWED) + "\n/nowhere\n"
+    for text in ('"/tmp/x"\n', "".join(f"/nowhere/{number}\n" for number in range(100)), far):
+        alternates.write_text(text)
+        assert typed(monkeypatch, tmp_path, "verify", "--no-rebuild", sent) == 1

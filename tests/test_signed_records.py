@@ -174,13 +174,15 @@ def test_what_a_landing_copies(town):
     offer, policy = town.open(), ruled(people=enrolled())
     gone = town.vote("chen", which=7)  # a key that is enrolled no longer
     merge = {"records/x.json": next(iter(town.merged("adil").values()))}
-    vote, check, signoff = town.vote("bruno", after=gone | merge), town.checked("amira"), town.signoff()
+    junk, closed = {"records/junk.json": b"x" * 999}, town.record("closed", "chen", {"reason": "r"})
+    seen = gone | merge | junk | closed
+    vote, check, signoff = town.vote("bruno", after=seen), town.checked("amira"), town.signoff()
     (honest,) = vote.values()
     respelled = json.loads(honest)
     respelled["signatures"][0]["keyid"] = "SHA256:other"
     records = {
-        **vote, **check, **signoff, **gone, **merge, **town.vote("mallory"), **town.vote("dora", which=7), **town.merged(),
-        "records/aux.json": honest, "records/long.json": json.dumps(respelled).encode(), "records/junk.json": b"x" * 999,
+        **vote, **check, **signoff, **seen, **town.vote("mallory"), **town.vote("dora", which=7), **town.merged(),
+        "records/aux.json": honest, "records/long.json": json.dumps(respelled).encode(),
     }  # fmt: skip
 
     signed = SignedRecords.of(offer, records, policy)
@@ -188,7 +190,7 @@ def test_what_a_landing_copies(town):
 
     assert signed.withheld == ()
     assert kept == {**vote, **check, **signoff, **gone}
-    again = SignedRecords.of(offer, {**kept, **merge}, policy)
+    again = SignedRecords.of(offer, {**kept, **merge, **junk, **closed}, policy)
     assert (again.kept, again.withheld) == (kept, ())
 
 

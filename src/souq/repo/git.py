@@ -20,6 +20,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 import weakref
@@ -43,6 +44,7 @@ MAX_MOVED = 250_000  # files and folders that one commit of main may change, the
 MAX_PATH = 4_096
 MAX_READ = 256 << 20  # bytes of all files of a folder that are read at once
 MAX_EVALS = 10_000  # of a main
+MAX_BORROWED = 64  # repositories whose objects one takes for its own
 MAX_KNOWN = 1 << 20  # bytes of one file that is kept in memory once read
 MAIN = "refs/heads/main"
 TRACKED = "refs/remotes/origin/main"  # main as the remote had it
@@ -164,6 +166,7 @@ class GitRepo:
 
         Raises:
             NotFound: no git repository here, or one without a souq.toml.
+            Hostile: git would read on for ever in it.
         """
         if not start.is_dir():
             raise NotFound(f"no folder {start}", hint="check the path")
@@ -175,6 +178,7 @@ class GitRepo:
         inside, bare = place.name == ".git", not (place / ".git").exists()
         repo = cls(shared_dir(git_dir), place.parent if inside else None if bare else place)
         repo._refuse_unknown()
+        refuse_endless(repo.git_dir / "objects")
         if not repo.ref(MAIN):
             raise NotFound(f"{repo.root or repo.git_dir} has no main", hint="run `souq init NAME --from MODEL`")
         return repo
@@ -200,7 +204,12 @@ class GitRepo:
         folder = self.git_dir / "souq" / "cache"
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        return folder if os.access(folder, os.W_OK | os.X_OK) else self._glass
+        return folder if os.access(folder, os.W_OK | os.X_OK) and self._may_read_cache else self._glass
+
+    @cached_property
+    def _may_read_cache(self) -> bool:
+        """Whether everything in it ends: a folder that was sent brings its own."""
+        return endless_in(self.git_dir / "souq" / "cache") is None
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -786,6 +795,81 @@ def git_dir_of(folder: Path) -> Path | None:
             if (place / "HEAD").is_file() and (shared / "objects").is_dir() and (shared / "refs").is_dir():
                 return place.resolve()
     return None
+
+
+def refuse_endless(objects: Path) -> None:
+    """Say no to objects, a repository's own or those it borrows, that git would wait for or read without an end.
+
+    Raises:
+        Hostile: a pipe or a device is among them, or they are borrowed from more than MAX_BORROWED others.
+    """
+    waiting, known = [objects], set[Path]()
+    while waiting:
+        place = Path(os.path.realpath(waiting.pop()))
+        if place not in known:
+            known.add(place)
+            inside = [Path(entry.path) for entry in _entries(place) if _is_folder(entry)]  # git goes no deeper
+            refuse_odd(next((odd for folder in (place, *inside) if (odd := endless_in(folder, below=False))), None))
+            waiting += _borrowed(place)
+        if len(known) + len(waiting) > MAX_BORROWED:
+            raise Hostile(f"{objects} borrows from more than {MAX_BORROWED} others", hint="`git repack -a -d` there")
+
+
+def refuse_odd(path: Path | None) -> None:
+    """Say no to what `endless_in` names.
+
+    Raises:
+        Hostile: it names something.
+    """
+    if path is not None:
+        raise Hostile(f"{path} is no file and has no end: git would wait for it", hint="take the folder without it")
+
+
+def endless_in(folder: Path, *, below: bool = True) -> Path | None:
+    """A pipe, a device or a link to one in a folder; `below`, in those inside it too, or a link that leads around."""
+    waiting = [folder]
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            if _is_endless(entry) or (below and entry.is_symlink() and _is_folder(entry)):
+                return Path(entry.path)
+            if below and _is_folder(entry):
+                waiting.append(Path(entry.path))
+    return None
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [*entries]
+    return []
+
+
+def _is_endless(entry: os.DirEntry[str]) -> bool:
+    """Whether it is neither a file nor a folder, and opens all the same: a socket, or a link to nothing, does not."""
+    with suppress(OSError):
+        mode = 0 if entry.is_file() else entry.stat().st_mode
+        return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # a link to itself
+        return entry.is_dir()
+    return False
+
+
+def _borrowed(objects: Path) -> list[Path]:
+    """The folders whose objects git takes for a repository's own."""
+    path = objects / "info" / "alternates"
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        data = file.read(MAX_PATH * MAX_BORROWED + 1)
+    if len(data) > MAX_PATH * MAX_BORROWED:
+        raise Hostile(f"{path} is longer than {MAX_BORROWED} names", hint="`git repack -a -d` there")
+    lines = os.fsdecode(data).split("\n")
+    if odd := next((line for line in lines if line.startswith('"')), None):
+        raise Hostile(f"{path} names {odd[:80]} in a way souq does not read", hint="write the path as it is")
+    return [objects / line for line in lines if line and not line.startswith("#")]
 
 
 def shared_dir(git_dir: Path) -> Path:

@@ -38,6 +38,7 @@ NIGHTLY = "refs/souq/nightly/"
 KINDS: dict[str, Any] = {"signoff": None, "merge": None, "checked": Checked, "vote": Vote, "ballot": Ballot}
 KINDS |= {"forge": None, "rebuilt": None}  # evidence for people, which no policy asks about
 _KIND_OF = {f"urn:souq:{kind}:1": kind for kind in KINDS}
+_COPIED = {urn: kind for urn, kind in _KIND_OF.items() if kind != "merge"}  # a landing has a merge record of its own
 MERGED = f"{RECORDS}merge.json"
 BOUND = ("signoff", "vote", "ballot")  # the others name the main they stand on, and are of no other
 RESIGNED_DAYS = 14  # who lays down a role and changes their mind need not fear for longer that somebody lands it
@@ -349,9 +350,8 @@ class SignedRecords:
 
     def late(self, offer: Offer) -> str:
         """Why a resignation comes too late; "" where it does not."""
-        made = [signed for signed in self.by_kind["signoff"] if _main_of(signed)]
-        last = max((seconds(str(signed.predicate.get("at"))) or 0.0 for signed in made), default=0.0)
-        if not made or (seconds(self.at) or 0.0) <= last + RESIGNED_DAYS * 86_400:
+        times = [str(signed.predicate.get("at")) for signed in self.by_kind["signoff"] if _main_of(signed)]
+        if not times or (seconds(self.at) or 0.0) <= max(seconds(at) or 0.0 for at in times) + RESIGNED_DAYS * 86_400:
             return ""
         return f"{offer.slug} is a resignation of more than {RESIGNED_DAYS} days before: offer it anew"
 
@@ -404,10 +404,9 @@ def _named(kept: Mapping[bytes, str]) -> dict[str, bytes]:
 
 
 def _kind(data: bytes) -> str:
-    """What an envelope says it is, "" where that is no record of a contribution."""
+    """What an envelope says it is, "" where that is no record that a landing copies."""
     with suppress(Forged):
-        kind = _KIND_OF.get(signing.kind_of(data), "")
-        return kind if kind != "merge" else ""
+        return _COPIED.get(signing.kind_of(data)) or ""
     return ""
 
 

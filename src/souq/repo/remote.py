@@ -21,7 +21,18 @@ from typing import Any
 from souq.errors import Hostile, NotFound, Refused, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.repo.git import MAIN, TRACKED, GitError, failed, git_dir_of, last_line, shared_dir
+from souq.repo.git import (
+    MAIN,
+    TRACKED,
+    GitError,
+    endless_in,
+    failed,
+    git_dir_of,
+    last_line,
+    refuse_endless,
+    refuse_odd,
+    shared_dir,
+)  # fmt: skip
 from souq.repo.local import LocalRepo
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.store import Store
@@ -257,6 +268,8 @@ class Repo(LocalRepo):
         elif self.remote and not os.access(self.git_dir, os.W_OK):
             self.notice("not fetched: nothing can be written into this clone; this is what it has")
         else:
+            if folder := self.remote_folder():
+                refuse_endless_remote(folder)
             self.fetch({} if "GIT_ALLOW_PROTOCOL" in os.environ else _PROTOCOLS)
 
     def push_all(self, to: str, needed: Iterable[Digest], progress: Progress = quiet) -> None:
@@ -292,6 +305,20 @@ def _holds(ref: str, oid: str, ours: str | None) -> bool:
 
 def _above(ref: str) -> set[str]:
     return {ref[:at] for at, sign in enumerate(ref) if sign == "/"}
+
+
+def refuse_endless_remote(folder: Path) -> None:
+    """Refuse a folder to be read as a remote where git would wait for a file of it, or read one without an end.
+
+    Raises:
+        NotFound: it is no repository.
+        Hostile: there is such a file.
+    """
+    if (git_dir := git_dir_of(folder)) is None:
+        raise NotFound(f"{folder} is no git repository", hint="name the folder of a model repository or of its remote")
+    for place in dict.fromkeys([git_dir, shared_dir(git_dir)]):
+        refuse_odd(endless_in(place, below=False) or endless_in(place / "refs"))
+        refuse_endless(place / "objects")
 
 
 def is_url(remote: str) -> bool:

@@ -17,7 +17,7 @@ from souq.files import new_folder
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.repo.git import run_git
-from souq.repo.remote import Repo, is_url
+from souq.repo.remote import Repo, is_url, refuse_endless_remote
 from souq.repo.snapshot import needed
 
 
@@ -26,11 +26,14 @@ def clone(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool =
 
     Raises:
         NotFound: nothing is there.
+        Hostile: git would read on for ever in it.
         UsageError: the folder is there and holds something.
     """
     source = _absolute(url)
-    if not is_url(url) and not Path(source).is_dir():
-        raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
+    if not is_url(url):
+        if not Path(source).is_dir():
+            raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
+        refuse_endless_remote(Path(source))
     with new_folder(folder) as partial:
         words = ("--quiet", "--no-local", "--no-tags", "--single-branch", "--branch=main", "--origin=origin")
         run_git(partial.parent, "clone", *words, "--", source, str(partial))

@@ -37,7 +37,7 @@ def forks(repo: GitRepo, history: Sequence[str], policy_text: str) -> tuple[int,
     at = {commit: number for number, commit in enumerate(history, 1)}
     places = {(commit, str(number)) for commit, number in at.items()}
     holds = {note.id for note in notes.values() if (_commit(note), str(note.predicate.get("length"))) in places}
-    for ref, signed in notes.items():
+    for signed in notes.values():
         commit, root, after = _commit(signed), signed.predicate.get("root"), signed.predicate.get("after")
         is_linked = isinstance(after, list) and not holds.isdisjoint(map(str, after))
         is_here = commit in at or (_OID.fullmatch(commit) is not None and repo.contains(commit, history[0]))
@@ -45,7 +45,8 @@ def forks(repo: GitRepo, history: Sequence[str], policy_text: str) -> tuple[int,
         if signed.id in holds or not is_of_here:
             continue
         witness = policy.person_of(signed.key)
-        name = witness.name if witness else ref
+        assert witness is not None  # theirs are the keys that were asked for
+        name = witness.name
         length, when = signed.predicate.get("length"), signed.predicate.get("at")
         if isinstance(length, int) and length > len(history):
             wrong.append(

@@ -174,6 +174,8 @@ class Store:
     def _opened(self, name: Digest) -> Iterator[BinaryIO]:
         path = self.path(name)
         try:
+            if path.exists() and not path.is_file():
+                raise Hostile("it is no file")  # a pipe would be waited for
             with path.open("rb") as file:
                 yield file
         except FileNotFoundError as error:
