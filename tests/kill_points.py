@@ -416,7 +416,7 @@ def warm(*, lab: bool) -> None:
     import souq.cli.release
     import souq.cli.start
     import souq.cli.verify
-    import souq.corpus.shingles  # noqa: F401
+    import souq.corpus.shingles
 
     if lab:
         import souq.cli.corpus
@@ -465,7 +465,9 @@ def _held(trial: Trial, how: How, asked: argparse.Namespace) -> int:
     begun, trial.again, good = time.monotonic(), 0, 0
     stops = [stop for stop in trial.points(how) if asked.only in (None, stop.at)][:: asked.every]
     stops = [stops[len(stops) * 9 // 10]] if asked.sample else stops
-    for stop in stops:
+    for count, stop in enumerate(stops, 1):
+        if count % 50 == 0:
+            click.echo(f"  {trial.name} {how}: {count} of {len(stops)}, {time.monotonic() - begun:.0f} s", err=True)
         wrong = trial.wrong(stop)
         good += not wrong
         event = trial.events[stop.at - 1]

@@ -25,7 +25,9 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -250,8 +252,11 @@ class Typed:
         return Done(os.waitstatus_to_exitcode(status), out, err)
 
     def count(self, words: Sequence[str], at: Path, env: dict[str, str]) -> tuple[Done, list[Event]]:
-        """Every change of a line that nothing stops."""
+        """Every change of a line that nothing stops; whatever it imported is here from then on, for those that come."""
         done = self(words, at, env, log=True)
+        for name in (self.notes / "modules").read_text().splitlines():
+            with suppress(ImportError):
+                import_module(name)
         rows = [row.split("\t", 1) for row in (self.notes / "log").read_text().splitlines()]
         return done, [Event(kind, of) for kind, of in rows]
 
@@ -270,6 +275,8 @@ class Typed:
             if stop is not None or log:
                 Meddler(str(self.root), stop, note).install()
             code = run(words)
+            if log:
+                (self.notes / "modules").write_text("\n".join([*sys.modules]))
         except BaseException:
             traceback.print_exc()
         finally:

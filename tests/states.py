@@ -102,20 +102,24 @@ class Kept:
                 shutil.copy2(self.source / path, self.folder / path, follow_symlinks=False)
         for path in reversed(folders):
             shutil.copystat(self.source / path, self.folder / path)
-        shutil.copystat(self.source, self.folder)
-        self._was = dict(_walked(self.folder))
+        for path in moved & self._was.keys() | self._was.keys() - now.keys():
+            self._was[path] = _facts((self.folder / path).lstat())
 
 
 def _walked(folder: Path, below: str = "") -> Iterator[tuple[str, Facts]]:
     """Every name in it, and what tells whether somebody touched it."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            facts, path = entry.stat(follow_symlinks=False), below + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                yield path, (facts.st_mode, facts.st_mtime_ns)
+            facts, path = _facts(entry.stat(follow_symlinks=False)), below + entry.name
+            yield path, facts
+            if stat.S_ISDIR(facts[0]):
                 yield from _walked(Path(entry.path), f"{path}/")
-            else:
-                yield path, (facts.st_mode, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+def _facts(of: os.stat_result) -> Facts:
+    if stat.S_ISDIR(of.st_mode):
+        return of.st_mode, of.st_mtime_ns
+    return of.st_mode, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns
 
 
 def _plain(path: str) -> str:

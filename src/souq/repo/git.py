@@ -71,6 +71,10 @@ class GitError(SouqError):
     """git said no; its own last line is the message."""
 
 
+class Locked(GitError):
+    """Another git is at work there, or was killed there and has left its lock."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One file of a tree, as git lists it."""
@@ -837,23 +841,45 @@ def run_git(
     except FileNotFoundError as error:
         raise Missing("git is not installed", hint="install git, for example `apt-get install git`") from error
     if check and done.returncode:
-        raise failed(words[0], done.stderr)
+        raise failed(words[0], done.stderr, where)
     return done
 
 
-def failed(verb: str, stderr: bytes) -> GitError | OSError:
-    """What git said: a disk of ours that failed, a lock that one who was killed has left, or a no."""
+def failed(verb: str, stderr: bytes, where: Path = Path(), remote: str = "") -> GitError | OSError:
+    """What git said: a disk of ours that failed, a lock that one who was killed has left, or a no.
+
+    A lock in the remote lies on this machine only where no URL of it is given.
+    """
     if number := next((n for n in _DISK if last_line(stderr).endswith(f": {os.strerror(n)}")), None):
         return OSError(number, os.strerror(number), f"git {verb}")
     if held := _LOCKED.search(os.fsdecode(stderr)):
-        lock = str(Path(f"{held[1]}.lock"))
-        hint = f"wait for it; if none is, one was killed: `rm {shlex.quote(lock)}`, and type the same again"
-        return GitError(f"git {verb}: another git is at work here, for {lock} is there", hint=hint)
+        return _locked(verb, where / f"{held[2]}.lock", place="in the remote" if held[1] else "here", remote=remote)
     return GitError(f"git {verb}: {last_line(stderr)}")
 
 
+def _locked(verb: str, lock: Path, place: str, remote: str) -> Locked:
+    way = f"`rm {shlex.quote(str(lock))}`, and type the same again"
+    if remote and place != "here":
+        way = f"ask whoever keeps {remote} to remove that file, and type the same again"
+    message = f"git {verb}: another git is at work {place}, for {lock} is there"
+    return Locked(message, hint=f"wait for it; if none is, one was killed: {way}")
+
+
+def refuse_broken(verb: str, done: subprocess.CompletedProcess[bytes], remote: str = "") -> GitError:
+    """The no of a git that failed, for whoever knows what it means.
+
+    Raises:
+        OSError: it is none, but a disk that failed.
+        Locked: nor is a lock.
+    """
+    error = failed(verb, done.stderr, remote=remote)
+    if isinstance(error, OSError | Locked):
+        raise error
+    return error
+
+
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-_LOCKED = re.compile(r"(?:Unable to create|lock config file) '?([^\n]+?)(?:\.lock)?'?: File exists")
+_LOCKED = re.compile(r"(?m)^(remote: )?.*?(?:Unable to create|lock config file) '?([^\n]+?)(?:\.lock)?'?: File exists")
 
 
 def last_line(text: bytes) -> str:
