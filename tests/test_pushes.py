@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 
 import pytest
@@ -99,6 +100,24 @@ def test_a_remote_that_is_gone_is_neither(town, hub, monkeypatch):
     with pytest.raises(SouqError) as caught:
         sent(town)
     assert not isinstance(caught.value, Raced | Declined)
+
+
+@pytest.mark.parametrize("why", ["unpacker error", "failed to update ref", "atomic transaction failed"])
+def test_a_disk_there_that_is_full_is_no_refusal(why):
+    """Whoever may send it is not told that they may not; a hook that speaks of disks still declines."""
+    answer = f"!\t{MAIN}:{MAIN}\t[remote rejected] (%s)\n"
+    remarks = b"remote: fatal: unable to write loose object file: No space left on device        \n"
+
+    def refused(by, to):
+        remote._refuse_rejected(subprocess.CompletedProcess([], 1, (answer % by).encode(), remarks), to)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        refused(why, "../hub.git")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "../hub.git")
+    with pytest.raises(GitError, match="the remote's disk does not take it: No space left"):
+        refused(why, "https://forge.example/smol")
+    with pytest.raises(Declined):
+        refused("pre-receive hook declined", "../hub.git")
 
 
 # -- a lock ------------------------------------------------------------------------------------------------------------

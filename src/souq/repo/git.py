@@ -850,7 +850,7 @@ def failed(verb: str, stderr: bytes, where: Path = Path(), remote: str = "") -> 
 
     A lock in the remote lies on this machine only where no URL of it is given.
     """
-    if number := next((n for n in _DISK if last_line(stderr).endswith(f": {os.strerror(n)}")), None):
+    if number := disk_error(last_line(stderr)):
         return OSError(number, os.strerror(number), f"git {verb}")
     if held := _LOCKED.search(os.fsdecode(stderr)):
         return _locked(verb, where / f"{held[2]}.lock", place="in the remote" if held[1] else "here", remote=remote)
@@ -876,6 +876,11 @@ def refuse_broken(verb: str, done: subprocess.CompletedProcess[bytes], remote: s
     if isinstance(error, OSError | Locked):
         raise error
     return error
+
+
+def disk_error(line: str) -> int | None:
+    """Which error of a disk a line of git's ends with; None where it is no such line."""
+    return next((number for number in _DISK if line.endswith(f": {os.strerror(number)}")), None)
 
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)

@@ -21,7 +21,7 @@ from typing import Any
 from souq.errors import Hostile, NotFound, Refused, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
-from souq.repo.git import MAIN, TRACKED, GitError, Locked, git_dir_of, refuse_broken, shared_dir
+from souq.repo.git import MAIN, TRACKED, GitError, Locked, disk_error, git_dir_of, refuse_broken, shared_dir
 from souq.repo.local import LocalRepo
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.store import Store
@@ -45,6 +45,8 @@ _PUSH = ("push", "--quiet", "--porcelain", "--no-verify", "--recurse-submodules=
 _RACE = re.compile(
     r"\[rejected\]|\[remote rejected\] \(((atomic transaction )?failed|cannot lock|incorrect old|reference )"
 )
+# And where it could not be written; why, is in the lines that come with it.
+_UNWRITTEN = re.compile(r"unpacker error|transaction failed|failed to update ref")
 # What git says where a ref here moved meanwhile; that a ref cannot be at all is no race.
 _MOVED = re.compile(rb"but expected|reference already exists")
 _PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
@@ -347,6 +349,15 @@ def _refuse_failed(verb: str, done: subprocess.CompletedProcess[bytes], remote: 
         raise Held(str(error), hint=error.hint) from error
 
 
+def _refuse_full(to: str, remarks: Iterable[str]) -> None:
+    """A disk that failed says nothing about who may; a remote that is a folder is on one of ours."""
+    if number := next(filter(None, map(disk_error, remarks)), None):
+        if is_url(to):
+            hint = f"ask whoever keeps {to}; nothing was sent"
+            raise GitError(f"the remote's disk does not take it: {os.strerror(number)}", hint=hint)
+        raise OSError(number, os.strerror(number), to)
+
+
 def _refuse_rejected(pushed: subprocess.CompletedProcess[bytes], to: str) -> None:
     """Tell who was too slow, and may try again, from who may not: by git's answer for each ref, as programs read it."""
     if pushed.returncode == 0:
@@ -354,10 +365,13 @@ def _refuse_rejected(pushed: subprocess.CompletedProcess[bytes], to: str) -> Non
     rows = [row.split("\t", 2) for row in pushed.stdout.decode("utf-8", "replace").splitlines() if row[:2] == "!\t"]
     # Of refs that go together, those behind the first say no more than that.
     answers = {row[1].rpartition(":")[2]: row[2] for row in rows if "atomic push fail" not in row[2]}
+    lines = [line for line in pushed.stderr.decode("utf-8", "replace").splitlines() if line[:8] == "remote: "]
+    remarks = [line[8:].strip() for line in lines]
     for ref, answer in answers.items():
+        if _UNWRITTEN.search(answer):
+            _refuse_full(to, remarks)
         if not _RACE.match(answer):
-            lines = [line for line in pushed.stderr.decode("utf-8", "replace").splitlines() if line[:8] == "remote: "]
-            words = " ".join([f"the remote declines {ref}: {answer}", *(line[8:].strip() for line in lines[:3])])
+            words = " ".join([f"the remote declines {ref}: {answer}", *remarks[:3]])
             raise Declined(words, hint="ask whoever keeps it; nothing was sent, and trying again changes nothing")
     error = _refuse_failed("push", pushed, to if is_url(to) else "")
     if answers:
