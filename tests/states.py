@@ -93,16 +93,16 @@ class Kept:
                 (self.folder / path).unlink()
             elif path not in self._was or not stat.S_ISDIR(self._was[path][0]):
                 (self.folder / path).rmdir()
-        folders = []
-        for path in sorted(moved & self._was.keys() | self._was.keys() - now.keys()):
+        again = moved & self._was.keys() | self._was.keys() - now.keys()
+        for path in sorted(again):
             if stat.S_ISDIR(self._was[path][0]):
                 (self.folder / path).mkdir(exist_ok=True)
-                folders.append(path)
             else:
                 shutil.copy2(self.source / path, self.folder / path, follow_symlinks=False)
-        for path in reversed(folders):
+        above = {parent for path in moved | again if (parent := path.rpartition("/")[0]) in self._was}
+        for path in sorted({path for path in again if stat.S_ISDIR(self._was[path][0])} | above, reverse=True):
             shutil.copystat(self.source / path, self.folder / path)
-        for path in moved & self._was.keys() | self._was.keys() - now.keys():
+        for path in again | above:
             self._was[path] = _facts((self.folder / path).lstat())
 
 
