@@ -1,6 +1,6 @@
 """Each verb, stopped at each change it makes: what was there is there, the same line goes on, and nothing half remains.
 
-    python -m tests.kill_points                      # every verb, every point, every way; an hour
+    python -m tests.kill_points                      # every verb, every point, every way
     python -m tests.kill_points clone push --how full
     python -m tests.kill_points pr-merge --only 12   # one point, and what is wrong after it
 

@@ -10,7 +10,7 @@ import pytest
 from souq.errors import SouqError
 from souq.pulls import queue
 from souq.repo import remote
-from souq.repo.git import MAIN, GitError, Locked
+from souq.repo.git import MAIN, GitError, Locked, refuse_broken
 from souq.repo.remote import Declined, Held, Raced
 from souq.repo.travel import push
 from tests.annals import Annals
@@ -118,6 +118,31 @@ def test_a_disk_there_that_is_full_is_no_refusal(why):
         refused(why, "https://forge.example/smol")
     with pytest.raises(Declined):
         refused("pre-receive hook declined", "../hub.git")
+
+
+@pytest.mark.parametrize(
+    ("says", "number"),
+    [
+        (
+            "fatal: unable to write loose object file: No space left on device\nfatal: unpack-objects failed",
+            errno.ENOSPC,
+        ),
+        ("fatal: cannot update ref 'ORIG_HEAD': couldn't write '/x/.git/ORIG_HEAD.lock'", errno.EIO),
+        ("error: unable to write file README.md\nfatal: Could not reset index file to revision 'x'.", errno.EIO),
+        ("error: failed to write new configuration file /x/.git/config.lock", errno.EIO),
+    ],
+)
+def test_nor_is_one_here_an_answer_whichever_way_git_says_it(says, number):
+    """Whatever git was to do: it is not told as another's change, as a race or as a check's no."""
+    with pytest.raises(OSError) as caught:
+        refuse_broken("merge", subprocess.CompletedProcess([], 128, b"", says.encode()))
+    assert (caught.value.errno, caught.value.filename) == (number, "git merge")
+
+
+def test_but_the_words_of_a_remote_or_of_a_file_s_name_are_none():
+    says = b"remote: fatal: unable to write: No space left on device\nfatal: no path 'unable to write x'"
+
+    assert "no path" in str(refuse_broken("fetch", subprocess.CompletedProcess([], 128, b"", says)))
 
 
 # -- a lock ------------------------------------------------------------------------------------------------------------

@@ -850,8 +850,11 @@ def failed(verb: str, stderr: bytes, where: Path = Path(), remote: str = "") -> 
 
     A lock in the remote lies on this machine only where no URL of it is given.
     """
-    if number := disk_error(last_line(stderr)):
+    lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.startswith(("fatal: ", "error: "))]
+    if number := next(filter(None, map(disk_error, lines)), None):
         return OSError(number, os.strerror(number), f"git {verb}")
+    if unwritten := next(filter(_UNWRITTEN.match, lines), None):  # it does not always say why
+        return OSError(errno.EIO, unwritten[7:], f"git {verb}")
     if held := _LOCKED.search(os.fsdecode(stderr)):
         return _locked(verb, where / f"{held[2]}.lock", place="in the remote" if held[1] else "here", remote=remote)
     return GitError(f"git {verb}: {last_line(stderr)}")
@@ -884,6 +887,7 @@ def disk_error(line: str) -> int | None:
 
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_UNWRITTEN = re.compile(r"\w+: (?:unable to write|failed to write|could not write|.*couldn't write '/)")
 _LOCKED = re.compile(r"(?m)^(remote: )?.*?(?:Unable to create|lock config file) '?([^\n]+?)(?:\.lock)?'?: File exists")
 
 

@@ -336,7 +336,7 @@ def is_url(remote: str) -> bool:
     return re.match(r"[a-z][a-z0-9+]*://|[A-Za-z0-9_.\-]+(@[A-Za-z0-9_.\-]+)?:(?!//)[^\\]", remote) is not None
 
 
-def give_up(raced: Raced, words: str, hint: str = "run the command again") -> Raced:
+def give_up(raced: Raced, words: str, hint: str | None = "run the command again") -> Raced:
     """What to say who was too slow each time: a lock that is still there by its name, and all else in these words."""
     return raced if isinstance(raced, Held) else Raced(words, hint=hint)
 
