@@ -134,7 +134,7 @@ def test_a_disk_there_that_is_full_is_no_refusal(why):
 )
 def test_nor_is_one_here_an_answer_whichever_way_git_says_it(says, number):
     """Whatever git was to do: it is not told as another's change, as a race or as a check's no."""
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match="git merge") as caught:
         refuse_broken("merge", subprocess.CompletedProcess([], 128, b"", says.encode()))
     assert (caught.value.errno, caught.value.filename) == (number, "git merge")
 
