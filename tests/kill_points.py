@@ -144,13 +144,13 @@ class Town:
         return [word.replace("{town}", str(self.folder)) for word in words]
 
     def count(self, verb: Verb) -> tuple[Done, list[Event]]:
-        return self.typed.count(self._words(verb.words), self._place(verb), self.env(verb.who) | self.clock.dates())
+        return self.typed.count(self._words(verb.words), self.place(verb), self.env(verb.who) | self.clock.dates())
 
     def play(self, verb: Verb, stop: Stop | None = None, later: int = 0) -> Done:
         env = self.env(verb.who) | self.clock.dates(later)
-        return self.typed(self._words(verb.words), self._place(verb), env, stop)
+        return self.typed(self._words(verb.words), self.place(verb), env, stop)
 
-    def _place(self, verb: Verb) -> Path:
+    def place(self, verb: Verb) -> Path:
         return self.folder / (verb.at or f"{verb.who}/smol")
 
     def fails(self, who: str, line: str | list[str], at: str = "") -> Iterator[str]:
@@ -368,14 +368,25 @@ class Trial:
         yield from self._once(("whole", state.seen_by(visible)), lambda: verb.whole(town))
         yield from self._once(("others", state.seen_by({"hub.git", "mallory"})), lambda: _others(town))
         again = town.play(verb, later=1)
-        if torn and (lock := re.search(r"`rm (\S+\.lock)`", again.err)):  # git's own: it says so, and how to go on
-            (town.folder / (verb.at or f"{verb.who}/smol") / lock[1]).unlink()
+        if torn and self._unlocked(again):
             again = town.play(verb, later=1)
         if again.code not in (*verb.again, *((2, 3) if done else ())):
             yield f"typed again: {again.code} {last(again)}"
             return
+        if torn and self._is_locked():  # what was left to do here is the next fetch's
+            self._unlocked(town(verb.who, "fetch"))
         now = town.state()
         yield from self._once(("made", now.seen_by(now.tops - {"mallory"})), self._made)
+
+    def _is_locked(self) -> bool:
+        git = re.compile(rf"{self.verb.who}/smol/\.git/(?!souq/).*\.lock")
+        return any(git.fullmatch(name) for name in self.town.kept.names())
+
+    def _unlocked(self, done: Done) -> bool:
+        """Whether a lock that git left was named, with the line that removes it, and is removed."""
+        if lock := re.search(r"`rm (\S+\.lock)`", done.err):
+            (self.town.place(self.verb) / lock[1]).unlink()
+        return lock is not None
 
     def _made(self) -> Iterator[str]:
         """What is wrong where the line went on to its end."""
