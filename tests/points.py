@@ -8,6 +8,7 @@ changes nothing, so a verb that is killed there leaves what the change before le
     events = typed.count(["pr", "merge", "2"])                   # what is counted, in its order
     typed(["pr", "merge", "2"], Stop(7, "killed"))               # Done(code=137, out="", err="")
 
+What threads do together is done in turn, so that the same count is the same change.
 What compiled libraries write by themselves (Parquet, numpy's arrays) is seen when it begins and when it gets its name.
 """
 
@@ -23,10 +24,14 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
+from souq import signing
 from souq.cli import run
 
 How = Literal["killed", "torn", "full", "broken"]
@@ -133,6 +138,7 @@ class Meddler:
         builtins.open = io.open = self._open()
         subprocess.Popen.__init__ = self._begun(subprocess.Popen.__init__)
         subprocess.Popen.wait = self._ended(subprocess.Popen.wait)
+        ThreadPoolExecutor.submit = _at_once  # else the k-th change is another one each time
 
     def _written(self, name: str, real: Callable) -> Callable:
         def call(*words):
@@ -188,6 +194,16 @@ class Meddler:
         return wait
 
 
+def _at_once(pool: ThreadPoolExecutor, task: Callable, *words, **how) -> Future:
+    """What threads do, each to its end before the next begins."""
+    future = Future()
+    try:
+        future.set_result(task(*words, **how))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
 def _path_of(handle: int) -> str:
     return str(Path(f"/proc/self/fd/{handle}").readlink())
 
@@ -219,7 +235,7 @@ def changing(args: object) -> str:
 
 @dataclass(frozen=True)
 class Typed:
-    """Lines typed as souq's, each in a process of its own that begins warm."""
+    """Lines typed as souq's, each in a process of its own that begins warm; where its env dates commits, all is of then."""
 
     root: Path  # what is counted lies below it
     notes: Path  # a folder for what they say
@@ -236,8 +252,11 @@ class Typed:
         return Done(os.waitstatus_to_exitcode(status), out, err)
 
     def count(self, words: Sequence[str], at: Path, env: dict[str, str]) -> tuple[Done, list[Event]]:
-        """Every change of a line that nothing stops."""
+        """Every change of a line that nothing stops; whatever it imported is here from then on, for those that come."""
         done = self(words, at, env, log=True)
+        for name in (self.notes / "modules").read_text().splitlines():
+            with suppress(ImportError):
+                import_module(name)
         rows = [row.split("\t", 1) for row in (self.notes / "log").read_text().splitlines()]
         return done, [Event(kind, of) for kind, of in rows]
 
@@ -250,10 +269,14 @@ class Typed:
                 os.dup2(handle, number)
             os.chdir(at)
             os.environ.update(env | {"SOUQ_QUIET": "1"})
+            if dated := env.get("GIT_COMMITTER_DATE"):
+                signing.now = lambda: dated
             note = (self.notes / "log").open("w") if log else None
             if stop is not None or log:
                 Meddler(str(self.root), stop, note).install()
             code = run(words)
+            if log:
+                (self.notes / "modules").write_text("\n".join([*sys.modules]))
         except BaseException:
             traceback.print_exc()
         finally:

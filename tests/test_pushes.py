@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 
 import pytest
 
 from souq.errors import SouqError
 from souq.pulls import queue
-from souq.repo.git import MAIN
-from souq.repo.remote import Declined, Raced
+from souq.repo import remote
+from souq.repo.git import MAIN, GitError, Locked, refuse_broken
+from souq.repo.remote import Declined, Held, Raced
 from souq.repo.travel import push
 from tests.annals import Annals
+
+NOBODY = ("-c", "user.name=a", "-c", "user.email=a@b")
 
 
 def git(at, *words):
@@ -80,22 +84,13 @@ def test_a_remote_of_its_own_rules_declines(town, hub):
 
 
 def test_who_was_too_slow_may_try_again(town, hub):
-    other = git(
-        hub, "-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", "-m", "x", f"{MAIN}^{{tree}}", "-p", MAIN
-    )
+    other = git(hub, *NOBODY, "commit-tree", "-m", "x", f"{MAIN}^{{tree}}", "-p", MAIN)
     git(hub, "update-ref", MAIN, other)
 
     with pytest.raises(Raced, match="somebody else moved the remote first"):
         sent(town)
     with pytest.raises(Raced, match="somebody else moved the remote first"):
         push(town.repo, [])
-
-
-def test_so_may_who_meets_another_s_lock(town, hub):
-    (hub / "refs/heads/main.lock").touch()
-
-    with pytest.raises(Raced):
-        sent(town)
 
 
 def test_a_remote_that_is_gone_is_neither(town, hub, monkeypatch):
@@ -105,6 +100,138 @@ def test_a_remote_that_is_gone_is_neither(town, hub, monkeypatch):
     with pytest.raises(SouqError) as caught:
         sent(town)
     assert not isinstance(caught.value, Raced | Declined)
+
+
+@pytest.mark.parametrize("why", ["unpacker error", "failed to update ref", "atomic transaction failed"])
+def test_a_disk_there_that_is_full_is_no_refusal(why):
+    """Whoever may send it is not told that they may not; a hook that speaks of disks still declines."""
+    answer = f"!\t{MAIN}:{MAIN}\t[remote rejected] (%s)\n"
+    remarks = b"remote: fatal: unable to write loose object file: No space left on device        \n"
+
+    def refused(by, to):
+        remote._refuse_rejected(subprocess.CompletedProcess([], 1, (answer % by).encode(), remarks), to)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        refused(why, "../hub.git")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "../hub.git")
+    with pytest.raises(GitError, match="the remote's disk does not take it: No space left"):
+        refused(why, "https://forge.example/smol")
+    with pytest.raises(Declined):
+        refused("pre-receive hook declined", "../hub.git")
+
+
+@pytest.mark.parametrize(
+    ("says", "number"),
+    [
+        (
+            "fatal: unable to write loose object file: No space left on device\nfatal: unpack-objects failed",
+            errno.ENOSPC,
+        ),
+        ("fatal: cannot update ref 'ORIG_HEAD': couldn't write '/x/.git/ORIG_HEAD.lock'", errno.EIO),
+        ("error: unable to write file README.md\nfatal: Could not reset index file to revision 'x'.", errno.EIO),
+        ("error: failed to write new configuration file /x/.git/config.lock", errno.EIO),
+    ],
+)
+def test_nor_is_one_here_an_answer_whichever_way_git_says_it(says, number):
+    """Whatever git was to do: it is not told as another's change, as a race or as a check's no."""
+    with pytest.raises(OSError, match="git merge") as caught:
+        refuse_broken("merge", subprocess.CompletedProcess([], 128, b"", says.encode()))
+    assert (caught.value.errno, caught.value.filename) == (number, "git merge")
+
+
+def test_but_the_words_of_a_remote_or_of_a_file_s_name_are_none():
+    says = b"remote: fatal: unable to write: No space left on device\nfatal: no path 'unable to write x'"
+
+    assert "no path" in str(refuse_broken("fetch", subprocess.CompletedProcess([], 128, b"", says)))
+
+
+# -- a lock ------------------------------------------------------------------------------------------------------------
+
+
+def test_so_may_who_meets_another_s_lock_and_is_told_how_one_is_removed(town, hub):
+    """Who holds it may be quick, or dead."""
+    (lock := hub / "refs/heads/main.lock").touch()
+
+    with pytest.raises(Held, match=f"another git is at work in the remote, for {lock} is there") as caught:
+        sent(town)
+    assert caught.value.hint == f"wait for it; if none is, one was killed: `rm {lock}`, and type the same again"
+    town.git.ref(MAIN, town.head)
+    with pytest.raises(Held):
+        push(town.repo, [])
+
+
+def test_on_another_machine_whoever_keeps_it_removes_it(town, hub):
+    """A path there is not one to type here."""
+    git(town.repo.root, "config", "remote.origin.url", url := f"file://{hub}")
+    (lock := hub / "refs/heads/main.lock").touch()
+    town.git.ref(MAIN, town.step({"README.md": b"x"}))
+
+    with pytest.raises(Held, match=str(lock)) as caught:
+        push(town.repo, [])
+    assert f"ask whoever keeps {url} to remove that file" in caught.value.hint
+    assert "`rm" not in caught.value.hint
+
+
+def test_a_remote_that_does_not_say_what_is_locked_is_told_as_one_that_may_be():
+    """A forge may keep git's words to itself."""
+    answer = f"!\t{MAIN}:{MAIN}\t[remote rejected] (failed to update ref)\n".encode()
+    silent = subprocess.CompletedProcess([], 1, answer, b"error: failed to push some refs")
+
+    with pytest.raises(Raced) as caught:
+        remote._refuse_rejected(silent, "https://forge.example/smol")
+    assert "a git that was killed there has left a lock" in caught.value.hint
+
+
+@pytest.mark.parametrize("ref", ["refs/remotes/origin/main", "refs/souq/pr/1/vote/{id}"])
+def test_nor_is_a_lock_here_a_remote_that_moves(town, hub, ref):
+    """Who fetches and meets a lock in the clone is told which, after a few tries."""
+    oid = subprocess.run(["git", "hash-object", "-w", "--stdin"], cwd=hub, input=b"x", capture_output=True, check=True)
+    vote = oid.stdout.decode().strip()
+    git(hub, "update-ref", f"refs/souq/pr/1/vote/{vote[:16]}", vote)
+    moved = git(hub, *NOBODY, "commit-tree", "-m", "x", f"{MAIN}^{{tree}}", "-p", MAIN)
+    git(hub, "update-ref", MAIN, moved)
+    lock = town.repo.git_dir / f"{ref.format(id=vote[:16])}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+
+    with pytest.raises(Held, match=f"at work here, for {lock}") as caught:
+        town.repo.fetch()
+    assert f"`rm {lock}`" in caught.value.hint
+    lock.unlink()
+    town.repo.fetch()
+    assert town.repo.tip() == moved
+
+
+def test_nor_is_one_a_file_that_somebody_changed_by_hand(town):
+    """What keeps main's files from coming along is told by its name, too."""
+    git(town.repo.root, "reset", "--quiet", "--hard", MAIN)
+    moved = git(town.repo.root, *NOBODY, "commit-tree", "-m", "x", f"{MAIN}^{{tree}}", "-p", MAIN)
+    (lock := town.repo.git_dir / "index.lock").touch()
+
+    with pytest.raises(Locked, match=f"for {lock} is there"):
+        town.repo.forward(moved)
+    lock.unlink()
+    assert town.repo.forward(moved) == ""
+
+
+def test_a_ref_that_cannot_be_is_no_race(town):
+    """Another ref has its folder's name: trying again changes nothing, and nobody is told to."""
+    oid = town.git.put("blob", b"x")
+    git(town.repo.root, "update-ref", "refs/souq/later", oid)
+
+    with pytest.raises(GitError) as caught:
+        town.repo._move(f"create refs/souq/later/kind {oid}\n")
+    assert not isinstance(caught.value, Raced)
+
+
+def test_who_gives_up_says_the_lock_and_not_its_own_words(town, monkeypatch):
+    """The queue too, which otherwise waits for main to rest."""
+    held = Held("refs/heads/main.lock is there", hint="`rm` it")
+    turns(monkeypatch, *[held] * 9)
+
+    with pytest.raises(Held, match="lock is there") as caught:
+        queue.run(town.repo, None)
+    assert caught.value.hint == "`rm` it"
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from souq.repo.contribution import MAX_RECORD, Offer
 from souq.repo.git import MAX_BLOB, MAX_FILES, Entry
 from souq.repo.outside import OUTSIDE
 from souq.repo.outside import outside as outside_of
-from souq.repo.remote import Raced, Repo
+from souq.repo.remote import Raced, Repo, give_up
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
 from souq.text import inert
@@ -145,12 +145,14 @@ def adopt(repo: Repo, forge: int, head: str, person: Person, progress: Progress 
     main = Snapshot(repo, repo.tip())
     sent = _read(repo, main, forge, head)
     kept = list(_keep(repo, sent, progress))
+    raced = Raced("")
     for _ in range(TRIES):
         try:
             return _publish(repo, forge, sent, kept, person, progress)
-        except Raced:
+        except Raced as error:
+            raced = error
             repo.fetch()
-    raise Raced("others keep taking the next number", hint="run the command again")
+    raise give_up(raced, "others keep taking the next number")
 
 
 def _read(repo: Repo, main: Snapshot, forge: int, head: str) -> Sent:

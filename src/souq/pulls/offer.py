@@ -22,7 +22,7 @@ from souq.pulls.pull import PULLS, PullRequest, listed, open_now, read_all, sign
 from souq.records import Contribution, format_toml
 from souq.repo.contribution import Offer, slug
 from souq.repo.landing import touched
-from souq.repo.remote import Raced, Repo
+from souq.repo.remote import Raced, Repo, give_up
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
 from souq.text import inert, shortlist
@@ -97,7 +97,7 @@ def create(
             return _offer(repo, number, made, person, checked=checked, progress=progress)
         except Raced as error:
             raced = error
-    raise Raced(f"others keep taking the next number: {raced}", hint=raced.hint)
+    raise give_up(raced, f"others keep taking the next number: {raced}", raced.hint)
 
 
 def newest_of(repo: Repo, person: Person) -> Iterator[PullRequest]:

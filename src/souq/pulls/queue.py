@@ -35,7 +35,7 @@ from souq.repo.clock import refuse_wrong_clock
 from souq.repo.git import MAIN
 from souq.repo.landing import touched
 from souq.repo.limits import files_of
-from souq.repo.remote import Raced, Repo
+from souq.repo.remote import Raced, Repo, give_up
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
 
@@ -176,7 +176,7 @@ def run(repo: Repo, person: Person, *, batch: int = BATCH, progress: Progress = 
                 going, raced = _turn(repo, person, batch, report, progress), 0
             except Raced as error:  # main moved: what was tested is not what it would become
                 if (raced := raced + 1) == TRIES:
-                    raise Raced(str(error), hint="run `souq queue run` again when main rests") from error
+                    raise give_up(error, str(error), "run `souq queue run` again when main rests") from error
     return report
 
 

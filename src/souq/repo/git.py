@@ -73,6 +73,10 @@ class GitError(SouqError):
     """git said no; its own last line is the message."""
 
 
+class Locked(GitError):
+    """Another git is at work there, or was killed there and has left its lock."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One file of a tree, as git lists it."""
@@ -921,23 +925,54 @@ def run_git(
     except FileNotFoundError as error:
         raise Missing("git is not installed", hint="install git, for example `apt-get install git`") from error
     if check and done.returncode:
-        raise failed(words[0], done.stderr)
+        raise failed(words[0], done.stderr, where)
     return done
 
 
-def failed(verb: str, stderr: bytes) -> GitError | OSError:
-    """What git said: a disk of ours that failed, a lock that one who was killed has left, or a no."""
-    if number := next((n for n in _DISK if last_line(stderr).endswith(f": {os.strerror(n)}")), None):
+def failed(verb: str, stderr: bytes, where: Path = Path(), remote: str = "") -> GitError | OSError:
+    """What git said: a disk of ours that failed, a lock that one who was killed has left, or a no.
+
+    A lock in the remote lies on this machine only where no URL of it is given.
+    """
+    lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.startswith(("fatal: ", "error: "))]
+    if number := next(filter(None, map(disk_error, lines)), None):
         return OSError(number, os.strerror(number), f"git {verb}")
+    if unwritten := next(filter(_UNWRITTEN.match, lines), None):  # it does not always say why
+        return OSError(errno.EIO, unwritten[7:], f"git {verb}")
     if held := _LOCKED.search(os.fsdecode(stderr)):
-        lock = str(Path(f"{held[1]}.lock"))
-        hint = f"wait for it; if none is, one was killed: `rm {shlex.quote(lock)}`, and type the same again"
-        return GitError(f"git {verb}: another git is at work here, for {lock} is there", hint=hint)
+        return _locked(verb, where / f"{held[2]}.lock", place="in the remote" if held[1] else "here", remote=remote)
     return GitError(f"git {verb}: {last_line(stderr)}")
 
 
+def _locked(verb: str, lock: Path, place: str, remote: str) -> Locked:
+    way = f"`rm {shlex.quote(str(lock))}`, and type the same again"
+    if remote and place != "here":
+        way = f"ask whoever keeps {remote} to remove that file, and type the same again"
+    message = f"git {verb}: another git is at work {place}, for {lock} is there"
+    return Locked(message, hint=f"wait for it; if none is, one was killed: {way}")
+
+
+def refuse_broken(verb: str, done: subprocess.CompletedProcess[bytes], remote: str = "") -> GitError:
+    """The no of a git that failed, for whoever knows what it means.
+
+    Raises:
+        OSError: it is none, but a disk that failed.
+        Locked: nor is a lock.
+    """
+    error = failed(verb, done.stderr, remote=remote)
+    if isinstance(error, OSError | Locked):
+        raise error
+    return error
+
+
+def disk_error(line: str) -> int | None:
+    """Which error of a disk a line of git's ends with; None where it is no such line."""
+    return next((number for number in _DISK if line.endswith(f": {os.strerror(number)}")), None)
+
+
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-_LOCKED = re.compile(r"(?:Unable to create|lock config file) '?([^\n]+?)(?:\.lock)?'?: File exists")
+_UNWRITTEN = re.compile(r"\w+: (?:unable to write|failed to write|could not write|.*couldn't write '/)")
+_LOCKED = re.compile(r"(?m)^(remote: )?.*?(?:Unable to create|lock config file) '?([^\n]+?)(?:\.lock)?'?: File exists")
 
 
 def last_line(text: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import Self
 
 from souq.errors import UsageError
 from souq.files import beside, refuse_full
-from souq.repo.git import ENTRY_BYTES, MAIN, MEMORY, GitRepo, blob_name, last_line, run_git
+from souq.repo.git import ENTRY_BYTES, MAIN, MEMORY, GitRepo, blob_name, last_line, refuse_broken, run_git
 
 
 class LocalRepo(GitRepo):
@@ -106,6 +106,7 @@ class LocalRepo(GitRepo):
             raise UsageError(f"{name!r} cannot be the branch of a contribution", hint="choose another --branch")
         moved = self._own("branch", "--quiet", "--force", "--no-track", name, commit, check=False)
         if moved.returncode:
+            refuse_broken("branch", moved)
             raise UsageError(last_line(moved.stderr), hint="choose another --branch, or `git switch main` first")
 
     def drop_cache(self) -> int:

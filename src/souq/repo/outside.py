@@ -14,7 +14,7 @@ from pathlib import Path
 
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.files import beside
-from souq.repo.git import GitError, last_line, run_git
+from souq.repo.git import refuse_broken, run_git
 from souq.repo.remote import Repo
 
 OUTSIDE = "refs/outside/head"
@@ -67,4 +67,4 @@ def _not_taken(ref: str, fetched: subprocess.CompletedProcess[bytes], most: int)
         return NotFound(f"the remote has no {ref}", hint="is the pull request still there?")
     if "index-pack" in message:
         return Hostile(f"{ref} cannot be taken: it is broken, or larger than {most:,} bytes")
-    return GitError(f"git fetch: {last_line(fetched.stderr)}")
+    return refuse_broken("fetch", fetched)

@@ -25,14 +25,15 @@ from souq.repo.git import (
     MAIN,
     TRACKED,
     GitError,
+    Locked,
+    disk_error,
     endless_in,
-    failed,
     git_dir_of,
-    last_line,
+    refuse_broken,
     refuse_endless,
     refuse_odd,
     shared_dir,
-)  # fmt: skip
+)
 from souq.repo.local import LocalRepo
 from souq.weights.bucket import Bucket, check_url, open_remote
 from souq.weights.store import Store
@@ -56,11 +57,19 @@ _PUSH = ("push", "--quiet", "--porcelain", "--no-verify", "--recurse-submodules=
 _RACE = re.compile(
     r"\[rejected\]|\[remote rejected\] \(((atomic transaction )?failed|cannot lock|incorrect old|reference )"
 )
+# And where it could not be written; why, is in the lines that come with it.
+_UNWRITTEN = re.compile(r"unpacker error|transaction failed|failed to update ref")
+# What git says where a ref here moved meanwhile; that a ref cannot be at all is no race.
+_MOVED = re.compile(rb"but expected|reference already exists")
 _PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
 
 
 class Raced(SouqError):
     """Somebody else moved a ref first; fetch and try again."""
+
+
+class Held(Raced):
+    """A git holds what must move: a quicker one, or one that was killed, and then trying again changes nothing."""
 
 
 class Declined(Refused):
@@ -136,6 +145,7 @@ class Repo(LocalRepo):
 
         Raises:
             Raced: a ref was not what we thought it was.
+            Held: a lock stands in the way.
             Declined: the remote does not take it from us.
             UsageError: main cannot move here, because files of the working tree were changed by hand.
         """
@@ -143,15 +153,24 @@ class Repo(LocalRepo):
             self._send(needed, progress)
             leases = [f"--force-with-lease={name}:{old or ''}" for name, (old, _) in updates.items()]
             specs = [f"{new}:{name}" for name, (_, new) in updates.items()]
-            _refuse_rejected(self._own(*_PUSH, "--atomic", *leases, "origin", *specs, check=False))
+            _refuse_rejected(self._own(*_PUSH, "--atomic", *leases, "origin", *specs, check=False), self.remote)
         others = {name: moved for name, moved in updates.items() if name != MAIN}
         lines = "".join(f"update {name} {new} {old or '0' * 40}\n" for name, (old, new) in others.items())
-        moved = self._own("update-ref", "--stdin", stdin=lines.encode(), check=False)
-        if moved.returncode:
-            _refuse_failed("update-ref", moved)
-            raise Raced(last_line(moved.stderr), hint="run the command again")
+        self._move(lines)
         if MAIN in updates:
             self._advance(*updates[MAIN])
+
+    def _move(self, lines: str) -> None:
+        """Move refs here, all or none.
+
+        Raises:
+            Raced: one was not what we thought it was.
+            Held: a lock stands in the way.
+        """
+        moved = self._own("update-ref", "--stdin", stdin=lines.encode(), check=False)
+        if moved.returncode:
+            error = _refuse_failed("update-ref", moved)
+            raise Raced(str(error), hint="run the command again") if _MOVED.search(moved.stderr) else error
 
     def _advance(self, old: str | None, new: str) -> None:
         if self.remote:
@@ -165,19 +184,29 @@ class Repo(LocalRepo):
         )
 
     def forward(self, commit: str) -> str:
-        """Bring this clone's main and its files to `commit`; why they stay as they are, or "" where they came along."""
+        """Bring this clone's main and its files to `commit`; why they stay as they are, or "" where they came along.
+
+        Raises:
+            Locked: a lock stands in the way.
+        """
         if self.ref(MAIN) == commit:
             return ""
         where = self._worktrees_on_main()
         if self.root is not None and git_dir_of(self.root) in where:
             moved = self._own("merge", "--quiet", "--ff-only", commit, check=False)
-            return "main here has changes of its own; `git status` shows them" if moved.returncode else ""
+            if moved.returncode:
+                refuse_broken("merge", moved)
+                return "main here has changes of its own; `git status` shows them"
+            return ""
         if where:  # its files would stay behind, and look as if somebody had undone what landed
             return f"main is checked out elsewhere, by {where[0]}: run `souq fetch` there"
         old = self.ref(MAIN) or "0" * 40
-        if not self.contains(commit, old) or self._own("update-ref", MAIN, commit, old, check=False).returncode:
-            return "main here has commits of its own: `git log origin/main..main` shows them"
-        return ""
+        if self.contains(commit, old):
+            moved = self._own("update-ref", MAIN, commit, old, check=False)
+            if moved.returncode == 0:
+                return ""
+            refuse_broken("update-ref", moved)
+        return "main here has commits of its own: `git log origin/main..main` shows them"
 
     def _worktrees_on_main(self) -> list[Path]:
         """The git directories of the worktrees whose files are main's."""
@@ -194,18 +223,25 @@ class Repo(LocalRepo):
         Raises:
             NotFound: the remote has no main.
             Raced: it moves faster than it can be asked.
+            Held: a lock stands in the way.
         """
         if self.remote:
             self.remote_folder()
+            raced = Raced("")
             for tried in range(TRIES):
                 time.sleep(tried / 10)  # others fetch into this clone, too
                 theirs, ours = self._theirs(env), self._ours()
                 moved = {ref: oid for ref, oid in theirs.items() if ours.get(ref) != oid}
                 wanted = {ref: oid for ref, oid in moved.items() if _holds(ref, oid, ours.get(ref))}
-                if not wanted or self._bring(wanted, ours, env):
+                try:
+                    if wanted:
+                        self._bring(wanted, ours, env)
+                except Raced as error:
+                    raced = error
+                else:
                     self._say_kept(sorted({*ours} - {*theirs}), sorted({*ours} & {*moved} - {*wanted}))
                     return
-            raise Raced("the remote moves faster than it can be asked", hint="run the command again")
+            raise give_up(raced, "the remote moves faster than it can be asked")
 
     def _theirs(self, env: Mapping[str, str]) -> dict[str, str]:
         """What the remote has now, by its name here: main, and refs that are named as souq names them."""
@@ -220,21 +256,23 @@ class Repo(LocalRepo):
         main, refs = self.ref(TRACKED), self.refs("refs/souq/")
         return {ref: oid for ref, oid in refs.items() if _SOUQ.fullmatch(ref)} | ({TRACKED: main} if main else {})
 
-    def _bring(self, wanted: Mapping[str, str], ours: Mapping[str, str], env: Mapping[str, str]) -> bool:
-        """Take what some refs of the remote name; False where they moved meanwhile.
+    def _bring(self, wanted: Mapping[str, str], ours: Mapping[str, str], env: Mapping[str, str]) -> None:
+        """Take what some refs of the remote name.
 
         Objects first, and by their names: then each ref is what was looked at, whatever the remote says by then.
+
+        Raises:
+            Raced: they moved meanwhile.
+            Held: a lock stands in the way.
         """
         names = "".join(f"{oid}\n" for oid in {*wanted.values()}).encode()
         words = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--stdin", "origin")
         fetched = self._own("fetch", "--quiet", *words, stdin=names, env=env, check=False)
         if fetched.returncode:
-            if b"not our ref" in fetched.stderr:
-                return False
-            raise GitError(f"git fetch: {last_line(fetched.stderr)}")
+            error = _refuse_failed("fetch", fetched)
+            raise Raced(str(error)) if b"not our ref" in fetched.stderr else error
         self._make_room(wanted)
-        lines = "".join(f"update {ref} {oid} {ours.get(ref, '0' * 40)}\n" for ref, oid in wanted.items()).encode()
-        return self._own("update-ref", "--stdin", stdin=lines, check=False).returncode == 0
+        self._move("".join(f"update {ref} {oid} {ours.get(ref, '0' * 40)}\n" for ref, oid in wanted.items()))
 
     def _make_room(self, wanted: Iterable[str]) -> None:
         """Refs of no known form, which an older souq brought, may stand where a folder must be, or the other way."""
@@ -289,7 +327,7 @@ class Repo(LocalRepo):
             raise NotFound(f"no git repository answers at {at}", hint=hint)
         Repo(self.git_dir, self.root, to)._send(needed, progress)
         words = (*_PUSH, "--atomic", "--", at, MAIN, "refs/souq/*:refs/souq/*")
-        _refuse_rejected(self._own(*words, check=False))
+        _refuse_rejected(self._own(*words, check=False), to)
         if not named:
             self._own("config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
             self._own("config", "--replace-all", "remote.origin.url", to)
@@ -326,29 +364,47 @@ def is_url(remote: str) -> bool:
     return re.match(r"[a-z][a-z0-9+]*://|[A-Za-z0-9_.\-]+(@[A-Za-z0-9_.\-]+)?:(?!//)[^\\]", remote) is not None
 
 
-def _refuse_failed(verb: str, done: subprocess.CompletedProcess[bytes]) -> GitError:
+def give_up(raced: Raced, words: str, hint: str | None = "run the command again") -> Raced:
+    """What to say who was too slow each time: a lock that is still there by its name, and all else in these words."""
+    return raced if isinstance(raced, Held) else Raced(words, hint=hint)
+
+
+def _refuse_failed(verb: str, done: subprocess.CompletedProcess[bytes], remote: str = "") -> GitError:
     """What git said, where it is neither a disk nor the lock of somebody who is quicker, or was killed."""
-    error = failed(verb, done.stderr)
-    if isinstance(error, OSError):
-        raise error
-    if error.hint:
-        raise Raced(str(error), hint=error.hint)
-    return error
+    try:
+        return refuse_broken(verb, done, remote)
+    except Locked as error:
+        raise Held(str(error), hint=error.hint) from error
 
 
-def _refuse_rejected(pushed: subprocess.CompletedProcess[bytes]) -> None:
+def _refuse_full(to: str, remarks: Iterable[str]) -> None:
+    """A disk that failed says nothing about who may; a remote that is a folder is on one of ours."""
+    if number := next(filter(None, map(disk_error, remarks)), None):
+        if is_url(to):
+            hint = f"ask whoever keeps {to}; nothing was sent"
+            raise GitError(f"the remote's disk does not take it: {os.strerror(number)}", hint=hint)
+        raise OSError(number, os.strerror(number), to)
+
+
+def _refuse_rejected(pushed: subprocess.CompletedProcess[bytes], to: str) -> None:
     """Tell who was too slow, and may try again, from who may not: by git's answer for each ref, as programs read it."""
     if pushed.returncode == 0:
         return
     rows = [row.split("\t", 2) for row in pushed.stdout.decode("utf-8", "replace").splitlines() if row[:2] == "!\t"]
     # Of refs that go together, those behind the first say no more than that.
     answers = {row[1].rpartition(":")[2]: row[2] for row in rows if "atomic push fail" not in row[2]}
+    lines = [line for line in pushed.stderr.decode("utf-8", "replace").splitlines() if line[:8] == "remote: "]
+    remarks = [line[8:].strip() for line in lines]
     for ref, answer in answers.items():
+        if _UNWRITTEN.search(answer):
+            _refuse_full(to, remarks)
         if not _RACE.match(answer):
-            lines = [line for line in pushed.stderr.decode("utf-8", "replace").splitlines() if line[:8] == "remote: "]
-            words = " ".join([f"the remote declines {ref}: {answer}", *(line[8:].strip() for line in lines[:3])])
+            words = " ".join([f"the remote declines {ref}: {answer}", *remarks[:3]])
             raise Declined(words, hint="ask whoever keeps it; nothing was sent, and trying again changes nothing")
-    error = _refuse_failed("push", pushed)
+    error = _refuse_failed("push", pushed, to if is_url(to) else "")
     if answers:
-        raise Raced("somebody else moved the remote first; nothing was sent", hint="run the command again")
+        hint = "run the command again"
+        if not any(answer.startswith("[rejected]") for answer in answers.values()):  # it does not say why
+            hint += "; if it stays so, a git that was killed there has left a lock: ask whoever keeps the remote"
+        raise Raced("somebody else moved the remote first; nothing was sent", hint=hint)
     raise error
