@@ -35,7 +35,7 @@ from souq import signing
 from souq.cli import run
 
 How = Literal["killed", "torn", "full", "broken"]
-"""Before it happens; half of it happened; no room for it; the disk does not answer."""
+"""Before it happens; half of it happened; no room for it, or for more than half; the disk does not answer."""
 HOWS = ("killed", "torn", "full", "broken")
 KILLED = 137
 TRACEBACK = 99
@@ -85,9 +85,10 @@ class Meddler:
     log: io.TextIOWrapper | None = None
     count: int = 0
     busy: bool = False
+    full: str = ""  # the file whose next write finds no room, since half of the one before had it
     doomed: list[subprocess.Popen] = field(default_factory=list)
 
-    def event(self, kind: str, of: object, half: Callable[[], object] | None = None) -> str:
+    def event(self, kind: str, of: object, half: Callable[[], object] | None = None, *, short: bool = False) -> str:
         """One change that is about to happen; the way in which a git call is to fail, which only git can do."""
         path = os.fsdecode(of) if isinstance(of, str | bytes | os.PathLike) else str(of)
         outside = path.startswith("pipe:") or Path(self.root) not in Path(path).absolute().parents
@@ -99,12 +100,16 @@ class Meddler:
             self.log.write(f"{kind}\t{path!r}\n")
             self.log.flush()
             self.busy = False
-        return self._stopped(kind, path, half) if self.stop is not None and self.count == self.stop.at else ""
+        if self.stop is None or self.count != self.stop.at:
+            return ""
+        if (kind[:3] == "git" and self.stop.how == "torn") or (
+            (kind[:3] == "git" or short) and self.stop.how == "full"
+        ):
+            return self.stop.how
+        return self._stopped(path, half)
 
-    def _stopped(self, kind: str, path: str, half: Callable[[], object] | None) -> str:
+    def _stopped(self, path: str, half: Callable[[], object] | None) -> str:
         how = self.stop.how
-        if kind[:3] == "git" and how in ("torn", "full"):
-            return how
         self.busy = True
         if how in ("torn", "full") and half is not None:
             half()
@@ -157,8 +162,14 @@ class Meddler:
 
         class Raw(io.FileIO):
             def write(self, data):
-                view = memoryview(data).cast("B")
-                meddler.event("write", _path_of(self.fileno()), lambda: io.FileIO.write(self, view[: len(view) // 2]))
+                view, path = memoryview(data).cast("B"), _path_of(self.fileno())
+                half = view[: len(view) // 2]
+                if meddler.full == path:
+                    meddler.full = ""
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+                if meddler.event("write", path, lambda: io.FileIO.write(self, half), short=len(half) > 0):
+                    meddler.full = path  # as the kernel has it: so much was written; and the next time, no room
+                    return super().write(half)
                 return super().write(data)
 
         def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from souq.errors import UsageError
-from souq.files import beside, new_folder, replacing, sweep
+from souq.files import beside, new_folder, refuse_full, replacing, sweep
 from souq.weights.store import Store
 
 DIE = """
@@ -95,6 +95,17 @@ def test_a_folder_that_is_empty_may_be_filled(tmp_path, monkeypatch):
         (partial / "x").write_text("x")
 
     assert (tmp_path / "out" / "x").read_text() == "x"
+
+
+def test_who_is_refused_sweeps_too(tmp_path):
+    """Who was stopped with the name taken and the scratch folder still there types the same line, and is told no."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").write_text("x")
+    (tmp_path / ".out-abcdefgh.part").mkdir()
+
+    with pytest.raises(UsageError, match="already there"):
+        refuse_full(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_where_nobody_can_lock_nothing_is_swept(tmp_path, monkeypatch):

@@ -86,12 +86,14 @@ def flush(path: Path) -> None:
 
 
 def refuse_full(folder: Path, hint: str = "choose another folder") -> None:
-    """Say no to writing into a folder that holds something.
+    """Say no to writing into a folder that holds something; what a dead writer left beside it goes all the same.
 
     Raises:
         UsageError: `folder` is a file, or a folder that is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        with suppress(OSError):
+            sweep(folder.absolute().parent)
         raise UsageError(f"{folder} is already there and not empty", hint=hint)
 
 
