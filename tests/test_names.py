@@ -176,10 +176,11 @@ def test_a_file_edited_by_hand(clone, monkeypatch, capfd):
 
 
 def test_a_killed_fast_forward(clone, monkeypatch, capfd):
-    """Git's lock is left behind: nothing moves here, and everything speaks of the same main."""
+    """Git's lock is left behind: `fetch` names it, nothing moves here, and everything speaks of the same main."""
     main = lands(clone.parent)
     (clone / ".git/index.lock").write_text("")
-    assert typed(monkeypatch, clone, "fetch") == 0
+    assert typed(monkeypatch, clone, "fetch") == 1
+    assert f"{clone}/.git/index.lock is there" in capfd.readouterr().err
     assert exported(monkeypatch, capfd, clone) == "{{ messages }}!"
     assert status(monkeypatch, capfd, clone) == main
     (clone / ".git/index.lock").unlink()
