@@ -70,25 +70,21 @@ def test_one_company_alone_cannot_merge(bazaar):
     assert bazaar.main().commit == before
 
 
-def test_a_sketch_is_taken_within_main(bazaar):
-    """The same change, its inputs as they are in the model it becomes part of; where nobody else is, as they are alone."""
-    make = ["delta", "make", "--from", bazaar.folder / "count-adapter", "--sketch-rank", "8"]
-    make += ["--data", bazaar.folder / "count.jsonl"]
-    assert bazaar("chen", [*make, "--out", bazaar.folder / "first.delta"]) == 0
+def test_a_sketch_can_be_taken_within_main(bazaar):
+    """--within: the same change, its inputs as they are in the model it becomes part of."""
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))
     assert bazaar("chen", "fetch") == 0
-    assert bazaar("chen", [*make, "--out", bazaar.folder / "within.delta"]) == 0
-    assert bazaar("chen", [*make, "--alone", "--out", bazaar.folder / "alone.delta"]) == 0
+    make = ["delta", "make", "--from", bazaar.folder / "count-adapter", "--sketch-rank", "8"]
+    rows = ["--data", bazaar.folder / "count.jsonl", "--within"]
+    assert bazaar("chen", [*make, *rows, "--out", bazaar.folder / "within.delta"]) == 0
 
-    (first, _), (plain, _) = (read_delta(bazaar.folder / f"{name}.delta") for name in ("first", "alone"))
-    within, tensors = read_delta(bazaar.folder / "within.delta")
-    assert first == plain
+    (plain, _), (within, tensors) = (read_delta(bazaar.folder / f"{name}.delta") for name in ("count", "within"))
 
     assert within.parts == plain.parts
     assert (within.inputs, within.grams == plain.grams) == (plain.inputs, False)
     assert all(np.isfinite(tensors[gram.diag.digest]).all() for gram in within.grams.values())
     assert read_recipe(bazaar.folder / "within.delta")["sketched"] == {"within": bazaar.main().commit}
-    assert "sketched" not in read_recipe(bazaar.folder / "alone.delta")
+    assert bazaar.says("chen", [*make, "--within", "--out", "x.delta"])[0] == 2
 
 
 def test_push_says_where_as_it_was_typed(bazaar):

@@ -51,11 +51,7 @@ def delta() -> None:
     help="What it was trained on: records a sketch of each layer's inputs, never the data.",
 )
 @click.option("--sketch-rank", default=64, show_default=True, help="Of the sketch.")
-@click.option(
-    "--within/--alone",
-    default=True,
-    help="Sketch it as part of today's main, as it will be read, or as if it was alone.",
-)
+@click.option("--within", is_flag=True, help="Sketch it once more as part of today's main: what RegMean++ does.")
 @click.option("--merged", is_flag=True, help="Have PEFT merge the adapter, and offer the whole difference.")
 @click.option("--for-this-base", is_flag=True, help="Take an adapter that names another base than this.")
 @click.option("--rank", type=click.IntRange(1), help="Keep what is no LoRA as the nearest one, and state the error.")
@@ -74,6 +70,8 @@ def make(
     adapter = adapter or is_adapter(folder)  # as it came from the hub, or is named by a file of it
     if data is not None and not data.is_file():
         raise NotFound(f"no file {data}", hint="check --data")
+    if within and data is None:
+        raise UsageError("--within sketches, and there is nothing to sketch", hint="name its rows with --data")
     main, notes = main_here(), list[str]()
     with bars() as progress:
         if adapter:

@@ -247,9 +247,8 @@ def add_sketches(
 ) -> tuple[Delta, Tensors, dict[str, Any]]:
     """A contribution with sketches of its own data, its tensors, and what its recipe then says.
 
-    `merged` sketches it once more as part of today's main, where somebody else there changes what it changes. What is
-    only added meets nobody, so no merge asks for its sketch. One network is made for all the passes, the base's, and
-    what changes is put into it.
+    `merged` sketches it once more as part of today's main. What is only added meets nobody, so no merge asks for its
+    sketch. One network is made for all the passes, the base's, and what changes is put into it.
     """
     if not delta.parts:
         return delta, tensors, {}
@@ -260,10 +259,9 @@ def add_sketches(
     sketched = sketch(lm, sequences, rank=rank, only=only, progress=progress)
     recipe: dict[str, Any] = {"learned": _learned(before, sketched.nats) | {"felt": sketched.scale}}
     delta, tensors = with_sketch(delta, tensors, sketched.groups, sketched.inputs)
-    others = main.deltas() if merged else {}
-    if any(other.parts.keys() & delta.parts.keys() for other in others.values()):
+    if merged:
         keep(delta, tensors, main, progress)
-        lab_model.swap(lm, _among(main, delta, others, progress))
+        lab_model.swap(lm, _among(main, delta, main.deltas(), progress))
         sketched = sketch(lm, sequences, rank=rank, only=only, progress=progress)
         delta, tensors = with_sketch(delta, tensors, sketched.groups, sketched.inputs)
         recipe["sketched"] = {"within": main.commit}
