@@ -310,7 +310,7 @@ def _signer(payload: bytes, signature: Signature, keys: frozenset[str], namespac
     try:
         armour = base64.b64decode(signature.sig, validate=True)
         blob = SshsigSignature.from_armored(armour)
-    except NotImplementedError:
+    except NotImplementedError:  # sshsig's word for a signature of a version that it does not know
         return version
     except (ValueError, AssertionError):
         return wrong

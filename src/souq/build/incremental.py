@@ -169,15 +169,14 @@ class IncrementalBuild:
         if sums is not None and self.fold.group(names[0]) is not None:
             gram = sums.gram(names[0])
             self._keep(self._cache.gram(sums.tallies[names[0]]), gram, keeps)
-            balanced = self.fold.balanced(names[0], gram)
+            balanced = None if self.fold.is_alone(names[0]) else self.fold.balanced(names[0], gram)
         for name in names:
             if sums is None:
                 array = self.fold[name]
             else:
                 top = sums.top(name)
                 self._keep(self._cache.top(self._sums, name, sums.tallies[name]), top, keeps)
-                alone = self.fold.alone(name)
-                array = self.fold.finish(name, top, balanced) if alone is None else alone
+                array = self.fold.alone(name) if self.fold.is_alone(name) else self.fold.finish(name, top, balanced)
             lock |= put(name, array)
         return lock
 

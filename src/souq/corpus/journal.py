@@ -68,7 +68,7 @@ class Journal:
         except Timeout as error:
             hint = "wait until it ends, and type the same again"
             raise UsageError(f"another run is writing {path}", hint=hint) from error
-        except NotImplementedError:  # a file system without locks
+        except NotImplementedError:  # filelock's word for a file system without locks
             pass
 
     def _read(self, path: Path, decoder: msgspec.json.Decoder[dict[Digest, Any]]) -> None:

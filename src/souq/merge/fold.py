@@ -102,8 +102,8 @@ class Fold(Mapping[str, Array]):
         if name not in self.changed:
             return self._base[name]
         if self.sums is not None:
-            if (alone := self.alone(name)) is not None:
-                return alone
+            if self.is_alone(name):
+                return self.alone(name)
             group = self.group(name)
             return self.finish(name, self.sums.top(name), self._known(group, name) if group else None)
         wide = self.base(name)
@@ -141,15 +141,15 @@ class Fold(Mapping[str, Array]):
         settings = self._settings
         return weight_of_base(self.sums.tallies[name].count, settings["base_weight"], settings["base_share"])
 
-    def alone(self, name: str) -> Array | None:
-        """The merged tensor, (m, n) in the base's dtype, where one change is all that there is, and the base is silent.
-
-        That change is then kept to the last bit. None where there are more, or where sketches are not what counts.
-        """
+    def is_alone(self, name: str) -> bool:
+        """Whether one change is all that there is to a tensor, and the base is silent: it is kept to the last bit."""
         assert self.sums is not None
-        tally = self.sums.tallies[name]
-        if self.method != "covariance" or tally.count != 1 or self._is_table(name) or self._weight_of_base(name) > 0:
-            return None
+        is_solved = self.method == "covariance" and not self._is_table(name)
+        return is_solved and self.sums.tallies[name].count == 1 and self._weight_of_base(name) == 0
+
+    def alone(self, name: str) -> Array:
+        """The merged tensor, of the base's shape and dtype, where `is_alone`."""
+        assert self.sums is not None
         wide = self.base(name)
         wide += self._change(name, self._member(self.sums.only(name)), wide).whole()
         return round_once(wide, dtype_name(self._stored(name).dtype))
