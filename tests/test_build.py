@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 
 from souq.build import cache
 from souq.build.lock import model_lock
 from souq.build.model import build
+from souq.merge.exact import matmul, round_once
+from souq.merge.fold import factors
 from souq.pulls import pull, reviews
+from souq.records import format_toml
+from souq.repo.snapshot import Snapshot
+from souq.weights.delta import TensorRef, dtype_name
+from souq.weights.store import Stored
 
 
 @pytest.fixture
@@ -64,6 +71,25 @@ def test_a_revert_is_never_having_merged(two):
     assert back.info.left == (offer.digest,)
     assert back.info.joined == ()
     assert back.lock == alone != both.lock
+
+
+def test_who_is_alone_is_itself_whatever_was_kept(two):
+    """Where the base is silent: built from sums or anew, before another comes and after it has left."""
+    _, main, offer = two
+    config = msgspec.structs.replace(main.config, merge={"method": "covariance", "base_weight": 0, "base_share": 0.1})
+    files = {"souq.toml": format_toml(config).encode()}
+    main = Snapshot(main.repo, main.repo.write_commit([main.commit], files, "a silent base", tree_of=main.commit))
+    alone, (delta,) = build(main), main.deltas().values()
+    name = next(iter(delta.parts))
+    left, right = factors(delta.parts[name], base := Stored(main.base, main.repo.store)[name], main.repo.store.get)
+    expected = round_once(base.astype("f8") + matmul(left, right), dtype_name(base.dtype))
+
+    both = build(main, offer)
+    shutil.rmtree(main.repo.cache / "built" / main.recipe().digest[3:35])
+    back = build(main)
+
+    assert alone.lock[name] == TensorRef.of(expected)
+    assert back.lock == alone.lock == model_lock(main) == anew(main) != both.lock
 
 
 def test_a_damaged_cache_costs_time_and_nothing_else(two):
