@@ -208,7 +208,9 @@ def test_only_what_is_there_is_taken_back(quick):
     quick.open("release", "mallory", quick.release(), of="v1")
     quick.agreed(*THREE, hours=3)
 
-    assert quick.findings() == ["0009-x is no contribution of weights, data or evals here, so it cannot be taken back"]
+    assert quick.findings() == [
+        "0009-x is no contribution of weights, sketches, data or evals here, so it cannot be taken back"
+    ]
 
 
 EXAM = b'title = "x"\nkind = "exact"\nsource = "me"\nlicence = "CC0-1.0"\n'

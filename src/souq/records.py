@@ -174,7 +174,9 @@ class Author(Record, frozen=True):
     org: str = ""
 
 
-Kind = Literal["weights", "data", "evals", "governance", "election", "release", "revert", "yank", "ratify", "restore"]
+Kind = Literal[
+    "weights", "sketches", "data", "evals", "governance", "election", "release", "revert", "yank", "ratify", "restore"
+]
 
 
 class Contribution(Record, frozen=True, forbid_unknown_fields=True):

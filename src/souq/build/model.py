@@ -96,7 +96,7 @@ def _make(
     snapshot: Snapshot, extra: Offer | None, cache: BuildCache, folder: Path, progress: Progress, *, settled: bool
 ) -> None:
     base = Stored(snapshot.base, snapshot.repo.store)
-    kept, left = cache.nearest(sums_of(snapshot, extra), frozenset(snapshot.changing(extra)))
+    kept, left = cache.nearest(sums_of(snapshot, extra), frozenset(snapshot.members(extra)))
     try:
         lock = IncrementalBuild(snapshot, base, extra, cache, kept, left).write(folder, progress)
         damaged = bool(kept.members) and settled and lock != snapshot.model

@@ -38,7 +38,7 @@ def evals(case: Case) -> Answer:
     outcome, costs, counted = exam.cost(case) if case.offer.evals else ("pass", "", {})
     if outcome != "refuse" and (filed := [suite for suite in case.offer.evals if suite.is_bug]):
         return _fails(case.main, filed, case.progress)
-    if case.offer.delta is None:
+    if not case.offer.moves_weights:
         same = "brings no weights: main's scores stay as they are"
         return outcome, f"{same}; {costs}" if outcome == "pass" and costs else costs or same, counted
     return effect(case.main, case.main, claims, case.progress, extra=case.offer)
@@ -223,7 +223,7 @@ def judge(tried: Mapping[str, Trial], claims: Sequence[str]) -> Answer:
     if drifted:
         reasons = "; ".join(f"`{name}` {tried[name].since}" for name in drifted)
         return "refuse", f"too much is lost since the last release, bit by bit: {reasons}", shown
-    fixes = "; ".join(f"fixes `{name}`: {tried[name].now}" for name in claims)
+    fixes = "; ".join(f"fixes `{name}`: {tried[name].now}" for name in claims) or "claims to fix nothing"
     if unsure:
         return "needs-eyes", f"{fixes}; not shown to be harmless: {'; '.join(unsure)}", shown
     return "pass", fixes, shown

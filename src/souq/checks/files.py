@@ -21,7 +21,7 @@ from souq.text import plain_letters, skeleton
 
 ALLOWED = (
     (re.compile(r"contribution\.toml"), 64 << 10),
-    (re.compile(r"delta\.lock"), 32 << 20),
+    (re.compile(r"delta\.lock|sketches/[a-z0-9][a-z0-9\-]{0,79}\.lock"), 32 << 20),
     (re.compile(r"merge\.toml"), 256 << 10),
     (re.compile(r"GOVERNANCE\.toml|election\.toml"), 1 << 20),
     (re.compile(r"release/(release\.json|README\.md|CHANGELOG\.md|CREDITS\.md)"), 1 << 20),

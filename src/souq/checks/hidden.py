@@ -21,7 +21,7 @@ def hidden(case: Case) -> Answer:
     """No hidden eval gets worse by more than its margin; nothing is told but that."""
     if not case.main.sealed:
         return "pass", "main has no hidden evals", {}
-    if case.offer.delta is None:
+    if not case.offer.moves_weights:
         return "pass", "brings no weights: main's scores stay as they are", {}
     before = scores(case.main, build(case.main, progress=case.progress), case.hidden, case.progress)
     after = scores(case.main, build(case.main, case.offer, case.progress), case.hidden, case.progress)

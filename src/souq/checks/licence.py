@@ -24,7 +24,7 @@ def licence(case: Case) -> Answer:
     offered, ours = case.offer.contribution.licence, case.main.config.licence
     own = Counter(_of_rows(case.offer.data))
     exam = Counter(_of_cases(case.offer.evals))
-    answers = [may_enter(offered, ours, "merge" if case.offer.delta else "data")]
+    answers = [may_enter(offered, ours, "merge" if case.offer.moves_weights else "data")]
     answers += [may_enter(name, ours, "data") for name in own]
     answers += [_may_be_asked(name, ours) for name in exam]
     outcome, because = max(answers, key=lambda answer: RANK[answer[0]])  # the first of the worst

@@ -12,7 +12,8 @@ import numpy as np
 from souq.checks.cases import Answer, Case, check
 from souq.checks.delta_stats import accepted_stats, delta_stats, kind_of, measure
 from souq.errors import Corrupt, NotFound
-from souq.weights.delta import Array, Delta, Dense, Lora, Part, Sparse, TensorRef, tensor_digest
+from souq.text import inert, shortlist
+from souq.weights.delta import Array, Delta, Dense, Lock, Lora, Part, Sparse, TensorRef, tensor_digest
 
 LARGER = 4.0  # times the largest row of the base's tensors alike: the most a row of a new tensor may be
 ROUTER = 1e3  # the most a router's row may be: logits stay far from overflow
@@ -26,6 +27,8 @@ DISCLOSED = 5  # how many of the largest changes stand in the evidence
 def fits_base(case: Case) -> Answer:
     """The delta names this base by digest, and every part has the shape of the tensor it changes."""
     delta, base = case.offer.delta, case.main.base
+    if case.offer.sketches:
+        return _renewed(case)
     if delta is None:
         return "pass", "brings no weights", {}
     if delta.base != case.main.base_digest:
@@ -40,9 +43,8 @@ def fits_base(case: Case) -> Answer:
         if isinstance(part, Lora) and part.a.shape[0] > (most := max(min(part.shape), LEAST_RANK)):
             because = f"the change to {name} is of rank {part.a.shape[0]:,}; its matrix has at most {most:,}"
             return "refuse", because, {"tensor": name}
-        gram = delta.gram_of(name)
-        if gram is not None and (len(base[name].shape) != 2 or gram.diag.shape != base[name].shape[1:]):
-            return "refuse", f"the sketch for {name} does not have its width", {"tensor": name}
+    if wrong := _misfit(delta, base):
+        return "refuse", wrong[1], {"tensor": wrong[0]}
     if idle := next((name for name in delta.inputs if name not in delta.parts), None):
         return "refuse", f"a sketch is of what flows into {idle}, which it does not change", {"tensor": idle}
     grown = case.main.grown(case.offer)  # raises where an addition does not fit this base
@@ -52,16 +54,45 @@ def fits_base(case: Case) -> Answer:
     return "pass", f"changes {len(delta.parts)} of {len(base)} tensors{also}", evidence
 
 
+def _misfit(delta: Delta, base: Lock) -> tuple[str, str] | None:
+    """A tensor whose sketch cannot be of what flows into it, and why; None where all fit."""
+    for name in delta.inputs:
+        gram, ref = delta.gram_of(name), base.get(name)
+        if gram is None or ref is None or len(ref.shape) != 2 or gram.diag.shape != ref.shape[1:]:
+            return name, f"the sketch for {name} does not have its width"
+        if gram.factor.shape[0] > (most := max(ref.shape[1], LEAST_RANK)):
+            return name, f"the sketch for {name} is of rank {gram.factor.shape[0]:,}; its inputs have at most {most:,}"
+    return None
+
+
+def _renewed(case: Case) -> Answer:
+    """Sketches of what landed: whose it is may look at who takes them anew."""
+    author, others = case.offer.contribution.author.key, dict[str, str]()
+    for slug, sketches in case.offer.sketches.items():  # that they are of it, `files` has asked
+        if wrong := _misfit(sketches, case.main.base):
+            return "refuse", f"{slug}: {wrong[1]}", {"tensor": wrong[0]}
+        whose = case.main.offers[slug].contribution.author
+        others |= {slug: whose.name} if whose.key.split()[:2] != author.split()[:2] else {}
+    because = f"new sketches of {shortlist(case.offer.sketches, 3)}"
+    if others:
+        whose_they_are = shortlist([f"{slug} is {inert(name)}'s" for slug, name in others.items()], 3)
+        return "needs-eyes", f"{because}; {whose_they_are}", {"others": others}
+    return "pass", because, {}
+
+
 @check("tensors")
 def tensors(case: Case) -> Answer:
     """Every tensor is there, is what its name says, and holds only finite numbers."""
-    delta = case.offer.delta
-    refs = list(delta.refs()) if delta else []
+    refs = list(case.offer.refs())
     for done, ref in enumerate(refs):
         case.progress("read tensors", done, len(refs))
         if because := _unsound(case, ref):
             return "refuse", because, {"tensor": str(ref)}
     case.progress("read tensors", len(refs), len(refs))
+    deltas = [*([case.offer.delta] if case.offer.delta else []), *case.offer.sketches.values()]
+    for gram in (gram for delta in deltas for gram in delta.grams.values()):
+        if (case.store.get(gram.diag.digest) < 0).any():  # no merge could divide by it
+            return "refuse", "a sketch has a diagonal with numbers below zero", {"tensor": str(gram.diag)}
     return "pass", f"{len(refs)} tensors read, all finite", {"bytes": sum(ref.nbytes for ref in refs)}
 
 

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 import click
 import msgspec
-import tomli_w
 
 from souq.build import delta_file, reproducible
 from souq.build import forecast as forecasting
 from souq.build.lock import fold
-from souq.cli.console import (
-    answer,
-    bars,
-    done,
-    err,
-    json_option,
-    key_option,
-    out,
-    person,
-    show_missing,
-    starting_lab,
-    table,
-)
+from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person, show_missing, table
 from souq.cli.here import here
 from souq.cli.offers import offer_command
+from souq.cli.refit import rebase, resketch, search
 from souq.errors import Hostile, NotFound, SouqError, UsageError
-from souq.evals import suite
 from souq.evals.eval import name_of
 from souq.files import replacing
 from souq.governance import read_policy
@@ -350,102 +337,6 @@ def _show_forecast(number: int, forecast: forecasting.Forecast) -> None:
         out.print(f"warning: {forecast.warning}; its author can run `souq pr rebase {number}`")
 
 
-@pr.command()
-@click.argument("number", type=int)
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="What it was trained on, where the pull request has not brought it."
-)
-@click.option("--epochs", default=1, show_default=True)
-@click.option("--lr", default=0.0, help="The learning rate; half of the recipe's own unless told.")
-@key_option
-@json_option
-def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | None, as_json: bool) -> None:
-    """Train your pull request again where it will live: in today's main, through the merge; then offer the result."""
-    repo = here()
-    author = person(repo, key)
-    main, pull = _open(repo, number)
-    rows = data if data is not None else _rows_of(pull)
-    with bars() as progress:
-        with starting_lab(progress):
-            from souq.lab import rebase as lab
-
-        reviews.bring(repo, main, pull.offer, progress)
-        made, tensors, recipe = lab.rebased(main, pull.offer, rows, epochs=epochs, lr=lr, progress=progress)
-        delta_file.keep(made, tensors, main, progress)
-        c = msgspec.structs.replace(pull.offer.contribution, recipe=recipe)
-        again = offers.amend(repo, number, replace(Draft.of(pull.offer), contribution=c, delta=made), author, progress)
-    value = {"number": number, "digest": again.offer.digest, **recipe["rebase"]}
-
-    def show() -> None:
-        rebased = recipe["rebase"]
-        nats = f"{rebased['before']:.4f} -> {rebased['after']:.4f}"
-        out.print(f"#{number} rebased onto {rebased['onto'][:12]}: nats of its own answers in the merge {nats}")
-        done(f"digest {again.offer.digest}\nnext: `souq pr checks {number}`; votes on the old one no longer count")
-
-    answer(value, as_json, show)
-
-
-@pr.command()
-@click.argument("number", type=int)
-@click.option(
-    "--take", is_flag=True, help="Offer your pull request anew with what was found: votes then decide on both."
-)
-@click.option("--out", "target", type=click.Path(path_type=Path), help="Write what was found as a merge.toml.")
-@key_option
-@json_option
-def search(number: int, take: bool, target: Path | None, key: Path | None, as_json: bool) -> None:
-    """Look for the merge method, settings and weights that serve everybody best with this pull request in."""
-    repo = here()
-    main, pull = _open(repo, number)
-    with bars() as progress:
-        with starting_lab(progress):
-            from souq.lab import search as lab
-
-        reviews.bring(repo, main, pull.offer, progress)
-        texts = [text for _, text in suite.passages()[suite.PASSAGES + suite.SKETCH_PASSAGES :]]
-        looking = lab.Search(main, pull.offer, texts, progress)
-        done(f"searching {looking.cost()}")
-        best = looking.run()
-    table_found = {"method": best.method, **best.settings} | ({"weights": best.weights} if best.weights else {})
-    value = {"merge": table_found, "score": best.score, "now": best.now, "tried": best.tried}
-    if target is not None:
-        target.write_text(tomli_w.dumps(table_found))
-    if take and best.score < best.now:
-        again = offers.amend(repo, number, replace(Draft.of(pull.offer), merge=table_found), person(repo, key))
-        value["digest"] = again.offer.digest
-
-    def show() -> None:
-        rows = [[trial["name"], trial["rows"], f"{trial['score']:.4f}"] for trial in best.tried]
-        table(["tried", "rows of each", "share of the base's loss left"], rows)
-        out.print(f"best: {best.name}, {best.score:.4f} (as main merges now: {best.now:.4f})")
-        if best.score >= best.now:
-            done("nothing better than what main has; nothing was changed")
-        elif "digest" in value:
-            done(f"offered anew with merge.toml, digest {value['digest']}\nnext: `souq pr checks {number}`")
-        else:
-            done(f"next: its author runs `souq pr search {number} --take`")
-
-    answer(value, as_json, show)
-
-
-def _open(repo: Repo, number: int) -> tuple[Snapshot, PullRequest]:
-    repo.refresh()
-    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    if pull.state(main) != "open":
-        raise UsageError(f"#{number} is not open", hint="see `souq pr list`")
-    return main, pull
-
-
-def _rows_of(pull: PullRequest) -> Path:
-    """The rows a pull request brought, as a file."""
-    parts = [data for path, data in sorted(pull.offer.data.items()) if path.endswith(".jsonl")]
-    if not parts:
-        raise UsageError(f"#{pull.number} brought no data to train on", hint="name its rows with --data FILE.jsonl")
-    path = pull.repo.cache / f"rows-{pull.offer.digest[3:19]}.jsonl"
-    path.write_bytes(b"".join(data if data.endswith(b"\n") else data + b"\n" for data in parts))
-    return path
-
-
 def show_verdicts(checked: Checked) -> None:
     """One line a check."""
     table(["check", "verdict", "because"], [[v.check, MARKS[v.outcome], v.because] for v in checked.verdicts])
@@ -579,6 +470,8 @@ TAKE_BACK = "Offer to take landed contribution SLUG back: main then builds as if
 RATIFY = "Offer to let stand what emergency SLUG took back, before it lapses."
 RESTORE = "Offer to bring back what SLUG took back; once an emergency has lapsed, nobody's leave is needed."
 
+for verb in (rebase, resketch, search):
+    pr.add_command(verb)
 pr.add_command(offer_command("revert", "SLUG", TAKE_BACK, why="Why, for everybody to read."))
 pr.add_command(offer_command("ratify", "SLUG", RATIFY))
 pr.add_command(offer_command("restore", "SLUG", RESTORE))

@@ -30,7 +30,7 @@ from souq.merge import METHODS
 from souq.merge.methods import SUMS, Change, settings_of
 from souq.progress import Progress, quiet
 from souq.repo.contribution import Offer
-from souq.repo.rows import parse_rows
+from souq.repo.rows import rows_of
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.store import Stored
 
@@ -86,9 +86,8 @@ class Search:
         if not self._rows:
             raise UsageError("no contribution here fixes an eval or brought rows", hint="there is nothing to search by")
         merging = main.merging(offer)
-        names = {landed.digest: slug for slug, landed in main.landed.items()} | {offer.digest: offer.slug}
-        self._slugs = {digest: names[digest] for digest in main.changing(offer)}
-        weights = {names[digest]: weight for digest, weight in merging.weights.items()}
+        self._slugs = names = main.members(offer)
+        weights = {names[name]: weight for name, weight in merging.weights.items() if name in names}
         self.now = Candidate(merging.method, settings_of(merging.method) | dict(merging.settings), weights)
         self._fold = fold(main, offer)
         self._beside = {name: _beside(self._lm, name) for name in self._fold.changed}
@@ -254,8 +253,7 @@ def _own_rows(main: Snapshot, offer: Offer, lm: LM) -> list[TokenSequence]:
     ]
     if sequences:
         return sequences
-    files = [(path, data) for path, data in sorted(offer.data.items()) if path.endswith(".jsonl")]
-    return learnable(lm, [sequence_of(lm, row) for path, data in files for row in parse_rows(data, where=path)])
+    return learnable(lm, [sequence_of(lm, row) for row in rows_of(offer.data)])
 
 
 def _even(name: str) -> bool:

@@ -282,6 +282,33 @@ def within(
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
 
+def renewed(
+    main: Snapshot, rows: Mapping[str, Sequence[Mapping[str, Any]]], *, rank: int, progress: Progress = quiet
+) -> tuple[dict[str, Delta], Tensors]:
+    """New sketches of landed contributions, each of its own `rows` in main's merged model: by slug, and their tensors.
+
+    A sketch that was taken alone says what its author's model made of the rows; where several read the same words, the
+    merged layers below make something else of them, and the merge is fitted to inputs that never come. One round for
+    everybody, within the merge of all, was enough (decisions/merge.md, RegMean++).
+
+    Raises:
+        UsageError: a contribution without rows, or without changes a sketch could be of.
+    """
+    lm, tensors, made = _base(main, progress), Tensors(), dict[str, Delta]()
+    base = Stored(main.base, main.repo.store)
+    merged = folded(main, base, main.deltas())
+    lab_model.swap(lm, {name: merged[name] for name in tracked(merged.changed, "merge main", progress)})
+    for slug, own in rows.items():
+        delta = main.offers[slug].delta
+        if delta is None or not delta.parts:
+            raise UsageError(f"{slug} changes no tensor of the base", hint="nothing of it meets others in a merge")
+        sequences = learnable(lm, [sequence_of(lm, row) for row in some_rows(own)])
+        sketched = sketch(lm, sequences, rank=rank, only=list(delta.parts), progress=progress)
+        new, tensors = with_sketch(replace(delta, new={}), tensors, sketched.groups, sketched.inputs)
+        made[slug] = replace(new, parts={})
+    return made, tensors
+
+
 def learned(
     main: Snapshot, delta: Delta, tensors: Mapping[str, Array], data: Path, progress: Progress = quiet
 ) -> dict[str, float]:

@@ -89,7 +89,7 @@ def offer_branch(
 
 def _tensors(offer: Offer, main: Snapshot, repo: Repo) -> list[Digest]:
     """What an offer's tensors are stored as, without what main has."""
-    refs = [ref.digest for ref in offer.delta.refs()] if offer.delta else []
+    refs = [ref.digest for ref in offer.refs()]
     known = {ref.digest for ref in main.tensors()}
     return [name for name in repo.store.closure(refs) if name not in known]
 
@@ -211,7 +211,7 @@ def _luggage(outside: Repo, base: str, commit: str, offer: Offer) -> tuple[bytes
 
 def _objects(outside: Repo, entries: list[Entry], offer: Offer) -> dict[Digest, bytes]:
     """The objects that the offer asks for, within bounds; what else is in the luggage is left there."""
-    refs = {ref.digest for ref in offer.delta.refs()} if offer.delta else set()
+    refs = {ref.digest for ref in offer.refs()}
     named = {"b3:" + "".join(entry.path.split("/")[-2:]): entry for entry in entries if "/objects/" in entry.path}
     wanted = {name: entry for name, entry in named.items() if is_digest(name) and name in refs}
     if (total := sum(entry.size for entry in wanted.values())) > MAX_LUGGAGE:
@@ -221,7 +221,7 @@ def _objects(outside: Repo, entries: list[Entry], offer: Offer) -> dict[Digest, 
 
 def _keep(repo: Repo, sent: Sent, progress: Progress) -> Iterator[Digest]:
     """Take the tensors it carries into the store here, each decoded and its digest computed; those that are here."""
-    names = [ref.digest for ref in sent.offer.delta.refs()] if sent.offer.delta else []
+    names = [ref.digest for ref in sent.offer.refs()]
     for done, name in enumerate(names):
         progress("take tensors", done, len(names))
         if name not in repo.store and name in sent.objects:

@@ -171,7 +171,7 @@ def attest(repo: Repo, number: int, person: Person, held: Mapping[str, Eval], pr
     pull, main = pulls.open_now(repo, number)
     if lack := sorted(main.sealed.keys() - held.keys()):
         raise UsageError(f"the cases of {', '.join(lack)} are not here", hint="name their folders with --hidden")
-    if main.sealed and pull.offer.delta is not None:
+    if main.sealed and pull.offer.moves_weights:
         refuse_spent(repo, main, pull)
     return reviews.check(repo, number, person, progress, hidden=held)
 

@@ -21,7 +21,7 @@ from souq.records import Decision, Digest
 from souq.repo.contribution import MAX_HELD, MAX_RECORDS
 from souq.repo.git import MAIN
 from souq.repo.history import MERGED, change_of
-from souq.repo.landing import conflicts_with, delta_moved, malformed
+from souq.repo.landing import conflicts_with, deltas_moved, malformed
 from souq.repo.limits import exceeded, files_of
 from souq.repo.policy_state import policy_state, refuse_unsound, replayed
 from souq.repo.remote import Repo
@@ -93,8 +93,7 @@ def left_behind(repo: Repo, number: int, commit: str) -> int:
 
 def tensors_of(pull: PullRequest, main: Snapshot) -> list[Digest]:
     """What its landing on `main` needs in the store."""
-    moved = delta_moved(pull.offer, main)
-    return [ref.digest for ref in moved.refs()] if moved else []
+    return [ref.digest for delta in deltas_moved(pull.offer, main) for ref in delta.refs()]
 
 
 def refuse_misdated(main: Snapshot, person: Person, pull: PullRequest | None = None) -> None:
@@ -131,9 +130,9 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     files |= {f"{offer.home}{path}": data for path, data in records.items()}
     if offer.election is not None:
         files[POLICY] = _elected(pull, main).encode()
-    if offer.delta is not None or offer.merge is not None:
+    if offer.moves_weights or offer.merge is not None:
         files["model.lock"] = format_lock(build(main, offer, progress).lock).encode()
-    elif delta_moved(offer, main) is not None:  # something was taken from the set: what is left says what it builds to
+    elif deltas_moved(offer, main):  # something was taken from the set: what is left says what it builds to
         bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
         files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
     seen = list(pull.seen(main))

@@ -20,7 +20,7 @@ from souq.governance import POLICY, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls.pull import PULLS, PullRequest, listed, open_now, read_all, signed_record
 from souq.records import Contribution, format_toml
-from souq.repo.contribution import Offer, slug
+from souq.repo.contribution import SKETCHES, Offer, slug
 from souq.repo.landing import touched
 from souq.repo.remote import Raced, Repo, give_up
 from souq.repo.snapshot import Snapshot
@@ -45,7 +45,7 @@ class Draft:
     data: Mapping[str, bytes] | None = None
     evals: Mapping[str, bytes] | None = None  # path below evals/ -> bytes
     merge: Mapping[str, Any] | None = None  # the [merge] table it asks for
-    more: Mapping[str, bytes] | None = None  # GOVERNANCE.toml, election.toml, release/…
+    more: Mapping[str, bytes] | None = None  # GOVERNANCE.toml, election.toml, release/…, sketches/…
 
     @classmethod
     def of(cls, offer: Offer) -> Draft:
@@ -54,7 +54,7 @@ class Draft:
             kind: {p.removeprefix(kind): d for p, d in offer.files.items() if p.startswith(kind)}
             for kind in ("data/", "evals/")
         }
-        more = {p: d for p, d in offer.files.items() if p.startswith(("GOVERNANCE", "election", "release/"))}
+        more = {p: d for p, d in offer.files.items() if p.startswith(("GOVERNANCE", "election", "release/", SKETCHES))}
         return cls(offer.contribution, offer.delta, below["data/"], below["evals/"], offer.merge, more)
 
     def files(self) -> dict[str, bytes]:
@@ -141,7 +141,7 @@ def _offer(
     if checked:
         refuse_early(Case(main, head, offer, progress))
     refs = {"head": head, "signoff": repo.write_blob(signoff(offer, person, main))}
-    tensors = [ref.digest for ref in draft.delta.refs()] if draft.delta else []
+    tensors = [ref.digest for ref in offer.refs()]
     held = old.refs if old is not None else {}
     repo.publish({f"{PULLS}{number}/{name}": (held.get(name), oid) for name, oid in refs.items()}, tensors, progress)
     return PullRequest(repo, number, {**held, **refs})
@@ -168,7 +168,7 @@ def refuse_early(case: Case) -> None:
 
 def _stopped(case: Case) -> Iterator[str]:
     """What `pr merge` would say of these weights, however people vote."""
-    if case.offer.delta is None:
+    if not case.offer.moves_weights:
         return
     scopes, closed = read_policy(case.main.policy_text).scopes(touched(case.offer, case.main))
     if closed:

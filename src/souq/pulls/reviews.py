@@ -22,7 +22,7 @@ from souq.progress import Progress, quiet
 from souq.pulls.pull import PullRequest, listed, open_now, open_to_sign, publish_about, publish_record, signed_record
 from souq.records import Checked, Verdict, Vote
 from souq.repo.contribution import Offer
-from souq.repo.landing import delta_moved
+from souq.repo.landing import deltas_moved
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
 from souq.signing import Person
@@ -111,8 +111,7 @@ def bring(repo: Repo, main: Snapshot, offer: Offer, progress: Progress = quiet) 
         return
     wanted = needed(repo, {"main": main.commit})
     with suppress(Hostile):
-        moved = delta_moved(offer, main)
-        wanted += [ref.digest for ref in moved.refs()] if moved else []
+        wanted += [ref.digest for delta in deltas_moved(offer, main) for ref in delta.refs()]
     remote.copy(repo.store, wanted, progress, strict=False)
 
 

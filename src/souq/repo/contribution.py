@@ -9,21 +9,24 @@ It knows the folder alone; what its landing does to a main is landing.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from souq.errors import Hostile
 from souq.evals.eval import SEALED, Eval, Sealed, read_eval, read_sealed
 from souq.governance import POLICY, Election, Policy, read_policy
-from souq.records import Contribution, Digest, Record, digest_files, parse_toml
+from souq.records import Contribution, Digest, Record, digest, digest_files, parse_toml
 from souq.repo.config import Merging
 from souq.text import plain_letters
-from souq.weights.delta import Delta
+from souq.weights.delta import Delta, TensorRef
 from souq.weights.lockfile import parse_delta
 
 MERGE, ELECTION, YANKED = "merge.toml", "election.toml", "yanked.toml"
+SKETCHES = "sketches/"  # each a delta.lock that changes nothing, by the slug of the contribution it is of
 RECORDS = "records/"  # inside a landed contribution: who signed what; not part of what was offered
 MAX_RECORDS = 1_000  # of one contribution
 MAX_RECORD = 1 << 20  # bytes of one
@@ -39,6 +42,7 @@ class Brings(Record, frozen=True):
 
 BRINGS = {
     "weights": Brings(must=("delta.lock",), may=("data/", MERGE)),
+    "sketches": Brings(must=(SKETCHES,)),
     "data": Brings(must=("data/",)),
     "evals": Brings(must=("evals/",)),
     "governance": Brings(must=(POLICY,)),
@@ -74,6 +78,29 @@ class Offer:
     @cached_property
     def delta(self) -> Delta | None:
         return parse_delta(utf8_of(self.files, "delta.lock")) if "delta.lock" in self.files else None
+
+    @cached_property
+    def sketches(self) -> dict[str, Delta]:
+        """The sketches it renews, by the slug of the landed contribution whose they are: deltas that change nothing.
+
+        Raises:
+            Hostile: one that cannot be read.
+        """
+        return {_sketched(path): parse_delta(utf8_of(self.files, path)) for path in sorted(self._sketch_files)}
+
+    @property
+    def _sketch_files(self) -> dict[str, bytes]:
+        return {path: data for path, data in self.files.items() if path.startswith(SKETCHES)}
+
+    @property
+    def moves_weights(self) -> bool:
+        """Whether main builds to something else once it has landed: it changes tensors, or how changes are merged."""
+        return self.delta is not None or bool(self._sketch_files)
+
+    def refs(self) -> Iterator[TensorRef]:
+        """Every tensor it brings."""
+        for delta in ([self.delta] if self.delta is not None else []) + [*self.sketches.values()]:
+            yield from delta.refs()
 
     @cached_property
     def evals(self) -> list[Eval]:
@@ -124,11 +151,13 @@ class Landing(Record, frozen=True):
     kind: str
     about: str = ""
     moves: str = ""  # "weights"; "grows" where it makes the model larger; "" for neither
+    sketches: dict[str, Digest] = msgspec.field(default_factory=dict)  # that it renews: of whom, and the file's digest
 
     @classmethod
     def of(cls, offer: Offer) -> Landing:
         c = offer.contribution
-        return cls(digest=offer.digest, kind=c.kind, about=c.of, moves=_kind(offer.delta))
+        sketches = {_sketched(path): digest(data) for path, data in sorted(offer._sketch_files.items())}
+        return cls(digest=offer.digest, kind=c.kind, about=c.of, moves=_kind(offer.delta), sketches=sketches)
 
 
 def is_slug(name: str) -> bool:
@@ -171,6 +200,17 @@ def utf8_of(files: Mapping[str, bytes], path: str) -> str:
         return files[path].decode()
     except UnicodeDecodeError as error:
         raise Hostile(f"{path} is not UTF-8 text") from error
+
+
+def _sketched(path: str) -> str:
+    """`sketches/0003-iso-dates.lock` -> `0003-iso-dates`."""
+    return path.removeprefix(SKETCHES).removesuffix(".lock")
+
+
+def number_of(slug: str) -> tuple[int, str]:
+    """What contributions are ordered by: their pull request's number, then their name."""
+    digits = re.match(r"[0-9]*", slug)
+    return int(digits[0]) if digits and digits[0] else -1, slug
 
 
 def _kind(delta: Delta | None) -> str:

@@ -28,7 +28,7 @@ from souq.governance.replay import Replay
 from souq.records import Checked, Digest, Release, Vote, digest, format_toml
 from souq.repo.contribution import MAX_HELD, MAX_RECORD, MAX_RECORDS, RECORDS, Landing, Offer
 from souq.repo.git import MAX_BLOB, MAX_FILES, MAX_OFFER, Blobs, GitRepo, Moved, Step, blob_name
-from souq.repo.landing import conflicts_with, delta_moved, files_gained, files_lost, files_returned, malformed, touched
+from souq.repo.landing import conflicts_with, deltas_moved, files_gained, files_lost, files_returned, malformed, touched
 from souq.repo.snapshot import Snapshot
 from souq.signing import Signed
 from souq.weights.lockfile import lock_digest
@@ -218,7 +218,7 @@ def _stands_on(base: Snapshot, path: str, data: bytes) -> bool:
 
 def computed_by(offer: Offer, base: Snapshot) -> set[str]:
     """The files of main that follow from a landing, so that nobody offers their bytes."""
-    elects, moves = offer.contribution.kind == "election", delta_moved(offer, base) is not None
+    elects, moves = offer.contribution.kind == "election", bool(deltas_moved(offer, base))
     follows = {"souq.toml": offer.merge is not None, POLICY: elects, "model.lock": moves}
     return {path for path, is_so in follows.items() if is_so}
 

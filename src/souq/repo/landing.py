@@ -16,12 +16,11 @@ from souq.errors import Hostile, NotFound
 from souq.evals.eval import SEALED
 from souq.governance import POLICY
 from souq.records import format_toml, read_json
-from souq.repo.contribution import BRINGS, CLAIMING, NAMED, RECORDS, YANKED, Offer, utf8_of  # fmt: skip
+from souq.repo.contribution import BRINGS, CLAIMING, NAMED, RECORDS, SKETCHES, YANKED, Offer, is_slug, number_of
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta
-from souq.weights.lockfile import parse_delta
 
-TAKEN_BACK = ("weights", "data", "evals")  # kinds that a revert takes: rules are amended, releases yanked
+TAKEN_BACK = ("weights", "sketches", "data", "evals")  # kinds that a revert takes: rules are amended, releases yanked
 _NAME = r"|[0-9A-Za-z][0-9A-Za-z.\-]{0,63}"
 
 
@@ -40,6 +39,17 @@ def malformed(offer: Offer) -> str:
         return f"a contribution of {kind} fixes nothing: what it names would be guarded"
     if bool(of) != (kind in NAMED) or not re.fullmatch(_NAME, of):
         return f"a contribution of {kind} {'does not say' if kind in NAMED else 'says'} what it is about"
+    return _malformed_sketches(offer)
+
+
+def _malformed_sketches(offer: Offer) -> str:
+    for path in sorted(offer.files):
+        inside = path.removeprefix(SKETCHES)
+        if inside != path and not (inside.endswith(".lock") and is_slug(inside.removesuffix(".lock"))):
+            return f"{path[:80]} is not named after a contribution: {SKETCHES}0003-iso-dates.lock"
+    for slug, sketches in offer.sketches.items():
+        if sketches.parts or sketches.new or not sketches.grams:
+            return f"{SKETCHES}{slug}.lock {'changes weights' if sketches.grams else 'holds no sketch'}"
     return ""
 
 
@@ -52,7 +62,7 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
     """Why what an offer is about cannot be done on `main`; "" where it can."""
     kind, of = offer.contribution.kind, offer.contribution.of
     if kind == "revert" and (of not in main.offers or main.offers[of].contribution.kind not in TAKEN_BACK):
-        return f"{of} is no contribution of weights, data or evals here, so it cannot be taken back"
+        return f"{of} is no contribution of weights, sketches, data or evals here, so it cannot be taken back"
     if kind == "yank" and (of not in main.releases or f"releases/{of}/{YANKED}" in main.paths(f"releases/{of}")):
         return f"there is no release {of} here that could be yanked"
     if kind == "release" and of in main.releases:
@@ -70,9 +80,29 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
                 return f"a contribution of evals after which {home} holds {' '.join(sorted(names))}"
     if kind == "restore" and not (files_lost(offer, main) or files_returned(offer, main)):
         return f"what {of} took back is there again"
+    if offer.sketches and (because := _cannot_renew(offer, main)):
+        return because
     now = main.exam_files(expected := _exam_moved(offer, main))
     if changed := [path for path, (old, _) in expected.items() if now.get(path) != old]:
         return f"{changed[0]} is not as {of} left it: take back first what changed it since"
+    return ""
+
+
+def _cannot_renew(offer: Offer, main: Snapshot) -> str:
+    """Why an offer's sketches are not those of contributions on `main`; "" where they are."""
+    renewed = main.sketched()
+    for slug, sketches in offer.sketches.items():
+        theirs = main.offers[slug].delta if slug in main.offers else None
+        if theirs is None:
+            return f"{slug} is no contribution of weights here, so it has no sketches to renew"
+        if sketches.base != theirs.base:
+            return f"the new sketches of {slug} are of another base"
+        if idle := next((name for name in sketches.inputs if name not in theirs.parts), None):
+            return f"a new sketch of {slug} is of what flows into {idle}, which it does not change"
+        if bare := next((name for name in theirs.inputs if name not in sketches.inputs), None):
+            return f"{slug} has a sketch of what flows into {bare}, and none would be left"
+        if slug in renewed and number_of(renewed[slug]) > number_of(offer.slug):
+            return f"{renewed[slug]} has renewed the sketches of {slug} since"
     return ""
 
 
@@ -148,13 +178,22 @@ def _exam_of(landed: Offer, main: Snapshot) -> Moves:
     return {path: (before.get(path), brought.get(path)) for path in sorted(brought.keys() | before.keys())}
 
 
-def delta_moved(offer: Offer, main: Snapshot) -> Delta | None:
-    """The change of weights an offer brings, takes back or restores."""
+def deltas_moved(offer: Offer, main: Snapshot) -> list[Delta]:
+    """The changes of weights that an offer brings, takes back or restores, or whose sketches it does that with."""
     if offer.contribution.kind == "revert" and offer.contribution.of in main.offers:
-        return main.offers[offer.contribution.of].delta
+        return _changes_of(main.offers[offer.contribution.of], main)
     if offer.contribution.kind == "restore" and (returned := files_returned(offer, main)):
-        return _delta_in(returned)
-    return offer.delta
+        return _changes_of(_offered_in(returned), main)
+    return _changes_of(offer, main)
+
+
+def _changes_of(offer: Offer, main: Snapshot) -> list[Delta]:
+    """What an offer changes; of sketches the changes they are of, where those are on `main`, and with them."""
+    changes = [offer.delta] if offer.delta is not None else []
+    for slug, sketches in offer.sketches.items():
+        theirs = main.offers[slug].delta if slug in main.offers else None
+        changes += [theirs.sketched(sketches)] if theirs is not None else []
+    return changes
 
 
 def touched(offer: Offer, main: Snapshot) -> list[str]:
@@ -162,14 +201,14 @@ def touched(offer: Offer, main: Snapshot) -> list[str]:
 
     Who ratifies settles for good what was taken, so all of that is asked about again.
     """
-    moved = delta_moved(offer, main)
+    moved = deltas_moved(offer, main)
     paths = {*files_gained(offer), *files_lost(offer, main), *files_returned(offer, main)}
     if offer.contribution.kind == "ratify" and (undone := main.offers.get(offer.contribution.of)) is not None:
         taken = _taken_by(undone, main)
         paths |= {*files_gained(undone)} if undone.contribution.kind == "yank" else {*taken, *_exam_in(taken)}
-        moved = _delta_in(taken)
+        moved = _changes_of(_offered_in(taken), main)
     paths |= {"souq.toml"} if offer.merge is not None else set()
-    return sorted(paths) + (moved.touches() if moved else [])
+    return sorted(paths) + sorted({name for delta in moved for name in delta.touches()})
 
 
 def _taken_by(revert: Offer, main: Snapshot) -> dict[str, bytes]:
@@ -201,6 +240,9 @@ def _exam_in(taken: Mapping[str, bytes]) -> set[str]:
     return {path.split("/", 2)[2] for path in taken if path.split("/", 3)[2:3] == ["evals"]}
 
 
-def _delta_in(files: Mapping[str, bytes]) -> Delta | None:
-    lock = next((data for path, data in files.items() if path.endswith("/delta.lock")), None)
-    return parse_delta(utf8_of({"delta.lock": lock}, "delta.lock")) if lock is not None else None
+def _offered_in(taken: Mapping[str, bytes]) -> Offer:
+    """A contribution by the files of its folder, `contributions/<slug>/…`, as a revert took them; empty of none."""
+    homes = {"/".join(path.split("/")[:2]) + "/" for path in taken if path.startswith("contributions/")}
+    home = min(homes, default="")
+    files = {path.removeprefix(home): data for path, data in taken.items() if home and path.startswith(home)}
+    return Offer(home.removeprefix("contributions/").rstrip("/"), files)

@@ -145,6 +145,16 @@ def answered(turns: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     return turns[: last + 1]
 
 
+def rows_of(files: Mapping[str, bytes]) -> Rows:
+    """The training rows of some JSONL files by path, in the order of their paths; others are left out.
+
+    Raises:
+        UsageError: lines that are no rows.
+    """
+    parts = [(path, data) for path, data in sorted(files.items()) if path.endswith(".jsonl")]
+    return [row for path, data in parts for row in parse_rows(data, where=path)]
+
+
 def json_rows(files: Mapping[str, bytes]) -> Iterator[Any]:
     """Every line of these JSONL files as JSON, whether it is a row or not.
 

@@ -19,9 +19,19 @@ from souq.errors import Hostile, NotFound, UsageError
 from souq.evals.eval import SEALED, Eval, Sealed
 from souq.files import replacing
 from souq.merge.grow import Grown, grow
-from souq.records import Digest, Recipe, digest
+from souq.records import Digest, Recipe, digest, digest_of
 from souq.repo.config import Config, Merging, read_config
-from souq.repo.contribution import MAX_RECORDS, RECORDS, Landing, Offer, evals_in, is_slug, sealed_in, utf8_of
+from souq.repo.contribution import (
+    MAX_RECORDS,
+    RECORDS,
+    Landing,
+    Offer,
+    evals_in,
+    is_slug,
+    number_of,
+    sealed_in,
+    utf8_of,
+)
 from souq.repo.git import MAX_EVALS, MAX_FILES, MAX_OFFER, MAX_READ, GitRepo
 from souq.weights.delta import Delta, Lock, TensorRef
 from souq.weights.lockfile import lock_digest, parse_delta, parse_lock
@@ -158,17 +168,38 @@ class Snapshot:
         reverts = {slug: landing.about for slug, landing in self.landed.items() if landing.kind == "revert"}
         return {slug for slug in reverts.values() if slug not in self.landed}
 
-    def changing(self, extra: Offer | None = None) -> list[Digest]:
-        """The landed contributions that change weights, by digest, sorted, and one more where asked."""
-        more = [extra.digest] if extra is not None and extra.delta is not None else []
-        return sorted({*(landing.digest for landing in self.landed.values() if landing.moves), *more})
+    def sketched(self, extra: Offer | None = None) -> dict[str, str]:
+        """The contributions whose sketches were renewed, and by which: the one of the highest number."""
+        landed = self._landed_with(extra)
+        renewing = sorted((slug for slug, landing in landed.items() if landing.sketches), key=number_of)
+        return {renewed: slug for slug in renewing for renewed in landed[slug].sketches}
+
+    def members(self, extra: Offer | None = None) -> dict[Digest, str]:
+        """What the model is folded from: each contribution that changes weights by its name in the fold, sorted.
+
+        That name is its digest; once its sketches are renewed it is one of both, so to all that remembers sums another
+        has come in its place. `extra` is a contribution that has not landed.
+        """
+        landed, renewed = self._landed_with(extra), self.sketched(extra)
+        names = {slug: landing.digest for slug, landing in landed.items() if landing.moves}
+        for slug in renewed.keys() & names.keys():
+            names[slug] = digest_of([names[slug], landed[renewed[slug]].sketches[slug]])
+        return {name: slug for slug, name in sorted(names.items(), key=lambda each: each[1])}
+
+    def _landed_with(self, extra: Offer | None) -> dict[str, Landing]:
+        return self.landed if extra is None else {**self.landed, extra.slug: Landing.of(extra)}
 
     def deltas(self, extra: Offer | None = None, only: Collection[Digest] | None = None) -> dict[Digest, Delta]:
-        """Every landed change of weights by its contribution's digest, and one more where asked; no other is read."""
-        wanted = self.changing(extra) if only is None else only
-        offers = [self.offers[slug] for slug, landing in self.landed.items() if landing.digest in wanted]
-        offers += [extra] if extra is not None and extra.digest in wanted else []
-        return {offer.digest: offer.delta for offer in offers if offer.delta is not None}
+        """Every landed change of weights by its name in the fold, and one more where asked; no other is read."""
+        renewed, deltas = self.sketched(extra), dict[Digest, Delta]()
+
+        def offered(slug: str) -> Offer:
+            return extra if extra is not None and extra.slug == slug else self.offers[slug]
+
+        for name, slug in self.members(extra).items():
+            if (only is None or name in only) and (delta := offered(slug).delta) is not None:
+                deltas[name] = delta.sketched(offered(renewed[slug]).sketches[slug]) if slug in renewed else delta
+        return deltas
 
     def grown(self, extra: Offer | None = None) -> Grown:
         """The larger model that contributions make of the base by what they add; the base where nobody adds."""
@@ -183,8 +214,8 @@ class Snapshot:
     def merging(self, extra: Offer | None = None) -> Merging:
         """How contributions are merged here, weights by digest; as one more asks for, where it asks."""
         merging = Merging.of((self.config if extra is None else self.config_with(extra)).merge)
-        names = {slug: landing.digest for slug, landing in self.landed.items()}
-        names |= {extra.slug: extra.digest} if extra is not None else {}
+        names = {slug: landing.digest for slug, landing in self._landed_with(extra).items()}
+        names |= {slug: name for name, slug in self.members(extra).items()}
         weights = {names[slug]: weight for slug, weight in merging.weights.items() if slug in names}
         return replace(merging, weights=dict(sorted(weights.items())))
 
@@ -197,12 +228,13 @@ class Snapshot:
         if self.sketch:
             settings["base_sketch"] = digest(self.text("base.sketch").encode())
         return Recipe(
-            base=self.base_digest, contributions=tuple(self.changing(extra)), method=merging.method, settings=settings
+            base=self.base_digest, contributions=tuple(self.members(extra)), method=merging.method, settings=settings
         )
 
     def tensors(self) -> list[TensorRef]:
         """Every stored tensor this commit points at."""
-        landed = [ref for delta in self.deltas().values() for ref in delta.refs()]
+        moving = [slug for slug, landing in self.landed.items() if landing.moves or landing.sketches]
+        landed = [ref for slug in moving for ref in self.offers[slug].refs()]
         return [*self.base.values(), *landed, *(self.sketch.refs() if self.sketch else ())]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ml_dtypes
@@ -187,6 +187,10 @@ class Delta:
     def touches(self) -> list[str]:
         """The tensors this changes, and those whose place its additions share: what a policy's scopes look at."""
         return sorted({*self.parts, *(_stands(title) for title in self.new)})
+
+    def sketched(self, by: Delta) -> Delta:
+        """The same change with the sketches of another delta in place of its own."""
+        return replace(self, grams=by.grams, inputs=by.inputs)
 
     def gram_of(self, name: str) -> Gram | None:
         return self.grams.get(self.inputs.get(name, ""))
