@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("methods", nargs="*", default=list(GRID))
     parser.add_argument("--set", default="home", choices=["home", *SETS])
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()  # `FOLDER --set dev-all within` too
     methods = asked.methods
     print(describe())
     bazaar = open_bazaar(asked.folder, asked.set)

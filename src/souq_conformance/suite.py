@@ -34,6 +34,7 @@ from souq_conformance import (
     good,
     good_bindings,
     good_times,
+    sketches,
 )
 from souq_conformance.cases import CASES, Case
 from souq_conformance.codes import CONSEQUENCE, read
@@ -44,6 +45,7 @@ SOUQ = "souq verify {repo} --json"
 PARTS = (
     good,
     good_times,
+    sketches,
     bad_times,
     bad_edits,
     good_bindings,

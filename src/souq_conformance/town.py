@@ -375,7 +375,7 @@ class Town:
         changes |= {f"{offer.home}records/{name}": data for name, data in offer.records.items()}
         self.landed[offer.slug] = offer
         kept = dict(self.files)
-        if offer.contribution.kind in ("weights", "revert", "restore"):
+        if offer.contribution.kind in ("weights", "sketches", "revert", "restore"):
             self._write(changes)
             changes["model.lock"] = lock or self._built()
         self.files = kept

@@ -68,9 +68,11 @@ def _misfit(delta: Delta, base: Lock) -> tuple[str, str] | None:
 def _renewed(case: Case) -> Answer:
     """Sketches of what landed: whose it is may look at who takes them anew."""
     author, others = case.offer.contribution.author.key, dict[str, str]()
-    for slug, sketches in case.offer.sketches.items():  # that they are of it, `files` has asked
+    for slug, sketches in case.offer.sketches.items():  # that they are of what it changes, `files` has asked
         if wrong := _misfit(sketches, case.main.base):
             return "refuse", f"{slug}: {wrong[1]}", {"tensor": wrong[0]}
+        if slug not in case.main.offers:
+            return "refuse", f"there is no contribution {inert(slug)[:80]} here", {}
         whose = case.main.offers[slug].contribution.author
         others |= {slug: whose.name} if whose.key.split()[:2] != author.split()[:2] else {}
     because = f"new sketches of {shortlist(case.offer.sketches, 3)}"
