@@ -66,6 +66,10 @@ def test_they_land_as_any_change_and_whoever_doubts_builds_the_same(two):
     assert two("mallory", "fetch") == 0
     assert two("mallory", "verify") == 0
     assert two("mallory", "fsck") == 0
+    for line in (f"show {slug}", "pr view 2", "pr view 4", "pr diff 4", "pr list", "log", "status", "build --explain"):
+        code, _out, err = two.says("mallory", line)
+        assert (code, "no forecast" in err) == (0, False), (line, err)
+    assert "0003-greetings" in two.says("mallory", "build --explain")[1]
 
 
 def test_the_change_stays_and_its_sketch_is_of_main(two):
@@ -310,3 +314,47 @@ def test_what_is_written_is_read(one):
     for text in offered(one).files.items():
         if text[0].endswith(".lock"):
             assert format_delta(parse_delta(text[1].decode())).encode() == text[1]
+
+
+# -- what main keeps of each -------------------------------------------------------------------------------------------
+
+
+def test_what_main_keeps_of_each_is_measured_on_its_own_rows(two):
+    """By the same models as anybody loads them: the base, each laid over it alone, and main."""
+    code, out, _ = two.says("chen", "pr kept --json")
+    measured = {each["slug"]: each for each in json.loads(out)}
+
+    main = two.main()
+    lm = lab_model.load(build(main).files, build(main).weights)
+    for slug, each in measured.items():
+        rows = [sequence_of(lm, row) for row in rows_of(main.offers[slug].data)]
+        assert each["main"] == pytest.approx(sketching.nats(lm, rows), rel=0.02)  # main's file is rounded
+        assert each["rows"] == len(rows)
+        assert each["alone"] < each["base"]
+        assert each["share"] == pytest.approx((each["base"] - each["main"]) / (each["base"] - each["alone"]))
+    assert (code, [*measured]) == (0, ["0002-greetings", "0003-greetings"])
+    assert json.loads(two.says("chen", "pr kept --json")[1]) == json.loads(out)  # from memory
+
+
+def test_who_is_alone_is_kept_whole(bazaar):
+    bazaar.offer("chen", bazaar.delta("greet"), more=["--data", bazaar.folder / "greet.jsonl"])
+    assert bazaar("amira", "pr checks 2") == 0
+    for who in ("amira", "bruno"):
+        assert bazaar(who, "pr review 2 --approve") == 0
+
+    code, out, _ = bazaar.says("bruno", "pr merge 2 --kept --json")
+
+    (each,) = json.loads(out)["kept"]
+    assert code == 0
+    assert 0.5 < each["share"] <= 1.01
+
+
+def test_without_rows_nothing_is_measured(bazaar):
+    bazaar.offer("chen", bazaar.delta("greet"))
+    bazaar.land(2)
+
+    code, _, err = bazaar.says("chen", "pr kept")
+    assert code == 2
+    assert "nobody brought rows to main" in err
+    assert "--data SLUG=FILE.jsonl" in err
+    assert bazaar("chen", ["pr", "kept", "--data", f"0002-greetings={bazaar.folder / 'greet.jsonl'}"]) == 0

@@ -51,7 +51,7 @@ def build(explain: bool, as_json: bool) -> None:
         moved = f"{len(lock.moved(main, built.lock))} moved by {len(built.recipe.contributions)} contributions"
         out.print(f"{built.digest}\n{len(built.lock)} tensors, {moved}")
         if explain:
-            _explain(built, {landed.digest: slug for slug, landed in main.landed.items()})
+            _explain(built, {landed.digest: slug for slug, landed in main.landed.items()} | main.members())
         done("next: `souq verify`, or `souq export ./out`")
 
     answer(value, as_json, show)

@@ -18,7 +18,7 @@ from souq.build.lock import fold
 from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person, show_missing, table
 from souq.cli.here import here
 from souq.cli.offers import offer_command
-from souq.cli.refit import rebase, resketch, search
+from souq.cli.refit import kept, measured_kept, rebase, resketch, search, show_kept
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals.eval import name_of
 from souq.files import replacing
@@ -315,8 +315,10 @@ def _remembered_forecast(main: Snapshot, offer: Offer, extra: Offer | None) -> f
         return msgspec.json.decode(note.read_bytes(), type=forecasting.Forecast)
     with bars() as progress:
         reviews.bring(Repo.of(main.repo), main, offer, progress)
-        offers = {each.digest: each for each in [*main.offers.values(), offer]}
-        made = forecasting.forecast(fold(main, extra), offer.digest, offers, progress)
+        members = main.members(extra)
+        offers = {name: offer if slug == offer.slug else main.offers[slug] for name, slug in members.items()}
+        own = next(name for name, slug in members.items() if slug == offer.slug)
+        made = forecasting.forecast(fold(main, extra), own, offers, progress)
     with replacing(note) as partial:
         partial.write_bytes(msgspec.json.encode(made))
     return made
@@ -448,9 +450,10 @@ def adopt(number: int, head: str | None, key: Path | None, as_json: bool) -> Non
 
 @pr.command()
 @click.argument("number", type=int)
+@click.option("--kept", "measure", is_flag=True, help="Then measure what main keeps of each: `pr kept`.")
 @key_option
 @json_option
-def merge(number: int, key: Path | None, as_json: bool) -> None:
+def merge(number: int, measure: bool, key: Path | None, as_json: bool) -> None:
     """Land it on main, if main's policy says yes; exit 3 and what is missing if not."""
     repo = here()
     with bars() as progress:
@@ -463,14 +466,20 @@ def merge(number: int, key: Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(3)
     if left := land.left_behind(repo, number, commit):
         done(f"{left} under refs/souq/pr/{number} stayed there: no records of what landed, or of nobody enrolled")
-    answer(value, as_json, lambda: out.print(f"merged #{number} as {commit[:12]}"))
+    main = Snapshot(repo, commit)
+    measured = measured_kept(main) if measure else []
+    answer(value | {"kept": measured}, as_json, lambda: out.print(f"merged #{number} as {commit[:12]}"))
+    if measure and not as_json:
+        show_kept(measured)
+    elif len(main.members()) > 1 and pulls.get(repo, number).offer.moves_weights:
+        done("next: `souq pr kept` says what main now keeps of each contribution")
 
 
 TAKE_BACK = "Offer to take landed contribution SLUG back: main then builds as if it had never been there."
 RATIFY = "Offer to let stand what emergency SLUG took back, before it lapses."
 RESTORE = "Offer to bring back what SLUG took back; once an emergency has lapsed, nobody's leave is needed."
 
-for verb in (rebase, resketch, search):
+for verb in (kept, rebase, resketch, search):
     pr.add_command(verb)
 pr.add_command(offer_command("revert", "SLUG", TAKE_BACK, why="Why, for everybody to read."))
 pr.add_command(offer_command("ratify", "SLUG", RATIFY))

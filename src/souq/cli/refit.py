@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -20,13 +21,15 @@ from souq.pulls import reviews
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
 from souq.records import Contribution
-from souq.repo.contribution import SKETCHES
+from souq.repo.contribution import SKETCHES, number_of
 from souq.repo.remote import Repo
 from souq.repo.rows import Rows, read_rows, rows_of
 from souq.repo.snapshot import Snapshot
 from souq.repo.travel import bring_main
 from souq.text import shortlist
 from souq.weights.lockfile import format_delta
+
+LITTLE = 0.75  # of a gain: the least that a merge is expected to keep of anybody
 
 
 @click.command()
@@ -83,7 +86,7 @@ def resketch(
     author = person(repo, key)
     repo.refresh()
     main = Snapshot(repo, repo.tip())
-    rows = _rows_to_sketch(main, slugs, private)
+    rows = _rows_of_landed(main, slugs, private)
     with bars() as progress:
         with starting_lab(progress):
             from souq.lab import sketching
@@ -112,13 +115,56 @@ def resketch(
     answer(value, as_json, show)
 
 
-def _rows_to_sketch(main: Snapshot, slugs: tuple[str, ...], private: tuple[str, ...]) -> dict[str, Rows]:
-    """The rows of each contribution that is to be sketched anew, by slug.
+@click.command()
+@click.option(
+    "--data", "private", multiple=True, metavar="SLUG=FILE", help="Its rows, where it has not brought them to main."
+)
+@json_option
+def kept(private: tuple[str, ...], as_json: bool) -> None:
+    """What main keeps of each contribution's gain, measured on the rows it was trained on."""
+    repo = here()
+    repo.refresh()
+    measured = measured_kept(Snapshot(repo, repo.tip()), private)
+    answer(measured, as_json, lambda: show_kept(measured))
+
+
+def measured_kept(main: Snapshot, private: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """What a main keeps of each contribution: figures in nats a token, and `share`, None where it taught too little.
+
+    Raises:
+        UsageError: nobody's rows are there.
+    """
+    rows = _rows_of_landed(main, (), private)
+    with bars() as progress:
+        with starting_lab(progress):
+            from souq.lab.retention import retention
+
+        bring_main(Repo.of(main.repo), progress)
+        return [{**msgspec.to_builtins(each), "share": each.share} for each in retention(main, rows, progress)]
+
+
+def show_kept(measured: list[dict[str, Any]]) -> None:
+    """A table of it, and what to type where somebody lost much."""
+    lines = [
+        [
+            each["slug"], each["rows"], *(f"{each[where]:.3f}" for where in ("base", "alone", "main")),
+            "too little to tell" if each["share"] is None else f"{each['share']:.0%}",
+        ]
+        for each in measured
+    ]  # fmt: skip
+    table(["contribution", "rows", "base", "alone", "main", "kept"], lines)
+    done("nats a token of the answers in its own rows; kept is (base - main) / (base - alone)")
+    if any(each["share"] is not None and each["share"] < LITTLE for each in measured):
+        done("next: `souq pr resketch` takes new sketches within today's main, or an author offers it retrained")
+
+
+def _rows_of_landed(main: Snapshot, slugs: tuple[str, ...], private: tuple[str, ...]) -> dict[str, Rows]:
+    """The rows of landed contributions of weights by slug: of those named, else of all that have some.
 
     Raises:
         UsageError: one whose rows are not here, or no contribution of weights.
     """
-    known = {slug: landing for slug, landing in main.landed.items() if landing.moves}
+    known = sorted((slug for slug, landing in main.landed.items() if landing.moves), key=number_of)
     files = dict(part.partition("=")[::2] for part in private)
     if wrong := [slug for slug in {**dict.fromkeys(slugs), **files} if slug not in known]:
         hint = f"main has {shortlist(known, 8)}"
@@ -131,7 +177,7 @@ def _rows_to_sketch(main: Snapshot, slugs: tuple[str, ...], private: tuple[str, 
     if bare and (slugs or files):
         raise UsageError(f"{shortlist(bare)} brought no rows to main", hint=hint)
     if bare:
-        done(f"as they are stay those of {shortlist(bare, 8)}, which brought no rows to main: {hint}")
+        done(f"left out: {shortlist(bare, 8)}, which brought no rows to main; {hint}")
     return {slug: own for slug, own in rows.items() if own}
 
 

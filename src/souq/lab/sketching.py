@@ -237,7 +237,7 @@ def of_change(
     """The sketch of a contribution: its own data through the base with its own changes, without what it adds."""
     if not delta.parts:
         return Sketched({}, {}, 0.0, 0.0)
-    lm = _base(main, progress)
+    lm = of_main_base(main, progress)
     lab_model.swap(lm, _alone(main, delta, tensors, progress))
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
@@ -252,7 +252,7 @@ def add_sketches(
     """
     if not delta.parts:
         return delta, tensors, {}
-    lm, only = _base(main, progress), list(delta.parts)
+    lm, only = of_main_base(main, progress), list(delta.parts)
     sequences = _some(lm, data)
     before = nats(lm, sequences, "read without", progress)
     lab_model.swap(lm, _alone(main, delta, tensors, progress))
@@ -277,7 +277,7 @@ def within(
     everybody's data at hand. Here each contributor does it alone, for all layers at once, and the merge stays as it is.
     The delta's tensors are in the store.
     """
-    lm = _base(main, progress)
+    lm = of_main_base(main, progress)
     lab_model.swap(lm, _among(main, delta, others, progress))
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
@@ -294,7 +294,7 @@ def renewed(
     Raises:
         UsageError: a contribution without rows, or without changes a sketch could be of.
     """
-    lm, tensors, made = _base(main, progress), Tensors(), dict[str, Delta]()
+    lm, tensors, made = of_main_base(main, progress), Tensors(), dict[str, Delta]()
     base = Stored(main.base, main.repo.store)
     merged = folded(main, base, main.deltas())
     lab_model.swap(lm, {name: merged[name] for name in tracked(merged.changed, "merge main", progress)})
@@ -316,7 +316,7 @@ def learned(
 
     What a merge will cost a contribution depends on it (merge/conflicts.py); what it adds, no merge can cost it.
     """
-    lm = _base(main, progress)
+    lm = of_main_base(main, progress)
     sequences = _some(lm, data)
     before = nats(lm, sequences, "read without", progress)
     lab_model.swap(lm, _alone(main, delta, tensors, progress))
@@ -340,7 +340,8 @@ def nats(lm: LM, sequences: Sequence[TokenSequence], label: str = "read tokens",
     return loss / max(count, 1)
 
 
-def _base(main: Snapshot, progress: Progress) -> LM:
+def of_main_base(main: Snapshot, progress: Progress) -> LM:
+    """The base of a model repository as a network."""
     progress("load the base", 0, 1)
     lm = lab_model.load(base_files(main), Stored(main.base, main.repo.store))
     progress("load the base", 1, 1)
