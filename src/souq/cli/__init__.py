@@ -30,6 +30,7 @@ GROUPS = {
     "Every day, change the model and offer the change": {
         "status": ("look", "Say where things stand, and the next command to type"),
         "fetch": ("start", "Bring history and missing tensors from the shared remote"),
+        "pull": ("start", "The same as fetch, by git's other name"),
         "train": ("model", "Train a LoRA adapter on main's model"),
         "delta": ("delta", "Make, show or apply a change of weights"),
         "pr": ("pr", "Offer, check, review and merge changes to the model"),
@@ -72,6 +73,8 @@ GROUPS = {
         "cost": ("cost", "What a model cost to train, merge and serve, and from which volume on it beats an API"),
         "audit": ("audit", "How open a model is, by evidence: index, framework, definition, and who decides"),
         "lineage": ("lineage", "Which known model a checkpoint descends from, and how; a hint, by its weights"),
+        "help": ("help", "What a verb does and which words it takes"),
+        "completion": ("help", "A script by which bash, zsh or fish completes verbs"),
         "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
     },
 }
@@ -87,6 +90,7 @@ FREE = Budget(0, 0)
 BUDGETS = dict.fromkeys(_QUICK, QUICK) | dict.fromkeys(_LONG, LONG)
 BUDGETS |= dict.fromkeys(("queue run", "queue add", "queue remove"), FREE)
 """What a verb that reads may cost, whatever it is given to read; a longer name goes before a shorter."""
+COMPLETE = "_SOUQ_COMPLETE"
 DEBUG = "SOUQ_DEBUG"  # set, a fault of souq's own is shown whole
 VERBS = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}
 
@@ -101,7 +105,7 @@ class Verbs(click.Group):
         if name not in VERBS:
             return None
         module = import_module(f"souq.cli.{VERBS[name][0]}")
-        command = getattr(module, {"eval": "eval_"}.get(name, name))
+        command = getattr(module, {"eval": "eval_", "help": "help_"}.get(name, name))
         assert isinstance(command, click.Command)
         return command
 
@@ -134,6 +138,8 @@ def main() -> None:
     """What the shell calls."""
     _speak_utf8()
     _open_all()
+    if COMPLETE in os.environ:  # a shell asks what could follow; click answers, and ends
+        souq(prog_name="souq")
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

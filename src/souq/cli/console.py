@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -134,10 +135,29 @@ def done(message: str) -> None:
 
 def show_missing(number: int, decision: Decision) -> None:
     """What still stands in the way, or the next command."""
-    for line in decision.missing:
+    for line in gathered(decision.missing, number):
         err.print(f"  missing: {line}")
     if decision:
         done(f"next: `souq pr merge {number}`")
+
+
+_NOT_RUN = re.compile(r"check `[^`]+` has not been run by (.*)")
+
+
+def gathered(missing: Sequence[str], number: int) -> list[str]:
+    """What is missing, with the checks that the same people are still to run in one line, where the first stood."""
+    lines, waiting = list[str](), dict[str, int]()
+    for line in missing:
+        if (match := _NOT_RUN.fullmatch(line)) is None:
+            lines.append(line)
+            continue
+        if match[1] not in waiting:
+            lines.append(match[1])
+        waiting[match[1]] = waiting.get(match[1], 0) + 1
+    return [
+        f"{waiting[line]} checks have not been run by {line}: `souq pr checks {number}`" if line in waiting else line
+        for line in lines
+    ]
 
 
 class _Rate(ProgressColumn):

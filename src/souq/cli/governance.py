@@ -10,6 +10,7 @@ import click
 from souq import signing
 from souq.cli.console import answer, done, json_option, key_option, out, person, table
 from souq.cli.here import here, main_here
+from souq.cli.named import PULL
 from souq.cli.offers import offer
 from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, Policy, Role, Who, read_policy
@@ -119,7 +120,7 @@ def _refuse_unelected(policy: Policy, role: str) -> None:
 
 
 @election.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.argument("choices", nargs=-1, required=True)
 @key_option
 def ballot(number: int, choices: tuple[str, ...], key: Path | None) -> None:
@@ -130,7 +131,7 @@ def ballot(number: int, choices: tuple[str, ...], key: Path | None) -> None:
 
 
 @election.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @json_option
 def count(number: int, as_json: bool) -> None:
     """Count the ballots of election NUMBER, as everybody will; exit 3 while it is open or undecided."""

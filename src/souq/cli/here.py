@@ -8,9 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from souq.cli.console import done, enter
-from souq.repo.git import MAIN
+from souq.repo.git import MAIN, TRACKED
+from souq.repo.policy_state import unsound
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+
+JUDGED = 500  # commits of a main that is shared with nobody: as many are judged in a second or two
 
 
 def here() -> Repo:
@@ -19,6 +22,22 @@ def here() -> Repo:
     repo.tell = done
     enter(repo)
     return repo
+
+
+def own_commits(repo: Repo) -> tuple[str, str] | None:
+    """What is wrong with commits of main that only this clone has, and how to go back; None where nobody would mind.
+
+    `git commit` on main is no landing: whoever verifies refuses it, and everything after it.
+    """
+    mine, shared = repo.ref(MAIN), repo.ref(TRACKED) or ""
+    if mine is None or mine == shared or (not shared and len(repo.history(mine)) > JUDGED):
+        return None
+    found = unsound(repo, repo.meeting(mine, shared) if shared else "", mine)
+    if not found.problems:
+        return None
+    back = f"`git branch aside main && git reset --keep {found.good[:12]}`" if found.good else "`souq init` anew"
+    because = f"main here has commits that nobody could verify: {found.problems[0]}"
+    return because, f"keep them aside and go back: {back}; what they hold can be offered: `souq pr create`"
 
 
 def main_here() -> Snapshot:

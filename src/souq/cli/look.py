@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -9,7 +10,8 @@ import click
 from souq.build import reproducible
 from souq.build.lock import differing
 from souq.cli.console import alone, answer, bars, done, json_option, out, table
-from souq.cli.here import here
+from souq.cli.here import here, own_commits
+from souq.cli.named import landed_slug
 from souq.errors import NotFound, SouqError, nearest
 from souq.pulls import land
 from souq.pulls import pull as pulls
@@ -26,6 +28,8 @@ def status(as_json: bool) -> None:
     """Say where things stand, and the next command to type."""
     repo = here()
     repo.refresh()
+    if wrong := own_commits(repo):
+        repo.notice("; ".join(wrong))
     main = Snapshot(repo, repo.tip())
     offered = [pull for pull in pulls.listed(repo) if pull.state(main) == "open"]
     open_ = [pull.number for pull in offered]
@@ -91,8 +95,8 @@ def show(what: str, as_json: bool) -> None:
         base, model = (str(lock[what]) if what in lock else None for lock in (main.base, main.model))
         changed_by = [slug for slug, offer in main.offers.items() if offer.delta and what in offer.delta.parts]
         value = {"tensor": what, "base": base, "model": model, "changed_by": changed_by}
-    elif what in main.offers:
-        offer = main.offers[what]
+    elif (slug := _landed(main, what)) is not None:
+        offer = main.offers[slug]
         value = {"contribution": offer.contribution, "digest": offer.digest, "source": reproducible.word(offer)}
     else:
         try:
@@ -102,6 +106,12 @@ def show(what: str, as_json: bool) -> None:
             raise NotFound(f"no tensor, contribution or commit {what!r}{nearest(what, known)}") from error
         value = _summary(repo.summary(commit))
     answer(value, True, lambda: None)
+
+
+def _landed(main: Snapshot, what: str) -> str | None:
+    with suppress(SouqError):
+        return landed_slug(main, what)
+    return None
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 
 from souq.cli.console import answer, bars, done, json_option, key_option, out, person, show_missing
 from souq.cli.here import here
+from souq.cli.named import landed_slug
 from souq.pulls.offer import Draft, create
 from souq.records import Contribution
 from souq.releases import release
@@ -29,8 +30,12 @@ def offer_command(
     @key_option
     @json_option
     def command(of: str, reason: str, key: Path | None, as_json: bool) -> None:
+        repo = here()
+        if kind != "yank":  # what landed, by any name that is no other's; a version is itself
+            repo.refresh()
+            of = landed_slug(Snapshot(repo, repo.tip()), of)
         title = f"{TITLES[kind]} {of}"
-        offer(here(), f"{title}: {reason}" if reason else title, kind, key, as_json, of=of)
+        offer(repo, f"{title}: {reason}" if reason else title, kind, key, as_json, of=of)
 
     return command
 

@@ -17,6 +17,7 @@ from souq.build import forecast as forecasting
 from souq.build.lock import fold
 from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person, show_missing, table
 from souq.cli.here import here
+from souq.cli.named import PULL
 from souq.cli.offers import offer_command
 from souq.cli.refit import kept, measured_kept, rebase, resketch, search, show_kept
 from souq.errors import Hostile, NotFound, SouqError, UsageError
@@ -182,7 +183,7 @@ def _row(pull: PullRequest, state: str) -> dict[str, Any]:
 
 
 @pr.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.option(
     "--forecast/--no-forecast", default=True, help="What the merge is expected to do to it and to the others."
 )
@@ -345,7 +346,7 @@ def show_verdicts(checked: Checked) -> None:
 
 
 @pr.command("diff")
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 def diff_(number: int) -> None:
     """The text of the change, as git shows it; its tensors by digest."""
     repo = here()
@@ -363,7 +364,7 @@ def diff_(number: int) -> None:
 
 
 @pr.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.option("--quick", is_flag=True, help="All but the costly checks, with their times; nothing is signed.")
 @key_option
 @json_option
@@ -408,7 +409,7 @@ def _next_after_checks(number: int, refused: list[Verdict]) -> None:
 
 
 @pr.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.option("--approve", "choice", flag_value="approve", help="Yes.")
 @click.option("--reject", "choice", flag_value="reject", help="No; needs a reason.")
 @click.option("--reason", default="", help="Why, for everybody to read.")
@@ -449,7 +450,7 @@ def adopt(number: int, head: str | None, key: Path | None, as_json: bool) -> Non
 
 
 @pr.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.option("--kept", "measure", is_flag=True, help="Then measure what main keeps of each: `pr kept`.")
 @key_option
 @json_option
@@ -487,7 +488,7 @@ pr.add_command(offer_command("restore", "SLUG", RESTORE))
 
 
 @pr.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.option("--reason", required=True)
 @key_option
 def close(number: int, reason: str, key: Path | None) -> None:

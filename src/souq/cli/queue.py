@@ -15,6 +15,7 @@ from rich.text import Text
 
 from souq.cli.console import answer, bars, done, err, json_option, key_option, leave, out, person, table
 from souq.cli.here import here
+from souq.cli.named import PULL
 from souq.errors import SouqError
 from souq.pulls import land, pull
 from souq.pulls import queue as queueing
@@ -113,7 +114,7 @@ def _picture(rows: list[dict[str, Any]], now: queueing.Now | None) -> Renderable
 
 
 @queue.command()
-@click.argument("numbers", type=int, nargs=-1, required=True)
+@click.argument("numbers", type=PULL, nargs=-1, required=True)
 @key_option
 @json_option
 def add(numbers: tuple[int, ...], key: Path | None, as_json: bool) -> None:
@@ -131,7 +132,7 @@ def add(numbers: tuple[int, ...], key: Path | None, as_json: bool) -> None:
 
 
 @queue.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.option("--reason", default="", help="Why, for everybody to read.")
 @key_option
 @json_option

@@ -13,6 +13,7 @@ import tomli_w
 from souq.build import delta_file
 from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table
 from souq.cli.here import here
+from souq.cli.named import PULL, landed_slug
 from souq.errors import UsageError
 from souq.evals import suite
 from souq.pulls import offer as offers
@@ -33,7 +34,7 @@ LITTLE = 0.75  # of a gain: the least that a merge is expected to keep of anybod
 
 
 @click.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.option(
     "--data", type=click.Path(path_type=Path), help="What it was trained on, where the pull request has not brought it."
 )
@@ -164,8 +165,9 @@ def _rows_of_landed(main: Snapshot, slugs: tuple[str, ...], private: tuple[str, 
     Raises:
         UsageError: one whose rows are not here, or no contribution of weights.
     """
+    slugs = tuple(landed_slug(main, word) for word in slugs)
     known = sorted((slug for slug, landing in main.landed.items() if landing.moves), key=number_of)
-    files = dict(part.partition("=")[::2] for part in private)
+    files = {landed_slug(main, word): path for word, _, path in (part.partition("=") for part in private)}
     if wrong := [slug for slug in {**dict.fromkeys(slugs), **files} if slug not in known]:
         hint = f"main has {shortlist(known, 8)}"
         raise UsageError(f"{shortlist(wrong)}: no contribution of weights on main", hint=hint)
@@ -182,7 +184,7 @@ def _rows_of_landed(main: Snapshot, slugs: tuple[str, ...], private: tuple[str, 
 
 
 @click.command()
-@click.argument("number", type=int)
+@click.argument("number", type=PULL)
 @click.option(
     "--take", is_flag=True, help="Offer your pull request anew with what was found: votes then decide on both."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,8 +14,8 @@ from typing import Any
 import click
 
 from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab
-from souq.cli.here import here
-from souq.errors import NotFound, SouqError, UsageError, nearest
+from souq.cli.here import here, own_commits
+from souq.errors import NotFound, Refused, SouqError, UsageError, nearest
 from souq.evals import suite as general
 from souq.evals.eval import name_of, read_folder
 from souq.files import beside
@@ -35,9 +36,9 @@ from souq.records import Record, parse_toml
 from souq.repo.git import MAIN
 from souq.repo.init import Beginning
 from souq.repo.init import init as start
-from souq.repo.remote import Repo
+from souq.repo.remote import Held, Raced, Repo, is_url
 from souq.repo.snapshot import Snapshot, needed
-from souq.repo.travel import bring_main
+from souq.repo.travel import absolute, bring_main
 from souq.repo.travel import clone as copy
 from souq.repo.travel import push as send
 from souq.signing import Person, normal_key
@@ -298,15 +299,54 @@ def clone(url: str, folder: Path | None, no_tensors: bool) -> None:
 
 @click.command()
 @click.argument("remote", required=False)
-def push(remote: str | None) -> None:
-    """Send history and missing tensors to the shared remote; REMOTE, a folder or a URL, names it the first time."""
+@click.option("--set-remote", is_flag=True, help="Share with REMOTE from now on, though another is set.")
+def push(remote: str | None, set_remote: bool) -> None:
+    """Send history and missing tensors to the shared remote; REMOTE, a folder or a URL, names it the first time.
+
+    It may be the name of one of git's remotes, such as origin.
+    """
     repo = here()
+    remote = _meant(repo, remote, set_remote)
+    if wrong := own_commits(repo):
+        raise Refused(wrong[0], hint=f"nothing was sent; {wrong[1]}")
     commits = {"main": repo.commit(MAIN)} | {
         str(pull.number): pull.head for pull in pulls.listed(repo) if _readable(repo, pull.head)
     }
-    with bars() as progress:
-        send(repo, needed(repo, commits), progress, to=remote)
+    try:
+        with bars() as progress:
+            send(repo, needed(repo, commits), progress, to=remote)
+    except Raced as error:
+        if remote is not None or isinstance(error, Held):
+            raise
+        repo.fetch()
+        if repo.contains(repo.commit(MAIN), repo.tip()):
+            raise
+        raise Raced("the remote has what is not here yet; nothing was sent", hint="`souq pull`, then push") from error
     out.print(f"pushed to {remote or repo.remote}")
+
+
+def _meant(repo: Repo, remote: str | None, set_remote: bool) -> str | None:
+    """Where to push to, by a URL, a folder, or a name that git has for one; None where it is the one that is set.
+
+    Raises:
+        UsageError: another than the one that is set, and nobody said so; or a name that git has for none.
+    """
+    if remote is None:
+        return None
+    name = re.fullmatch(r"[A-Za-z0-9_\-]+", remote) is not None
+    url = repo.config(f"remote.{remote}.url") if name else ""
+    where = absolute(url or remote)
+    if repo.remote is not None and where == absolute(repo.remote):
+        return None
+    if repo.remote is not None and not set_remote:
+        hint = f"`souq push` sends there; to share with {remote} from now on: `souq push {remote} --set-remote`"
+        raise UsageError(f"this clone is shared with {repo.remote}", hint=hint)
+    if name and not url and not Path(remote).exists():
+        hint = f"name a folder or a URL: `souq push ../{remote}.git`"
+        raise NotFound(f"git knows no remote called {remote}", hint=hint)
+    if not is_url(where) and not Path(where).exists():
+        done(f"{remote} is not there: it becomes a new bare repository")
+    return where
 
 
 def _readable(repo: Repo, head: str) -> bool:
@@ -328,3 +368,6 @@ def fetch(as_json: bool) -> None:
         repo.notice(stays)
     tip = repo.tip()
     answer({"main": tip, "notices": repo.notices}, as_json, lambda: out.print(f"main is {tip[:12]}"))
+
+
+pull = fetch  # git's other name: main here comes along by itself

@@ -118,15 +118,31 @@ def _binding(repo: GitRepo, known: _Remembered) -> Binding:
     return Binding(line, known.since, known.amended, set(known.spent))
 
 
+class Unsound(Record, frozen=True):
+    """What every reader would refuse of some commits: `problems` of those after `good`, the last that is well."""
+
+    good: str
+    problems: tuple[str, ...] = ()
+
+
 def refuse_unsound(repo: GitRepo, before: str, commit: str) -> None:
     """Ask of a landing that nobody has seen what every reader of main will ask, by the same code.
 
     Raises:
         Refused: they would not accept it.
     """
-    known = _remembered(repo, before)
-    with repo.blobs() as blobs:
-        history = _judged(repo, blobs, known if known.latest <= signing.now() else _NOTHING, before)
-        wrong = [line.partition(": ")[2] for step in repo.steps(commit, before) for line in history.judge(step)]
-    if wrong:
+    if wrong := unsound(repo, before, commit).problems:
         raise Refused(f"nobody could verify main with it: {'; '.join(wrong)}", hint="nothing was sent")
+
+
+def unsound(repo: GitRepo, before: str, commit: str) -> Unsound:
+    """Main's steps from `before`, or from nothing where that is "", to `commit`, judged as whoever verifies will."""
+    known, good, problems = _NOTHING, before, list[str]()
+    if before and (remembered := _remembered(repo, before)).latest <= signing.now():
+        known = remembered
+    with repo.blobs() as blobs:
+        history = _judged(repo, blobs, known, before) if before else _resumed(repo, blobs, known)
+        for step in repo.steps(commit, before):
+            problems += [line.partition(": ")[2] for line in history.judge(step)]
+            good = good if problems else step.commit
+    return Unsound(good, tuple(problems))

@@ -29,7 +29,7 @@ def clone(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool =
         Hostile: git would read on for ever in it.
         UsageError: the folder is there and holds something.
     """
-    source = _absolute(url)
+    source = absolute(url)
     if not is_url(url):
         if not Path(source).is_dir():
             raise NotFound(f"no repository {url}", hint="name the folder of a model repository or of its bare remote")
@@ -61,7 +61,7 @@ def push(repo: Repo, needed: Iterable[Digest], progress: Progress = quiet, *, to
         UsageError: nothing is named, now or before.
         Raced: somebody else moved the remote first.
     """
-    where = _absolute(to) if to is not None else repo.remote
+    where = absolute(to) if to is not None else repo.remote
     if not where:
         raise UsageError("no remote to push to", hint="run `souq push FOLDER.git` once")
     if to is not None and not is_url(where) and not Path(where).exists():
@@ -70,5 +70,6 @@ def push(repo: Repo, needed: Iterable[Digest], progress: Progress = quiet, *, to
     repo.push_all(where, needed, progress)
 
 
-def _absolute(url: str) -> str:
+def absolute(url: str) -> str:
+    """A remote as it is written down: a URL as it is, a folder by its whole path."""
     return url if is_url(url) else str(Path(url).absolute())
