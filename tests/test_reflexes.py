@@ -229,3 +229,36 @@ def test_completion_is_a_script_for_the_shell(bazaar, shell):
 
     assert code == 0
     assert "_SOUQ_COMPLETE" in out
+
+
+# -- cheap mistakes are told before expensive work ---------------------------------------------------------------------
+
+OFFER = ["pr", "create", "--title", "x", "--signoff"]
+
+
+def test_all_that_is_mistyped_is_told_at_once_and_nothing_is_opened(bazaar):
+    (bazaar.folder / "no.delta").write_bytes(b"not opened: it would be told first")
+    words = [*OFFER, bazaar.folder / "no.delta", "--licence", "MTI", "--fixes", "gret", "--data", "rows.jsonl"]
+
+    code, _, err = bazaar.says("chen", words)
+
+    assert code in (1, 2)
+    assert "MTI is no licence's name (did you mean 'MIT'?)" in err
+    assert "no eval gret on main (did you mean 'greet'?)" in err
+    assert "no file rows.jsonl" in err
+    assert "delta" not in err
+
+
+@pytest.mark.parametrize("licence", ["MIT", "apache-2.0", "LicenseRef-acme", "MIT OR (Apache-2.0 AND CC0-1.0)", "GPL-2.0-only WITH Classpath-exception-2.0", "llama3.1"])  # fmt: skip
+def test_names_that_are_some_are_taken(bazaar, licence):
+    (bazaar.folder / "r.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+
+    assert "is no licence's name" not in bazaar.says("chen", [*OFFER, "--licence", licence, "--data", bazaar.folder / "r.jsonl"])[2]  # fmt: skip
+
+
+def test_init_knows_a_mistyped_licence_too(bazaar, tmp_path):
+    words = ["init", "x", "--from", bazaar.folder / "tiny", "--licence", "Apche-2.0", "--no-suite"]
+    code, _, err = bazaar.says("amira", words)
+
+    assert code == 2
+    assert "Apche-2.0 is no licence's name (did you mean 'Apache-2.0'?)" in err

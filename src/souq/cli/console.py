@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from souq.errors import UsageError
+from souq.errors import SouqError, UsageError
 from souq.records import Decision, spelled_out
 from souq.repo.git import GitRepo
 from souq.repo.local import LocalRepo
@@ -131,6 +131,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Seque
 def done(message: str) -> None:
     """One line on stderr that something was done."""
     err.print(Text(message))
+
+
+def together(*steps: Callable[[], Any]) -> list[Any]:
+    """Every step's answer, or one error with all that is wrong and all that can be done."""
+    answers, errors = list[Any](), list[SouqError]()
+    for step in steps:
+        try:
+            answers.append(step())
+        except SouqError as error:
+            errors.append(error)
+    if errors:
+        hints = [error.hint for error in errors if error.hint]
+        raise type(errors[0])("; ".join(map(str, errors)), hint="; ".join(hints) or None)
+    return answers
 
 
 def show_missing(number: int, decision: Decision) -> None:

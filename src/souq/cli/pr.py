@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -15,15 +16,28 @@ import msgspec
 from souq.build import delta_file, reproducible
 from souq.build import forecast as forecasting
 from souq.build.lock import fold
-from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person, show_missing, table
+from souq.cli.console import (
+    answer,
+    bars,
+    done,
+    err,
+    json_option,
+    key_option,
+    out,
+    person,
+    show_missing,
+    table,
+    together,
+)
 from souq.cli.here import here
 from souq.cli.named import PULL
 from souq.cli.offers import offer_command
 from souq.cli.refit import kept, measured_kept, rebase, resketch, search, show_kept
-from souq.errors import Hostile, NotFound, SouqError, UsageError
+from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
 from souq.evals.eval import name_of
 from souq.files import replacing
 from souq.governance import read_policy
+from souq.licences.table import refuse_unknown
 from souq.pulls import forge, land, reviews
 from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
@@ -33,7 +47,7 @@ from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote, spe
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-from souq.text import plain_utf8
+from souq.text import plain_utf8, shortlist
 
 MOST_NOTES, MOST_SAID = 20, 400  # of what an author says of an adapter: lines, and characters of each
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
@@ -80,17 +94,22 @@ def create(
     if not signoff:
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
     kind = _kind(delta, data, evals)
-    contribution = Contribution(
-        title=title, kind=kind, author=contributor.author, licence=licence,
-        signoff=f"{contributor.name} <{contributor.email}>",
-        provenance=provenance, fixes=fixes, recipe=delta_file.read_recipe(delta) if delta is not None else {},
-    )  # fmt: skip
+    if delta is not None and not delta.is_file():
+        raise NotFound(f"no file {delta}", hint="`souq delta make` writes one")
     with bars() as progress:
         repo.fetch()
+        main = Snapshot(repo, repo.tip())
+        asked = [] if unchecked else [partial(refuse_unknown, licence), partial(_refuse_unknown_fixes, main, fixes)]
+        rows, cases, *_ = together(partial(_data, data), partial(_evals, evals), *asked)  # before what takes long
+        recipe = delta_file.read_recipe(delta) if delta is not None else {}
+        contribution = Contribution(
+            title=title, kind=kind, author=contributor.author, licence=licence,
+            signoff=f"{contributor.name} <{contributor.email}>", provenance=provenance, fixes=fixes, recipe=recipe,
+        )  # fmt: skip
         read = delta_file.read_delta(delta) if delta is not None else None
         if read is not None:
-            delta_file.keep(*read, Snapshot(repo, repo.tip()), progress)
-        draft = Draft(contribution, read[0] if read else None, _data(data), _evals(evals))
+            delta_file.keep(*read, main, progress)
+        draft = Draft(contribution, read[0] if read else None, rows, cases)
         if branch is not None:
             made = forge.offer_branch(repo, draft, contributor, branch, checked=not unchecked, progress=progress)
             carried = {"branch": branch, "digest": made.offer.digest, "carried": made.carried}
@@ -124,6 +143,13 @@ def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...]) -
     if data:
         return "data"
     raise UsageError("nothing to offer", hint="name a .delta file, --data FILE.jsonl or --evals FOLDER")
+
+
+def _refuse_unknown_fixes(main: Snapshot, fixes: tuple[str, ...]) -> None:
+    """Refuse a claim to mend what is not there: its author would wait for checks to say so."""
+    if unknown := [name for name in fixes if name not in main.exam]:
+        some = shortlist(main.exam, 8) or "none"
+        raise UsageError(f"no eval {unknown[0]} on main{nearest(unknown[0], main.exam)}", hint=f"main has {some}")
 
 
 def _data(paths: tuple[Path, ...]) -> dict[str, bytes]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, together
 from souq.cli.here import here, own_commits
 from souq.errors import NotFound, Refused, SouqError, UsageError, nearest
 from souq.evals import suite as general
@@ -24,7 +23,7 @@ from souq.governance.policy import Key
 from souq.governance.templates import TEMPLATES, covering, from_template, without_evals
 from souq.licences.compat import Input, into
 from souq.licences.lineage import declared
-from souq.licences.table import spelled
+from souq.licences.table import refuse_unknown, spelled
 from souq.model.base import as_base
 from souq.model.chat_template import CHATML, Approved
 from souq.model.config import TOKENIZERS, approved
@@ -81,7 +80,7 @@ def init(
         unasked = no_lab(config)
         suite = suite and not unasked
         rules, added = _rules(policy, founder, people, model, asked=not unasked)
-        says, (own, base), _ = _together(
+        says, (own, base), _ = together(
             partial(approved, model.files, owners=True, accepted="template" in accept),
             partial(_licences, model, licence, accepted="licence" in accept),
             partial(_refuse_untold, model, suite=suite),
@@ -125,20 +124,6 @@ def _covered(added: tuple[str, ...]) -> Iterator[str]:
         yield f"the policy's `model.*` covers this model's {', '.join(added)} too: they were put beside it"
 
 
-def _together(*steps: Callable[[], Any]) -> list[Any]:
-    """Every step's answer, or one error with all that is wrong and all that can be done."""
-    answers, errors = list[Any](), list[SouqError]()
-    for step in steps:
-        try:
-            answers.append(step())
-        except SouqError as error:
-            errors.append(error)
-    if errors:
-        hints = [error.hint for error in errors if error.hint]
-        raise type(errors[0])("; ".join(map(str, errors)), hint="; ".join(hints) or None)
-    return answers
-
-
 @contextmanager
 def _unpacking(place: Path) -> Iterator[Unpack]:
     """A way to have a quantised model in 16 bits, in a folder beside `place` that is there as long as it is needed."""
@@ -168,6 +153,7 @@ def _licences(model: Source, asked: str | None, *, accepted: bool) -> tuple[str,
     A card that says otherwise is not passed over: its clauses are asked, and where they do not simply let it, the
     owner; either way both are written down.
     """
+    refuse_unknown(asked or "")
     named, own = model.licence or "", spelled(asked or "")
     base = declared(model.folder, named) if model.folder is not None else spelled(named)
     if not own and not base:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from license_expression import Licensing, get_spdx_licensing
 
-from souq.errors import UsageError
+from souq.errors import UsageError, nearest
 from souq.model.card import UNSAID
 from souq.records import Record, parse_toml
 
@@ -130,6 +130,31 @@ def _reference(name: str) -> str:
     bare = re.sub(r"^licenseref-", "", name.strip(), flags=re.IGNORECASE)
     cleaned = re.sub(r"[^A-Za-z0-9.]+", "-", bare).strip("-")[:100]
     return f"LicenseRef-{cleaned}" if cleaned else ""
+
+
+def unknown(expression: str) -> list[str]:
+    """The names in an expression that no list has: neither SPDX's, nor the hub's tags, nor somebody's own LicenseRef.
+
+    >>> unknown("MTI OR LicenseRef-acme")
+    ['MTI']
+    """
+    names = [name for name in re.split(r"[\s()]+", expression) if name and name not in ("AND", "OR", "WITH")]
+    return [
+        name
+        for name in names
+        if find(name) is None and name.lower() not in _spdx() and not re.match(r"(LicenseRef|DocumentRef)-", name)
+    ]
+
+
+def refuse_unknown(expression: str) -> None:
+    """Refuse what is mistyped, with the nearest name.
+
+    Raises:
+        UsageError: a name that no list has.
+    """
+    if wrong := unknown(expression):
+        near = nearest(wrong[0], [*(row.id for row in table()), *_spdx().values()])
+        raise UsageError(f"{wrong[0]} is no licence's name{near}", hint="one that is on no list is LicenseRef-NAME")
 
 
 @cache
