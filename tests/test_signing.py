@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,38 @@ def test_namespaces_are_a_format():
 
     spelled = {*re.findall(r"souq\.[\w.]+\.v1", text)}  # others are made of their kind, f"souq.{kind}.v1"
     assert {"souq.witness.v1", "souq.release.v1"} <= spelled <= {f"souq.{kind}.v1" for kind in kinds}
+
+
+def test_a_full_disk_is_no_fault_of_a_key(keys, tmp_path):
+    """ssh-keygen writes the signature beside the message: here the message has taken the last page there was."""
+    room, python = (
+        tmp_path / "room",
+        f"""
+from pathlib import Path
+from souq import signing
+try:
+    signing.sign(b"x", Path({str(keys / "mine")!r}), namespace="souq.vote.v1")
+except OSError as error:
+    print(error.errno, error.filename)
+""",
+    )
+    room.mkdir()
+    line = 'mount -t tmpfs -o size=4k tmpfs "$1" && TMPDIR="$1" exec "$2" -c "$3"'
+    words = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        line,
+        "sh",
+        str(room),
+        sys.executable,
+        python,
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr or "denied" in done.stderr:
+        pytest.skip("no disk of one's own can be mounted here")
+
+    assert done.stdout == f"{errno.ENOSPC} {room}\n", done.stderr

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
@@ -233,7 +235,13 @@ def _is_public(path: Path) -> bool:
 
 
 def _unusable(key: Path, stderr: bytes) -> UsageError:
-    """Why a key does not sign, in ssh-keygen's words: the line that says it is not always its last."""
+    """Why a key does not sign, in ssh-keygen's words: the line that says it is not always its last.
+
+    Raises:
+        OSError: no key is at fault: the disk is full.
+    """
+    if (full := os.strerror(errno.ENOSPC)).encode() in stderr:  # it writes the signature beside the message
+        raise OSError(errno.ENOSPC, full, tempfile.gettempdir())
     hint = "is it your private ssh key?"
     if b"PRIVATE KEY" not in key.read_bytes()[:MAX_KEY]:
         return UsageError(f"cannot sign with {key}: it is no private key", hint=hint)
