@@ -20,7 +20,10 @@ from souq_conformance.town import Stock, Town
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory):
-    return Stock(tmp_path_factory.mktemp("stock"))
+    stock = Stock(tmp_path_factory.mktemp("stock"))
+    assert stock.keys
+    assert stock.empty
+    return stock
 
 
 @pytest.fixture

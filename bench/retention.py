@@ -7,6 +7,7 @@ Each method but the default is tried at several settings and shown at the one th
     python bench/retention.py FOLDER --set dev-all   # another set than the ten (bench/sets.py), in a folder of its own
     python bench/retention.py FOLDER rebase NAME …   # the default, after these were rebased one after another
     python bench/retention.py FOLDER within          # the default, every sketch taken again within the merge of all
+    python bench/retention.py FOLDER guess           # the default, where nobody has data at hand and sketches are guessed
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bazaar import SUITE, Bazaar, Found, open_bazaar
 from machine import describe
 from sets import SETS
 from souq.build import delta_file, deltas
+from souq.build.guess import with_guess
 from souq.lab import rebase, sketching
 from souq.lab.packing import sequence_of
 from souq.lab.sketching import nats
@@ -104,6 +106,17 @@ def within(bazaar: Bazaar) -> Found:
     return bazaar.score("within", fold, fold.changed)
 
 
+def guessed(bazaar: Bazaar) -> Found:
+    """As if nobody had data at hand: every sketch guessed from its change (build/guess.py)."""
+    for name, delta in list(bazaar.deltas.items()):
+        bare = replace(delta, grams={}, inputs={})
+        tensors = {ref.digest: bazaar.repo.store.get(ref.digest) for ref in bare.refs()}
+        bazaar.deltas[name], held = with_guess(bazaar.main, bare, tensors)
+        delta_file.keep(bazaar.deltas[name], held, bazaar.main)
+    fold = bazaar.fold()
+    return bazaar.score("guessed", fold, fold.changed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/retention.py")
     parser.add_argument("folder", type=Path)
@@ -127,6 +140,10 @@ def main() -> None:
     if methods[0] == "within":
         _ = bazaar.alone  # of the changes as they are, before their sketches are exchanged
         print(line(bazaar, "covariance, sketched within the merge", within(bazaar)))
+        return
+    if methods[0] == "guess":
+        _ = bazaar.alone
+        print(line(bazaar, "covariance, sketches guessed", guessed(bazaar)))
         return
     if methods[0] == "rebase":
         print(line(bazaar, "covariance", bazaar.score("covariance", fold := bazaar.fold(), fold.changed)))

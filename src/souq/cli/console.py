@@ -134,7 +134,11 @@ def done(message: str) -> None:
 
 
 def together(*steps: Callable[[], Any]) -> list[Any]:
-    """Every step's answer, or one error with all that is wrong and all that can be done."""
+    """Every step's answer, or one error with all that is wrong and all that can be done.
+
+    Raises:
+        SouqError: of the first step that fails, with what the others say too.
+    """
     answers, errors = list[Any](), list[SouqError]()
     for step in steps:
         try:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from souq.build import delta_file
 from souq.build.folder import export_model
+from souq.build.guess import with_guess
 from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
@@ -30,6 +31,7 @@ from souq.weights.delta import Delta, Rows
 from souq.weights.lockfile import format_delta
 
 ADDED = ("layer", "expert")
+GUESSED = "its sketches are guessed from the change itself: with --data the merge keeps more of it"
 SHADES = " ░▒▓█"
 
 
@@ -51,6 +53,7 @@ def delta() -> None:
     help="What it was trained on: records a sketch of each layer's inputs, never the data.",
 )
 @click.option("--sketch-rank", default=64, show_default=True, help="Of the sketch.")
+@click.option("--guess/--no-guess", default=True, help="Without --data, guess the sketches from the change itself.")
 @click.option("--within", is_flag=True, help="Sketch it once more as part of today's main: what RegMean++ does.")
 @click.option("--merged", is_flag=True, help="Have PEFT merge the adapter, and offer the whole difference.")
 @click.option("--for-this-base", is_flag=True, help="Take an adapter that names another base than this.")
@@ -61,7 +64,7 @@ def delta() -> None:
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path))
 @json_option
 def make(
-    source: str, data: Path | None, sketch_rank: int, within: bool, merged: bool, for_this_base: bool,
+    source: str, data: Path | None, sketch_rank: int, guess: bool, within: bool, merged: bool, for_this_base: bool,
     rank: int | None, of: Literal["base", "main"] | None, cast: bool, weights_only: bool, target: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Turn an adapter or a fine-tune of main's base into a .delta file."""
@@ -99,6 +102,10 @@ def make(
                 main, made, tensors, data, rank=sketch_rank, merged=within, progress=progress
             )
             recipe |= sketches
+        elif guess:
+            made, tensors = with_guess(main, made, tensors, progress)
+            recipe |= {"sketched": {"guessed": True}} if made.grams else {}
+            notes += [GUESSED] if made.grams else []
     delta_file.write_delta(target, made, tensors, recipe)
     kinds = sorted({part.kind for part in (*made.parts.values(), *made.new.values())})
     value = {

@@ -32,11 +32,11 @@ def own_commits(repo: Repo) -> tuple[str, str] | None:
     mine, shared = repo.ref(MAIN), repo.ref(TRACKED) or ""
     if mine is None or mine == shared or (not shared and len(repo.history(mine)) > JUDGED):
         return None
-    found = unsound(repo, repo.meeting(mine, shared) if shared else "", mine)
-    if not found.problems:
+    judged = unsound(repo, repo.meeting(mine, shared) if shared else "", mine)
+    if not judged.problems:
         return None
-    back = f"`git branch aside main && git reset --keep {found.good[:12]}`" if found.good else "`souq init` anew"
-    because = f"main here has commits that nobody could verify: {found.problems[0]}"
+    back = f"`git branch aside main && git reset --keep {judged.good[:12]}`" if judged.good else "`souq init` anew"
+    because = f"main here has commits that nobody could verify: {judged.problems[0]}"
     return because, f"keep them aside and go back: {back}; what they hold can be offered: `souq pr create`"
 
 

@@ -30,11 +30,11 @@ class PullNumber(click.ParamType[int]):
         text = str(value).removeprefix("#")
         if text.isascii() and text.isdigit():
             return int(text)
-        repo, found = Repo.find(Path.cwd()), list[tuple[int, str]]()
+        repo, numbers = Repo.find(Path.cwd()), dict[str, str]()
         for pull in pulls.listed(repo):
             with suppress(SouqError):  # one hostile pull request must not stop the others
-                found.append((pull.number, pull.offer.slug))
-        return int(one_of({slug: str(number) for number, slug in found}, text, "pull request"))
+                numbers[pull.offer.slug] = str(pull.number)
+        return int(one_of(numbers, text, "pull request"))
 
 
 PULL = PullNumber()

@@ -519,8 +519,8 @@ class GitRepo:
 
     def meeting(self, a: str, b: str) -> str:
         """The newest commit that two commits both come after; "" where they have none in common."""
-        found = self._git("merge-base", a, b, check=False)
-        return found.stdout.decode().strip() if found.returncode == 0 else ""
+        base = self._git("merge-base", a, b, check=False)
+        return base.stdout.decode().strip() if base.returncode == 0 else ""
 
     def contains(self, commit: str, ancestor: str) -> bool:
         return self._git("merge-base", "--is-ancestor", ancestor, commit, check=False).returncode == 0

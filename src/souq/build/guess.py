@@ -1,0 +1,81 @@
+"""Sketches of a change whose data are not at hand: guessed from the change itself, and from what the base reads.
+
+What a matrix learned lies in the inputs it learned from: a step of gradient descent adds outer products of gradients
+and inputs, so d^T d resembles their covariance, each input weighed by the square of its gradient (ACE-Merging, arXiv
+2603.02945, estimates it so). Alone it knows no direction beside those, and the merge would be a sum; half of a guess is
+therefore the base's own sketch on general text. Without any sketch a merge is the plain mean (decisions/merge.md).
+
+    delta, tensors = with_guess(main, delta, tensors)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+
+from souq.build.deltas import with_sketch
+from souq.merge.exact import Float
+from souq.merge.fold import factors
+from souq.merge.grow import VOCABULARY
+from souq.progress import Progress, quiet, tracked
+from souq.repo.snapshot import Snapshot
+from souq.weights.delta import Array, Delta, Gram, Tensors
+from souq.weights.store import Stored
+
+RANK = 64  # of a guess, as of a sketch
+OWN = 0.5  # of a guess that is the change's own; from .1 to .5 it mattered little (decisions/merge.md)
+_SEED = 0
+
+
+def with_guess(main: Snapshot, delta: Delta, tensors: Tensors, progress: Progress = quiet) -> tuple[Delta, Tensors]:
+    """A delta with a guessed sketch for each matrix it changes that the base's sketch knows, and its tensors."""
+    if main.sketch is None:
+        return delta, tensors
+    known, base = main.sketch, Stored(main.base, main.repo.store)
+
+    def load(name: str) -> Array:
+        return tensors[name] if name in tensors else main.repo.store.get(name)
+
+    fed = defaultdict[str, list[str]](list)
+    for name in delta.parts:
+        if name in known.inputs and not name.endswith(VOCABULARY):
+            fed[known.inputs[name]].append(name)
+    groups: dict[str, tuple[Array, Array, int]] = {}
+    for group in tracked(sorted(fed), "guess sketches", progress):
+        own = [_own(*factors(delta.parts[name], base[name], load)) for name in fed[group]]
+        groups[group] = (*_mixed(own, *_unit(known.grams[group], load)), 1)
+    return with_sketch(delta, tensors, groups, {name: group for group, names in fed.items() for name in names})
+
+
+def _own(left: Float | None, right: Float) -> Float:
+    """A factor (k, n) of d^T d with a mean diagonal of 1, of d = left @ right or of right alone, (m, n)."""
+    if left is not None:
+        values, vectors = np.linalg.eigh(left.T @ left)
+        factor = (np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T) @ right
+    else:  # the leading directions of a whole matrix (Halko, Martinsson, Tropp, arXiv 0909.4061)
+        probe = np.random.default_rng(_SEED).standard_normal((right.shape[1], min(2 * RANK, *right.shape)))
+        seen, _ = np.linalg.qr(right @ (right.T @ (right @ probe)))
+        factor = seen.T @ right
+    level = float(np.square(factor).sum()) / factor.shape[1]
+    unit: Float = factor / np.sqrt(level) if level > 0 else factor
+    return unit
+
+
+def _unit(gram: Gram, load: Callable[[str], Array]) -> tuple[Float, Float]:
+    """A sketch's factor (k, n) and diagonal (n,), float64, with a mean diagonal of 1."""
+    factor, diag = load(gram.factor.digest).astype(np.float64), load(gram.diag.digest).astype(np.float64)
+    level = float((np.square(factor).sum(0) + diag).mean())
+    return factor / np.sqrt(level), diag / level
+
+
+def _mixed(own: list[Float], factor: Float, diag: Float) -> tuple[Array, Array]:
+    """Half of each: the RANK leading directions as a factor, float16, and what is left as a diagonal, float32."""
+    share = OWN / len(own)
+    rows = np.concatenate([*(np.sqrt(share) * each for each in own), np.sqrt(1 - OWN) * factor])
+    whole = np.square(rows).sum(0) + (1 - OWN) * diag
+    _, vectors = np.linalg.eigh(rows @ rows.T)
+    top = np.ascontiguousarray((vectors[:, ::-1][:, :RANK].T @ rows).astype(np.float16))
+    kept = np.square(top.astype(np.float64)).sum(0)
+    return top, np.maximum(whole - kept, 1e-4 * float(whole.mean())).astype(np.float32)
