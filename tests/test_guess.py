@@ -70,13 +70,13 @@ def unit(g):
 
 
 @pytest.mark.parametrize("names", [[Q], [f"{Q}!"], [Q, K], [Q, f"{K}!"], [DOWN]], ids=" ".join)
-def test_half_is_the_change_s_own_and_half_the_base_s(main, names):
+def test_a_tenth_is_the_change_s_own_and_the_rest_the_base_s(main, names):
     delta, tensors = changes(main, names)
     made, held = with_guess(main, delta, tensors)
 
     own = np.mean([unit(d.T @ d) for d in (moved(main, delta, name, tensors) for name in delta.parts)], axis=0)
     for name in delta.parts:
-        expected = 0.5 * own + 0.5 * unit(base_of(main, name))
+        expected = 0.1 * own + 0.9 * unit(base_of(main, name))
         assert np.linalg.norm(whole(made, name, held.__getitem__) - expected) < 0.01 * np.linalg.norm(expected)
     assert made.parts == delta.parts
 

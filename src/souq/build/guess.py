@@ -2,7 +2,7 @@
 
 What a matrix learned lies in the inputs it learned from: a step of gradient descent adds outer products of gradients
 and inputs, so d^T d resembles their covariance, each input weighed by the square of its gradient (ACE-Merging, arXiv
-2603.02945, estimates it so). Alone it knows no direction beside those, and the merge would be a sum; half of a guess is
+2603.02945, estimates it so). Alone it knows no direction beside those, and the merge would be a sum; most of a guess is
 therefore the base's own sketch on general text. Without any sketch a merge is the plain mean (decisions/merge.md).
 
     delta, tensors = with_guess(main, delta, tensors)
@@ -25,7 +25,7 @@ from souq.weights.delta import Array, Delta, Gram, Tensors
 from souq.weights.store import Stored
 
 RANK = 64  # of a guess, as of a sketch
-OWN = 0.5  # of a guess that is the change's own; from .1 to .5 it mattered little (decisions/merge.md)
+OWN = 0.1  # of a guess that is the change's own: more keeps less, and costs general text (decisions/merge.md)
 _SEED = 0
 
 
@@ -71,7 +71,7 @@ def _unit(gram: Gram, load: Callable[[str], Array]) -> tuple[Float, Float]:
 
 
 def _mixed(own: list[Float], factor: Float, diag: Float) -> tuple[Array, Array]:
-    """Half of each: the RANK leading directions as a factor, float16, and what is left as a diagonal, float32."""
+    """Both, by their shares: the RANK leading directions as a factor, float16, and what is left as a diagonal, float32."""
     share = OWN / len(own)
     rows = np.concatenate([*(np.sqrt(share) * each for each in own), np.sqrt(1 - OWN) * factor])
     whole = np.square(rows).sum(0) + (1 - OWN) * diag
