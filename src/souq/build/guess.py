@@ -71,7 +71,7 @@ def _unit(gram: Gram, load: Callable[[str], Array]) -> tuple[Float, Float]:
 
 
 def _mixed(own: list[Float], factor: Float, diag: Float) -> tuple[Array, Array]:
-    """Both, by their shares: the RANK leading directions as a factor, float16, and what is left as a diagonal, float32."""
+    """Both, by their shares: the RANK leading directions as a float16 factor, what is left as a float32 diagonal."""
     share = OWN / len(own)
     rows = np.concatenate([*(np.sqrt(share) * each for each in own), np.sqrt(1 - OWN) * factor])
     whole = np.square(rows).sum(0) + (1 - OWN) * diag
