@@ -6,8 +6,10 @@ import pytest
 
 from souq.errors import Refused
 from souq.governance import PolicyState
+from souq.records import format_toml
 from souq.repo import history
 from souq.repo.contribution import MAX_RECORDS
+from souq.repo.history import change_of
 from souq.repo.policy_state import policy_state, refuse_unsound, replayed
 from tests.annals import CONFIG, Annals
 from tests.voters import at
@@ -262,3 +264,22 @@ def test_a_clock_that_was_set_back_is_not_remembered_ahead(quick):
     assert policy_state(quick.repo, quick.head).pending == {"0002-x": at(6 + 72)}
     assert policy_state(quick.repo, quick.head).urgent == {"0001-x"}
     assert quick.findings() == []
+
+
+def test_what_the_policy_sees_of_a_contribution(town):
+    """Who amends or elects shows the texts, to the letter: a resignation is judged by what it edits."""
+    text = town.main.policy_text
+    election = format_toml({"role": "council", "candidates": ["amira"], "closes": at(9)}).encode()
+    brings = {
+        "governance": ({"GOVERNANCE.toml": text.encode()}, (text, text)),
+        "election": ({"election.toml": election}, (text, "")),
+        "data": ({"data/x.jsonl": b"{}\n"}, ("", "")),
+    }
+    for kind, (files, texts) in brings.items():
+        offer = town.open(kind, files=files)
+        change = change_of(offer, town.main)
+
+        assert (change.kind, change.texts, change.digest) == (kind, texts, offer.digest)
+        assert change.author_key == offer.contribution.author.key
+        assert set(change.touched) >= {f"{offer.home}{path}" for path in offer.files}
+        assert (change.amends is None, change.election is None) == (kind != "governance", kind != "election")
