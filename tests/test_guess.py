@@ -9,7 +9,7 @@ import pytest
 
 from souq import governance
 from souq.build.delta_file import read_delta
-from souq.build.guess import with_guess
+from souq.build.guess import OWN, with_guess
 from souq.cli import run
 from souq.lab import sketching
 from souq.model.source import open_source
@@ -70,13 +70,13 @@ def unit(g):
 
 
 @pytest.mark.parametrize("names", [[Q], [f"{Q}!"], [Q, K], [Q, f"{K}!"], [DOWN]], ids=" ".join)
-def test_a_tenth_is_the_change_s_own_and_the_rest_the_base_s(main, names):
+def test_a_little_is_the_change_s_own_and_the_rest_the_base_s(main, names):
     delta, tensors = changes(main, names)
     made, held = with_guess(main, delta, tensors)
 
     own = np.mean([unit(d.T @ d) for d in (moved(main, delta, name, tensors) for name in delta.parts)], axis=0)
     for name in delta.parts:
-        expected = 0.1 * own + 0.9 * unit(base_of(main, name))
+        expected = OWN * own + (1 - OWN) * unit(base_of(main, name))
         assert np.linalg.norm(whole(made, name, held.__getitem__) - expected) < 0.01 * np.linalg.norm(expected)
     assert made.parts == delta.parts
 

@@ -24,8 +24,8 @@ from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Array, Delta, Gram, Tensors
 from souq.weights.store import Stored
 
-RANK = 64  # of a guess, as of a sketch
-OWN = 0.1  # of a guess that is the change's own: more keeps less, and costs general text (decisions/merge.md)
+RANK = 64  # of the change's own part, at most; the base's stands beside it
+OWN = 0.02  # of a guess that is the change's own: more keeps less, and costs general text (decisions/merge.md)
 _SEED = 0
 
 
@@ -71,11 +71,13 @@ def _unit(gram: Gram, load: Callable[[str], Array]) -> tuple[Float, Float]:
 
 
 def _mixed(own: list[Float], factor: Float, diag: Float) -> tuple[Array, Array]:
-    """Both, by their shares: the RANK leading directions as a float16 factor, what is left as a float32 diagonal."""
-    share = OWN / len(own)
-    rows = np.concatenate([*(np.sqrt(share) * each for each in own), np.sqrt(1 - OWN) * factor])
-    whole = np.square(rows).sum(0) + (1 - OWN) * diag
-    _, vectors = np.linalg.eigh(rows @ rows.T)
-    top = np.ascontiguousarray((vectors[:, ::-1][:, :RANK].T @ rows).astype(np.float16))
-    kept = np.square(top.astype(np.float64)).sum(0)
-    return top, np.maximum(whole - kept, 1e-4 * float(whole.mean())).astype(np.float32)
+    """Both by their shares, every direction of the change kept, however small beside the base's largest.
+
+    The factor is float16, what is left a float32 diagonal.
+    """
+    rows = np.concatenate([np.sqrt(OWN / len(own)) * each for each in own])
+    if len(rows) > RANK:
+        _, vectors = np.linalg.eigh(rows @ rows.T)
+        rows = vectors[:, ::-1][:, :RANK].T @ rows
+    top = np.concatenate([rows, np.sqrt(1 - OWN) * factor]).astype(np.float16)
+    return top, ((1 - OWN) * diag).astype(np.float32)
