@@ -15,12 +15,12 @@ from souq.errors import Hostile
 
 @pytest.mark.parametrize("size", [MAX_TEXT, 1 << 20])
 @pytest.mark.parametrize("column", ["author", "downloads", "created", "id"])
-def test_a_long_text_a_million_times(tmp_path, column, size):
+def test_a_long_text_in_every_row(tmp_path, column, size):
     """A megabyte of a name, written once in a file of kilobytes, is a terabyte for who writes it out for each row.
 
     The longest that is taken is read in bounded memory, and no number of downloads; a longer one is refused.
     """
-    rows = 1_000_000
+    rows = 400_000  # a million honest rows take two seconds too
     there = arrow.DictionaryArray.from_arrays(arrow.array([0] * rows, arrow.int32()), arrow.array(["9" * size]))
     columns = {"id": arrow.array(range(rows)), "downloads": arrow.array([1] * rows)} | {column: there}
     parquet.write_table(arrow.table(columns), tmp_path / "x.parquet", store_schema=False)
