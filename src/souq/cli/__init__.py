@@ -30,12 +30,12 @@ GROUPS = {
     "Every day, change the model and offer the change": {
         "status": ("look", "Say where things stand, and the next command to type"),
         "fetch": ("start", "Bring history and missing tensors from the shared remote"),
-        "pull": ("start", "The same as fetch, by git's other name"),
         "train": ("model", "Train a LoRA adapter on main's model"),
         "delta": ("delta", "Make, show or apply a change of weights"),
         "pr": ("pr", "Offer, check, review and merge changes to the model"),
         "vote": ("pr", "Sign a yes or no to exactly what is offered: `pr review` by its other name"),
         "push": ("start", "Send history and missing tensors to the shared remote"),
+        "pull": ("start", "The same as fetch, by git's other name"),
     },
     "Look at the model and its history": {
         "log": ("look", "What landed on main, newest first"),

@@ -292,7 +292,7 @@ def push(remote: str | None, set_remote: bool) -> None:
     It may be the name of one of git's remotes, such as origin.
     """
     repo = here()
-    remote = _meant(repo, remote, set_remote)
+    typed, remote = remote, _meant(repo, remote, set_remote)
     if wrong := own_commits(repo):
         raise Refused(wrong[0], hint=f"nothing was sent; {wrong[1]}")
     commits = {"main": repo.commit(MAIN)} | {
@@ -308,7 +308,7 @@ def push(remote: str | None, set_remote: bool) -> None:
         if repo.contains(repo.commit(MAIN), repo.tip()):
             raise
         raise Raced("the remote has what is not here yet; nothing was sent", hint="`souq pull`, then push") from error
-    out.print(f"pushed to {remote or repo.remote}")
+    out.print(f"pushed to {typed if typed and not repo.config(f'remote.{typed}.url') else repo.remote}")
 
 
 def _meant(repo: Repo, remote: str | None, set_remote: bool) -> str | None:
@@ -322,7 +322,7 @@ def _meant(repo: Repo, remote: str | None, set_remote: bool) -> str | None:
     name = re.fullmatch(r"[A-Za-z0-9_\-]+", remote) is not None
     url = repo.config(f"remote.{remote}.url") if name else ""
     where = absolute(url or remote)
-    if repo.remote is not None and where == absolute(repo.remote):
+    if repo.remote is not None and _same_place(where, absolute(repo.remote)):
         return None
     if repo.remote is not None and not set_remote:
         hint = f"`souq push` sends there; to share with {remote} from now on: `souq push {remote} --set-remote`"
@@ -333,6 +333,11 @@ def _meant(repo: Repo, remote: str | None, set_remote: bool) -> str | None:
     if not is_url(where) and not Path(where).exists():
         done(f"{remote} is not there: it becomes a new bare repository")
     return where
+
+
+def _same_place(a: str, b: str) -> bool:
+    """Whether two remotes are one, however the way to it is written."""
+    return a == b or (not is_url(a) and not is_url(b) and Path(a).resolve() == Path(b).resolve())
 
 
 def _readable(repo: Repo, head: str) -> bool:
