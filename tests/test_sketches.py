@@ -154,7 +154,7 @@ def test_a_build_reads_who_was_sketched_anew_and_no_other(two):
 
 def test_private_rows_are_named_and_never_sent(two, tmp_path):
     rows = (two.folder / "count.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "mine.jsonl").write_text("".join(rows[:20]))
+    (tmp_path / "mine.jsonl").write_text("".join(rows[::-1]))
 
     slug = resketched(two, words=f"--data 0003-greetings={tmp_path / 'mine.jsonl'}")
 
@@ -165,7 +165,7 @@ def test_private_rows_are_named_and_never_sent(two, tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("0009-none", "0009-none: no contribution of weights on main"),
+        ("0009-none", "no contribution has '0009-none' in its name"),
         ("0001-evals", "0001-evals: no contribution of weights on main"),
         ("--data 0002-greetings=nowhere.jsonl", "no file nowhere.jsonl"),
     ],
