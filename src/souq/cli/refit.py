@@ -130,7 +130,7 @@ def kept(private: tuple[str, ...], as_json: bool) -> None:
 
 
 def measured_kept(main: Snapshot, private: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """What a main keeps of each contribution: figures in nats a token, and `share`, None where it taught too little.
+    """What a main keeps of each contribution: what is right, nats, and `share`, None where it taught too little.
 
     Raises:
         UsageError: nobody's rows are there.
@@ -148,13 +148,16 @@ def show_kept(measured: list[dict[str, Any]]) -> None:
     """A table of it, and what to type where somebody lost much."""
     lines = [
         [
-            each["slug"], each["rows"], *(f"{each[where]:.3f}" for where in ("base", "alone", "main")),
+            each["slug"], each["rows"],
+            *(f"{each[where]['right']:.0%} ({each[where]['nats']:.3f})" for where in ("base", "alone", "main")),
             "too little to tell" if each["share"] is None else f"{each['share']:.0%}",
         ]
         for each in measured
     ]  # fmt: skip
     table(["contribution", "rows", "base", "alone", "main", "kept"], lines)
-    done("nats a token of the answers in its own rows; kept is (base - main) / (base - alone)")
+    done(
+        "answers of its own rows that are right, and nats a token; kept is (main - base) / (alone - base) of the right"
+    )
     if any(each["share"] is not None and each["share"] < LITTLE for each in measured):
         done("next: `souq pr resketch` takes new sketches within today's main, or an author offers it retrained")
 

@@ -1,7 +1,7 @@
-"""What main keeps of each contribution, measured on its own rows: the answers' loss in the base, alone, and in main.
+"""What main keeps of each contribution, measured on its own rows: in the base, with it alone, and in main.
 
 for kept in retention(main, rows, progress):
-    print(kept.slug, kept.share)   # (base - main) / (base - alone), None where it taught too little to tell
+    print(kept.slug, kept.share)   # (main - base) / (alone - base), None where it taught too little to tell
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from souq.build.lock import folded
 from souq.files import replacing
 from souq.lab import lm as lab_model
-from souq.lab.packing import learnable, sequence_of
-from souq.lab.sketching import nats, of_main_base, some_rows
+from souq.lab.lm import LM
+from souq.lab.packing import TokenSequence, learnable, log_probabilities, packed_alike, sequence_of
+from souq.lab.sketching import of_main_base, some_rows
 from souq.merge import Fold
 from souq.progress import Progress, quiet, tracked
 from souq.records import Record, digest_of
@@ -25,27 +27,37 @@ from souq.repo.rows import rows_digest
 from souq.repo.snapshot import Snapshot
 from souq.weights.store import Stored
 
-TAUGHT = 0.02  # nats a token: who gained less alone taught too little to divide by
+TAUGHT, RIGHT = 0.02, 0.1  # nats a token, and a share of answers: who gained less taught too little to divide by
+
+
+class Reading(Record, frozen=True):
+    """What one model makes of rows: nats a token of the answers, and the share of answers it would give whole."""
+
+    nats: float
+    right: float
 
 
 class Retention(Record, frozen=True):
-    """One contribution's loss, in nats a token of the answers in its rows; `share` is what is left of its gain."""
+    """One contribution's rows in the base, with it alone and in main; `share` is what is left of its gain."""
 
     slug: str
     rows: int
-    base: float
-    alone: float
-    main: float
+    base: Reading
+    alone: Reading
+    main: Reading
 
     @property
     def share(self) -> float | None:
-        gain = self.base - self.alone
-        return (self.base - self.main) / gain if gain >= TAUGHT else None
+        """Of answers that became right, where it taught some; else of the loss, which is soon near nothing anywhere."""
+        if (gain := self.alone.right - self.base.right) >= RIGHT:
+            return (self.main.right - self.base.right) / gain
+        lost = self.base.nats - self.alone.nats
+        return (self.base.nats - self.main.nats) / lost if lost >= TAUGHT else None
 
 
 class _Alone(Record, frozen=True):
-    base: float
-    alone: float
+    base: Reading
+    alone: Reading
 
 
 def retention(
@@ -62,15 +74,15 @@ def retention(
     notes, known = dict[str, Path](), dict[str, _Alone]()
     for slug in deltas:
         measured = digest_of([main.base_digest, main.landed[slug].digest, rows_digest(some[slug])])
-        notes[slug] = main.repo.cache / "alone" / measured[3:35]
+        notes[slug] = main.repo.cache / "read-alone" / measured[3:35]
         with suppress(OSError, msgspec.MsgspecError):  # not measured yet, or damaged
             known[slug] = msgspec.json.decode(notes[slug].read_bytes(), type=_Alone)
-    without = {slug: nats(lm, sequences[slug], "read without", progress) for slug in deltas if slug not in known}
+    without = {slug: _read(lm, sequences[slug], "read without", progress) for slug in deltas if slug not in known}
     for slug, before in without.items():
         alone = Fold(base, {main.landed[slug].digest: deltas[slug]}, main.repo.store.get, method="mean")
         changed = list(alone.changed)
         lab_model.swap(lm, {name: alone[name] for name in tracked(changed, "apply the change", progress)})
-        known[slug] = _Alone(base=before, alone=nats(lm, sequences[slug], "read with the change", progress))
+        known[slug] = _Alone(base=before, alone=_read(lm, sequences[slug], "read with the change", progress))
         lab_model.swap(lm, {name: base[name] for name in changed})
         with replacing(notes[slug]) as partial:
             partial.write_bytes(msgspec.json.encode(known[slug]))
@@ -79,7 +91,23 @@ def retention(
     return [
         Retention(
             slug=slug, rows=len(some[slug]), base=known[slug].base, alone=known[slug].alone,
-            main=nats(lm, sequences[slug], "read in main", progress),
+            main=_read(lm, sequences[slug], "read in main", progress),
         )
         for slug in deltas
     ]  # fmt: skip
+
+
+def _read(lm: LM, sequences: Sequence[TokenSequence], label: str, progress: Progress) -> Reading:
+    """One pass over the answers; one is right where every token of it is the model's first choice."""
+    rows = packed_alike(lm.net, sequences)
+    loss, tokens, right, answers, total = 0.0, 0, 0, 0, sum(len(row.tokens) for row in rows)
+    done = 0
+    with torch.inference_mode():
+        for row in rows:
+            progress(label, done, total)
+            log_p, greedy, whose = log_probabilities(lm.net, row)
+            wrong = {number for number, is_first in zip(whose, greedy.tolist(), strict=True) if not is_first}
+            loss, tokens = loss - float(log_p.sum()), tokens + len(log_p)
+            right, answers, done = right + len({*whose} - wrong), answers + len({*whose}), done + len(row.tokens)
+    progress(label, total, total)
+    return Reading(nats=loss / max(tokens, 1), right=right / max(answers, 1))
