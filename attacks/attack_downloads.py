@@ -20,7 +20,7 @@ def test_a_long_text_in_every_row(tmp_path, column, size):
 
     The longest that is taken is read in bounded memory, and no number of downloads; a longer one is refused.
     """
-    rows = 400_000  # a million honest rows take two seconds too
+    rows = 300_000  # a million honest rows take two seconds too
     there = arrow.DictionaryArray.from_arrays(arrow.array([0] * rows, arrow.int32()), arrow.array(["9" * size]))
     columns = {"id": arrow.array(range(rows)), "downloads": arrow.array([1] * rows)} | {column: there}
     parquet.write_table(arrow.table(columns), tmp_path / "x.parquet", store_schema=False)
