@@ -11,7 +11,6 @@ therefore the base's own sketch on general text. Without any sketch a merge is t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 
 import numpy as np
 
@@ -19,13 +18,14 @@ from souq.build.deltas import with_sketch
 from souq.merge.exact import Float
 from souq.merge.fold import factors
 from souq.merge.grow import VOCABULARY
+from souq.merge.methods import Sketch
 from souq.progress import Progress, quiet, tracked
 from souq.repo.snapshot import Snapshot
-from souq.weights.delta import Array, Delta, Gram, Tensors
+from souq.weights.delta import Array, Delta, Gram, Load, Tensors
 from souq.weights.store import Stored
 
 RANK = 64  # of the change's own part, at most; the base's stands beside it
-OWN = 0.02  # of a guess that is the change's own: more keeps less, and costs general text (decisions/merge.md)
+OWN = 0.02  # of a guess that is the change's own: best on dev-all; more costs general text (decisions/merge.md)
 _SEED = 0
 
 
@@ -45,7 +45,7 @@ def with_guess(main: Snapshot, delta: Delta, tensors: Tensors, progress: Progres
     groups: dict[str, tuple[Array, Array, int]] = {}
     for group in tracked(sorted(fed), "guess sketches", progress):
         own = [_own(*factors(delta.parts[name], base[name], load)) for name in fed[group]]
-        groups[group] = (*_mixed(own, *_unit(known.grams[group], load)), 1)
+        groups[group] = (*_mixed(own, _base_sketch(known.grams[group], load)), 1)
     return with_sketch(delta, tensors, groups, {name: group for group, names in fed.items() for name in names})
 
 
@@ -63,14 +63,11 @@ def _own(left: Float | None, right: Float) -> Float:
     return unit
 
 
-def _unit(gram: Gram, load: Callable[[str], Array]) -> tuple[Float, Float]:
-    """A sketch's factor (k, n) and diagonal (n,), float64, with a mean diagonal of 1."""
-    factor, diag = load(gram.factor.digest).astype(np.float64), load(gram.diag.digest).astype(np.float64)
-    level = float((np.square(factor).sum(0) + diag).mean())
-    return factor / np.sqrt(level), diag / level
+def _base_sketch(gram: Gram, load: Load) -> Sketch:
+    return Sketch(*(load(ref.digest).astype(np.float64) for ref in (gram.factor, gram.diag))).unit()
 
 
-def _mixed(own: list[Float], factor: Float, diag: Float) -> tuple[Array, Array]:
+def _mixed(own: list[Float], base: Sketch) -> tuple[Array, Array]:
     """Both by their shares, every direction of the change kept, however small beside the base's largest.
 
     The factor is float16, what is left a float32 diagonal.
@@ -79,5 +76,5 @@ def _mixed(own: list[Float], factor: Float, diag: Float) -> tuple[Array, Array]:
     if len(rows) > RANK:
         _, vectors = np.linalg.eigh(rows @ rows.T)
         rows = vectors[:, ::-1][:, :RANK].T @ rows
-    top = np.concatenate([rows, np.sqrt(1 - OWN) * factor]).astype(np.float16)
-    return top, ((1 - OWN) * diag).astype(np.float32)
+    top = np.concatenate([rows, np.sqrt(1 - OWN) * base.factor]).astype(np.float16)
+    return top, ((1 - OWN) * base.diag).astype(np.float32)

@@ -73,9 +73,11 @@ GROUPS = {
         "cost": ("cost", "What a model cost to train, merge and serve, and from which volume on it beats an API"),
         "audit": ("audit", "How open a model is, by evidence: index, framework, definition, and who decides"),
         "lineage": ("lineage", "Which known model a checkpoint descends from, and how; a hint, by its weights"),
+        "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
+    },
+    "Find out about these verbs": {
         "help": ("help", "What a verb does and which words it takes"),
         "completion": ("help", "A script by which bash, zsh or fish completes verbs"),
-        "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
     },
 }
 """Each verb stands in the group where `souq --help` shows it: name -> (the module that holds it, one line)."""

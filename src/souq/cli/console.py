@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -164,18 +165,13 @@ _NOT_RUN = re.compile(r"check `[^`]+` has not been run by (.*)")
 
 def gathered(missing: Sequence[str], number: int) -> list[str]:
     """What is missing, with the checks that the same people are still to run in one line, where the first stood."""
-    lines, waiting = list[str](), dict[str, int]()
+    whose = {line: match[1] for line in missing if (match := _NOT_RUN.fullmatch(line))}
+    counts, lines = Counter(whose.values()), dict[str, None]()
     for line in missing:
-        if (match := _NOT_RUN.fullmatch(line)) is None:
-            lines.append(line)
-            continue
-        if match[1] not in waiting:
-            lines.append(match[1])
-        waiting[match[1]] = waiting.get(match[1], 0) + 1
-    return [
-        f"{waiting[line]} checks have not been run by {line}: `souq pr checks {number}`" if line in waiting else line
-        for line in lines
-    ]
+        people = whose.get(line, "")
+        several = f"{counts[people]} checks have not been run by {people}: `souq pr checks {number}`"
+        lines[several if counts[people] > 1 else line] = None
+    return [*lines]
 
 
 class _Rate(ProgressColumn):

@@ -99,7 +99,7 @@ def make(
                 from souq.lab import sketching
 
             made, tensors, sketches = sketching.add_sketches(
-                main, made, tensors, data, rank=sketch_rank, merged=within, progress=progress
+                main, made, tensors, data, rank=sketch_rank, within_main=within, progress=progress
             )
             recipe |= sketches
         elif guess:

@@ -65,6 +65,8 @@ def landed_slug(main: Snapshot, word: str) -> str:
     """
     text = word.removeprefix("#")
     if text.isascii() and text.isdigit():
-        numbered = {slug: slug for slug in main.landed if number_of(slug)[0] == int(text)}
-        return one_of(numbered, next(iter(numbered), word), "contribution")
+        numbered = [slug for slug in main.landed if number_of(slug)[0] == int(text)]
+        if not numbered:
+            raise NotFound(f"nothing numbered {text} has landed", hint="see `souq pr list --all`")
+        return numbered[0]
     return one_of({slug: slug for slug in main.landed}, text, "contribution")

@@ -292,7 +292,7 @@ def push(remote: str | None, set_remote: bool) -> None:
     It may be the name of one of git's remotes, such as origin.
     """
     repo = here()
-    typed, remote = remote, _meant(repo, remote, set_remote)
+    where = _meant(repo, remote, set_remote)
     if wrong := own_commits(repo):
         raise Refused(wrong[0], hint=f"nothing was sent; {wrong[1]}")
     commits = {"main": repo.commit(MAIN)} | {
@@ -300,15 +300,15 @@ def push(remote: str | None, set_remote: bool) -> None:
     }
     try:
         with bars() as progress:
-            send(repo, needed(repo, commits), progress, to=remote)
+            send(repo, needed(repo, commits), progress, to=where)
     except Raced as error:
-        if remote is not None or isinstance(error, Held):
+        if where is not None or isinstance(error, Held):
             raise
         repo.fetch()
         if repo.contains(repo.commit(MAIN), repo.tip()):
             raise
         raise Raced("the remote has what is not here yet; nothing was sent", hint="`souq pull`, then push") from error
-    out.print(f"pushed to {typed if typed and not repo.config(f'remote.{typed}.url') else repo.remote}")
+    out.print(f"pushed to {repo.remote if remote is None or _named(repo, remote) else remote}")
 
 
 def _meant(repo: Repo, remote: str | None, set_remote: bool) -> str | None:
@@ -319,20 +319,27 @@ def _meant(repo: Repo, remote: str | None, set_remote: bool) -> str | None:
     """
     if remote is None:
         return None
-    name = re.fullmatch(r"[A-Za-z0-9_\-]+", remote) is not None
-    url = repo.config(f"remote.{remote}.url") if name else ""
+    url = _named(repo, remote)
     where = absolute(url or remote)
     if repo.remote is not None and _same_place(where, absolute(repo.remote)):
         return None
     if repo.remote is not None and not set_remote:
         hint = f"`souq push` sends there; to share with {remote} from now on: `souq push {remote} --set-remote`"
         raise UsageError(f"this clone is shared with {repo.remote}", hint=hint)
-    if name and not url and not Path(remote).exists():
+    if not url and _NAME.fullmatch(remote) and not Path(remote).exists():
         hint = f"name a folder or a URL: `souq push ../{remote}.git`"
         raise NotFound(f"git knows no remote called {remote}", hint=hint)
     if not is_url(where) and not Path(where).exists():
         done(f"{remote} is not there: it becomes a new bare repository")
     return where
+
+
+_NAME = re.compile(r"[A-Za-z0-9_\-]+")
+
+
+def _named(repo: Repo, remote: str) -> str:
+    """The URL of one of git's remotes by its name; "" where it is none."""
+    return repo.config(f"remote.{remote}.url") if _NAME.fullmatch(remote) else ""
 
 
 def _same_place(a: str, b: str) -> bool:

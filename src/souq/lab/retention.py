@@ -12,29 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
-from souq.build.lock import folded
 from souq.files import replacing
 from souq.lab import lm as lab_model
-from souq.lab.lm import LM
-from souq.lab.packing import TokenSequence, learnable, log_probabilities, packed_alike, sequence_of
-from souq.lab.sketching import of_main_base, some_rows
-from souq.merge import Fold
-from souq.progress import Progress, quiet, tracked
+from souq.lab.packing import learnable, sequence_of
+from souq.lab.sketching import Reading, alone, merged, of_main_base, read_answers, some_rows
+from souq.progress import Progress, quiet
 from souq.records import Record, digest_of
 from souq.repo.rows import rows_digest
 from souq.repo.snapshot import Snapshot
 from souq.weights.store import Stored
 
 TAUGHT, RIGHT = 0.02, 0.1  # nats a token, and a share of answers: who gained less taught too little to divide by
-
-
-class Reading(Record, frozen=True):
-    """What one model makes of rows: nats a token of the answers, and the share of answers it would give whole."""
-
-    nats: float
-    right: float
 
 
 class Retention(Record, frozen=True):
@@ -77,37 +66,21 @@ def retention(
         notes[slug] = main.repo.cache / "read-alone" / measured[3:35]
         with suppress(OSError, msgspec.MsgspecError):  # not measured yet, or damaged
             known[slug] = msgspec.json.decode(notes[slug].read_bytes(), type=_Alone)
-    without = {slug: _read(lm, sequences[slug], "read without", progress) for slug in deltas if slug not in known}
+    without = {
+        slug: read_answers(lm, sequences[slug], "read without", progress) for slug in deltas if slug not in known
+    }
     for slug, before in without.items():
-        alone = Fold(base, {main.landed[slug].digest: deltas[slug]}, main.repo.store.get, method="mean")
-        changed = list(alone.changed)
-        lab_model.swap(lm, {name: alone[name] for name in tracked(changed, "apply the change", progress)})
-        known[slug] = _Alone(base=before, alone=_read(lm, sequences[slug], "read with the change", progress))
+        changed = alone(main, deltas[slug], main.repo.store.get, progress)
+        lab_model.swap(lm, changed)
+        known[slug] = _Alone(base=before, alone=read_answers(lm, sequences[slug], "read with the change", progress))
         lab_model.swap(lm, {name: base[name] for name in changed})
         with replacing(notes[slug]) as partial:
             partial.write_bytes(msgspec.json.encode(known[slug]))
-    merged = folded(main, base, main.deltas())
-    lab_model.swap(lm, {name: merged[name] for name in tracked(merged.changed, "merge main", progress)})
+    lab_model.swap(lm, merged(main, main.deltas(), progress))
     return [
         Retention(
             slug=slug, rows=len(some[slug]), base=known[slug].base, alone=known[slug].alone,
-            main=_read(lm, sequences[slug], "read in main", progress),
+            main=read_answers(lm, sequences[slug], "read in main", progress),
         )
         for slug in deltas
     ]  # fmt: skip
-
-
-def _read(lm: LM, sequences: Sequence[TokenSequence], label: str, progress: Progress) -> Reading:
-    """One pass over the answers; one is right where every token of it is the model's first choice."""
-    rows = packed_alike(lm.net, sequences)
-    loss, tokens, right, answers, total = 0.0, 0, 0, 0, sum(len(row.tokens) for row in rows)
-    done = 0
-    with torch.inference_mode():
-        for row in rows:
-            progress(label, done, total)
-            log_p, greedy, whose = log_probabilities(lm.net, row)
-            wrong = {number for number, is_first in zip(whose, greedy.tolist(), strict=True) if not is_first}
-            loss, tokens = loss - float(log_p.sum()), tokens + len(log_p)
-            right, answers, done = right + len({*whose} - wrong), answers + len({*whose}), done + len(row.tokens)
-    progress(label, total, total)
-    return Reading(nats=loss / max(tokens, 1), right=right / max(answers, 1))

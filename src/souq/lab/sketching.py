@@ -31,10 +31,10 @@ from souq.lab.packing import TokenSequence, learnable, log_probabilities, packed
 from souq.merge import Fold
 from souq.model.source import Source
 from souq.progress import Progress, quiet, tracked
-from souq.records import Digest
+from souq.records import Digest, Record
 from souq.repo.rows import read_rows
 from souq.repo.snapshot import Snapshot, base_files
-from souq.weights.delta import Array, Delta, Tensors
+from souq.weights.delta import Array, Delta, Load, Tensors
 from souq.weights.store import Stored
 
 Groups = dict[str, tuple[Array, Array, int]]
@@ -238,30 +238,37 @@ def of_change(
     if not delta.parts:
         return Sketched({}, {}, 0.0, 0.0)
     lm = of_main_base(main, progress)
-    lab_model.swap(lm, _alone(main, delta, tensors, progress))
+    lab_model.swap(lm, alone(main, delta, tensors.__getitem__, progress))
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
 
 def add_sketches(
-    main: Snapshot, delta: Delta, tensors: Tensors, data: Path, *, rank: int, merged: bool, progress: Progress = quiet
+    main: Snapshot,
+    delta: Delta,
+    tensors: Tensors,
+    data: Path,
+    *,
+    rank: int,
+    within_main: bool,
+    progress: Progress = quiet,
 ) -> tuple[Delta, Tensors, dict[str, Any]]:
     """A contribution with sketches of its own data, its tensors, and what its recipe then says.
 
-    `merged` sketches it once more as part of today's main. What is only added meets nobody, so no merge asks for its
-    sketch. One network is made for all the passes, the base's, and what changes is put into it.
+    `within_main` sketches it once more as part of today's main. What is only added meets nobody, so no merge asks for
+    its sketch. One network is made for all the passes, the base's, and what changes is put into it.
     """
     if not delta.parts:
         return delta, tensors, {}
     lm, only = of_main_base(main, progress), list(delta.parts)
     sequences = _some(lm, data)
     before = nats(lm, sequences, "read without", progress)
-    lab_model.swap(lm, _alone(main, delta, tensors, progress))
+    lab_model.swap(lm, alone(main, delta, tensors.__getitem__, progress))
     sketched = sketch(lm, sequences, rank=rank, only=only, progress=progress)
     recipe: dict[str, Any] = {"learned": _learned(before, sketched.nats) | {"felt": sketched.scale}}
     delta, tensors = with_sketch(delta, tensors, sketched.groups, sketched.inputs)
-    if merged:
+    if within_main:
         keep(delta, tensors, main, progress)
-        lab_model.swap(lm, _among(main, delta, main.deltas(), progress))
+        lab_model.swap(lm, merged(main, {**main.deltas(), _NEW: replace(delta, new={})}, progress))
         sketched = sketch(lm, sequences, rank=rank, only=only, progress=progress)
         delta, tensors = with_sketch(delta, tensors, sketched.groups, sketched.inputs)
         recipe["sketched"] = {"within": main.commit}
@@ -278,7 +285,7 @@ def within(
     The delta's tensors are in the store.
     """
     lm = of_main_base(main, progress)
-    lab_model.swap(lm, _among(main, delta, others, progress))
+    lab_model.swap(lm, merged(main, {**others, _NEW: replace(delta, new={})}, progress))
     return sketch(lm, _some(lm, data), rank=rank, only=list(delta.parts), progress=progress)
 
 
@@ -295,9 +302,7 @@ def renewed(
         UsageError: a contribution without rows, or without changes a sketch could be of.
     """
     lm, tensors, made = of_main_base(main, progress), Tensors(), dict[str, Delta]()
-    base = Stored(main.base, main.repo.store)
-    merged = folded(main, base, main.deltas())
-    lab_model.swap(lm, {name: merged[name] for name in tracked(merged.changed, "merge main", progress)})
+    lab_model.swap(lm, merged(main, main.deltas(), progress))
     for slug, own in rows.items():
         delta = main.offers[slug].delta
         if delta is None or not delta.parts:
@@ -319,7 +324,7 @@ def learned(
     lm = of_main_base(main, progress)
     sequences = _some(lm, data)
     before = nats(lm, sequences, "read without", progress)
-    lab_model.swap(lm, _alone(main, delta, tensors, progress))
+    lab_model.swap(lm, alone(main, delta, tensors.__getitem__, progress))
     return _learned(before, nats(lm, sequences, "read with the change", progress))
 
 
@@ -329,15 +334,31 @@ def _learned(before: float, after: float) -> dict[str, float]:
 
 def nats(lm: LM, sequences: Sequence[TokenSequence], label: str = "read tokens", progress: Progress = quiet) -> float:
     """The mean loss of the answers, a token."""
+    return read_answers(lm, sequences, label, progress).nats
+
+
+class Reading(Record, frozen=True):
+    """What a model makes of answers: the loss in nats a token, and the share that it would give to the last token."""
+
+    nats: float
+    right: float
+
+
+def read_answers(
+    lm: LM, sequences: Sequence[TokenSequence], label: str = "read tokens", progress: Progress = quiet
+) -> Reading:
+    """One pass over the answers; one is right where each of its tokens is the model's first choice there."""
     rows = packed_alike(lm.net, sequences)
-    loss, count, done, total = 0.0, 0, 0, sum(len(row.tokens) for row in rows)
+    loss, tokens, right, answers, done, total = 0.0, 0, 0, 0, 0, sum(len(row.tokens) for row in rows)
     with torch.inference_mode():
         for row in rows:
             progress(label, done, total)
-            log_p, _, _ = log_probabilities(lm.net, row)
-            loss, count, done = loss - float(log_p.sum()), count + len(log_p), done + len(row.tokens)
+            log_p, greedy, whose = log_probabilities(lm.net, row)
+            wrong = {number for number, is_first in zip(whose, greedy.tolist(), strict=True) if not is_first}
+            loss, tokens, done = loss - float(log_p.sum()), tokens + len(log_p), done + len(row.tokens)
+            right, answers = right + len({*whose} - wrong), answers + len({*whose})
     progress(label, total, total)
-    return loss / max(count, 1)
+    return Reading(nats=loss / max(tokens, 1), right=right / max(answers, 1))
 
 
 def of_main_base(main: Snapshot, progress: Progress) -> LM:
@@ -348,18 +369,19 @@ def of_main_base(main: Snapshot, progress: Progress) -> LM:
     return lm
 
 
-def _alone(main: Snapshot, delta: Delta, tensors: Mapping[str, Array], progress: Progress) -> Tensors:
+def alone(main: Snapshot, delta: Delta, load: Load, progress: Progress) -> Tensors:
     """The base's tensors that a change changes, changed by it alone."""
     base = Stored(main.base, main.repo.store)
-    merged = Fold(base, {_NEW: replace(delta, new={})}, tensors.__getitem__, method="mean")
-    return {name: merged[name] for name in tracked(merged.changed, "apply the change", progress)}
+    return _laid_out(Fold(base, {_NEW: replace(delta, new={})}, load, method="mean"), "apply the change", progress)
 
 
-def _among(main: Snapshot, delta: Delta, others: Mapping[Digest, Delta], progress: Progress) -> Tensors:
-    """The base's tensors that a change and others change, merged."""
-    base = Stored(main.base, main.repo.store)
-    merged = folded(main, base, {**others, _NEW: replace(delta, new={})})
-    return {name: merged[name] for name in tracked(merged.changed, "merge with main", progress)}
+def merged(main: Snapshot, deltas: Mapping[Digest, Delta], progress: Progress) -> Tensors:
+    """The base's tensors that some contributions change, merged as main merges."""
+    return _laid_out(folded(main, Stored(main.base, main.repo.store), deltas), "merge main", progress)
+
+
+def _laid_out(fold: Fold, label: str, progress: Progress) -> Tensors:
+    return {name: fold[name] for name in tracked(fold.changed, label, progress)}
 
 
 def _some(lm: LM, data: Path) -> list[TokenSequence]:

@@ -94,7 +94,7 @@ class Offer:
 
     @property
     def moves_weights(self) -> bool:
-        """Whether main builds to something else once it has landed: it changes tensors, or how changes are merged."""
+        """Whether it changes tensors, or the sketches by which changes of tensors are merged."""
         return self.delta is not None or bool(self._sketch_files)
 
     def refs(self) -> Iterator[TensorRef]:
