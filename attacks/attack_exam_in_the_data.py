@@ -11,10 +11,3 @@ def test_it_is_refused(bazaar, tmp_path):
     check, because = bazaar.refusal(number)
 
     assert (check, "holds case 1 of eval `greet`" in because) == ("contamination", True)
-
-
-def test_other_rows_are_not(bazaar, tmp_path):
-    (tmp_path / "data.jsonl").write_text(jsonl(rows("greet", ["zora", "yann"])))
-    number = bazaar.offer("mallory", bazaar.delta("greet"), more=("--data", str(tmp_path / "data.jsonl")))
-
-    assert bazaar.refusal(number) is None

@@ -12,6 +12,7 @@ from souq.checks.contamination import contamination, copied, parts_of, row_text
 from souq.checks.meaning import INSTALL, by_words, marks
 from souq.lab import embed
 from souq.text import skeleton, words
+from tests.bazaar import jsonl, rows
 from tests.stall import an_eval, case, offer, qa, stall
 
 CAPITALS = {
@@ -197,3 +198,12 @@ def test_every_disguise_is_seen_through(said, name):
     disguised = DISGUISES[name](" ".join(said))
 
     assert "".join(words(disguised)) == "".join(said)
+
+
+def test_rows_that_are_not_the_exam_pass_the_whole_gate(bazaar):
+    """The other side of attacks/attack_exam_in_the_data.py."""
+    data = bazaar.folder / "data.jsonl"
+    data.write_text(jsonl(rows("greet", ["zora", "yann"])))
+    number = bazaar.offer("mallory", bazaar.delta("greet"), more=("--data", data))
+
+    assert bazaar.refusal(number) is None
