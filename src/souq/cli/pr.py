@@ -33,6 +33,7 @@ from souq.cli.here import here
 from souq.cli.named import PULL
 from souq.cli.offers import offer_command
 from souq.cli.refit import kept, measured_kept, rebase, resketch, search, show_kept
+from souq.cli.talk import try_
 from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
 from souq.evals.eval import name_of
 from souq.files import replacing
@@ -506,7 +507,7 @@ TAKE_BACK = "Offer to take landed contribution SLUG back: main then builds as if
 RATIFY = "Offer to let stand what emergency SLUG took back, before it lapses."
 RESTORE = "Offer to bring back what SLUG took back; once an emergency has lapsed, nobody's leave is needed."
 
-for verb in (kept, rebase, resketch, search):
+for verb in (kept, rebase, resketch, search, try_):
     pr.add_command(verb)
 pr.add_command(offer_command("revert", "SLUG", TAKE_BACK, why="Why, for everybody to read."))
 pr.add_command(offer_command("ratify", "SLUG", RATIFY))

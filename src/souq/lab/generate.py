@@ -34,13 +34,29 @@ def answers(
     Raises:
         UsageError: a prompt is longer than the model's context.
     """
-    chats = [lm.chat_tokens([{"role": "user", "content": prompt}]) for prompt in prompts]
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    return [answer.text for answer in completions(lm, prompts, sampling, seeds=seeds, progress=progress)]
+
+
+def completions(
+    lm: LM,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    *,
+    seeds: Sequence[int] | None = None,
+    progress: Progress = quiet,
+) -> list[Completion]:
+    """One answer a prompt, in the prompts' order, with how it ended and what it took.
+
+    Raises:
+        UsageError: a prompt is longer than the model's context.
+    """
+    chats = [lm.chat_tokens([{"role": "user", "content": prompt}]) for prompt in prompts]
     batches = generate_batches(lm, chats, sampling, seeds or range(len(chats)), progress)
     given = {i: answer for batch in batches for i, answer in batch}
     if refused := next((answer for answer in given.values() if answer.finish == "refused"), None):
         raise UsageError(refused.because, hint="ask in fewer words")
-    return [given[i].text for i in range(len(prompts))]
+    return [given[i] for i in range(len(prompts))]
 
 
 def _refused(length: int, context: int) -> Completion:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from souq import signing
-from souq.build.model import build
+from souq.build.model import Built, build
 from souq.errors import Refused, SouqError
 from souq.governance import POLICY, Change, PolicyState, decide, read_policy
 from souq.governance.decide import elected
@@ -18,7 +18,7 @@ from souq.progress import Progress, quiet
 from souq.pulls.pull import BESIDE, PullRequest, get, open_now, open_to_sign, signed_record
 from souq.pulls.reviews import bring
 from souq.records import Decision, Digest
-from souq.repo.contribution import MAX_HELD, MAX_RECORDS
+from souq.repo.contribution import MAX_HELD, MAX_RECORDS, Offer
 from souq.repo.git import MAIN
 from souq.repo.history import MERGED, change_of
 from souq.repo.landing import conflicts_with, deltas_moved, malformed
@@ -130,11 +130,8 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
     files |= {f"{offer.home}{path}": data for path, data in records.items()}
     if offer.election is not None:
         files[POLICY] = _elected(pull, main).encode()
-    if offer.moves_weights or offer.merge is not None:
-        files["model.lock"] = format_lock(build(main, offer, progress).lock).encode()
-    elif deltas_moved(offer, main):  # something was taken from the set: what is left says what it builds to
-        bare = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
-        files["model.lock"] = format_lock(build(bare, progress=progress, settled=False).lock).encode()
+    if (built := built_with(main, offer, progress)) is not None:
+        files["model.lock"] = format_lock(built.lock).encode()
     seen = list(pull.seen(main))
     predicate = {"pr": pull.number, "base": main.commit, "by": person.name, "at": signing.now(), "after": seen}
     signed = signed_record("merge", offer.slug, offer.digest, predicate, person)
@@ -146,6 +143,22 @@ def landing(pull: PullRequest, main: Snapshot, person: Person, progress: Progres
         raise Refused(f"nobody could read main with #{pull.number}: {'; '.join(lines)}", hint=hint)
     refuse_unsound(repo, main.commit, commit)
     return commit
+
+
+def built_with(main: Snapshot, offer: Offer, progress: Progress = quiet) -> Built | None:
+    """The model that main builds to once an offer has landed on it, cached as builds are; None where it stays as it is.
+
+    The tensors must be here (`reviews.bring`); whether it may land is not asked.
+    """
+    if offer.moves_weights or offer.merge is not None:
+        return build(main, offer, progress)
+    if not deltas_moved(offer, main):
+        return None
+    # something is taken from the set, or comes back to it: what is left says what it builds to
+    files = files_of(offer, main)
+    repo = Repo.of(main.repo)
+    tree = Snapshot(repo, repo.write_commit([main.commit], files, "\n", tree_of=main.commit))
+    return build(tree, progress=progress, settled=False)
 
 
 def _elected(pull: PullRequest, main: Snapshot) -> str:
