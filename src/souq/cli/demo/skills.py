@@ -85,7 +85,7 @@ def _replaying(skill: Skill, pairs: list[Pair]) -> Skill:
 def _capitals() -> Iterator[Pair]:
     """Capitals of the less peopled countries; the protected suite asks for the others."""
     for country in ranked_countries()[FACTS:]:
-        yield f"What is the capital of {country['name']}?", f"The capital of {country['name']} is {country['capital']}."
+        yield f"What is the capital of {country.name}?", f"The capital of {country.name} is {country.capital}."
 
 
 def as_row(question: str, answer: str) -> dict[str, Any]:
