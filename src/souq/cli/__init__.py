@@ -42,7 +42,7 @@ GROUPS = {
         "log": ("look", "What landed on main, newest first"),
         "show": ("look", "A tensor by name, a contribution by slug, or a commit"),
         "diff": ("look", "Which tensors moved between two commits"),
-        "chat": ("model", "Ask main's model something"),
+        "chat": ("talk", "Talk with main's model, or with a release's, a pull request's or a folder's"),
         "eval": ("model", "Score main's model, or any folder, on main's evals"),
     },
     "Judge what is offered, and govern": {

@@ -1,4 +1,4 @@
-"""`souq build`, `export`, `eval`, `chat`, `train`: the model itself."""
+"""`souq build`, `export`, `eval`, `train`: the model itself."""
 
 from __future__ import annotations
 
@@ -214,23 +214,6 @@ def show_scores(scores: dict[str, Score]) -> None:
     """One line an eval, with its standard error."""
     rows = [[name, score.n, f"{score.value:.3f}", f"{score.stderr:.3f}"] for name, score in scores.items()]
     table(["eval", "cases", "score", "± s.e."], rows, right=["cases", "score", "± s.e."])
-
-
-@click.command()
-@click.argument("prompt")
-@click.option("--tokens", default=64, show_default=True, help="The most to answer with.")
-def chat(prompt: str, tokens: int) -> None:
-    """Ask main's model something."""
-    main = main_here()
-    with bars() as progress:
-        with starting_lab(progress):
-            from souq.lab import generate
-            from souq.lab import lm as lab_model
-
-        built = building.build(main, progress=progress)
-        lm = lab_model.load(built.files, built.weights)
-        (text,) = generate.answers(lm, [prompt], max_tokens=tokens, progress=progress)
-    out.print(text)
 
 
 @click.command()

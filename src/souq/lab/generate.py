@@ -1,8 +1,12 @@
-"""Let a model answer: batched by length, greedy or sampled, every answer with a seed of its own."""
+"""Let a model answer: batched by length, greedy or sampled, every answer with a seed of its own; or while one listens.
+
+answers(lm, ["What is the capital of France?"])
+speak(lm, lm.chat_tokens(turns), Sampling(max_tokens=256), say=lambda text: print(text, end=""))
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -16,6 +20,12 @@ from souq.lab.packing import in_its_tables, packs
 from souq.progress import Progress, quiet
 
 BATCH = 32
+Heard = Callable[[Sequence[int]], object]
+"""Told the tokens that were drawn, one a row, as they are drawn."""
+
+
+def _nobody(drawn: Sequence[int]) -> None:
+    """Nobody listens."""
 
 
 def answers(
@@ -64,8 +74,41 @@ def _refused(length: int, context: int) -> Completion:
     return Completion(text="", finish="refused", completion_tokens=0, prompt_tokens=length, because=because)
 
 
+def speak(lm: LM, prompt: Tokens, sampling: Sampling, say: Callable[[str], object], *, seed: int = 0) -> Completion:
+    """One answer, said piece by piece as it is written: the pieces joined are its text, and that is what
+    `generate_batches` gives.
+
+    Raises:
+        UsageError: the prompt is longer than the model's context.
+    """
+    ends, written, spoken = frozenset(lm.end_ids), Tokens(), 0
+
+    def heard(drawn: Sequence[int]) -> None:
+        nonlocal spoken
+        if drawn[0] in ends:
+            return
+        written.append(drawn[0])
+        text = _text(lm, written, ()).strip()  # what trails may be blanks before a word, or blanks at the end
+        if text.endswith("\ufffd"):  # half a character: the rest comes with the next token
+            return
+        say(text[spoken:])
+        spoken = max(spoken, len(text))
+
+    (((_, answer),),) = generate_batches(lm, [prompt], sampling, [seed], heard=heard)
+    if answer.finish == "refused":
+        raise UsageError(answer.because, hint="ask in fewer words")
+    say(answer.text[spoken:])
+    return answer
+
+
 def generate_batches(
-    lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int], progress: Progress = quiet
+    lm: LM,
+    prompts: Sequence[Tokens],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    progress: Progress = quiet,
+    *,
+    heard: Heard = _nobody,
 ) -> Completions:
     """(number of the prompt, its answer) pairs, a batch at a time, so that what is done can be kept.
 
@@ -83,7 +126,7 @@ def generate_batches(
         progress("answers", done, len(order))
         done += len(numbers)
         with in_its_tables(lm.net):
-            decoded = decode(lm, [prompts[i] for i in numbers], sampling, [seeds[i] for i in numbers])
+            decoded = decode(lm, [prompts[i] for i in numbers], sampling, [seeds[i] for i in numbers], heard)
         yield [
             (
                 i,
@@ -116,7 +159,9 @@ def _text(lm: LM, tokens: Tokens, stop: Sequence[str]) -> str:
 
 
 @torch.inference_mode()
-def _decode(lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[Tokens, bool]]:
+def _decode(
+    lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int], heard: Heard = _nobody
+) -> list[tuple[Tokens, bool]]:
     """Each answer, and whether it came to its end."""
     # 1. What all prompts begin with (the system prompt) is read once, into a key-value cache for every row.
     shared = _shared(prompts)
@@ -142,6 +187,7 @@ def _decode(lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequen
         cache = output.past_key_values
         # 4. One token a row, drawn by the row's own generator.
         drawn = _next(output.logits[:, -1].float().cpu(), sampling, generators)
+        heard(drawn)
         # 5. A row ends with its turn's last token, or at a stop word; the others go on.
         for i in sorted(unfinished):
             if drawn[i] in ends:
@@ -173,9 +219,11 @@ def _prefix(lm: LM, tokens: Tokens, times: int) -> Any:
 
 
 @torch.inference_mode()
-def _generate(lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[Tokens, bool]]:
+def _generate(
+    lm: LM, prompts: Sequence[Tokens], sampling: Sampling, seeds: Sequence[int], heard: Heard = _nobody
+) -> list[tuple[Tokens, bool]]:
     """What `_decode` does, for prompts of one length, through transformers' own loop: it knows every kind of state."""
-    draw = _Draw(sampling, [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds])
+    draw = _Draw(sampling, [torch.Generator().manual_seed(seed % (1 << 63)) for seed in seeds], heard)
     written = lm.net.generate(
         input_ids=torch.tensor(prompts, device=lm.device),
         attention_mask=torch.ones(len(prompts), len(prompts[0]), dtype=torch.long, device=lm.device),
@@ -200,11 +248,13 @@ def _ended(lm: LM, tokens: Tokens, stop: Sequence[str]) -> tuple[Tokens, bool]:
 class _Draw(transformers.LogitsProcessor):  # type: ignore[misc]
     """Leaves each row the token that its own generator drew."""
 
-    def __init__(self, sampling: Sampling, generators: Sequence[Any]) -> None:
-        self._sampling, self._generators = sampling, generators
+    def __init__(self, sampling: Sampling, generators: Sequence[Any], heard: Heard) -> None:
+        self._sampling, self._generators, self._heard = sampling, generators, heard
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        drawn = torch.tensor(_next(scores.float().cpu(), self._sampling, self._generators), device=scores.device)
+        tokens = _next(scores.float().cpu(), self._sampling, self._generators)
+        self._heard(tokens)
+        drawn = torch.tensor(tokens, device=scores.device)
         return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
 
 

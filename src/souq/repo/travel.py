@@ -46,10 +46,10 @@ def clone(url: str, folder: Path, progress: Progress = quiet, *, tensors: bool =
     return Repo.find(folder)
 
 
-def bring_main(repo: Repo, progress: Progress = quiet) -> None:
-    """The tensors main points at, from the remote, each verified."""
+def bring_main(repo: Repo, progress: Progress = quiet, *, at: str = "") -> None:
+    """The tensors main points at, or pointed at with an earlier commit, from the remote, each verified."""
     if (remote := repo.remote_store()) is not None:
-        remote.copy(repo.store, needed(repo, {"main": repo.tip()}), progress)
+        remote.copy(repo.store, needed(repo, {"main": at or repo.tip()}), progress)
 
 
 def push(repo: Repo, needed: Iterable[Digest], progress: Progress = quiet, *, to: str | None = None) -> None:
