@@ -38,6 +38,7 @@ checks                        contribution -> verdict
 pulls                         the life of a pull request, the queue, forges
 releases                      a version is a pull request; its papers; a folder that proves itself
 audit                         how open, at what cost, used by whom, descended from whom
+notebook                      a repository from Python: rows, models, pictures
 cli                           verbs
 __main__                      python -m souq
 """

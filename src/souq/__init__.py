@@ -5,15 +5,14 @@ brings neither numpy nor torch.
 
     import souq
 
-    repo = souq.Repo.find(Path("smol"))
-    main = souq.Snapshot(repo, repo.tip())
-    souq.build.build(main).digest              # what main builds to
-    souq.verify.verify(repo).findings  # empty when every digest and every vote holds
+    repo = souq.open("smol")            # for a notebook: docs/python.md
+    repo.main.scores()
+    souq.verify.verify(repo.repo).findings  # empty when every digest and every vote holds
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from souq.lazy import lazily
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from souq.governance import Policy, decide, read_policy
     from souq.merge import Fold, merge_method
     from souq.model.source import open_source
+    from souq.notebook.repository import open_repository as open
     from souq.records import Contribution, Decision, Recipe, Release, Verdict, Vote
     from souq.repo.init import init
     from souq.repo.remote import Repo
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Contribution", "Decision", "Delta", "Eval", "Fold", "Policy", "Recipe", "Release", "Repo", "Score", "Snapshot",
-    "SouqError", "Store", "Verdict", "Vote", "build", "compare", "decide", "init", "merge_method", "open_source",
+    "SouqError", "Store", "Verdict", "Vote", "build", "compare", "decide", "init", "merge_method", "open",
+    "open_source",
     "pulls", "read_policy", "verify",
 ]  # fmt: skip
 
-__getattr__ = lazily(
+_home = lazily(
     __name__,
     {
         "": ("build", "pulls", "verify"),
@@ -48,6 +49,8 @@ __getattr__ = lazily(
         "souq.governance": ("Policy", "decide", "read_policy"),
         "souq.merge": ("Fold", "merge_method"),
         "souq.model.source": ("open_source",),
+        "souq.notebook.repository": ("open_repository",),
+        "souq.optional": ("installed_version",),
         "souq.records": ("Contribution", "Decision", "Recipe", "Release", "Verdict", "Vote"),
         "souq.repo.init": ("init",),
         "souq.repo.remote": ("Repo",),
@@ -58,5 +61,11 @@ __getattr__ = lazily(
 )
 
 
+def __getattr__(name: str) -> Any:
+    if name == "open":  # the name in its module is a longer one, since there are files to open too
+        return _home("open_repository")
+    return str(_home("installed_version")("souq")) if name == "__version__" else _home(name)
+
+
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])
