@@ -290,7 +290,7 @@ def test_the_others_can_get_something_done():
     game.they_vote(0, {"bruno", "chen"}, "approve")
     game.it_lands_as_it_should(0, False)
     game.somebody_proposes_to_enrol(110)
-    game.they_vote(0, {"bruno", "dora"}, "approve")
+    game.they_vote(0, {"bruno", "chen", "dora"}, "approve")
     game.time_passes(15)
     game.it_lands_as_it_should(0, True)
     assert len(game.landed) == 2

@@ -256,6 +256,53 @@ def test_doubt_asks_for_one_more_as_far_as_there_are_more():
     assert not said(lazy, yes("bruno"), checked=[ran("chen", "needs-eyes")], hours=1)
 
 
+FEW = ("amira", "adil", "bruno", "chen")  # of three organisations
+
+
+def test_no_more_is_asked_than_all_others_can_give():
+    """Where the policy says so, of an author who is one of those asked: the most that can count without them."""
+    doubt = [ran("dora", "needs-eyes")]
+    three = ruled(core=FEW, max_per_org=1, checks=("files",), or_all_others=True)
+    plain = ruled(core=FEW, max_per_org=1, checks=("files",))
+
+    assert said(three, yes("amira", "bruno"), work("chen"), doubt).met[0].startswith("2 of `core` for work")
+    assert not said(plain, yes("amira", "bruno"), work("chen"), doubt)
+    assert not said(three, yes("bruno"), work("chen"), doubt)
+    assert not said(three, yes("bruno", "chen"), work("amira"), doubt), "Adil can speak for Atlas"
+    assert said(three, yes("adil", "bruno", "chen"), work("amira"), doubt)
+    assert not said(three, yes("amira", "bruno"), work("stranger"), doubt)
+    assert not said(three, yes("amira", "bruno"), work("dora"), [ran("anna", "needs-eyes")]), "she is not asked"
+    assert said(three, yes("amira", "bruno"), work("chen"), [ran("dora")])
+    assert not said(three, yes("amira"), work("chen"), [ran("dora")]), "no fewer than without doubt"
+
+
+def test_all_others_are_so_many_as_stand_without_an_author_who_stands_behind_it():
+    """An author's key that holds no more is nobody's yes, and who may vote themselves is asked like the others."""
+    gone = [*map(who, NAMES[:4]), who("chen", valid_until=at(-1))]
+    late = ruled(of(4), people=gone, core=("amira", "adil", "bruno", "chen"), or_all_others=True)
+    own = ruled(of(4), core=FEW, author_may_vote=True, or_all_others=True)
+
+    assert not said(late, yes("amira", "adil", "bruno"), work("chen"))
+    assert said(ruled(of(4), core=FEW, or_all_others=True), yes("amira", "adil", "bruno"), work("chen"))
+    assert not said(own, yes("amira", "adil", "bruno"), work("chen"))
+    assert said(own, yes(*FEW), work("chen"))
+
+
+def test_the_only_one_of_a_role_has_no_others_in_it():
+    """Then nobody of it is asked; of every other role, its own."""
+    company = Role(name="company", members=("amira",))
+    both = ruled(of(1, "company"), of(1), core=("bruno", "chen"), roles=(company,), or_all_others=True)
+    share = ruled(of(share="1/2", role="company"), of(1), core=("bruno",), roles=(company,), or_all_others=True)
+
+    assert said(both, yes("bruno"), work("amira")).met == (
+        "0 of `company` for work: nobody", "1 of `core` for work: bruno of Borealis",
+    )  # fmt: skip
+    assert not said(both, [], work("amira"))
+    assert not said(both, yes("bruno"), work("chen"))
+    assert said(both, yes("amira", "bruno"), work("chen"))
+    assert said(share, yes("bruno"), work("amira"))
+
+
 def test_a_verdict_of_who_is_not_asked_is_an_opinion():
     """Where a scope names its evaluators, nobody else's refusal or doubt keeps a contribution out for ever."""
     judges = Role(name="judges", members=("adil", "bruno"))

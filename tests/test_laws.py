@@ -37,7 +37,7 @@ def policies(draw, **fixed):
     told = {
         "max_per_org": draw(st.integers(0, 2)), "min_orgs": draw(st.integers(0, 3)), "window_h": draw(st.sampled_from([0, 4])),
         "cooloff_h": draw(st.sampled_from([0, 3])), "majority": draw(st.booleans()),
-        "author_may_vote": draw(st.booleans()), "inactive_days": draw(st.sampled_from([0, 10])),
+        "author_may_vote": draw(st.booleans()), "or_all_others": draw(st.booleans()), "inactive_days": draw(st.sampled_from([0, 10])),
         "checks": draw(st.sampled_from([(), ("files",)])),
         "lazy": draw(st.none() | st.builds(Lazy, after_h=st.just(2), n=st.integers(1, 2))),
         "veto": draw(st.none() | st.builds(Veto, role=st.just("council"), seconds=st.integers(0, 1), alone_h=st.just(2))),

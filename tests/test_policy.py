@@ -144,6 +144,14 @@ def test_scopes_that_cannot_be_are_refused(requires, scope, why):
     assert refusal(*requires, **scope) == why
 
 
+def test_all_others_are_somebody():
+    why = "scope 'work' asks amira alone, so there are no others: author_may_vote = true is what lets one person decide"
+
+    assert refusal(of(1), core=("amira",), or_all_others=True) == why
+    ruled(of(1), core=("amira", "adil"), or_all_others=True)
+    ruled(of(1), core=("amira",))
+
+
 def test_the_least_that_scopes_can_say():
     ruled(
         of(4),

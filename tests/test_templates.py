@@ -80,14 +80,18 @@ def test_a_foundation_s_exam_is_harder_to_change_than_to_sit():
     assert said(three, yes("amira", "bruno"), change, _all_checks(three))
 
 
-def test_a_foundation_amends_by_three_organisations_after_two_weeks():
+def test_a_foundation_amends_by_two_thirds_of_its_organisations_after_two_weeks():
+    """However many people one of them has, and the author's vote is one of them."""
     policy = read_policy(foundation(PEOPLE))
     change = work(touched=("GOVERNANCE.toml",))
 
-    assert said(policy, yes("amira", "bruno", "chen", "adil"), change, hours=336)
-    assert not said(policy, yes("amira", "bruno", "chen", "adil"), change, hours=335)
+    assert said(policy, yes("amira", "bruno", "chen"), change, hours=336)
+    assert said(policy, yes("amira", "bruno", "chen"), work("chen", touched=("GOVERNANCE.toml",)), hours=336)
+    assert not said(policy, yes("amira", "bruno", "chen"), change, hours=335)
     assert not said(policy, yes("amira", "bruno", "anna", "adil"), change, hours=336)
-    assert not said(policy, yes("amira", "bruno", "chen"), change, hours=336)
+    three = read_policy(foundation(named("amira", "bruno", "chen")))
+    assert said(three, yes("amira", "bruno"), change, hours=336)
+    assert not said(three, yes("amira"), change, hours=336)
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------
@@ -158,11 +162,10 @@ def test_an_emergency_of_one_organisation_is_said():
 def test_a_policy_of_one_is_told_what_it_is():
     told = explain(read_policy(solo("amira", "Atlas", key(0))))
 
-    assert told[-5:] == [
+    assert told[-4:] == [
         "warning: Atlas alone can decide on contributions",
         "warning: authors may approve their own work in contributions",
         "warning: Atlas alone can amend this policy",
-        "warning: authors may approve their own work in policy",
         "warning: amira holds the only key: whoever loses it loses the repository",
     ]
     two_keys = ruled(of(1), people=named("amira"), core=("amira",), checks=("f",))

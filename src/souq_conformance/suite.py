@@ -23,6 +23,7 @@ from souq.records import Record
 from souq.repo.remote import Repo
 from souq.verify import verify
 from souq_conformance import (
+    all_others,
     bad_bindings,
     bad_edits,
     bad_git,
@@ -55,6 +56,7 @@ PARTS = (
     bad_landings,
     bad_git,
     bad_sizes,
+    all_others,
 )  # whose import fills CASES
 
 

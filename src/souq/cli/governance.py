@@ -17,6 +17,7 @@ from souq.governance import POLICY, Election, Policy, Role, Who, read_policy
 from souq.governance.decide import elected
 from souq.governance.explain import explain
 from souq.governance.policy import edited
+from souq.governance.rehearsal import locked_out, rehearsed
 from souq.pulls import pull as pulls
 from souq.pulls import reviews
 from souq.records import format_toml
@@ -38,8 +39,13 @@ def governance() -> None:
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @json_option
 def check(path: Path | None, as_json: bool) -> None:
-    """Say GOVERNANCE.toml (main's, or PATH) in words, and warn of what it leaves open."""
-    lines = explain(read_policy(_text(path) if path else main_here().policy_text))
+    """Say GOVERNANCE.toml (main's, or PATH) in words, and warn of what it leaves open.
+
+    Each kind of change is played as everybody, and with each organisation gone: who is locked out is told, and what to
+    type.
+    """
+    policy = read_policy(_text(path) if path else main_here().policy_text)
+    lines = [*explain(policy), *rehearsed(policy, signing.now())]
     answer(lines, as_json, lambda: out.print("\n".join(lines)))
 
 
@@ -57,7 +63,9 @@ def _text(path: Path) -> str:
 def amend(path: Path, reason: str, key: Path | None, as_json: bool) -> None:
     """Offer PATH as main's GOVERNANCE.toml: judged by the old policy and by the new one."""
     text = _text(path)
-    read_policy(text)  # a policy that could never work is refused before anybody reads it
+    policy = read_policy(text)  # a policy that could never work is refused before anybody reads it
+    for lock in locked_out(policy, signing.now()):
+        done(f"locked out: {lock}; {lock.way_out}")
     offer(here(), reason, "governance", key, as_json, more={POLICY: text.encode()})
 
 

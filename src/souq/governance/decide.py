@@ -211,6 +211,8 @@ class _Evidence:
         checked, votes = self.signed
         self.at = seconds(self.now) or 0.0
         self.author = self.policy.person_of(self.change.author_key)
+        # offering it is standing behind it, with a key that holds
+        self.backer = self.author if self.policy.person_of(self.change.author_key, self.now) else None
         self.last_words = _last_words(self.policy, self.change, votes, self.now)
         self.checked = [
             (checker, each.checked)
@@ -413,6 +415,8 @@ def _count(scope: Scope, needs: Needs, evidence: _Evidence, needs_eyes: bool) ->
     required = wanted_of(needs, at_once(able, scope.max_per_org))
     if needs_eyes:
         required = min(required + 1, most(evidence.policy, scope, needs.role))
+    if scope.or_all_others and not scope.author_may_vote:
+        required = min(required, most(evidence.policy, scope, needs.role, without=evidence.backer))
     young = [(word.voter.name, _cooling(scope, word, evidence.at)) for word in evidence.saying("approve")]
     cooling_off = [(name, left) for name, left in young if left > 0]
     own_vote = author if author in evidence.last_words else ""
@@ -440,11 +444,10 @@ def _of_org(person: Who) -> str:
 
 
 def _sides(scope: Scope, evidence: _Evidence) -> Iterator[str]:
-    asked, author = evidence.policy.asked(scope), evidence.author
+    asked, backer = evidence.policy.asked(scope), evidence.backer
     sides = {voter.side for voter in _yes(scope, evidence, asked)}
-    key = evidence.change.author_key
-    if author is not None and author.name in asked and evidence.policy.person_of(key, evidence.now):
-        sides.add(author.side)  # offering it is standing behind it, with a key that holds
+    if backer is not None and backer.name in asked:
+        sides.add(backer.side)
     if len(sides) < scope.min_orgs:
         have = ", ".join(sorted(sides)) or "none"
         yield f"approvals from {scope.min_orgs} organisations for {scope.name} (have {have})"

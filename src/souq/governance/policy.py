@@ -127,6 +127,8 @@ class Scope(Record, frozen=True, forbid_unknown_fields=True):
     # who must have run them, each of another organisation; where none are named, one enrolled person
     evaluators: Needs | None = None
     author_may_vote: bool = False
+    # where the author is one of those who are asked and may not vote, no more is asked for than all others can give
+    or_all_others: bool = False
     window_h: Hours = 0  # hours it must have been open, as people of two organisations saw it
     cooloff_h: Hours = 0  # hours every approval that counts must have stood
     lazy: Lazy | None = None
@@ -366,7 +368,11 @@ def _scope_problems(policy: Policy, scope: Scope, roles: list[str]) -> Iterator[
         can = most(policy, scope, needs.role)
         if (wanted := wanted_of(needs, can)) > can:
             yield f"scope {scope.name!r} asks for {wanted} of {needs.role!r}; at most {can} can ever vote"
-    sides = {policy.named(name).side for name in policy.asked(scope)}
+    asked = policy.asked(scope)
+    if scope.or_all_others and len(asked) == 1:
+        alone = f"scope {scope.name!r} asks {min(asked)} alone, so there are no others"
+        yield f"{alone}: author_may_vote = true is what lets one person decide"
+    sides = {policy.named(name).side for name in asked}
     if scope.min_orgs > len(sides):
         yield f"scope {scope.name!r} asks for {scope.min_orgs} organisations; those it asks are of {len(sides)}"
     for needs in judges:
@@ -387,9 +393,12 @@ def wanted_of(needs: Needs, active: int) -> int:
     return needs.n or max(1, ceil(active * (share_of(needs) or Fraction(1))))
 
 
-def most(policy: Policy, scope: Scope, role: str) -> int:
-    """How many of a role can count at once, under the cap."""
-    return sum(min(seats, scope.max_per_org or seats) for seats in _seats(policy, role).values())
+def most(policy: Policy, scope: Scope, role: str, *, without: Who | None = None) -> int:
+    """How many of a role, or of all but one in it, can count at once, under the cap."""
+    seats = _seats(policy, role)
+    if without is not None and without.name in policy.members(role):
+        seats = seats - Counter([without.side])
+    return sum(min(held, scope.max_per_org or held) for held in seats.values())
 
 
 @lru_cache(maxsize=1 << 10)

@@ -1,13 +1,16 @@
 """Policies to begin with: one person, Apache's votes, a foundation of organisations, a company with its community.
 
 Each is GOVERNANCE.toml as text. What a template needs more people for than are named is refused at once, since nobody
-could ever satisfy it.
+could ever satisfy it. Nobody is locked out at any size: where the author is one of few, all others are enough; and an
+amendment counts its author's vote, so that it passes without who is gone for good.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+
+from msgspec.structs import replace
 
 from souq.errors import UsageError
 from souq.governance.policy import POLICY, Emergency, Needs, Policy, Role, Scope, Veto, Who, format_policy, read_policy
@@ -51,25 +54,26 @@ def solo(name: str, org: str, key: str) -> str:
     return _SOLO.format(name=name, org=org, key=key, checks=", ".join(f'"{check}"' for check in CHECKS))
 
 
-def foundation(people: Sequence[Who], *, approvals: int = 2, max_per_org: int = 1) -> str:
+def foundation(people: Sequence[Who]) -> str:
     """Several organisations, none of which can decide alone.
 
-    Amending takes two thirds of three organisations, and two weeks.
+    Amending takes two thirds of the organisations, two at least, and two weeks.
     """
     names, sides = tuple(person.name for person in people), len({person.side for person in people})
-    asked = (Needs(role="maintainer", n=approvals),)
-    # One side is the author's: more than the others could never approve what a maintainer offers.
-    harder = (Needs(role="maintainer", n=max(approvals, min(approvals + 1, sides - 1))),)
+    work = Scope(
+        name="contributions", match=WORK, requires=(Needs(role="maintainer", n=2),), max_per_org=1, or_all_others=True,
+        checks=CHECKS,
+    )  # fmt: skip
     scopes = (
-        Scope(name="contributions", match=WORK, requires=asked, max_per_org=max_per_org, checks=CHECKS),
+        work,
         # Who may edit the exam more easily than sit it edits the exam.
-        Scope(name="evals", match=EVALS, requires=harder, max_per_org=max_per_org, checks=CHECKS),
-        Scope(
-            name="releases", match=RELEASES, requires=asked, max_per_org=max_per_org, majority=True, checks=("files",)
+        replace(
+            work, name="evals", match=EVALS, requires=(Needs(role="maintainer", n=max(2, min(3, sides - 1))),)
         ),
+        replace(work, name="releases", match=RELEASES, majority=True, checks=("files",)),
         Scope(
-            name="policy", match=(POLICY,), requires=(Needs(role="maintainer", share="2/3"),), min_orgs=min(3, sides),
-            window_h=336,
+            name="policy", match=(POLICY,), requires=(Needs(role="maintainer", share="2/3"),), max_per_org=1,
+            min_orgs=min(3, sides - 1), author_may_vote=True, window_h=336,
         ),
     )  # fmt: skip
     roles = (Role(name="maintainer", members=names, inactive_days=730), Role(name="security", members=names))
@@ -85,11 +89,17 @@ def apache(people: Sequence[Who]) -> str:
     three = (Needs(role="pmc", n=3),)
     scopes = (
         Scope(
-            name="contributions", match=(*WORK, *EVALS), requires=three, window_h=72, checks=CHECKS,
-            veto=Veto(role="pmc", days=90),
+            name="contributions", match=(*WORK, *EVALS), requires=three, window_h=72, or_all_others=True,
+            checks=CHECKS, veto=Veto(role="pmc", days=90),
         ),
-        Scope(name="releases", match=RELEASES, requires=three, window_h=72, majority=True, checks=("files",)),
-        Scope(name="policy", match=(POLICY,), requires=(Needs(role="pmc", share="2/3"),), window_h=168, majority=True),
+        Scope(
+            name="releases", match=RELEASES, requires=three, window_h=72, majority=True, or_all_others=True,
+            checks=("files",),
+        ),
+        Scope(
+            name="policy", match=(POLICY,), requires=(Needs(role="pmc", share="2/3"),), window_h=168, majority=True,
+            author_may_vote=True,
+        ),
     )  # fmt: skip
     roles = (Role(name="pmc", members=names, inactive_days=730),)
     return _headed(
@@ -104,10 +114,14 @@ def company_plus_community(people: Sequence[Who]) -> str:
     outside = tuple(person.name for person in people if person.side != company)
     both = (Needs(role="company", n=1), Needs(role="community", n=1))
     scopes = (
-        Scope(name="contributions", match=(*WORK, *EVALS), requires=both, checks=CHECKS),
-        Scope(name="releases", match=RELEASES, requires=both, checks=("files",)),
         Scope(
-            name="policy", match=(POLICY,), window_h=336, min_orgs=2,
+            name="contributions", match=(*WORK, *EVALS), requires=both, min_orgs=2, or_all_others=True, checks=CHECKS
+        ),
+        Scope(
+            name="releases", match=RELEASES, requires=both, min_orgs=2, or_all_others=True, checks=("files",)
+        ),
+        Scope(
+            name="policy", match=(POLICY,), window_h=336, min_orgs=2, author_may_vote=True,
             requires=(Needs(role="company", share="1/2"), Needs(role="community", share="2/3")),
         ),
     )  # fmt: skip
