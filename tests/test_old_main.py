@@ -110,10 +110,21 @@ def test_it_builds_to_the_same_model(place, name):
     same(place, name)
 
 
-@pytest.mark.parametrize("name", ["log", "fsck", "pr list", "bug list", "governance check"])
+@pytest.mark.parametrize("name", ["log", "fsck", "pr list", "bug list"])
 def test_what_is_said_of_it_is_the_same(place, name):
-    """Who landed what, whether every tensor is sound, what is offered, which bugs are open and who decides."""
+    """Who landed what, whether every tensor is sound, what is offered and which bugs are open."""
     same(place, name)
+
+
+def test_who_decides_is_the_same_and_whom_it_locks_out_is_told(place):
+    """Its foundation was written before anybody played it."""
+    before = json.loads(ANSWERS["governance check"]["out"])
+
+    code, out = asked(place, ["governance", "check", "--json"])
+
+    today = json.loads(out)
+    assert (code, today[: len(before)]) == (0, before)
+    assert today[len(before)].startswith("locked out: bruno and chen: what they offer to contributions, evals and ")
 
 
 @group("status")
