@@ -16,6 +16,7 @@ import msgspec
 from souq.build import delta_file, reproducible
 from souq.build import forecast as forecasting
 from souq.build.lock import fold
+from souq.cli.comment import LAST_COMMENTS, comment, show_thread
 from souq.cli.console import (
     answer,
     bars,
@@ -42,6 +43,7 @@ from souq.licences.table import refuse_unknown
 from souq.pulls import forge, land, reviews
 from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
+from souq.pulls.comments import Comment, thread
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
 from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote, spelled_out
@@ -215,9 +217,10 @@ def _row(pull: PullRequest, state: str) -> dict[str, Any]:
     "--forecast/--no-forecast", default=True, help="What the merge is expected to do to it and to the others."
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the forecast, layer by layer: an SVG.")
+@click.option("--comments", "every", is_flag=True, help=f"All comments, not only the last {LAST_COMMENTS}.")
 @json_option
-def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> None:
-    """What is offered, what the machines found, who voted, what is missing, and what the merge would cost."""
+def view(number: int, forecast: bool, picture: Path | None, every: bool, as_json: bool) -> None:
+    """What is offered, what the machines found, who voted, what people say, what is missing, what a merge costs."""
     repo = here()
     repo.refresh()
     overview = _overview(repo, number, forecast)
@@ -234,6 +237,7 @@ def view(number: int, forecast: bool, picture: Path | None, as_json: bool) -> No
             show_verdicts(checked)
         for vote in overview.votes:
             out.print(f"{vote.choice} by {vote.by}: {vote.reason}")
+        show_thread(overview.comments, number, overview.digest, every=every)
         if ahead is not None:
             _show_forecast(number, ahead)
         for line in overview.missing:
@@ -255,6 +259,7 @@ class _Overview:
     forecast: forecasting.Forecast | None
     checked: list[Checked]
     votes: list[Vote]
+    comments: list[Comment]
     missing: tuple[str, ...]
     source: dict[str, str] | None  # `word` and `because`; None where it changes no weights
     rebuilt: list[dict[str, Any]]  # what people signed who trained it again
@@ -273,6 +278,7 @@ def _overview(repo: Repo, number: int, forecast: bool) -> _Overview:
         forecast=_forecast(main, pull, state) if forecast and state != "closed" else None,
         checked=[signed.checked for signed in pulls.read_checked(pull, policy)],
         votes=[signed.vote for signed in pulls.read_votes(pull, policy)],
+        comments=thread(pull, main),
         missing=land.decision(repo, number).missing if state == "open" else (),
         source=None if source is None else {"word": source.word, "because": source.because},
         rebuilt=[signed.predicate for signed in rebuilt],
@@ -507,7 +513,7 @@ TAKE_BACK = "Offer to take landed contribution SLUG back: main then builds as if
 RATIFY = "Offer to let stand what emergency SLUG took back, before it lapses."
 RESTORE = "Offer to bring back what SLUG took back; once an emergency has lapsed, nobody's leave is needed."
 
-for verb in (kept, rebase, resketch, search, try_):
+for verb in (comment, kept, rebase, resketch, search, try_):
     pr.add_command(verb)
 pr.add_command(offer_command("revert", "SLUG", TAKE_BACK, why="Why, for everybody to read."))
 pr.add_command(offer_command("ratify", "SLUG", RATIFY))

@@ -6,6 +6,7 @@
     refs/souq/pr/<n>/vote/<id>         a person's yes or no
     refs/souq/pr/<n>/ballot/<id>       an elector's choice, where it is an election
     refs/souq/pr/<n>/closed/<id>       withdrawn or turned down
+    refs/souq/pr/<n>/comment/<id>      what people say beside their votes (comments.py)
     refs/souq/pr/<n>/queued/<id>       waits to be merged, or was set aside: the queue's own (queue.py)
 
 What a record is, its envelope says; the names of refs are for people, since anybody who may push names them. Refs are
@@ -40,7 +41,7 @@ from souq.signing import Person, Signed
 
 PULLS = "refs/souq/pr/"
 AHEAD = 64  # records read from git at a time
-BESIDE = ("closed", "queued")  # kinds that stay beside main when it lands
+BESIDE = ("closed", "queued", "comment")  # kinds that stay beside main when it lands
 
 State = Literal["open", "merged", "closed", "taken back"]
 
