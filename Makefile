@@ -8,7 +8,7 @@ TEST := $(VENV)/.test
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-all test-mergekit check mutants fuzz attacks kills bench models bench-kept bench-corpus bench-student bench-collapse clean
+.PHONY: demo test test-all test-mergekit check mutants fuzz attacks kills bench models bench-kept bench-peers bench-corpus bench-student bench-collapse clean
 
 demo: $(DEMO)
 	$(BIN)/souq demo --out souq-demo
@@ -78,6 +78,14 @@ bench-kept: $(READY)
 	$(BIN)/python bench/foreseen.py build/bazaar
 	$(BIN)/python bench/exactness.py build/bazaar
 
+# Sets that no default was chosen on: souq's own, one LoRA on everybody's rows, and FusionBench, PEFT and mergekit; hours.
+FUSION := build/fusion-bench
+bench-peers: $(READY) $(MERGEKIT)/.ready $(FUSION)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
+	for set in held-all held-attention; do for way in covariance within guess joint; do \
+		$(BIN)/python bench/retention.py build/$$set --set $$set $$way || exit; done; \
+		$(BIN)/python bench/peers.py build/$$set --set $$set $(MERGEKIT)/bin/python $(FUSION)/bin/python || exit; done
+
 # What pip does, in a few lines: what is large as it is downloaded, and that it is then installed. Byte code is made as it
 # is first needed: of all the modules brought here, few ever are.
 define install
@@ -110,6 +118,13 @@ $(MERGEKIT)/.ready:
 	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(MERGEKIT)/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 transformers==5.23.0 peft==0.21.2
 	touch $(MERGEKIT)/.ready
+
+# FusionBench 0.2.33 reads transformers' CLIP and datasets as they were before their fifth versions.
+$(FUSION)/.ready:
+	$(PYTHON) -m venv $(FUSION)
+	$(FUSION)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(FUSION)/bin/python -m pip install --quiet --disable-pip-version-check fusion-bench==0.2.33 "transformers<5" "datasets<5"
+	touch $(FUSION)/.ready
 
 # datasketch and datatrove, to be measured beside: one minute the first time.
 NEAR := build/near

@@ -38,7 +38,7 @@ from souq.records import Record
 from souq.repo.init import Beginning, init
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, base_files
-from souq.weights.delta import Checkpoint, Delta
+from souq.weights.delta import Array, Delta
 from souq.weights.lockfile import lock_digest
 from souq.weights.store import Stored
 
@@ -77,7 +77,7 @@ class Bazaar:
         return [*found, *(read_eval(s.name, s.files()) for s in self.skills), unseen(self.folder)]
 
     @cached_property
-    def _lm(self) -> Any:
+    def lm(self) -> Any:
         return lab_model.load(base_files(self.main), Stored(self.main.base, self.repo.store))
 
     def fold(
@@ -94,18 +94,21 @@ class Bazaar:
             base_sketch=self.main.sketch if base else None,
         )
 
-    def score(self, tag: str, weights: Checkpoint, changed: Iterable[str]) -> Found:
-        """A model's figures, from memory where they were measured before."""
+    def score(
+        self, tag: str, weights: Mapping[str, Array], changed: Iterable[str], only: Iterable[str] | None = None
+    ) -> Found:
+        """A model's figures, of the evals named or of all, from memory where they were measured before."""
         note = self.folder / "scores" / f"{tag}.json"
         if not note.is_file():
             stored = Stored(self.main.base, self.repo.store)
             every = {name for delta in self.deltas.values() for name in delta.parts}
             now = {name: weights[name] if name in set(changed) else stored[name] for name in sorted(every)}
-            lab_model.swap(self._lm, now)
-            told = lab_evals.read(self._lm, self.evals)
-            scores = {found.name: lab_evals.judge(found, told) for found in self.evals}
+            lab_model.swap(self.lm, now)
+            asked = [found for found in self.evals if only is None or found.name in only]
+            told = lab_evals.read(self.lm, asked)
+            scores = {found.name: lab_evals.judge(found, told) for found in asked}
             nats = {}
-            for found in self.evals:
+            for found in asked:
                 if found.spec.kind == "exact":
                     read = [told[found.name, case.id, case.expected] for case in found.cases]
                     nats[found.name] = -sum(r[0] for r in read) / sum(r[1] for r in read)
@@ -121,11 +124,11 @@ class Bazaar:
 
     @cached_property
     def alone(self) -> dict[str, Found]:
-        """Each contribution laid over the base as its author made it."""
+        """Each contribution laid over the base as its author made it, on its own cases."""
         found = {}
         for name in self.deltas:
             fold = self.fold("mean", [name])
-            found[name] = self.score(f"alone-{name}", fold, fold.changed)
+            found[name] = self.score(f"alone-{name}", fold, fold.changed, [name])
         return found
 
     @cached_property
@@ -167,10 +170,10 @@ def open_bazaar(folder: Path, name: str = "home") -> Bazaar:
         if not path.is_file():
             (folder / "rows.jsonl").write_bytes(skill.jsonl())
             made, tensors = deltas.from_adapter(open_adapter(folder / "people" / skill.name), bazaar.main)
-            sketched = sketching.of_change(bazaar.main, made, tensors, folder / "rows.jsonl", rank=64)
-            learned = sketching.learned(bazaar.main, made, tensors, folder / "rows.jsonl") | {"felt": sketched.scale}
-            whole = deltas.with_sketch(made, tensors, sketched.groups, sketched.inputs)
-            delta_file.write_delta(path, *whole, {"learned": learned})
+            whole = sketching.add_sketches(
+                bazaar.main, made, tensors, folder / "rows.jsonl", rank=64, within_main=False
+            )
+            delta_file.write_delta(path, *whole)
             print(f"{skill.name}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
         made, tensors = delta_file.read_delta(path)
         delta_file.keep(made, tensors, bazaar.main)

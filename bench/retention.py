@@ -8,6 +8,7 @@ Each method but the default is tried at several settings and shown at the one th
     python bench/retention.py FOLDER rebase NAME …   # the default, after these were rebased one after another
     python bench/retention.py FOLDER within          # the default, every sketch taken again within the merge of all
     python bench/retention.py FOLDER guess           # the default, where nobody has data at hand and sketches are guessed
+    python bench/retention.py FOLDER joint           # the ceiling: one LoRA of their kind, trained on everybody's rows
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bazaar import SUITE, Bazaar, Found, open_bazaar
+from contributors import train
 from machine import describe
 from sets import SETS
 from souq.build import delta_file, deltas
@@ -25,6 +27,7 @@ from souq.build.guess import with_guess
 from souq.lab import rebase, sketching
 from souq.lab.packing import sequence_of
 from souq.lab.sketching import nats
+from souq.model.adapter.peft import open_adapter
 from souq.repo.snapshot import base_files
 
 GRID: dict[str, list[dict[str, Any]]] = {
@@ -63,6 +66,19 @@ def line(bazaar: Bazaar, name: str, found: Found) -> str:
         f"{name:44} {pooled:6.3f} {each[worst]:6.2f} ({worst:10}) {moved['capitals']:+.3f} {moved['arithmetic']:+.3f} "
         f"{moved['prose']:+.3f} {moved['unseen']:+.3f}"
     )
+
+
+def heading(bazaar: Bazaar) -> str:
+    """The machine, what each contribution is worth alone, and the heads of what `line` fills in."""
+    base, errors = bazaar.base, ", ".join(f"{name} {bazaar.base.errors[name]:.3f}" for name in SUITE)
+    lines = [describe()]
+    for name, alone in bazaar.alone.items():
+        shown = "" if name in bazaar.counted else "  (not counted: it taught too little to measure)"
+        lines.append(f"  {name:12} base {base.values[name]:.3f}, alone {alone.values[name]:.3f}{shown}")
+    prose, unseen = base.values["prose"], base.values["unseen"]
+    lines.append(f"one standard error of the suite: {errors}; nats: prose {prose:.3f}, unseen {unseen:.3f}")
+    heads = f"{'method at its best setting':44} {'pooled':>6} {'worst':>6} {'':12} {'capit':>6} {'arith':>6}"
+    return "\n".join([*lines, f"{heads} {'prose':>6} {'unseen':>6}"])
 
 
 def rebased(bazaar: Bazaar, names: list[str]) -> Found:
@@ -117,6 +133,23 @@ def guessed(bazaar: Bazaar) -> Found:
     return bazaar.score("guessed", fold, fold.changed)
 
 
+def joint(bazaar: Bazaar) -> Found:
+    """One LoRA of the same kind trained for as many epochs on all rows together, which needs everybody's data."""
+    rows = tuple(row for skill in bazaar.skills for row in skill.rows)
+    train(bazaar.folder / "people", [replace(bazaar.skills[0], name="joint", rows=rows)])
+    made, tensors = deltas.from_adapter(open_adapter(bazaar.folder / "people" / "joint"), bazaar.main)
+    delta_file.keep(made, tensors, bazaar.main)
+    alone = replace(bazaar, deltas={"joint": made}).fold("mean")
+    return bazaar.score("joint", alone, alone.changed)
+
+
+WAYS = {
+    "within": ("covariance, sketched within the merge", within),
+    "guess": ("covariance, sketches guessed", guessed),
+    "joint": ("one LoRA trained on all rows", joint),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/retention.py")
     parser.add_argument("folder", type=Path)
@@ -124,26 +157,11 @@ def main() -> None:
     parser.add_argument("--set", default="home", choices=["home", *SETS])
     asked = parser.parse_intermixed_args()  # `FOLDER --set dev-all within` too
     methods = asked.methods
-    print(describe())
     bazaar = open_bazaar(asked.folder, asked.set)
-    base, alone = bazaar.base, bazaar.alone
-    for name in bazaar.deltas:
-        shown = "" if name in bazaar.counted else "  (not counted: it taught too little to measure)"
-        print(f"  {name:12} base {base.values[name]:.3f}, alone {alone[name].values[name]:.3f}{shown}")
-    errors = ", ".join(f"{name} {base.errors[name]:.3f}" for name in SUITE)
-    print(
-        f"one standard error of the suite: {errors}; nats: prose {base.values['prose']:.3f}, unseen {base.values['unseen']:.3f}"
-    )
-    print(
-        f"{'method at its best setting':44} {'pooled':>6} {'worst':>6} {'':12} {'capit':>6} {'arith':>6} {'prose':>6} {'unseen':>6}"
-    )
-    if methods[0] == "within":
-        _ = bazaar.alone  # of the changes as they are, before their sketches are exchanged
-        print(line(bazaar, "covariance, sketched within the merge", within(bazaar)))
-        return
-    if methods[0] == "guess":
-        _ = bazaar.alone
-        print(line(bazaar, "covariance, sketches guessed", guessed(bazaar)))
+    print(heading(bazaar))
+    if methods[0] in WAYS:
+        title, way = WAYS[methods[0]]
+        print(line(bazaar, title, way(bazaar)))
         return
     if methods[0] == "rebase":
         print(line(bazaar, "covariance", bazaar.score("covariance", fold := bazaar.fold(), fold.changed)))
