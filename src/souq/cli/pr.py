@@ -30,12 +30,13 @@ from souq.cli.console import (
     table,
     together,
 )
+from souq.cli.edit import checkout, edit
 from souq.cli.here import here
 from souq.cli.named import PULL
 from souq.cli.offers import offer_command
 from souq.cli.refit import kept, measured_kept, rebase, resketch, search, show_kept
 from souq.cli.talk import try_
-from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
+from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals.eval import name_of
 from souq.files import replacing
 from souq.governance import read_policy
@@ -44,13 +45,13 @@ from souq.pulls import forge, land, reviews
 from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.comments import Comment, thread
-from souq.pulls.offer import Draft
+from souq.pulls.offer import Draft, refuse_unknown_fixes
 from souq.pulls.pull import PullRequest
 from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote, spelled_out
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-from souq.text import plain_utf8, shortlist
+from souq.text import plain_utf8
 
 MOST_NOTES, MOST_SAID = 20, 400  # of what an author says of an adapter: lines, and characters of each
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
@@ -102,7 +103,7 @@ def create(
     with bars() as progress:
         repo.fetch()
         main = Snapshot(repo, repo.tip())
-        asked = [] if unchecked else [partial(refuse_unknown, licence), partial(_refuse_unknown_fixes, main, fixes)]
+        asked = [] if unchecked else [partial(refuse_unknown, licence), partial(refuse_unknown_fixes, main, fixes)]
         rows, cases, *_ = together(partial(_data, data), partial(_evals, evals), *asked)  # before what takes long
         recipe = delta_file.read_recipe(delta) if delta is not None else {}
         contribution = Contribution(
@@ -146,13 +147,6 @@ def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...]) -
     if data:
         return "data"
     raise UsageError("nothing to offer", hint="name a .delta file, --data FILE.jsonl or --evals FOLDER")
-
-
-def _refuse_unknown_fixes(main: Snapshot, fixes: tuple[str, ...]) -> None:
-    """Refuse a claim to mend what is not there: its author would wait for checks to say so."""
-    if unknown := [name for name in fixes if name not in main.exam]:
-        some = shortlist(main.exam, 8) or "none"
-        raise UsageError(f"no eval {unknown[0]} on main{nearest(unknown[0], main.exam)}", hint=f"main has {some}")
 
 
 def _data(paths: tuple[Path, ...]) -> dict[str, bytes]:
@@ -513,7 +507,7 @@ TAKE_BACK = "Offer to take landed contribution SLUG back: main then builds as if
 RATIFY = "Offer to let stand what emergency SLUG took back, before it lapses."
 RESTORE = "Offer to bring back what SLUG took back; once an emergency has lapsed, nobody's leave is needed."
 
-for verb in (comment, kept, rebase, resketch, search, try_):
+for verb in (checkout, comment, edit, kept, rebase, resketch, search, try_):
     pr.add_command(verb)
 pr.add_command(offer_command("revert", "SLUG", TAKE_BACK, why="Why, for everybody to read."))
 pr.add_command(offer_command("ratify", "SLUG", RATIFY))

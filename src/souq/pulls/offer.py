@@ -15,7 +15,7 @@ import tomli_w
 from souq import signing
 from souq.checks import Case, run
 from souq.checks.evals import idle_claim
-from souq.errors import Refused, SouqError
+from souq.errors import Refused, SouqError, UsageError, nearest
 from souq.governance import POLICY, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls.pull import PULLS, PullRequest, listed, open_now, read_all, signed_record
@@ -164,6 +164,17 @@ def refuse_early(case: Case) -> None:
     refused = [f"check `{verdict.check}`: {verdict.because}" for verdict in run(case, costly=False) if not verdict]
     if problems := refused or list(_stopped(case)):
         raise Refused("; ".join(problems), hint="nothing was sent; mend it and try again")
+
+
+def refuse_unknown_fixes(main: Snapshot, fixes: tuple[str, ...]) -> None:
+    """Refuse a claim to mend what is not there: its author would wait for checks to say so.
+
+    Raises:
+        UsageError: no eval of that name on main.
+    """
+    if unknown := [name for name in fixes if name not in main.exam]:
+        some = shortlist(main.exam, 8) or "none"
+        raise UsageError(f"no eval {unknown[0]} on main{nearest(unknown[0], main.exam)}", hint=f"main has {some}")
 
 
 def _stopped(case: Case) -> Iterator[str]:

@@ -109,6 +109,22 @@ class LocalRepo(GitRepo):
             refuse_broken("branch", moved)
             raise UsageError(last_line(moved.stderr), hint="choose another --branch, or `git switch main` first")
 
+    def check_out(self, name: str, commit: str, *, force: bool = False) -> None:
+        """Switch to a local branch that points at a commit, as `git switch` does; files changed by hand stay.
+
+        Raises:
+            UsageError: a branch of that name holds something else, no name for one, or files are in the way.
+        """
+        if self.root is None:
+            raise UsageError("this repository has no working files", hint="do it in a clone")
+        if not force and (there := self.ref(f"refs/heads/{name}")) not in (None, commit):
+            hint = "`--force` moves it, `--branch NAME` takes another"
+            raise UsageError(f"the branch {name} is at {str(there)[:12]} and this at {commit[:12]}", hint=hint)
+        switched = self._own("switch", "--quiet", "--no-track", "-C", name, commit, check=False)
+        if switched.returncode:
+            refuse_broken("switch", switched)
+            raise UsageError(last_line(switched.stderr), hint="commit or `git stash` what you changed, and try again")
+
     def drop_cache(self) -> int:
         """Remove built models and scores; returns the bytes freed."""
         freed = sum(path.stat().st_size for path in self.cache.rglob("*") if path.is_file())
