@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,6 +18,14 @@ Progress = Callable[[str, int, int], None]
 
 def quiet(label: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+@contextmanager
+def step(label: str, progress: Progress) -> Iterator[None]:
+    """Around work that does not say how far it is: its name is shown before it begins."""
+    progress(label, 0, 1)
+    yield
+    progress(label, 1, 1)
 
 
 def tracked(items: Sequence[T], label: str, progress: Progress = quiet) -> Iterator[T]:

@@ -13,11 +13,11 @@ from souq.audit.evidence import Audit, Cell
 from souq.audit.index import DIMENSIONS, MAX_BYTES, Comparison, Ratings
 from souq.audit.mof import CLASSES, Mof
 from souq.audit.page import SIGNS
-from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.console import VerbGroup, answer, bars, done, json_option, out, table
 from souq.errors import NotFound
 
 
-class Audits(click.Group):
+class Audits(VerbGroup):
     """`souq audit PATH` is `souq audit show PATH`; a folder called like a verb is written ./table."""
 
     def resolve_command(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.console import VerbGroup, answer, bars, done, json_option, key_option, out, person, table
 from souq.cli.here import here
 from souq.errors import UsageError
 from souq.pulls import bugs, offer
@@ -15,7 +15,7 @@ from souq.pulls.offer import Draft
 from souq.repo.snapshot import Snapshot
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def bug() -> None:
     """A bug is a case that the model gets wrong."""
 

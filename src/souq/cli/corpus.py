@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.console import VerbGroup, answer, bars, done, json_option, out, table
 from souq.cli.engines import engines
 from souq.cli.here import main_here
 from souq.cli.judge import judge_test
@@ -24,17 +24,17 @@ from souq.lab.chat import dollars
 ENGINES = "transformers, ray:transformers, llama.cpp:FILE.gguf or openai:URL#MODEL"
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def corpus() -> None:
     """Let main's model write training data, with the provenance of every row."""
 
 
 @corpus.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--out", "folder", required=True, type=click.Path(path_type=Path))
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--temperature", type=float, help="0 is greedy.  [default: the recipe's, or 0]")
 @click.option("--samples", type=int, help="Answers a prompt.  [default: the recipe's, or 1]")
-@click.option("--max-tokens", type=int, help="[default: the recipe's, or 32]")
+@click.option("--max-tokens", type=int, help="The longest answer.  [default: the recipe's, or 32]")
 @click.option("--dump", help="Name of this edition.  [default: the recipe's, or 1]")
 @click.option("--engine", help=f"{ENGINES}.  [default: the recipe's, or transformers]")
 @click.option(

@@ -17,7 +17,7 @@ from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.adapter import How, is_adapter, make_adapter
-from souq.cli.console import answer, bars, done, json_option, out, starting_lab
+from souq.cli.console import VerbGroup, answer, bars, done, json_option, out, starting_lab
 from souq.cli.here import main_here
 from souq.cli.tune import make_tune, tune_notes
 from souq.errors import NotFound, UsageError
@@ -35,7 +35,7 @@ GUESSED = "its sketches are guessed from the change itself: with --data the merg
 SHADES = " ░▒▓█"
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def delta() -> None:
     """Make, show or apply a change of weights."""
 
@@ -61,7 +61,7 @@ def delta() -> None:
 @click.option("--of", type=click.Choice(["base", "main"]), help="Of a full fine-tune: what it was trained from.")
 @click.option("--cast", is_flag=True, help="Take a fine-tune in the base's dtype however much rounding loses.")
 @click.option("--weights-only", is_flag=True, help="Offer the weights of a fine-tune without its other settings.")
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path))
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="The .delta file to write.")
 @json_option
 def make(
     source: str, data: Path | None, sketch_rank: int, guess: bool, within: bool, merged: bool, for_this_base: bool,
@@ -197,7 +197,7 @@ def heat_map(sizes: dict[str, float]) -> None:
 
 @delta.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="FILE.delta")
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path))
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 def apply(path: Path, target: Path) -> None:
     """Write the base with this one change, whole, as a Hugging Face folder."""
     main = main_here()

@@ -27,13 +27,13 @@ from souq.repo.snapshot import Snapshot
 
 @click.command()
 @click.argument("source", metavar="CORPUS|RECIPE.toml", type=click.Path(path_type=Path))
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path))
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--layers", type=int, help="Of the teacher's, to keep.")
 @click.option(
     "--loss", type=click.Choice(get_args(Loss)), help="What it learns from: what the teacher wrote, or how sure it was."
 )
-@click.option("--epochs", type=int)
-@click.option("--lr", type=float)
+@click.option("--epochs", type=int, help="How often each row is read.")
+@click.option("--lr", type=float, help="The learning rate.")
 @click.option("--start", help="teacher, scratch, or a Hugging Face folder.")
 @click.option("--hidden", type=int, help="How wide a student from scratch is.")
 @click.option("--gguf", type=click.Choice(GGUF_KINDS), help="Write a GGUF file too.")

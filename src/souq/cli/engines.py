@@ -20,7 +20,7 @@ from souq.lab.writers import Here, writer
 @click.option(
     "--with", "specs", required=True, multiple=True, help="openai:URL#MODEL, llama.cpp:FILE.gguf, ray:transformers."
 )
-@click.option("--max-tokens", default=32, show_default=True, type=click.IntRange(1, 4096))
+@click.option("--max-tokens", default=32, show_default=True, type=click.IntRange(1, 4096), help="The longest answer.")
 @click.option("--agree", "least", type=click.FloatRange(0, 1), help="Answer no (exit 3) where a smaller share agrees.")
 @json_option
 def engines(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person
+from souq.cli.console import VerbGroup, answer, bars, done, json_option, key_option, out, person
 from souq.cli.here import here
 from souq.errors import UsageError
 from souq.pulls import forge as forges
@@ -28,7 +28,7 @@ KINDS = {
 }  # fmt: skip
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def forge() -> None:
     """Work with pull requests of GitHub, Forgejo or Gitea."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from souq import signing
-from souq.cli.console import answer, done, json_option, key_option, out, person, table
+from souq.cli.console import VerbGroup, answer, done, json_option, key_option, out, person, table
 from souq.cli.here import here, main_here
 from souq.cli.named import PULL
 from souq.cli.offers import offer
@@ -30,7 +30,7 @@ from souq.signing import Person
 from souq.text import decoded
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def governance() -> None:
     """Explain the policy, amend it, or lay down a role."""
 
@@ -97,7 +97,7 @@ def _roles_held(policy: Policy, person: Person, role: str | None) -> tuple[Who, 
     return member, held
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def election() -> None:
     """Fill a role by ballots."""
 

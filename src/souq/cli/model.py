@@ -219,16 +219,16 @@ def show_scores(scores: dict[str, Score]) -> None:
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The folder to write.")
-@click.option("--epochs", default=2, show_default=True)
-@click.option("--rank", default=8, show_default=True)
-@click.option("--alpha", default=16, show_default=True)
+@click.option("--epochs", default=2, show_default=True, help="How often each row is read.")
+@click.option("--rank", default=8, show_default=True, help="Of the LoRA.")
+@click.option("--alpha", default=16, show_default=True, help="Of the LoRA: it counts alpha / rank.")
 @click.option("--lr", type=float, help="Of a LoRA and of tokens 1e-3, of layers and experts 3e-4, unless you say.")
-@click.option("--batch", default=16, show_default=True)
+@click.option("--batch", default=16, show_default=True, help="Rows a step.")
 @click.option("--layers", default="", help="A LoRA on these only, such as 20-29: fewer are faster.")
 @click.option("--token", "tokens", multiple=True, help="Instead of a LoRA, a new token and its row; again for more.")
 @click.option("--new-layers", default="", help="Instead, new layers before these of the base, such as 15,30.")
 @click.option("--expert", "experts", default="", help="Instead, an expert beside the feed-forward of these layers.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="By which rows are shuffled and weights begin.")
 def train(
     data: Path,
     folder: Path,

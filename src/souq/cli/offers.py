@@ -26,7 +26,9 @@ def offer_command(
 
     @click.command(kind, help=purpose)
     @click.argument("of", metavar=of)
-    @click.option("--reason", default=None if why else "", required=bool(why), help=why or None)
+    @click.option(
+        "--reason", default=None if why else "", required=bool(why), help=why or "Why, for everybody to read."
+    )
     @key_option
     @json_option
     def command(of: str, reason: str, key: Path | None, as_json: bool) -> None:

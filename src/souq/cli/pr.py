@@ -18,6 +18,7 @@ from souq.build import forecast as forecasting
 from souq.build.lock import fold
 from souq.cli.comment import LAST_COMMENTS, comment, show_thread
 from souq.cli.console import (
+    VerbGroup,
     answer,
     bars,
     done,
@@ -58,7 +59,7 @@ MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def pr() -> None:
     """Offer, look at, check, review and merge changes to the model."""
 
@@ -516,7 +517,7 @@ pr.add_command(offer_command("restore", "SLUG", RESTORE))
 
 @pr.command()
 @click.argument("number", type=PULL)
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why, for everybody to read.")
 @key_option
 def close(number: int, reason: str, key: Path | None) -> None:
     """Withdraw a pull request, or turn it down; its records stay."""

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from souq.cli.console import answer, bars, done, err, json_option, key_option, leave, out, person, table
+from souq.cli.console import VerbGroup, answer, bars, done, err, json_option, key_option, leave, out, person, table
 from souq.cli.here import here
 from souq.cli.named import PULL
 from souq.errors import SouqError
@@ -27,7 +27,7 @@ COLUMNS = ("#", "title", "author", "since", "state")
 LOOK = 2.0  # seconds between two looks of --watch
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=VerbGroup, invoke_without_command=True)
 @click.option("--watch", is_flag=True, help="Keep looking, until you stop it.")
 @json_option
 @click.pass_context

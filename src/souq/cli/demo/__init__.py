@@ -15,7 +15,14 @@ from souq.cli.demo.stage import Stage
 
 
 @click.command()
-@click.option("--out", "folder", default=Path("souq-demo"), show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "folder",
+    default=Path("souq-demo"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The folder to play it in.",
+)
 def demo(folder: Path) -> None:
     """Play the whole story on a real model (SmolLM2-135M-Instruct): pull requests, attacks, release, student."""
 

