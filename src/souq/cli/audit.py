@@ -13,7 +13,8 @@ from souq.audit.evidence import Audit, Cell
 from souq.audit.index import DIMENSIONS, MAX_BYTES, Comparison, Ratings
 from souq.audit.mof import CLASSES, Mof
 from souq.audit.page import SIGNS
-from souq.cli.console import VerbGroup, answer, bars, done, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.help import VerbGroup
 from souq.errors import NotFound
 
 

@@ -43,23 +43,6 @@ key_option = click.option(
 )
 
 
-class VerbGroup(click.Group):
-    """A verb of verbs, which lists each with its first sentence, whole."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Their names, and what each does."""
-        verbs = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        rows = [(name, _first_sentence(verb.help or "")) for name, verb in verbs.items() if verb and not verb.hidden]
-        if rows:
-            with formatter.section("Commands"):
-                formatter.write_dl(rows)
-
-
-def _first_sentence(text: str) -> str:
-    paragraph = " ".join(text.partition("\n\n")[0].split())
-    return re.split(r"(?<=[.?]) (?=[A-Z])", paragraph)[0]
-
-
 def enter(repo: GitRepo) -> None:
     """Be at work in a clone until the verb ends: gc waits for everybody who is, so nothing is removed under anybody."""
     if repo.git_dir in _HELD:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 import msgspec
 
-from souq.cli.console import VerbGroup, answer, bars, done, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out, table
 from souq.cli.engines import engines
+from souq.cli.help import VerbGroup
 from souq.cli.here import main_here
 from souq.cli.judge import judge_test
 from souq.cli.prices import per_million

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from souq.cli.console import VerbGroup, answer, bars, done, json_option, key_option, out, person
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person
+from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.errors import UsageError
 from souq.pulls import forge as forges

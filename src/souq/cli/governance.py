@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from souq import signing
-from souq.cli.console import VerbGroup, answer, done, json_option, key_option, out, person, table
+from souq.cli.console import answer, done, json_option, key_option, out, person, table
+from souq.cli.help import VerbGroup
 from souq.cli.here import here, main_here
 from souq.cli.named import PULL
 from souq.cli.offers import offer

@@ -1,6 +1,8 @@
-"""`souq help VERB` and `souq completion SHELL`: what the verbs say of themselves, to a person and to a shell."""
+"""What the verbs say of themselves, to a person and to a shell: `souq help VERB`, `souq completion`, verbs of verbs."""
 
 from __future__ import annotations
+
+import re
 
 import click
 from click.shell_completion import get_completion_class
@@ -12,6 +14,23 @@ SHELLS = {
     "zsh": 'eval "$(souq completion zsh)" in ~/.zshrc',
     "fish": "souq completion fish > ~/.config/fish/completions/souq.fish",
 }
+
+
+class VerbGroup(click.Group):
+    """A verb of verbs, which lists each with its first sentence, whole."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Their names, and what each does."""
+        verbs = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [(name, _first_sentence(verb.help or "")) for name, verb in verbs.items() if verb and not verb.hidden]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.?]) (?=[A-Z])", paragraph)[0]
 
 
 @click.command("help")

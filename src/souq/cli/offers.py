@@ -18,6 +18,8 @@ from souq.repo.snapshot import Snapshot
 
 TITLES = {"revert": "Take back", "yank": "Yank", "ratify": "Ratify", "restore": "Bring back what it took:"}
 
+WHY = "Why, for everybody to read."
+
 
 def offer_command(
     kind: Literal["revert", "yank", "ratify", "restore"], of: str, purpose: str, *, why: str = ""

@@ -18,7 +18,6 @@ from souq.build import forecast as forecasting
 from souq.build.lock import fold
 from souq.cli.comment import LAST_COMMENTS, comment, show_thread
 from souq.cli.console import (
-    VerbGroup,
     answer,
     bars,
     done,
@@ -32,6 +31,7 @@ from souq.cli.console import (
     together,
 )
 from souq.cli.edit import checkout, edit
+from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.cli.named import PULL
 from souq.cli.offers import offer_command

@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from souq.cli.console import VerbGroup, answer, bars, done, err, json_option, key_option, leave, out, person, table
+from souq.cli.console import answer, bars, done, err, json_option, key_option, leave, out, person, table
+from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.cli.named import PULL
 from souq.errors import SouqError

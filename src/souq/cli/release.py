@@ -9,7 +9,8 @@ import msgspec
 
 from souq.build.model import build
 from souq.checks.evals import scores as eval_scores
-from souq.cli.console import VerbGroup, answer, bars, done, json_option, key_option, out, person, show_missing, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, show_missing, table
+from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.cli.offers import offer_command
 from souq.cli.tail import texts_of
