@@ -236,6 +236,7 @@ class Decision(Record, frozen=True):
     missing: tuple[str, ...] = ()  # each line is something a person can go and do
     met: tuple[str, ...] = ()
     emergency: bool = False  # allowed by the emergency clause alone, until it lapses
+    eyes: tuple[str, ...] = ()  # which checks ask people to look, and how many more must approve for that
 
     def __bool__(self) -> bool:
         return not self.missing

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
 
+from souq import signing
 from souq.build import reproducible
 from souq.build.lock import differing
-from souq.cli.console import alone, answer, bars, done, json_option, out, table
+from souq.cli.console import alone, answer, bars, done, gathered, json_option, key_option, out, person, table
 from souq.cli.here import here, own_commits
 from souq.cli.named import landed_slug
 from souq.errors import NotFound, SouqError, nearest
-from souq.pulls import land
+from souq.governance import read_policy
 from souq.pulls import pull as pulls
-from souq.pulls.pull import PullRequest
+from souq.pulls.turns import Turn, turn
+from souq.records import spelled_out
 from souq.repo.git import MAIN
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
@@ -23,9 +26,10 @@ from souq.weights.lockfile import lock_digest
 
 
 @click.command()
+@key_option
 @json_option
-def status(as_json: bool) -> None:
-    """Say where things stand, and the next command to type."""
+def status(key: Path | None, as_json: bool) -> None:
+    """Say where things stand, what waits for you and what for others, and the next command to type."""
     repo = here()
     repo.refresh()
     if wrong := own_commits(repo):
@@ -36,10 +40,14 @@ def status(as_json: bool) -> None:
     releases = repo.folders(main.commit, "releases")
     with bars() as progress:
         share = reproducible.share(main, progress)
+    you, public = _you(repo, main, key)
+    turns = [turn(pull, main, public) for pull in offered[:MOST_TURNS]]
+    mine, others = [each for each in turns if each.do], [each for each in turns if not each.do]
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
         "contributions": len(main.offers), "evals": len(main.exam), "open": open_, "releases": releases,
-        "source": share, "next": _next(main, offered),
+        "source": share, "you": you, "waiting_for_you": mine, "waiting_for_others": others,
+        "next": _next(main, mine, others),
     }  # fmt: skip
     value |= {"notices": repo.notices} if repo.notices else {}
 
@@ -50,20 +58,56 @@ def status(as_json: bool) -> None:
         out.print(f"model {value['model']}")
         if trainable := reproducible.sentence(share):
             out.print(trainable)
+        _show_turns(you, mine, others, len(offered) - len(turns))
         done(f"next: {value['next']}")
 
     answer(value, as_json, show)
 
 
-def _next(main: Snapshot, offered: list[PullRequest]) -> str:
-    for pull in offered:
-        number, decision = pull.number, land.decision_on(pull, main)
-        if decision:
-            return f"souq pr merge {number}"
-        if any("has not been run" in line or line.startswith("checks on") for line in decision.missing):
-            return f"souq pr checks {number}"
-    if offered:
-        return f"souq pr view {offered[0].number}"
+MOST_TURNS = 50  # of the pull requests, the oldest first: each is asked of the policy
+TYPE = {
+    "check": "souq pr checks {0}", "vote": "souq pr review {0} --approve --reason …", "merge": "souq pr merge {0}",
+    "ballot": "souq election ballot {0} NAME", "mend": "souq pr view {0}",
+}  # fmt: skip
+
+
+def _you(repo: Repo, main: Snapshot, key: Path | None) -> tuple[dict[str, Any] | None, str]:
+    """Who is at this keyboard to the policy, and their public key; None and "" where that cannot be told."""
+    try:
+        public = person(repo, key).public_key
+    except SouqError:
+        if key is not None:
+            raise
+        return None, ""  # who only looks need have none
+    policy = read_policy(main.policy_text)
+    enrolled = policy.person_of(public, signing.now())
+    roles = [role.name for role in policy.role if enrolled and enrolled.name in role.members]
+    return ({"name": enrolled.name, "org": enrolled.org, "roles": roles} if enrolled else None), public
+
+
+def _show_turns(you: dict[str, Any] | None, mine: list[Turn], others: list[Turn], more: int) -> None:
+    if you is not None:
+        of = f" of {you['org']}" if you["org"] else ""
+        out.print(f"you are {you['name']}{of}{': ' if you['roles'] else ', in no role'}{', '.join(you['roles'])}")
+    if mine:
+        out.print("waiting for you:")
+    for each in mine:
+        commands = ", then ".join(f"`{TYPE[step].format(each.number)}`" for step in each.do)
+        out.print(f"  #{each.number} {spelled_out(each.title)}: {commands}")
+    if others:
+        out.print("waiting for others:")
+    for each in others:
+        first = gathered(each.missing, each.number)[0] if each.missing else "somebody enrolled may merge it"
+        out.print(f"  #{each.number} {spelled_out(each.title)}: {spelled_out(first)}")
+    if more:
+        out.print(f"  and {more} more: `souq pr list`")
+
+
+def _next(main: Snapshot, mine: list[Turn], others: list[Turn]) -> str:
+    if mine:
+        return TYPE[mine[0].do[0]].format(mine[0].number)
+    if others:
+        return f"souq pr view {others[0].number}"
     if not main.offers:
         return "souq pr create FILE.delta --title … --licence … --signoff --fixes EVAL"
     return "souq verify"

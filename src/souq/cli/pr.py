@@ -48,7 +48,7 @@ from souq.pulls import pull as pulls
 from souq.pulls.comments import Comment, thread
 from souq.pulls.offer import Draft, refuse_unknown_fixes
 from souq.pulls.pull import PullRequest
-from souq.records import Checked, Contribution, Digest, Kind, Verdict, Vote, spelled_out
+from souq.records import Checked, Contribution, Decision, Digest, Kind, Verdict, Vote, spelled_out
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -230,11 +230,14 @@ def view(number: int, forecast: bool, picture: Path | None, every: bool, as_json
         _show_source(overview)
         for checked in overview.checked[-1:]:
             show_verdicts(checked)
-        for vote in overview.votes:
-            out.print(f"{vote.choice} by {vote.by}: {vote.reason}")
+        for word in overview.words:
+            nothing = f" (does not count: {word.uncounted})" if word.uncounted else ""
+            out.print(f"{word.choice} by {word.by}: {word.reason}{nothing}")
         show_thread(overview.comments, number, overview.digest, every=every)
         if ahead is not None:
             _show_forecast(number, ahead)
+        for line in overview.eyes:
+            out.print(line)
         for line in overview.missing:
             out.print(f"missing: {line}")
         if picture is not None:
@@ -254,6 +257,8 @@ class _Overview:
     forecast: forecasting.Forecast | None
     checked: list[Checked]
     votes: list[Vote]
+    words: list[reviews.Word]  # the last of each, of which a vote before may say otherwise
+    eyes: tuple[str, ...]
     comments: list[Comment]
     missing: tuple[str, ...]
     source: dict[str, str] | None  # `word` and `because`; None where it changes no weights
@@ -264,6 +269,7 @@ def _overview(repo: Repo, number: int, forecast: bool) -> _Overview:
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
     policy, state, offer = read_policy(main.policy_text), pull.state(main), pull.offer
     rebuilt = pulls.read_all(pull, "rebuilt", policy.keys, main)
+    decision = land.decision(repo, number) if state == "open" else Decision()
     source = reproducible.judged(offer)
     return _Overview(
         number,
@@ -274,7 +280,9 @@ def _overview(repo: Repo, number: int, forecast: bool) -> _Overview:
         checked=[signed.checked for signed in pulls.read_checked(pull, policy)],
         votes=[signed.vote for signed in pulls.read_votes(pull, policy)],
         comments=thread(pull, main),
-        missing=land.decision(repo, number).missing if state == "open" else (),
+        words=reviews.words(pull, main),
+        eyes=decision.eyes,
+        missing=decision.missing,
         source=None if source is None else {"word": source.word, "because": source.because},
         rebuilt=[signed.predicate for signed in rebuilt],
     )
@@ -443,16 +451,31 @@ def _next_after_checks(number: int, refused: list[Verdict]) -> None:
 @click.option("--reason", default="", help="Why, for everybody to read.")
 @click.option("--digest", help="What you have read; refused if something else is offered by now.")
 @key_option
+@json_option
 def review(
-    number: int, choice: Literal["approve", "reject"] | None, reason: str, digest: str | None, key: Path | None
+    number: int,
+    choice: Literal["approve", "reject"] | None,
+    reason: str,
+    digest: str | None,
+    key: Path | None,
+    as_json: bool,
 ) -> None:
     """Sign a yes or no to exactly what is offered."""
     if choice is None:
         raise UsageError("yes or no?", hint=f"run `souq pr review {number} --approve` or `--reject --reason …`")
     repo = here()
-    vote = reviews.review(repo, number, choice, reason, person(repo, key), read=digest)
-    out.print(f"{vote.choice} #{number} by {vote.by}")
-    show_missing(number, land.decision(repo, number))
+    voter = person(repo, key)
+    vote = reviews.review(repo, number, choice, reason, voter, read=digest)
+    decision, word = land.decision(repo, number), reviews.word_of(repo, number, voter)
+    uncounted = word.uncounted if word else ""
+
+    def show() -> None:
+        out.print(f"{vote.choice} #{number} by {word.by if word else vote.by}")
+        if uncounted:
+            done(f"  it does not count: {uncounted}")
+        show_missing(number, decision)
+
+    answer({"vote": vote, "uncounted": uncounted, "missing": decision.missing}, as_json, show)
 
 
 vote = review  # `souq vote`: on a forge, where the button that says approve is not proof
@@ -495,6 +518,8 @@ def merge(number: int, measure: bool, key: Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(3)
     if left := land.left_behind(repo, number, commit):
         done(f"{left} under refs/souq/pr/{number} stayed there: no records of what landed, or of nobody enrolled")
+    for line in decision.eyes:
+        done(f"  {line}")
     main = Snapshot(repo, commit)
     measured = measured_kept(main) if measure else []
     answer(value | {"kept": measured}, as_json, lambda: out.print(f"merged #{number} as {commit[:12]}"))

@@ -221,14 +221,13 @@ def _said_by(template: Approved | None) -> Iterator[str]:
     yield from (f"its chat template {line}" for line in template.says)
 
 
-class _People(Record, frozen=True, forbid_unknown_fields=True):
+class _Enrolled(Record, frozen=True, forbid_unknown_fields=True):
     person: tuple[Who, ...]
 
 
 def _policy(template: str, founder: Person, people: Path | None) -> str:
     if template in TEMPLATES:
-        me = Who(name=founder.name, org=founder.org or founder.name, email=founder.email, keys=(founder.public_key,))
-        return from_template(template, [me, *_others(people, founder)])
+        return from_template(template, _people(people, founder))
     path = Path(template)
     if not path.is_file():
         known = nearest(template, TEMPLATES)
@@ -249,13 +248,20 @@ def _rules(
     return covering(text, tensors) if not any(name.startswith("model.") for name in tensors) else (text, ())
 
 
-def _others(people: Path | None, founder: Person) -> list[Who]:
-    if people is None:
-        return []
-    if not people.is_file():
+def _people(people: Path | None, founder: Person) -> list[Who]:
+    """Who decides, the founder first: as they stand in a file that has their key, or as git knows them."""
+    if people is not None and not people.is_file():
         raise NotFound(f"no file {people}", hint="check --people")
-    others = parse_toml(decoded(people.read_bytes(), str(people)), _People, where=str(people)).person
-    return [other for other in others if founder.public_key not in [normal_key(_plain(key)) for key in other.keys]]
+    named = parse_toml(decoded(people.read_bytes(), str(people)), _Enrolled, where=str(people)).person if people else ()
+    mine = [each for each in named if founder.public_key in [normal_key(_plain(key)) for key in each.keys]]
+    if not mine:
+        if any(each.name == founder.name for each in named):
+            why = f"{people} has {founder.name} with another key than the one you sign with"
+            raise UsageError(why, hint="name that one with --key, or add yours to their keys in it")
+        mine = [
+            Who(name=founder.name, org=founder.org or founder.name, email=founder.email, keys=(founder.public_key,))
+        ]
+    return [*mine, *(each for each in named if each not in mine)]
 
 
 def _plain(key: str | Key) -> str:

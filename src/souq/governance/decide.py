@@ -146,8 +146,11 @@ def _ordinary(evidence: _Evidence) -> Decision:
     answers += [_judged(scope, evidence) for scope in scopes]
     if evidence.change.amends is not None:
         answers.append(_by_the_new_policy(evidence.under(evidence.change.amends)))
-    missing = dict.fromkeys(line for answer in answers for line in answer.missing)
-    return Decision(missing=tuple(missing), met=tuple(dict.fromkeys(line for answer in answers for line in answer.met)))
+    missing, met, eyes = (
+        tuple(dict.fromkeys(line for lines in each for line in lines))
+        for each in zip(*((answer.missing, answer.met, answer.eyes) for answer in answers), strict=True)
+    )
+    return Decision(missing=missing, met=met, eyes=eyes)
 
 
 def _by_the_new_policy(evidence: _Evidence) -> Decision:
@@ -213,7 +216,7 @@ class _Evidence:
         self.author = self.policy.person_of(self.change.author_key)
         # offering it is standing behind it, with a key that holds
         self.backer = self.author if self.policy.person_of(self.change.author_key, self.now) else None
-        self.last_words = _last_words(self.policy, self.change, votes, self.now)
+        self.last_words = last_words(self.policy, self.change, votes, self.now)
         self.checked = [
             (checker, each.checked)
             for each in checked
@@ -269,7 +272,7 @@ def signer(policy: Policy, key: str, at: str, now: str) -> Who | None:
     return policy.person_of(key, now)
 
 
-def _last_words(policy: Policy, change: Change, votes: Sequence[SignedVote], now: str) -> dict[str, LastWord]:
+def last_words(policy: Policy, change: Change, votes: Sequence[SignedVote], now: str) -> dict[str, LastWord]:
     """Each enrolled person's last word on exactly this contribution; of two at one time, the no."""
     words: dict[str, LastWord] = {}
     for signed in sorted(votes, key=lambda s: (s.vote.at, s.vote.choice, s.vote.reason, s.key)):
@@ -289,23 +292,39 @@ def _last_words(policy: Policy, change: Change, votes: Sequence[SignedVote], now
 
 def _judged(scope: Scope, evidence: _Evidence) -> Decision:
     """One scope's answer."""
-    needs_eyes, missing = _machines(scope, evidence)
+    doubts, missing = _machines(scope, evidence)
     missing += [*_objections(scope, evidence), *_waits(scope, evidence)]
-    quorums = [_count(scope, needs, evidence, needs_eyes) for needs in scope.requires]
+    quorums = [_count(scope, needs, evidence, needs_eyes=bool(doubts)) for needs in scope.requires]
     met = [_explain(quorum) for quorum in quorums if quorum.met]
     wanted = [_explain(quorum) for quorum in quorums if not quorum.met]
     wanted += _sides(scope, evidence)
-    if wanted and not needs_eyes and (hours := _silence(scope, evidence)) is not None:
+    if wanted and not doubts and (hours := _silence(scope, evidence)) is not None:
         met, wanted = [f"nobody has objected to {scope.name} for {hours} hours"], []
-    return Decision(missing=(*missing, *wanted), met=tuple(met))
+    eyes = [f"{_named(doubts)} people to look: {_raised(quorum)}" for quorum in quorums if doubts]
+    return Decision(missing=(*missing, *wanted), met=tuple(met), eyes=tuple(eyes))
 
 
-def _machines(scope: Scope, evidence: _Evidence) -> tuple[bool, list[str]]:
+def _named(doubts: Sequence[str]) -> str:
+    return f"{', '.join(f'`{name}`' for name in doubts)} ask{'s' if len(doubts) == 1 else ''}"
+
+
+def _raised(quorum: Quorum) -> str:
+    of = f"from `{quorum.role}` for {quorum.scope.name}"
+    if quorum.required > quorum.plain:
+        return f"{_approvals(quorum.required)} {of} instead of {quorum.plain}"
+    return f"{_approvals(quorum.required)} {of} all the same, there being no more who could"
+
+
+def _approvals(count: int) -> str:
+    return f"{count} approval{'' if count == 1 else 's'}"
+
+
+def _machines(scope: Scope, evidence: _Evidence) -> tuple[list[str], list[str]]:
     """Every check the scope names must have been run by whom it asks, the author left out, and not refuse.
 
-    Also whether one of them asks for human eyes: that takes an approval more.
+    Also which of them ask for human eyes: that takes an approval more.
     """
-    missing, needs_eyes, by = [], False, scope.evaluators
+    missing, doubts, by = [], list[str](), scope.evaluators
     asked = evidence.policy.members(by.role) if by else [checker.name for checker, _ in evidence.checked]
     for name in scope.checks:
         verdicts = [
@@ -320,8 +339,8 @@ def _machines(scope: Scope, evidence: _Evidence) -> tuple[bool, list[str]]:
             missing.append(f"check `{name}` refuses: {refused}")
         elif lack := _unchecked_by(scope, [checker for checker, _ in verdicts]):
             missing.append(f"check `{name}` has not been run by {lack}")
-        needs_eyes = needs_eyes or any(verdict.outcome == "needs-eyes" for _, verdict in verdicts)
-    return needs_eyes, missing
+        doubts += [name] if any(verdict.outcome == "needs-eyes" for _, verdict in verdicts) else []
+    return doubts, missing
 
 
 def _unchecked_by(scope: Scope, ran: Sequence[Who]) -> str:
@@ -393,6 +412,7 @@ class Quorum:
     scope: Scope
     role: str
     required: int
+    plain: int  # as many as were asked for if no check asked people to look
     counted: Sequence[Who]
     over_cap: Sequence[Who]  # a yes that does not count: their organisation has all it may have
     cooling_off: Sequence[tuple[str, float]]  # whose yes is too young, by name, and the seconds until it counts
@@ -403,7 +423,7 @@ class Quorum:
         return len(self.counted) >= self.required
 
 
-def _count(scope: Scope, needs: Needs, evidence: _Evidence, needs_eyes: bool) -> Quorum:
+def _count(scope: Scope, needs: Needs, evidence: _Evidence, *, needs_eyes: bool) -> Quorum:
     """The approvals of one role: how many are asked for, whose count, and whose do not."""
     author = evidence.author.name if evidence.author and not scope.author_may_vote else ""
     yes = _yes(scope, evidence, evidence.policy.members(needs.role))
@@ -412,15 +432,15 @@ def _count(scope: Scope, needs: Needs, evidence: _Evidence, needs_eyes: bool) ->
     # the yes of a member long unheard would ask for one more and be none.
     speaking = {voter.name for voter in yes} | {word.voter.name for word in evidence.saying("reject")}
     able = [member for member in evidence.active(needs.role, speaking) if evidence.may_judge(member, scope)]
-    required = wanted_of(needs, at_once(able, scope.max_per_org))
-    if needs_eyes:
-        required = min(required + 1, most(evidence.policy, scope, needs.role))
+    plain, top = wanted_of(needs, at_once(able, scope.max_per_org)), most(evidence.policy, scope, needs.role)
+    required = min(plain + 1, top) if needs_eyes else plain
     if scope.or_all_others and not scope.author_may_vote:
-        required = min(required, most(evidence.policy, scope, needs.role, without=evidence.backer))
+        others = most(evidence.policy, scope, needs.role, without=evidence.backer)
+        plain, required = min(plain, others), min(required, others)
     young = [(word.voter.name, _cooling(scope, word, evidence.at)) for word in evidence.saying("approve")]
     cooling_off = [(name, left) for name, left in young if left > 0]
     own_vote = author if author in evidence.last_words else ""
-    return Quorum(scope, needs.role, required, counted, over_cap, cooling_off, own_vote)
+    return Quorum(scope, needs.role, required, plain, counted, over_cap, cooling_off, own_vote)
 
 
 def _explain(quorum: Quorum) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from souq.governance.policy import POLICY, Emergency, Needs, Policy, Scope, dated
+from souq.governance.decide import URGENT, Change
+from souq.governance.policy import POLICY, Emergency, Needs, Policy, Scope, Who, dated
 from souq.governance.rehearsal import Rehearsal
 from souq.text import skeleton
 
@@ -95,6 +96,32 @@ def _warnings(policy: Policy) -> Iterator[str]:
     for person in policy.person if len(policy.person) == 1 else ():
         if len(person.keys) == 1 and any(person.name in role.members for role in policy.role):
             yield f"{person.name} holds the only key: whoever loses it loses the repository"
+
+
+def uncounted(policy: Policy, change: Change, key: str, now: str, choice: str = "approve") -> str:
+    """Why a yes or a no that this key signs now would count for nothing; "" where it would count."""
+    if (voter := policy.person_of(key, now)) is None:
+        holder = policy.person_of(key)
+        return f"{holder.name}'s key does not hold today" if holder else f"the key is nobody's in {POLICY}"
+    return uncounted_of(policy, change, voter, choice)
+
+
+def uncounted_of(policy: Policy, change: Change, voter: Who, choice: str) -> str:
+    """Why somebody's yes or no counts for nothing, whatever key they have; "" where it counts."""
+    if change.kind == "election":
+        return "ballots decide an election"
+    scopes, _ = policy.scopes(change.touched)
+    scopes += [policy.emergency.scope] if policy.emergency and change.kind in URGENT else []
+    asking = [scope for scope in scopes if voter.name in policy.asked(scope)]
+    if choice == "reject" and any(scope.veto and voter.name in policy.members(scope.veto.role) for scope in scopes):
+        return ""
+    if not asking:
+        roles = dict.fromkeys(f"`{needs.role}`" for scope in scopes for needs in scope.requires)
+        return f"{voter.name} is in no role that is asked ({', '.join(roles) or 'none is'})"
+    own = policy.person_of(change.author_key) == voter
+    if choice == "approve" and own and not any(scope.author_may_vote for scope in asking):
+        return f"{voter.name} is its author"
+    return ""
 
 
 def _alone(policy: Policy, scope: Scope, side: str) -> bool:

@@ -5,12 +5,15 @@ decision, commit = merge(repo, 7, person)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+import msgspec
 
 from souq import signing
 from souq.build.model import Built, build
 from souq.errors import Refused, SouqError
-from souq.governance import POLICY, Change, PolicyState, decide, read_policy
+from souq.governance import POLICY, Change, PolicyState, SignedChecked, SignedVote, decide, read_policy
 from souq.governance.decide import elected
 from souq.governance.policy import edited, refuse_stranger
 from souq.governance.replay import Landed
@@ -39,8 +42,13 @@ def decision(repo: Repo, number: int) -> Decision:
     return decision_on(pull, main)
 
 
-def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
-    """What the policy of a main at hand says about a pull request; nobody else need have seen that main."""
+def decision_on(
+    pull: PullRequest, main: Snapshot, *, votes: Sequence[SignedVote] = (), checked: Sequence[SignedChecked] = ()
+) -> Decision:
+    """What the policy of a main at hand says about a pull request; nobody else need have seen that main.
+
+    `votes` and `checked` are what else might be signed.
+    """
     policy, at = read_policy(main.policy_text), signing.now()
     try:
         offer, records = pull.offer, pull.signed_records(policy, main)
@@ -48,16 +56,16 @@ def decision_on(pull: PullRequest, main: Snapshot) -> Decision:
             return Decision(missing=(wrong,))
         change = replace(change_of(offer, main), ballots=tuple(records.ballots))
         memory = policy_state(pull.repo, main.commit) if policy.remembers else PolicyState()
-        fresh = [signed for signed in records.checked if signed.checked.base == main.commit]
-        decision = decide(policy, change, fresh, records.votes, now=at, state=memory)
+        fresh = [signed for signed in records.checked if signed.checked.base == main.commit] + [*checked]
+        decision = decide(policy, change, fresh, [*records.votes, *votes], now=at, state=memory)
     except SouqError as error:  # one hostile pull request must not stop who asks about all of them
         return Decision(missing=(f"it cannot be read: {error}",))
     if not decision and not fresh and records.checked:
         stale = f"checks on main as it is now: main has moved since; run `souq pr checks {pull.number}`"
-        return Decision(missing=(stale, *decision.missing), met=decision.met)
+        return msgspec.structs.replace(decision, missing=(stale, *decision.missing))
     if not decision and records.withheld:
         lost = f"records that others name: {records.withheld[0][:19]} is not here; `souq fetch` may bring it"
-        return Decision(missing=(*decision.missing, lost), met=decision.met)
+        return msgspec.structs.replace(decision, missing=(*decision.missing, lost))
     return decision
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -16,12 +17,24 @@ from souq import signing
 from souq.checks import Case, During, run
 from souq.errors import Hostile, Refused, SouqError, UsageError, nearest
 from souq.evals.eval import Eval
-from souq.governance import Ballot, read_policy
-from souq.governance.policy import refuse_stranger
+from souq.governance import Ballot, Change, read_policy
+from souq.governance.decide import last_words
+from souq.governance.explain import uncounted, uncounted_of
+from souq.governance.policy import refuse_another_s_key, refuse_stranger
 from souq.progress import Progress, quiet
-from souq.pulls.pull import PullRequest, listed, open_now, open_to_sign, publish_about, publish_record, signed_record
+from souq.pulls.pull import (
+    PullRequest,
+    get,
+    listed,
+    open_now,
+    open_to_sign,
+    publish_about,
+    publish_record,
+    signed_record,
+)
 from souq.records import Checked, Verdict, Vote
 from souq.repo.contribution import Offer
+from souq.repo.history import change_of
 from souq.repo.landing import deltas_moved
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
@@ -127,9 +140,11 @@ def review(
     """A signed yes or no to exactly what is offered; with `read`, only if that is the digest the person has read.
 
     Raises:
-        Refused: something else is offered by now.
+        Refused: something else is offered by now, or the key is another's, or one that nobody has been or would be
+            enrolled with.
     """
     pull, main = open_to_sign(repo, number)
+    _refuse_another_s(pull, main, person)
     if read is not None and read != pull.offer.digest:
         raise Refused(
             f"#{number} offers {pull.offer.digest} now, which is not what you read",
@@ -142,6 +157,52 @@ def review(
     )
     publish_about(pull, "vote", msgspec.to_builtins(vote), person, main)
     return vote
+
+
+def _refuse_another_s(pull: PullRequest, main: Snapshot, person: Person) -> None:
+    """A vote by a stranger's key counts for nothing, and by somebody else's it would be theirs."""
+    policy = read_policy(main.policy_text)
+    refuse_another_s_key(policy, person)
+    policies = [policy] if pull.offer.amends is None else [policy, pull.offer.amends]
+    if not any(each.person_of(person.public_key) for each in policies):
+        because = uncounted(policy, change_of(pull.offer, main), person.public_key, signing.now())
+        hint = "`souq governance check` says who may vote; an amendment can enrol you"
+        raise Refused(f"nothing was signed, since it would not count: {because}", hint=hint)
+
+
+@dataclass(frozen=True)
+class Word:
+    """Somebody's last word about what is offered."""
+
+    by: str  # as the policy names whose key it is
+    choice: str
+    reason: str
+    uncounted: str = ""  # why it counts for nothing
+
+
+def words(pull: PullRequest, main: Snapshot) -> list[Word]:
+    """Everybody's last word, by name; of what is open, with why one counts for nothing."""
+    policy = read_policy(main.policy_text)
+    votes = pull.signed_records(policy, main).votes
+    change = Change(digest=pull.offer.digest, author_key="", touched=())
+    spoken = sorted(last_words(policy, change, votes, signing.now()).items())
+    if pull.state(main) == "open":
+        with suppress(SouqError):  # what cannot be read is shown too
+            change = change_of(pull.offer, main)
+    return [
+        Word(
+            name, word.vote.choice, word.vote.reason,
+            uncounted_of(policy, change, word.voter, word.vote.choice) if change.touched else "",
+        )
+        for name, word in spoken
+    ]  # fmt: skip
+
+
+def word_of(repo: Repo, number: int, person: Person) -> Word | None:
+    """The last word of who is at this keyboard, on main as it is known here; None where they are not enrolled."""
+    pull, main = get(repo, number), Snapshot(repo, repo.tip())
+    voter = read_policy(main.policy_text).person_of(person.public_key)
+    return next((word for word in words(pull, main) if voter and word.by == voter.name), None)
 
 
 def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> Ballot:
@@ -158,7 +219,9 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
     for name in choices:
         if name not in election.candidates:
             raise UsageError(f"{name!r} is no candidate{nearest(name, election.candidates)}")
-    refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="only electors cast ballots")
+    policy = read_policy(main.policy_text)
+    refuse_another_s_key(policy, person)
+    refuse_stranger(policy, person, signing.now(), hint="only electors cast ballots")
     cast = Ballot(
         subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=signing.now(), after=pull.seen(main)
     )

@@ -128,10 +128,12 @@ def nightly(repo: Repo, scores: Mapping[str, float], person: Person, progress: P
 def settle(repo: Repo, number: int, person: Person, progress: Progress = quiet) -> tuple[Decision, str | None]:
     """Check and approve at once where the policy lets an author vote on their own work; then it lands or not."""
     main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    scopes, _ = read_policy(main.policy_text).scopes(touched(pull.offer, main))
-    if scopes and all(scope.author_may_vote for scope in scopes):
+    policy = read_policy(main.policy_text)
+    scopes, _ = policy.scopes(touched(pull.offer, main))
+    voter = policy.person_of(person.public_key, signing.now())
+    if voter and scopes and all(scope.author_may_vote and voter.name in policy.asked(scope) for scope in scopes):
         reviews.check(repo, number, person, progress)
-        reviews.review(repo, number, "approve", "offered by who decides", person)
+        reviews.review(repo, number, "approve", "its author's own vote", person)
     decision = land.decision(repo, number)
     return land.merge(repo, number, person, progress) if decision else (decision, None)
 
