@@ -154,7 +154,7 @@ def test_a_tensor_that_came_or_went_is_shown(place):
 @group("pr view")
 def test_its_pull_requests_are_shown_alike(place, name):
     """What was offered, checked, voted and foreseen, landed or not."""
-    alike(place, name, apart=("words", "eyes"))
+    alike(place, name, apart=("words", "eyes", "comments"))
 
 
 # -- releases ----------------------------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ def _refuse_another_s(pull: PullRequest, main: Snapshot, person: Person) -> None
     policies = [policy] if pull.offer.amends is None else [policy, pull.offer.amends]
     if not any(each.person_of(person.public_key) for each in policies):
         because = uncounted(policy, change_of(pull.offer, main), person.public_key, signing.now())
-        hint = "`souq governance check` says who may vote; an amendment can enrol you"
+        hint = f"`souq pr comment {pull.number}` is heard all the same; `souq governance check` says who may vote"
         raise Refused(f"nothing was signed, since it would not count: {because}", hint=hint)
 
 
