@@ -147,7 +147,7 @@ def test_eyes_where_there_are_no_more_say_so(offered):
     """Chen's own offer: Atlas and Borealis are all others."""
     doubted(offered)
 
-    line = "`norms`, `caps` ask people to look: 2 approvals from `maintainer` for contributions all the same, there being no more who could"  # fmt: skip
+    line = "`norms`, `caps` ask people to look: 2 approvals from `maintainer` for contributions all the same: no more could"
     assert line in offered.says("amira", "pr view 2 --no-forecast")[1]
 
 

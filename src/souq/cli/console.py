@@ -154,10 +154,8 @@ def together(*steps: Callable[[], Any]) -> list[Any]:
 
 def show_missing(number: int, decision: Decision) -> None:
     """What still stands in the way, or the next command."""
-    for line in decision.eyes:
+    for line in [*decision.eyes, *(f"missing: {line}" for line in gathered(decision.missing, number))]:
         err.print(f"  {line}")
-    for line in gathered(decision.missing, number):
-        err.print(f"  missing: {line}")
     if decision:
         done(f"next: `souq pr merge {number}`")
 

@@ -300,30 +300,19 @@ def _judged(scope: Scope, evidence: _Evidence) -> Decision:
     wanted += _sides(scope, evidence)
     if wanted and not doubts and (hours := _silence(scope, evidence)) is not None:
         met, wanted = [f"nobody has objected to {scope.name} for {hours} hours"], []
-    eyes = [f"{_named(doubts)} people to look: {_raised(quorum)}" for quorum in quorums if doubts]
-    return Decision(missing=(*missing, *wanted), met=tuple(met), eyes=tuple(eyes))
+    eyes = tuple(_looked_at(doubts, quorum) for quorum in quorums if doubts)
+    return Decision(missing=(*missing, *wanted), met=tuple(met), eyes=eyes)
 
 
-def _named(doubts: Sequence[str]) -> str:
-    return f"{', '.join(f'`{name}`' for name in doubts)} ask{'s' if len(doubts) == 1 else ''}"
-
-
-def _raised(quorum: Quorum) -> str:
-    of = f"from `{quorum.role}` for {quorum.scope.name}"
-    if quorum.required > quorum.plain:
-        return f"{_approvals(quorum.required)} {of} instead of {quorum.plain}"
-    return f"{_approvals(quorum.required)} {of} all the same, there being no more who could"
-
-
-def _approvals(count: int) -> str:
-    return f"{count} approval{'' if count == 1 else 's'}"
+def _looked_at(doubts: Sequence[str], quorum: Quorum) -> str:
+    raised = f"instead of {quorum.plain}" if quorum.required > quorum.plain else "all the same: no more could"
+    approvals = f"{quorum.required} approval{'' if quorum.required == 1 else 's'} from `{quorum.role}`"
+    asks = f"{', '.join(f'`{name}`' for name in doubts)} ask{'s' if len(doubts) == 1 else ''} people to look"
+    return f"{asks}: {approvals} for {quorum.scope.name} {raised}"
 
 
 def _machines(scope: Scope, evidence: _Evidence) -> tuple[list[str], list[str]]:
-    """Every check the scope names must have been run by whom it asks, the author left out, and not refuse.
-
-    Also which of them ask for human eyes: that takes an approval more.
-    """
+    """Which checks ask for human eyes; and which nobody has run whom the scope asks, the author left out, or refuse."""
     missing, doubts, by = [], list[str](), scope.evaluators
     asked = evidence.policy.members(by.role) if by else [checker.name for checker, _ in evidence.checked]
     for name in scope.checks:
@@ -466,8 +455,7 @@ def _of_org(person: Who) -> str:
 def _sides(scope: Scope, evidence: _Evidence) -> Iterator[str]:
     asked, backer = evidence.policy.asked(scope), evidence.backer
     sides = {voter.side for voter in _yes(scope, evidence, asked)}
-    if backer is not None and backer.name in asked:
-        sides.add(backer.side)
+    sides |= {backer.side} if backer is not None and backer.name in asked else set()
     if len(sides) < scope.min_orgs:
         have = ", ".join(sorted(sides)) or "none"
         yield f"approvals from {scope.min_orgs} organisations for {scope.name} (have {have})"

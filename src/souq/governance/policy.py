@@ -257,21 +257,6 @@ def refuse_stranger(policy: Policy, person: Person, at: str, *, hint: str) -> No
         raise Refused(f"{person.name}'s key is not enrolled in {POLICY}", hint=hint)
 
 
-def refuse_another_s_key(policy: Policy, person: Person) -> None:
-    """Say no to who would speak as somebody else than git says they are, by a key mixed up or left in the environment.
-
-    Raises:
-        Refused: their name is enrolled, and this key is not theirs.
-    """
-    holder = policy.person_of(person.public_key)
-    if person.name in _people(policy) and (holder is None or holder.name != person.name):
-        whose = f"{holder.name}'s" if holder else "nobody's"
-        raise Refused(
-            f"git calls you {person.name}, and the key {person.key.name} is {whose} in {POLICY}",
-            hint='name your own with --key or SOUQ_KEY, or say who you are with `git config user.name "…"`',
-        )
-
-
 def with_members(policy: Policy, role: str, members: Sequence[str]) -> Policy:
     """A policy with other people in one of its roles."""
     roles = (replace(each, members=tuple(members)) if each.name == role else each for each in policy.role)

@@ -17,10 +17,10 @@ from souq import signing
 from souq.checks import Case, During, run
 from souq.errors import Hostile, Refused, SouqError, UsageError, nearest
 from souq.evals.eval import Eval
-from souq.governance import Ballot, Change, read_policy
+from souq.governance import Ballot, Change, Policy, read_policy
 from souq.governance.decide import last_words
 from souq.governance.explain import uncounted, uncounted_of
-from souq.governance.policy import refuse_another_s_key, refuse_stranger
+from souq.governance.policy import POLICY, refuse_stranger
 from souq.progress import Progress, quiet
 from souq.pulls.pull import (
     PullRequest,
@@ -162,12 +162,28 @@ def review(
 def _refuse_another_s(pull: PullRequest, main: Snapshot, person: Person) -> None:
     """A vote by a stranger's key counts for nothing, and by somebody else's it would be theirs."""
     policy = read_policy(main.policy_text)
-    refuse_another_s_key(policy, person)
+    _refuse_another_s_key(policy, person)
     policies = [policy] if pull.offer.amends is None else [policy, pull.offer.amends]
     if not any(each.person_of(person.public_key) for each in policies):
         because = uncounted(policy, change_of(pull.offer, main), person.public_key, signing.now())
         hint = f"`souq pr comment {pull.number}` is heard all the same; `souq governance check` says who may vote"
         raise Refused(f"nothing was signed, since it would not count: {because}", hint=hint)
+
+
+def _refuse_another_s_key(policy: Policy, person: Person) -> None:
+    """Say no to who would speak as somebody else than git says they are, by a key mixed up or left in the environment.
+
+    Raises:
+        Refused: their name is enrolled, and this key is not theirs.
+    """
+    holder = policy.person_of(person.public_key)
+    named = any(each.name == person.name for each in policy.person)
+    if named and (holder is None or holder.name != person.name):
+        whose = f"{holder.name}'s" if holder else "nobody's"
+        raise Refused(
+            f"git calls you {person.name}, and the key {person.key.name} is {whose} in {POLICY}",
+            hint='name your own with --key or SOUQ_KEY, or say who you are with `git config user.name "…"`',
+        )
 
 
 @dataclass(frozen=True)
@@ -220,7 +236,7 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
         if name not in election.candidates:
             raise UsageError(f"{name!r} is no candidate{nearest(name, election.candidates)}")
     policy = read_policy(main.policy_text)
-    refuse_another_s_key(policy, person)
+    _refuse_another_s_key(policy, person)
     refuse_stranger(policy, person, signing.now(), hint="only electors cast ballots")
     cast = Ballot(
         subject=pull.offer.digest, choices=tuple(choices), by=person.name, at=signing.now(), after=pull.seen(main)
