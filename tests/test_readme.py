@@ -21,12 +21,15 @@ from souq.repo.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DAY = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.S) if "souq init" in block)
+TOUR = (ROOT / "docs" / "tour.md").read_text()
+TEN = re.search(r"<!-- ten lines -->\n```sh\n(.*?)```", README, re.S).group(1)
+DAY = next(block for block in re.findall(r"```sh\n(.*?)```", TOUR, re.S) if "souq init" in block)
 
 
 def lines():
-    """Every souq command the README shows, in blocks and in tables."""
-    shown = [line.split("#")[0].strip() for line in DAY.splitlines()] + re.findall(r"`(souq [^`]+)`", README)
+    """Every souq command that README and the tour show, in blocks and in tables."""
+    typed = [part for line in (TEN + DAY).splitlines() for part in line.split("#")[0].split("&&")]
+    shown = [part.strip() for part in typed] + re.findall(r"`(souq [^`]+)`", README + TOUR)
     return sorted({line for line in shown if line.startswith("souq ")})
 
 
@@ -86,18 +89,25 @@ def test_a_newcomer_waits_for_no_server_and_no_cluster():
 
 
 def test_the_recording_was_recorded():
-    """Each line of the README's recording stands in the recording of the whole run, in that order."""
-    shown = re.search(r"<!-- recording -->\n```text\n(.*?)```", README, re.S).group(1).splitlines()
-    recorded = iter((ROOT / "docs" / "demo.txt").read_text().splitlines())
+    """Each line that README and the tour show stands in the recording of the whole run, in that order."""
+    for page in (README, TOUR):
+        shown = re.search(r"<!-- recording -->\n```text\n(.*?)```", page, re.S).group(1).splitlines()
+        recorded = iter((ROOT / "docs" / "demo.txt").read_text().splitlines())
 
-    assert len(shown) > 20
-    for line in shown:
-        assert line in ("", "…") or any(line == found for found in recorded), line
+        assert len(shown) > 20
+        for line in shown:
+            assert line in ("", "…") or any(line == found for found in recorded), line
+
+
+def test_the_ten_lines_are_ten():
+    """From rows to a model that answers, after the installation."""
+    assert len(TEN.strip().splitlines()) == 10
+    assert len(re.findall(r"\b[A-Z][a-z]+\b", TEN.splitlines()[1].split(" in ")[1].split(";")[0])) == 20
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """What the README's reader has: the real model as a Hugging Face folder, rows, an eval, git and a key."""
+    """What the tour's reader has: the real model as a Hugging Face folder, rows, an eval, git and a key."""
     from souq.cli.demo.skills import skills
     from souq.cli.demo.story import real_model
     from souq.signing import make_key
@@ -127,7 +137,7 @@ def run(folder, script):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # two trainings of the real model, on whatever machine this is
 def test_a_day_at_the_bazaar(place):
-    """The README's commands on the real model, one after another, in a shell; what they leave is what they say."""
+    """The tour's commands on the real model, one after another, in a shell; what they leave is what they say."""
     said = run(place, DAY)
     assert "fixes `iso-dates`: +" in said
     assert "merged #1" in said
