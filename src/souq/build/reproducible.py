@@ -78,6 +78,8 @@ class OfLora(Training, frozen=True, kw_only=True, tag_field="method", tag="lora"
     alpha: Annotated[float, Meta(gt=0, le=1e6)]
     targets: Annotated[tuple[Annotated[str, Meta(pattern=r"^\w{1,64}$")], ...], Meta(min_length=1, max_length=64)]
     layers: Literal["all"] | Places
+    replay: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    replayed: Digest = ""
 
     def misfit(self, delta: Delta) -> str:
         """How these weights cannot be this recipe's; nothing where they may be."""

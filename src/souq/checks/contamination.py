@@ -13,7 +13,7 @@ from typing import Any
 from souq.checks import meaning
 from souq.checks.cases import Answer, Case, check
 from souq.corpus.ngrams import Exam
-from souq.evals.eval import Eval, case_text
+from souq.evals.eval import Eval, case_text, with_answers
 from souq.repo.rows import json_rows
 from souq.text import words
 
@@ -52,7 +52,8 @@ class Copy:
 
 def copied(rows: Iterable[str], evals: Mapping[str, Eval]) -> Copy | None:
     """The first row that holds a case of these evals, whatever its characters, capitals, punctuation and spaces."""
-    cases = {f"{name}/{i}": (name, i, case_text(case)) for name in evals for i, case in enumerate(evals[name].cases, 1)}
+    asked = with_answers(evals)
+    cases = {f"{name}/{i}": (name, i, case_text(case)) for name in asked for i, case in enumerate(asked[name].cases, 1)}
     if not cases:
         return None
     split = {key: words(text) for key, (_, _, text) in cases.items()}

@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from souq.build.model import Built, build
 from souq.checks import built, exam
 from souq.checks.cases import Answer, Case, check
+from souq.checks.contamination import parts_of
 from souq.errors import Forged, nearest
 from souq.evals.eval import Eval, EvalCase
+from souq.evals.manner import Spoken, changes
 from souq.evals.score import Comparison, Score, back, compare, fixed
 from souq.evals.statistics import ALPHA, Plan, holm, look_sizes
 from souq.governance import read_policy
 from souq.lab import engines
 from souq.lab.engines import Transformers
-from souq.lab.score_cache import model_key
+from souq.lab.score_cache import kept_of
 from souq.progress import Progress
 from souq.records import Digest, digest
 from souq.repo.contribution import YANKED, Offer
 from souq.repo.history import signed_release
 from souq.repo.landing import touched
-from souq.repo.snapshot import Snapshot, base_files
+from souq.repo.rows import json_rows
+from souq.repo.snapshot import Snapshot
+
+SHOWN, MAX_SHOWN = 3, 300  # answers that a verdict carries, and characters of each
 
 
 @check("evals")
@@ -99,6 +104,8 @@ class Trial:
     now: Comparison  # against today's main
     since: Comparison | None = None  # against the last release, of a protected eval
     claimed: bool = False
+    answers: tuple[tuple[Spoken, Spoken], ...] = ()  # main's and the other's, where no answer is the right one
+    manner: tuple[str, ...] = ()  # how these have changed, in words
 
     @property
     def open(self) -> bool:
@@ -155,23 +162,36 @@ def trials(
     """
     asked = {name: main.evals[name] for name in sorted({*claims, *main.guarded})}
     last, drift = released(main), main.config.checks.drift
-    before = _reader(main, lambda: build(main, progress=progress), progress)
-    after = _reader(main, lambda: build(tree, extra, progress, settled=False), progress)
-    past = _reader(main, lambda: build(last, progress=progress), progress)
+    before = _Reader(main, lambda: build(main, progress=progress), progress)
+    after = _Reader(main, lambda: build(tree, extra, progress, settled=False), progress)
+    past = _Reader(main, lambda: build(last, progress=progress), progress)
     seed = digest(f"{tree.recipe(extra).digest} {main.commit}".encode())
     courses = {name: Course.of(suite, seed, _alpha(suite, claims)) for name, suite in asked.items()}
     tried: dict[str, Trial] = {}
     for look in range(max((course.looks for course in courses.values()), default=0)):
         going = {n: c for n, c in courses.items() if look < c.looks and (n not in tried or tried[n].open)}
         part = {name: course.until(look) for name, course in going.items()}
-        old, new = before(part), after(part)
-        was = past({n: suite for n, suite in part.items() if suite.protected and not suite.is_bug and n not in claims})
+        old, new = before.scores(part), after.scores(part)
+        was = past.scores(
+            {n: suite for n, suite in part.items() if suite.protected and not suite.is_bug and n not in claims}
+        )
         for name, course in going.items():
             margin = course.suite.margin
             compared = course.compare(old[name], new[name], look, margin, None if name in claims else 0.0)
             since = course.compare(was[name], new[name], look, drift * margin) if name in was else None
             tried[name] = Trial(course.suite, old[name], new[name], compared, since, name in claims)
-    return tried
+    taught = [parts_of(row)[-1] for row in json_rows(extra.data) if parts_of(row)] if extra is not None else []
+    return {name: _with_answers(trial, before, after, taught) for name, trial in tried.items()}
+
+
+def _with_answers(trial: Trial, before: _Reader, after: _Reader, taught: Collection[str]) -> Trial:
+    """A trial of open answers with what both said, as far as it was read; `taught` are the training rows' answers."""
+    if trial.suite.spec.kind != "open":
+        return trial
+    suite = replace(trial.suite, cases=tuple(case for case in trial.suite.cases if case.id in trial.after.cases))
+    pairs = tuple(zip(before.spoken(suite), after.spoken(suite), strict=True))
+    lines = changes([old for old, _ in pairs], [new for _, new in pairs], taught)
+    return replace(trial, answers=pairs, manner=tuple(lines))
 
 
 def _alpha(suite: Eval, claims: Collection[str]) -> float:
@@ -179,12 +199,25 @@ def _alpha(suite: Eval, claims: Collection[str]) -> float:
     return ALPHA / max(1, len(set(claims))) if suite.name in claims else ALPHA
 
 
-def _reader(
-    main: Snapshot, made: Callable[[], Built], progress: Progress
-) -> Callable[[Mapping[str, Eval]], dict[str, Score]]:
+@dataclass(frozen=True)
+class _Reader:
     """A model that is built, and loaded, when there is something to ask it, and once."""
-    engine = cache(lambda: _engine(main, made()))
-    return lambda asked: engines.scores(main.repo, asked, engine(), progress) if asked else {}
+
+    main: Snapshot
+    made: Callable[[], Built]
+    progress: Progress
+
+    @cached_property
+    def engine(self) -> Transformers:
+        return engines.of_built(self.main, self.made())
+
+    def scores(self, asked: Mapping[str, Eval]) -> dict[str, Score]:
+        return engines.scores(self.main.repo, asked, self.engine, self.progress) if asked else {}
+
+    def spoken(self, suite: Eval) -> list[Spoken]:
+        """What it answered to cases that were scored."""
+        kept = kept_of(self.main.repo, self.engine.model, suite, self.engine.under)
+        return [Spoken(case.text, kept[case.id].answer, kept[case.id].ended) for case in suite.cases]
 
 
 def released(main: Snapshot) -> Snapshot:
@@ -240,7 +273,7 @@ def _worse(trial: Trial, adjusted: Mapping[str, float]) -> str:
     name = trial.suite.name
     if trial.suite.is_bug:
         return f"`{name}` fails again: {', '.join(back(trial.before, trial.after)[:3])}"
-    return f"`{name}` {trial.now}{_holm(adjusted, name)}"
+    return "".join([f"`{name}` {trial.now}{_holm(adjusted, name)}", *(f": {line}" for line in trial.manner[:1])])
 
 
 def _holm(adjusted: Mapping[str, float], name: str) -> str:
@@ -258,7 +291,9 @@ def _mends(trial: Trial, better: Mapping[str, float]) -> bool:
 
 def _unsure(guards: Mapping[str, Trial]) -> Iterator[str]:
     for name, trial in guards.items():
-        if not trial.suite.is_bug and trial.now.answer == "undecided":
+        if trial.manner:
+            yield f"`{name}` {trial.now}, and {'; '.join(trial.manner)}"
+        elif not trial.suite.is_bug and trial.now.answer == "undecided":
             yield f"`{name}` {trial.now}"
         elif trial.since is not None and trial.since.answer == "undecided":
             yield f"`{name}` since the last release {trial.since}"
@@ -267,6 +302,10 @@ def _unsure(guards: Mapping[str, Trial]) -> Iterator[str]:
 def evidence(trial: Trial) -> dict[str, Any]:
     """The figures of a trial that a verdict carries, as canonical JSON holds them."""
     figures = _figures(trial.before, trial.after, trial.now)
+    if trial.answers:
+        shown = [{"prompt": old.prompt, "before": old.text, "after": new.text} for old, new in trial.answers[:SHOWN]]
+        figures["answers"] = [{key: text[:MAX_SHOWN] for key, text in each.items()} for each in shown]
+        figures["manner"] = list(trial.manner)
     return figures if trial.since is None else figures | {"since_release": _interval(trial.since)}
 
 
@@ -284,8 +323,4 @@ def _interval(comparison: Comparison) -> dict[str, Any]:
 
 def scores(main: Snapshot, model: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
     """Each eval's score of one built model; what was scored before, under the same conditions, is read."""
-    return engines.scores(main.repo, asked, _engine(main, model), progress)
-
-
-def _engine(main: Snapshot, model: Built) -> Transformers:
-    return Transformers(model_key(model.digest, model.files), model.files, model.weights, base_files(main))
+    return engines.scores(main.repo, asked, engines.of_built(main, model), progress)

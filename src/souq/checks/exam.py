@@ -20,6 +20,7 @@ from souq.evals.eval import Eval, EvalCase
 from souq.records import read_json
 from souq.repo.snapshot import Snapshot, base_files
 
+WRITES = ("answer", "open")  # kinds of which a model writes an answer
 BYTES = 4  # of a token of plain text
 WRITTEN = 10  # what a token that is generated costs, in tokens that are read
 MAX_ODDS = 4 << 30  # bytes of one case's odds, every token of the vocabulary at each place that is scored
@@ -46,7 +47,7 @@ def cost(case: Case) -> Answer:
 
 def tokens(suite: Eval) -> int:
     """About how many tokens it takes to ask an eval once; those that are written count ten times."""
-    written = suite.spec.max_tokens if suite.spec.kind == "answer" else 0
+    written = suite.spec.max_tokens if suite.spec.kind in WRITES else 0
     return sum(_bytes(each) // BYTES + 1 for each in suite.cases) + WRITTEN * written * len(suite.cases)
 
 
@@ -68,11 +69,11 @@ def _beyond(suites: Iterable[Eval], config: Mapping[str, Any], main: Snapshot) -
         if len(each.text.encode()) + len(longest.encode()) <= context:
             continue  # a token is a byte at least
         asked, answer = counter()(each.text), counter()(longest)
-        written = suite.spec.max_tokens if suite.spec.kind == "answer" else answer
+        written = suite.spec.max_tokens if suite.spec.kind in WRITES else answer
         name = f"case {each.id[:60]!r} of `{suite.name}`"
         if asked + written > context:
             lines.append(f"{name} is about {asked + written:,} tokens; the model was made for {context:,}")
-        elif suite.spec.kind != "answer" and answer * _vocabulary(config) * 4 > MAX_ODDS:
+        elif suite.spec.kind not in WRITES and answer * _vocabulary(config) * 4 > MAX_ODDS:
             lines.append(f"{name} asks for the odds of {answer:,} tokens; the most is {MAX_ODDS >> 30} GB of odds")
     return lines
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from souq.checks.cases import Answer, Case
 from souq.errors import Missing
-from souq.evals.eval import EvalCase
+from souq.evals.eval import EvalCase, with_answers
 from souq.files import replacing
 from souq.optional import needs
 from souq.records import spelled_out
@@ -62,7 +62,7 @@ def reworded(case: Case, rows: Sequence[Parts], clean: str, evidence: dict[str, 
     exam = [
         Asked(suite.name, eval_case, hidden)
         for suites, hidden in ((case.main.evals, False), (case.hidden, True))
-        for suite in suites.values()
+        for suite in with_answers(suites).values()
         for eval_case in suite.cases
     ]
     pairs = by_words([asked.case for asked in exam], rows)

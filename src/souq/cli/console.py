@@ -195,13 +195,14 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
     tasks: dict[str, tuple[TaskID, int]] = {}  # label -> its bar, and how far it was
 
     def show(label: str, done: int, total: int) -> None:
-        bar, before = tasks.get(label, (None, 0))
+        work = label.partition(",")[0]
+        bar, before = tasks.get(work, (None, 0))
         if bar is None or done < before:  # the same work begins anew, with a rate of its own
             if bar is not None:
                 shown.remove_task(bar)
             bar = shown.add_task(label, total=total)
-        tasks[label] = bar, done
-        shown.update(bar, completed=done, total=total)
+        tasks[work] = bar, done
+        shown.update(bar, description=label, completed=done, total=total)
 
     with shown:
         yield show
@@ -226,6 +227,7 @@ class _Lines:
         self.begun: dict[str, float] = {}
 
     def __call__(self, label: str, done: int, total: int) -> None:
+        label = label.partition(",")[0]
         begun = self.begun.setdefault(label, time.monotonic())
         if done < total:
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import tomli_w
@@ -20,7 +22,6 @@ from souq.evals.eval import Eval
 from souq.evals.score import Score
 from souq.files import refuse_full
 from souq.lab import engines, harness
-from souq.lab.score_cache import folder_key, model_key
 from souq.licences import lineage
 from souq.model.gguf.writer import GGUF_KINDS
 from souq.progress import Progress
@@ -164,13 +165,13 @@ def eval_(
     suites = {name: main.evals[name] for name in names or main.evals}
     with bars() as progress:
         if task is not None and include is not None:
-            engine = _of_main(main, progress) if folder is None else _of_folder(main, folder)
+            engine = _of_main(main, progress) if folder is None else engines.of_folder(main, folder)
             wanted = harness.Task(task, include, limit)
             scores = {task: harness.score(main.repo, wanted, engine, progress, again=again)}
         elif line != "transformers":
             scores = _ask_engine(main, line, suites, progress, named=bool(names), again=again)
         else:
-            engine = _of_main(main, progress) if folder is None else _of_folder(main, folder)
+            engine = _of_main(main, progress) if folder is None else engines.of_folder(main, folder)
             scores = engines.scores(main.repo, suites, engine, progress, again=again)
     answer(scores, as_json, lambda: show_scores(scores))
 
@@ -187,15 +188,7 @@ def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool
 
 
 def _of_main(main: Snapshot, progress: Progress) -> engines.Transformers:
-    built = building.build(main, progress=progress)
-    key = model_key(built.digest, built.files)
-    return engines.Transformers(key, built.files, built.weights, base_files(main))
-
-
-def _of_folder(main: Snapshot, folder: Path) -> engines.Transformers:
-    if not (folder / "config.json").is_file():
-        raise NotFound(f"no model in {folder}", hint="name a Hugging Face folder, such as `souq export` writes")
-    return engines.Transformers(folder_key(folder), folder, measure=base_files(main))
+    return engines.of_built(main, building.build(main, progress=progress))
 
 
 def _ask_engine(
@@ -228,6 +221,10 @@ def show_scores(scores: dict[str, Score]) -> None:
 @click.option("--token", "tokens", multiple=True, help="Instead of a LoRA, a new token and its row; again for more.")
 @click.option("--new-layers", default="", help="Instead, new layers before these of the base, such as 15,30.")
 @click.option("--expert", "experts", default="", help="Instead, an expert beside the feed-forward of these layers.")
+@click.option(
+    "--replay", default=0.25, show_default=True, type=click.FloatRange(0, 0.9),
+    help="The share of what a LoRA reads that is the base's own everyday answers, so that it keeps them.",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="By which rows are shuffled and weights begin.")
 def train(
     data: Path,
@@ -241,6 +238,7 @@ def train(
     tokens: tuple[str, ...],
     new_layers: str,
     experts: str,
+    replay: float,
     seed: int,
 ) -> None:
     """Train a change on JSONL rows (messages, prompt and completion, or text): a LoRA adapter of the base, or, with
@@ -254,6 +252,7 @@ def train(
         with starting_lab(progress):
             from souq.lab import additions
             from souq.lab import lm as lab_model
+            from souq.lab import replay as replays
             from souq.lab import train as training
 
         wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
@@ -267,19 +266,11 @@ def train(
             (folder / RECIPE).write_text(tomli_w.dumps(recipe))
         else:
             lm = lab_model.load(base_files(main), store.Stored(main.base, main.repo.store))
+            speaks = bool(lm.tokenizer.chat_template)
             recipe = training.train_lora(
-                lm,
-                rows,
-                folder,
-                epochs=epochs,
-                rank=rank,
-                alpha=alpha,
-                lr=lr or 1e-3,
-                batch=batch,
-                layers=chosen,
-                seed=seed,
-                progress=progress,
-            )
+                lm, rows, folder, epochs=epochs, rank=rank, alpha=alpha, lr=lr or 1e-3, batch=batch, layers=chosen,
+                seed=seed, replay=replays.how_many(len(rows), replay) if speaks else 0, progress=progress,
+            )  # fmt: skip
             alone = training.left_alone(lm.net, recipe["targets"])
     if wanted:
         out.print(f"{folder}: the base with {wanted}")
@@ -288,7 +279,26 @@ def train(
         out.print(f"{folder}: a LoRA of rank {rank}")
         beside = f"it stands beside {', '.join(recipe['targets'])}"
         done(f"{beside}{'; left as they are: ' + ', '.join(alone) if alone else ''}")
+        for line in learned(recipe, speaks):
+            done(line)
         done(f"next: `souq delta make --from {folder} --data {data} --out {folder.name}.delta`")
+
+
+BY_HEART = 0.05  # nats a token: of what was trained on, next to nothing is left to learn
+
+
+def learned(recipe: Mapping[str, Any], speaks: bool) -> Iterator[str]:
+    """What training came to, in sentences."""
+    before, after, own = recipe["loss"]["before"], recipe["loss"]["after"], recipe["replay"]
+    yield f"loss on the rows: {before:.3f} before, {after:.3f} after, in nats a token of their answers"
+    if after > before:
+        yield "it got worse: try a smaller --lr"
+    elif after < BY_HEART and recipe["epochs"] > 1:
+        yield "the rows are known by heart: where others like them fail, bring more rows or train fewer --epochs"
+    if own:
+        yield f"read among the rows: {own} of the base's own everyday answers (--replay), which it so keeps"
+    elif speaks:
+        yield "none of the base's own answers were read (--replay 0): it may forget how to speak (`souq pr checks`)"
 
 
 def _layers(text: str) -> list[int] | None:

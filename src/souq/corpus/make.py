@@ -31,7 +31,7 @@ from souq.corpus.row import Row, joint, row_id
 from souq.corpus.seeds import Seed, filled, published, read_seeds
 from souq.errors import UsageError
 from souq.evals.checkers import CHECKERS
-from souq.evals.eval import Eval, case_text
+from souq.evals.eval import Eval, case_text, with_answers
 from souq.lab.chat import ChatRequest, Completion, Finish, Message, Scorer, dollars
 from souq.progress import Progress, quiet
 from souq.records import Digest, digest_of
@@ -277,7 +277,9 @@ def drop_near(rows: Sequence[Row], threshold: float, inherited: int) -> list[Row
 
 def drop_exam(rows: Sequence[Row], evals: Mapping[str, Eval]) -> list[Row]:
     """No row holds a case of an eval, whether people wrote it or not."""
-    exam = Exam({f"{name}/{case.id}": case_text(case) for name, suite in evals.items() for case in suite.cases})
+    exam = Exam(
+        {f"{name}/{case.id}": case_text(case) for name, suite in with_answers(evals).items() for case in suite.cases}
+    )
     held = exam.held([_text(row) for row in rows])
     return [
         _rejected(row, f"holds a case of eval {case.split('/')[0]}") if case and not row.rejected else row

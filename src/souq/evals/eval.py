@@ -23,7 +23,8 @@ from souq.errors import Hostile, NotFound, UsageError
 from souq.records import Digest, Record, digest_files, is_digest, json_lines, parse_toml
 from souq.text import plain_letters, plain_utf8
 
-Kind = Literal["exact", "choice", "loss", "answer"]
+Kind = Literal["exact", "choice", "loss", "answer", "open"]
+IN_NATS = ("loss", "open")  # scored in nats a token, less is better; of the others each case is right or wrong
 MAX_CASES = 20_000
 SEALED = "sealed.toml"
 MAX_TOKENS = 512  # of a generated answer: a gate waits for the longest
@@ -62,6 +63,11 @@ class EvalCase(Record, frozen=True, forbid_unknown_fields=True):
         return " ".join(turn.get("content", "") for turn in self.turns)
 
 
+def with_answers(evals: Mapping[str, Eval]) -> dict[str, Eval]:
+    """Those whose cases have an answer that could be learned by heart: to greet somebody is no copy of an open one."""
+    return {name: suite for name, suite in evals.items() if suite.spec.kind != "open"}
+
+
 def case_text(case: EvalCase) -> str:
     """A case with its answer: what training data must not hold."""
     return f"{case.text} {case.expected}"
@@ -72,8 +78,9 @@ class EvalSpec(Record, frozen=True, forbid_unknown_fields=True):
 
     kind `exact`: the greedy answer is `expected`; `choice`: `expected` is the likeliest of `choices`; `loss`: mean
     nats a token of `expected` after `prompt`; `answer`: the greedy answer, cut at `max_tokens`, passes `checker`
-    (checkers.py). `margin` is how much worse a change may make it: a share of cases, or nats. `protected` evals guard
-    every change of weights.
+    (checkers.py); `open`: no answer is the right one, and what counts is how far the model's own greedy answer, cut at
+    `max_tokens`, and the base's are from each other, in nats a token (lab/open_answers.py). `margin` is how much worse
+    a change may make it: a share of cases, or nats. `protected` evals guard every change of weights.
     """
 
     title: str
@@ -107,7 +114,7 @@ class Eval:
     @property
     def is_bug(self) -> bool:
         """Whether it is one or a few cases that failed: then each must pass, and chance has no part in it."""
-        return self.name.startswith(BUG) and self.spec.kind != "loss"
+        return self.name.startswith(BUG) and self.spec.kind not in IN_NATS
 
     @cached_property
     def clusters(self) -> dict[str, str]:
@@ -148,7 +155,10 @@ def _case(line: bytes, where: str, spec: EvalSpec) -> EvalCase:
         case = msgspec.json.decode(line, type=EvalCase)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: {error}") from error
-    if not case.expected:
+    if spec.kind == "open":
+        if case.expected or not case.text.strip():
+            raise UsageError(f"{where}: a case of an `open` eval asks something and expects nothing")
+    elif not case.expected:
         raise UsageError(f"{where}: no `expected`")
     if len(line) > MAX_CASE or len(case.choices) > MAX_CHOICES:
         raise Hostile(f"{where}: a case has at most {MAX_CASE:,} bytes and {MAX_CHOICES} choices")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from souq.errors import UsageError
-from souq.evals.eval import Eval, Kind
+from souq.evals.eval import IN_NATS, Eval, Kind
 from souq.evals.statistics import ONCE, Plan, cases_needed, clustered_mean, hopeless, losses, mcnemar, right_wrong
 from souq.records import Record
 
@@ -24,7 +24,7 @@ Answer = Literal["non-inferior", "inferior", "undecided"]
 class Score(Record, frozen=True):
     """What a model scored: the mean over cases, and each case, so that two models can be compared in pairs.
 
-    A case is 1 (right) or 0; for `loss` it is nats a token, lower is better.
+    A case is 1 (right) or 0; for `loss` and `open` it is nats a token, lower is better.
     """
 
     eval: str
@@ -46,8 +46,8 @@ class Score(Record, frozen=True):
 
     @property
     def sign(self) -> int:
-        """What better means: up for right answers, down for loss."""
-        return -1 if self.kind == "loss" else 1
+        """What better means: up for right answers, down for nats."""
+        return -1 if self.kind in IN_NATS else 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def compare(
     if before.cases.keys() != after.cases.keys():
         raise UsageError(f"eval {before.eval!r} was scored on other cases before than after")
     gains = {case: before.sign * (after.cases[case] - value) for case, value in before.cases.items()}
-    loss, level = before.kind == "loss", plan.level(look)
+    loss, level = before.kind in IN_NATS, plan.level(look)
     paired = losses(gains, clusters) if loss else right_wrong(gains, clusters)
     low, high = paired.bounds(level)
     better = paired.above(0.0) if loss else mcnemar(gains, clusters)

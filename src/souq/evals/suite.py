@@ -1,5 +1,6 @@
 """A small protected suite for any English model, made of real text and facts: what no change may make worse.
 
+`everyday` are prompts of any day and how far answers to them are from the base's own (everyday.py).
 `prose` is the loss on Python's own documentation (pydoc_data.topics, PSF licence, on every machine), `capitals` are
 questions about the world (countries.toml), `arithmetic` is what it says. Beside them, the sketch of what flows through
 the base on other pages of the same documentation, which keeps what nobody meant to change where it is.
@@ -8,7 +9,7 @@ Size: on paired cases of which a tenth change, the standard error over the 181 r
 root of 0.1 / 181), so a drop of 1.64 + 0.84 of them, 5.9 points, is seen at 80% power, one-sided 5%.
 
     >>> sorted({path.partition("/")[0] for path in files()})
-    ['arithmetic', 'capitals', 'prose']
+    ['arithmetic', 'capitals', 'everyday', 'prose']
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from importlib.resources import files as resources
 from typing import Any, NamedTuple
 
+from souq.evals import everyday
 from souq.evals.eval import EvalSpec, write_cases
 from souq.records import format_toml
 
@@ -32,7 +34,7 @@ SKETCH_PASSAGES = 40
 
 def files() -> dict[str, bytes]:
     """The suite's evals, by path below evals/."""
-    evals = {"prose": _prose(), "capitals": _capitals(), "arithmetic": _arithmetic()}
+    evals = {"prose": _prose(), "capitals": _capitals(), "arithmetic": _arithmetic(), "everyday": _everyday()}
     written = {}
     for name, (spec, cases) in evals.items():
         written[f"{name}/eval.toml"] = format_toml(spec).encode()
@@ -125,6 +127,20 @@ def _arithmetic() -> SpecAndCases:
         choices = rng.sample([str(a + b), *(str(a + b + away) for away in rng.sample(AWAY, 3))], 4)
         cases.append(_choice(f"sum-{number:03}", f"What is {a} + {b}?", f"{a} + {b} = ", choices, str(a + b)))
     return spec, cases
+
+
+def _everyday() -> SpecAndCases:
+    spec = EvalSpec(
+        title="Everyday answers",
+        kind="open",
+        source="written for souq",
+        licence="CC0-1.0",
+        margin=everyday.MARGIN,
+        protected=True,
+        max_tokens=everyday.TOKENS,
+    )
+    asked = [(kind, i, prompt) for kind, prompts in everyday.PROMPTS.items() for i, prompt in enumerate(prompts)]
+    return spec, [{"id": f"{kind.replace(' ', '-')}-{i}", "prompt": prompt} for kind, i, prompt in asked]
 
 
 def _choice(name: str, question: str, answer: str, choices: list[str], right: str) -> dict[str, Any]:

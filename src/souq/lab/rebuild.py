@@ -138,6 +138,7 @@ def _trained(
             alpha=training.alpha,
             targets=training.targets,
             layers=layers,
+            replay=training.replay,
             progress=progress,
             **settings,
         )

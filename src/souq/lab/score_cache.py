@@ -32,11 +32,12 @@ TRANSFORMERS = "transformers"
 
 
 class Kept(Record, frozen=True):
-    """One case's value, and what was answered where something was generated."""
+    """One case's value, and what was answered where something was generated, and whether that came to its end."""
 
     case: str
     value: float
     answer: str = msgspec.field(default="", name="said")
+    ended: bool = True
 
 
 class Conditions(Record, frozen=True):

@@ -23,6 +23,7 @@ from blake3 import blake3
 
 from souq.build.lock import fold
 from souq.errors import UsageError
+from souq.evals.eval import with_answers
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
 from souq.lab.packing import TokenSequence, learnable, log_probabilities, packed_alike, sequence_of
@@ -245,7 +246,8 @@ def _rows(main: Snapshot, offer: Offer, lm: LM, texts: Sequence[str]) -> dict[st
 
 def _own_rows(main: Snapshot, offer: Offer, lm: LM) -> list[TokenSequence]:
     """Half of the cases it fixes, or, where it fixes none, the rows it brought."""
-    cases = [case for name in offer.contribution.fixes if name in main.evals for case in main.evals[name].cases]
+    known = with_answers(main.evals)
+    cases = [case for name in offer.contribution.fixes if name in known for case in known[name].cases]
     sequences = [
         TokenSequence([*(prompt := lm.chat_tokens(case.turns)), *lm.encode(case.expected), lm.eos_id], len(prompt))
         for case in cases

@@ -113,10 +113,10 @@ class StudentReport(Record, frozen=True):
 def rare_recall(score: Score, suite: Eval, rows: Sequence[Mapping[str, Any]]) -> float | None:
     """The score on cases whose answer is rare in a corpus: the rarer half of the answers, by how often it gives them.
 
-    None where answers do not repeat, so that none is rarer than another.
+    None where answers do not repeat, so that none is rarer than another, or where none is right.
     """
     answers = sorted({case.expected for case in suite.cases})
-    if len(answers) > len(suite.cases) / 2:
+    if suite.spec.kind == "open" or len(answers) > len(suite.cases) / 2:
         return None
     counts = Counter(str(answered(row["messages"])[-1]["content"]) for row in rows)
     rare = set(sorted(answers, key=lambda answer: (counts[answer], answer))[: len(answers) // 2])

@@ -24,13 +24,16 @@ import transformers
 
 from souq.build.delta_file import RECIPE
 from souq.errors import UsageError
+from souq.lab import replay as replays
 from souq.lab.checkpoints import Checkpointer
 from souq.lab.lm import LM
 from souq.lab.packing import PackedRow, TokenSequence, log_probabilities, packed_alike, sequences_of
 from souq.optional import installed_version, needs
 from souq.progress import Progress, quiet
+from souq.records import digest_of
 from souq.repo.rows import rows_digest
 
+SAMPLE = 64  # rows whose loss is measured before and after
 _IN_A_BLOCK = re.compile(r"\.\d+\.")
 
 
@@ -47,34 +50,63 @@ def train_lora(
     targets: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     seed: int = 0,
+    replay: int = 0,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Train, save a PEFT folder with its recipe, and return the recipe; the network is given back as it came.
 
     The loss is the mean over the answers' tokens; AdamW with a linear warm-up and a cosine end. `layers` restricts
     the adapter to some layers: nothing is computed backwards below the lowest. `targets` are linear maps by the last
-    part of their names, all that the blocks have unless given.
+    part of their names, all that the blocks have unless given. `replay` answers of the base's own are read among the
+    rows in every epoch (replay.py). The recipe's `loss` is nats a token of some rows' answers, before and after.
 
     Raises:
-        UsageError: no rows.
+        UsageError: no rows, a layer that the model does not have, or rows it cannot be taught.
     """
     if not rows:
         raise UsageError("no rows to train on", hint="name a JSONL file with at least one row")
+    refuse_layers(lm.net, layers or ())
     targets = tuple(targets or targets_of(lm.net))
+    with deterministic():
+        own = replays.sequences(lm, replay, progress) if replay else []
+        sequences = sequences_of(lm, rows)
+        sample = sequences[:: max(1, len(sequences) // SAMPLE)]
+        before = _nats(lm.net, sample)
     adapted = with_lora(lm.net, rank, alpha, targets, layers, seed)
     try:
-        sequences = sequences_of(lm, rows)
         with deterministic():
-            train_loop(adapted, shuffled(sequences, epochs, batch, seed), lr, progress)
+            train_loop(adapted, shuffled([*sequences, *own], epochs, batch, seed), lr, progress)
+            after = _nats(lm.net, sample)
         adapted.save_pretrained(str(folder), save_embedding_layers=False)
     finally:
         adapted.unload()
     recipe = {
         "method": "lora", "rank": rank, "alpha": alpha, "lr": lr, "epochs": epochs, "batch": batch, "seed": seed,
         "targets": list(targets), "layers": list(layers) if layers else "all", **environment(lm.net, rows),
+        "replay": replay, "replayed": digest_of([list(sequence.tokens) for sequence in own]) if own else "",
+        "loss": {"before": round(before, 4), "after": round(after, 4)},
     }  # fmt: skip
     (folder / RECIPE).write_text(tomli_w.dumps(recipe))
     return recipe
+
+
+def _nats(net: Any, sequences: Sequence[TokenSequence]) -> float:
+    """The loss of a network as it is, in nats a token of the answers."""
+    with torch.no_grad():
+        lost = sum(float(cross_entropy(net, row)) for row in packed_alike(net, sequences))
+    return lost / sum(len(sequence.tokens) - max(sequence.start, 1) for sequence in sequences)
+
+
+def refuse_layers(net: Any, layers: Sequence[int]) -> None:
+    """Say which layers are not there.
+
+    Raises:
+        UsageError: there are some.
+    """
+    count = int(getattr(net.config.get_text_config(), "num_hidden_layers", 0))
+    if count and (beyond := [layer for layer in layers if not 0 <= layer < count]):
+        shown = ", ".join(map(str, beyond[:8]))
+        raise UsageError(f"no layer {shown}: this model has {count}", hint=f"they are counted from 0 to {count - 1}")
 
 
 def targets_of(net: Any) -> tuple[str, ...]:
@@ -249,7 +281,8 @@ def train_loop(
     sizes = [sum(len(p.tokens) for p in batch) for batch in batches]
     net.train()
     for step in range(first, len(batches)):
-        progress(label, sum(sizes[:step]), sum(sizes))
+        latest = f", loss {curve[-1]:.2f}" if curve else ""
+        progress(label + latest, sum(sizes[:step]), sum(sizes))
         for group in optimiser.param_groups:
             group["lr"] = lr * _schedule(step, len(batches))
         batch = before(step, batches[step]) if before else batches[step]

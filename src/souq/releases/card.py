@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from souq.build.reproducible import sentence, share
+from souq.evals.eval import IN_NATS
 from souq.licences.table import find
 from souq.records import Digest, Recipe
 from souq.releases.credits import Credit, credits_table
@@ -59,7 +60,7 @@ def card(main: Snapshot, model: Digest, recipe: Recipe, edition: Edition) -> str
         lines += ["[CREDITS.md](CREDITS.md) says how this was measured, [CHANGELOG.md](CHANGELOG.md) what is new.", ""]
     elif main.offers:
         lines += _offered(main)
-    lines += _scores(edition, {name for name, suite in main.evals.items() if suite.spec.kind == "loss"})
+    lines += _scores(edition, {name for name, suite in main.evals.items() if suite.spec.kind in IN_NATS})
     return "\n".join(lines + (_check(edition) if edition.root else ["`souq verify` rebuilds it.", ""]))
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from souq.evals.eval import IN_NATS
 from souq.optional import installed_version
 from souq.records import Digest, Release, canonical, digest, json_lines
 from souq.releases.credits import Credit
@@ -181,7 +182,7 @@ def _model(facts: Facts, files: Mapping[str, str], data: list[dict[str, Any]]) -
         }
     }
     if release.scores:
-        kinds = {name: "nats a token" if facts.kinds.get(name) == "loss" else "accuracy" for name in release.scores}
+        kinds = {name: "nats a token" if facts.kinds.get(name) in IN_NATS else "accuracy" for name in release.scores}
         metrics = [
             {"type": kinds[name], "slice": name, "value": f"{value:.4f}"}
             for name, value in sorted(release.scores.items())

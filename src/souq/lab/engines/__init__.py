@@ -17,16 +17,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from souq.build.model import Built
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals.eval import Eval
 from souq.evals.score import Score
 from souq.lab.engines.llama import Llama
 from souq.lab.engines.openai import Server
-from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, get, keep
+from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, folder_key, get, keep, kept_of, model_key
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.repo.git import GitRepo
+from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Checkpoint
+from souq.weights.store import Stored
 
 OFTEN = 1.0  # seconds between two writes of values: what a kill can lose, and what a disk can bear
 OPENAI, LLAMA = "openai", "llama.cpp"
@@ -57,7 +60,7 @@ class Transformers:
     """A model in this process.
 
     `measure` are the files of the model in whose tokens a loss is counted; `bf16` computes in bf16 where the machine
-    does, which evals do not.
+    does, which evals do not. `base` is the model that open answers are compared with, itself unless given.
     """
 
     model: Digest
@@ -65,7 +68,8 @@ class Transformers:
     weights: Checkpoint | None = None
     measure: Mapping[str, bytes] | None = None
     bf16: bool = False
-    kinds = frozenset({"exact", "choice", "loss", "answer"})
+    base: Transformers | None = None
+    kinds = frozenset({"exact", "choice", "loss", "answer", "open"})
 
     @property
     def under(self) -> Conditions:
@@ -82,6 +86,36 @@ class Transformers:
         from souq.lab import evals
 
         return evals.run(self.lm, suite, progress)
+
+    def run_open(self, suite: Eval, reference: Mapping[str, Kept], progress: Progress) -> Iterator[list[Kept]]:
+        """Open answers beside the base's, which `reference` has."""
+        from souq.lab import open_answers
+
+        if self.base is None or self.base.model == self.model:
+            return open_answers.speak(self.lm, suite, progress)
+        return open_answers.run(self.lm, self.base.lm, suite, reference, progress)
+
+
+def of_built(main: Snapshot, model: Built) -> Transformers:
+    """A built model of main's base, which measures its losses and is what its open answers are compared with."""
+    key = model_key(model.digest, model.files)
+    return Transformers(key, model.files, model.weights, base_files(main), base=_base(main))
+
+
+def of_folder(main: Snapshot, folder: Path) -> Transformers:
+    """A model in a folder that others wrote, measured as those of main are.
+
+    Raises:
+        NotFound: no model is there.
+    """
+    if not (folder / "config.json").is_file():
+        raise NotFound(f"no model in {folder}", hint="name a Hugging Face folder, such as `souq export` writes")
+    return Transformers(folder_key(folder), folder, measure=base_files(main), base=_base(main))
+
+
+def _base(main: Snapshot) -> Transformers:
+    files = base_files(main)
+    return Transformers(model_key(main.base_digest, files), files, Stored(main.base, main.repo.store), files)
 
 
 def parse(text: str, *, serves: Digest) -> Engine:
@@ -126,10 +160,22 @@ def scores(
     values = {name: {} if again else get(repo, engine.model, suite, engine.under) for name, suite in suites.items()}
     for name, suite in suites.items():
         if left := tuple(case for case in suite.cases if case.id not in values[name]):
-            for batch in _by_the_second(engine.run(replace(suite, cases=left), progress)):
+            for batch in _by_the_second(_asked(repo, engine, replace(suite, cases=left), progress)):
                 keep(repo, engine.model, suite, batch, engine.under)
                 values[name] |= {kept.case: kept.value for kept in batch}
     return {name: Score.on(suite, values[name]) for name, suite in suites.items()}
+
+
+def _asked(repo: GitRepo, engine: Engine, left: Eval, progress: Progress) -> Iterator[list[Kept]]:
+    """The values of the cases that are left; of open answers, once the base has given its own."""
+    if left.spec.kind != "open" or not isinstance(engine, Transformers):
+        yield from engine.run(left, progress)
+        return
+    reference: dict[str, Kept] = {}
+    if engine.base is not None and engine.base.model != engine.model:
+        scores(repo, {left.name: left}, engine.base, progress)
+        reference = kept_of(repo, engine.base.model, left, engine.base.under)
+    yield from engine.run_open(left, reference, progress)
 
 
 def refuse(engine: Engine, suites: Mapping[str, Eval]) -> None:
