@@ -13,10 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 Progress = Callable[[str, int, int], None]
-"""Called as progress(label, done, total); done and total are in the work's own units (bytes, tokens, tensors).
-
-What stands behind a comma in a label may change as the work goes on: `train tokens, loss 1.23`.
-"""
+"""Called as progress(label, done, total), in the work's own units; what follows a comma in a label may change."""
 
 
 def quiet(label: str, done: int, total: int) -> None:
