@@ -379,13 +379,13 @@ def _show_forecast(number: int, forecast: forecasting.Forecast) -> None:
 def show_verdicts(checked: Checked) -> None:
     """One line a check, and what main and the changed model say to a few everyday prompts."""
     table(["check", "verdict", "because"], [[v.check, MARKS[v.outcome], v.because] for v in checked.verdicts])
-    for answers in [each for v in checked.verdicts if v.check == "evals" for each in _spoken(v.evidence)]:
+    for answers in [each for v in checked.verdicts if v.check == "evals" for each in spoken(v.evidence)]:
         out.print(answers["prompt"], style="bold")
         for whose in ("before", "after"):
             out.print(f"  {whose:7} {answers[whose]}")
 
 
-def _spoken(evidence: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def spoken(evidence: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """The open answers that a verdict quotes, on one line each; a stranger's verdict may hold anything."""
     for figures in evidence.values():
         quoted = figures.get("answers") if isinstance(figures, dict) else None
