@@ -97,7 +97,7 @@ PROMPTS = (  # one of each kind after another, so that any number of them has al
 )
 
 SHARE = 0.25  # of what is read in an epoch (decisions/everyday.md)
-LEAST = 16  # answers: with fewer rows than that, fewer would say nothing
+LEAST = 40  # answers: a few rows, read often, spoil as much as many do
 TOKENS = 48  # of an answer; one that is longer is learned as far as it goes
 
 
