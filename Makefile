@@ -8,7 +8,9 @@ TEST := $(VENV)/.test
 READY := $(VENV)/.ready
 MERGEKIT := build/mergekit
 
-.PHONY: demo test test-all test-mergekit check mutants fuzz attacks kills bench models bench-kept bench-peers bench-corpus bench-student bench-collapse clean
+PAGES := build/mkdocs
+
+.PHONY: demo docs test test-all test-mergekit check mutants fuzz attacks kills bench models bench-kept bench-peers bench-corpus bench-student bench-collapse clean
 
 demo: $(DEMO)
 	$(BIN)/souq demo --out souq-demo
@@ -85,6 +87,17 @@ bench-peers: $(READY) $(MERGEKIT)/.ready $(FUSION)/.ready
 	for set in held-all held-attention; do for way in covariance within guess joint; do \
 		$(BIN)/python bench/retention.py build/$$set --set $$set $$way || exit; done; \
 		$(BIN)/python bench/peers.py build/$$set --set $$set $(MERGEKIT)/bin/python $(FUSION)/bin/python || exit; done
+
+# The pages as a site in build/site, and docs/cli.md written anew; nothing in it is fetched from elsewhere.
+docs: $(DEMO) $(PAGES)/.ready
+	$(BIN)/python docs/cli_page.py
+	$(BIN)/python docs/pages.py build/pages
+	NO_MKDOCS_2_WARNING=1 $(PAGES)/bin/mkdocs build --strict --quiet
+
+$(PAGES)/.ready:
+	$(PYTHON) -m venv $(PAGES)
+	$(PAGES)/bin/python -m pip install --quiet --disable-pip-version-check "mkdocs-material>=9.5,<10"
+	touch $(PAGES)/.ready
 
 # What pip does, in a few lines: what is large as it is downloaded, and that it is then installed. Byte code is made as it
 # is first needed: of all the modules brought here, few ever are.
