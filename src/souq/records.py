@@ -175,8 +175,9 @@ class Author(Record, frozen=True):
 
 
 Kind = Literal[
-    "weights", "sketches", "data", "evals", "governance", "election", "release", "revert", "yank", "ratify", "restore"
-]
+    "weights", "sketches", "data", "evals", "documents", "governance", "election", "release",
+    "revert", "yank", "ratify", "restore",
+]  # fmt: skip
 
 
 class Contribution(Record, frozen=True, forbid_unknown_fields=True):

@@ -224,7 +224,7 @@ def _licence(seen: Seen) -> Cell:
         verified=seen.licence_shown,
         why=seen.contradiction or f"{declared or 'none'} declared; its text is {where}",
         evidence=papers if declared or seen.licence_texts else (),
-        todo="" if seen.licence_shown == "open" else "add the licence's text as LICENSE",
+        todo="" if seen.licence_shown == "open" else "offer the licence's text: `souq pr create --file LICENSE`",
         contradicted=bool(seen.contradiction),
     )
 
@@ -277,7 +277,7 @@ def _paper(name: str, seen: Seen, linked: bool = False) -> Cell:
         claimed="partial" if files or linked else "unknown",
         why="a file that calls itself one: whether it was reviewed, a person must attest" if files else link,
         evidence=seen.place.cite(*files),
-        todo=f"add docs/{name}.pdf and an attestation",
+        todo=f"offer docs/{name}.md, `souq pr create --file`, and an attestation",
     )
 
 
@@ -300,7 +300,7 @@ def _datasheet(seen: Seen) -> Cell:
         verified="partial" if origins else "unknown",
         why="where rows come from, by contribution" if origins else "no datasheet",
         evidence=origins,
-        todo="write DATASHEET.md (Gebru et al. 2021); a person must attest it",
+        todo="offer DATASHEET.md (Gebru et al. 2021), `souq pr create --file`; a person must attest it",
     )
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import msgspec
 
 from souq.checks.cases import Answer, Case, check
-from souq.errors import SouqError
+from souq.errors import NotFound, SouqError
 from souq.evals.eval import Eval, unaskable
 from souq.governance.decide import seconds
-from souq.records import nesting, read_json, refuse_huge, walk
+from souq.records import nesting, read_json, refuse_control, refuse_huge, walk
 from souq.repo.config import Merging
 from souq.repo.contribution import Offer
 from souq.repo.git import MAX_OFFER
 from souq.repo.landing import conflicts_with, malformed
 from souq.repo.limits import exceeded, with_offer
 from souq.repo.rows import parse_rows
+from souq.repo.snapshot import Snapshot
 from souq.text import plain_letters, skeleton
 
 ALLOWED = (
@@ -26,6 +28,7 @@ ALLOWED = (
     (re.compile(r"GOVERNANCE\.toml|election\.toml"), 1 << 20),
     (re.compile(r"release/(release\.json|README\.md|CHANGELOG\.md|CREDITS\.md)"), 1 << 20),
     (re.compile(r"release/corpus\.json"), 64 << 10),
+    (re.compile(r"documents/(docs/)?[A-Za-z0-9][A-Za-z0-9_\-.]{0,79}"), 1 << 20),
     (re.compile(r"data/[A-Za-z0-9_\-]{1,64}\.jsonl"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/(eval\.toml|cases\.jsonl)"), 16 << 20),
     (re.compile(r"evals/[a-z0-9][a-z0-9\-]{0,63}/sealed\.toml"), 64 << 10),
@@ -88,6 +91,8 @@ def files(case: Case) -> Answer:
     density = (offer.merge or {}).get("density", 1.0)
     if not isinstance(density, int | float) or not 0 < density <= 1:
         return "refuse", f"merge.toml keeps a share `density` of {density!r}: a share is above 0 and at most 1", {}
+    if because := _misprinted(case):
+        return "refuse", because, {}
     if because := _unsealed(case):
         return "refuse", because, {}
     if lines := exceeded(with_offer(case.main, offer), case.main):
@@ -102,6 +107,28 @@ def files(case: Case) -> Answer:
             because = f"evals/{suite.name} is there already: cases may be added, none changed or taken away"
             return "refuse", because, {"eval": suite.name}
     return "pass", f"{len(offer.files)} files, all of allowed kinds", {"files": sorted(offer.files)}
+
+
+def _misprinted(case: Case) -> str:
+    """What is wrong with the documents it brings; "" where nothing is."""
+    main, base = case.main, Snapshot(case.main.repo, f"{case.head}^")
+    there = main.paths("docs") if case.offer.documents else []
+    if alike := _alike(sorted({*there, *case.offer.documents})):
+        return f"{alike[0]} and {alike[1]} are one file where capitals do not count"
+    for path, data in case.offer.documents.items():
+        try:
+            refuse_control(data.decode(), where=path)
+        except (UnicodeDecodeError, SouqError) as error:
+            return f"{path} is no plain text in UTF-8: {error}"
+        if _oid(base, path) != _oid(main, path):
+            return f"{path} is another on main by now: its author looks at that and offers it anew"
+    return ""
+
+
+def _oid(main: Snapshot, path: str) -> str:
+    with suppress(NotFound):
+        return main.repo.entry(main.commit, path).oid
+    return ""
 
 
 def _stranger(case: Case) -> str | None:

@@ -30,6 +30,7 @@ from souq.cli.console import (
     table,
     together,
 )
+from souq.cli.documents import changes, documents
 from souq.cli.edit import checkout, edit
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
@@ -75,6 +76,10 @@ def pr() -> None:
 @click.option(
     "--evals", type=click.Path(path_type=Path), multiple=True, help="A folder with eval.toml and cases.jsonl."
 )
+@click.option(
+    "--file", "files", multiple=True, metavar="[NAME=]FILE",
+    help="A document: LICENSE, NOTICE, README.md, DATASHEET.md, docs/NAME.md and the like.",
+)  # fmt: skip
 @click.option("--unchecked", is_flag=True, help="Do not run the quick checks here; leave them to others.")
 @click.option("--branch", help="Offer it on a branch of this name, to be pushed to a fork on a forge.")
 @key_option
@@ -88,24 +93,26 @@ def create(
     fixes: tuple[str, ...],
     data: tuple[Path, ...],
     evals: tuple[Path, ...],
+    files: tuple[str, ...],
     unchecked: bool,
     branch: str | None,
     key: Path | None,
     as_json: bool,
 ) -> None:
-    """Offer a .delta, data or evals to main."""
+    """Offer a .delta, data, evals or documents to main."""
     repo = here()
     contributor = person(repo, key)
     if not signoff:
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
-    kind = _kind(delta, data, evals)
+    kind = _kind(delta, data, evals, files)
     if delta is not None and not delta.is_file():
         raise NotFound(f"no file {delta}", hint="`souq delta make` writes one")
     with bars() as progress:
         repo.fetch()
         main = Snapshot(repo, repo.tip())
         asked = [] if unchecked else [partial(refuse_unknown, licence), partial(refuse_unknown_fixes, main, fixes)]
-        rows, cases, *_ = together(partial(_data, data), partial(_evals, evals), *asked)  # before what takes long
+        brought = [partial(_data, data), partial(_evals, evals), partial(documents, files)]
+        rows, cases, more, *_ = together(*brought, *asked)  # before what takes long
         recipe = delta_file.read_recipe(delta) if delta is not None else {}
         contribution = Contribution(
             title=title, kind=kind, author=contributor.author, licence=licence,
@@ -114,7 +121,7 @@ def create(
         read = delta_file.read_delta(delta) if delta is not None else None
         if read is not None:
             delta_file.keep(*read, main, progress)
-        draft = Draft(contribution, read[0] if read else None, rows, cases)
+        draft = Draft(contribution, read[0] if read else None, rows, cases, more=more)
         if branch is not None:
             made = forge.offer_branch(repo, draft, contributor, branch, checked=not unchecked, progress=progress)
             carried = {"branch": branch, "digest": made.offer.digest, "carried": made.carried}
@@ -140,14 +147,18 @@ def _show_branch(made: forge.Branch) -> None:
     done(f"next: `git push FORK {made.name}`, and open a pull request there")
 
 
-def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...]) -> Kind:
+def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...], files: tuple[str, ...]) -> Kind:
+    if files:
+        if delta is not None or data or evals:
+            raise UsageError("documents come in a pull request of their own", hint="offer them apart: --file alone")
+        return "documents"
     if delta is not None:
         return "weights"
     if evals:
         return "evals"
     if data:
         return "data"
-    raise UsageError("nothing to offer", hint="name a .delta file, --data FILE.jsonl or --evals FOLDER")
+    raise UsageError("nothing to offer", hint="name a .delta file, --data FILE.jsonl, --evals FOLDER or --file NAME.md")
 
 
 def _data(paths: tuple[Path, ...]) -> dict[str, bytes]:
@@ -408,6 +419,8 @@ def diff_(number: int) -> None:
     if (size := sum(map(len, pull.offer.files.values()))) > MAX_PATCH:
         hint = f"look at one file of it: `git diff {before[:12]} {pull.head[:12]} -- PATH`"
         raise Hostile(f"#{number} brings {size:,} bytes of text; the most shown is {MAX_PATCH:,}", hint=hint)
+    for line in changes(Snapshot(repo, before), pull.offer):
+        out.print(line)
     out.print(repo.patch(before, pull.head, [pull.offer.home]))
     for path in [path for path in paths if not path.startswith(pull.offer.home)][:20]:
         done(f"changes {path!r} too, outside its own folder: the check `files` refuses that")

@@ -34,7 +34,7 @@ from souq.progress import Progress, step
 from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
 from souq.repo.git import MAIN
-from souq.repo.init import Beginning
+from souq.repo.init import Beginning, licence_text
 from souq.repo.init import init as start
 from souq.repo.remote import Held, Raced, Repo, is_url
 from souq.repo.snapshot import Snapshot, needed
@@ -94,6 +94,7 @@ def init(
         )
         notes = [_runs(str(config.get("model_type")), unasked, suite=suite), *_covered(added), *model.notes]
         notes += _lacks(model, says, suite=suite)
+        notes += _untold(model)
         if suite:
             asked = says is not None
             cases |= {f: data for f, data in general.files().items() if asked or f.startswith(general.UNASKED)}
@@ -124,6 +125,11 @@ def _runs(kind: str, unasked: str, *, suite: bool) -> str:
     else:
         lab = ", and the lab runs it" if suite else ", and the lab runs it if transformers does"
     return f"{kind}: takes changes of weights, merges, verifies, exports{lab}"
+
+
+def _untold(model: Source) -> Iterator[str]:
+    if licence_text(model) is None:
+        yield "no text of its licence came with it: put one beside it with `souq pr create --file LICENSE`"
 
 
 def _covered(added: tuple[str, ...]) -> Iterator[str]:

@@ -21,6 +21,8 @@ CHECKS = (
 )  # fmt: skip
 WORK = ("contributions/**", "model.*", "lm_head.*", "souq.toml")
 EVALS, RELEASES = ("evals/**",), ("releases/**",)
+DOCUMENTS = ("LICENSE*", "NOTICE", "CITATION.cff", "*.md", "*.txt", "docs/**")
+"""What `pr create --file` can offer: texts for people, that nothing reads as a rule."""
 
 _SOLO = """\
 # One person decides; add people, roles and thresholds as others come. `souq governance check` explains this file.
@@ -36,7 +38,10 @@ members = ["{name}"]
 
 [[scope]]
 name = "contributions"
-match = ["contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**", "souq.toml"]
+match = [
+    "contributions/**", "model.*", "lm_head.*", "evals/**", "releases/**", "souq.toml",
+    {documents},
+]
 requires = [{{ role = "maintainer", n = 1 }}]
 checks = [{checks}]
 author_may_vote = true  # nobody else is here yet: drop this line when somebody is
@@ -51,7 +56,8 @@ author_may_vote = true
 
 def solo(name: str, org: str, key: str) -> str:
     """A repository of one."""
-    return _SOLO.format(name=name, org=org, key=key, checks=", ".join(f'"{check}"' for check in CHECKS))
+    listed = [", ".join(f'"{word}"' for word in words) for words in (CHECKS, DOCUMENTS)]
+    return _SOLO.format(name=name, org=org, key=key, checks=listed[0], documents=listed[1])
 
 
 def foundation(people: Sequence[Who]) -> str:
@@ -70,6 +76,7 @@ def foundation(people: Sequence[Who]) -> str:
         replace(
             work, name="evals", match=EVALS, requires=(Needs(role="maintainer", n=max(2, min(3, sides - 1))),)
         ),
+        replace(work, name="documents", match=DOCUMENTS, checks=("signoff", "files", "licence")),
         replace(work, name="releases", match=RELEASES, majority=True, checks=("files",)),
         Scope(
             name="policy", match=(POLICY,), requires=(Needs(role="maintainer", share="2/3"),), max_per_org=1,
@@ -89,7 +96,7 @@ def apache(people: Sequence[Who]) -> str:
     three = (Needs(role="pmc", n=3),)
     scopes = (
         Scope(
-            name="contributions", match=(*WORK, *EVALS), requires=three, window_h=72, or_all_others=True,
+            name="contributions", match=(*WORK, *EVALS, *DOCUMENTS), requires=three, window_h=72, or_all_others=True,
             checks=CHECKS, veto=Veto(role="pmc", days=90),
         ),
         Scope(
@@ -115,7 +122,8 @@ def company_plus_community(people: Sequence[Who]) -> str:
     both = (Needs(role="company", n=1), Needs(role="community", n=1))
     scopes = (
         Scope(
-            name="contributions", match=(*WORK, *EVALS), requires=both, min_orgs=2, or_all_others=True, checks=CHECKS
+            name="contributions", match=(*WORK, *EVALS, *DOCUMENTS), requires=both, min_orgs=2, or_all_others=True,
+            checks=CHECKS,
         ),
         Scope(
             name="releases", match=RELEASES, requires=both, min_orgs=2, or_all_others=True, checks=("files",)

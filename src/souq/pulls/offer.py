@@ -20,7 +20,7 @@ from souq.governance import POLICY, read_policy
 from souq.progress import Progress, quiet
 from souq.pulls.pull import PULLS, PullRequest, listed, open_now, read_all, signed_record
 from souq.records import Contribution, format_toml
-from souq.repo.contribution import SKETCHES, Offer, slug
+from souq.repo.contribution import DOCUMENTS, SKETCHES, Offer, slug
 from souq.repo.landing import touched
 from souq.repo.remote import Raced, Repo, give_up
 from souq.repo.snapshot import Snapshot
@@ -45,7 +45,7 @@ class Draft:
     data: Mapping[str, bytes] | None = None
     evals: Mapping[str, bytes] | None = None  # path below evals/ -> bytes
     merge: Mapping[str, Any] | None = None  # the [merge] table it asks for
-    more: Mapping[str, bytes] | None = None  # GOVERNANCE.toml, election.toml, release/…, sketches/…
+    more: Mapping[str, bytes] | None = None  # GOVERNANCE.toml, election.toml, release/…, sketches/…, documents/…
 
     @classmethod
     def of(cls, offer: Offer) -> Draft:
@@ -54,7 +54,8 @@ class Draft:
             kind: {p.removeprefix(kind): d for p, d in offer.files.items() if p.startswith(kind)}
             for kind in ("data/", "evals/")
         }
-        more = {p: d for p, d in offer.files.items() if p.startswith(("GOVERNANCE", "election", "release/", SKETCHES))}
+        others = ("GOVERNANCE", "election", "release/", SKETCHES, DOCUMENTS)
+        more = {p: d for p, d in offer.files.items() if p.startswith(others)}
         return cls(offer.contribution, offer.delta, below["data/"], below["evals/"], offer.merge, more)
 
     def files(self) -> dict[str, bytes]:

@@ -27,6 +27,7 @@ from souq.weights.lockfile import parse_delta
 
 MERGE, ELECTION, YANKED = "merge.toml", "election.toml", "yanked.toml"
 SKETCHES = "sketches/"  # each a delta.lock that changes nothing, by the slug of the contribution it is of
+DOCUMENTS = "documents/"  # each lands at main's top, or in its docs/
 RECORDS = "records/"  # inside a landed contribution: who signed what; not part of what was offered
 MAX_RECORDS = 1_000  # of one contribution
 MAX_RECORD = 1 << 20  # bytes of one
@@ -45,6 +46,7 @@ BRINGS = {
     "sketches": Brings(must=(SKETCHES,)),
     "data": Brings(must=("data/",)),
     "evals": Brings(must=("evals/",)),
+    "documents": Brings(must=(DOCUMENTS,)),
     "governance": Brings(must=(POLICY,)),
     "election": Brings(must=(ELECTION,)),
     "release": Brings(must=("release/release.json", "release/README.md"), may=("release/",)),
@@ -128,6 +130,11 @@ class Offer:
         Merging.of(table)
         return table
 
+    @cached_property
+    def documents(self) -> dict[str, bytes]:
+        """The documents it brings, by where they stand on main."""
+        return {path.removeprefix(DOCUMENTS): data for path, data in self.files.items() if path.startswith(DOCUMENTS)}
+
     @property
     def home(self) -> str:
         return f"contributions/{self.slug}/"
@@ -158,6 +165,16 @@ class Landing(Record, frozen=True):
         c = offer.contribution
         sketches = {_sketched(path): digest(data) for path, data in sorted(offer._sketch_files.items())}
         return cls(digest=offer.digest, kind=c.kind, about=c.of, moves=_kind(offer.delta), sketches=sketches)
+
+
+_DOCUMENT = re.compile(
+    r"LICENSE(\.base)?|NOTICE|CITATION\.cff|[A-Z][A-Z0-9_]{1,39}\.(md|txt)|docs/[A-Za-z0-9][A-Za-z0-9_\-]{0,63}\.(md|txt|tex)"
+)
+
+
+def is_document(path: str) -> bool:
+    """Whether a file of main is a text for people, that nothing reads as a rule: what may be offered as a document."""
+    return _DOCUMENT.fullmatch(path) is not None
 
 
 def is_slug(name: str) -> bool:

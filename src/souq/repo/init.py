@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from souq.errors import UsageError
+from souq.errors import SouqError, UsageError
 from souq.files import new_folder
 from souq.governance import read_policy
 from souq.model.base import as_base
 from souq.model.config import approved, fits
-from souq.model.source import Source
+from souq.model.source import LICENCE_FILES, Source, inside, read_small
 from souq.progress import Progress, quiet
 from souq.records import format_toml
 from souq.repo.config import Config
@@ -27,6 +28,7 @@ from souq.repo.git import MAIN
 from souq.repo.limits import exceeded
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.text import plain_utf8
 from souq.weights.bucket import Shared, check_url
 from souq.weights.delta import Delta, Lock, TensorRef, Tensors
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
@@ -70,7 +72,17 @@ def init(root: Path, source: Source, beginning: Beginning, progress: Progress = 
     return Repo.find(root)
 
 
+def licence_text(source: Source) -> bytes | None:
+    """The text of its licence that a model's folder brings, plain; None where it brings none that can be read."""
+    for name in LICENCE_FILES if source.folder is not None else ():
+        with suppress(SouqError):
+            if source.folder is not None and (source.folder / name).is_file():
+                return plain_utf8(read_small(inside(source.folder, name)), name)
+    return None
+
+
 def _fill(repo: Repo, source: Source, beginning: Beginning, progress: Progress) -> None:
+    text = licence_text(source)
     approved(source.files, owners=True, accepted=beginning.accepted)
     source = as_base(source)
     lock = _store(source, repo.store, progress)
@@ -88,6 +100,8 @@ def _fill(repo: Repo, source: Source, beginning: Beginning, progress: Progress) 
         "base.lock": format_lock(lock).encode(),
         "model.lock": format_lock(lock).encode(),
     }
+    if text is not None:
+        files["LICENSE.base" if beginning.base_licence else "LICENSE"] = text
     if beginning.sketch is not None:
         sketch, tensors = beginning.sketch(source, lock)
         for array in tensors.values():

@@ -16,7 +16,18 @@ from souq.errors import Hostile, NotFound
 from souq.evals.eval import SEALED
 from souq.governance import POLICY
 from souq.records import format_toml, read_json
-from souq.repo.contribution import BRINGS, CLAIMING, NAMED, RECORDS, SKETCHES, YANKED, Offer, is_slug, number_of
+from souq.repo.contribution import (
+    BRINGS,
+    CLAIMING,
+    NAMED,
+    RECORDS,
+    SKETCHES,
+    YANKED,
+    Offer,
+    is_document,
+    is_slug,
+    number_of,
+)
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta
 
@@ -39,6 +50,8 @@ def malformed(offer: Offer) -> str:
         return f"a contribution of {kind} fixes nothing: what it names would be guarded"
     if bool(of) != (kind in NAMED) or not re.fullmatch(_NAME, of):
         return f"a contribution of {kind} {'does not say' if kind in NAMED else 'says'} what it is about"
+    if odd := [path for path in sorted(offer.documents) if not is_document(path)]:
+        return f"{odd[0][:80]!r} is no document: LICENSE, NOTICE, CITATION.cff, NAME.md, NAME.txt, docs/name.md"
     return _malformed_sketches(offer)
 
 
@@ -111,6 +124,7 @@ def files_gained(offer: Offer) -> dict[str, bytes]:
     kind, of = offer.contribution.kind, offer.contribution.of
     gained = {f"{offer.home}{path}": data for path, data in offer.files.items()}
     gained |= {path: data for path, data in offer.files.items() if path.startswith("evals/") or path == POLICY}
+    gained |= offer.documents
     if kind == "release":
         gained |= {
             f"releases/{of}/{path.removeprefix('release/')}": data
