@@ -41,7 +41,7 @@ GROUPS = {
     "Look at the model and its history": {
         "log": ("look", "What landed on main, newest first"),
         "show": ("look", "A tensor by name, a contribution by slug, or a commit"),
-        "diff": ("look", "Which tensors moved between two commits"),
+        "diff": ("look", "Which tensors moved between two commits, or all that is new since the last release"),
         "chat": ("talk", "Talk with main's model, or with a release's, a pull request's or a folder's"),
         "eval": ("model", "Score main's model, or any folder, on main's evals"),
     },

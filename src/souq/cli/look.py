@@ -11,6 +11,7 @@ import click
 from souq import signing
 from souq.build import reproducible
 from souq.build.lock import differing
+from souq.checks.evals import released
 from souq.cli.console import alone, answer, bars, done, gathered, json_option, key_option, out, person, table
 from souq.cli.here import here, own_commits
 from souq.cli.named import landed_slug
@@ -19,9 +20,11 @@ from souq.governance import read_policy
 from souq.pulls import pull as pulls
 from souq.pulls.turns import Turn, turn
 from souq.records import spelled_out
+from souq.releases import release as releases
 from souq.repo.git import MAIN
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
+from souq.text import shortlist
 from souq.weights.lockfile import lock_digest
 
 
@@ -37,7 +40,7 @@ def status(key: Path | None, as_json: bool) -> None:
     main = Snapshot(repo, repo.tip())
     offered = [pull for pull in pulls.listed(repo) if pull.state(main) == "open"]
     open_ = [pull.number for pull in offered]
-    releases = repo.folders(main.commit, "releases")
+    versions = repo.folders(main.commit, "releases")
     with bars() as progress:
         share = reproducible.share(main, progress)
     you, public = _you(repo, main, key)
@@ -45,7 +48,7 @@ def status(key: Path | None, as_json: bool) -> None:
     mine, others = [each for each in turns if each.do], [each for each in turns if not each.do]
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
-        "contributions": len(main.offers), "evals": len(main.exam), "open": open_, "releases": releases,
+        "contributions": len(main.offers), "evals": len(main.exam), "open": open_, "releases": versions,
         "source": share, "you": you, "waiting_for_you": mine, "waiting_for_others": others,
         "next": _next(main, mine, others),
     }  # fmt: skip
@@ -159,14 +162,48 @@ def _landed(main: Snapshot, what: str) -> str | None:
 
 
 @click.command()
-@click.argument("a")
+@click.argument("a", required=False)
 @click.argument("b", default="main")
 @json_option
-def diff(a: str, b: str, as_json: bool) -> None:
-    """Which tensors moved between two commits (B is main unless given)."""
+def diff(a: str | None, b: str, as_json: bool) -> None:
+    """Which tensors moved between two commits (B is main unless given); without any, what is new since the last
+    release."""
     repo = here()
+    if a is None:
+        _since_release(Snapshot(repo, repo.tip()), as_json)
+        return
     moved = differing(Snapshot(repo, a).model, Snapshot(repo, b).model)
     answer(moved, as_json, lambda: out.print("\n".join(moved) if moved else "no tensor moved"))
+
+
+def _since_release(main: Snapshot, as_json: bool) -> None:
+    """What landed, left and moved since the last release that stands; since main began, where there is none."""
+    last = released(main)
+    version = next((v for v in main.releases if v not in last.releases and _stands_at(main, v) == last.commit), None)
+    moved = differing(last.model, main.model)
+    kinds = {slug: landing.kind for slug, landing in main.landed.items() if slug not in last.landed}
+    value = {
+        "since": version, "commit": last.commit, "landed": kinds, "left": sorted({*last.landed} - {*main.landed}),
+        "evals": sorted({*main.exam} - {*last.exam}), "tensors": moved,
+    }  # fmt: skip
+
+    def show() -> None:
+        out.print(f"since {f'release {version}' if version else 'the beginning'}, {last.commit[:12]}:")
+        table(["landed", "kind"], [[slug, kind] for slug, kind in sorted(kinds.items())] or [["nothing", ""]])
+        for what, names in (("taken back", value["left"]), ("new evals", value["evals"])):
+            if names:
+                out.print(f"{what}: {shortlist(names, 8)}")
+        out.print(f"{len(moved)} of {len(main.model)} tensors moved{': ' if moved else ''}{shortlist(moved, 3)}")
+        if moved:
+            done(f"next: `souq diff {last.commit[:12]}` names them all; `souq release create VERSION` releases main")
+
+    answer(value, as_json, show)
+
+
+def _stands_at(main: Snapshot, version: str) -> str:
+    with suppress(SouqError):
+        return releases.read(main, version).release.commit
+    return ""
 
 
 @click.command()

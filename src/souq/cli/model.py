@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import tomli_w
 
 from souq.build import lock
@@ -15,6 +16,7 @@ from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model
 from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table
 from souq.cli.here import here, main_here
+from souq.cli.own_eval import is_eval, own_eval, ruled_out, show_power
 from souq.cli.pr import show_verdicts
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite
@@ -108,7 +110,7 @@ def export(folder: Path | None, base: bool, file: Path | None, kind: str | None)
 
 
 @click.command("eval")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, metavar="[NAME|FOLDER]...")
 @click.option(
     "--model", "folder", type=click.Path(path_type=Path), help="Score this Hugging Face folder instead of main."
 )
@@ -146,7 +148,11 @@ def eval_(
     key: Path | None,
     as_json: bool,
 ) -> None:
-    """Score main's model, or any other, on main's evals (all, or those NAMED); or evaluate a pull request and sign."""
+    """Score main's model, or any other, on main's evals (all, or those NAMED); or evaluate a pull request and sign.
+
+    A NAME may be a folder too, of an eval that is not offered yet: it is scored as it would be on main, and what so
+    many cases can rule out is said.
+    """
     if number is not None:
         _attest(number, held, key, as_json)
         return
@@ -157,12 +163,14 @@ def eval_(
         raise UsageError(
             "a task stands alone", hint="write --task NAME --include FOLDER, and perhaps --model or --limit"
         )
+    own = {name: own_eval(main, Path(name)) for name in names if name not in main.evals and is_eval(Path(name))}
     for name in names:
-        if name not in main.evals:
+        if name not in main.evals and name not in own:
             raise NotFound(f"no eval {name!r}{nearest(name, main.evals)}", hint=f"one of {', '.join(main.evals)}")
     if folder is not None and line != "transformers":
         raise UsageError("--model is for transformers", hint="another engine names its own model in --engine")
-    suites = {name: main.evals[name] for name in names or main.evals}
+    asked = [own[name] if name in own else main.evals[name] for name in names or main.evals]
+    suites = {suite.name: suite for suite in asked}
     with bars() as progress:
         if task is not None and include is not None:
             engine = _of_main(main, progress) if folder is None else engines.of_folder(main, folder)
@@ -173,7 +181,15 @@ def eval_(
         else:
             engine = _of_main(main, progress) if folder is None else engines.of_folder(main, folder)
             scores = engines.scores(main.repo, suites, engine, progress, again=again)
-    answer(scores, as_json, lambda: show_scores(scores))
+    power = {suite.name: ruled_out(suite, scores[suite.name]) for suite in own.values() if suite.name in scores}
+    value = {name: msgspec.to_builtins(score) | power.get(name, {}) for name, score in scores.items()}
+
+    def show() -> None:
+        show_scores(scores)
+        for mine in own.values():
+            show_power(mine, power.get(mine.name, {}))
+
+    answer(value if own else scores, as_json, show)
 
 
 def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool) -> None:

@@ -15,7 +15,17 @@ from typing import Literal
 
 from souq.errors import UsageError
 from souq.evals.eval import IN_NATS, Eval, Kind
-from souq.evals.statistics import ONCE, Plan, cases_needed, clustered_mean, hopeless, losses, mcnemar, right_wrong
+from souq.evals.statistics import (
+    ONCE,
+    Paired,
+    Plan,
+    cases_needed,
+    clustered_mean,
+    hopeless,
+    losses,
+    mcnemar,
+    right_wrong,
+)
 from souq.records import Record
 
 Answer = Literal["non-inferior", "inferior", "undecided"]
@@ -128,6 +138,26 @@ def compare(
         plan.overall(look, better), plan.overall(look, paired.below(-margin)), len(gains), max(total, len(gains)),
         cases_needed(paired, len(gains), margin), hopeless(paired, plan, look, null, hoped),
     )  # fmt: skip
+
+
+def unchanged(score: Score, margin: float, clusters: Mapping[str, str] | None = None) -> Comparison | None:
+    """What the cases of an eval would show if not one answer changed: the most they can rule out, at the last look.
+
+    None for losses, where that hangs on how far each case moves.
+    """
+    if score.kind in IN_NATS:
+        return None
+    plan = Plan.of(score.n)
+    return compare(score, score, margin=margin, clusters=clusters, plan=plan, look=len(plan.shares) - 1)
+
+
+def cases_for(margin: float, most: int = 2_000) -> int | None:
+    """How many right or wrong answers, none of which changes, rule out a loss of `margin`; None where `most` do not."""
+    for n in range(1, most + 1):
+        plan = Plan.of(n)
+        if Paired(0.0, 0.0, n, n, 0, 0).bounds(plan.level(len(plan.shares) - 1))[0] > -margin:
+            return n
+    return None
 
 
 def fixed(before: Score, after: Score) -> bool:
