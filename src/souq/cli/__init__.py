@@ -76,7 +76,8 @@ GROUPS = {
         "lineage": ("lineage", "Which known model a checkpoint descends from, and how; a hint, by its weights"),
         "stats": ("stats", "How a hub's downloads are shared, and which models are one under several badges"),
     },
-    "Find out about these verbs": {
+    "Find out about these verbs, and set what is yours": {
+        "config": ("config", "All settings with what they mean; set one of your own"),
         "help": ("help", "What a verb does and which words it takes"),
         "completion": ("help", "A script by which bash, zsh or fish completes verbs"),
     },

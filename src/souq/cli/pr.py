@@ -254,7 +254,10 @@ def view(number: int, forecast: bool, picture: Path | None, every: bool, as_json
         if picture is not None:
             done(f"picture: {picture}")
 
-    answer(overview, as_json, show)
+    value = msgspec.to_builtins(overview)
+    if not overview.comments:  # nobody who reads this JSON since before there were any meets a new key
+        del value["comments"]
+    answer(value, as_json, show)
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,20 @@ class LocalRepo(GitRepo):
             refuse_broken("switch", switched)
             raise UsageError(last_line(switched.stderr), hint="commit or `git stash` what you changed, and try again")
 
+    def configure(self, key: str, value: str | None, *, everywhere: bool = False) -> None:
+        """Write one of git's settings for this clone, or for all of its owner's; None forgets it.
+
+        Raises:
+            UsageError: git does not take it.
+        """
+        words = ("--unset-all", key) if value is None else ("--replace-all", key, value)
+        written = self._own("config", "--global" if everywhere else "--local", *words, check=False)
+        if written.returncode and not (value is None and written.returncode == 5):  # 5: there is none to forget
+            refuse_broken("config", written)
+            raise UsageError(f"git does not take {key}: {last_line(written.stderr)}")
+        self._settings = None
+        self.__dict__.pop("_persons_settings", None)  # read again when next asked
+
     def drop_cache(self) -> int:
         """Remove built models and scores; returns the bytes freed."""
         freed = sum(path.stat().st_size for path in self.cache.rglob("*") if path.is_file())
