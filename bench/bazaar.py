@@ -11,6 +11,7 @@ import json
 import random
 import re
 import shutil
+import statistics
 import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,8 @@ from souq.evals import suite
 from souq.evals.eval import Eval, read_eval
 from souq.lab import evals as lab_evals
 from souq.lab import lm as lab_model
-from souq.lab import sketching
+from souq.lab import open_answers, sketching
+from souq.lab.score_cache import Kept
 from souq.merge import Fold
 from souq.model.adapter.peft import open_adapter
 from souq.model.source import open_source
@@ -71,10 +73,8 @@ class Bazaar:
     @cached_property
     def evals(self) -> list[Eval]:
         """Each contributor's own held-out cases, the protected suite, and text that nobody has seen."""
-        files = suite.files()
-        names = {path.partition("/")[0] for path in files}
-        found = [read_eval(name, _below(files, name)) for name in sorted(names)]
-        return [*found, *(read_eval(s.name, s.files()) for s in self.skills), unseen(self.folder)]
+        known = [found for found in protected() if found.spec.kind != "open"]
+        return [*known, *(read_eval(s.name, s.files()) for s in self.skills), unseen(self.folder)]
 
     @cached_property
     def lm(self) -> Any:
@@ -100,10 +100,7 @@ class Bazaar:
         """A model's figures, of the evals named or of all, from memory where they were measured before."""
         note = self.folder / "scores" / f"{tag}.json"
         if not note.is_file():
-            stored = Stored(self.main.base, self.repo.store)
-            every = {name for delta in self.deltas.values() for name in delta.parts}
-            now = {name: weights[name] if name in set(changed) else stored[name] for name in sorted(every)}
-            lab_model.swap(self.lm, now)
+            self._put(weights, changed)
             asked = [found for found in self.evals if only is None or found.name in only]
             told = lab_evals.read(self.lm, asked)
             scores = {found.name: lab_evals.judge(found, told) for found in asked}
@@ -117,6 +114,23 @@ class Bazaar:
             note.parent.mkdir(exist_ok=True)
             note.write_bytes(msgspec.json.encode(made))
         return msgspec.json.decode(note.read_bytes(), type=Found)
+
+    def everyday(self, tag: str, weights: Mapping[str, Array], changed: Iterable[str]) -> float:
+        """How far a model's everyday answers are from the base's, in nats a token: souq's margin for it is 1."""
+        note = self.folder / "scores" / f"everyday-{tag}.json"
+        if not note.is_file():
+            (asked,) = (found for found in protected() if found.spec.kind == "open")
+            base = lab_model.load(base_files(self.main), Stored(self.main.base, self.repo.store))
+            reference = {kept.case: kept for batch in open_answers.speak(base, asked) for kept in batch}
+            self._put(weights, changed)
+            answers = [kept for batch in open_answers.run(self.lm, base, asked, reference) for kept in batch]
+            note.write_bytes(msgspec.json.encode(answers))
+        return statistics.fmean(kept.value for kept in msgspec.json.decode(note.read_bytes(), type=list[Kept]))
+
+    def _put(self, weights: Mapping[str, Array], changed: Iterable[str]) -> None:
+        stored, changed = Stored(self.main.base, self.repo.store), set(changed)
+        every = {name for delta in self.deltas.values() for name in delta.parts}
+        lab_model.swap(self.lm, {name: (weights if name in changed else stored)[name] for name in sorted(every)})
 
     @cached_property
     def base(self) -> Found:
@@ -179,6 +193,12 @@ def open_bazaar(folder: Path, name: str = "home") -> Bazaar:
         delta_file.keep(made, tensors, bazaar.main)
         bazaar.deltas[skill.name] = made
     return bazaar
+
+
+def protected() -> list[Eval]:
+    """The evals that `souq init` begins with."""
+    files = suite.files()
+    return [read_eval(name, _below(files, name)) for name in sorted({path.partition("/")[0] for path in files})]
 
 
 def unseen(folder: Path) -> Eval:

@@ -9,6 +9,7 @@ Each method but the default is tried at several settings and shown at the one th
     python bench/retention.py FOLDER within          # the default, every sketch taken again within the merge of all
     python bench/retention.py FOLDER guess           # the default, where nobody has data at hand and sketches are guessed
     python bench/retention.py FOLDER joint           # the ceiling: one LoRA of their kind, trained on everybody's rows
+    python bench/retention.py FOLDER within everyday # how far its everyday answers are from the base's too: of one of these
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from souq.build.guess import with_guess
 from souq.lab import rebase, sketching
 from souq.lab.packing import sequence_of
 from souq.lab.sketching import nats
+from souq.merge import Fold
 from souq.model.adapter.peft import open_adapter
 from souq.repo.snapshot import base_files
 
@@ -104,7 +106,7 @@ def rebased(bazaar: Bazaar, names: list[str]) -> Found:
     return bazaar.score("-".join(["rebased", *names]), fold, fold.changed)
 
 
-def within(bazaar: Bazaar) -> Found:
+def within(bazaar: Bazaar) -> Fold:
     """Everybody's sketch taken again through the model that the first sketches merge to (RegMean++)."""
     skills, again = {skill.name: skill for skill in bazaar.skills}, {}
     for name, delta in bazaar.deltas.items():
@@ -118,32 +120,30 @@ def within(bazaar: Bazaar) -> Found:
         again[name], tensors = delta_file.read_delta(path)
         delta_file.keep(again[name], tensors, bazaar.main)
     bazaar.deltas |= again
-    fold = bazaar.fold()
-    return bazaar.score("within", fold, fold.changed)
+    return bazaar.fold()
 
 
-def guessed(bazaar: Bazaar) -> Found:
+def guessed(bazaar: Bazaar) -> Fold:
     """As if nobody had data at hand: every sketch guessed from its change (build/guess.py)."""
     for name, delta in list(bazaar.deltas.items()):
         bare = replace(delta, grams={}, inputs={})
         tensors = {ref.digest: bazaar.repo.store.get(ref.digest) for ref in bare.refs()}
         bazaar.deltas[name], held = with_guess(bazaar.main, bare, tensors)
         delta_file.keep(bazaar.deltas[name], held, bazaar.main)
-    fold = bazaar.fold()
-    return bazaar.score("guessed", fold, fold.changed)
+    return bazaar.fold()
 
 
-def joint(bazaar: Bazaar) -> Found:
+def joint(bazaar: Bazaar) -> Fold:
     """One LoRA of the same kind trained for as many epochs on all rows together, which needs everybody's data."""
     rows = tuple(row for skill in bazaar.skills for row in skill.rows)
     train(bazaar.folder / "people", [replace(bazaar.skills[0], name="joint", rows=rows)])
     made, tensors = deltas.from_adapter(open_adapter(bazaar.folder / "people" / "joint"), bazaar.main)
     delta_file.keep(made, tensors, bazaar.main)
-    alone = replace(bazaar, deltas={"joint": made}).fold("mean")
-    return bazaar.score("joint", alone, alone.changed)
+    return replace(bazaar, deltas={"joint": made}).fold("mean")
 
 
 WAYS = {
+    "covariance": ("covariance", Bazaar.fold),
     "within": ("covariance, sketched within the merge", within),
     "guess": ("covariance, sketches guessed", guessed),
     "joint": ("one LoRA trained on all rows", joint),
@@ -159,9 +159,12 @@ def main() -> None:
     methods = asked.methods
     bazaar = open_bazaar(asked.folder, asked.set)
     print(heading(bazaar))
-    if methods[0] in WAYS:
+    if methods[0] in WAYS and (len(methods) == 1 or "everyday" in methods):
         title, way = WAYS[methods[0]]
-        print(line(bazaar, title, way(bazaar)))
+        fold = way(bazaar)
+        print(line(bazaar, title, bazaar.score(methods[0], fold, fold.changed)))
+        if "everyday" in methods:
+            print(f"  everyday answers are {bazaar.everyday(methods[0], fold, fold.changed):.3f} nats from the base's")
         return
     if methods[0] == "rebase":
         print(line(bazaar, "covariance", bazaar.score("covariance", fold := bazaar.fold(), fold.changed)))
