@@ -84,9 +84,9 @@ bench-kept: $(READY)
 FUSION := build/fusion-bench
 bench-peers: $(READY) $(MERGEKIT)/.ready $(FUSION)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
-	for set in held-all held-attention; do for way in covariance within guess joint; do \
+	for set in held-all held-attention; do for way in covariance within guess joint mean; do \
 		$(BIN)/python bench/retention.py build/$$set --set $$set $$way || exit; done; \
-		$(BIN)/python bench/peers.py build/$$set --set $$set $(MERGEKIT)/bin/python $(FUSION)/bin/python || exit; done
+		$(BIN)/python bench/peers.py build/$$set --set $$set $(MERGEKIT)/bin/python $(FUSION)/bin/python --all || exit; done
 
 # The pages as a site in build/site, and docs/cli.md written anew; nothing in it is fetched from elsewhere.
 docs: $(DEMO) $(PAGES)/.ready

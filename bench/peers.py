@@ -4,7 +4,7 @@ Each peer runs in a Python of its own (bench/peers_merge.py) on float32 folders 
 tuned, on their PEFT folders, or with the very rows that souq's sketches were made of. What it merges to is scored here.
 Several settings are shown at the one that keeps most of these cases, which is generous. `make bench-peers` prepares it.
 
-    python bench/peers.py FOLDER --set held-all MERGEKIT_PYTHON FUSION_BENCH_PYTHON [METHOD …] [--svg FILE]
+    python bench/peers.py FOLDER --set held-all MERGEKIT_PYTHON FUSION_BENCH_PYTHON [METHOD … or --all] [--svg FILE]
 
 Above them stand souq's own and the LoRA trained on all rows, as far as bench/retention.py has measured them in FOLDER.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,6 +101,7 @@ OURS = {
     "souq, the default": ("covariance", "sketches"),
     "souq, sketches guessed": ("guess", "nothing"),
     "one LoRA trained on all rows": ("joint", "everybody's rows"),
+    "the mean": ("mean", "nothing"),
 }  # of what bench/retention.py measured: the score's tag, and what it asks of contributors
 BEAM = 0.001  # half of how wide a beam of the picture is, in nats
 
@@ -175,13 +177,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("mergekit", help="a Python with mergekit and PEFT")
     parser.add_argument("fusion", help="a Python with FusionBench")
-    parser.add_argument("methods", nargs="*", default=list(PEERS))
+    parser.add_argument("methods", nargs="*", choices=[[], *PEERS], metavar="METHOD")
+    parser.add_argument("--all", action="store_true")
     parser.add_argument("--set", default="home", choices=["home", *SETS])
     parser.add_argument("--svg", type=Path)
     asked = parser.parse_intermixed_args()
     bazaar = open_bazaar(asked.folder.resolve(), asked.set)
     print(f"{heading(bazaar)} {'CPU s':>6} {'GB':>4} asks contributors for", flush=True)
-    lay_out(bazaar)
+    methods = list(PEERS) if asked.all else asked.methods
+    if methods:
+        lay_out(bazaar)
     kept_there = dict.fromkeys(("mergekit", "peft"), asked.mergekit)
     pythons = {peer.tool: kept_there.get(peer.tool, asked.fusion) for peer in PEERS.values()}
     measured = {}
@@ -189,7 +194,7 @@ def main() -> None:
         if (bazaar.folder / "scores" / f"{tag}.json").is_file():
             measured[name] = bazaar.score(tag, {}, ())
             print(f"{line(bazaar, name, measured[name])} {'':11} {needs}", flush=True)
-    for name in asked.methods:
+    for name in methods:
         settings, took, measured[name] = best_of(bazaar, pythons, name)
         shown = ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("method", "algorithm"))
         cost = f"{took.seconds:6.0f} {took.memory / 1e9:4.1f}"
@@ -215,15 +220,16 @@ def tried(bazaar: Bazaar, pythons: dict[str, str], name: str, settings: dict[str
 
 
 def picture(bazaar: Bazaar, measured: dict[str, Found]) -> str:
-    """A line for each of the six that keep most: from what is kept in all down to the least, at what general text lost."""
-    curves = []
-    for name, found in sorted(measured.items(), key=lambda one: -bazaar.kept(one[1])[0])[:6]:
+    """A beam for each of the five that keep most: from what is kept in all down to the least, at what general text lost."""
+    curves, farthest = [], 0.0
+    for name, found in sorted(measured.items(), key=lambda one: -bazaar.kept(one[1])[0])[:5]:
         pooled, each = bazaar.kept(found)
-        x, y = found.values["unseen"] - bazaar.base.values["unseen"], min(each.values())
-        beam = (x - BEAM, x + BEAM, x)
-        curves.append(
-            Curve(name=f"{name}: {pooled:.2f}, the least {y:.2f}", x=beam + beam[::-1], y=(pooled,) * 3 + (y,) * 3)
-        )
+        x, least = max(found.values["unseen"] - bazaar.base.values["unseen"], BEAM), min(each.values())
+        beam, farthest = (x - BEAM, x + BEAM, x), max(farthest, x + BEAM)
+        shown = f"{name}: {pooled:.2f}, the least {least:.2f}"
+        curves.append(Curve(name=shown, x=beam + beam[::-1], y=(pooled,) * 3 + (least,) * 3))
+    end = math.ceil(farthest / 0.04) * 0.04  # in four even steps
+    curves.append(Curve(name="the base", x=(0.0, end), y=(0.0, 0.0)))
     return line_chart(curves, across="what unseen text lost, nats a token", up="kept: pooled above, the least below")
 
 
