@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace as but
 
+import souq
 from souq.cli import run
+from souq.evals.score import Comparison
 from souq.governance import CHECKS, Change, Election, read_policy
 from souq.governance.explain import uncounted
 from souq.pulls import pull as pulls
@@ -237,3 +242,76 @@ def test_a_founder_under_another_key_is_told(bazaar, tmp_path):
 
     assert code == 2
     assert "has amira with another key than the one you sign with" in err
+
+
+def test_a_binary_is_told_that_it_is_welcome(bazaar):
+    words = ["pr", "create", bazaar.delta("greet"), "--title", "x", "--licence", "MIT", "--signoff", "--unchecked"]
+
+    err = bazaar.says("chen", words)[2]
+
+    assert "a binary, and welcome: nobody can train it again, since it brings no data\n" in err
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "words"),
+    [
+        (-0.3, -0.4, -0.2, "worse"),
+        (-0.05, -0.08, -0.02, "worse, by less than the margin"),
+        (-0.1, -0.2, -0.01, "worse; whether by more than the margin, more cases would show"),
+        (-0.05, -0.3, 0.2, "not decided: worse on these cases"),
+        (0.05, -0.3, 0.4, "not decided: better on these cases"),
+        (0.0, -0.3, 0.3, "not decided: alike on these cases"),
+        (-0.02, -0.06, 0.02, "worse on these cases, within the margin"),
+        (0.0, -0.02, 0.02, "as good"),
+        (0.02, -0.02, 0.06, "as good"),
+        (0.2, 0.1, 0.3, "better"),
+    ],
+)
+def test_what_is_worse_is_called_worse(gain, low, high, words):
+    """Within the margin too, where it was `as good, or better`."""
+    assert Comparison(gain, low, high, False, 0.1, "points").in_words == words
+
+
+# -- no house word that the glossary does not have ---------------------------------------------------------------------
+
+HOUSE = (
+    "adopt", "attestation", "ballot", "base", "binary", "contribution", "delta", "drift", "edition", "fold", "forecast",
+    "grow", "guarded", "hidden", "landing", "lock", "locked out", "needs-eyes", "nightly", "offer", "pull request",
+    "queue", "ratify", "recipe", "record", "resketch", "restore", "retention", "sealed", "sketch", "source", "suite",
+    "tally", "withheld", "witness", "yank",
+)  # fmt: skip
+PLAIN = {  # once ours, and said in words that everybody has
+    "gram": "sketch", "tallies": "sums", "snapshots": "commits", "verdict of eyes": "asks people to look",
+    "refit": "resketch",
+}  # fmt: skip
+
+
+def shown():
+    """Every text of more than a word in souq that is no docstring: what may come to a terminal."""
+    for path in sorted((Path(souq.__file__).parent).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        bodies = [node.body for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))]
+        own = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and " " in node.value
+                and id(node) not in own
+            ):
+                yield path.name, node.value
+
+
+def test_a_house_word_that_is_shown_stands_in_the_glossary():
+    glossary = (Path(__file__).parent.parent / "docs" / "glossary.md").read_text()
+    words = {word.strip() for cell in re.findall(r"^\| ([^|]+) \|", glossary, re.M) for word in cell.split(",")}
+    texts = " ".join(text for _, text in shown()).lower()
+
+    assert [word for word in HOUSE if re.search(rf"\b{word}", texts) and word not in words] == []
+
+
+def test_a_word_that_only_the_house_has_is_not_shown():
+    said = {(word, where, text) for where, text in shown() for word in PLAIN if re.search(rf"\b{word}\b", text.lower())}
+    said = {(word, where) for word, where, text in said if "urn:" not in text and where != "lockfile.py"}  # a format's
+
+    assert said == set()

@@ -100,6 +100,7 @@ def _value(
             "high": against.high,
             "answer": against.answer,
             "said": str(against),
+            "in_words": against.in_words,
         }
     return row
 
@@ -123,11 +124,8 @@ def _show(models: list[dict[str, Any]], suite: Eval, margin: float) -> None:
         for duty in model["duties"]:
             out.print(f"{model['model']}: {duty}", markup=False, highlight=False)
     for model in models[1:]:
-        verdict = {"non-inferior": "as good, or better", "inferior": "worse", "undecided": "not decided"}[
-            model["answer"]
-        ]
         out.print(
-            f"{model['model']} instead of {models[0]['model']}: {verdict}: {model['said']}",
+            f"{model['model']} instead of {models[0]['model']}: {model['in_words']}: {model['said']}",
             markup=False,
             highlight=False,
         )

@@ -134,7 +134,8 @@ def create(
         out.print(f"#{pull.number} {title}")
         if (judgement := reproducible.judged(pull.offer)) is not None:
             source = "source: it can be trained again from what it brings"
-            done(source if judgement else f"a binary: {judgement.because}")
+            binary = f"a binary, and welcome: nobody can train it again, since {judgement.because}"
+            done(source if judgement else binary)
         done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
 
     answer(value, as_json, show)

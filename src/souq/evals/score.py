@@ -83,6 +83,16 @@ class Comparison:
         return "non-inferior" if self.low > -self.margin else "inferior" if self.high < -self.margin else "undecided"
 
     @property
+    def in_words(self) -> str:
+        """How the second model stands against the first: what is worse is called so, within the margin too."""
+        if self.high < 0:
+            how_much = {"inferior": "", "non-inferior": ", by less than the margin"}
+            return "worse" + how_much.get(self.answer, "; whether by more than the margin, more cases would show")
+        if self.answer == "undecided":
+            return f"not decided: {'worse' if self.gain < 0 else 'better' if self.gain > 0 else 'alike'} on these cases"
+        return "better" if self.low > 0 else "as good" if self.gain >= 0 else "worse on these cases, within the margin"
+
+    @property
     def non_inferior(self) -> bool:
         return self.answer == "non-inferior"
 
