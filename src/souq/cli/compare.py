@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 import msgspec
 
 from souq.audit.compare import Measured, duties, measured, price, untied
-from souq.cli.console import answer, bars, json_option, out, table
+from souq.cli.console import answer, bars, json_option, out, table, together
 from souq.cli.here import main_here
 from souq.cli.prices import per_million
 from souq.errors import NotFound, SouqError, UsageError, nearest
@@ -35,15 +36,23 @@ def compare(models: tuple[str, ...], name: str, prices: tuple[str, ...], margin:
     Says how good, how fast and how large each is, what a thousand such cases cost, and what in your project a swap
     touches.
     """
-    if margin is not None and not 0 <= margin <= 1:
-        raise UsageError(f"--margin {margin}", hint="a share of cases, from 0 to 1: 0.02 allows two of a hundred")
-    suite, costs = _eval_of(name), dict(_price(rows, models) for rows in prices)
+    _, suite, dollars, writers = together(  # all are looked for before the first is asked
+        partial(_refuse_margin, margin),
+        partial(_eval_of, name),
+        partial(together, *(partial(_price, row, models) for row in prices)),
+        partial(together, *(partial(_writer, model) for model in models)),
+    )
+    costs = dict(dollars)
     margin = suite.margin if margin is None else margin
     with bars() as progress:
-        writers = [_writer(model) for model in models]  # all are looked for before the first is asked
         measurements = [measured(model, writer, suite, progress) for model, writer in zip(models, writers, strict=True)]
     rows = [_value(model, measurements[0], suite, margin, costs) for model in measurements]
     answer({"eval": suite.name, "cases": len(suite.cases), "models": rows}, as_json, lambda: _show(rows, suite, margin))
+
+
+def _refuse_margin(margin: float | None) -> None:
+    if margin is not None and not 0 <= margin <= 1:
+        raise UsageError(f"--margin {margin}", hint="a share of cases, from 0 to 1: 0.02 allows two of a hundred")
 
 
 def _eval_of(name: str) -> Eval:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.adapter import How, is_adapter, make_adapter
-from souq.cli.console import answer, bars, done, json_option, out, starting_lab
+from souq.cli.console import answer, bars, done, json_option, out, starting_lab, together
 from souq.cli.help import VerbGroup
 from souq.cli.here import main_here
 from souq.cli.tune import make_tune, tune_notes
@@ -69,13 +70,10 @@ def make(
     rank: int | None, of: Literal["base", "main"] | None, cast: bool, weights_only: bool, target: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Turn an adapter or a fine-tune of main's base into a .delta file."""
-    adapter = is_adapter(Path(source))
-    folder = Path(source) if adapter else trained_folder(source)
-    adapter = adapter or is_adapter(folder)  # as it came from the hub, or is named by a file of it
-    if data is not None and not data.is_file():
-        raise NotFound(f"no file {data}", hint="check --data")
-    if within and data is None:
-        raise UsageError("--within sketches, and there is nothing to sketch", hint="name its rows with --data")
+    folder, *_ = together(
+        partial(_source, source), partial(_refuse_no_rows, data, within=within), partial(_refuse_nowhere, target)
+    )
+    adapter = is_adapter(folder)
     main, notes = main_here(), list[str]()
     with bars() as progress:
         if adapter:
@@ -127,6 +125,22 @@ def make(
         done(f"next: `souq pr create {target} --title … --licence … --signoff --fixes … --data …`")
 
     answer(value, as_json, show)
+
+
+def _source(source: str) -> Path:
+    return Path(source) if is_adapter(Path(source)) else trained_folder(source)
+
+
+def _refuse_no_rows(data: Path | None, *, within: bool) -> None:
+    if data is not None and not data.is_file():
+        raise NotFound(f"no file {data}", hint="check --data")
+    if within and data is None:
+        raise UsageError("--within sketches, and there is nothing to sketch", hint="name its rows with --data")
+
+
+def _refuse_nowhere(target: Path) -> None:
+    if not target.absolute().parent.is_dir():
+        raise NotFound(f"no folder {target.parent} to write {target.name} into", hint="make it, or check --out")
 
 
 def additions(made: Delta) -> dict[str, int]:

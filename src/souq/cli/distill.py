@@ -61,6 +61,8 @@ def distill(
     typed = {"layers": layers, "loss": loss, "epochs": epochs, "lr": lr, "start": start, "hidden": hidden}
     typed = {key: value for key, value in typed.items() if value is not None}
     recipe = read_recipe(source) if source.suffix.lower() == ".toml" else CorpusRecipe(name=source.name)
+    if not source.exists():
+        raise NotFound(f"no corpus {source}", hint="`souq corpus make` writes one; a recipe is a .toml")
     if recipe.student is None and not typed.keys() & {"layers", "start"}:
         raise UsageError(
             "nobody says what student is wanted", hint="type --layers 10, or write [student] into the recipe"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 
 from souq import signing
-from souq.cli.console import answer, done, json_option, key_option, out, person, table
+from souq.cli.console import answer, done, json_option, key_option, out, person, table, together
 from souq.cli.help import VerbGroup
 from souq.cli.here import here, main_here
 from souq.cli.named import PULL
@@ -17,7 +18,7 @@ from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, Policy, Role, Who, read_policy
 from souq.governance.decide import elected
 from souq.governance.explain import explain
-from souq.governance.policy import edited
+from souq.governance.policy import edited, is_date
 from souq.governance.rehearsal import locked_out, rehearsed
 from souq.pulls import pull as pulls
 from souq.pulls import reviews
@@ -28,7 +29,7 @@ from souq.repo.policy_state import policy_state
 from souq.repo.snapshot import Snapshot
 from souq.repo.witnessing import witness as sign_main
 from souq.signing import Person
-from souq.text import decoded
+from souq.text import decoded, shortlist
 
 
 @click.group(cls=VerbGroup)
@@ -116,7 +117,10 @@ def open_(role: str, candidates: tuple[str, ...], closes: str, key: Path | None,
     repo = here()
     repo.fetch()
     policy = read_policy(Snapshot(repo, repo.tip()).policy_text)
-    _refuse_unelected(policy, role)
+    together(
+        partial(_refuse_unelected, policy, role), partial(_refuse_unenrolled, policy, candidates),
+        partial(_refuse_undated, closes),
+    )  # fmt: skip
     opened = Election(role=role, candidates=candidates, closes=closes)
     offer(repo, f"Election of {role}", "election", key, as_json, more={ELECTION: format_toml(opened).encode()})
 
@@ -126,6 +130,18 @@ def _refuse_unelected(policy: Policy, role: str) -> None:
     if role not in roles:
         hint = "see `souq governance check`"
         raise UsageError(f"{role!r} is no role that is elected{nearest(role, roles)}", hint=hint)
+
+
+def _refuse_unenrolled(policy: Policy, candidates: tuple[str, ...]) -> None:
+    names = [each.name for each in policy.person]
+    if unknown := [name for name in candidates if name not in names]:
+        hint = f"enrolled are {shortlist(names, 8)}"
+        raise UsageError(f"nobody enrolled is called {unknown[0]}{nearest(unknown[0], names)}", hint=hint)
+
+
+def _refuse_undated(closes: str) -> None:
+    if not is_date(closes):
+        raise UsageError(f"--closes {closes} is no date", hint="write it in UTC, like 2026-12-01T00:00:00Z")
 
 
 @election.command()

@@ -13,7 +13,7 @@ from souq.errors import UsageError
 from souq.licences import lineage
 from souq.licences.compat import Input, Relation
 from souq.licences.questions import Answer, Question, Verb, ask
-from souq.licences.table import find
+from souq.licences.table import find, refuse_unknown
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
@@ -45,12 +45,23 @@ def may(
         raise UsageError(f"{verb} takes {further or 'no further word'}", hint=hint)
     relation: Relation = "teacher" if student else RELATION.get(verb, "base")
     inputs, own = zip(*(_of(word, relation) for word in of), strict=True)
+    for word in (*of, outbound or ""):
+        _note_unknown(word)
     number = _number(what) if NEEDS.get(verb) == "N" else 0
     question = Question(cast(Verb, verb), what or "", number, at_release, multimodal, not noncommercial)
     reply = ask(question, [item for items in inputs for item in items], outbound or " AND ".join(dict.fromkeys(own)))
     answer(reply, as_json, lambda: _show(reply))
     if reply.answer != "yes":
         raise click.exceptions.Exit(3)
+
+
+def _note_unknown(word: str) -> None:
+    """A licence that nobody knows is judged as such, and a mistyped one is told the nearest name."""
+    if not Path(word).is_dir():
+        try:
+            refuse_unknown(word)
+        except UsageError as error:
+            done(f"{error}: {error.hint}")
 
 
 def _of(word: str, relation: Relation) -> tuple[tuple[Input, ...], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import tomli_w
 
 from souq.build import lock
 from souq.build import model as building
+from souq.build.additions import layers_of
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table, together
 from souq.cli.here import here, main_here
 from souq.cli.own_eval import is_eval, own_eval, ruled_out, show_power
 from souq.cli.pr import show_verdicts
@@ -29,7 +31,7 @@ from souq.model.gguf.writer import GGUF_KINDS
 from souq.progress import Progress
 from souq.pulls import hidden
 from souq.releases import main_folder
-from souq.repo.rows import read_rows
+from souq.repo.rows import Rows, read_rows
 from souq.repo.snapshot import Snapshot, base_files
 from souq.text import shortlist
 from souq.weights import store
@@ -228,11 +230,17 @@ def show_scores(scores: dict[str, Score]) -> None:
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The folder to write.")
-@click.option("--epochs", default=2, show_default=True, help="How often each row is read.")
-@click.option("--rank", default=8, show_default=True, help="Of the LoRA.")
-@click.option("--alpha", default=16, show_default=True, help="Of the LoRA: it counts alpha / rank.")
-@click.option("--lr", type=float, help="Of a LoRA and of tokens 1e-3, of layers and experts 3e-4, unless you say.")
-@click.option("--batch", default=16, show_default=True, help="Rows a step.")
+@click.option("--epochs", default=2, type=click.IntRange(1), show_default=True, help="How often each row is read.")
+@click.option("--rank", default=8, type=click.IntRange(1), show_default=True, help="Of the LoRA.")
+@click.option(
+    "--alpha", default=16, type=click.IntRange(1), show_default=True, help="Of the LoRA: it counts alpha / rank."
+)
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    help="Of a LoRA and of tokens 1e-3, of layers and experts 3e-4, unless you say.",
+)
+@click.option("--batch", default=16, type=click.IntRange(1), show_default=True, help="Rows a step.")
 @click.option("--layers", default="", help="A LoRA on these only, such as 20-29: fewer are faster.")
 @click.option("--token", "tokens", multiple=True, help="Instead of a LoRA, a new token and its row; again for more.")
 @click.option("--new-layers", default="", help="Instead, new layers before these of the base, such as 15,30.")
@@ -259,11 +267,14 @@ def train(
 ) -> None:
     """Train a change on JSONL rows (messages, prompt and completion, or text): a LoRA adapter of the base, or, with
     --token, --new-layers or --expert, what the base does not have."""
-    if not data.is_file():
-        raise NotFound(f"no file {data}", hint="name a JSONL file with training rows")
-    refuse_full(folder)
-    chosen = _layers(layers)
-    main, rows = main_here(), read_rows(data)
+    main = main_here()
+    rows, _, chosen, new, beside = together(  # before torch is started
+        partial(_rows, data),
+        partial(refuse_full, folder),
+        partial(_layers, layers, main),
+        partial(_layers, new_layers, main, after=1),
+        partial(_layers, experts, main),
+    )
     with bars() as progress:
         with starting_lab(progress):
             from souq.lab import additions
@@ -271,7 +282,7 @@ def train(
             from souq.lab import replay as replays
             from souq.lab import train as training
 
-        wanted = additions.Wanted(tokens, tuple(_layers(new_layers) or ()), tuple(_layers(experts) or ()))
+        wanted = additions.Wanted(tokens, tuple(new or ()), tuple(beside or ()))
         if wanted:
             texts = suite.general_texts() if wanted.experts else ()
             rate = lr or (3e-4 if wanted.layers or wanted.experts else 1e-3)
@@ -317,8 +328,14 @@ def learned(recipe: Mapping[str, Any], speaks: bool) -> Iterator[str]:
         yield "none of the base's own answers were read (--replay 0): it may forget how to speak (`souq pr checks`)"
 
 
-def _layers(text: str) -> list[int] | None:
-    """`20-29` or `3,5` as numbers."""
+def _rows(data: Path) -> Rows:
+    if not data.is_file():
+        raise NotFound(f"no file {data}", hint="name a JSONL file with training rows")
+    return read_rows(data)
+
+
+def _layers(text: str, main: Snapshot, *, after: int = 0) -> list[int] | None:
+    """`20-29` or `3,5` as numbers of the base's layers, or of places `after` the last."""
     if not text:
         return None
     numbers: list[int] = []
@@ -327,4 +344,8 @@ def _layers(text: str) -> list[int] | None:
         if not (first.isdigit() and (last or first).isdigit()):
             raise UsageError(f"not layers: {text!r}", hint="write 20-29, or 3,5,8")
         numbers += range(int(first), int(last or first) + 1)
+    count = len(layers_of(main.base))
+    if count and (beyond := [number for number in numbers if number >= count + after]):
+        shown = shortlist([*map(str, beyond)], 8)
+        raise UsageError(f"no layer {shown}: this model has {count}", hint=f"they are counted from 0 to {count - 1}")
     return numbers

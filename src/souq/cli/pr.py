@@ -102,17 +102,14 @@ def create(
     """Offer a .delta, data, evals or documents to main."""
     repo = here()
     contributor = person(repo, key)
-    if not signoff:
-        raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
-    kind = _kind(delta, data, evals, files)
-    if delta is not None and not delta.is_file():
-        raise NotFound(f"no file {delta}", hint="`souq delta make` writes one")
     with bars() as progress:
         repo.fetch()
         main = Snapshot(repo, repo.tip())
         asked = [] if unchecked else [partial(refuse_unknown, licence), partial(refuse_unknown_fixes, main, fixes)]
-        brought = [partial(_data, data), partial(_evals, evals), partial(documents, files)]
-        rows, cases, more, *_ = together(*brought, *asked)  # before what takes long
+        kind, rows, cases, more, *_ = together(  # before what takes long
+            partial(_kind, delta, data, evals, files), partial(_data, data), partial(_evals, evals),
+            partial(documents, files), partial(_refuse_unsigned, signoff), *asked,
+        )  # fmt: skip
         recipe = delta_file.read_recipe(delta) if delta is not None else {}
         contribution = Contribution(
             title=title, kind=kind, author=contributor.author, licence=licence,
@@ -148,7 +145,14 @@ def _show_branch(made: forge.Branch) -> None:
     done(f"next: `git push FORK {made.name}`, and open a pull request there")
 
 
+def _refuse_unsigned(signoff: bool) -> None:
+    if not signoff:
+        raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
+
+
 def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...], files: tuple[str, ...]) -> Kind:
+    if delta is not None and not delta.is_file():
+        raise NotFound(f"no file {delta}", hint="`souq delta make` writes one")
     if files:
         if delta is not None or data or evals:
             raise UsageError("documents come in a pull request of their own", hint="offer them apart: --file alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import msgspec
 
 from souq.build.model import build
 from souq.checks.evals import scores as eval_scores
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, show_missing, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, show_missing, table, together
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.cli.offers import offer_command
@@ -49,11 +50,10 @@ def create(
     """Score main's model, sign what it builds to, and offer it as VERSION; it lands when main's policy says yes."""
     repo = here()
     repo.fetch()
-    main = Snapshot(repo, repo.tip())
-    corpus = _published(folder, real)
+    main, author = Snapshot(repo, repo.tip()), person(repo, key)
+    _, corpus = together(partial(releases.refuse_unnameable, main, version, author), partial(_published, folder, real))
     with bars() as progress:
         scores = {} if no_scores else _scores(main, progress)
-        author = person(repo, key)
         pull, made = releases.propose(repo, version, scores, author, progress, corpus=corpus)
         decision, commit = releases.settle(repo, pull.number, author, progress)
     value = {"number": pull.number, "release": made, "landed": commit, "missing": decision.missing}

@@ -18,7 +18,7 @@ from souq.cli.here import here, own_commits
 from souq.errors import Missing, NotFound, Refused, SouqError, UsageError, nearest
 from souq.evals import suite as general
 from souq.evals.eval import name_of, read_folder
-from souq.files import beside
+from souq.files import beside, refuse_full
 from souq.governance import Who
 from souq.governance.policy import Key
 from souq.governance.templates import TEMPLATES, covering, from_template, without_evals
@@ -29,7 +29,7 @@ from souq.model.base import as_base
 from souq.model.chat_template import CHATML, Approved
 from souq.model.config import TOKENIZERS, approved
 from souq.model.kinds import no_lab
-from souq.model.source import Source, Unpack, open_source, read_small
+from souq.model.source import Source, Unpack, is_hub_id, open_source, packaged, read_small
 from souq.progress import Progress, step
 from souq.pulls import pull as pulls
 from souq.records import Record, parse_toml
@@ -43,6 +43,7 @@ from souq.repo.travel import clone as copy
 from souq.repo.travel import push as send
 from souq.signing import Person, normal_key
 from souq.text import decoded
+from souq.weights.bucket import check_url
 from souq.weights.delta import Delta, Lock, Tensors
 from souq.weights.lockfile import lock_digest
 
@@ -79,14 +80,22 @@ def init(
 ) -> None:  # fmt: skip
     """Start a model repository NAME from a model."""
     founder = person(Repo(Path.cwd() / ".git", Path.cwd()), key)
-    cases = {path: data for folder in evals for path, data in _folder(folder).items()}
+    cases, rules_text, *_ = together(  # before a model is read
+        partial(_cases, evals),
+        partial(_policy, policy, founder, people),
+        partial(refuse_unknown, licence or ""),
+        partial(refuse_full, name, "choose another name"),
+        partial(_refuse_no_template, template),
+        partial(_refuse_no_model, source),
+        *([partial(check_url, store, local=True)] if store else []),
+    )
     with _unpacking(name.absolute()) as unpack, bars() as progress:
         with step("read the model", progress):
             model = as_base(_with_template(open_source(source, unpack=unpack), template))
         config = json.loads(model.files["config.json"])
         unasked = no_lab(config)
         suite = suite and not unasked
-        rules, added = _rules(policy, founder, people, model, asked=not unasked)
+        rules, added = _rules(policy, rules_text, model, asked=not unasked)
         says, (own, base), _ = together(
             partial(approved, model.files, owners=True, accepted="template" in accept),
             partial(_licences, model, licence, accepted="licence" in accept),
@@ -151,11 +160,24 @@ def _unpacking(place: Path) -> Iterator[Unpack]:
         yield unpack
 
 
+def _cases(folders: tuple[Path, ...]) -> dict[str, bytes]:
+    return {path: data for folder in folders for path, data in _folder(folder).items()}
+
+
+def _refuse_no_template(template: str | None) -> None:
+    if template not in (None, "chatml") and not Path(str(template)).is_file():
+        raise NotFound(f"no file {template}", hint="name a file with a jinja template, or `chatml`")
+
+
+def _refuse_no_model(source: str) -> None:
+    """What can be told of a place without reading what is there."""
+    if not Path(source).exists() and not is_hub_id(source) and packaged(source) is None:
+        open_source(source)  # which says what it may be
+
+
 def _with_template(model: Source, template: str | None) -> Source:
     if template is None:
         return model
-    if template != "chatml" and not Path(template).is_file():
-        raise NotFound(f"no file {template}", hint="name a file with a jinja template, or `chatml`")
     text = CHATML.encode() if template == "chatml" else read_small(Path(template))
     return replace(model, files=model.files | {"chat_template.jinja": text})
 
@@ -241,14 +263,12 @@ def _policy(template: str, founder: Person, people: Path | None) -> str:
     return decoded(path.read_bytes(), str(path))
 
 
-def _rules(
-    template: str, founder: Person, people: Path | None, model: Source, *, asked: bool
-) -> tuple[str, tuple[str, ...]]:
+def _rules(template: str, text: str, model: Source, *, asked: bool) -> tuple[str, tuple[str, ...]]:
     """GOVERNANCE.toml for a model, and the patterns that were put beside `model.*`.
 
     A template covers all tensors; a file of somebody's own is left as it is unless its `model.*` is none of them.
     """
-    text, tensors = _policy(template, founder, people), list(model.weights)
+    tensors = list(model.weights)
     if template in TEMPLATES:
         return covering(text if asked else without_evals(text), tensors)
     return covering(text, tensors) if not any(name.startswith("model.") for name in tensors) else (text, ())

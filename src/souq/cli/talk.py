@@ -72,11 +72,11 @@ def chat(
         raise UsageError("nothing was asked", hint='souq chat "What is the capital of France?"')
     sampling = Sampling(max_tokens=tokens or (ONCE if prompt else TALKING), temperature=temperature)
     with bars() as progress:
+        name, source, weights = _of_path(path) if path is not None else _of_repository(number, version, progress)
         with starting_lab(progress):
             from souq.lab import lm as lab_model
             from souq.lab.conversation import Conversation
 
-        name, source, weights = _of_path(path) if path is not None else _of_repository(number, version, progress)
         progress("load the model", 0, 1)
         lm = lab_model.load(source, weights)
         progress("load the model", 1, 1)

@@ -11,6 +11,7 @@ import msgspec
 from souq import signing
 from souq.cli.console import answer, bars, enter, json_option, out
 from souq.errors import UsageError
+from souq.governance.decide import seconds
 from souq.repo.git import GitRepo
 from souq.verify import verify as check_history
 
@@ -27,6 +28,8 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
         raise UsageError(
             f"not a whole commit id: {root!r}", hint="pin all 40 digits: a shorter name may come to mean another"
         )
+    if now is not None and seconds(now) is None:
+        raise UsageError(f"no time: {now!r}", hint="write it in UTC, like 2026-11-25T07:00:00Z")
     repo = GitRepo.find(folder)
     enter(repo)
     with bars() as progress:

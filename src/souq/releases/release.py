@@ -41,6 +41,21 @@ NAMESPACE = "souq.release.v1"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,31}")
 
 
+def refuse_unnameable(main: Snapshot, version: str, person: Person) -> None:
+    """Say no to a version that could not be proposed, before anything is built or scored for it.
+
+    Raises:
+        UsageError: it is none.
+        Refused: it is taken, this person's key is not enrolled, or a licence asks for another name.
+    """
+    if not _VERSION.fullmatch(version):
+        raise UsageError(f"not a version: {version!r}", hint="letters, digits, dots and dashes, like 2026.11 or 1.0")
+    if version in main.releases:
+        raise Refused(f"{version} is released already", hint="a release is never changed: choose the next version")
+    refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is")
+    lineage.refuse_name(main)
+
+
 def propose(
     repo: Repo, version: str, scores: Mapping[str, float], person: Person, progress: Progress = quiet,
     *, corpus: Published | None = None,
@@ -52,12 +67,7 @@ def propose(
     """
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    if not _VERSION.fullmatch(version):
-        raise UsageError(f"not a version: {version!r}", hint="letters, digits, dots and dashes, like 2026.11 or 1.0")
-    if version in main.releases:
-        raise Refused(f"{version} is released already", hint="a release is never changed: choose the next version")
-    refuse_stranger(read_policy(main.policy_text), person, signing.now(), hint="ask somebody who is")
-    lineage.refuse_name(main)
+    refuse_unnameable(main, version, person)
     more = {} if corpus is None else {"release/corpus.json": canonical(msgspec.to_builtins(corpus))}
     for pull in offer.newest_of(repo, person):  # the same line again, after it was cut short
         files, c = pull.offer.files, pull.offer.contribution
