@@ -43,6 +43,7 @@ GROUPS = {
         "show": ("look", "A tensor by name, a contribution by slug, or a commit"),
         "diff": ("look", "Which tensors moved between two commits, or all that is new since the last release"),
         "chat": ("talk", "Talk with main's model, or with a release's, a pull request's or a folder's"),
+        "report": ("report", "Write the repository as a static site: pull requests, votes, scores, heat maps"),
         "eval": ("model", "Score main's model, or any folder, on main's evals"),
     },
     "Judge what is offered, and govern": {

@@ -14,6 +14,7 @@ from souq.cli.console import answer, bars, done, json_option, key_option, out, p
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.cli.offers import offer_command
+from souq.cli.report import charts, scored
 from souq.cli.tail import texts_of
 from souq.corpus import tails
 from souq.corpus.dump import manifest
@@ -111,8 +112,11 @@ release.add_command(offer_command("yank", "VERSION", YANK, why="Why nobody shoul
 
 
 @release.command("list")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="Draw the scores, release by release: an SVG for each unit."
+)
 @json_option
-def list_(as_json: bool) -> None:
+def list_(picture: Path | None, as_json: bool) -> None:
     """The releases on main, and the nightlies beside it."""
     repo = here()
     repo.refresh()
@@ -124,6 +128,18 @@ def list_(as_json: bool) -> None:
     ]
     value = [msgspec.to_builtins(f.release) | ({"yanked": f.yanked} if f.yanked else {}) for f in signed]
     answer(value, as_json, lambda: table(["version", "at", "contributions", "model", "yanked"], rows))
+    if picture is not None:
+        _draw(main, picture)
+
+
+def _draw(main: Snapshot, picture: Path) -> None:
+    """Right answers into the file that was named, nats into one beside it, where there are both."""
+    if not (drawn := charts(main, scored(main))):
+        raise UsageError("scores over releases are drawn from the second release on that has some")
+    for number, (title, svg) in enumerate(drawn):
+        file = picture if number == 0 else picture.with_name(f"{picture.stem}-nats{picture.suffix}")
+        file.write_text(svg)
+        done(f"{file}: {title.lower()}")
 
 
 @release.command()
