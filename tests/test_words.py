@@ -119,6 +119,14 @@ def test_a_vote_is_its_key_s_whatever_it_says(offered):
     assert "second" not in out
 
 
+def test_who_s_checks_count_for_nothing_is_told_before_they_run(offered):
+    mallory, chen, amira = (offered.says(who, "pr checks 2")[2] for who in ("mallory", "chen", "amira"))
+
+    assert "note: your key is nobody's in GOVERNANCE.toml, so somebody enrolled must run them too" in mallory
+    assert "note: you are its author, so somebody else must run them too; `--quick`" in chen
+    assert "note: " not in amira
+
+
 # -- a check that asks people to look ----------------------------------------------------------------------------------
 
 

@@ -445,8 +445,11 @@ def checks(number: int, quick: bool, key: Path | None, as_json: bool) -> None:
     if quick:
         _quick(repo, number, as_json)
         return
+    checker = person(repo, key)
+    if note := reviews.checks_count_for_nothing(repo, number, checker):
+        done(f"note: {note}; `--quick` looks in seconds and signs nothing")
     with bars() as progress:
-        checked = reviews.check(repo, number, person(repo, key), progress)
+        checked = reviews.check(repo, number, checker, progress)
     refused = [verdict for verdict in checked.verdicts if not verdict]
     answer(checked, as_json, lambda: show_verdicts(checked))
     _next_after_checks(number, refused)

@@ -56,6 +56,26 @@ def check(
     return record
 
 
+def checks_count_for_nothing(repo: Repo, number: int, person: Person) -> str:
+    """Why what this person's machine finds would let nobody merge, to be told before it works; "" where it would."""
+    pull, main = open_now(repo, number)
+    policy = read_policy(main.policy_text)
+    checker = policy.person_of(person.public_key, signing.now())
+    if checker is None:
+        return f"your key is nobody's in {POLICY}, so somebody enrolled must run them too"
+    try:
+        scopes, _ = policy.scopes(change_of(pull.offer, main).touched)
+        own = policy.person_of(pull.offer.contribution.author.key) == checker
+    except SouqError:  # the checks say what cannot be read
+        return ""
+    if own and not all(scope.author_may_vote for scope in scopes if scope.checks):
+        return "you are its author, so somebody else must run them too"
+    roles = {scope.evaluators.role for scope in scopes if scope.evaluators}
+    if lacks := [role for role in sorted(roles) if checker.name not in policy.members(role)]:
+        return f"you are not of `{lacks[0]}`, whose word is asked here"
+    return ""
+
+
 def look(repo: Repo, number: int, during: During = nullcontext, progress: Progress = quiet) -> tuple[Verdict, ...]:
     """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
     pull, main = open_now(repo, number, looking=True)
