@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -323,3 +327,22 @@ def test_a_word_that_only_the_house_has_is_not_shown():
     said = {(word, where) for word, where, text in said if "urn:" not in text and where != "lockfile.py"}  # a format's
 
     assert said == set()
+
+
+def test_verdicts_are_coloured_on_a_terminal_that_wants_it(tmp_path):
+    """Green, yellow, red in a pseudo-terminal; none with NO_COLOR, none in a file."""
+    code = "from souq.cli.console import table; table(['check', 'verdict'], [['a', 'pass'], ['b', 'eyes'], ['c', 'REFUSED']])"
+
+    def typed(**more):
+        environ = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+        theirs, ours = pty.openpty()
+        subprocess.run(
+            [sys.executable, "-c", code], env=environ | {"TERM": "xterm-256color"} | more, stdout=ours, check=True
+        )
+        os.close(ours)
+        return os.read(theirs, 4_000).decode()
+
+    assert [mark in typed() for mark in ("\x1b[32mpass", "\x1b[33meyes", "\x1b[1;31mREFUSED")] == [True] * 3
+    assert "\x1b[3" not in typed(NO_COLOR="1")
+    plain = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "\x1b" not in plain.stdout

@@ -115,13 +115,19 @@ def answer(value: Any, as_json: bool, show: Callable[[], None]) -> None:
         show()
 
 
+COLOURS = {"pass": "green", "eyes": "yellow", "REFUSED": "bold red"}
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """A plain table; numbers to the right, no blanks at the ends of lines."""
+    """A plain table; numbers to the right, no blanks at the ends of lines; verdicts in colour on a terminal.
+
+    https://no-color.org is heeded.
+    """
     made = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(spelled_out(str(cell))) for cell in row))
+        made.add_row(*(Text(spelled_out(str(cell)), style=COLOURS.get(cell, "")) for cell in row))
     shown = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     with shown.capture() as text:
         shown.print(made)
