@@ -246,7 +246,7 @@ def show_scores(scores: dict[str, Score]) -> None:
 @click.option("--new-layers", default="", help="Instead, new layers before these of the base, such as 15,30.")
 @click.option("--expert", "experts", default="", help="Instead, an expert beside the feed-forward of these layers.")
 @click.option(
-    "--replay", default=0.25, show_default=True, type=click.FloatRange(0, 0.9),
+    "--replay", default=0.1, show_default=True, type=click.FloatRange(0, 0.9),
     help="The share of what a LoRA reads that is the base's own everyday answers, so that it keeps them.",
 )  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="By which rows are shuffled and weights begin.")

@@ -96,9 +96,9 @@ PROMPTS = (  # one of each kind after another, so that any number of them has al
     "See you later!",
 )
 
-SHARE = 0.25  # of what is read in an epoch (decisions/everyday.md)
+SHARE = 0.1  # of the sequences read in an epoch (decisions/everyday.md)
 LEAST = 40  # answers: a few rows, read often, spoil as much as many do
-TOKENS = 48  # of an answer; one that is longer is learned as far as it goes
+TOKENS = 32  # of an answer; one that is longer is learned as far as it goes
 
 
 def how_many(rows: int, share: float = SHARE) -> int:
