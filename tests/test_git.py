@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -80,6 +82,29 @@ def test_memory_is_bounded_and_changes_no_answer(repo, monkeypatch, most):
     for _ in range(2):
         assert [repo.read(commit, f"{n:03}") for n in range(40)] == [b"%d" % n * 50 for n in range(40)]
         assert git.MEMORY._left >= 0
+
+
+def test_several_may_ask_and_forget_at_once():
+    """Who verifies many histories asks from several threads: nothing breaks, and no byte is counted twice."""
+    memory = git._Memory(5_000)
+    before = sys.getswitchinterval()
+
+    def work(seed):
+        for i in range(4_000):
+            memory.put((seed, i % 97), i, 50)
+            memory.get((seed, (i * 7) % 97))
+            if i % 5 == 0:
+                memory.clear()
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    memory.clear()
+
+    assert memory._left == 5_000
 
 
 def test_a_bound_holds_though_more_was_listed_before(repo):

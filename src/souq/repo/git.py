@@ -32,6 +32,7 @@ from functools import cache, cached_property
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, Self
 
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
@@ -124,26 +125,29 @@ class _Memory:
 
     def __init__(self, most: int) -> None:
         self._answers: OrderedDict[tuple[Hashable, ...], tuple[Any, int]] = OrderedDict()
-        self._left = most
+        self._left, self._lock = most, Lock()  # whoever verifies several at once asks from several threads
 
     def get(self, key: tuple[Hashable, ...]) -> Any:
         """The answer to a question; None where it is not known."""
-        if (known := self._answers.get(key)) is None:
-            return None
-        self._answers.move_to_end(key)
-        return known[0]
+        with self._lock:
+            if (known := self._answers.get(key)) is None:
+                return None
+            self._answers.move_to_end(key)
+            return known[0]
 
     def put(self, key: tuple[Hashable, ...], answer: Any, size: int) -> None:
         """Keep an answer of about `size` bytes."""
-        self._left += self._answers.pop(key, (None, 0))[1] - size
-        self._answers[key] = answer, size
-        while self._left < 0:
-            self._left += self._answers.popitem(last=False)[1][1]
+        with self._lock:
+            self._left += self._answers.pop(key, (None, 0))[1] - size
+            self._answers[key] = answer, size
+            while self._left < 0:
+                self._left += self._answers.popitem(last=False)[1][1]
 
     def clear(self) -> None:
         """Know nothing."""
-        self._left += sum(size for _, size in self._answers.values())
-        self._answers.clear()
+        with self._lock:
+            self._left += sum(size for _, size in self._answers.values())
+            self._answers.clear()
 
 
 MEMORY = _Memory(64 << 20)
