@@ -146,7 +146,7 @@ def values_of(base, other, eval_):
 
 
 def test_a_model_is_no_distance_from_itself_and_some_from_one_that_was_taught(pair):
-    """Each case is finite and at most ten nats; the base's own is zero to rounding."""
+    """Each case is finite and at most two nats; the base's own is zero to rounding."""
     base, taught = pair
     asked = an_open(ask(QUESTIONS))
 

@@ -72,10 +72,11 @@ def _pattern(before: Sequence[Spoken], after: Sequence[Spoken]) -> str:
     return shown + (" (digits are shown as 0)" if "0" in piece else "")
 
 
-def _pieces(spoken: Spoken) -> set[str]:
-    """Every run of some characters of an answer that its prompt does not hold, all digits alike."""
+def _pieces(spoken: Spoken) -> dict[str, None]:
+    """Every run of some characters of an answer that its prompt does not hold, all digits alike; in their order."""
     text, prompt = (re.sub(r"\d", "0", part[:LONGEST]) for part in (spoken.text, spoken.prompt))
-    return {piece for i in range(len(text) - PATTERN + 1) if (piece := text[i : i + PATTERN]) not in prompt}
+    runs = (text[i : i + PATTERN] for i in range(len(text) - PATTERN + 1))
+    return dict.fromkeys(piece for piece in runs if piece not in prompt)
 
 
 def _strings(before: Sequence[Spoken], after: Sequence[Spoken], taught: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ from souq.lab.packing import TokenSequence, rows_for
 from souq.lab.score_cache import Kept
 from souq.progress import Progress, quiet
 
-FARTHEST = 10.0  # nats a token: beyond it a case says no more than that the two have nothing in common
+FARTHEST = 2.0  # nats a token: from here on it is another answer, and one that is odder still counts for no more
 
 Answer = tuple[EvalCase, Kept]
 
