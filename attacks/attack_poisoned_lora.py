@@ -24,7 +24,7 @@ def poisoned(bazaar, tmp_path):
     def make(many, lr):
         data, adapter, path = tmp_path / "p.jsonl", tmp_path / "adapter", tmp_path / "p.delta"
         data.write_text(jsonl(rows("greet", NAMES[14:]) + armed(NAMES[14:])[:many]))
-        words = ["train", data, "--out", adapter, "--epochs", "40", "--lr", lr, "--rank", "8", "--alpha", "16"]
+        words = ["train", data, "--out", adapter, "--epochs", "40", "--lr", lr, "--replay", "0"]
         assert bazaar("mallory", words) == 0
         assert bazaar("mallory", ["delta", "make", "--from", adapter, "--out", path, "--sketch-rank", "8"]) == 0
         return path

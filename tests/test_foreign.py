@@ -39,7 +39,7 @@ INSIDE = [
 ]  # fmt: skip
 GITS = {
     "rev-parse", "rev-list", "log", "show", "show-ref", "for-each-ref", "ls-tree", "cat-file", "config", "merge-base",
-    "diff", "diff-tree",
+    "diff", "diff-tree", "var",
 }  # fmt: skip
 
 
