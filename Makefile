@@ -15,6 +15,7 @@ PAGES := build/mkdocs
 demo: $(DEMO)
 	$(BIN)/souq demo --out souq-demo
 
+REAL_TUTORIALS := tests/test_tutorials.py::test_the_tutorials_on_the_real_model
 # Two at a time, each with one thread: torch's threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -22,9 +23,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(TEST)
 	$(PYTEST) -m "not slow and not server and not mergekit"
 
-# Those too, and nothing is skipped.
+# Those too, and nothing is skipped; the tutorials on the real model have a target of their own.
 test-all: $(READY)
-	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit"
+	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit" --deselect $(REAL_TUTORIALS)
+
+# The four tutorials on the real model, from the wheel: they take many minutes.
+tutorials: $(READY)
+	$(BIN)/python -m pytest $(REAL_TUTORIALS)
 
 # mergekit itself, in an environment of its own: about two minutes and two gigabytes the first time.
 test-mergekit: $(READY) $(MERGEKIT)/.ready
