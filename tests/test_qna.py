@@ -10,8 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from souq.cli import run
-from souq.cli.corpus import corpus
+from souq.cli import run, souq
 from souq.corpus.qna import Document, Example, Node, Pair, attribution, normal, read, write
 from souq.corpus.recipe import Seeds
 from souq.corpus.seeds import read_seeds
@@ -75,7 +74,9 @@ def test_files_of_every_shape(path):
 
 def test_a_tree_with_one_that_may_not_come_in():
     """The rest is read; a licence that the taxonomy does not let in is named with its line."""
-    found = CliRunner().invoke(corpus, ["import-qna", str(CASES / "valid"), "--licence", "Apache-2.0", "--json"])
+    found = CliRunner().invoke(
+        souq, ["corpus", "import-qna", str(CASES / "valid"), "--licence", "Apache-2.0", "--json"]
+    )
 
     tree = json.loads(found.stdout)
     assert found.exit_code == 3
