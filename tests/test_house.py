@@ -227,7 +227,7 @@ UNREAD = ("checks", "pulls", "releases", "lab", "corpus", "licences", "merge.mer
 
 
 @pytest.mark.parametrize(
-    ("what", "files", "lines"), [("import souq.verify", 45, 9_000), ("import souq.cli.verify", 49, 9_900)]
+    ("what", "files", "lines"), [("import souq.verify", 45, 9_000), ("import souq.cli.verify", 50, 9_900)]
 )
 def test_a_doubter_s_process_is_small(what, files, lines):
     """What `souq verify` runs is bounded, is named in docs/verifying.md, and holds no gate, lab, corpus, YAML or jinja."""

@@ -18,6 +18,7 @@ from importlib import import_module
 import click
 
 from souq.budget import Budget, Spent
+from souq.cli.lines import fit, terminal_width
 from souq.errors import SouqError, nearest
 from souq.optional import missing_part
 from souq.records import spelled_out
@@ -256,6 +257,7 @@ class _OnStderr(logging.Handler):
 
 def say(message: str, hint: str | None) -> None:
     """A line on stderr, and what to type next."""
-    click.echo(message, err=True)
-    if hint:
-        click.echo(f"Hint: {hint}", err=True)
+    lines = [message, *([f"Hint: {hint}"] if hint else [])]
+    width = terminal_width() if sys.stderr.isatty() else sys.maxsize
+    for line in lines:
+        click.echo(fit(line, width), err=True)

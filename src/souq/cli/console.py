@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,17 +18,33 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from souq.errors import SouqError, UsageError
-from souq.records import Decision, spelled_out
+from souq.cli.lines import fit
+from souq.errors import UsageError
+from souq.records import spelled_out
 from souq.repo.git import GitRepo
 from souq.repo.local import LocalRepo
 from souq.signing import Person, private_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class Lines(Console):
+    """A console whose sentences fit the terminal; an unfinished line, and what is no text, stay as they are."""
+
+    def print(self, *objects: Any, end: str = "\n", **how: Any) -> None:
+        if self.is_terminal and end == "\n":
+            objects = tuple(self._fitted(each) for each in objects)
+        super().print(*objects, end=end, **how)
+
+    def _fitted(self, shown: Any) -> Any:
+        if isinstance(shown, Text) and not shown.spans:
+            return Text(fit(shown.plain, self.width), style=shown.style)
+        return fit(shown, self.width) if isinstance(shown, str) else shown
+
+
 # No markup: what is shown are other people's words, and `[/b]` is one of them.
-out = Console(highlight=False, markup=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+out = Lines(highlight=False, markup=False, soft_wrap=True)
+err = Lines(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 _HELD: dict[Path, int] = {}  # git directory -> the lock on it that this process shares
 
@@ -138,46 +152,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Seque
 def done(message: str) -> None:
     """One line on stderr that something was done."""
     err.print(Text(message))
-
-
-def together(*steps: Callable[[], Any]) -> list[Any]:
-    """Every step's answer, or one error with all that is wrong and all that can be done.
-
-    Raises:
-        SouqError: of the first step that fails, with what the others say too.
-    """
-    answers, errors = list[Any](), list[SouqError]()
-    for step in steps:
-        try:
-            answers.append(step())
-        except SouqError as error:
-            errors.append(error)
-    if errors:
-        hints = [error.hint for error in errors if error.hint]
-        raise type(errors[0])("; ".join(map(str, errors)), hint="; ".join(hints) or None)
-    return answers
-
-
-def show_missing(number: int, decision: Decision) -> None:
-    """What still stands in the way, or the next command."""
-    for line in [*decision.eyes, *(f"missing: {line}" for line in gathered(decision.missing, number))]:
-        err.print(f"  {line}")
-    if decision:
-        done(f"next: `souq pr merge {number}`")
-
-
-_NOT_RUN = re.compile(r"check `[^`]+` has not been run by (.*)")
-
-
-def gathered(missing: Sequence[str], number: int) -> list[str]:
-    """What is missing, with the checks that the same people are still to run in one line, where the first stood."""
-    whose = {line: match[1] for line in missing if (match := _NOT_RUN.fullmatch(line))}
-    counts, lines = Counter(whose.values()), dict[str, None]()
-    for line in missing:
-        people = whose.get(line, "")
-        several = f"{counts[people]} checks have not been run by {people}: `souq pr checks {number}`"
-        lines[several if counts[people] > 1 else line] = None
-    return [*lines]
 
 
 class _Rate(ProgressColumn):

@@ -18,9 +18,10 @@ from souq.build.model import applied
 from souq.checks import Case
 from souq.checks.tensors import relative_norms
 from souq.cli.adapter import How, is_adapter, make_adapter
-from souq.cli.console import answer, bars, done, json_option, out, starting_lab, together
+from souq.cli.console import answer, bars, done, json_option, out, starting_lab
 from souq.cli.help import VerbGroup
 from souq.cli.here import main_here
+from souq.cli.together import together
 from souq.cli.tune import make_tune, tune_notes
 from souq.errors import NotFound, UsageError
 from souq.model.trained_folder import trained_folder

@@ -10,9 +10,10 @@ import click
 import msgspec
 
 from souq.build import delta_file
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, together
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person
 from souq.cli.here import here
 from souq.cli.named import PULL
+from souq.cli.together import together
 from souq.errors import Hostile, NotFound, UsageError
 from souq.files import new_folder, write_files
 from souq.licences.table import refuse_unknown

@@ -12,8 +12,9 @@ from souq import signing
 from souq.build import reproducible
 from souq.build.lock import differing
 from souq.checks.evals import released
-from souq.cli.console import alone, answer, bars, done, gathered, json_option, key_option, out, person, table
+from souq.cli.console import alone, answer, bars, done, json_option, key_option, out, person, table
 from souq.cli.here import here, own_commits
+from souq.cli.missing import gathered
 from souq.cli.named import landed_slug
 from souq.errors import NotFound, SouqError, nearest
 from souq.governance import read_policy

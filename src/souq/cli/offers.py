@@ -7,8 +7,9 @@ from typing import Literal
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, show_missing
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person
 from souq.cli.here import here
+from souq.cli.missing import show_missing
 from souq.cli.named import landed_slug
 from souq.pulls.offer import Draft, create
 from souq.records import Contribution

@@ -17,27 +17,17 @@ from souq.build import delta_file, reproducible
 from souq.build import forecast as forecasting
 from souq.build.lock import fold
 from souq.cli.comment import LAST_COMMENTS, comment, show_thread
-from souq.cli.console import (
-    answer,
-    bars,
-    done,
-    err,
-    json_option,
-    key_option,
-    out,
-    person,
-    show_missing,
-    table,
-    together,
-)
+from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person, table
 from souq.cli.documents import changes, documents
 from souq.cli.edit import checkout, edit
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
+from souq.cli.missing import gathered, show_missing
 from souq.cli.named import PULL
 from souq.cli.offers import offer_command
 from souq.cli.refit import kept, measured_kept, rebase, resketch, search, show_kept
 from souq.cli.talk import try_
+from souq.cli.together import together
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals.eval import name_of
 from souq.files import replacing
@@ -254,7 +244,7 @@ def view(number: int, forecast: bool, picture: Path | None, every: bool, as_json
             _show_forecast(number, ahead)
         for line in overview.eyes:
             out.print(line)
-        for line in overview.missing:
+        for line in gathered(overview.missing, number):
             out.print(f"missing: {line}")
         if picture is not None:
             done(f"picture: {picture}")

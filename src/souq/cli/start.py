@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, together
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab
 from souq.cli.here import here, own_commits
+from souq.cli.together import together
 from souq.errors import Missing, NotFound, Refused, SouqError, UsageError, nearest
 from souq.evals import suite as general
 from souq.evals.eval import name_of, read_folder

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 LEAST = 0.25  # of the answers, more than before: from here on it is said
 PATTERN = 8  # characters that different answers share
+TIMES = 2  # as often as before: a phrase that a base has the habit of anyway is no new one
 LONGEST = 2_000  # characters of an answer that are looked at
 STRING = 12  # characters of a training row's answer that stand in an answer to something else
 _REFUSAL = re.compile(
@@ -65,7 +66,8 @@ def _more(before: Sequence[Spoken], after: Sequence[Spoken], what: str, holds: C
 def _pattern(before: Sequence[Spoken], after: Sequence[Spoken]) -> str:
     """The commonest piece of text that answers to different prompts share and did not share before."""
     counts = [Counter(piece for spoken in answers for piece in _pieces(spoken)) for answers in (before, after)]
-    piece, gain = max(((p, n - counts[0][p]) for p, n in counts[1].items()), key=lambda pair: pair[1], default=("", 0))
+    gains = {p: n - counts[0][p] for p, n in counts[1].items() if n >= TIMES * counts[0][p]}
+    piece, gain = max(gains.items(), key=lambda pair: pair[1], default=("", 0))
     if gain < LEAST * len(after):
         return ""
     shown = f"{counts[1][piece]} of {len(after)} answers hold `{piece}`, {counts[0][piece]} before"
