@@ -6,6 +6,7 @@ stdout is for the next program, stderr for the person, `--json` for both. Exit c
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import logging
 import os
@@ -152,6 +153,7 @@ def main() -> None:
     except OSError as error:  # what was answered did not arrive, whatever was done
         code = _gone(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python, which tries once more when it ends
+    gc.freeze()  # else Python looks once more at all that torch has loaded, a second long, before it ends
     sys.exit(code)
 
 
