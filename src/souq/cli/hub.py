@@ -1,0 +1,56 @@
+"""`souq hub`: model repositories in a browser, and by the API that Hugging Face's clients speak."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import click
+
+from souq.cli.console import answer, done, json_option, out
+from souq.errors import UsageError
+from souq.hub.catalog import Catalog
+from souq.optional import needs
+
+DATA = ".souq-hub"
+
+
+@click.command()
+@click.option(
+    "--repos", "folder", type=click.Path(path_type=Path), required=True, help="The folder that holds the repositories."
+)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8_000, show_default=True, help="0 takes any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--data", type=click.Path(path_type=Path), help=f"What the hub keeps; {DATA} in the folder by default.")
+@json_option
+def hub(folder: Path, port: int, host: str, data: Path | None, as_json: bool) -> None:
+    """Serve the model repositories in a folder: to browsers, and to every client of Hugging Face's.
+
+    It reads, and decides nothing: all it keeps can be made again.
+    """
+    catalog = Catalog(folder)
+    with needs("starlette", "hub"), needs("uvicorn", "hub"):
+        import uvicorn
+
+        from souq.hub.app import application
+    app = application(catalog, data or catalog.root / DATA)
+    with _listening(host, port) as listener:
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        entries = catalog.entries()
+        value = {"url": url, "repositories": [entry.name for entry in entries if not entry.problem]}
+        answer(value, as_json, lambda: out.print(f"{url}: {len(value['repositories'])} repositories"))
+        for entry in entries:
+            if entry.problem:
+                done(f"{entry.name} cannot be read: {entry.problem}")
+        config = uvicorn.Config(app, log_level="warning", server_header=False, date_header=True)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2_048
+        )
+    except OSError as error:
+        hint = "choose another --port or --host; --port 0 takes any free port"
+        raise UsageError(f"cannot listen at {host}, port {port}: {error.strerror or error}", hint=hint) from error
