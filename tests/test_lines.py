@@ -71,7 +71,10 @@ def offered(built_bazaar, tmp_path_factory):
     return town.actors["mallory"].clone
 
 
-@pytest.mark.parametrize("words", ["status", "pr view 2", "pr list", "governance check", "pr view 99", "pr reviw 2"])
+VERBS = ["status", "log", "pr view 2", "pr list", "audit", "cost", "governance check", "pr view 99", "pr reviw 2"]
+
+
+@pytest.mark.parametrize("words", VERBS)
 def test_a_terminal_of_80_columns_is_enough(offered, words):
     seen = on_terminal(words.split(), 80, offered)
 
@@ -84,3 +87,14 @@ def test_what_is_piped_stays_a_line(offered):
     piped = subprocess.run(typed, capture_output=True, text=True, cwd=offered, check=True).stdout
 
     assert max(map(len, piped.splitlines())) > 80
+
+
+def test_the_rest_of_a_table_is_there_where_it_is_asked_for(offered):
+    """In 80 columns the evidence of an audit is left out, with --long and in a wide terminal it is there."""
+    seen = {words: on_terminal(words.split(), 80, offered) for words in ("audit show", "audit show --long")}
+
+    assert ["evidence" in text for text in (*seen.values(), on_terminal(["audit"], 240, offered))] == [
+        False,
+        True,
+        True,
+    ]

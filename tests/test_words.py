@@ -331,7 +331,7 @@ def test_a_word_that_only_the_house_has_is_not_shown():
 
 def test_verdicts_are_coloured_on_a_terminal_that_wants_it(tmp_path):
     """Green, yellow, red in a pseudo-terminal; none with NO_COLOR, none in a file."""
-    code = "from souq.cli.console import table; table(['check', 'verdict'], [['a', 'pass'], ['b', 'eyes'], ['c', 'REFUSED']])"
+    code = "from souq.cli.table import table; table(['check', 'verdict'], [['a', 'pass'], ['b', 'eyes'], ['c', 'REFUSED']])"
 
     def typed(**more):
         environ = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}

@@ -13,8 +13,9 @@ from souq.audit.evidence import Audit, Cell
 from souq.audit.index import DIMENSIONS, MAX_BYTES, Comparison, Ratings
 from souq.audit.mof import CLASSES, Mof
 from souq.audit.page import SIGNS
-from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out
 from souq.cli.help import VerbGroup
+from souq.cli.table import long_option, table
 from souq.errors import NotFound
 
 
@@ -46,22 +47,19 @@ def audit() -> None:
 @click.option("--rebuild", is_flag=True, help="Let `souq verify` be evidence: it builds the model again.")
 @click.option("--badge", type=click.Path(path_type=Path), help="Write an SVG badge with rubric, date and commit.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write everything on one page.")
+@long_option
 @json_option
-def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, as_json: bool) -> None:
+def show(path: Path, rebuild: bool, badge: Path | None, html: Path | None, long: bool, as_json: bool) -> None:
     """What the repository, release or model folder at PATH shows of its openness, and what it only claims."""
     with bars() as progress:
         report = evidence.audit(path, today=datetime.now(UTC).date().isoformat(), rebuild=rebuild, progress=progress)
     for place, draw in ((badge, page.badge_svg), (html, page.audit_html)):
         if place is not None:
             place.write_text(draw(report), encoding="utf-8")
-    answer(report, as_json, lambda: _show_audit(report))
+    answer(report, as_json, lambda: _show_audit(report, long))
 
 
-def _show_audit(report: Audit) -> None:
-    for title, cells in (("dimension", report.cells), ("component", report.components)):
-        rows = [[c.name, c.claimed, c.verified, c.status, _proof(c), c.todo] for c in cells]
-        table([title, "claimed", "verified", "status", "evidence", "next"], rows)
-        out.print()
+def _show_audit(report: Audit, long: bool) -> None:
     out.print(f"at least {report.lower:g} (verified), at most {report.upper:g} (claimed) of 14")
     verified, claimed = CLASSES[report.mof.best], CLASSES[report.mof_claimed.best]
     out.print(f"MOF: {verified} (verified), {claimed} (claimed); lacking: {'; '.join(report.mof.missing)}")
@@ -70,6 +68,10 @@ def _show_audit(report: Audit) -> None:
     )
     for measure in report.bazaar:
         out.print(f"bazaar: {measure.name}: {measure.said} (n = {measure.n}; {measure.how})")
+    for title, cells in (("dimension", report.cells), ("component", report.components)):
+        rows = [[c.name, c.claimed, c.verified, c.status, _proof(c), c.todo] for c in cells]
+        out.print()
+        table([title, "claimed", "verified", "status", "evidence", "next"], rows, extra=["evidence"], long=long)
     commit = f", {report.commit[:12]}" if report.commit else ""
     done(f"{report.kind} {report.name}, {report.date}{commit}; rubrics {', '.join(report.rubrics)}")
 

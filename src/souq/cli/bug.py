@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
+from souq.cli.table import table
 from souq.errors import UsageError
 from souq.pulls import bugs, offer
 from souq.pulls.bugs import Bug

@@ -10,9 +10,10 @@ import click
 import msgspec
 
 from souq.audit.compare import Measured, duties, measured, price, untied
-from souq.cli.console import answer, bars, json_option, out, table
+from souq.cli.console import answer, bars, json_option, out
 from souq.cli.here import main_here
 from souq.cli.prices import per_million
+from souq.cli.table import table
 from souq.cli.together import together
 from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.evals.eval import Eval, read_eval, read_folder

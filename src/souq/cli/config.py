@@ -10,8 +10,9 @@ from typing import Any
 import click
 import msgspec
 
-from souq.cli.console import answer, done, json_option, out, table
+from souq.cli.console import answer, done, json_option, out
 from souq.cli.here import here
+from souq.cli.table import table
 from souq.errors import NotFound, Refused, SouqError, nearest
 from souq.records import spelled_out
 from souq.repo.config import Config, Limits

@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +15,10 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from souq.cli.lines import fit
 from souq.errors import UsageError
-from souq.records import spelled_out
 from souq.repo.git import GitRepo
 from souq.repo.local import LocalRepo
 from souq.signing import Person, private_of
@@ -32,7 +30,7 @@ class Lines(Console):
     """A console whose sentences fit the terminal; an unfinished line, and what is no text, stay as they are."""
 
     def print(self, *objects: Any, end: str = "\n", **how: Any) -> None:
-        if self.is_terminal and end == "\n":
+        if self.is_terminal and end == "\n" and not how.get("no_wrap"):  # a table was fitted when it was made
             objects = tuple(self._fitted(each) for each in objects)
         super().print(*objects, end=end, **how)
 
@@ -127,26 +125,6 @@ def answer(value: Any, as_json: bool, show: Callable[[], None]) -> None:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
     else:
         show()
-
-
-COLOURS = {"pass": "green", "eyes": "yellow", "REFUSED": "bold red"}
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """A plain table; numbers to the right, no blanks at the ends of lines; verdicts in colour on a terminal.
-
-    https://no-color.org is heeded.
-    """
-    made = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(spelled_out(str(cell)), style=COLOURS.get(cell, "")) for cell in row))
-    shown = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    with shown.capture() as text:
-        shown.print(made)
-    for line in text.get().splitlines():
-        out.out(line.rstrip(), highlight=False)
 
 
 def done(message: str) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import click
 import msgspec
 
-from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out
 from souq.cli.engines import engines
 from souq.cli.help import VerbGroup
 from souq.cli.here import main_here
 from souq.cli.judge import judge_test
 from souq.cli.prices import per_million
 from souq.cli.qna import export_qna, import_qna
+from souq.cli.table import table
 from souq.cli.tail import tail
 from souq.corpus.main_model import write_edition
 from souq.corpus.query import query as ask

@@ -9,8 +9,9 @@ import click
 from souq.audit import trained
 from souq.audit.cost import NOTE, BreakEven, Run, Serving, break_even, number, picture, serving, short, training
 from souq.audit.prices import Inputs, default_prices, read_prices
-from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out
 from souq.cli.here import here
+from souq.cli.table import long_option, table
 from souq.errors import UsageError
 from souq.records import MAX_TOML
 from souq.releases import release
@@ -42,10 +43,12 @@ NUMBERS = ["parameters", "tokens", "FLOP", "hours", "USD", "kWh", "t CO2e", "MFU
 )
 @click.option("--measure", is_flag=True, help="Merge main once more, and time it.")
 @click.option("--svg", "svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw dollars over volume there.")
+@long_option
 @json_option
 def cost(
     what: str | None, params: str | None, active: str | None, tokens: str | None, hours: str | None, gpu: str,
-    table_: Path | None, sets: tuple[str, ...], measure: bool, svg: Path | None, as_json: bool,
+    table_: Path | None, sets: tuple[str, ...], measure: bool, svg: Path | None, long: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """What WHAT cost: a model repository's folder, a release of the one you stand in, or this one's main."""
     inputs = _inputs(gpu, table_, sets)
@@ -61,7 +64,7 @@ def cost(
         svg.write_text(picture(evens, serve))
 
     def show() -> None:
-        table(["what", *NUMBERS], [_row(run) for run in runs], right=NUMBERS)
+        table(["what", *NUMBERS], [_row(run) for run in runs], right=NUMBERS, extra=["FLOP", "hours", "MFU"], long=long)
         for run in runs:
             if run.because:
                 out.print(f"{run.what}: {run.because}")
@@ -69,8 +72,8 @@ def cost(
         table(
             ["reckoned with", "value", "unit", "of", "source"],
             [[name, f"{f.value:g}", f.unit, f.dated, f.source] for name, f in inputs.figures.items()],
-            right=["value"],
-        )
+            right=["value"], extra=["of"], long=long,
+        )  # fmt: skip
         done(f"note: {NOTE}")
 
     answer({"runs": runs, "serving": serve, "break_even": evens, "inputs": inputs.figures, "note": NOTE}, as_json, show)

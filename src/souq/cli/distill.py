@@ -11,8 +11,9 @@ import click
 import msgspec
 
 from souq.build.model import build
-from souq.cli.console import answer, bars, done, json_option, out, starting_lab, table
+from souq.cli.console import answer, bars, done, json_option, out, starting_lab
 from souq.cli.here import main_here
+from souq.cli.table import table
 from souq.corpus.card import student_card, student_licence
 from souq.corpus.dump import latest, read_rows
 from souq.corpus.main_model import own_evals, write_edition

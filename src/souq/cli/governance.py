@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from souq import signing
-from souq.cli.console import answer, done, json_option, key_option, out, person, table
+from souq.cli.console import answer, done, json_option, key_option, out, person
 from souq.cli.help import VerbGroup
 from souq.cli.here import here, main_here
 from souq.cli.named import PULL
 from souq.cli.offers import offer
+from souq.cli.table import table
 from souq.cli.together import together
 from souq.errors import NotFound, Refused, UsageError, nearest
 from souq.governance import POLICY, Election, Policy, Role, Who, read_policy

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
+from souq.cli.table import table
 from souq.errors import UsageError
 from souq.pulls import hidden as holdouts
 from souq.pulls import offer

@@ -8,7 +8,8 @@ import click
 
 from souq.audit.descent import Descent, Model, circle, descent, shipped
 from souq.audit.tree import drawn
-from souq.cli.console import answer, done, json_option, table
+from souq.cli.console import answer, done, json_option
+from souq.cli.table import table
 
 
 @click.command()

@@ -12,10 +12,11 @@ from souq import signing
 from souq.build import reproducible
 from souq.build.lock import differing
 from souq.checks.evals import released
-from souq.cli.console import alone, answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.console import alone, answer, bars, done, json_option, key_option, out, person
 from souq.cli.here import here, own_commits
 from souq.cli.missing import gathered
 from souq.cli.named import landed_slug
+from souq.cli.table import table
 from souq.errors import NotFound, SouqError, nearest
 from souq.governance import read_policy
 from souq.pulls import pull as pulls

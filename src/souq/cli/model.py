@@ -16,10 +16,11 @@ from souq.build import model as building
 from souq.build.additions import layers_of
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab
 from souq.cli.here import here, main_here
 from souq.cli.own_eval import is_eval, own_eval, ruled_out, show_power
 from souq.cli.pr import show_verdicts
+from souq.cli.table import table
 from souq.cli.together import together
 from souq.errors import NotFound, UsageError, nearest
 from souq.evals import suite

@@ -17,7 +17,7 @@ from souq.build import delta_file, reproducible
 from souq.build import forecast as forecasting
 from souq.build.lock import fold
 from souq.cli.comment import LAST_COMMENTS, comment, show_thread
-from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person
 from souq.cli.documents import changes, documents
 from souq.cli.edit import checkout, edit
 from souq.cli.help import VerbGroup
@@ -26,6 +26,7 @@ from souq.cli.missing import gathered, show_missing
 from souq.cli.named import PULL
 from souq.cli.offers import offer_command
 from souq.cli.refit import kept, measured_kept, rebase, resketch, search, show_kept
+from souq.cli.table import table
 from souq.cli.talk import try_
 from souq.cli.together import together
 from souq.errors import Hostile, NotFound, SouqError, UsageError

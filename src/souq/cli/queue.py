@@ -13,10 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from souq.cli.console import answer, bars, done, err, json_option, key_option, leave, out, person, table
+from souq.cli.console import answer, bars, done, err, json_option, key_option, leave, out, person
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.cli.named import PULL
+from souq.cli.table import table
 from souq.errors import SouqError
 from souq.pulls import land, pull
 from souq.pulls import queue as queueing

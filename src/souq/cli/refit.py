@@ -11,9 +11,10 @@ import msgspec
 import tomli_w
 
 from souq.build import delta_file
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab
 from souq.cli.here import here
 from souq.cli.named import PULL, landed_slug
+from souq.cli.table import table
 from souq.errors import UsageError
 from souq.evals import suite
 from souq.pulls import offer as offers

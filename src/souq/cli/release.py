@@ -10,12 +10,13 @@ import msgspec
 
 from souq.build.model import build
 from souq.checks.evals import scores as eval_scores
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.cli.missing import show_missing
 from souq.cli.offers import offer_command
 from souq.cli.report import charts, scored
+from souq.cli.table import table
 from souq.cli.tail import texts_of
 from souq.cli.together import together
 from souq.corpus import tails

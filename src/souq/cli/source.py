@@ -9,8 +9,9 @@ import click
 
 from souq import signing
 from souq.build import reproducible
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab, table
+from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab
 from souq.cli.here import here
+from souq.cli.table import table
 from souq.errors import NotFound, Refused, nearest
 from souq.evals import suite
 from souq.pulls import pull as pulls

@@ -9,7 +9,8 @@ import click
 
 from souq.audit import adoption, near_identical
 from souq.audit.adoption import Role, Shares
-from souq.cli.console import answer, bars, done, json_option, out, table
+from souq.cli.console import answer, bars, done, json_option, out
+from souq.cli.table import table
 from souq.errors import UsageError
 
 RIGHT = ["models", "downloads", "never", "top 1%", "top 10%", "Gini"]

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from souq.cli.console import answer, bars, done, json_option, starting_lab, table
+from souq.cli.console import answer, bars, done, json_option, starting_lab
+from souq.cli.table import table
 from souq.corpus import dump, tails
 from souq.corpus.seeds import DOCUMENTS
 from souq.errors import NotFound

@@ -12,9 +12,10 @@ import click
 import msgspec
 
 from souq.build.model import Built, build
-from souq.cli.console import answer, bars, done, err, json_option, out, starting_lab, table
+from souq.cli.console import answer, bars, done, err, json_option, out, starting_lab
 from souq.cli.here import here, main_here
 from souq.cli.named import PULL
+from souq.cli.table import table
 from souq.errors import NotFound, SouqError, UsageError
 from souq.lab.chat import Completion, Sampling
 from souq.model.source import open_source
