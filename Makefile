@@ -10,12 +10,11 @@ MERGEKIT := build/mergekit
 
 PAGES := build/mkdocs
 
-.PHONY: demo docs test test-all test-mergekit check mutants fuzz attacks kills bench models bench-kept bench-peers bench-corpus bench-student bench-collapse clean
+.PHONY: demo docs test test-all test-mergekit check mutants fuzz attacks kills bench models bench-kept bench-peers bench-corpus bench-student bench-collapse silence clean
 
 demo: $(DEMO)
 	$(BIN)/souq demo --out souq-demo
 
-REAL_TUTORIALS := tests/test_tutorials.py::test_the_tutorials_on_the_real_model
 # Two at a time, each with one thread: torch's threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -23,13 +22,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(TEST)
 	$(PYTEST) -m "not slow and not server and not mergekit"
 
-# Those too, and nothing is skipped; the tutorials on the real model have a target of their own.
+# Those too, and nothing is skipped: the tutorials on the real model, from the wheel, take half of the time.
 test-all: $(READY)
-	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit" --deselect $(REAL_TUTORIALS)
+	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit"
 
-# The four tutorials on the real model, from the wheel: they take many minutes.
-tutorials: $(READY)
-	$(BIN)/python -m pytest $(REAL_TUTORIALS)
+# The tutorials in a pseudo-terminal: seconds, the longest silence and the lines that are too wide, verb by verb.
+silence: $(READY)
+	OMP_NUM_THREADS=2 $(BIN)/python bench/silence.py build/silence
 
 # mergekit itself, in an environment of its own: about two minutes and two gigabytes the first time.
 test-mergekit: $(READY) $(MERGEKIT)/.ready
