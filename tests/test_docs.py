@@ -140,3 +140,15 @@ def test_the_corpus_page_names_all_there_is(tmp_path):
     assert all(f"`{name}`" in page for name in get_args(Targets))
     assert all(name in page for name in FILTERS)
     assert recipe.student is not None
+
+
+def test_what_trainers_md_says_of_peft_runs(bazaar, monkeypatch):
+    """Its lines, with a loop of one step, leave what `souq delta make` takes."""
+    code = next(text for page, text in blocks("python") if page == "trainers.md" and "get_peft_model" in text)
+    place, loop = bazaar.actors["chen"].clone.parent, "# ... your loop ..."
+    assert loop in code
+    assert bazaar("chen", "export --base ../base") == 0
+    monkeypatch.chdir(place)
+    exec(code.replace(loop, "[each.data.add_(0.01) for each in net.parameters() if each.requires_grad]"), {})  # noqa: S102
+
+    assert bazaar("chen", "delta make --from ../adapter --out ../peft.delta") == 0
