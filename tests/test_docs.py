@@ -149,6 +149,6 @@ def test_what_trainers_md_says_of_peft_runs(bazaar, monkeypatch):
     assert loop in code
     assert bazaar("chen", "export --base ../base") == 0
     monkeypatch.chdir(place)
-    exec(code.replace(loop, "[each.data.add_(0.01) for each in net.parameters() if each.requires_grad]"), {})  # noqa: S102
+    exec(code.replace(loop, "[each.data.add_(0.01) for each in net.parameters() if each.requires_grad]"), {})
 
     assert bazaar("chen", "delta make --from ../adapter --out ../peft.delta") == 0

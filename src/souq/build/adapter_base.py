@@ -3,7 +3,7 @@
 A folder that is here is compared tensor by tensor; a name is compared as people write it (`unsloth/X-bnb-4bit` is X,
 quantised). What names another model is a question that only the adapter's owner can answer.
 
-    origin = origin_of("unsloth/SmolLM2-135M-bnb-4bit", main, touched)
+    origin = origin_of("unsloth/SmolLM2-135M-bnb-4bit", main, touched, Path("adapter"))
     origin.question, origin.notes
 """
 
@@ -37,12 +37,15 @@ class Origin:
     of_main: bool = False  # it was trained on what main builds to now, which is not its base
 
 
-def origin_of(name: str, main: Snapshot, touched: Collection[str]) -> Origin:
-    """What is to be said of the base an adapter names; `touched` are the tensors it changes."""
+def origin_of(name: str, main: Snapshot, touched: Collection[str], adapter: Path) -> Origin:
+    """What is to be said of the base that the adapter in a folder names; `touched` are the tensors it changes.
+
+    A path is looked for from here, and from where the adapter lies: trainers write it as it was typed to them.
+    """
     name = shown_name(name)
     if not name:
         return Origin()
-    folder = _folder(name)
+    folder = _folder(name) or _folder(str(adapter.absolute().parent / name))
     if folder is not None and (known := _compared(folder, main, touched)) is not None:
         return known
     cached = _CACHED.search(name)

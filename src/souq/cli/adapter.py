@@ -77,7 +77,7 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
     notes = (
         *place_notes,
         *fitting.fitted.notes,
-        *_asked(config, main, fitting.touched, how, whole=bool(fitting.fitted.changed)),
+        *_asked(folder, config, main, fitting.touched, how, whole=bool(fitting.fitted.changed)),
     )
     rounding = deltas.Rounding()
     made, tensors = deltas.from_adapter(fitting, main, rounding)
@@ -88,7 +88,7 @@ def make_adapter(source: Path, main: Snapshot, how: How, progress: Progress = qu
 def _by_peft(
     folder: Path, config: AdapterConfig, main: Snapshot, place_notes: tuple[str, ...], how: How, progress: Progress
 ) -> Made:
-    notes = (*place_notes, *_asked(config, main, list(main.base), how))
+    notes = (*place_notes, *_asked(folder, config, main, list(main.base), how))
     with starting_lab(progress):
         from souq.lab.merged import merge_adapter
 
@@ -106,7 +106,7 @@ def _by_peft(
 def _as_lora(
     folder: Path, config: AdapterConfig, main: Snapshot, place_notes: tuple[str, ...], how: How, progress: Progress
 ) -> Made:
-    notes = (*place_notes, *_asked(config, main, list(main.base), how))
+    notes = (*place_notes, *_asked(folder, config, main, list(main.base), how))
     with starting_lab(progress):
         from souq.lab.merged import convert_adapter
 
@@ -164,10 +164,10 @@ def _named(config: AdapterConfig, notes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _asked(
-    config: AdapterConfig, main: Snapshot, touched: list[str], how: How, *, whole: bool = True
+    folder: Path, config: AdapterConfig, main: Snapshot, touched: list[str], how: How, *, whole: bool = True
 ) -> tuple[str, ...]:
     """What is to be said of the base it names; `whole` where more than B A is computed from the base's tensors."""
-    origin = adapter_base.origin_of(config.base, main, touched)
+    origin = adapter_base.origin_of(config.base, main, touched, folder)
     if origin.of_main and whole:
         raise UsageError(
             "the adapter was trained on main as it is now, and is more than B A: it cannot be moved to main's base",
