@@ -15,6 +15,7 @@ from souq.records import Record
 
 WIDE, TALL, LEFT, TOP = 620, 360, 80, 24  # of what the axes enclose, and the margins before it
 CELL, LINE, NAMES, HEADS = 64, 18, 84, 150  # of a heat map: a cell's width and height, room for names and heads
+SPAN_LEFT, SPAN_WIDE, SPAN_LINE, BEYOND = 190, 330, 22, 1e6  # of a span chart: margin, width, a row; no bound, but none
 COLOURS = ("#8c1814", "#1f5a7a", "#3d7a3a", "#8a6d1f", "#5b3a7a", "#6b675e")
 PAPER, DARKEST = (251, 250, 246), (140, 24, 20)
 MOST_POINTS = 400  # of one curve: more cannot be seen
@@ -89,6 +90,40 @@ def heat_map(
         left=NAMES, top=HEADS, cell=CELL, line=LINE, columns=list(columns), rows=rows, cells=cells, legend=legend,
         width=NAMES + len(columns) * CELL + 120, height=HEADS + len(rows) * LINE + 40,
     )  # fmt: skip
+
+
+class Span(Record, frozen=True):
+    """A value that is known between two bounds, under a name."""
+
+    name: str
+    low: float
+    at: float
+    high: float
+
+
+def span_chart(spans: Sequence[Span], title: str) -> str:
+    """Values one below the other, each a point on the line between its bounds, with a line at zero."""
+    ends = [end for span in spans for end in (span.low, span.at, span.high) if abs(end) < BEYOND]
+    to_x = _scale([*ends, 0.0], SPAN_LEFT, SPAN_LEFT + SPAN_WIDE, logs=False)
+
+    def place(value: float) -> float:
+        return round(min(max(to_x(value), SPAN_LEFT), SPAN_LEFT + SPAN_WIDE), 1)
+
+    rows = [
+        (TOP + SPAN_LINE * i, span.name[:28], place(span.low), place(span.at), place(span.high), f"{span.at:+.3g}")
+        for i, span in enumerate(spans)
+    ]
+    return rendered(
+        "span_chart.svg",
+        rows=rows, title=title, zero=place(0.0), left=SPAN_LEFT, right=SPAN_LEFT + SPAN_WIDE, top=TOP,
+        height=TOP + SPAN_LINE * len(spans) + 26, ticks=[(place(value), f"{value:.3g}") for value in _ends(ends)],
+        good=COLOURS[2], bad=COLOURS[0], plain=COLOURS[5],
+    )  # fmt: skip
+
+
+def _ends(values: Sequence[float]) -> list[float]:
+    """What stands at the two ends of a scale on which zero is, and at zero."""
+    return sorted({min([*values, 0.0]), 0.0, max([*values, 0.0])})
 
 
 def _shade(share: float) -> str:

@@ -12,7 +12,6 @@ from souq.cli.here import here
 from souq.cli.table import table
 from souq.errors import UsageError
 from souq.pulls import bugs, offer
-from souq.pulls.bugs import Bug
 from souq.pulls.offer import Draft
 from souq.repo.snapshot import Snapshot
 
@@ -69,14 +68,7 @@ def list_(everything: bool, as_json: bool) -> None:
         if not listed:
             done("no open bugs; `souq bug file PROMPT --expected ANSWER --signoff` files one")
             return
-        rows = [[b.name, b.state, b.title, b.expected, b.by, _fix(b)] for b in listed]
+        rows = [[b.name, b.state, b.title, b.expected, b.by, b.fix] for b in listed]
         table(["bug", "state", "title", "expected", "by", "fix"], rows)
 
     answer(listed, as_json, show)
-
-
-def _fix(bug: Bug) -> str:
-    if bug.fixed:
-        return f"fixed by {bug.fixed}"
-    claims = [f"#{number} {'fixes it' if number in bug.checked else 'says it fixes it'}" for number in bug.claimed]
-    return ", ".join(claims)

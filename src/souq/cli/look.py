@@ -14,12 +14,12 @@ from souq.build.lock import differing
 from souq.checks.evals import released
 from souq.cli.console import alone, answer, bars, done, json_option, key_option, out, person
 from souq.cli.here import here, own_commits
-from souq.cli.missing import gathered
 from souq.cli.named import landed_slug
 from souq.cli.table import table
 from souq.errors import NotFound, SouqError, nearest
 from souq.governance import read_policy
 from souq.pulls import pull as pulls
+from souq.pulls.overview import gathered
 from souq.pulls.turns import Turn, turn
 from souq.records import spelled_out
 from souq.releases import release as releases

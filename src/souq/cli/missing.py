@@ -1,12 +1,9 @@
-"""What still stands in the way of a pull request, in as few lines as say it."""
+"""What still stands in the way of a merge, for whoever has just checked, voted or asked."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
-
 from souq.cli.console import done, err
+from souq.pulls.overview import gathered
 from souq.records import Decision
 
 
@@ -16,17 +13,3 @@ def show_missing(number: int, decision: Decision) -> None:
         err.print(f"  {line}")
     if decision:
         done(f"next: `souq pr merge {number}`")
-
-
-_NOT_RUN = re.compile(r"check `[^`]+` has not been run by (.*)")
-
-
-def gathered(missing: Sequence[str], number: int) -> list[str]:
-    """What is missing, with the checks that the same people are still to run in one line, where the first stood."""
-    whose = {line: match[1] for line in missing if (match := _NOT_RUN.fullmatch(line))}
-    counts, lines = Counter(whose.values()), dict[str, None]()
-    for line in missing:
-        people = whose.get(line, "")
-        several = f"{counts[people]} checks have not been run by {people}: `souq pr checks {number}`"
-        lines[several if counts[people] > 1 else line] = None
-    return [*lines]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +21,7 @@ from souq.cli.documents import changes, documents
 from souq.cli.edit import checkout, edit
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
-from souq.cli.missing import gathered, show_missing
+from souq.cli.missing import show_missing
 from souq.cli.named import PULL
 from souq.cli.offers import offer_command
 from souq.cli.refit import kept, measured_kept, rebase, resketch, search, show_kept
@@ -32,21 +31,20 @@ from souq.cli.together import together
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals.eval import name_of
 from souq.files import replacing
-from souq.governance import read_policy
 from souq.licences.table import refuse_unknown
 from souq.pulls import forge, land, reviews
 from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
-from souq.pulls.comments import Comment, thread
 from souq.pulls.offer import Draft, refuse_unknown_fixes
+from souq.pulls.overview import Overview, adapter_lines, gathered, making, rebuilt_lines, spoken
+from souq.pulls.overview import overview as look_at
 from souq.pulls.pull import PullRequest
-from souq.records import Checked, Contribution, Decision, Digest, Kind, Verdict, Vote, spelled_out
+from souq.records import Checked, Contribution, Kind, Verdict
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.text import plain_utf8
 
-MOST_NOTES, MOST_SAID = 20, 400  # of what an author says of an adapter: lines, and characters of each
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
 
@@ -225,8 +223,9 @@ def view(number: int, forecast: bool, picture: Path | None, every: bool, as_json
     """What is offered, what the machines found, who voted, what people say, what is missing, what a merge costs."""
     repo = here()
     repo.refresh()
-    overview = _overview(repo, number, forecast)
-    ahead = overview.forecast
+    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
+    overview = look_at(pull, main)
+    ahead = _forecast(main, pull, overview.state) if forecast and overview.state != "closed" else None
     if picture is not None:
         if ahead is None:
             raise UsageError(f"#{number} changes no weights here, so there is nothing to draw")
@@ -250,96 +249,31 @@ def view(number: int, forecast: bool, picture: Path | None, every: bool, as_json
         if picture is not None:
             done(f"picture: {picture}")
 
-    value = msgspec.to_builtins(overview)
+    value = msgspec.to_builtins(overview) | {"forecast": msgspec.to_builtins(ahead)}
     if not overview.comments:  # nobody who reads this JSON since before there were any meets a new key
         del value["comments"]
     answer(value, as_json, show)
 
 
-@dataclass(frozen=True)
-class _Overview:
-    """One pull request with all that was signed about it, and what is expected of it."""
-
-    number: int
-    state: pulls.State
-    digest: Digest
-    contribution: Contribution
-    forecast: forecasting.Forecast | None
-    checked: list[Checked]
-    votes: list[Vote]
-    words: list[reviews.Word]  # the last of each, of which a vote before may say otherwise
-    eyes: tuple[str, ...]
-    comments: list[Comment]
-    missing: tuple[str, ...]
-    source: dict[str, str] | None  # `word` and `because`; None where it changes no weights
-    rebuilt: list[dict[str, Any]]  # what people signed who trained it again
-
-
-def _overview(repo: Repo, number: int, forecast: bool) -> _Overview:
-    main, pull = Snapshot(repo, repo.tip()), pulls.get(repo, number)
-    policy, state, offer = read_policy(main.policy_text), pull.state(main), pull.offer
-    rebuilt = pulls.read_all(pull, "rebuilt", policy.keys, main)
-    decision = land.decision(repo, number) if state == "open" else Decision()
-    source = reproducible.judged(offer)
-    return _Overview(
-        number,
-        state,
-        offer.digest,
-        offer.contribution,
-        forecast=_forecast(main, pull, state) if forecast and state != "closed" else None,
-        checked=[signed.checked for signed in pulls.read_checked(pull, policy)],
-        votes=[signed.vote for signed in pulls.read_votes(pull, policy)],
-        comments=thread(pull, main),
-        words=reviews.words(pull, main),
-        eyes=decision.eyes,
-        missing=decision.missing,
-        source=None if source is None else {"word": source.word, "because": source.because},
-        rebuilt=[signed.predicate for signed in rebuilt],
-    )
-
-
-def _show_offer(overview: _Overview) -> None:
+def _show_offer(overview: Overview) -> None:
     c = overview.contribution
     out.print(f"#{overview.number} {c.title} ({overview.state})")
     out.print(f"{c.kind} by {c.author.name} <{c.author.email}>, {c.licence}")
     out.print(f"digest {overview.digest}")
     if c.fixes:
         out.print(f"claims to fix {', '.join(c.fixes)}")
-    for line in _of_its_making(c.recipe):
+    for line in making(c.recipe):
         out.print(line)
 
 
-def _of_its_making(recipe: Mapping[str, Any]) -> list[str]:
-    """What `souq delta make` wrote down of a full fine-tune: what was left out, how near the factors are, the rest."""
-    lines: list[str] = []
-    for key, what in (("weights_only", "left out by its author"), ("notes", "note")):
-        listed = recipe.get(key)
-        texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list) else []
-        lines += [f"{what}: {spelled_out(text[:MOST_SAID])}" for text in texts[:MOST_NOTES]]
-        lines += [f"{what}: {len(texts) - MOST_NOTES} more"] if len(texts) > MOST_NOTES else []
-    low_rank = recipe.get("low_rank")
-    if isinstance(low_rank, dict) and isinstance(error := low_rank.get("error"), float):
-        lines.append(f"factors of a full fine-tune: {error:.3f} of its change is left out, its author says")
-    return lines
-
-
-def _show_adapter(adapter: object) -> None:
-    """What its author says of the adapter that it was made of, each remark on a line."""
-    if isinstance(adapter, dict):
-        notes = adapter["notes"][:MOST_NOTES] if isinstance(adapter.get("notes"), list) else []
-        for text in (f"adapter: {adapter.get('kind')}, {adapter.get('taken')}", *(f"  {note}" for note in notes)):
-            out.print(spelled_out(text.replace("\n", " "))[:MOST_SAID])
-
-
-def _show_source(overview: _Overview) -> None:
+def _show_source(overview: Overview) -> None:
     """How its weights were made, whether it can be trained again, and what came of it where somebody did."""
-    _show_adapter(overview.contribution.recipe.get("adapter"))
+    for line in adapter_lines(overview.contribution.recipe):
+        out.print(line)
     if overview.source is not None:
         out.print(": ".join(filter(None, overview.source.values())))
-    for record in overview.rebuilt:
-        distance = f"{'near' if record.get('near') else 'NOT near'}, {record.get('distance')} of its norm away"
-        result = "the same, bit for bit" if record.get("exact") else distance
-        out.print(f"trained again by {record.get('by')}: {result}")
+    for line in rebuilt_lines(overview.rebuilt):
+        out.print(line)
 
 
 def _forecast(main: Snapshot, pull: PullRequest, state: pulls.State) -> forecasting.Forecast | None:
@@ -393,16 +327,6 @@ def show_verdicts(checked: Checked) -> None:
         out.print(answers["prompt"], style="bold")
         for whose in ("before", "after"):
             out.print(f"  {whose:7} {answers[whose]}")
-
-
-def spoken(evidence: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """The open answers that a verdict quotes, on one line each; a stranger's verdict may hold anything."""
-    for figures in evidence.values():
-        quoted = figures.get("answers") if isinstance(figures, dict) else None
-        for each in quoted[:MOST_NOTES] if isinstance(quoted, list) else ():
-            if isinstance(each, dict):
-                texts = {key: each.get(key) for key in ("prompt", "before", "after")}
-                yield {key: " ".join(spelled_out(str(text))[:MOST_SAID].split()) for key, text in texts.items()}
 
 
 @pr.command("diff")

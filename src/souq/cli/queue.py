@@ -19,9 +19,9 @@ from souq.cli.here import here
 from souq.cli.named import PULL
 from souq.cli.table import table
 from souq.errors import SouqError
-from souq.pulls import land, pull
+from souq.pulls import pull
 from souq.pulls import queue as queueing
-from souq.pulls.queue import BATCH, Place
+from souq.pulls.queue import BATCH, numbered
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
@@ -57,45 +57,13 @@ def queue(context: click.Context, watch: bool, as_json: bool) -> None:
 def _look(repo: Repo) -> tuple[list[dict[str, Any]], queueing.Now | None]:
     repo.refresh()
     main, now = Snapshot(repo, repo.tip()), queueing.now(repo)
-    return [_row(main, place, now) for place in queueing.listed(repo, main)], now
-
-
-def _row(main: Snapshot, place: Place, now: queueing.Now | None) -> dict[str, Any]:
-    record, c = place.queued, place.pull.offer.contribution
-    return {
-        "#": place.pull.number,
-        "title": c.title,
-        "author": c.author.name,
-        "since": record.at,
-        "state": _state(main, place, now),
-        "because": record.because,
-        "with": record.others,
-    }
-
-
-def _state(main: Snapshot, place: Place, now: queueing.Now | None) -> str:
-    record, number = place.queued, place.pull.number
-    if record.state == "refused":
-        return f"refused: {record.because}"
-    if record.state == "apart":
-        return f"waits apart: passes alone, and fails together with {_numbers(record.others)}"
-    if now is not None and number in now.testing:
-        return "being tested"
-    if now is not None and number in now.batch:
-        return "in the batch"
-    lacks = [line for line in land.decision_on(place.pull, main).missing if "has not been run" not in line]
-    lacks = [line for line in lacks if not line.startswith("checks on main as it is now")]
-    return f"waits: {lacks[0]}" if lacks else "ready"
-
-
-def _numbers(numbers: tuple[int, ...]) -> str:
-    return ", ".join(f"#{number}" for number in numbers)
+    return queueing.rows(repo, main, now), now
 
 
 def _under_way(now: queueing.Now | None) -> str:
     if now is None:
         return ""
-    return f"testing {_numbers(now.testing)}: test {now.tests} of a batch begun {now.since}"
+    return f"testing {numbered(now.testing)}: test {now.tests} of a batch begun {now.since}"
 
 
 def _watch(repo: Repo) -> None:
@@ -166,7 +134,7 @@ def show_report(repo: Repo, report: queueing.Report) -> None:
     for number, because in report.refused.items():
         out.print(f"refused #{number} {_title(repo, number)}: {because}")
     for number, (others, because) in report.apart.items():
-        out.print(f"apart #{number} {_title(repo, number)}: passes alone, and fails together with {_numbers(others)}")
+        out.print(f"apart #{number} {_title(repo, number)}: passes alone, and fails together with {numbered(others)}")
         out.print(f"  {because}")
         done(f"nobody is to blame; its author can run `souq pr rebase {number}`, then `souq queue add {number}`")
     for number, missing in report.waiting.items():

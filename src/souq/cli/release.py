@@ -15,7 +15,6 @@ from souq.cli.help import VerbGroup
 from souq.cli.here import here
 from souq.cli.missing import show_missing
 from souq.cli.offers import offer_command
-from souq.cli.report import charts, scored
 from souq.cli.table import table
 from souq.cli.tail import texts_of
 from souq.cli.together import together
@@ -29,6 +28,7 @@ from souq.records import Published, digest
 from souq.releases import export as bundling
 from souq.releases import openssf
 from souq.releases import release as releases
+from souq.releases.scores import charts, scored
 from souq.releases.verify import Judged, judge
 from souq.repo.history import nightlies
 from souq.repo.snapshot import Snapshot

@@ -109,9 +109,9 @@ class PullRequest:
         """Number, state, kind, title, author and digest; of one that nobody can read, why not."""
         facts = dict.fromkeys(("kind", "author", "digest"), "?")
         try:
-            c = self.contribution
-            facts = {"kind": c.kind, "author": c.author.name, "digest": self.digest}
-            title = c.title
+            offered = self.pull.summary
+            facts = {"kind": offered.kind, "author": offered.author.name, "digest": offered.digest}
+            title = offered.title
         except SouqError as error:
             title = f"cannot be read: {error}"
         return {"number": self.number, "state": self.state, "title": title, **facts}

@@ -46,6 +46,14 @@ class Bug(Record, frozen=True):
     claimed: tuple[int, ...] = ()  # open pull requests that say they fix it
     checked: tuple[int, ...] = ()  # those of them whose claim a machine has found to hold
 
+    @property
+    def fix(self) -> str:
+        """What fixes it, or says so, in words."""
+        if self.fixed:
+            return f"fixed by {self.fixed}"
+        claims = [f"#{n} {'fixes it' if n in self.checked else 'says it fixes it'}" for n in self.claimed]
+        return ", ".join(claims)
+
 
 def drafted(
     number: int,
@@ -120,7 +128,7 @@ def _bug(eval_: Eval, state: State, by: str) -> Bug:
 
 def _fixes(pull: PullRequest) -> tuple[str, ...]:
     with suppress(SouqError):  # one nobody can read claims nothing
-        return pull.offer.contribution.fixes
+        return pull.summary.fixes
     return ()
 
 

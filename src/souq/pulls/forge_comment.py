@@ -21,6 +21,7 @@ from typing import IO, Any
 from souq.budget import drained
 from souq.errors import Hostile, SouqError, UsageError
 from souq.pulls.forge import Answer
+from souq.pulls.overview import vote_commands
 from souq.records import Verdict, is_digest
 
 MARKER = "<!-- souq -->"
@@ -80,9 +81,7 @@ def _standing(answer: Answer) -> Iterator[str]:
         "Whoever may vote types, in a clone:",
         "",
         "```sh",
-        "souq fetch",
-        f"souq pr view {answer.number:d}",
-        f'souq vote {answer.number:d} --approve --digest {answer.digest} --reason "…"',
+        *vote_commands(answer.number, answer.digest),
         "```",
         "",
         "A vote on this digest counts for nothing once something else is offered.",

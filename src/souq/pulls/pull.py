@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import msgspec
@@ -30,9 +30,10 @@ import msgspec
 from souq import signing
 from souq.errors import Hostile, NotFound, Refused, SouqError
 from souq.governance import Policy, SignedChecked, SignedVote, read_policy
-from souq.records import Checked, Digest, canonical, digest
+from souq.records import Author, Checked, Digest, Kind, Record, canonical, digest
 from souq.repo.clock import refuse_wrong_clock
-from souq.repo.contribution import MAX_RECORD, RECORDS, Offer
+from souq.repo.contribution import MAX_RECORD, RECORDS, Offer, number_of
+from souq.repo.git import ENTRY_BYTES, MEMORY, GitRepo
 from souq.repo.history import SignedRecords
 from souq.repo.policy_state import binding
 from souq.repo.remote import Repo
@@ -44,6 +45,26 @@ AHEAD = 64  # records read from git at a time
 BESIDE = ("closed", "queued", "comment")  # kinds that stay beside main when it lands
 
 State = Literal["open", "merged", "closed", "taken back"]
+
+
+class Summary(Record, frozen=True):
+    """What is offered, in a few words."""
+
+    slug: str
+    digest: Digest
+    kind: Kind
+    title: str
+    author: Author
+    licence: str
+    fixes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, offer: Offer) -> Summary:
+        c = offer.contribution
+        return cls(
+            slug=offer.slug, digest=offer.digest, kind=c.kind, title=c.title, author=c.author, licence=c.licence,
+            fixes=c.fixes,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,11 +96,20 @@ class PullRequest:
             raise Hostile(f"#{self.number} adds {len(added)} contribution folders; it must add one")
         return Snapshot(self.repo, self.head).offer(added.pop())
 
+    @property
+    def summary(self) -> Summary:
+        """What it offers, in a few words: a head never changes, so each is read once.
+
+        Raises:
+            Hostile: as `offer`, or its contribution.toml cannot be read.
+        """
+        return _remembered(self.repo, self.head, lambda: self.offer)
+
     def state(self, main: Snapshot) -> State:
         if self.landed(main):
             return "merged"
         with suppress(SouqError):
-            if self.offer.slug in main.taken_back:
+            if self.summary.slug in main.taken_back:
                 return "taken back"
         return "closed" if self._closed(main) else "open"
 
@@ -95,14 +125,14 @@ class PullRequest:
         """Its author or an enrolled person has signed that it is; a ref alone says nothing."""
         keys = list(read_policy(main.policy_text).keys)
         with suppress(SouqError):
-            keys = [*keys, signing.normal_key(self.offer.contribution.author.key)]
+            keys = [*keys, signing.normal_key(self.summary.author.key)]
         return bool(read_all(self, "closed", keys, main, f"contributions/pr-{self.number}"))
 
     def landed(self, main: Snapshot) -> bool:
         """Whether these very bytes are on main: a folder of the same name is not enough."""
         try:
-            landing = main.landed.get(self.offer.slug)
-            return landing is not None and landing.digest == self.offer.digest
+            landing = main.landed.get(self.summary.slug)
+            return landing is not None and landing.digest == self.summary.digest
         except SouqError:
             return False
 
@@ -212,6 +242,27 @@ def get(repo: Repo, number: int) -> PullRequest:
     raise NotFound(f"no pull request #{number}", hint="see `souq pr list`")
 
 
+def landed(main: Snapshot, most: int) -> list[Summary]:
+    """What has landed on main, the newest first, at most so many; a folder never changes, so each is read once."""
+    trees = main.repo.trees(main.commit, "contributions")
+    newest, summaries = sorted(trees, key=number_of, reverse=True)[:most], list[Summary]()
+    for slug in newest:
+        with suppress(SouqError):  # one that nobody can read must not hide the others
+            summaries.append(_remembered(main.repo, trees[slug], partial(main.offer, slug)))
+    return summaries
+
+
+def _remembered(repo: GitRepo, oid: str, read: Callable[[], Offer]) -> Summary:
+    """The summary of what git calls by this name, which is a commit or a folder and never changes."""
+    key = (repo.git_dir, "summary", oid)
+    if (known := MEMORY.get(key)) is None:
+        offer = read()
+        known = Summary.of(offer)
+        MEMORY.put(key, known, ENTRY_BYTES + len(offer.files["contribution.toml"]))
+    summary: Summary = known
+    return summary
+
+
 # -- records -----------------------------------------------------------------------------------------------------------
 
 
@@ -243,14 +294,14 @@ def landed_checked(main: Snapshot, slug: str, policy: Policy) -> list[Checked]:
 
 def read_all(pull: PullRequest, kind: str, keys: Sequence[str], main: Snapshot, about: str = "") -> list[Signed]:
     """The records of one kind about one pull request by these keys; what is forged, or of another line, is left out."""
-    records, subject = [], pull.subject
-    about = about or f"contributions/{pull.offer.slug}"
+    records = []
     for data in pull.envelopes(kind):
         with suppress(SouqError):
             signed = signing.verify(data, keys=keys, namespace=f"souq.{kind}.v1")
             seen = signed.predicate.get("main")  # records of before this was asked say nothing
             here = seen is None or seen in pull.repo.history(main.commit)
-            if signed.subject == subject and here and (kind == "signoff" or signed.name == about):
+            named = kind == "signoff" or signed.name == (about or f"contributions/{pull.offer.slug}")
+            if here and named and signed.subject == pull.subject:
                 records.append(signed)
     return records
 

@@ -134,6 +134,39 @@ def _queued(pull: PullRequest, main: Snapshot, state: State, person: Person, **m
     return record, pulls.signed_record("queued", pull.offer.slug, subject, about, person)
 
 
+def rows(repo: Repo, main: Snapshot, now: Now | None = None) -> list[dict[str, Any]]:
+    """The queue as a table; `now` is what a run does at this moment."""
+    return [_row(main, at, now) for at in listed(repo, main)]
+
+
+def _row(main: Snapshot, at: Place, now: Now | None) -> dict[str, Any]:
+    record, offered = at.queued, at.pull.summary
+    return {
+        "#": at.pull.number, "title": offered.title, "author": offered.author.name, "since": record.at,
+        "state": _state_in_words(main, at, now), "because": record.because, "with": record.others,
+    }  # fmt: skip
+
+
+def _state_in_words(main: Snapshot, at: Place, now: Now | None) -> str:
+    record, number = at.queued, at.pull.number
+    if record.state == "refused":
+        return f"refused: {record.because}"
+    if record.state == "apart":
+        return f"waits apart: passes alone, and fails together with {numbered(record.others)}"
+    if now is not None and number in now.testing:
+        return "being tested"
+    if now is not None and number in now.batch:
+        return "in the batch"
+    lacks = [line for line in land.decision_on(at.pull, main).missing if "has not been run" not in line]
+    lacks = [line for line in lacks if not line.startswith("checks on main as it is now")]
+    return f"waits: {lacks[0]}" if lacks else "ready"
+
+
+def numbered(numbers: Sequence[int]) -> str:
+    """Pull requests by their numbers: `#4, #7`."""
+    return ", ".join(f"#{number}" for number in numbers)
+
+
 # -- one batch ---------------------------------------------------------------------------------------------------------
 
 

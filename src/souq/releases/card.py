@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from souq.build.reproducible import sentence, share
 from souq.evals.eval import IN_NATS
@@ -107,13 +108,19 @@ def _figure(score: float | None) -> str:
     return "" if score is None else f"{score:.3f}"
 
 
+def check_commands(version: str, root: str) -> tuple[str, str, str]:
+    """What a doubter types: in a release's folder, then in a clone of the repository whose first commit is `root`."""
+    return "souq release verify .", f"souq verify --root {root}", f"souq release verify {quote(version)}"
+
+
 def _check(edition: Edition) -> list[str]:
+    in_folder, *in_clone = check_commands(edition.version, edition.root)
     return [
         "## How to check it", "",
         "With this folder alone; it takes neither git nor torch nor a network:", "",
-        "```sh", "souq release verify .", "```", "",
+        "```sh", in_folder, "```", "",
         "It prints the digest of `GOVERNANCE.toml`, which says who may release: compare it with one you had from "
         "elsewhere, or give it with `--governance`. With a clone of the model's repository, whose first commit is "
         f"`{edition.root}`, everything is judged and built again:", "",
-        "```sh", f"souq verify --root {edition.root}", f"souq release verify {edition.version}", "```", "",
+        "```sh", *in_clone, "```", "",
     ]  # fmt: skip
