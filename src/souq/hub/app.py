@@ -10,9 +10,10 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from souq.hub import huggingface, pages
+from souq.hub import huggingface
 from souq.hub.catalog import Catalog
 from souq.hub.headers import SecurityHeaders
+from souq.hub.pages import routes as pages
 
 
 def application(catalog: Catalog, data: Path) -> Starlette:
