@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.annals", "tests.bazaar", "tests.kitchen", "tests.servers", "tests.wheels"]
+pytest_plugins = ["tests.annals", "tests.bazaar", "tests.hubs", "tests.kitchen", "tests.servers", "tests.wheels"]
 settings.register_profile("souq", deadline=None)
 settings.load_profile("souq")
 

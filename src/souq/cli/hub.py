@@ -11,6 +11,7 @@ from souq.cli.console import answer, done, json_option, out
 from souq.errors import UsageError
 from souq.hub.catalog import Catalog
 from souq.optional import needs
+from souq.signing import Person, private_of
 
 DATA = ".souq-hub"
 
@@ -22,8 +23,12 @@ DATA = ".souq-hub"
 @click.option("--port", type=click.IntRange(0, 65_535), default=8_000, show_default=True, help="0 takes any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--data", type=click.Path(path_type=Path), help=f"What the hub keeps; {DATA} in the folder by default.")
+@click.option(
+    "--key", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="An enrolled person's ssh key, to sign how releases were made; without it, nobody does.",
+)  # fmt: skip
 @json_option
-def hub(folder: Path, port: int, host: str, data: Path | None, as_json: bool) -> None:
+def hub(folder: Path, port: int, host: str, data: Path | None, key: Path | None, as_json: bool) -> None:
     """Serve the model repositories in a folder: to browsers, and to every client of Hugging Face's.
 
     It reads, and decides nothing: all it keeps can be made again.
@@ -33,7 +38,8 @@ def hub(folder: Path, port: int, host: str, data: Path | None, as_json: bool) ->
         import uvicorn
 
         from souq.hub.app import application
-    app = application(catalog, data or catalog.root / DATA)
+    person = Person(name="the hub", email="", key=private_of(key)) if key is not None else None
+    app = application(catalog, data or catalog.root / DATA, person)
     with _listening(host, port) as listener:
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         entries = catalog.entries()

@@ -14,13 +14,14 @@ from souq.hub import huggingface
 from souq.hub.catalog import Catalog
 from souq.hub.headers import SecurityHeaders
 from souq.hub.pages import routes as pages
+from souq.signing import Person
 
 
-def application(catalog: Catalog, data: Path) -> Starlette:
+def application(catalog: Catalog, data: Path, person: Person | None = None) -> Starlette:
     """A hub of these repositories; `data` is a folder for what it keeps, all of which can be made again.
 
-    `app.state.catalog` and `app.state.data` are what its routes read.
+    Where somebody enrolled runs it, `person` signs how the releases were made, as `souq release export` does.
     """
     app = Starlette(routes=[*huggingface.routes(), *pages.routes()], middleware=[Middleware(SecurityHeaders)])
-    app.state.catalog, app.state.data = catalog, data
+    app.state.catalog, app.state.huggingface = catalog, huggingface.hub(catalog, data, person)
     return app

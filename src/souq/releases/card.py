@@ -45,7 +45,7 @@ def card(main: Snapshot, model: Digest, recipe: Recipe, edition: Edition) -> str
     """The README.md of an exported folder, or of a release where the edition has a version."""
     config, count = main.config, len(recipe.contributions)
     lines = [
-        *_head(config.licence, config.origin), "",
+        *_yaml(head(config.licence, config.origin)), "",
         f"# {escape_markdown(config.name)} {edition.version}".rstrip(), "",
         f"Built from {escape_markdown(config.base)} ({escape_markdown(config.origin) or 'origin not given'}) and "
         f"{count} contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. "
@@ -65,18 +65,25 @@ def card(main: Snapshot, model: Digest, recipe: Recipe, edition: Edition) -> str
     return "\n".join(lines + (_check(edition) if edition.root else ["`souq verify` rebuilds it.", ""]))
 
 
-def _head(licence: str, origin: str) -> list[str]:
-    """The YAML that the hub reads, of words that need no quotes."""
+def head(licence: str, origin: str) -> dict[str, str | list[str]]:
+    """What a card says to Hugging Face's hub, in words that need no quotes."""
     row = find(licence)
     names = [name.lower() for name in (licence, *(row.names if row else ()))]
     known = next((name for name in names if name in HUB_LICENCES.split()), "")
-    lines = ["---", f"license: {known or 'other'}"]
+    facts: dict[str, str | list[str]] = {"license": known or "other"}
     if not known:
         named = row.names[0] if row and row.names else licence  # whichever name its author gave it
-        lines.append(f"license_name: {re.sub(r'[^a-z0-9.+-]+', '-', named.lower()).strip('-') or 'unknown'}")
+        facts["license_name"] = re.sub(r"[^a-z0-9.+-]+", "-", named.lower()).strip("-") or "unknown"
     if hub := re.fullmatch(r"hub ([A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)", origin):
-        lines.append(f"base_model: {hub.group(1)}")
-    return [*lines, "library_name: transformers", "pipeline_tag: text-generation", "tags:", "- souq", "---"]
+        facts["base_model"] = hub.group(1)
+    return facts | {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["souq"]}
+
+
+def _yaml(facts: Mapping[str, str | list[str]]) -> list[str]:
+    lines = ["---"]
+    for name, value in facts.items():
+        lines += [f"{name}: {value}"] if isinstance(value, str) else [f"{name}:", *(f"- {word}" for word in value)]
+    return [*lines, "---"]
 
 
 def _offered(main: Snapshot) -> list[str]:

@@ -150,6 +150,24 @@ def export(
     return release
 
 
+def write(
+    tip: Snapshot, version: str, folder: Path, person: Person | None = None, progress: Progress = quiet
+) -> Release:
+    """Write a release of `tip` into a folder that is there and empty.
+
+    Where there is no `person`, or the release's policy does not know their key, nobody signs how it was made.
+
+    Raises:
+        Corrupt: the recipe does not build to what the release says.
+    """
+    signed = read(tip, version)
+    policy = read_policy(Snapshot(tip.repo, signed.release.commit).policy_text)
+    knows = person is not None and policy.person_of(person.public_key, signed.release.at) is not None
+    _bring(Repo.of(tip.repo), [signed, *earlier(tip, signed)], progress)
+    _write(tip, signed, folder, person if knows else None, "", progress)
+    return signed.release
+
+
 def rebuilt(repo: Repo, signed: SignedRelease, progress: Progress = quiet) -> Digest:
     """What the commit of a release builds to, computed and not read."""
     _bring(repo, [signed], progress)
@@ -163,7 +181,9 @@ def _bring(repo: Repo, wanted: Sequence[SignedRelease], progress: Progress) -> N
         remote.copy(repo.store, [name for name in names if name not in repo.store and name in remote], progress)
 
 
-def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, gguf: str, progress: Progress) -> None:
+def _write(
+    tip: Snapshot, signed: SignedRelease, folder: Path, person: Person | None, gguf: str, progress: Progress
+) -> None:
     release, main = signed.release, Snapshot(tip.repo, signed.release.commit)
     built = main_folder.export(main, folder, progress)
     if built.digest != release.model or built.recipe != release.recipe:
@@ -182,8 +202,9 @@ def _write(tip: Snapshot, signed: SignedRelease, folder: Path, person: Person, g
     facts = facts_of(main, release, credited, built.files["config.json"])
     (folder / BOM).write_bytes(bom(facts, hashes))
     hashes[BOM] = sha256(folder / BOM)
-    statement = provenance(facts, hashes)
-    (folder / STATEMENT).write_bytes(canonical(signing.sign(statement, person.key, namespace=NAMESPACE)))
+    if person is not None:
+        statement = provenance(facts, hashes)
+        (folder / STATEMENT).write_bytes(canonical(signing.sign(statement, person.key, namespace=NAMESPACE)))
 
 
 def _records(tip: Snapshot, version: str) -> dict[str, bytes]:

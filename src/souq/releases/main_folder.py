@@ -33,12 +33,17 @@ def export(
     refuse_full(out)  # before minutes of building
     built = build(snapshot, progress=progress)
     with new_folder(out) as partial:
-        write_files(built.files, partial)
-        shutil.copyfile(built.path, partial / "model.safetensors")
-        (partial / "model.lock").write_text(format_lock(built.lock))
-        (partial / "README.md").write_text(card(snapshot, built.digest, built.recipe, Edition("", {}, shown=shown)))
+        write_folder(built, snapshot, partial, shown=shown)
         write_files(papers or {}, partial)
     return built
+
+
+def write_folder(built: Built, snapshot: Snapshot, folder: Path, *, shown: Sequence[str] = ()) -> None:
+    """Write a model that is built, its lock and a card of what it is built on, into a folder that is there."""
+    write_files(built.files, folder)
+    shutil.copyfile(built.path, folder / "model.safetensors")
+    (folder / "model.lock").write_text(format_lock(built.lock))
+    (folder / "README.md").write_text(card(snapshot, built.digest, built.recipe, Edition("", {}, shown=shown)))
 
 
 def export_gguf(snapshot: Snapshot, file: Path, kind: str = "", progress: Progress = quiet) -> tuple[Built, str]:

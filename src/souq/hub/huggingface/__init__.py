@@ -1,10 +1,104 @@
-"""What Hugging Face's own clients ask a hub: they work unmodified with HF_ENDPOINT set."""
+"""What Hugging Face's own clients ask a hub: they work unmodified with HF_ENDPOINT set to it.
+
+A model is a souq repository; its revisions are main, the releases, and what main would be with a pull request.
+"""
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from starlette.convertors import Convertor, StringConvertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from souq.errors import SouqError
+from souq.hub.catalog import Catalog
+from souq.hub.huggingface import discussions, files, history, info, revisions
+from souq.hub.huggingface.asked import Hub, line_of
+from souq.hub.huggingface.contents import Contents
+from souq.hub.huggingface.exports import Exports
+from souq.hub.huggingface.problems import Problem, of_error
+from souq.signing import Person
+
+MOST = 64 << 30  # bytes of revisions that are kept
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class _Repository(StringConvertor):
+    regex = "[^/]+(?:/[^/]+)?"
+
+
+class _Revision(StringConvertor):
+    regex = revisions.PATTERN
+
+
+class _Number(Convertor[int]):
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("number", _Number())
+register_url_convertor("repo", _Repository())
+register_url_convertor("rev", _Revision())
+
+
+def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = MOST) -> Hub:
+    """What the routes answer from; `person` signs the papers of releases."""
+    exports = Exports(Contents(data / "contents", most), person)
+    return Hub(catalog, exports, revisions.Candidates(data / "candidates"))
 
 
 def routes() -> list[BaseRoute]:
-    """Where each answer is."""
-    return []
+    """Where each answer is; an address that says more stands before one that says less."""
+    of = "/api/models/{repo:repo}"
+    return [
+        _route("/api/whoami-v2", _whoami),
+        _route("/api/models", info.models),
+        _route(f"{of}/revision/{{rev:rev}}", info.model),
+        _route(f"{of}/tree/{{rev:rev}}", files.tree),
+        _route(f"{of}/tree/{{rev:rev}}/{{path:path}}", files.tree),
+        _route(f"{of}/paths-info/{{rev:rev}}", files.paths_info, "POST"),
+        _route(f"{of}/refs", history.refs),
+        _route(f"{of}/commits/{{rev:rev}}", history.commits),
+        _route(f"{of}/discussions", discussions.discussions),
+        _route(f"{of}/discussions/{{number:number}}", discussions.discussion),
+        _route(f"{of}/auth-check", _may_read),
+        _route(of, info.model),
+        _route("/api/{path:path}", _absent, "GET", "POST", "PUT", "PATCH", "DELETE"),
+        _route("/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve),
+    ]
+
+
+def _route(path: str, endpoint: Endpoint, *methods: str) -> Route:
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Problem as problem:
+            return problem.response
+        except SouqError as error:
+            return of_error(error).response
+
+    return Route(path, answer, methods=list(methods or ("GET",)))
+
+
+async def _whoami(request: Request) -> Response:
+    raise Problem(401, "", "this hub has no accounts: whoever reaches it may read")
+
+
+async def _may_read(request: Request) -> Response:
+    await line_of(request)
+    return JSONResponse({})
+
+
+async def _absent(request: Request) -> Response:
+    """What clients ask without need is not there; what would change something is refused with the reason."""
+    if request.method in ("GET", "HEAD"):
+        raise Problem(404, "", "this hub has no such answer")
+    raise Problem(501, "NotImplemented", "this hub is read: offer changes with `souq pr create` and `souq push`")

@@ -1,0 +1,126 @@
+"""Pull requests as Hugging Face's clients read discussions: what is offered, said, found and voted, none of it changed.
+
+A vote or a check is an event of a kind that clients do not know and keep as it is.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from souq.errors import NotFound, SouqError
+from souq.hub.huggingface.asked import line_of
+from souq.hub.huggingface.history import utc
+from souq.hub.huggingface.paging import is_true, number
+from souq.hub.huggingface.problems import Problem
+from souq.hub.huggingface.revisions import Line
+from souq.notebook.pull_request import PullRequest
+from souq.pulls import pull as pulls
+from souq.pulls.comments import Comment, thread
+from souq.records import spelled_out
+
+PAGE = 50
+MAX_DIFF = 1 << 20  # characters
+STATUS = {"open": "open", "merged": "merged", "closed": "closed", "taken back": "closed"}
+
+Row = dict[str, Any]
+
+
+async def discussions(request: Request) -> Response:
+    """The pull requests of a model, the newest first, in pages."""
+    line, query, page = await line_of(request), request.query_params, number(request, "p", 0, 10**6)
+    kind, status, author = query.get("type", "all"), query.get("status", "all"), query.get("author", "")
+
+    def rows() -> tuple[list[Row], int]:
+        if kind == "discussion":
+            return [], 0
+        every = [PullRequest(line.repo, line.main, pull) for pull in pulls.listed(line.repo)][::-1]
+        if status == "all" and not author:  # only what is shown is read
+            return [_row(line, pull, request) for pull in every[page * PAGE :][:PAGE]], len(every)
+        known = [row for pull in every if _is_wanted(row := _row(line, pull, request), status, author)]
+        return known[page * PAGE :][:PAGE], len(known)
+
+    shown, count = await run_in_threadpool(rows)
+    return JSONResponse({"discussions": shown, "count": count, "start": page * PAGE})
+
+
+def _is_wanted(row: Row, status: str, author: str) -> bool:
+    like = {row["status"], "all"} | ({"closed"} if row["status"] != "open" else set())  # merged is closed, too
+    return status in like and author in ("", row["author"]["name"])
+
+
+async def discussion(request: Request) -> Response:
+    """One pull request: what it is, and what happened to it."""
+    line = await line_of(request)
+
+    def facts() -> Row:
+        try:
+            pull = PullRequest(line.repo, line.main, pulls.get(line.repo, request.path_params["number"]))
+        except NotFound as error:
+            raise Problem(404, "EntryNotFound", str(error)) from error
+        return _whole(line, pull, request, diff=is_true(request, "diff"))
+
+    return JSONResponse(await run_in_threadpool(facts))
+
+
+def _row(line: Line, pull: PullRequest, request: Request) -> Row:
+    row = pull.row()
+    _, at, by, _ = line.repo.summary(pull.pull.head)
+    return {
+        "num": pull.number, "title": spelled_out(str(row["title"])), "status": STATUS[pull.state],
+        "isPullRequest": True, "createdAt": utc(at), "repo": {"name": request.path_params["repo"], "type": "model"},
+        "author": _author(by if row["author"] == "?" else str(row["author"])),
+    }  # fmt: skip
+
+
+def _author(name: str) -> Row:
+    return {"name": spelled_out(name), "type": "user"}
+
+
+def _whole(line: Line, pull: PullRequest, request: Request, *, diff: bool) -> Row:
+    row = _row(line, pull, request)
+    events = [_commit(pull, row), *(_comment(each) for each in thread(pull.pull, line.main))]
+    for at, vote in enumerate(pull.votes):
+        words = {key: spelled_out(str(vote[key])) for key in ("choice", "reason")}
+        events.append(_event(f"vote-{at}", "vote", vote["at"], vote["by"], words))
+    for at, check in enumerate(pull.checks):
+        words = {key: spelled_out(str(check[key])) for key in ("check", "verdict", "because")}
+        events.append(_event(f"check-{at}", "check", check["at"], check["by"], words))
+    changes: Row = {"base": "refs/heads/main"}
+    if row["status"] == "merged":
+        commit, landed, by, _ = line.repo.summary(line.landing(pull.pull))
+        changes["mergeCommitId"] = commit
+        events.append(_event("merged", "status-change", landed, by, {"status": "merged"}))
+    whole = row | {"events": sorted(events, key=lambda event: event["createdAt"]), "changes": changes}
+    whole |= {"filesWithConflicts": [], "diff": _diff(line, pull) if diff else ""}
+    return whole
+
+
+def _commit(pull: PullRequest, row: Row) -> Row:
+    data = {"subject": row["title"], "oid": pull.pull.head}
+    return _event("offered", "commit", row["createdAt"], row["author"]["name"], data)
+
+
+def _comment(comment: Comment) -> Row:
+    text = spelled_out(comment.text)
+    latest = {"raw": text, "html": html.escape(text), "updatedAt": utc(comment.at), "author": _author(comment.by)}
+    data = {"edited": False, "hidden": False, "latest": latest, "history": [latest]}
+    return _event(f"comment-{comment.at}-{comment.key[-8:]}", "comment", comment.at, comment.by, data)
+
+
+def _event(name: str, kind: str, at: str, by: str, data: Row) -> Row:
+    return {"id": name, "type": kind, "createdAt": utc(at), "author": _author(by), "data": data}
+
+
+def _diff(line: Line, pull: PullRequest) -> str:
+    """What it adds to the repository, as git shows it; "" where it cannot be read."""
+    try:
+        head = pull.pull.head
+        base = line.repo.commit(f"{head}^")
+        return spelled_out(line.repo.patch(base, head, [f"contributions/{pull.pull.offer.slug}"]))[:MAX_DIFF]
+    except SouqError:
+        return ""

@@ -1,0 +1,83 @@
+"""Revisions made into files, one at a time, behind everybody's back: who asks waits a little, or comes again.
+
+Clients give up after ten seconds without an answer and ask again after a 503, so nobody is kept longer than `PATIENCE`.
+
+    exports = Exports(Contents(folder, most), person=None)
+    listing = await exports.listing(line, revision)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+from souq.errors import SouqError
+from souq.hub.huggingface.contents import Contents, File, Listing
+from souq.hub.huggingface.exporting import write
+from souq.hub.huggingface.problems import Problem
+from souq.hub.huggingface.revisions import Line, Revision
+from souq.signing import Person
+
+PATIENCE = 7.0  # seconds
+AGAIN = 5  # seconds after which a client asks again
+MOST_WAITING = 200  # revisions in the line
+
+
+class Exports:
+    """The files of revisions, made when they are first asked for."""
+
+    def __init__(self, contents: Contents, person: Person | None = None) -> None:
+        self.contents, self._person = contents, person
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="export")
+        self._waiting, self._lock = dict[str, Future[Listing]](), Lock()
+
+    async def listing(self, line: Line, revision: Revision) -> Listing:
+        """The files of a revision.
+
+        Raises:
+            Problem: it takes a while, or it is not built, and why.
+        """
+        if (listing := self.contents.get(revision.id)) is not None:
+            return listing
+        try:
+            future = asyncio.wrap_future(self._started(line, revision))
+            return await asyncio.wait_for(asyncio.shield(future), PATIENCE)
+        except TimeoutError:
+            raise _later("this revision is being built") from None
+        except SouqError as error:
+            raise Problem(403, "", f"this revision is not built: {error}") from error
+
+    def path(self, revision: Revision, file: File) -> Path:
+        """Where the bytes of a file are.
+
+        Raises:
+            Problem: somebody removed it: it is made again for who asks again.
+        """
+        if not (path := self.contents.path(file)).is_file():
+            self.contents.forget(revision.id)
+            raise _later("this revision is built again")
+        return path
+
+    def _started(self, line: Line, revision: Revision) -> Future[Listing]:
+        with self._lock:
+            future = self._waiting.get(revision.id)
+            if future is None:
+                if len(self._waiting) >= MOST_WAITING:
+                    raise _later("others wait for theirs")
+                future = self._worker.submit(self._made, line, revision)
+                self._waiting[revision.id] = future
+                future.add_done_callback(lambda _: self._waiting.pop(revision.id, None))
+            return future
+
+    def _made(self, line: Line, revision: Revision) -> Listing:
+        with self.contents.making(revision.id) as folder:
+            if (listing := self.contents.get(revision.id)) is not None:  # another process made it meanwhile
+                return listing
+            write(line, revision, folder, self._person)
+            return self.contents.add(revision.id, folder)
+
+
+def _later(why: str) -> Problem:
+    return Problem(503, "", f"{why}: ask again in {AGAIN} seconds", headers={"Retry-After": str(AGAIN)})

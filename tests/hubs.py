@@ -1,0 +1,108 @@
+"""A hub that really runs, on loopback, over a town that has a release, a pull request in main and an open one."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from souq.hub.app import application
+from souq.hub.catalog import Catalog
+from souq.pulls import pull as pulls
+from tests.bazaar import Bazaar, copied
+
+NAME = "atlas/smol"
+
+
+@dataclass(frozen=True)
+class Town:
+    """What the hub shows, and what stands where."""
+
+    bazaar: Bazaar
+    shelf: Path
+    merged: int
+    open: int
+    hostile: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class Site:
+    """A hub at a URL."""
+
+    def __init__(self, url, app, town):
+        self.url, self.app, self.town = url, app, town
+
+    def ask(self, path, method="GET", data=None, **headers):
+        """An answer, whatever its status; the path is sent as it stands."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return Answer(answer.status, dict(answer.headers.items()), answer.read())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, dict(error.headers.items()), error.read())
+
+
+@contextmanager
+def serving(app):
+    """An application at a free port, by the server that `souq hub` uses."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2_048)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+def person_of(bazaar):
+    return bazaar.person("amira")
+
+
+@pytest.fixture(scope="session")
+def hub_town(built_bazaar, tmp_path_factory):
+    """Greetings landed, 1.0 released, counting offered, and one whose numbers are no numbers."""
+    folder = tmp_path_factory.mktemp("hub")
+    bazaar = copied(built_bazaar, folder / "town")
+    bazaar.land(merged := bazaar.offer("chen", bazaar.delta("greet")))
+    bazaar.release("amira", "1.0")
+    waiting = bazaar.offer("chen", bazaar.delta("count"), "Counting <b>", fixes="count")
+    bad = bazaar.changed(folder / "bad.delta", lambda array: array * float("nan"))
+    hostile = bazaar.offer("mallory", bad, "Nothing at all")
+    shelf = folder / "shelf"
+    (shelf / "atlas").mkdir(parents=True)
+    (shelf / "atlas" / "smol.git").symlink_to(folder / "town" / "hub.git")
+    assert len(pulls.listed(bazaar.repo("amira"))) >= hostile - 1
+    return Town(bazaar, shelf, merged, waiting, hostile)
+
+
+@pytest.fixture(scope="session")
+def site(hub_town, tmp_path_factory):
+    """The hub, started."""
+    app = application(Catalog(hub_town.shelf), tmp_path_factory.mktemp("data"), hub_town.bazaar.person("amira"))
+    with serving(app) as url:
+        yield Site(url, app, hub_town)
