@@ -40,7 +40,7 @@ class HubLinks:
 
     def __call__(self, page: str, *parts: object) -> str:
         """The address of a page; of a pull request with its digest, of just what was offered under it."""
-        words = [quote(str(part), safe="") for part in parts]
+        words = [quote(str(part), safe="", errors="replace") for part in parts]
         match page, words:
             case "home", [number]:
                 return f"/?page={number}"

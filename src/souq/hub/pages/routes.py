@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -176,9 +177,9 @@ async def index(request: Request) -> Response:
 
 async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None, str]:
     """A repository in a list: its name, its address, what there is to say of it, and what is wrong with it."""
-    href = HubLinks(entry.name)("front") if is_name(entry.name) else ""
+    href = HubLinks(entry.name)("front")
     if entry.problem:
-        return entry.name, href, None, entry.problem
+        return entry.name, "", None, _placeless(entry.problem)
     try:
         repo = await run_in_threadpool(_catalog(request).open, entry.name)
         stamp = await run_in_threadpool(_stamps(request).of, repo)
@@ -187,7 +188,7 @@ async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None,
     except Busy:
         return entry.name, href, None, ""
     except SouqError as error:
-        return entry.name, href, None, str(error)
+        return entry.name, "", None, _placeless(str(error))
     return entry.name, href, card, ""
 
 
@@ -231,9 +232,18 @@ def _sorry(error: SouqError, back: str = "") -> Response:
         title, status, headers = "In a moment", 503, {"retry-after": "3", "refresh": "3"}
     elif isinstance(error, NotFound):
         title, status = "There is no such page", 404
-    because = f"The repository is being read: this page comes by itself ({error})." if status == 503 else str(error)
+    because = (
+        f"The repository is being read: this page comes by itself ({error})."
+        if status == 503
+        else _placeless(str(error))
+    )
     facts = {"title": title, "because": because, "next": back or "/", "words": "go back" if back else "the models"}
     return Response(hub_page("no", facts), status, headers | {"cache-control": "no-store"}, "text/html")
+
+
+def _placeless(text: str) -> str:
+    """A message without the folders of this machine in it; the last name of each path stays."""
+    return re.sub(r"(?<![\w.:/])/(?:[^/\s]+/)+", "", text)
 
 
 def _number(request: Request) -> int:
