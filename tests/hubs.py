@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -106,3 +107,17 @@ def site(hub_town, tmp_path_factory):
     app = application(Catalog(hub_town.shelf), tmp_path_factory.mktemp("data"), hub_town.bazaar.person("amira"))
     with serving(app) as url:
         yield Site(url, app, hub_town)
+
+
+def raw(url, request):
+    """What comes back for bytes that no client would send; "" where the server hangs up."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(1 << 16):
+            answer += part
+            head, _, body = answer.partition(b"\r\n\r\n")
+            if (length := re.search(rb"content-length: (\d+)", head, re.IGNORECASE)) and len(body) >= int(length[1]):
+                break
+    return answer

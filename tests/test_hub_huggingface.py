@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.hubs import NAME
+import pytest
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.hf_api import RepoFile
+
+from souq.hub.app import application
+from souq.hub.catalog import Catalog
+from souq.pulls import pull as pulls
+from souq.releases.verify import judge
+from souq.repo.git import blob_name
+from tests.hubs import NAME, Site, serving
 
 HERE = Path(__file__).parent
 
@@ -37,3 +47,209 @@ def test_every_step_of_the_client_that_is_installed_here(site):
 
     assert {name: wrong for name, wrong in outcome["steps"].items() if wrong} == {}, errors[-3_000:]
     assert len(outcome["steps"]) == 35
+
+
+@pytest.mark.server
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("wanted", ["huggingface_hub==1.2.*", "huggingface_hub<2", "huggingface_hub>=2"])
+def test_every_step_of_the_oldest_and_the_newest_clients(wanted, site, tmp_path):
+    """Each in an environment of its own, at its defaults."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wanted], check=True)
+    outcome, errors = walked(python, site)
+
+    assert {name: wrong for name, wrong in outcome["steps"].items() if wrong} == {}, errors[-3_000:]
+    assert len(outcome["steps"]) == 35
+    assert outcome["version"].startswith(wanted[17] if ">" in wanted else "1.")
+
+
+LOADS = """
+import sys
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+for revision in sys.argv[2:]:
+    tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], revision=revision)
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], revision=revision)
+    asked = tokenizer.apply_chat_template([{"role": "user", "content": "say hello to ada"}], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    torch.manual_seed(0)
+    answer = model.generate(**asked, max_new_tokens=1, do_sample=False)
+    print(revision, answer.shape[1] - asked["input_ids"].shape[1], float(sum(p.double().abs().sum() for p in model.parameters())))
+"""
+
+
+def test_transformers_loads_main_a_release_and_a_pull_request_and_generates(site, tmp_path):
+    """`from_pretrained("org/model", revision=…)`, in a process of its own with HF_ENDPOINT set and an empty cache."""
+    revisions = ["main", "v1.0", f"refs/pr/{site.town.open}"]
+    env = os.environ | {"HF_ENDPOINT": site.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    words = [sys.executable, "-c", LOADS, NAME, *revisions]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=tmp_path)
+
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("main", "v1", "refs"))]
+    assert [(name, tokens) for name, tokens, _ in rows] == [(name, "1") for name in revisions], done.stderr[-2_000:]
+    main, released, offered = (float(size) for _, _, size in rows)
+    assert main == released != offered
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------------
+
+REFUSALS = {
+    "no such repository": ("/api/models/nobody/nothing", 404, "RepoNotFound"),
+    "nor its files": ("/nobody/nothing/resolve/main/config.json", 404, "RepoNotFound"),
+    "no such revision": (f"/api/models/{NAME}/revision/9.9", 404, "RevisionNotFound"),
+    "nor its files, either": (f"/{NAME}/resolve/9.9/config.json", 404, "RevisionNotFound"),
+    "no such pull request": (f"/{NAME}/resolve/refs%2Fpr%2F99/config.json", 404, "RevisionNotFound"),
+    "no such file": (f"/{NAME}/resolve/main/tokenizer.model", 404, "EntryNotFound"),
+    "no such folder": (f"/api/models/{NAME}/tree/main/additional_chat_templates", 404, "EntryNotFound"),
+    "no accounts": ("/api/whoami-v2", 401, None),
+    "no number": (f"/api/models/{NAME}/commits/main?limit=many", 400, "BadRequest"),
+    "no order": ("/api/models?sort=beauty", 400, "BadRequest"),
+    "nothing": ("/api/agent-harnesses", 404, None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_no_is_said_in_status_and_headers(site, name):
+    """Clients read these and not the body; that a file is absent is said with the commit, so that they remember it."""
+    path, status, code = REFUSALS[name]
+    for method in ("GET", "HEAD"):
+        answer = site.ask(path, method)
+        assert (answer.status, answer.headers.get("x-error-code")) == (status, code)
+        assert answer.headers["x-error-message"]
+        assert ("x-repo-commit" in answer.headers) == (code == "EntryNotFound")
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/repos/create"), ("DELETE", "/api/repos/delete"), ("POST", f"/api/models/{NAME}/preupload/main"), ("POST", f"/api/models/{NAME}/commit/main"), ("POST", f"/api/models/{NAME}/discussions"), ("PUT", f"/api/models/{NAME}/settings")])  # fmt: skip
+def test_what_would_change_something_is_refused_with_the_reason(site, method, path):
+    answer = site.ask(path, method, b"{}")
+
+    assert (answer.status, answer.headers["x-error-code"]) == (501, "NotImplemented")
+    assert "souq pr create" in answer.headers["x-error-message"]
+
+
+def test_a_file_says_what_it_is_before_it_is_sent(site):
+    """HEAD: the commit, a name for the cache and the size; the same for main and for the commit that main is."""
+    path, sha = f"/{NAME}/resolve/{{}}/model.safetensors", site.town.bazaar.main().commit
+    head, whole = site.ask(path.format("main"), "HEAD"), site.ask(path.format(sha))
+
+    assert head.body == b""
+    assert head.headers["x-repo-commit"] == whole.headers["x-repo-commit"] == sha
+    assert head.headers["etag"] == whole.headers["etag"] == f'"{hashlib.sha256(whole.body).hexdigest()}"'
+    assert int(head.headers["content-length"]) == len(whole.body)
+    assert "xet" not in str(head.headers).lower()
+    assert "content-encoding" not in head.headers
+
+
+def test_a_small_file_is_called_as_git_calls_it(site):
+    answer = site.ask(f"/{NAME}/resolve/main/config.json")
+
+    assert answer.headers["etag"] == f'"{blob_name(answer.body)}"'
+    assert site.ask(f"/{NAME}/resolve/main/config.json", If_None_Match=answer.headers["etag"]).status == 304
+
+
+def test_parts_of_a_file_are_those_parts(site):
+    path = f"/{NAME}/resolve/main/model.safetensors"
+    whole = site.ask(path).body
+    for words, part in (("0-9", whole[:10]), ("100-", whole[100:]), ("-7", whole[-7:]), ("0-100000000", whole)):
+        answer = site.ask(path, Range=f"bytes={words}")
+        assert (answer.status, answer.body) == (206, part)
+        assert answer.headers["content-range"].endswith(f"/{len(whole)}")
+    assert site.ask(path, Range=f"bytes={len(whole)}-").status == 416
+
+
+def test_main_is_what_export_writes(site, tmp_path):
+    """Byte for byte, by name; the release that main is at has its papers too."""
+    assert site.town.bazaar("amira", "fetch") == 0
+    assert site.town.bazaar("amira", ["release", "export", "1.0", tmp_path / "out"]) == 0
+    written = {path.relative_to(tmp_path / "out").as_posix(): path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}  # fmt: skip
+    rows = site.ask(f"/api/models/{NAME}/tree/main?recursive=true").json
+    served = {row["path"]: site.ask(f"/{NAME}/resolve/main/{row['path']}").body for row in rows if row["type"] == "file"}  # fmt: skip
+
+    assert served == written
+    assert {row["path"]: row["oid"] for row in rows if row["type"] == "file"} == {path: blob_name(data) for path, data in written.items()}  # fmt: skip
+
+
+def test_a_downloaded_release_proves_itself(site, tmp_path):
+    """The newest client brings it, and `souq release verify` needs nothing else."""
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(NAME, revision="v1.0", local_dir=tmp_path / "out", endpoint=site.url)
+
+    judged = judge(Path(folder))
+    assert judged.findings == []
+    assert judged.version == "1.0"
+
+
+def test_a_hub_of_nobody_enrolled_serves_releases_whose_making_nobody_signed(site, tmp_path):
+    """And says so to whoever verifies."""
+    with serving(application(Catalog(site.town.shelf), tmp_path / "data")) as url:
+        plain = Site(url, None, site.town)
+        names = {row["path"] for row in plain.ask(f"/api/models/{NAME}/tree/1.0").json}
+
+    assert {"release.json", "bom.cdx.json", "GOVERNANCE.toml"} <= names
+    assert "provenance.intoto.json" not in names
+
+
+def test_commits_that_are_not_main_s_are_no_revisions(site):
+    """Nobody's head is shown as a model, nor a tree or a blob of main's."""
+    main = site.town.bazaar.main()
+    head = pulls.get(main.repo, site.town.open).head
+    tree = subprocess.run(["git", "rev-parse", f"{main.commit}^{{tree}}"], cwd=main.repo.git_dir, capture_output=True, text=True, check=True)  # fmt: skip
+
+    for name in (head, tree.stdout.strip(), main.commit.upper(), main.commit[:12], main.commit + "0"):
+        assert site.ask(f"/api/models/{NAME}/revision/{name}").headers["x-error-code"] == "RevisionNotFound"
+
+
+def test_a_merged_pull_request_is_the_main_that_it_made(site):
+    """Its digits are those of the commit by which it landed, whatever main is by now."""
+    facts = site.ask(f"/api/models/{NAME}/revision/refs%2Fpr%2F{site.town.merged}").json
+    commits = [row["id"] for row in site.ask(f"/api/models/{NAME}/commits/main").json]
+
+    assert facts["sha"] in commits[1:]
+    found = site.ask(f"/api/models/{NAME}/discussions/{site.town.merged}").json
+    assert found["changes"]["mergeCommitId"] == facts["sha"]
+    assert found["status"] == "merged"
+
+
+def test_an_address_with_its_slashes_is_the_same(site):
+    """Servers before this one may have decoded it already."""
+    plain, encoded = (site.ask(f"/{NAME}/resolve/{rev}/config.json") for rev in (f"refs/pr/{site.town.open}", f"refs%2Fpr%2F{site.town.open}"))  # fmt: skip
+
+    assert plain.body == encoded.body
+    assert plain.headers["x-repo-commit"] == encoded.headers["x-repo-commit"]
+    assert "not merged" in plain.headers["x-hf-warning"]
+
+
+def test_a_tree_of_2500_files_comes_in_pages_and_whole(site, tmp_path):
+    """1,000 a page, each with the address of the next; 50 with what each was changed by."""
+    commit = site.ask(f"/api/models/{NAME}/commits/main").json[-1]["id"]
+    for number in range(2_500):
+        (tmp_path / "new" / f"d{number % 10}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "new" / f"d{number % 10}" / f"é {number}?#%2e.txt").write_text(str(number))
+    site.app.state.huggingface.exports.contents.add(commit, tmp_path / "new")
+    api = HfApi(endpoint=site.url)
+
+    rows = list(api.list_repo_tree(NAME, revision=commit, recursive=True))
+    paths = {row.path for row in rows if isinstance(row, RepoFile)}
+    assert (len(rows), len(paths)) == (2_510, 2_500)
+    first = site.ask(f"/api/models/{NAME}/tree/{commit}?recursive=true")
+    assert len(first.json) == 1_000
+    assert first.headers["link"].startswith(f"<{site.url}/api/models/{NAME}/tree/{commit}?recursive=true&cursor=")
+    assert len(site.ask(f"/api/models/{NAME}/tree/{commit}?recursive=true&expand=true").json) == 50
+    assert len(list(api.list_repo_tree(NAME, "d3", revision=commit))) == 250
+    assert api.get_paths_info(NAME, ["d3/é 3?#%2e.txt"], revision=commit)[0].size == 1
+    downloaded = hf_hub_download(NAME, "d3/é 3?#%2e.txt", revision=commit, endpoint=site.url, cache_dir=tmp_path)
+    assert Path(downloaded).read_text() == "3"
+
+
+def test_models_come_in_pages_too(site, tmp_path, built_bazaar):
+    for number in range(5):
+        (tmp_path / f"m{number}.git").symlink_to(built_bazaar / "hub.git")
+    with serving(application(Catalog(tmp_path), tmp_path / ".data")) as url:
+        plain = Site(url, None, site.town)
+        first = plain.ask("/api/models?limit=2&search=M")
+        ids = [each.id for each in HfApi(endpoint=url).list_models(search="m", sort="created_at")]
+
+    assert [row["id"] for row in first.json] == ["m0", "m1"]
+    assert "limit=2&search=M&cursor=2" in first.headers["link"]
+    assert sorted(ids) == [f"m{number}" for number in range(5)]

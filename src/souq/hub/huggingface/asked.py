@@ -11,7 +11,7 @@ from starlette.requests import Request
 from souq.errors import NotFound, SouqError
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface.contents import File, Listing
-from souq.hub.huggingface.exports import Exports
+from souq.hub.huggingface.exports import FOR_FACTS, Exports
 from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Candidates, Line, Revision, find
 from souq.repo.remote import Repo
@@ -87,12 +87,12 @@ async def revision_of(request: Request) -> tuple[Line, Revision]:
     return line, await run_in_threadpool(find, line, request.path_params.get("rev", "main"), hub.candidates)
 
 
-async def asked(request: Request) -> Asked:
+async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
     """The revision that a request names, with its files.
 
     Raises:
         Problem: there is none, it is being built, or it is not built, and why.
     """
     line, revision = await revision_of(request)
-    listing = await hub_of(request).exports.listing(line, revision)
+    listing = await hub_of(request).exports.listing(line, revision, patience)
     return Asked(request.path_params["repo"], line, revision, listing)

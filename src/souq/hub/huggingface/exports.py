@@ -1,9 +1,10 @@
 """Revisions made into files, one at a time, behind everybody's back: who asks waits a little, or comes again.
 
-Clients give up after ten seconds without an answer and ask again after a 503, so nobody is kept longer than `PATIENCE`.
+A client that asks for a file gives up after ten seconds and asks again after a 503; one that asks what a revision is,
+as all do first, has all the time it takes.
 
     exports = Exports(Contents(folder, most), person=None)
-    listing = await exports.listing(line, revision)
+    listing = await exports.listing(line, revision, FOR_FACTS)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Line, Revision
 from souq.signing import Person
 
-PATIENCE = 7.0  # seconds
+FOR_FILES, FOR_FACTS = 7.0, 900.0  # seconds that who asks is kept
 AGAIN = 5  # seconds after which a client asks again
 MOST_WAITING = 200  # revisions in the line
 
@@ -33,8 +34,8 @@ class Exports:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="export")
         self._waiting, self._lock = dict[str, Future[Listing]](), Lock()
 
-    async def listing(self, line: Line, revision: Revision) -> Listing:
-        """The files of a revision.
+    async def listing(self, line: Line, revision: Revision, patience: float) -> Listing:
+        """The files of a revision, as soon as they are made.
 
         Raises:
             Problem: it takes a while, or it is not built, and why.
@@ -43,7 +44,7 @@ class Exports:
             return listing
         try:
             future = asyncio.wrap_future(self._started(line, revision))
-            return await asyncio.wait_for(asyncio.shield(future), PATIENCE)
+            return await asyncio.wait_for(asyncio.shield(future), patience)
         except TimeoutError:
             raise _later("this revision is being built") from None
         except SouqError as error:

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from souq.hub.huggingface.asked import Asked, asked, hub_of
 from souq.hub.huggingface.contents import File, Listing
+from souq.hub.huggingface.exports import FOR_FILES
 from souq.hub.huggingface.history import commit_facts
 from souq.hub.huggingface.paging import is_true, next_page, number
 from souq.hub.huggingface.problems import Problem
@@ -55,7 +56,10 @@ async def tree(request: Request) -> Response:
 async def paths_info(request: Request) -> Response:
     """What is known of some paths, files or folders; those that are not there are left out."""
     of = await asked(request)
-    form = parse_qs((await _body(request)).decode("utf-8", "replace"), max_num_fields=MAX_PATHS)
+    try:
+        form = parse_qs((await _body(request)).decode("utf-8", "replace"), max_num_fields=MAX_PATHS)
+    except ValueError as error:
+        raise Problem(413, "BadRequest", f"more than {MAX_PATHS:,} paths: ask in parts") from error
     paths = [path.strip("/") for path in form.get("paths", [])]
     every = {row["path"]: row for row in _listed(of.listing, "", recursive=True)}
     rows = [every[path] for path in dict.fromkeys(paths) if path in every]
@@ -115,7 +119,7 @@ def _expand(of: Asked, rows: list[Row]) -> None:
 
 async def resolve(request: Request) -> Response:
     """A file, or the part of it that was asked for."""
-    of = await asked(request)
+    of = await asked(request, FOR_FILES)
     file = of.file(path := request.path_params["path"])
     place = await run_in_threadpool(hub_of(request).exports.path, of.revision, file)
     headers = await run_in_threadpool(_headers, of, path, file)

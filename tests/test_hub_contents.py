@@ -1,0 +1,147 @@
+"""The files that a hub keeps: whole or not there, each once, shared by processes, never more than so many bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+
+import pytest
+
+from souq.errors import UsageError
+from souq.hub.huggingface import contents as kept
+from souq.hub.huggingface import exports as making
+from souq.hub.huggingface.contents import Contents
+from souq.hub.huggingface.exports import Exports
+from souq.hub.huggingface.problems import Problem
+from souq.hub.huggingface.revisions import Candidate, Candidates, Revision
+
+IDS = [f"{number:040x}" for number in range(10)]
+
+
+def folder_of(place, **files):
+    for name, data in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(data)
+    return place
+
+
+def test_a_file_that_two_revisions_have_is_there_once(tmp_path):
+    contents = Contents(tmp_path / "data", 1 << 20)
+    contents.add(IDS[0], folder_of(tmp_path / "a", weights=b"same", card=b"one"))
+    contents.add(IDS[1], folder_of(tmp_path / "b", weights=b"same", card=b"two"))
+
+    assert len(list((tmp_path / "data" / "files").iterdir())) == 3
+    assert contents.path(contents.get(IDS[1])["weights"]).read_bytes() == b"same"
+    assert contents.get(IDS[0])["card"].sha256 == hashlib.sha256(b"one").hexdigest()
+
+
+def test_what_was_asked_for_longest_ago_goes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "KEPT", 0.0)
+    contents = Contents(tmp_path / "data", 2_500)
+    for number in range(3):
+        time.sleep(0.01)
+        contents.add(IDS[number], folder_of(tmp_path / str(number), data=bytes([number]) * 1_000))
+        contents.get(IDS[0])
+    names = {path.name for path in (tmp_path / "data" / "revisions").iterdir()}
+
+    assert names == {IDS[0], IDS[2]}
+    assert len(list((tmp_path / "data" / "files").iterdir())) == 2
+
+
+def test_what_somebody_asked_for_just_now_stays_whatever_else_there_is(tmp_path):
+    contents = Contents(tmp_path / "data", 10)
+    for number in range(3):
+        contents.add(IDS[number], folder_of(tmp_path / str(number), data=bytes([number]) * 1_000))
+
+    assert all(contents.get(IDS[number]) for number in range(3))
+
+
+def test_a_list_that_is_damaged_is_none(tmp_path):
+    contents = Contents(tmp_path / "data", 1 << 20)
+    for data in (b"", b"{", b'{"a": 1}', b"\xff"):
+        (tmp_path / "data" / "revisions" / IDS[0]).write_bytes(data)
+        assert contents.get(IDS[0]) is None
+
+
+class Writer:
+    """In the place of a build: it counts, and takes its time."""
+
+    def __init__(self, monkeypatch, seconds=0.0, error=None):
+        self.count, self.seconds, self.error = 0, seconds, error
+        monkeypatch.setattr(making, "write", self)
+
+    def __call__(self, line, revision, folder, person):
+        self.count += 1
+        time.sleep(self.seconds)
+        if self.error:
+            raise self.error
+        (folder / "config.json").write_bytes(b"{}")
+
+
+def ask(exports, name, patience=10.0):
+    return asyncio.run(exports.listing(None, Revision(name, name), patience))
+
+
+def test_many_who_ask_at_once_have_it_made_once(tmp_path, monkeypatch):
+    """In two processes' worth of makers over one folder, too."""
+    writer = Writer(monkeypatch, 0.1)
+    both = [Exports(Contents(tmp_path, 1 << 20)) for _ in range(2)]
+    answers = []
+    threads = [threading.Thread(target=lambda n=n: answers.append(ask(both[n % 2], IDS[0]))) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert writer.count == 1
+    assert len(answers) == 20
+    assert all("config.json" in answer for answer in answers)
+
+
+def test_who_has_no_more_patience_is_told_to_ask_again_and_then_gets_it(tmp_path, monkeypatch):
+    writer = Writer(monkeypatch, 0.3)
+    exports = Exports(Contents(tmp_path, 1 << 20))
+
+    with pytest.raises(Problem) as early:
+        ask(exports, IDS[0], 0.05)
+    assert (early.value.status, early.value.more) == (503, {"Retry-After": "5"})
+    assert "config.json" in ask(exports, IDS[0])
+    assert writer.count == 1
+
+
+def test_a_build_that_fails_is_said_and_tried_again(tmp_path, monkeypatch):
+    exports = Exports(Contents(tmp_path, 1 << 20))
+    Writer(monkeypatch, error=UsageError("no tensor b3:00 here", hint="run `souq fetch`"))
+    with pytest.raises(Problem, match="no tensor") as broken:
+        ask(exports, IDS[0])
+    assert broken.value.status == 403
+
+    Writer(monkeypatch)
+    assert "config.json" in ask(exports, IDS[0])
+
+
+def test_a_file_that_is_gone_is_made_again(tmp_path, monkeypatch):
+    writer = Writer(monkeypatch)
+    exports = Exports(Contents(tmp_path, 1 << 20))
+    file = ask(exports, IDS[0])["config.json"]
+    exports.contents.path(file).unlink()
+
+    with pytest.raises(Problem) as gone:
+        exports.path(Revision(IDS[0], IDS[0]), file)
+    assert gone.value.status == 503
+    assert exports.path(Revision(IDS[0], IDS[0]), ask(exports, IDS[0])["config.json"]).read_bytes() == b"{}"
+    assert writer.count == 2
+
+
+def test_a_candidate_is_known_by_its_digits_as_long_as_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("souq.hub.huggingface.revisions.MOST", 10)
+    candidates = Candidates(tmp_path / "candidates")
+    many = [Candidate(number=1, main=IDS[0], head=f"{number:040x}") for number in range(14)]
+    for candidate in many:
+        candidates.remember(candidate)
+
+    assert candidates.get(many[-1].id) == many[-1]
+    assert len(list((tmp_path / "candidates").iterdir())) <= 10
+    assert candidates.get("0" * 40) is None
