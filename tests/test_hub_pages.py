@@ -437,6 +437,15 @@ def test_a_page_is_made_once_for_each_state_of_the_repository(town, hub, monkeyp
     assert made == ["pull", "pull"]
 
 
+def test_no_page_may_run_a_script(hub):
+    """Whatever stood in one: the policy that comes with it lets none run, and nothing be sent or framed."""
+    for path in ("/", "/smol", "/smol/pulls/4", "/nowhere", "/static/icon.svg"):
+        policy = hub.get(path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'self'")
+        assert "script" not in policy
+        assert "form-action 'none'; frame-ancestors 'none'" in policy
+
+
 def test_a_browser_that_has_a_page_is_not_sent_it_again(hub):
     first = hub.get("/smol/governance")
     again = hub.get("/smol/governance", headers={"if-none-match": first.headers["etag"]})

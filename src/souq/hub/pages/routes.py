@@ -35,6 +35,10 @@ PATIENCE = 4.0  # seconds for a page
 GLANCE = 1.5  # and for the models of a list, together
 DRAWING = 30.0  # and for a picture
 PER_LIST = 50  # models
+# Stricter than what every answer of a hub has: no page needs a script, and none sends anything.
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -219,7 +223,7 @@ async def file(request: Request) -> Response:
 def _answer(request: Request, body: bytes, kind: str = "text/html", *, cache: str = "no-cache") -> Response:
     """A page, or that the browser has it."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"etag": tag, "cache-control": cache}
+    headers = {"etag": tag, "cache-control": cache, "content-security-policy": POLICY}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=kind, headers=headers)
@@ -238,7 +242,12 @@ def _sorry(error: SouqError, back: str = "") -> Response:
         else _placeless(str(error))
     )
     facts = {"title": title, "because": because, "next": back or "/", "words": "go back" if back else "the models"}
-    return Response(hub_page("no", facts), status, headers | {"cache-control": "no-store"}, "text/html")
+    return Response(
+        hub_page("no", facts),
+        status,
+        headers | {"cache-control": "no-store", "content-security-policy": POLICY},
+        "text/html",
+    )
 
 
 def _placeless(text: str) -> str:
