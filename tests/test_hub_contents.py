@@ -11,7 +11,6 @@ import pytest
 
 from souq.errors import UsageError
 from souq.hub.huggingface import contents as kept
-from souq.hub.huggingface import exports as making
 from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.exports import Exports
 from souq.hub.huggingface.problems import Problem
@@ -66,13 +65,12 @@ def test_a_list_that_is_damaged_is_none(tmp_path):
 
 
 class Writer:
-    """In the place of a build: it counts, and takes its time."""
+    """In the place of a model: it counts how often it is built, and takes its time."""
 
-    def __init__(self, monkeypatch, seconds=0.0, error=None):
+    def __init__(self, seconds=0.0, error=None):
         self.count, self.seconds, self.error = 0, seconds, error
-        monkeypatch.setattr(making, "write", self)
 
-    def __call__(self, line, revision, folder, person):
+    def write(self, revision, folder, person):
         self.count += 1
         time.sleep(self.seconds)
         if self.error:
@@ -80,16 +78,16 @@ class Writer:
         (folder / "config.json").write_bytes(b"{}")
 
 
-def ask(exports, name, patience=10.0):
-    return asyncio.run(exports.listing(None, Revision(name, name), patience))
+def ask(exports, writer, name, patience=10.0):
+    return asyncio.run(exports.listing(writer, Revision(name, name), patience))
 
 
 def test_many_who_ask_at_once_have_it_made_once(tmp_path, monkeypatch):
     """In two processes' worth of makers over one folder, too."""
-    writer = Writer(monkeypatch, 0.1)
+    writer = Writer(0.1)
     both = [Exports(Contents(tmp_path, 1 << 20)) for _ in range(2)]
     answers = []
-    threads = [threading.Thread(target=lambda n=n: answers.append(ask(both[n % 2], IDS[0]))) for n in range(20)]
+    threads = [threading.Thread(target=lambda n=n: answers.append(ask(both[n % 2], writer, IDS[0]))) for n in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -100,38 +98,38 @@ def test_many_who_ask_at_once_have_it_made_once(tmp_path, monkeypatch):
     assert all("config.json" in answer for answer in answers)
 
 
-def test_who_has_no_more_patience_is_told_to_ask_again_and_then_gets_it(tmp_path, monkeypatch):
-    writer = Writer(monkeypatch, 0.3)
+def test_who_has_no_more_patience_is_told_to_ask_again_and_then_gets_it(tmp_path):
+    writer = Writer(0.3)
     exports = Exports(Contents(tmp_path, 1 << 20))
 
     with pytest.raises(Problem) as early:
-        ask(exports, IDS[0], 0.05)
+        ask(exports, writer, IDS[0], 0.05)
     assert (early.value.status, early.value.more) == (503, {"Retry-After": "5"})
-    assert "config.json" in ask(exports, IDS[0])
+    assert "config.json" in ask(exports, writer, IDS[0])
     assert writer.count == 1
 
 
-def test_a_build_that_fails_is_said_and_tried_again(tmp_path, monkeypatch):
+def test_a_build_that_fails_is_said_and_tried_again(tmp_path):
     exports = Exports(Contents(tmp_path, 1 << 20))
-    Writer(monkeypatch, error=UsageError("no tensor b3:00 here", hint="run `souq fetch`"))
+    writer = Writer(error=UsageError("no tensor b3:00 here", hint="run `souq fetch`"))
     with pytest.raises(Problem, match="no tensor") as broken:
-        ask(exports, IDS[0])
+        ask(exports, writer, IDS[0])
     assert broken.value.status == 403
 
-    Writer(monkeypatch)
-    assert "config.json" in ask(exports, IDS[0])
+    writer.error = None
+    assert "config.json" in ask(exports, writer, IDS[0])
 
 
-def test_a_file_that_is_gone_is_made_again(tmp_path, monkeypatch):
-    writer = Writer(monkeypatch)
+def test_a_file_that_is_gone_is_made_again(tmp_path):
+    writer = Writer()
     exports = Exports(Contents(tmp_path, 1 << 20))
-    file = ask(exports, IDS[0])["config.json"]
+    file = ask(exports, writer, IDS[0])["config.json"]
     exports.contents.path(file).unlink()
 
     with pytest.raises(Problem) as gone:
         exports.path(Revision(IDS[0], IDS[0]), file)
     assert gone.value.status == 503
-    assert exports.path(Revision(IDS[0], IDS[0]), ask(exports, IDS[0])["config.json"]).read_bytes() == b"{}"
+    assert exports.path(Revision(IDS[0], IDS[0]), ask(exports, writer, IDS[0])["config.json"]).read_bytes() == b"{}"
     assert writer.count == 2
 
 

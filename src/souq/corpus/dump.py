@@ -150,11 +150,16 @@ def read_rows(folder: Path, name: str = "") -> list[dict[str, Any]]:
     return rows
 
 
-def _refuse_changed(folder: Path, path: str, facts: Mapping[str, Any]) -> None:
+def changed(folder: Path, path: str, facts: Mapping[str, Any]) -> bool:
+    """Whether a file of a corpus is not what its manifest says."""
     file = folder / path
-    if ".." in Path(path).parts or not file.is_file() or digest(file.read_bytes()) != facts["digest"]:
+    return ".." in Path(path).parts or not file.is_file() or digest(file.read_bytes()) != facts["digest"]
+
+
+def _refuse_changed(folder: Path, path: str, facts: Mapping[str, Any]) -> None:
+    if changed(folder, path, facts):
         hint = "fetch it again, or make the edition again with `souq corpus make`"
-        raise Hostile(f"{file} is not what manifest.json says", hint=hint)
+        raise Hostile(f"{folder / path} is not what manifest.json says", hint=hint)
 
 
 def _order(name: str) -> list[tuple[int, str]]:

@@ -72,6 +72,22 @@ class Catalog:
             raise NotFound(f"no repository {name[: 2 * MAX_NAME]!r}", hint="the hub's first page lists those there are")
         return self._open(folders[0])
 
+    def others(self) -> Iterator[tuple[str, Path]]:
+        """Folders by a name that a repository could have, which are none: corpora, for who knows them."""
+        for folder in _inside(self.root):
+            if git_dir_of(folder) is None:
+                places = [(folder.name, folder), *((f"{folder.name}/{each.name}", each) for each in _inside(folder))]
+                for name, place in places[:MOST]:
+                    if is_name(name) and git_dir_of(place) is None:
+                        yield name, place
+
+    def other(self, name: str) -> Path | None:
+        """A folder of this name that is no repository; None where there is none."""
+        place = self.root / name
+        org = place.parent
+        inside = is_name(name) and place.is_dir() and git_dir_of(place) is None
+        return place if inside and (org == self.root or git_dir_of(org) is None) else None
+
     def _problem(self, name: str, folder: Path) -> str:
         if not is_name(name):
             return f"no name for a repository: letters, digits, `-`, `_` and `.`, at most {MAX_NAME} of them"

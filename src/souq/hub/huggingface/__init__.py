@@ -1,6 +1,7 @@
 """What Hugging Face's own clients ask a hub: they work unmodified with HF_ENDPOINT set to it.
 
-A model is a souq repository; its revisions are main, the releases, and what main would be with a pull request.
+A model is a souq repository; its revisions are main, the releases, and what main would be with a pull request. A corpus
+beside the repositories is a data set.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from souq.errors import SouqError
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface import discussions, files, history, info, revisions
-from souq.hub.huggingface.asked import Hub, line_of
+from souq.hub.huggingface.asked import Hub, Kind, source_of
 from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.exports import Exports
 from souq.hub.huggingface.problems import Problem, of_error
@@ -57,28 +58,39 @@ def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = 
 
 def routes() -> list[BaseRoute]:
     """Where each answer is; an address that says more stands before one that says less."""
-    of = "/api/models/{repo:repo}"
     return [
         _route("/api/whoami-v2", _whoami),
         _route("/api/models", info.models),
-        _route(f"{of}/revision/{{rev:rev}}", info.model),
-        _route(f"{of}/tree/{{rev:rev}}", files.tree),
-        _route(f"{of}/tree/{{rev:rev}}/{{path:path}}", files.tree),
-        _route(f"{of}/paths-info/{{rev:rev}}", files.paths_info, "POST"),
-        _route(f"{of}/refs", history.refs),
-        _route(f"{of}/commits/{{rev:rev}}", history.commits),
-        _route(f"{of}/discussions", discussions.discussions),
-        _route(f"{of}/discussions/{{number:number}}", discussions.discussion),
-        _route(f"{of}/auth-check", _may_read),
-        _route(of, info.model),
+        _route("/api/datasets", info.datasets),
+        _route("/api/models/{repo:repo}/discussions", discussions.discussions),
+        _route("/api/models/{repo:repo}/discussions/{number:number}", discussions.discussion),
+        *_of("models"),
+        *_of("datasets"),
         _route("/api/{path:path}", _absent, "GET", "POST", "PUT", "PATCH", "DELETE"),
+        _route("/datasets/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve, kind="datasets"),
         _route("/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve),
     ]
 
 
-def _route(path: str, endpoint: Endpoint, *methods: str) -> Route:
+def _of(kind: Kind) -> list[BaseRoute]:
+    """What is asked of models and of corpora alike."""
+    of = f"/api/{kind}/{{repo:repo}}"
+    return [
+        _route(f"{of}/revision/{{rev:rev}}", info.facts, kind=kind),
+        _route(f"{of}/tree/{{rev:rev}}", files.tree, kind=kind),
+        _route(f"{of}/tree/{{rev:rev}}/{{path:path}}", files.tree, kind=kind),
+        _route(f"{of}/paths-info/{{rev:rev}}", files.paths_info, "POST", kind=kind),
+        _route(f"{of}/refs", history.refs, kind=kind),
+        _route(f"{of}/commits/{{rev:rev}}", history.commits, kind=kind),
+        _route(f"{of}/auth-check", _may_read, kind=kind),
+        _route(of, info.facts, kind=kind),
+    ]
+
+
+def _route(path: str, endpoint: Endpoint, *methods: str, kind: Kind = "models") -> Route:
     async def answer(request: Request) -> Response:
         try:
+            request.path_params["kind"] = kind
             return await endpoint(request)
         except Problem as problem:
             return problem.response
@@ -93,7 +105,7 @@ async def _whoami(request: Request) -> Response:
 
 
 async def _may_read(request: Request) -> Response:
-    await line_of(request)
+    await source_of(request)
     return JSONResponse({})
 
 

@@ -1,9 +1,10 @@
-"""Which revision of which model a request is about."""
+"""Which revision of which model or corpus a request is about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -11,10 +12,15 @@ from starlette.requests import Request
 from souq.errors import NotFound, SouqError
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface.contents import File, Listing
+from souq.hub.huggingface.corpora import Corpus, corpus
 from souq.hub.huggingface.exports import FOR_FACTS, Exports
+from souq.hub.huggingface.models import Model
 from souq.hub.huggingface.problems import Problem
-from souq.hub.huggingface.revisions import Candidates, Line, Revision, find
+from souq.hub.huggingface.revisions import Candidates, Line, Revision
+from souq.hub.huggingface.sources import Source
 from souq.repo.remote import Repo
+
+Kind = Literal["models", "datasets"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,10 @@ class Hub:
 
 @dataclass(frozen=True)
 class Asked:
-    """A revision of a model, and its files."""
+    """A revision, and its files."""
 
     name: str
-    line: Line
+    source: Source
     revision: Revision
     listing: Listing
 
@@ -47,8 +53,8 @@ class Asked:
 
 
 @lru_cache(maxsize=64)
-def _line(repo: Repo, tip: str) -> Line:
-    return Line(repo, tip)
+def _model(repo: Repo, tip: str) -> Model:
+    return Model(repo, tip)
 
 
 def hub_of(request: Request) -> Hub:
@@ -58,33 +64,49 @@ def hub_of(request: Request) -> Hub:
     return hub
 
 
-def _opened(hub: Hub, name: str) -> Line:
+def _opened(hub: Hub, kind: Kind, name: str) -> Model | Corpus:
     try:
+        if kind == "datasets":
+            return corpus(hub.catalog, hub.exports.contents, name)
         repo = hub.catalog.open(name)
-        return _line(repo, repo.tip())
+        return _model(repo, repo.tip())
     except NotFound as error:
         raise Problem(404, "RepoNotFound", str(error)) from error
     except SouqError as error:
         raise Problem(404, "RepoNotFound", f"{name} cannot be read: {error}") from error
 
 
-async def line_of(request: Request) -> Line:
-    """Main of the repository that a request names.
+async def source_of(request: Request) -> Model | Corpus:
+    """The model or corpus that a request names.
 
     Raises:
         Problem: there is none, or it cannot be read.
     """
-    return await run_in_threadpool(_opened, hub_of(request), request.path_params["repo"])
+    words = request.path_params
+    return await run_in_threadpool(_opened, hub_of(request), words["kind"], words["repo"])
 
 
-async def revision_of(request: Request) -> tuple[Line, Revision]:
+async def line_of(request: Request) -> Line:
+    """Main of the model that a request names.
+
+    Raises:
+        Problem: there is none, or it is no model.
+    """
+    source = await source_of(request)
+    if not isinstance(source, Model):
+        raise Problem(404, "RepoNotFound", "this is no model")
+    return source.line
+
+
+async def revision_of(request: Request) -> tuple[Source, Revision]:
     """The revision that a request names, without its files; main where it names none.
 
     Raises:
         Problem: there is none.
     """
-    line, hub = await line_of(request), hub_of(request)
-    return line, await run_in_threadpool(find, line, request.path_params.get("rev", "main"), hub.candidates)
+    source, hub = await source_of(request), hub_of(request)
+    name = request.path_params.get("rev", "main")
+    return source, await run_in_threadpool(source.find, name, hub.candidates)
 
 
 async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
@@ -93,6 +115,6 @@ async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
     Raises:
         Problem: there is none, it is being built, or it is not built, and why.
     """
-    line, revision = await revision_of(request)
-    listing = await hub_of(request).exports.listing(line, revision, patience)
-    return Asked(request.path_params["repo"], line, revision, listing)
+    source, revision = await revision_of(request)
+    listing = await hub_of(request).exports.listing(source, revision, patience)
+    return Asked(request.path_params["repo"], source, revision, listing)

@@ -6,7 +6,6 @@ A vote or a check is an event of a kind that clients do not know and keep as it 
 from __future__ import annotations
 
 import html
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 
 from souq.errors import NotFound, SouqError
 from souq.hub.huggingface.asked import line_of
-from souq.hub.huggingface.history import utc
 from souq.hub.huggingface.paging import is_true, number
 from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Line
+from souq.hub.huggingface.sources import Row, utc
 from souq.notebook.pull_request import PullRequest
 from souq.pulls import pull as pulls
 from souq.pulls.comments import Comment, thread
@@ -26,8 +25,6 @@ from souq.records import spelled_out
 PAGE = 50
 MAX_DIFF = 1 << 20  # characters
 STATUS = {"open": "open", "merged": "merged", "closed": "closed", "taken back": "closed"}
-
-Row = dict[str, Any]
 
 
 async def discussions(request: Request) -> Response:

@@ -4,7 +4,7 @@ A client that asks for a file gives up after ten seconds and asks again after a 
 as all do first, has all the time it takes.
 
     exports = Exports(Contents(folder, most), person=None)
-    listing = await exports.listing(line, revision, FOR_FACTS)
+    listing = await exports.listing(source, revision, FOR_FACTS)
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from threading import Lock
 
 from souq.errors import SouqError
 from souq.hub.huggingface.contents import Contents, File, Listing
-from souq.hub.huggingface.exporting import write
 from souq.hub.huggingface.problems import Problem
-from souq.hub.huggingface.revisions import Line, Revision
+from souq.hub.huggingface.revisions import Revision
+from souq.hub.huggingface.sources import Source
 from souq.signing import Person
 
 FOR_FILES, FOR_FACTS = 7.0, 900.0  # seconds that who asks is kept
@@ -34,7 +34,7 @@ class Exports:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="export")
         self._waiting, self._lock = dict[str, Future[Listing]](), Lock()
 
-    async def listing(self, line: Line, revision: Revision, patience: float) -> Listing:
+    async def listing(self, source: Source, revision: Revision, patience: float) -> Listing:
         """The files of a revision, as soon as they are made.
 
         Raises:
@@ -43,7 +43,7 @@ class Exports:
         if (listing := self.contents.get(revision.id)) is not None:
             return listing
         try:
-            future = asyncio.wrap_future(self._started(line, revision))
+            future = asyncio.wrap_future(self._started(source, revision))
             return await asyncio.wait_for(asyncio.shield(future), patience)
         except TimeoutError:
             raise _later("this revision is being built") from None
@@ -61,22 +61,22 @@ class Exports:
             raise _later("this revision is built again")
         return path
 
-    def _started(self, line: Line, revision: Revision) -> Future[Listing]:
+    def _started(self, source: Source, revision: Revision) -> Future[Listing]:
         with self._lock:
             future = self._waiting.get(revision.id)
             if future is None:
                 if len(self._waiting) >= MOST_WAITING:
                     raise _later("others wait for theirs")
-                future = self._worker.submit(self._made, line, revision)
+                future = self._worker.submit(self._made, source, revision)
                 self._waiting[revision.id] = future
                 future.add_done_callback(lambda _: self._waiting.pop(revision.id, None))
             return future
 
-    def _made(self, line: Line, revision: Revision) -> Listing:
+    def _made(self, source: Source, revision: Revision) -> Listing:
         with self.contents.making(revision.id) as folder:
             if (listing := self.contents.get(revision.id)) is not None:  # another process made it meanwhile
                 return listing
-            write(line, revision, folder, self._person)
+            source.write(revision, folder, self._person)
             return self.contents.add(revision.id, folder)
 
 

@@ -18,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 from souq.hub.huggingface.asked import Asked, asked, hub_of
 from souq.hub.huggingface.contents import File, Listing
 from souq.hub.huggingface.exports import FOR_FILES
-from souq.hub.huggingface.history import commit_facts
 from souq.hub.huggingface.paging import is_true, next_page, number
 from souq.hub.huggingface.problems import Problem
 
@@ -108,8 +107,8 @@ def lfs(file: File, digest: str) -> Row:
 
 
 def _expand(of: Asked, rows: list[Row]) -> None:
-    """A revision is made as a whole, so its files were all last changed by it."""
-    last = commit_facts(of.line, of.revision)
+    """A revision is made as a whole, so its files were all last changed by its commit."""
+    last = of.source.commits(of.revision, 1)[0]
     for row in rows:
         row["lastCommit"] = {key: last[key] for key in ("id", "title", "date")}
 
@@ -130,18 +129,13 @@ async def resolve(request: Request) -> Response:
 
 
 def _headers(of: Asked, path: str, file: File) -> Mapping[str, str]:
-    named = of.revision.id
-    headers = {"X-Repo-Commit": named, "ETag": f'"{file.etag(path)}"', "Cache-Control": "no-cache"}
+    headers = {"X-Repo-Commit": of.revision.id, "ETag": f'"{file.etag(path)}"', "Cache-Control": "no-cache"}
     # What strangers wrote is no page of this hub, whatever it looks like.
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox; frame-ancestors 'none'"
     if file.is_large(path):
         headers |= {"X-Linked-Size": str(file.size), "X-Linked-ETag": f'"{file.sha256}"'}
-    if of.revision.candidate is not None:
-        text = f"pull request {of.revision.candidate.number} is not merged: nobody has decided on this model"
-        headers["X-HF-Warning"] = f"Not main; {text}"
-    elif of.line.yanked(named):
-        headers["X-HF-Warning"] = f"Yanked; release {of.line.released_at(named)} is not to be used"
-    return headers
+    warning = of.source.warning(of.revision)
+    return headers | ({"X-HF-Warning": warning} if warning else {})
 
 
 def _tags(request: Request) -> set[str]:
