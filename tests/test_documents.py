@@ -65,6 +65,26 @@ def test_documents_land_by_votes_and_main_verifies(bazaar):
     assert bazaar("chen", ["pr", "create", bazaar.delta("greet"), *WORDS, "--fixes", "greet"]) == 0
 
 
+def test_a_document_is_taken_back_like_all_else(bazaar):
+    """Main reads as before it; while a later one stands in its place, that has to go first."""
+    assert create(bazaar, "mallory", ("README.md", b"# First\n"))[0] == 0
+    bazaar.land(2, "amira", "bruno")
+    assert create(bazaar, "mallory", ("README.md", b"# Second\n"), ("docs/sheet.md", b"rows\n"))[0] == 0
+    bazaar.land(3, "amira", "bruno")
+    first, second = sorted(slug for slug, offer in bazaar.main().offers.items() if offer.documents)
+
+    code, _, errors = bazaar.says("amira", f"pr revert {first} --reason old")
+    assert code != 0
+    assert "README.md is not as" in errors
+    assert bazaar("amira", f"pr revert {second} --reason worse") == 0
+    bazaar.land(max(pull.number for pull in pulls.listed(bazaar.repo("amira"))), "adil", "bruno")
+
+    assert bazaar.main().text("README.md") == "# First\n"
+    assert bazaar.main().documents(["docs/sheet.md"]) == {}
+    assert bazaar("bruno", "pull") == 0
+    assert bazaar("bruno", "verify") == 0
+
+
 def test_who_approves_is_the_scope_documents(bazaar):
     policy = read_policy(bazaar.main().policy_text)
 

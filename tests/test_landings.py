@@ -209,7 +209,7 @@ def test_only_what_is_there_is_taken_back(quick):
     quick.agreed(*THREE, hours=3)
 
     assert quick.findings() == [
-        "0009-x is no contribution of weights, sketches, data or evals here, so it cannot be taken back"
+        "0009-x brought no weights, sketches, data, evals or documents here, so it cannot be taken back"
     ]
 
 

@@ -144,6 +144,7 @@ _SAYS = [
         ("nothing-to-undo", r"cannot be taken back|could be yanked|took nothing back here|took back is there again"),
         ("nothing-to-undo", r"is not as \S+ left it|so it has no sketches to renew$"),
         ("outdated", r"has renewed the sketches of \S+ since$"),
+        ("odd-offer", r" is no document: |\d+ documents; the most of one contribution"),
         ("odd-offer", r": a new sketch of|: the new sketches of|: \S+ has a sketch of"),
         ("odd-offer", r": sketches/\S+ (changes weights|holds no sketch|is not named)"),
         ("altered-settings", r"souq\.toml is not what"),

@@ -32,6 +32,7 @@ from souq_conformance import (
     bad_records,
     bad_sizes,
     bad_times,
+    documents,
     good,
     good_bindings,
     good_times,
@@ -44,6 +45,7 @@ from souq_conformance.town import Stock, Town
 INDEX = "cases.json"
 SOUQ = "souq verify {repo} --json"
 PARTS = (
+    documents,
     good,
     good_times,
     sketches,

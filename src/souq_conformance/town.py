@@ -402,6 +402,12 @@ class Town:
             after: dict[str, File | None] = {**brought, **dict.fromkeys(seals)}
             offer.exam = {path: (self.files.get(path), file) for path, file in after.items()}
             return dict(after)
+        if kind == "documents":
+            documents = {path.removeprefix("documents/"): data for path, data in offer.files.items()}
+            documents.pop("contribution.toml", None)
+            stand = {path: self.git.file(data) for path, data in documents.items()}
+            offer.exam = {path: (self.files.get(path), file) for path, file in stand.items()}
+            return {**stand}
         if kind == "governance":
             return {"GOVERNANCE.toml": offer.files["GOVERNANCE.toml"]}
         if kind == "election" and offer.policy is not None:
@@ -426,7 +432,7 @@ class Town:
         return {**undone.held, **self._exam(undone.contribution.of, 1)}
 
     def _exam(self, of: str, side: int) -> dict[str, bytes | File | None]:
-        """The evals' files that a contribution changed, as they were before it (0) or after (1)."""
+        """The evals and documents that a contribution changed, as they were before it (0) or after (1)."""
         return {path: files[side] for path, files in self.landed[of].exam.items()} if of in self.landed else {}
 
 

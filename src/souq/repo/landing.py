@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from souq.errors import Hostile, NotFound
 from souq.evals.eval import SEALED
@@ -19,6 +19,7 @@ from souq.records import format_toml, read_json
 from souq.repo.contribution import (
     BRINGS,
     CLAIMING,
+    DOCUMENTS,
     NAMED,
     RECORDS,
     SKETCHES,
@@ -31,7 +32,8 @@ from souq.repo.contribution import (
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta
 
-TAKEN_BACK = ("weights", "sketches", "data", "evals")  # kinds that a revert takes: rules are amended, releases yanked
+TAKEN_BACK = ("weights", "sketches", "data", "evals", "documents")  # rules are amended, releases yanked
+MOST_DOCUMENTS = 64  # of one contribution: each is looked for by its own name
 _NAME = r"|[0-9A-Za-z][0-9A-Za-z.\-]{0,63}"
 
 
@@ -50,6 +52,8 @@ def malformed(offer: Offer) -> str:
         return f"a contribution of {kind} fixes nothing: what it names would be guarded"
     if bool(of) != (kind in NAMED) or not re.fullmatch(_NAME, of):
         return f"a contribution of {kind} {'does not say' if kind in NAMED else 'says'} what it is about"
+    if len(offer.documents) > MOST_DOCUMENTS:
+        return f"{len(offer.documents)} documents; the most of one contribution is {MOST_DOCUMENTS}"
     if odd := [path for path in sorted(offer.documents) if not is_document(path)]:
         return f"{odd[0][:80]!r} is no document: LICENSE, NOTICE, CITATION.cff, NAME.md, NAME.txt, docs/name.md"
     return _malformed_sketches(offer)
@@ -75,7 +79,7 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
     """Why what an offer is about cannot be done on `main`; "" where it can."""
     kind, of = offer.contribution.kind, offer.contribution.of
     if kind == "revert" and (of not in main.offers or main.offers[of].contribution.kind not in TAKEN_BACK):
-        return f"{of} is no contribution of weights, sketches, data or evals here, so it cannot be taken back"
+        return f"{of} brought no weights, sketches, data, evals or documents here, so it cannot be taken back"
     if kind == "yank" and (of not in main.releases or f"releases/{of}/{YANKED}" in main.paths(f"releases/{of}")):
         return f"there is no release {of} here that could be yanked"
     if kind == "release" and of in main.releases:
@@ -95,7 +99,7 @@ def conflicts_with(main: Snapshot, offer: Offer) -> str:
         return f"what {of} took back is there again"
     if offer.sketches and (because := _cannot_renew(offer, main)):
         return because
-    now = main.exam_files(expected := _exam_moved(offer, main))
+    now = _standing(main, expected := _moved_elsewhere(offer, main))
     if changed := [path for path, (old, _) in expected.items() if now.get(path) != old]:
         return f"{changed[0]} is not as {of} left it: take back first what changed it since"
     return ""
@@ -140,7 +144,7 @@ def files_gained(offer: Offer) -> dict[str, bytes]:
 def files_lost(offer: Offer, main: Snapshot) -> dict[str, bytes]:
     """The files main loses when an offer lands on it."""
     kind, of = offer.contribution.kind, offer.contribution.of
-    left = {path: old for path, (old, new) in _exam_moved(offer, main).items() if new is None and old is not None}
+    left = {path: old for path, (old, new) in _moved_elsewhere(offer, main).items() if new is None and old is not None}
     if kind == "evals":  # what is revealed is sealed no more
         paths = [f"evals/{name}/{SEALED}" for name in _revealed(offer, main)]
         return {path: main.repo.read(main.commit, path) for path in paths}
@@ -164,32 +168,37 @@ def files_returned(offer: Offer, main: Snapshot) -> dict[str, bytes]:
     undone = main.offers.get(offer.contribution.of) if offer.contribution.kind == "restore" else None
     there = undone is None or undone.contribution.of in main.offers
     taken = {} if undone is None or there else _taken_by(undone, main)
-    return taken | {path: data for path, (_, data) in _exam_moved(offer, main).items() if data is not None}
+    return taken | {path: data for path, (_, data) in _moved_elsewhere(offer, main).items() if data is not None}
 
 
 Moves = dict[str, tuple[bytes | None, bytes | None]]  # path -> its bytes before and after; None where it is not there
 
 
-def _exam_moved(offer: Offer, main: Snapshot) -> Moves:
-    """What taking evals back, or bringing them back, does to main's exam."""
+def _moved_elsewhere(offer: Offer, main: Snapshot) -> Moves:
+    """What taking evals or documents back, or bringing them back, does to main beside the contribution's own folder."""
     kind, of = offer.contribution.kind, offer.contribution.of
     if kind == "revert" and of in main.offers:
-        return {path: (new, old) for path, (old, new) in _exam_of(main.offers[of], main).items()}
+        return {path: (new, old) for path, (old, new) in _brought_elsewhere(main.offers[of], main).items()}
     undone = main.offers.get(of) if kind == "restore" else None
     if undone is None or undone.contribution.kind != "revert" or undone.contribution.of in main.offers:
         return {}
     before = _landed_on(undone, main)
-    return _exam_of(before.offer(undone.contribution.of), before)
+    return _brought_elsewhere(before.offer(undone.contribution.of), before)
 
 
-def _exam_of(landed: Offer, main: Snapshot) -> Moves:
-    """What a contribution that has landed on `main` changed of its exam: what it brought, and the seals it opened."""
-    brought = {path: data for path, data in landed.files.items() if path.startswith("evals/")}
+def _brought_elsewhere(landed: Offer, main: Snapshot) -> Moves:
+    """What a contribution that has landed on `main` changed beside its folder: evals with their seals, documents."""
+    brought = {path: data for path, data in landed.files.items() if path.startswith("evals/")} | landed.documents
     if not brought:
         return {}
     opened = {f"{path.rpartition('/')[0]}/{SEALED}" for path in brought if path.endswith("/eval.toml")}
-    before = _landed_on(landed, main).exam_files(brought.keys() | opened)
+    before = _standing(_landed_on(landed, main), brought.keys() | opened)
     return {path: (before.get(path), brought.get(path)) for path in sorted(brought.keys() | before.keys())}
+
+
+def _standing(main: Snapshot, paths: Collection[str]) -> dict[str, bytes]:
+    """Those of some files of evals and some documents that are there."""
+    return main.exam_files(paths) | main.documents([path for path in paths if not path.startswith("evals/")])
 
 
 def deltas_moved(offer: Offer, main: Snapshot) -> list[Delta]:
@@ -219,7 +228,7 @@ def touched(offer: Offer, main: Snapshot) -> list[str]:
     paths = {*files_gained(offer), *files_lost(offer, main), *files_returned(offer, main)}
     if offer.contribution.kind == "ratify" and (undone := main.offers.get(offer.contribution.of)) is not None:
         taken = _taken_by(undone, main)
-        paths |= {*files_gained(undone)} if undone.contribution.kind == "yank" else {*taken, *_exam_in(taken)}
+        paths |= {*files_gained(undone)} if undone.contribution.kind == "yank" else {*taken, *_elsewhere_in(taken)}
         moved = _changes_of(_offered_in(taken), main)
     paths |= {"souq.toml"} if offer.merge is not None else set()
     return sorted(paths) + sorted({name for delta in moved for name in delta.touches()})
@@ -249,9 +258,11 @@ def _landed_on(landed: Offer, main: Snapshot) -> Snapshot:
     return Snapshot(main.repo, before)
 
 
-def _exam_in(taken: Mapping[str, bytes]) -> set[str]:
-    """The paths of main's exam that taken folders of contributions brought."""
-    return {path.split("/", 2)[2] for path in taken if path.split("/", 3)[2:3] == ["evals"]}
+def _elsewhere_in(taken: Mapping[str, bytes]) -> set[str]:
+    """The paths of main's exam, and the documents, that taken folders of contributions brought."""
+    inside = [path.split("/", 2)[2] for path in taken if path.startswith("contributions/")]
+    exam = {path for path in inside if path.startswith("evals/")}
+    return exam | {path.removeprefix(DOCUMENTS) for path in inside if path.startswith(DOCUMENTS)}
 
 
 def _offered_in(taken: Mapping[str, bytes]) -> Offer:

@@ -125,6 +125,14 @@ class Snapshot:
         """Those of some files below evals/ that are there."""
         return {f"evals/{path}": data for path, data in self._of_evals(paths.__contains__).items()} if paths else {}
 
+    def documents(self, paths: Collection[str]) -> dict[str, bytes]:
+        """Those of some documents that are there, by their paths."""
+        there = dict[str, bytes]()
+        for path in paths:
+            with suppress(NotFound):
+                there[path] = self.repo.read(self.commit, path)
+        return there
+
     @cached_property
     def exam(self) -> list[str]:
         """The names of the evals and of those that are hidden; none of them is read."""
