@@ -25,7 +25,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason='playwright is not 
 axe_of = pytest.importorskip("axe_playwright_python.sync_playwright", reason='axe is not installed: pip install "souq[browser]"')  # fmt: skip
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
-    pytest.mark.server, pytest.mark.slow,
+    pytest.mark.browser, pytest.mark.server, pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: `apt-get install chromium`"),
 ]  # fmt: skip
 PATHS = ("/", "/stats", "/smol", "/smol/pulls", "/smol/pulls?state=all", "/smol/pulls/2", "/smol/pulls/3", "/smol/pulls/6", "/smol/queue", "/smol/releases", "/smol/releases/1.1", "/smol/bugs", "/smol/governance", "/smol/contributors", "/smol/openness", "/nowhere")  # fmt: skip
