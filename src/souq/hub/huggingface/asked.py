@@ -115,6 +115,14 @@ async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
     Raises:
         Problem: there is none, it is being built, or it is not built, and why.
     """
-    source, revision = await revision_of(request)
-    listing = await hub_of(request).exports.listing(source, revision, patience)
-    return Asked(request.path_params["repo"], source, revision, listing)
+    hub, words = hub_of(request), request.path_params
+
+    def look() -> tuple[Source, Revision, Listing | None]:  # in one thread, as most of what is asked for is there
+        source = _opened(hub, words["kind"], words["repo"])
+        revision = source.find(words.get("rev", "main"), hub.candidates)
+        return source, revision, hub.exports.contents.get(revision.id)
+
+    source, revision, listing = await run_in_threadpool(look)
+    if listing is None:
+        listing = await hub.exports.listing(source, revision, patience)
+    return Asked(words["repo"], source, revision, listing)

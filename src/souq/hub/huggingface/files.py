@@ -6,7 +6,8 @@ A path is looked up among the names of the revision's files and never on a disk,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -120,15 +121,19 @@ async def resolve(request: Request) -> Response:
     """A file, or the part of it that was asked for."""
     of = await asked(request, FOR_FILES)
     file = of.file(path := request.path_params["path"])
-    place = await run_in_threadpool(hub_of(request).exports.path, of.revision, file)
-    headers = await run_in_threadpool(_headers, of, path, file)
+
+    def look() -> tuple[Path, os.stat_result, dict[str, str]]:
+        place = hub_of(request).exports.path(of.revision, file)
+        return place, place.stat(), _headers(of, path, file)
+
+    place, facts, headers = await run_in_threadpool(look)
     if headers["ETag"] in _tags(request):
         return Response(status_code=304, headers=headers)
     name = path.rpartition("/")[2]
-    return _Sent(place, headers=headers, media_type=_type(path), filename=name, stat_result=place.stat())
+    return _Sent(place, headers=headers, media_type=_type(path), filename=name, stat_result=facts)
 
 
-def _headers(of: Asked, path: str, file: File) -> Mapping[str, str]:
+def _headers(of: Asked, path: str, file: File) -> dict[str, str]:
     headers = {"X-Repo-Commit": of.revision.id, "ETag": f'"{file.etag(path)}"', "Cache-Control": "no-cache"}
     # What strangers wrote is no page of this hub, whatever it looks like.
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox; frame-ancestors 'none'"
