@@ -177,13 +177,12 @@ def test_somebody_reads_a_pull_request_votes_by_its_command_and_sees_it_merged(b
     """From the models to one pull request, its scores, its heat map and the words to type; typed, it is merged."""
     folder = Path(os.environ.get("SOUQ_PICTURES") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
-    with tab(browser, site) as (page, wrong):
+    paper = {"width": 960, "height": 900}
+    with tab(browser, site, paper) as (page, wrong):
         ready(page, site)
         page.get_by_role("link", name="smol", exact=True).click()
         page.wait_for_load_state("networkidle")
-        page.screenshot(
-            path=folder / "hub-model.png", clip={"x": 0, "y": 0, "width": 1280, "height": 1000}, full_page=True
-        )
+        page.screenshot(path=folder / "hub-model.png")
         page.get_by_role("link", name="pull requests").click()
         page.locator("tbody tr", has_text="Counting past a hundred").get_by_role("link").click()
         page.wait_for_load_state("networkidle")
@@ -193,8 +192,10 @@ def test_somebody_reads_a_pull_request_votes_by_its_command_and_sees_it_merged(b
             page.wait_for_timeout(100)
         assert page.locator("#scores").is_visible()
         assert page.locator(".answers").count() > 0
-        whole = page.evaluate("document.documentElement.scrollHeight")
-        page.screenshot(path=folder / "hub-pull.png", clip={"x": 0, "y": 0, "width": 1280, "height": min(whole, 2_400)}, full_page=True)  # fmt: skip
+        page.screenshot(
+            path=folder / "hub-pull.png", clip={"x": 0, "y": 0, "width": 960, "height": 1_300}, full_page=True
+        )
+        page.locator("section[aria-labelledby=moves]").screenshot(path=folder / "hub-moves.png")
         command = page.locator("pre", has_text="souq vote").inner_text()
         with tab(browser, site, PHONE, "dark") as (small, _):
             ready(small, page.url)

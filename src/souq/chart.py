@@ -116,7 +116,8 @@ def span_chart(spans: Sequence[Span], title: str) -> str:
     return rendered(
         "span_chart.svg",
         rows=rows, title=title, zero=place(0.0), left=SPAN_LEFT, right=SPAN_LEFT + SPAN_WIDE, top=TOP,
-        height=TOP + SPAN_LINE * len(spans) + 26, ticks=[(place(value), f"{value:.3g}") for value in _ends(ends)],
+        height=TOP + SPAN_LINE * len(spans) + 26,
+        ticks=[(place(value), f"{value:.3g}") for value in _ends(ends) if not 0 < abs(place(value) - place(0.0)) < 40],
         good=COLOURS[2], bad=COLOURS[0], plain=COLOURS[5],
     )  # fmt: skip
 

@@ -88,6 +88,9 @@ class PullRequest:
         Raises:
             Hostile: the head is not a commit that adds exactly one contribution folder.
         """
+        return self._offer()
+
+    def _offer(self) -> Offer:
         if not self.adds:
             raise Hostile(f"#{self.number} adds no contribution folder; it must add one")
         base = self.repo.commit(f"{self.head}^")
@@ -103,7 +106,7 @@ class PullRequest:
         Raises:
             Hostile: as `offer`, or its contribution.toml cannot be read.
         """
-        return _remembered(self.repo, self.head, lambda: self.offer)
+        return _remembered(self.repo, self.head, self._offer)
 
     def state(self, main: Snapshot) -> State:
         if self.landed(main):

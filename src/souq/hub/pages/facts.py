@@ -9,10 +9,12 @@ A repository is looked at as it is at one moment. Nothing here has heard of the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from shlex import quote
+from threading import RLock
+from typing import Any, TypeVar
 
 from souq import signing
 from souq.audit.evidence import Audit, audit
@@ -51,6 +53,7 @@ from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.weights.lockfile import lock_digest
 
+T = TypeVar("T")
 Facts = dict[str, Any]
 Row = dict[str, Any]
 
@@ -69,11 +72,26 @@ def short(text: str, most: int = TEXT) -> str:
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
-class Shown:
-    """One repository as it is now."""
+class Known:
+    """What several pages of a repository show, read once for all of them as long as none of its refs moves."""
 
-    def __init__(self, repo: Repo) -> None:
-        self.repo, self.main = repo, Snapshot(repo, repo.tip())
+    def __init__(self) -> None:
+        self._facts, self._lock = dict[str, Any](), RLock()
+
+    def once(self, name: str, read: Callable[[], T]) -> T:
+        """What is read, or was; two threads that ask at once wait for one reading."""
+        with self._lock:
+            if name not in self._facts:
+                self._facts[name] = read()
+            facts: T = self._facts[name]
+            return facts
+
+
+class Shown:
+    """One repository as it is now; `known` is what is known of it as it is."""
+
+    def __init__(self, repo: Repo, known: Known | None = None) -> None:
+        self.repo, self.main, self._known = repo, Snapshot(repo, repo.tip()), known or Known()
 
     @cached_property
     def policy(self) -> Policy:
@@ -84,18 +102,21 @@ class Shown:
         """Every pull request, the newest first."""
         return [PullRequest(self.repo, self.main, pull) for pull in pulls.listed(self.repo)][::-1]
 
-    @cached_property
+    @property
     def rows(self) -> list[Row]:
         """The same as a table; those that cannot be read are in it."""
-        return [self._row(pull) for pull in self.listed]
+        return self._known.once("rows", lambda: [self._row(pull) for pull in self.listed])
 
     def _row(self, pull: PullRequest) -> Row:
         row = pull.row()
         return row | {"title": short(str(row["title"]), TITLE), "author": short(str(row["author"]), 80)}
 
-    @cached_property
+    @property
     def bugs(self) -> list[Row]:
         """Every bug; the open ones come first."""
+        return self._known.once("bugs", self._bugs)
+
+    def _bugs(self) -> list[Row]:
         listed = sorted(bugs.listed(self.repo, self.main), key=lambda bug: (bug.state == "fixed", -bug.number))
         return [
             {
@@ -106,10 +127,11 @@ class Shown:
             for bug in listed
         ]  # fmt: skip
 
-    @cached_property
+    @property
     def releases(self) -> list[Row]:
         """The releases whose signatures hold, the newest first."""
-        return [row | {"yanked": short(row["yanked"], TITLE)} for row in scored(self.main)][::-1]
+        read = lambda: [row | {"yanked": short(row["yanked"], TITLE)} for row in scored(self.main)][::-1]  # noqa: E731
+        return self._known.once("releases", read)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -141,6 +163,7 @@ class Shown:
             "scores": _scores(signed), "bugs": open_[:FEW], "bug_count": len(open_), "people": self._people()[:FEW],
             "badge": badge_svg(self._audit()), "waiting": [row for row in self.rows if row["state"] == "open"][:FEW],
             "root": self.root, "licences": self._licences(),
+            "revision": quote(f"v{signed[0]['version']}") if signed else "",
         }  # fmt: skip
 
     def pulls(self, state: str, page: int) -> Facts:
@@ -293,13 +316,17 @@ class Shown:
         return {name: "nats" if suite.spec.kind in IN_NATS else "" for name, suite in self.main.evals.items()}
 
     def _audit(self) -> Audit:
-        return audit(self.repo.root or self.repo.git_dir, today=signing.now()[:10])
+        place = self.repo.root or self.repo.git_dir
+        return self._known.once("audit", lambda: audit(place, today=signing.now()[:10]))
 
     def _is_small(self) -> bool:
         return sum(ref.nbytes for ref in self.main.base.values()) <= MAX_DRAWN
 
     def _people(self) -> list[Row]:
         """Who brought what to main, who brought most first; names are the policy's where it knows the key."""
+        return self._known.once("people", self._read_people)
+
+    def _read_people(self) -> list[Row]:
         brought: dict[str, list[Summary]] = {}
         for offered in pulls.landed(self.main, MOST):
             brought.setdefault(self._whose(offered)[0], []).append(offered)
@@ -326,12 +353,13 @@ class Shown:
         """Other open pull requests that change the same tensors: which, and how many."""
         if (delta := pull.pull.offer.delta) is None:
             return []
+        others = [row for row in self.rows if (row["state"], row["kind"]) == ("open", "weights")]
         rows = []
-        for other in [each for each in self.listed if each.state == "open" and each.number != pull.number][:MOST_MET]:
+        for row in [each for each in others if each["number"] != pull.number][:MOST_MET]:
             with suppress(SouqError):
-                theirs = other.pull.offer.delta
+                theirs = self.pull_request(row["number"]).pull.offer.delta
                 if theirs is not None and (both := delta.parts.keys() & theirs.parts.keys()):
-                    rows.append(self._row(other) | {"tensors": len(both), "of": len(delta.parts)})
+                    rows.append(row | {"tensors": len(both), "of": len(delta.parts)})
         return rows
 
     def _licences(self) -> Facts:

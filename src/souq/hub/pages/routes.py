@@ -26,15 +26,15 @@ from starlette.routing import BaseRoute, Route
 from souq.errors import NotFound, SouqError
 from souq.hub.catalog import Catalog, Entry, is_name
 from souq.hub.pages.cache import Busy, Pages
-from souq.hub.pages.facts import Facts, Shown
+from souq.hub.pages.facts import Facts, Known, Shown
 from souq.hub.pages.render import STATIC, HubLinks, hub_page, page, static
-from souq.hub.pages.stamp import Stamps
+from souq.hub.pages.stamp import Stamps, minute
 from souq.repo.remote import Repo
 
 PATIENCE = 4.0  # seconds for a page
 GLANCE = 1.5  # and for the models of a list, together
 DRAWING = 30.0  # and for a picture
-PER_LIST = 50  # models
+PER_LIST, MOST_COUNTED = 50, 500  # models
 # Stricter than what every answer of a hub has: no page needs a script, and none sends anything.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -149,15 +149,15 @@ async def _page(request: Request, template: str, facts: Callable[[Shown], Facts]
     name = request.path_params["name"]
     try:
         repo = await run_in_threadpool(_catalog(request).open, name)
-        stamp = await run_in_threadpool(_stamps(request).of, repo)
+        stamp, known = await run_in_threadpool(_stamps(request).of, repo)
 
         def make() -> bytes:
-            shown = Shown(repo)
+            shown = Shown(repo, known)
             to = HubLinks(name)
             return page(template, facts(shown), of=shown, name=name, to=to, address=_address(request)).encode()
 
         html = await _kept(request).get(
-            str(repo.git_dir), (repo.git_dir, stamp, name, template, *which), make, patience=PATIENCE
+            str(repo.git_dir), (repo.git_dir, stamp, minute(), name, template, *which), make, patience=PATIENCE
         )
     except SouqError as error:
         return _sorry(error, HubLinks(name)("front") if is_name(name) else "")
@@ -186,9 +186,9 @@ async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None,
         return entry.name, "", None, _placeless(entry.problem)
     try:
         repo = await run_in_threadpool(_catalog(request).open, entry.name)
-        stamp = await run_in_threadpool(_stamps(request).of, repo)
+        stamp, known = await run_in_threadpool(_stamps(request).of, repo)
         key = (repo.git_dir, stamp, "card")
-        card = await _kept(request).get(str(repo.git_dir), key, lambda: Shown(repo).card(), patience=GLANCE)
+        card = await _kept(request).get(str(repo.git_dir), key, lambda: Shown(repo, known).card(), patience=GLANCE)
     except Busy:
         return entry.name, href, None, ""
     except SouqError as error:
@@ -198,15 +198,15 @@ async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None,
 
 async def stats(request: Request) -> Response:
     """How much there is on this hub."""
-    entries = (await run_in_threadpool(_catalog(request).entries))[:PER_LIST]
-    listed = await asyncio.gather(*(_card(request, entry) for entry in entries))
+    entries = await run_in_threadpool(_catalog(request).entries)
+    listed = await asyncio.gather(*(_card(request, entry) for entry in entries[:MOST_COUNTED]))
     cards = [card for _, _, card, _ in listed if card is not None]
     words = {
         "open": "pull requests open", "merged": "pull requests merged", "bugs": "bugs open", "releases": "releases",
         "people": "people who brought something, in each model",
     }  # fmt: skip
     figures = [("models", len(entries)), *((text, sum(card[key] for card in cards)) for key, text in words.items())]
-    return _answer(request, hub_page("stats", {"figures": figures, "unread": len(listed) - len(cards)}).encode())
+    return _answer(request, hub_page("stats", {"figures": figures, "unread": len(entries) - len(cards)}).encode())
 
 
 async def file(request: Request) -> Response:
@@ -270,8 +270,8 @@ def _kept(request: Request) -> Pages:
     return _state(request, "pages", Pages)
 
 
-def _stamps(request: Request) -> Stamps:
-    return _state(request, "stamps", Stamps)
+def _stamps(request: Request) -> Stamps[Known]:
+    return _state(request, "stamps", lambda: Stamps(Known))
 
 
 def _state(request: Request, name: str, make: Callable[[], T]) -> T:
