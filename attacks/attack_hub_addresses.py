@@ -22,7 +22,7 @@ AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA deadbeef deadbeefdeadbeefdeadbeefdeadbe
 constructor ../../../../../../proc/self/environ /proc/self/mem /dev/zero /dev/stdin \\host\share C:%5cboot.ini
 %2e%2e%2f%2e%2e%2fproc%2fself%2fcmdline ..;/..;/etc/passwd ..%00/x
 """
-OTHERS = [*WORDS.split(), "a" * 5_000, "%41" * 1_500, "/" * 3_000, "a/" * 1_500, "%2e%2e%2f" * 600]
+OTHERS = [*WORDS.split(), "a" * 5_000, "9" * 5_000, "%41" * 1_500, "/" * 3_000, "a/" * 1_500, "%2e%2e%2f" * 600]
 
 ROUTES = {
     "a file's path": f"/{NAME}/resolve/main/{{}}",
@@ -36,6 +36,7 @@ ROUTES = {
     "commits": f"/api/models/{NAME}/commits/{{}}",
     "refs": "/api/models/{}/refs",
     "a discussion": f"/api/models/{NAME}/discussions/{{}}",
+    "a page": f"/{NAME}/pulls/{{}}",
     "a page's cursor": "/api/models?cursor={}&limit={}",
     "a sort": "/api/models?sort={}",
 }

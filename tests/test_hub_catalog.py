@@ -79,6 +79,7 @@ def test_a_hub_says_where_it_is_and_answers_with_strict_headers(shelf):
     assert started["repositories"] == ["atlas/smol", "smol"]
     assert 'href="/atlas/smol"' in text
     assert "cannot be read" in text
-    assert all(headers[name] == value for name, value in HEADERS.items())
     assert lost.value.code == 404
-    assert all(lost.value.headers[name] == value for name, value in HEADERS.items())
+    for of in (headers, lost.value.headers):
+        assert of["content-security-policy"].startswith("default-src 'none';")  # a page may be stricter
+        assert all(of[name] == value for name, value in HEADERS.items() if name != "content-security-policy")

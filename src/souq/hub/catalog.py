@@ -26,7 +26,8 @@ _PART = re.compile(r"(?!.*(?:--|\.\.|\.git\Z))[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Z
 # What stands in an address where a name could: no repository and no organisation is called so.
 _RESERVED = """
 api models datasets spaces static health metrics resolve raw blob tree info settings revision refs commits commit
-discussions paths-info auth-check pulls releases bugs queue governance corpora contributions feed login logout new docs
+discussions paths-info auth-check pulls releases bugs queue governance corpora contributions contributors openness
+stats feed login logout new docs
 """
 RESERVED = frozenset(_RESERVED.split())
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from starlette.convertors import Convertor, StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from souq.errors import SouqError
+from souq.hub.addresses import register
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface import discussions, files, history, info, revisions
 from souq.hub.huggingface.asked import Hub, Kind, source_of
@@ -27,29 +27,6 @@ MOST = 64 << 30  # bytes of revisions that are kept
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class _Repository(StringConvertor):
-    regex = "[^/]+(?:/[^/]+)?"
-
-
-class _Revision(StringConvertor):
-    regex = revisions.PATTERN
-
-
-class _Number(Convertor[int]):
-    regex = "[0-9]{1,9}"
-
-    def convert(self, value: str) -> int:
-        return int(value)
-
-    def to_string(self, value: int) -> str:
-        return str(value)
-
-
-register_url_convertor("number", _Number())
-register_url_convertor("repo", _Repository())
-register_url_convertor("rev", _Revision())
-
-
 def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = MOST) -> Hub:
     """What the routes answer from; `person` signs the papers of releases."""
     exports = Exports(Contents(data / "contents", most), person)
@@ -58,6 +35,7 @@ def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = 
 
 def routes() -> list[BaseRoute]:
     """Where each answer is; an address that says more stands before one that says less."""
+    register()
     return [
         _route("/api/whoami-v2", _whoami),
         _route("/api/models", info.models),

@@ -29,8 +29,6 @@ from souq.repo.snapshot import Snapshot
 MOST = 20_000  # candidates that are remembered
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PULL = re.compile(r"refs/pr/([1-9]\d{0,8})")
-PATTERN = r"refs/(?:pr|heads|tags|convert)/[^/]+|[^/]+"
-"""A revision in an address: clients send its slashes percent-encoded, and servers decode them before they route."""
 
 
 class Candidate(Record, frozen=True):

@@ -24,6 +24,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from souq.errors import NotFound, SouqError
+from souq.hub.addresses import register
 from souq.hub.catalog import Catalog, Entry, is_name
 from souq.hub.pages.cache import Busy, Pages
 from souq.hub.pages.facts import Facts, Known, Shown
@@ -45,12 +46,13 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 def routes() -> list[BaseRoute]:
     """Where each page is."""
+    register()
     within: dict[str, Answer] = {
-        "/pulls/{number:int}/{digest}/change.svg": picture,
-        "/pulls/{number:int}/{digest}": pull,
-        "/pulls/{number:int}": pull,
+        "/pulls/{number:number}/{digest}/change.svg": picture,
+        "/pulls/{number:number}/{digest}": pull,
+        "/pulls/{number:number}": pull,
         "/pulls": pulls,
-        "/discussions/{number:int}": discussion,
+        "/discussions/{number:number}": discussion,
         "/releases/{version}": release,
         "/queue": _of("queue", Shown.queue),
         "/releases": _of("releases", Shown.release_list),
