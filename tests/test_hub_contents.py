@@ -14,7 +14,7 @@ from souq.hub.huggingface import contents as kept
 from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.exports import Exports
 from souq.hub.huggingface.problems import Problem
-from souq.hub.huggingface.revisions import Candidate, Candidates, Revision
+from souq.hub.huggingface.revisions import Preview, Previews, Revision
 
 IDS = [f"{number:040x}" for number in range(10)]
 
@@ -133,13 +133,13 @@ def test_a_file_that_is_gone_is_made_again(tmp_path):
     assert writer.count == 2
 
 
-def test_a_candidate_is_known_by_its_digits_as_long_as_there_is_room(tmp_path, monkeypatch):
+def test_a_preview_is_known_by_its_digits_as_long_as_there_is_room(tmp_path, monkeypatch):
     monkeypatch.setattr("souq.hub.huggingface.revisions.MOST", 10)
-    candidates = Candidates(tmp_path / "candidates")
-    many = [Candidate(number=1, main=IDS[0], head=f"{number:040x}") for number in range(14)]
-    for candidate in many:
-        candidates.remember(candidate)
+    previews = Previews(tmp_path / "previews")
+    many = [Preview(number=1, main=IDS[0], head=f"{number:040x}") for number in range(14)]
+    for preview in many:
+        previews.remember(preview)
 
-    assert candidates.get(many[-1].id) == many[-1]
-    assert len(list((tmp_path / "candidates").iterdir())) <= 10
-    assert candidates.get("0" * 40) is None
+    assert previews.get(many[-1].id) == many[-1]
+    assert len(list((tmp_path / "previews").iterdir())) <= 10
+    assert previews.get("0" * 40) is None

@@ -254,3 +254,33 @@ def test_models_come_in_pages_too(site, tmp_path, built_bazaar):
     assert [row["id"] for row in first.json] == ["m0", "m1"]
     assert "limit=2&search=M&cursor=2" in first.headers["link"]
     assert sorted(ids) == [f"m{number}" for number in range(5)]
+
+
+def test_main_moves_and_digits_mean_what_they_meant(bazaar, tmp_path):
+    """Who began with a pull request's digits ends with them; a closed one is not built; a yanked release says so."""
+    first = bazaar.offer("chen", bazaar.delta("greet"))
+    second = bazaar.offer("chen", bazaar.delta("count"), "Counting", fixes="count")
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / "smol.git").symlink_to(bazaar.folder / "hub.git")
+    with serving(application(Catalog(tmp_path / "shelf"), tmp_path / "data")) as url:
+        hub = Site(url, None, None)
+
+        def weights(revision):
+            answer = hub.ask(f"/smol/resolve/{revision}/model.safetensors")
+            return answer.headers.get("x-repo-commit"), answer.body
+
+        before, old = weights("main"), weights(f"refs%2Fpr%2F{second}")
+        bazaar.land(first)
+        after, new = weights("main"), weights(f"refs%2Fpr%2F{second}")
+        assert len({before, after, old, new}) == 4
+        assert weights(old[0]) == old
+        assert weights(before[0]) == before
+        assert bazaar("amira", f"pr close {second} --reason later") == 0
+        closed = hub.ask(f"/smol/resolve/refs%2Fpr%2F{second}/model.safetensors")
+        assert (closed.status, closed.headers["x-error-code"]) == (404, "RevisionNotFound")
+        assert f"refs/pr/{second}" not in {row["ref"] for row in hub.ask("/api/models/smol/refs?include_prs=1").json["pullRequests"]}  # fmt: skip
+        bazaar.release("amira", "1.0")
+        assert "x-hf-warning" not in hub.ask("/smol/resolve/1.0/config.json").headers
+        assert bazaar("amira", ["release", "yank", "1.0", "--reason", "it is wrong"]) == 0
+        bazaar.land(max(pull.number for pull in pulls.listed(bazaar.repo("amira"))), "bruno", "adil")
+        assert "Yanked" in hub.ask("/smol/resolve/v1.0/config.json").headers["x-hf-warning"]

@@ -30,7 +30,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = MOST) -> Hub:
     """What the routes answer from; `person` signs the papers of releases."""
     exports = Exports(Contents(data / "contents", most), person)
-    return Hub(catalog, exports, revisions.Candidates(data / "candidates"))
+    return Hub(catalog, exports, revisions.Previews(data / "previews"))
 
 
 def routes() -> list[BaseRoute]:

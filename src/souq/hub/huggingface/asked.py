@@ -16,7 +16,7 @@ from souq.hub.huggingface.corpora import Corpus, corpus
 from souq.hub.huggingface.exports import FOR_FACTS, Exports
 from souq.hub.huggingface.models import Model
 from souq.hub.huggingface.problems import Problem
-from souq.hub.huggingface.revisions import Candidates, Line, Revision
+from souq.hub.huggingface.revisions import Line, Previews, Revision
 from souq.hub.huggingface.sources import Source
 from souq.repo.remote import Repo
 
@@ -29,7 +29,7 @@ class Hub:
 
     catalog: Catalog
     exports: Exports
-    candidates: Candidates
+    previews: Previews
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ async def revision_of(request: Request) -> tuple[Source, Revision]:
     """
     source, hub = await source_of(request), hub_of(request)
     name = request.path_params.get("rev", "main")
-    return source, await run_in_threadpool(source.find, name, hub.candidates)
+    return source, await run_in_threadpool(source.find, name, hub.previews)
 
 
 async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
@@ -119,7 +119,7 @@ async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
 
     def look() -> tuple[Source, Revision, Listing | None]:  # in one thread, as most of what is asked for is there
         source = _opened(hub, words["kind"], words["repo"])
-        revision = source.find(words.get("rev", "main"), hub.candidates)
+        revision = source.find(words.get("rev", "main"), hub.previews)
         return source, revision, hub.exports.contents.get(revision.id)
 
     source, revision, listing = await run_in_threadpool(look)

@@ -21,7 +21,7 @@ from souq.errors import Hostile, NotFound, SouqError
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface.contents import Contents, Listing
 from souq.hub.huggingface.problems import Problem
-from souq.hub.huggingface.revisions import Candidates, Revision
+from souq.hub.huggingface.revisions import Previews, Revision
 from souq.hub.huggingface.sources import Row, commit_row, named_row, owned, utc
 from souq.signing import Person
 from souq.yaml_text import compose
@@ -52,7 +52,7 @@ class Corpus:
             raise NotFound(f"{self.name} cannot be read: {error.strerror}") from error
         return _id(self.name, *hashes)
 
-    def find(self, name: str, candidates: Candidates) -> Revision:
+    def find(self, name: str, previews: Previews) -> Revision:
         """The one branch, or the digits of what it is or was.
 
         Raises:
@@ -98,7 +98,7 @@ class Corpus:
             return datetime.fromtimestamp((self.folder / MANIFEST).stat().st_mtime, UTC).isoformat()
         return ""
 
-    def refs(self, candidates: Candidates, *, with_pulls: bool) -> Row:
+    def refs(self, previews: Previews, *, with_pulls: bool) -> Row:
         """Its one branch."""
         known: Row = {"branches": [named_row("main", "refs/heads/main", self.id)], "converts": [], "tags": []}
         return known | ({"pullRequests": []} if with_pulls else {})

@@ -13,12 +13,11 @@ from pathlib import Path
 from souq.checks import run
 from souq.files import write_files
 from souq.hub.huggingface.problems import Problem
-from souq.hub.huggingface.revisions import Candidate, Line, Revision
+from souq.hub.huggingface.revisions import Line, Preview, Revision
 from souq.licences import lineage
 from souq.pulls import land, reviews
 from souq.pulls import pull as pulls
 from souq.releases import export, main_folder
-from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.repo.travel import bring_main
 from souq.signing import Person
@@ -31,8 +30,8 @@ def write(line: Line, revision: Revision, folder: Path, person: Person | None = 
         Problem: a pull request whose model is not built, and why.
     """
     main = Snapshot(line.repo, revision.main)
-    if revision.candidate is not None:
-        _write_candidate(line.repo, main, revision.candidate, folder)
+    if revision.preview is not None:
+        _write_preview(line, main, revision.preview, folder)
     elif version := line.released_at(revision.id):
         export.write(main, version, folder, person)
     else:
@@ -40,11 +39,13 @@ def write(line: Line, revision: Revision, folder: Path, person: Person | None = 
         main_folder.export(main, folder, papers=lineage.papers(main), shown=lineage.card_lines(main))
 
 
-def _write_candidate(repo: Repo, main: Snapshot, candidate: Candidate, folder: Path) -> None:
-    pull = pulls.get(repo, candidate.number)
-    if pull.head != candidate.head:
+def _write_preview(line: Line, main: Snapshot, preview: Preview, folder: Path) -> None:
+    pull = pulls.get(line.repo, preview.number)
+    if (state := pull.state(line.main)) not in ("open", "merged"):
+        raise Problem(404, "RevisionNotFound", f"pull request {pull.number} is {state}: it is no longer built")
+    if pull.head != preview.head:
         raise Problem(404, "RevisionNotFound", f"pull request {pull.number} offers something else by now")
-    reviews.bring(repo, main, pull.offer)
+    reviews.bring(line.repo, main, pull.offer)
     for verdict in run(reviews.case_of(pull, main), costly=False):
         if not verdict:
             because = f"{verdict.check} refuses it: {verdict.because}"

@@ -15,10 +15,10 @@ PAGE = 50
 
 async def refs(request: Request) -> Response:
     """Main, the releases as tags, and on demand the pull requests that are open."""
-    source, candidates = await source_of(request), hub_of(request).candidates
+    source, previews = await source_of(request), hub_of(request).previews
 
     def known() -> Row:
-        return source.refs(candidates, with_pulls=is_true(request, "include_prs"))
+        return source.refs(previews, with_pulls=is_true(request, "include_prs"))
 
     return JSONResponse(await run_in_threadpool(known))
 

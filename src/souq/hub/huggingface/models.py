@@ -14,7 +14,7 @@ from pathlib import Path
 from souq.errors import SouqError
 from souq.hub.huggingface.contents import Listing
 from souq.hub.huggingface.exporting import write
-from souq.hub.huggingface.revisions import Candidates, Line, Revision, find
+from souq.hub.huggingface.revisions import Line, Previews, Revision, find
 from souq.hub.huggingface.sources import Row, commit_row, named_row, owned, utc
 from souq.pulls import pull as pulls
 from souq.releases.card import head
@@ -31,9 +31,9 @@ class Model:
     def __init__(self, repo: Repo, tip: str) -> None:
         self.line = Line(repo, tip)
 
-    def find(self, name: str, candidates: Candidates) -> Revision:
+    def find(self, name: str, previews: Previews) -> Revision:
         """The revision that a client names."""
-        return find(self.line, name, candidates)
+        return find(self.line, name, previews)
 
     def write(self, revision: Revision, folder: Path, person: Person | None) -> None:
         """Write what souq exports."""
@@ -43,18 +43,18 @@ class Model:
         """The landings of main up to a revision."""
         summaries = self.line.repo.summaries(revision.main, most)
         rows = [commit_row(oid, at, by, subject) for oid, at, by, subject in summaries]
-        return [self._candidate(revision), *rows][:most] if revision.candidate is not None else rows
+        return [self._preview(revision), *rows][:most] if revision.preview is not None else rows
 
-    def _candidate(self, revision: Revision) -> Row:
+    def _preview(self, revision: Revision) -> Row:
         """A pull request as if it were a commit."""
-        assert revision.candidate is not None
-        number, offered = revision.candidate.number, revision.candidate.head
+        assert revision.preview is not None
+        number, offered = revision.preview.number, revision.preview.head
         _, at, by, subject = self.line.repo.summary(offered)
         with suppress(SouqError):  # the commit's own words, where nobody can read what is offered
             subject = pulls.get(self.line.repo, number).offer.contribution.title
         return commit_row(revision.id, at, by, f"Pull request {number}: {subject}")
 
-    def refs(self, candidates: Candidates, *, with_pulls: bool) -> Row:
+    def refs(self, previews: Previews, *, with_pulls: bool) -> Row:
         """Main, the releases as tags, and on demand the pull requests that are open."""
         line = self.line
         tags = [named_row(version, f"refs/tags/{version}", commit) for version, commit in line.releases.items()]
@@ -62,14 +62,14 @@ class Model:
         if with_pulls:
             rows = known["pullRequests"] = []
             for pull in line.open_pulls():
-                candidates.remember(candidate := line.candidate(pull))
-                rows.append(named_row(ref := f"refs/pr/{pull.number}", ref, candidate.id))
+                previews.remember(preview := line.preview(pull))
+                rows.append(named_row(ref := f"refs/pr/{pull.number}", ref, preview.id))
         return known
 
     def warning(self, revision: Revision) -> str:
         """That nobody has decided on it, or that nobody should use it."""
-        if revision.candidate is not None:
-            text = f"pull request {revision.candidate.number} is not merged: nobody has decided on this model"
+        if revision.preview is not None:
+            text = f"pull request {revision.preview.number} is not merged: nobody has decided on this model"
             return f"Not main; {text}"
         if self.line.yanked(revision.id):
             return f"Yanked; release {self.line.released_at(revision.id)} is not to be used"

@@ -4,7 +4,7 @@
 request N merged. No commit holds the last, so its digits are a digest of both commits; which those were is kept, for a
 client that goes on with the digits when main has moved.
 
-    find(repo, "v1.0", candidates).id
+    find(repo, "v1.0", previews).id
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from souq.records import Record
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
-MOST = 20_000  # candidates that are remembered
+MOST = 20_000  # previews that are remembered
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PULL = re.compile(r"refs/pr/([1-9]\d{0,8})")
 
 
-class Candidate(Record, frozen=True):
+class Preview(Record, frozen=True):
     """Main as it was, and what is offered to it."""
 
     number: int
@@ -41,7 +41,7 @@ class Candidate(Record, frozen=True):
     @property
     def id(self) -> str:
         """Its name, as if it were a commit."""
-        text = f"souq candidate\n{self.main}\n{self.head}\n"
+        text = f"souq preview\n{self.main}\n{self.head}\n"
         return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -51,27 +51,27 @@ class Revision:
 
     id: str
     main: str  # the commit of main it is, or is built on
-    candidate: Candidate | None = None
+    preview: Preview | None = None
 
 
-class Candidates:
-    """Which candidates were handed out, in a folder."""
+class Previews:
+    """Which previews were handed out, in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def remember(self, candidate: Candidate) -> None:
+    def remember(self, preview: Preview) -> None:
         """Know it by its name from now on."""
-        note = self._folder / candidate.id
+        note = self._folder / preview.id
         if not note.is_file():
             with replacing(note) as partial:
-                partial.write_bytes(msgspec.json.encode(candidate))
+                partial.write_bytes(msgspec.json.encode(preview))
             self._forget_oldest()
 
-    def get(self, name: str) -> Candidate | None:
-        """The candidate of this name, if it was handed out."""
+    def get(self, name: str) -> Preview | None:
+        """The preview of this name, if it was handed out."""
         with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode((self._folder / name).read_bytes(), type=Candidate)
+            return msgspec.json.decode((self._folder / name).read_bytes(), type=Preview)
         return None
 
     def _forget_oldest(self) -> None:
@@ -134,12 +134,12 @@ class Line:
                 return commit
         raise NotFound(f"#{pull.number} has not landed")
 
-    def candidate(self, pull: pulls.PullRequest) -> Candidate:
+    def preview(self, pull: pulls.PullRequest) -> Preview:
         """Main as it is, with a pull request."""
-        return Candidate(number=pull.number, main=self.tip, head=pull.head)
+        return Preview(number=pull.number, main=self.tip, head=pull.head)
 
 
-def find(line: Line, name: str, candidates: Candidates) -> Revision:
+def find(line: Line, name: str, previews: Previews) -> Revision:
     """What a client names.
 
     Raises:
@@ -149,19 +149,19 @@ def find(line: Line, name: str, candidates: Candidates) -> Revision:
     if name == "main":
         return Revision(line.tip, line.tip)
     if (match := _PULL.fullmatch(name)) is not None:
-        return _of_pull(line, int(match[1]), candidates)
+        return _of_pull(line, int(match[1]), previews)
     if _COMMIT.fullmatch(name):
         if name in line.commits:
             return Revision(name, name)
-        if (candidate := _known(line, name, candidates)) is not None:
-            return Revision(name, candidate.main, candidate)
+        if (preview := _known(line, name, previews)) is not None:
+            return Revision(name, preview.main, preview)
     for version in (name, name.removeprefix("v")):
         if version in line.releases:
             return Revision(line.releases[version], line.releases[version])
     raise _no(name)
 
 
-def _of_pull(line: Line, number: int, candidates: Candidates) -> Revision:
+def _of_pull(line: Line, number: int, previews: Previews) -> Revision:
     try:
         pull = pulls.get(line.repo, number)
         state = pull.state(line.main)
@@ -173,18 +173,20 @@ def _of_pull(line: Line, number: int, candidates: Candidates) -> Revision:
         raise Problem(403, "", f"pull request {number} cannot be read: {error}") from error
     if state != "open":
         raise Problem(404, "RevisionNotFound", f"pull request {number} is {state}: it is no longer built")
-    candidates.remember(candidate := line.candidate(pull))
-    return Revision(candidate.id, line.tip, candidate)
+    previews.remember(preview := line.preview(pull))
+    return Revision(preview.id, line.tip, preview)
 
 
-def _known(line: Line, name: str, candidates: Candidates) -> Candidate | None:
-    """A candidate that was handed out for this repository, or that is one now."""
-    candidate = candidates.get(name)
-    if candidate is not None and candidate.main in line.commits:
-        held = [pull.head for pull in pulls.listed(line.repo, candidate.number)]
-        return candidate if candidate.head in held else None
-    every = map(line.candidate, pulls.listed(line.repo))
-    return next((each for each in every if each.id == name), None)
+def _known(line: Line, name: str, previews: Previews) -> Preview | None:
+    """A preview that was handed out for this repository, or that is one now."""
+    preview = previews.get(name)
+    if preview is not None and preview.main in line.commits:
+        held = [pull.head for pull in pulls.listed(line.repo, preview.number)]
+        return preview if preview.head in held else None
+    for pull in pulls.listed(line.repo):
+        if (now := line.preview(pull)).id == name and pull.state(line.main) == "open":
+            return now
+    return None
 
 
 def _no(name: str) -> Problem:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from souq.hub.huggingface.contents import Listing
-from souq.hub.huggingface.revisions import Candidates, Revision
+from souq.hub.huggingface.revisions import Previews, Revision
 from souq.records import spelled_out
 from souq.signing import Person
 
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 class Source(Protocol):
     """A model or a corpus."""
 
-    def find(self, name: str, candidates: Candidates) -> Revision:
+    def find(self, name: str, previews: Previews) -> Revision:
         """The revision that a client names; a Problem where there is none."""
 
     def write(self, revision: Revision, folder: Path, person: Person | None) -> None:
@@ -30,7 +30,7 @@ class Source(Protocol):
     def commits(self, revision: Revision, most: int) -> list[Row]:
         """The revision and what came before it, the newest first, as commits."""
 
-    def refs(self, candidates: Candidates, *, with_pulls: bool) -> Row:
+    def refs(self, previews: Previews, *, with_pulls: bool) -> Row:
         """What can be named."""
 
     def warning(self, revision: Revision) -> str:
