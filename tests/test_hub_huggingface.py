@@ -5,19 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from souq.cli import run
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
+from souq.hub.huggingface import models
 from souq.pulls import pull as pulls
 from souq.releases.verify import judge
-from souq.repo.git import blob_name
+from souq.repo.git import MEMORY, blob_name
 from tests.hubs import NAME, Site, serving
 
 HERE = Path(__file__).parent
@@ -284,3 +292,78 @@ def test_main_moves_and_digits_mean_what_they_meant(bazaar, tmp_path):
         assert bazaar("amira", ["release", "yank", "1.0", "--reason", "it is wrong"]) == 0
         bazaar.land(max(pull.number for pull in pulls.listed(bazaar.repo("amira"))), "bruno", "adil")
         assert "Yanked" in hub.ask("/smol/resolve/v1.0/config.json").headers["x-hf-warning"]
+
+
+def test_the_hf_command_brings_a_release_that_verifies(site, tmp_path):
+    """`hf download` into a clean folder, then `souq release verify`."""
+    env = os.environ | {"HF_ENDPOINT": site.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    words = [Path(sys.executable).parent / "hf", "download", NAME, "--revision", "v1.0", "--local-dir", tmp_path / "out"]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, env=env)
+
+    assert done.returncode == 0, done.stderr
+    assert run(["release", "verify", str(tmp_path / "out")]) == 0
+
+
+def test_who_waits_for_a_build_keeps_nobody_else_waiting(hub_town, tmp_path, monkeypatch):
+    """A hundred who ask for a model that takes long, which is more than there are threads; others are answered."""
+    go_on, begun = threading.Event(), threading.Event()
+    real = models.write
+
+    def slow(*words):
+        begun.set()
+        go_on.wait(20)
+        real(*words)
+
+    monkeypatch.setattr(models, "write", slow)
+    with serving(application(Catalog(hub_town.shelf), tmp_path / "data")) as url:
+        hub = Site(url, None, hub_town)
+        answers = []
+        waiting = [threading.Thread(target=lambda: answers.append(hub.ask(f"/api/models/{NAME}").status)) for _ in range(100)]  # fmt: skip
+        for thread in waiting:
+            thread.start()
+        assert begun.wait(10)
+        asked = time.monotonic()
+        assert [row["id"] for row in hub.ask("/api/models").json] == [NAME]
+        assert hub.ask(f"/api/models/{NAME}/refs").status == 200
+        assert time.monotonic() - asked < 5
+        assert not answers
+        go_on.set()
+        for thread in waiting:
+            thread.join()
+
+    assert answers == [200] * 100
+
+
+def test_a_repository_that_breaks_meanwhile_is_no_fault_of_the_hub_s(hub_town, tmp_path):
+    """Its objects go, then its main, then all of it; another beside it is served."""
+    shutil.copytree(hub_town.bazaar.folder / "hub.git", tmp_path / "shelf" / "breaks.git")
+    shutil.copytree(hub_town.bazaar.folder / "hub.git", tmp_path / "shelf" / "whole.git")
+    broken = tmp_path / "shelf" / "breaks.git"
+    with serving(application(Catalog(tmp_path / "shelf"), tmp_path / "data")) as url:
+        hub = Site(url, None, hub_town)
+        assert hub.ask("/api/models/breaks/revision/1.0").status == 200
+        MEMORY.clear()
+        for step in (lambda: shutil.rmtree(broken / "objects"), lambda: (broken / "refs/heads/main").unlink(missing_ok=True), lambda: (broken / "packed-refs").unlink(missing_ok=True), lambda: shutil.rmtree(broken)):  # fmt: skip
+            step()
+            MEMORY.clear()
+            for path in ("/api/models/breaks", "/breaks/resolve/main/config.json", f"/breaks/resolve/refs%2Fpr%2F{hub_town.open}/config.json", "/api/models/breaks/refs?include_prs=1", "/api/models/breaks/commits/main", "/api/models/breaks/discussions", f"/api/models/breaks/discussions/{hub_town.open}"):  # fmt: skip
+                answer = hub.ask(path)
+                assert answer.status in (403, 404, 503), (path, answer)
+                assert answer.headers["x-error-message"]
+            assert "whole" in {row["id"] for row in hub.ask("/api/models").json}
+            assert hub.ask("/api/models/whole").status == 200
+
+
+SEGMENTS = st.sampled_from([*NAME.split("/"), "api", "models", "datasets", "resolve", "tree", "main", "1.0", "refs", "pr", "4", "revision", "commits", "discussions", "paths-info", "config.json", "..", "%2e%2e", "%2F", ""]) | st.text(max_size=8).map(lambda text: quote(text, safe=""))  # fmt: skip
+QUERIES = st.dictionaries(st.sampled_from(["cursor", "limit", "p", "expand", "recursive", "sort", "search", "author", "filter", "blobs", "status", "type", "diff", "include_prs", "direction"]), st.text(max_size=8) | st.integers().map(str))  # fmt: skip
+
+
+@given(st.lists(SEGMENTS, max_size=9), QUERIES, st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_address_is_a_fault(site, segments, query, method):
+    """Whatever stands in it: no answer is a 5xx but the one that says what a hub does not do."""
+    answer = site.ask(
+        f"/{'/'.join(segments)}?{urlencode(query)}", method, b"x=1" if method in ("POST", "PUT") else None
+    )
+
+    assert answer.status < 500 or (answer.status, answer.headers["x-error-code"]) == (501, "NotImplemented"), answer

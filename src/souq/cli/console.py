@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from rich.text import Text
 from souq.cli.lines import fit
 from souq.errors import UsageError
 from souq.repo.git import GitRepo
-from souq.repo.local import LocalRepo
+from souq.repo.local import LocalRepo, hold
 from souq.signing import Person, private_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,11 +59,9 @@ def enter(repo: GitRepo) -> None:
     """Be at work in a clone until the verb ends: gc waits for everybody who is, so nothing is removed under anybody."""
     if repo.git_dir in _HELD:
         return
-    _HELD[repo.git_dir] = lock = os.open(repo.git_dir, os.O_RDONLY)
+    _HELD[repo.git_dir] = hold(repo.git_dir)
     if (context := click.get_current_context(silent=True)) is not None:
         context.find_root().call_on_close(lambda: leave(repo))
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def leave(repo: GitRepo) -> None:

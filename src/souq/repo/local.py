@@ -6,17 +6,28 @@ repo.write_commit([], {"README.md": b"# smol"}, "Begin")
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from souq.errors import UsageError
 from souq.files import beside, refuse_full
 from souq.repo.git import ENTRY_BYTES, MAIN, MEMORY, GitRepo, blob_name, last_line, refuse_broken, run_git
+
+
+def hold(git_dir: Path) -> int:
+    """A handle that says somebody is at work in a repository: until it is closed, gc waits and removes nothing."""
+    handle = os.open(git_dir, os.O_RDONLY)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
 
 
 class LocalRepo(GitRepo):

@@ -8,6 +8,7 @@ request, what main would be with it. What a check of main refuses is not built, 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from souq.checks import run
@@ -18,6 +19,7 @@ from souq.licences import lineage
 from souq.pulls import land, reviews
 from souq.pulls import pull as pulls
 from souq.releases import export, main_folder
+from souq.repo.local import hold
 from souq.repo.snapshot import Snapshot
 from souq.repo.travel import bring_main
 from souq.signing import Person
@@ -29,6 +31,14 @@ def write(line: Line, revision: Revision, folder: Path, person: Person | None = 
     Raises:
         Problem: a pull request whose model is not built, and why.
     """
+    handle = hold(line.repo.git_dir)  # a gc would take the built model away before it is copied
+    try:
+        _write(line, revision, folder, person)
+    finally:
+        os.close(handle)
+
+
+def _write(line: Line, revision: Revision, folder: Path, person: Person | None) -> None:
     main = Snapshot(line.repo, revision.main)
     if revision.preview is not None:
         _write_preview(line, main, revision.preview, folder)

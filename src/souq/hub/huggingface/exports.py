@@ -49,6 +49,8 @@ class Exports:
             raise _later("this revision is being built") from None
         except SouqError as error:
             raise Problem(403, "", f"this revision is not built: {error}") from error
+        except OSError as error:
+            raise _later(f"this revision is not built: {error.strerror or 'the disk does not answer'}") from error
 
     def path(self, revision: Revision, file: File) -> Path:
         """Where the bytes of a file are.
