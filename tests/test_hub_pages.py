@@ -446,6 +446,18 @@ def test_no_page_may_run_a_script(hub):
         assert "form-action 'none'; frame-ancestors 'none'" in policy
 
 
+def test_what_could_not_be_drawn_is_drawn_once_its_tensors_are_here(town, hub, monkeypatch):
+    """They are sent before the ref that tells of them, so a ref that moves is the time to look again."""
+    drawing = next(link for link in Elements(ok(hub, "/smol/pulls/4")).links if link.endswith("change.svg"))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(Shown, "picture", lambda shown, number: "")
+        assert hub.get(drawing).status_code == 404
+    assert hub.get(drawing).status_code == 404
+    assert town("chen", ["pr", "comment", "4", "the tensors are here now"]) == 0
+    time.sleep(1.1)
+    assert hub.get(drawing).status_code == 200
+
+
 def test_a_browser_that_has_a_page_is_not_sent_it_again(hub):
     first = hub.get("/smol/governance")
     again = hub.get("/smol/governance", headers={"if-none-match": first.headers["etag"]})

@@ -30,6 +30,7 @@ from souq.hub.pages.cache import Busy, Pages
 from souq.hub.pages.facts import Facts, Known, Shown
 from souq.hub.pages.render import STATIC, HubLinks, hub_page, page, static
 from souq.hub.pages.stamp import Stamps, minute
+from souq.records import is_digest
 from souq.repo.remote import Repo
 
 PATIENCE = 4.0  # seconds for a page
@@ -97,6 +98,8 @@ async def pulls(request: Request) -> Response:
 async def pull(request: Request) -> Response:
     """One pull request; under a digest, only while that is what it offers."""
     number, digest = request.path_params["number"], request.path_params.get("digest", "")
+    if digest and not is_digest(digest):
+        return _sorry(NotFound("no such page of a pull request"))
 
     def facts(shown: Shown) -> Facts:
         if digest:
@@ -126,7 +129,7 @@ async def release(request: Request) -> Response:
 
 
 async def picture(request: Request) -> Response:
-    """What a pull request moves; it never changes for what is offered under a digest."""
+    """What a pull request moves, while it offers what has this digest and its tensors are here."""
     number, digest = request.path_params["number"], request.path_params["digest"]
 
     def drawn(repo: Repo) -> bytes:
@@ -137,10 +140,12 @@ async def picture(request: Request) -> Response:
         return svg.encode()
 
     try:
+        if not is_digest(digest):
+            raise NotFound("no such page of a pull request")
         repo = await run_in_threadpool(_catalog(request).open, request.path_params["name"])
-        svg = await _kept(request).get(
-            str(repo.git_dir), (repo.git_dir, "picture", number, digest), partial(drawn, repo), patience=DRAWING
-        )
+        stamp, _ = await run_in_threadpool(_stamps(request).of, repo)  # tensors come before the ref that names them
+        key = (repo.git_dir, stamp, "picture", number, digest)
+        svg = await _kept(request).get(str(repo.git_dir), key, partial(drawn, repo), patience=DRAWING)
     except SouqError as error:
         return _sorry(error)
     return _answer(request, svg, "image/svg+xml", cache="max-age=3600")

@@ -1,0 +1,154 @@
+"""A hub's pages over a repository of a thousand pull requests: the first look, every page again, and 200 readers at once.
+
+    python bench/hub_pages.py FOLDER [SECONDS]     # FOLDER: a town made once, below it; 60 s unless told
+
+The town is the tests' tiny model with one contribution landed and released; the pull requests are real commits with real
+signatures, a third of them closed and a third voted on. The hub runs in a process of its own, as `souq hub` starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import msgspec  # noqa: E402
+from tests.bazaar import Bazaar, build_town, copied  # noqa: E402
+
+from souq import signing  # noqa: E402
+from souq.pulls.pull import signed_record  # noqa: E402
+from souq.records import Author, Contribution, Vote, format_toml  # noqa: E402
+from souq.repo.contribution import Offer  # noqa: E402
+from souq.repo.remote import Repo  # noqa: E402
+from souq.repo.snapshot import Snapshot  # noqa: E402
+
+PULLS, READERS = 1_000, 200
+PAGES = (
+    "/", "/hub", "/hub/pulls", "/hub/pulls?state=all&page=7", "/hub/pulls?state=closed", "/hub/pulls/2", "/hub/pulls/500", "/hub/pulls/997", "/hub/queue", "/hub/releases",
+    "/hub/releases/1.0", "/hub/bugs", "/hub/governance", "/hub/contributors", "/hub/openness",
+)  # fmt: skip
+
+
+def town(folder: Path) -> Path:
+    """The folder that a hub serves."""
+    if not (folder / "town").exists():
+        (folder / "base").mkdir(parents=True)
+        build_town(folder / "base")
+        made = copied(folder / "base", folder / "town")
+        made.land(made.offer("chen", made.delta("greet")))
+        made.release("amira", "1.0", scores=True)
+        _many(made)
+    return folder / "town"
+
+
+def _many(made: Bazaar) -> None:
+    repo = Repo.find(made.folder / "hub.git")
+    main, people = Snapshot(repo, repo.tip()), [made.person(name) for name in ("mallory", "chen", "bruno")]
+    for number in range(4, PULLS + 1):
+        who = people[number % 3]
+        author = Author(name=who.name, email=who.email, key=who.public_key)
+        about = Contribution(title=f"Rows number {number}", kind="data", author=author, licence="CC0-1.0", signoff=f"{who.name} <{who.email}>")  # fmt: skip
+        rows = b'{"text": "row %d"}\n' % number
+        offer = Offer(f"{number:04d}-rows", {"contribution.toml": format_toml(about).encode(), "data/rows.jsonl": rows})
+        files = {offer.home + path: data for path, data in offer.files.items()}
+        refs = {"head": repo.write_commit([main.commit], files, f"{about.title}\n", tree_of=main.commit)}
+        seen = {"at": signing.now(), "main": main.commit}
+        records = {"signoff": (offer.slug, {"certificate": "DCO-1.1"} | seen, who)}
+        if number % 3 == 0:
+            records["closed"] = (f"pr-{number}", {"reason": "withdrawn", "by": who.name} | seen, who)
+        if number % 3 == 1:
+            vote = Vote(subject=offer.digest, choice="approve", reason="fine", by="amira", at=signing.now())
+            records["vote"] = (offer.slug, msgspec.to_builtins(vote) | seen, made.person("amira"))
+        for kind, (slug, predicate, signer) in records.items():
+            oid = repo.write_blob(signed_record(kind, slug, offer.digest, predicate, signer))
+            refs[f"{kind}/{oid[:16]}"] = oid
+        for name, oid in refs.items():
+            ref = repo.git_dir / f"refs/souq/pr/{number}/{name}"
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(f"{oid}\n")
+
+
+def ask(url: str) -> int:
+    """The status of an answer, read to its end."""
+    try:
+        with urllib.request.urlopen(url, timeout=120) as answer:
+            answer.read()
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def first_looks(url: str) -> None:
+    """How long each page takes that nobody has asked for yet."""
+    for path in PAGES:
+        begun, tries = time.perf_counter(), 1
+        while ask(url + path) == 503:
+            tries += 1
+            time.sleep(0.5)
+        print(f"first   {path:32} {time.perf_counter() - begun:7.2f} s, asked {tries} times", flush=True)
+
+
+async def _reader(host: str, port: int, until: float, start: int, times: list[float], wrong: list[str]) -> None:
+    """One who reads page after page over one connection."""
+    into, out = await asyncio.open_connection(host, port)
+    number = start
+    while time.monotonic() < until:
+        path, number = PAGES[number % len(PAGES)], number + 1
+        begun = time.perf_counter()
+        out.write(f"GET {path} HTTP/1.1\r\nHost: hub\r\n\r\n".encode())
+        head = (await into.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].split("\r\n")[0])
+        await into.readexactly(length)
+        times.append(time.perf_counter() - begun)
+        if " 200 " not in head.split("\r\n")[0]:
+            wrong.append(f"{path}: {head.splitlines()[0]}")
+    out.close()
+
+
+async def crowd(url: str, seconds: float, readers: int) -> tuple[list[float], list[str]]:
+    """What so many readers see at once: seconds of each answer, and what was no page."""
+    host, port = url.removeprefix("http://").split(":")
+    times, wrong, until = list[float](), list[str](), time.monotonic() + seconds
+    await asyncio.gather(*(_reader(host, int(port), until, i, times, wrong) for i in range(readers)))
+    return times, wrong
+
+
+def memory(pid: int) -> float:
+    """Megabytes that a process holds."""
+    line = next(row for row in Path(f"/proc/{pid}/status").read_text().splitlines() if row.startswith("VmRSS"))
+    return int(line.split()[1]) / 1e3
+
+
+def main() -> None:
+    folder, seconds = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
+    words = [sys.executable, "-m", "souq", "hub", "--repos", str(town(folder)), "--port", "0", "--json", "--data", str(folder / "data")]  # fmt: skip
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            lines = b""
+            while not lines.rstrip().endswith(b"}"):
+                lines += server.stdout.readline()
+            url = json.loads(lines)["url"]
+            first_looks(url)
+            for readers in (1, READERS):
+                held = memory(server.pid)
+                times, wrong = asyncio.run(crowd(url, seconds, readers))
+                ordered = sorted(1e3 * each for each in times)
+                tail = ", ".join(f"p{share} {ordered[int(len(ordered) * share / 100)]:.1f}" for share in (95, 99))
+                print(f"{readers:3} readers, {seconds:.0f} s: {len(times):,} pages, median {statistics.median(ordered):.1f} ms, {tail}, max {ordered[-1]:.0f};"
+                      f" not 200: {len(wrong)} {wrong[:3]}; memory {held:.0f} -> {memory(server.pid):.0f} MB", flush=True)  # fmt: skip
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    main()
