@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -10,6 +11,7 @@ import urllib.request
 
 import pytest
 
+from souq.cli import run
 from souq.errors import NotFound
 from souq.hub.catalog import Catalog, is_name
 from souq.hub.headers import HEADERS
@@ -60,6 +62,26 @@ def test_a_name_that_two_folders_have_is_none_of_both(tmp_path, built_bazaar):
     assert "two folders" in catalog.entries()[0].problem
     with pytest.raises(NotFound):
         catalog.open("smol")
+
+
+def test_a_hub_that_cannot_be_says_why(shelf, tmp_path, capsys):
+    """No folder, a port that is taken, an address that is not of this machine, and a key that is none."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert run(["hub", "--repos", str(tmp_path / "nothing")]) == 1
+        assert run(["hub", "--repos", str(shelf), "--data", str(tmp_path), "--port", port]) == 2
+        assert run(["hub", "--repos", str(shelf), "--data", str(tmp_path), "--host", "192.0.2.1", "--port", "0"]) == 2
+    shown = capsys.readouterr().err
+    assert "no folder" in shown
+    assert f"cannot listen at 127.0.0.1, port {port}" in shown
+    assert "--port 0 takes any free port" in shown
+
+
+def test_a_hub_without_its_part_says_what_to_install(shelf, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+
+    assert run(["hub", "--repos", str(shelf)]) == 1
+    assert "souq[hub]" in capsys.readouterr().err
 
 
 def test_a_hub_says_where_it_is_and_answers_with_strict_headers(shelf):

@@ -49,12 +49,26 @@ def test_what_was_asked_for_longest_ago_goes_first(tmp_path, monkeypatch):
     assert len(list((tmp_path / "data" / "files").iterdir())) == 2
 
 
-def test_what_somebody_asked_for_just_now_stays_whatever_else_there_is(tmp_path):
-    contents = Contents(tmp_path / "data", 10)
-    for number in range(3):
+def test_what_somebody_asked_for_just_now_stays_until_there_is_twice_too_much(tmp_path):
+    """Who is in the middle of a download goes on with it; who asks for everything fills no disk."""
+    contents = Contents(tmp_path / "data", 1_500)
+    left = []
+    for number in range(5):
         contents.add(IDS[number], folder_of(tmp_path / str(number), data=bytes([number]) * 1_000))
+        left.append(len(list((tmp_path / "data" / "revisions").iterdir())))
+        time.sleep(0.01)
 
-    assert all(contents.get(IDS[number]) for number in range(3))
+    assert left == [1, 2, 3, 3, 3]
+    assert (tmp_path / "data" / "revisions" / IDS[4]).is_file()
+    assert len(list((tmp_path / "data" / "files").iterdir())) == 3
+
+
+def test_the_newest_stays_however_large_it_is(tmp_path):
+    contents = Contents(tmp_path / "data", 10)
+    contents.add(IDS[0], folder_of(tmp_path / "0", data=bytes(1_000)))
+    contents.add(IDS[1], folder_of(tmp_path / "1", data=bytes(2_000)))
+
+    assert [path.name for path in (tmp_path / "data" / "revisions").iterdir()] == [IDS[1]]
 
 
 def test_a_list_that_is_damaged_is_none(tmp_path):

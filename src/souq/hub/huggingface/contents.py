@@ -25,7 +25,7 @@ from souq.files import beside, replacing
 from souq.records import Record
 
 LARGE = 1 << 20  # bytes from which on a file is named by its sha256, as clients have it of those in LFS
-KEPT = 600  # seconds that a revision stays after it was asked for, whatever else there is
+KEPT = 600  # seconds that a revision stays after it was asked for, where there is not twice too much
 _WEIGHTS = (".safetensors", ".gguf")
 _CHUNK = 1 << 22
 
@@ -105,13 +105,15 @@ class Contents:
         return listing
 
     def _make_room(self) -> None:
-        """Remove revisions, that of longest ago first, until what is left is small enough; and files of none."""
+        """Remove revisions, that of longest ago first, and files that none has.
+
+        One that was asked for just now stays until there is twice too much; the newest stays.
+        """
         notes = sorted((note for note in self._lists.iterdir() if len(note.name) == 40), key=_age, reverse=True)
         held = {note: self._sizes(note) for note in notes}
-        for note in notes:
-            if sum({name: size for files in held.values() for name, size in files.items()}.values()) <= self._most:
-                break
-            if _age(note) > KEPT:
+        for note in notes[:-1]:
+            used = sum({name: size for files in held.values() for name, size in files.items()}.values())
+            if used > (self._most if _age(note) > KEPT else 2 * self._most):
                 note.unlink(missing_ok=True)
                 del held[note]
         wanted = set().union(*held.values())
