@@ -99,13 +99,14 @@ class Shown:
 
     @cached_property
     def listed(self) -> list[PullRequest]:
-        """Every pull request, the newest first."""
-        return [PullRequest(self.repo, self.main, pull) for pull in pulls.listed(self.repo)][::-1]
+        """Every pull request, the oldest first."""
+        return [PullRequest(self.repo, self.main, pull) for pull in pulls.listed(self.repo)]
 
     @property
     def rows(self) -> list[Row]:
-        """The same as a table; those that cannot be read are in it."""
-        return self._known.once("rows", lambda: [self._row(pull) for pull in self.listed])
+        """The same as a table, the newest first; those that cannot be read are in it."""
+        # Read in their own order: git is asked for the records of those that follow at once.
+        return self._known.once("rows", lambda: [self._row(pull) for pull in self.listed][::-1])
 
     def _row(self, pull: PullRequest) -> Row:
         row = pull.row()

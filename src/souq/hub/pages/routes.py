@@ -18,7 +18,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -27,9 +26,10 @@ from souq.errors import NotFound, SouqError
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog, Entry, is_name
 from souq.hub.pages.cache import Busy, Pages
-from souq.hub.pages.facts import Facts, Known, Shown
+from souq.hub.pages.facts import Facts, Shown
+from souq.hub.pages.looks import Looks
 from souq.hub.pages.render import STATIC, HubLinks, hub_page, page, static
-from souq.hub.pages.stamp import Stamps, minute
+from souq.hub.pages.stamp import minute
 from souq.records import is_digest
 from souq.repo.remote import Repo
 
@@ -132,19 +132,18 @@ async def picture(request: Request) -> Response:
     """What a pull request moves, while it offers what has this digest and its tensors are here."""
     number, digest = request.path_params["number"], request.path_params["digest"]
 
-    def drawn(repo: Repo) -> bytes:
+    def drawn(repo: Repo) -> Made:
         shown = Shown(repo)
         _refuse_other(shown, number, digest)
         if not (svg := shown.picture(number)):
             raise NotFound("it changes no layer, or too large a model to be drawn here")
-        return svg.encode()
+        return Made.of(svg)
 
     try:
         if not is_digest(digest):
             raise NotFound("no such page of a pull request")
-        repo = await run_in_threadpool(_catalog(request).open, request.path_params["name"])
-        stamp, _ = await run_in_threadpool(_stamps(request).of, repo)  # tensors come before the ref that names them
-        key = (repo.git_dir, stamp, "picture", number, digest)
+        repo, stamp, _ = await _looks(request).of(request.path_params["name"])
+        key = (repo.git_dir, stamp, "picture", number, digest)  # tensors come before the ref that names them
         svg = await _kept(request).get(str(repo.git_dir), key, partial(drawn, repo), patience=DRAWING)
     except SouqError as error:
         return _sorry(error)
@@ -155,13 +154,12 @@ async def _page(request: Request, template: str, facts: Callable[[Shown], Facts]
     """One page of a repository, kept by what it was made of; `which` says which of that template."""
     name = request.path_params["name"]
     try:
-        repo = await run_in_threadpool(_catalog(request).open, name)
-        stamp, known = await run_in_threadpool(_stamps(request).of, repo)
+        repo, stamp, known = await _looks(request).of(name)
 
-        def make() -> bytes:
+        def make() -> Made:
             shown = Shown(repo, known)
             to = HubLinks(name)
-            return page(template, facts(shown), of=shown, name=name, to=to, address=_address(request)).encode()
+            return Made.of(page(template, facts(shown), of=shown, name=name, to=to, address=_address(request)))
 
         html = await _kept(request).get(
             str(repo.git_dir), (repo.git_dir, stamp, minute(), name, template, *which), make, patience=PATIENCE
@@ -176,14 +174,18 @@ async def _page(request: Request, template: str, facts: Callable[[Shown], Facts]
 
 async def index(request: Request) -> Response:
     """The models; one that cannot be read, or not yet, is listed all the same."""
-    entries = await run_in_threadpool(_catalog(request).entries)
+    entries = await _looks(request).entries()
     pages, number = max(1, -(-len(entries) // PER_LIST)), _number(request)
     if number > pages:
         return _sorry(NotFound("no such page of models"))
     shown = entries[(number - 1) * PER_LIST : number * PER_LIST]
     cards = await asyncio.gather(*(_card(request, entry) for entry in shown))
-    facts = {"cards": cards, "total": len(entries), "page": number, "pages": pages, "folder": _catalog(request).root}
-    return _answer(request, hub_page("index", facts | {"folder": str(facts["folder"])}).encode())
+    folder = str(_catalog(request).root)
+    facts = {"cards": cards, "total": len(entries), "page": number, "pages": pages, "folder": folder}
+    last = _state(request, "last_index", dict[int, tuple[Facts, Made]])
+    if number not in last or last[number][0] != facts:
+        last[number] = facts, Made.of(hub_page("index", facts))
+    return _answer(request, last[number][1])
 
 
 async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None, str]:
@@ -192,8 +194,7 @@ async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None,
     if entry.problem:
         return entry.name, "", None, _placeless(entry.problem)
     try:
-        repo = await run_in_threadpool(_catalog(request).open, entry.name)
-        stamp, known = await run_in_threadpool(_stamps(request).of, repo)
+        repo, stamp, known = await _looks(request).of(entry.name)
         key = (repo.git_dir, stamp, "card")
         card = await _kept(request).get(str(repo.git_dir), key, lambda: Shown(repo, known).card(), patience=GLANCE)
     except Busy:
@@ -205,7 +206,7 @@ async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None,
 
 async def stats(request: Request) -> Response:
     """How much there is on this hub."""
-    entries = await run_in_threadpool(_catalog(request).entries)
+    entries = await _looks(request).entries()
     listed = await asyncio.gather(*(_card(request, entry) for entry in entries[:MOST_COUNTED]))
     cards = [card for _, _, card, _ in listed if card is not None]
     words = {
@@ -213,7 +214,7 @@ async def stats(request: Request) -> Response:
         "people": "people who brought something, in each model",
     }  # fmt: skip
     figures = [("models", len(entries)), *((text, sum(card[key] for card in cards)) for key, text in words.items())]
-    return _answer(request, hub_page("stats", {"figures": figures, "unread": len(entries) - len(cards)}).encode())
+    return _answer(request, Made.of(hub_page("stats", {"figures": figures, "unread": len(entries) - len(cards)})))
 
 
 async def file(request: Request) -> Response:
@@ -221,19 +222,30 @@ async def file(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in STATIC:
         return _sorry(NotFound("no such file"))
-    return _answer(request, static(name), STATIC[name], cache="max-age=86400")
+    return _answer(request, Made.of(static(name)), STATIC[name], cache="max-age=86400")
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-def _answer(request: Request, body: bytes, kind: str = "text/html", *, cache: str = "no-cache") -> Response:
+class Made(bytes):
+    """A page as it is sent, with the tag by which a browser knows it."""
+
+    tag: str
+
+    @classmethod
+    def of(cls, page: str | bytes) -> Made:
+        made = cls(page.encode() if isinstance(page, str) else page)
+        made.tag = f'"{hashlib.sha256(made).hexdigest()[:32]}"'
+        return made
+
+
+def _answer(request: Request, made: Made, kind: str = "text/html", *, cache: str = "no-cache") -> Response:
     """A page, or that the browser has it."""
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"etag": tag, "cache-control": cache, "content-security-policy": POLICY}
-    if tag in request.headers.get("if-none-match", ""):
+    headers = {"etag": made.tag, "cache-control": cache, "content-security-policy": POLICY}
+    if made.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return Response(body, media_type=kind, headers=headers)
+    return Response(made, media_type=kind, headers=headers)
 
 
 def _sorry(error: SouqError, back: str = "") -> Response:
@@ -277,8 +289,8 @@ def _kept(request: Request) -> Pages:
     return _state(request, "pages", Pages)
 
 
-def _stamps(request: Request) -> Stamps[Known]:
-    return _state(request, "stamps", lambda: Stamps(Known))
+def _looks(request: Request) -> Looks:
+    return _state(request, "looks", lambda: Looks(_catalog(request)))
 
 
 def _state(request: Request, name: str, make: Callable[[], T]) -> T:

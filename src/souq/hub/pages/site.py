@@ -20,7 +20,7 @@ MOST_PAGES = 1_000  # pull requests with a page, the newest
 
 def site(shown: Shown, progress: Progress, *, pictures: bool) -> Iterator[tuple[str, str]]:
     """(name, HTML) of each page: those of the whole, and one of each pull request."""
-    numbers = [pull.number for pull in shown.listed[:MOST_PAGES]]
+    numbers = [pull.number for pull in shown.listed[-MOST_PAGES:]][::-1]
     made = partial(page, of=shown, name=shown.main.config.name, to=FileLinks({*numbers}), inline=True)
     for done, number in enumerate(numbers):
         progress("pages", done, len(numbers))

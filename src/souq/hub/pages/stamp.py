@@ -11,43 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
-from typing import Generic, TypeVar
 
 from souq.repo.git import GitRepo
 
-FRESH = 1.0  # seconds for which it is believed
 MINUTE = 60.0
 MOST_FOLDERS = 100_000
-MOST_KNOWN = 200  # repositories of which something is remembered
-T = TypeVar("T")
-
-
-class Stamps(Generic[T]):
-    """The stamps of many repositories, each looked for at most once a second, and what is known of each under it."""
-
-    def __init__(self, fresh: Callable[[], T], most: int = MOST_KNOWN) -> None:
-        self._fresh, self._most, self._lock = fresh, most, Lock()
-        self._stamps: OrderedDict[Path, tuple[float, str, T]] = OrderedDict()
-
-    def of(self, repo: GitRepo) -> tuple[str, T]:
-        """A repository's stamp, as it was a second ago or is now, and what is known of it as it then was."""
-        with self._lock:
-            at, old, known = self._stamps.get(repo.git_dir, (-FRESH, "", None))
-        if known is not None and time.monotonic() - at < FRESH:
-            return old, known
-        now = stamp(repo)
-        with self._lock:
-            kept = known if known is not None and now == old else self._fresh()
-            self._stamps[repo.git_dir] = time.monotonic(), now, kept
-            self._stamps.move_to_end(repo.git_dir)
-            while len(self._stamps) > self._most:
-                self._stamps.popitem(last=False)
-        return now, kept
 
 
 def stamp(repo: GitRepo) -> str:
