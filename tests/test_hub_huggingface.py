@@ -367,3 +367,26 @@ def test_no_address_is_a_fault(site, segments, query, method):
     )
 
     assert answer.status < 500 or (answer.status, answer.headers["x-error-code"]) == (501, "NotImplemented"), answer
+
+
+@pytest.mark.parametrize(("words", "shown"), [("", {"merged", "open"}), ("status=open", {"open"}), ("status=closed", {"merged"}), ("status=merged", {"merged"}), ("status=draft", set()), ("type=discussion", set()), ("author=mallory", {"open"}), ("author=nobody", set()), ("p=7", set())])  # fmt: skip
+def test_discussions_are_those_asked_for(site, words, shown):
+    """By state, kind and author, with how many there are whatever page is asked for."""
+    answer = site.ask(f"/api/models/{NAME}/discussions?{words}").json
+
+    assert {row["status"] for row in answer["discussions"]} == shown
+    assert answer["count"] == (len(answer["discussions"]) if words != "p=7" else 5)
+    assert all(row["author"]["name"] == words.partition("=")[2] for row in answer["discussions"] if "author" in words)
+
+
+def test_a_discussion_tells_what_was_said_found_and_voted(site):
+    """What clients do not know by name they keep as it is."""
+    found = site.ask(f"/api/models/{NAME}/discussions/{site.town.merged}?diff=1").json
+    events = {kind: [event for event in found["events"] if event["type"] == kind] for kind in ("commit", "vote", "check", "status-change")}  # fmt: skip
+
+    assert {event["author"]["name"] for event in events["vote"]} == {"amira", "bruno"}
+    assert {event["data"]["choice"] for event in events["vote"]} == {"approve"}
+    assert "files" in {event["data"]["check"] for event in events["check"]}
+    assert [event["data"]["status"] for event in events["status-change"]] == ["merged"]
+    assert "delta.lock" in found["diff"]
+    assert [event["createdAt"] for event in found["events"]] == sorted(event["createdAt"] for event in found["events"])

@@ -15,7 +15,7 @@ from souq.errors import NotFound, SouqError
 from souq.hub.huggingface.asked import line_of
 from souq.hub.huggingface.paging import is_true, number
 from souq.hub.huggingface.problems import Problem
-from souq.hub.huggingface.revisions import Line
+from souq.hub.huggingface.revisions import Line, summary
 from souq.hub.huggingface.sources import Row, utc
 from souq.notebook.pull_request import PullRequest
 from souq.pulls import pull as pulls
@@ -33,21 +33,20 @@ async def discussions(request: Request) -> Response:
     kind, status, author = query.get("type", "all"), query.get("status", "all"), query.get("author", "")
 
     def rows() -> tuple[list[Row], int]:
-        if kind == "discussion":
-            return [], 0
         every = [PullRequest(line.repo, line.main, pull) for pull in pulls.listed(line.repo)][::-1]
-        if status == "all" and not author:  # only what is shown is read
-            return [_row(line, pull, request) for pull in every[page * PAGE :][:PAGE]], len(every)
-        known = [row for pull in every if _is_wanted(row := _row(line, pull, request), status, author)]
-        return known[page * PAGE :][:PAGE], len(known)
+        wanted = [pull for pull in every if kind != "discussion" and (status == "all" or status in _states(pull))]
+        if author:
+            wanted = [pull for pull in wanted if _row(line, pull, request)["author"]["name"] == author]
+        return [_row(line, pull, request) for pull in wanted[page * PAGE :][:PAGE]], len(wanted)  # no others are read
 
     shown, count = await run_in_threadpool(rows)
     return JSONResponse({"discussions": shown, "count": count, "start": page * PAGE})
 
 
-def _is_wanted(row: Row, status: str, author: str) -> bool:
-    like = {row["status"], "all"} | ({"closed"} if row["status"] != "open" else set())  # merged is closed, too
-    return status in like and author in ("", row["author"]["name"])
+def _states(pull: PullRequest) -> set[str]:
+    """What a client may call its state: what was merged is closed, too."""
+    state = STATUS[pull.state]
+    return {state} if state == "open" else {state, "closed"}
 
 
 async def discussion(request: Request) -> Response:
@@ -66,7 +65,7 @@ async def discussion(request: Request) -> Response:
 
 def _row(line: Line, pull: PullRequest, request: Request) -> Row:
     row = pull.row()
-    _, at, by, _ = line.repo.summary(pull.pull.head)
+    _, at, by, _ = summary(line.repo, pull.pull.head)
     return {
         "num": pull.number, "title": spelled_out(str(row["title"])), "status": STATUS[pull.state],
         "isPullRequest": True, "createdAt": utc(at), "repo": {"name": request.path_params["repo"], "type": "model"},
@@ -89,7 +88,7 @@ def _whole(line: Line, pull: PullRequest, request: Request, *, diff: bool) -> Ro
         events.append(_event(f"check-{at}", "check", check["at"], check["by"], words))
     changes: Row = {"base": "refs/heads/main"}
     if row["status"] == "merged":
-        commit, landed, by, _ = line.repo.summary(line.landing(pull.pull))
+        commit, landed, by, _ = summary(line.repo, line.landing(pull.pull))
         changes["mergeCommitId"] = commit
         events.append(_event("merged", "status-change", landed, by, {"status": "merged"}))
     whole = row | {"events": sorted(events, key=lambda event: event["createdAt"]), "changes": changes}

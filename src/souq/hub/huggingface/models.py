@@ -14,7 +14,7 @@ from pathlib import Path
 from souq.errors import SouqError
 from souq.hub.huggingface.contents import Listing
 from souq.hub.huggingface.exporting import write
-from souq.hub.huggingface.revisions import Line, Previews, Revision, find
+from souq.hub.huggingface.revisions import Line, Previews, Revision, find, summary
 from souq.hub.huggingface.sources import Row, commit_row, named_row, owned, utc
 from souq.pulls import pull as pulls
 from souq.releases.card import head
@@ -49,7 +49,7 @@ class Model:
         """A pull request as if it were a commit."""
         assert revision.preview is not None
         number, offered = revision.preview.number, revision.preview.head
-        _, at, by, subject = self.line.repo.summary(offered)
+        _, at, by, subject = summary(self.line.repo, offered)
         with suppress(SouqError):  # the commit's own words, where nobody can read what is offered
             subject = pulls.get(self.line.repo, number).offer.contribution.title
         return commit_row(revision.id, at, by, f"Pull request {number}: {subject}")
@@ -81,7 +81,7 @@ class Model:
         for ref in parse_lock(read("model.lock").decode()).values():
             counts[ref.dtype] += ref.size
         config = json.loads(read("config.json"))
-        first = self.line.repo.summary(self.line.commits[0])
+        first = summary(self.line.repo, self.line.commits[0])
         return described(name, Snapshot(self.line.repo, revision.main).config) | {
             "lastModified": self.commits(revision, 1)[0]["date"], "createdAt": utc(first[1]),
             "safetensors": {"parameters": counts, "total": counts.total()},
@@ -103,6 +103,6 @@ def described(name: str, config: Config) -> Row:
 def listed(repo: Repo, name: str) -> Row:
     """A model as a list has it."""
     tip = repo.tip()
-    first, last = repo.summary(repo.history(tip)[0]), repo.summary(tip)
+    first, last = summary(repo, repo.history(tip)[0]), summary(repo, tip)
     dates = {"createdAt": utc(first[1]), "lastModified": utc(last[1])}
     return described(name, Snapshot(repo, tip).config) | {"sha": tip, **dates}

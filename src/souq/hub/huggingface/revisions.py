@@ -13,7 +13,7 @@ import hashlib
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import msgspec
@@ -79,6 +79,12 @@ class Previews:
         if len(notes) > MOST:
             for path in sorted(notes, key=lambda note: note.stat().st_mtime)[: MOST // 10]:
                 path.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=10_000)
+def summary(repo: Repo, commit: str) -> tuple[str, str, str, str]:
+    """A commit's id, date, author and subject, which never change: a git for each would be most of a list's time."""
+    return repo.summary(commit)
 
 
 class Line:
