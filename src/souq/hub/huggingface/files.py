@@ -21,15 +21,13 @@ from souq.hub.huggingface.contents import File, Listing
 from souq.hub.huggingface.exports import FOR_FILES
 from souq.hub.huggingface.paging import is_true, next_page, number
 from souq.hub.huggingface.problems import Problem
+from souq.hub.huggingface.sources import Row
 
 PAGE, PAGE_EXPANDED = 1_000, 50
 MAX_FORM = 1 << 20  # bytes
 MAX_PATHS = 5_000
 _TEXT = (".md", ".txt", ".toml", ".lock", ".jinja", ".py", ".yaml", ".yml", "LICENSE", "NOTICE", ".html", ".svg")
 _POINTER = len("version https://git-lfs.github.com/spec/v1\noid sha256:\nsize \n") + 64
-
-Row = dict[str, Any]
-
 
 # -- listed ------------------------------------------------------------------------------------------------------------
 

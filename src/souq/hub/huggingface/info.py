@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +27,7 @@ DATES = {"createdAt": "createdAt", "created_at": "createdAt", "lastModified": "l
 DATES |= {"last_modified": "lastModified"}
 UNCOUNTED = ("downloads", "likes", "likes30d", "trendingScore", "trending_score")
 ALWAYS = {"_id", "id", "modelId", "sha"}  # whatever else was asked for
+Named = Callable[[Hub], Iterator[tuple[str, Callable[[], Row]]]]
 
 
 async def facts(request: Request) -> Response:
@@ -66,7 +67,11 @@ async def datasets(request: Request) -> Response:
 def _models(hub: Hub) -> Iterator[tuple[str, Callable[[], Row]]]:
     for entry in hub.catalog.entries():
         if not entry.problem:
-            yield entry.name, lambda name=entry.name: listed(hub.catalog.open(name), name)  # type: ignore[misc]
+            yield entry.name, partial(_model, hub, entry.name)
+
+
+def _model(hub: Hub, name: str) -> Row:
+    return listed(hub.catalog.open(name), name)
 
 
 def _datasets(hub: Hub) -> Iterator[tuple[str, Callable[[], Row]]]:
@@ -74,26 +79,25 @@ def _datasets(hub: Hub) -> Iterator[tuple[str, Callable[[], Row]]]:
         yield corpus.name, corpus.described
 
 
-async def _list(request: Request, named: Callable[[Hub], Iterator[tuple[str, Callable[[], Row]]]]) -> Response:
-    query, hub = request.query_params, hub_of(request)
+async def _list(request: Request, named: Named) -> Response:
+    query = request.query_params
     if (sort := query.get("sort", "")) and sort not in (*DATES, *UNCOUNTED):
         known = ", ".join((*DATES, *UNCOUNTED))
         raise Problem(400, "BadRequest", f"lists are not sorted by {sort[:40]!r}: one of {known}")
     limit, start = max(number(request, "limit", PAGE, PAGE), 1), number(request, "cursor", 0, 10**6)
-    search, author = query.get("search", "").lower(), query.get("author", "")
-
-    def rows() -> list[dict[str, Any]]:
-        rows = []
-        for name, row in named(hub):
-            if search in name.lower() and author in ("", name.rpartition("/")[0]):
-                with suppress(SouqError, OSError, msgspec.MsgspecError):  # a broken one never breaks the list
-                    rows.append(row())
-        return rows
-
-    known_rows = await run_in_threadpool(rows)
+    rows = await run_in_threadpool(_rows, named(hub_of(request)), query.get("search", ""), query.get("author", ""))
     wanted = [word for words in query.getlist("filter") for word in words.split(",")]
-    known_rows = [row for row in known_rows if all(word in row["tags"] for word in wanted)]
+    rows = [row for row in rows if all(word in row["tags"] for word in wanted)]
     if sort in DATES:
-        known_rows.sort(key=lambda row: str(row[DATES[sort]]), reverse=query.get("direction", "-1") == "-1")
-    more = next_page(request, {"cursor": str(start + limit)}) if len(known_rows) > start + limit else {}
-    return JSONResponse(known_rows[start : start + limit], headers=more)
+        rows.sort(key=lambda row: str(row[DATES[sort]]), reverse=query.get("direction", "-1") == "-1")
+    more = next_page(request, {"cursor": str(start + limit)}) if len(rows) > start + limit else {}
+    return JSONResponse(rows[start : start + limit], headers=more)
+
+
+def _rows(named: Iterator[tuple[str, Callable[[], Row]]], search: str, author: str) -> list[Row]:
+    rows = []
+    for name, row in named:
+        if search.lower() in name.lower() and author in ("", name.rpartition("/")[0]):
+            with suppress(SouqError, OSError, msgspec.MsgspecError):  # a broken one never breaks the list
+                rows.append(row())
+    return rows
