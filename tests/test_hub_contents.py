@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -157,3 +159,33 @@ def test_a_preview_is_known_by_its_digits_as_long_as_there_is_room(tmp_path, mon
     assert previews.get(many[-1].id) == many[-1]
     assert len(list((tmp_path / "previews").iterdir())) <= 10
     assert previews.get("0" * 40) is None
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from souq.hub.huggingface import contents as kept
+from souq.hub.huggingface.contents import Contents
+contents = Contents(Path(sys.argv[1]), 1 << 20)
+with contents.making(sys.argv[2]) as folder:
+    (folder / "weights").write_bytes(b"half")
+    if sys.argv[3] == "listed":
+        kept.replacing = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+        contents.add(sys.argv[2], folder)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", ["making", "listed"])
+def test_a_maker_that_is_killed_leaves_nothing_to_be_seen(tmp_path, when):
+    """While it makes the files, and when they are in place and their list is not; who comes next makes them, and tidies."""
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path, IDS[0], when])
+    assert done.returncode == -9
+    contents = Contents(tmp_path, 1 << 20)
+    assert contents.get(IDS[0]) is None
+
+    writer = Writer()
+    assert "config.json" in ask(Exports(contents), writer, IDS[0])
+    assert writer.count == 1
+    assert [path.read_bytes() for path in (tmp_path / "files").iterdir()] == [b"{}"]
+    assert not [path for path in (tmp_path / "making").iterdir() if path.is_dir()]
