@@ -32,6 +32,7 @@ from souq.pulls.comments import comment
 from souq.pulls.offer import Draft
 from souq.pulls.overview import trials
 from souq.records import Author, Contribution, Verdict, digest
+from souq.repo.git import MEMORY
 from souq.repo.remote import Repo
 from tests.bazaar import copied
 from tests.hostile import MARKUP, PATHS, TEXTS
@@ -417,6 +418,43 @@ def test_no_address_leads_out_of_the_folder_or_breaks_a_page(shelf, tmp_path, hu
             assert b"root:" not in body
             assert not headers.get(b"location", b"/").startswith((b"//", b"http", b"\\")), path
             assert b"set-cookie" not in headers
+
+
+def test_what_is_read_ahead_is_what_is_read_one_by_one(town, built_bazaar, tmp_path):
+    """By a few gits or by three for each: the same words of the same pull requests, and what is odd is left alone."""
+    repo = Repo.find(copied(town.folder, tmp_path / "town").folder / "hub.git")
+    tip, four = repo.tip(), pulls.get(repo, 4).head
+    some = {"contribution.toml": b"x = 1\n", "data/rows.jsonl": b"{}\n"}
+    odd = {
+        "no toml": {f"contributions/0090-x/{path}": data for path, data in some.items()},
+        "two folders": {"contributions/0091-x/a": b"a", "contributions/0092-x/a": b"a"},
+        "no folder": {"contributions/a": b"a"},
+        "an old one": {"contributions/0001-evals/b": b"b"},
+        "no slug": {"contributions/A b/contribution.toml": b"a"},
+        "elsewhere": {"README.md": b"x"},
+        "many": {f"contributions/0093-x/{n}": b"a" for n in range(60)},
+    }
+    heads = [repo.write_commit([tip], dict(files), "x\n", tree_of=tip) for files in odd.values()]
+    heads += [repo.write_commit([tip], {"contributions/0004-x/contribution.toml": repo.read(four, f"{pulls.get(repo, 4).offer.home}contribution.toml")}, "x\n", tree_of=tip)]  # fmt: skip
+    for number, head in enumerate(heads, 80):
+        subprocess.run(["git", "-C", repo.git_dir, "update-ref", f"refs/souq/pr/{number}/head", head], check=True)
+
+    def words():
+        said = {}
+        for pull in pulls.listed(repo):
+            try:
+                said[pull.number] = pull.summary
+            except SouqError as error:
+                said[pull.number] = str(error)
+        return said
+
+    MEMORY.clear()
+    one_by_one = words()
+    MEMORY.clear()
+    pulls.read_ahead(repo, pulls.listed(repo))
+    assert words() == one_by_one
+    assert len([each for each in one_by_one.values() if isinstance(each, pulls.Summary)]) == 7
+    assert len(one_by_one) == 14
 
 
 # -- kept, and never waited for ----------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def _answered(main: Snapshot, founders: set[str]) -> Iterable[bool]:
     for pull in listed(Repo.of(main.repo))[-MOST:]:
         with suppress(SouqError):
             state = pull.state(main)
-            if state != "open" and signing.normal_key(pull.offer.contribution.author.key) not in founders:
+            if state != "open" and signing.normal_key(pull.summary.author.key) not in founders:
                 yield state == "merged"
 
 
@@ -101,7 +101,7 @@ def _waits(main: Snapshot) -> Iterable[float]:
     keys = read_policy(main.policy_text).keys
     for pull in listed(Repo.of(main.repo))[-MOST:]:
         with suppress(SouqError, ValueError, KeyError):
-            data = main.repo.read(main.commit, f"contributions/{pull.offer.slug}/records/merge.json")
+            data = main.repo.read(main.commit, f"contributions/{pull.summary.slug}/records/merge.json")
             at = signing.verify(data, keys=keys, namespace="souq.merge.v1").predicate["at"]
             yield _days(main.repo.summary(pull.head)[1], str(at))
 

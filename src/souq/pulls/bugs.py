@@ -105,7 +105,7 @@ def _landed(eval_: Eval, claiming: Sequence[PullRequest], main: Snapshot, *, by:
 
 def _filed(pull: PullRequest, main: Snapshot) -> Bug | None:
     with suppress(SouqError):
-        for eval_ in pull.offer.evals:
+        for eval_ in pull.offer.evals if pull.summary.kind == "evals" else ():
             if NAME.fullmatch(eval_.name) and eval_.name not in main.evals:
                 return _bug(eval_, "filed", pull.offer.contribution.author.name)
     return None

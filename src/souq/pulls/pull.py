@@ -32,8 +32,8 @@ from souq.errors import Hostile, NotFound, Refused, SouqError
 from souq.governance import Policy, SignedChecked, SignedVote, read_policy
 from souq.records import Author, Checked, Digest, Kind, Record, canonical, digest
 from souq.repo.clock import refuse_wrong_clock
-from souq.repo.contribution import MAX_RECORD, RECORDS, Offer, number_of
-from souq.repo.git import ENTRY_BYTES, MEMORY, GitRepo
+from souq.repo.contribution import MAX_RECORD, RECORDS, Offer, is_slug, number_of
+from souq.repo.git import ENTRY_BYTES, MEMORY, GitRepo, Moved
 from souq.repo.history import SignedRecords
 from souq.repo.policy_state import binding
 from souq.repo.remote import Repo
@@ -41,7 +41,8 @@ from souq.repo.snapshot import Snapshot
 from souq.signing import Person, Signed
 
 PULLS = "refs/souq/pr/"
-AHEAD = 64  # records read from git at a time
+AHEAD = 64  # records, or offers, read from git at a time
+FEW, SMALL = 50, 1 << 20  # files and bytes of an offer that is read ahead
 BESIDE = ("closed", "queued", "comment")  # kinds that stay beside main when it lands
 
 State = Literal["open", "merged", "closed", "taken back"]
@@ -119,6 +120,8 @@ class PullRequest:
     @property
     def subject(self) -> Digest:
         """What a record about it is about: the offer, or, where none can be read, the head itself."""
+        with suppress(SouqError):
+            return self.summary.digest
         try:
             return self.offer.digest
         except SouqError:
@@ -243,6 +246,37 @@ def get(repo: Repo, number: int) -> PullRequest:
     for pull in listed(repo, number):
         return pull
     raise NotFound(f"no pull request #{number}", hint="see `souq pr list`")
+
+
+def read_ahead(repo: Repo, pulls: Iterable[PullRequest]) -> None:
+    """Know the summaries of many pull requests by a few gits, where one by one takes three for each.
+
+    What is large or odd in any way is left to whoever asks for it.
+    """
+    unknown = [pull.head for pull in pulls if pull.adds and MEMORY.get((repo.git_dir, "summary", pull.head)) is None]
+    changed = repo.changed_below(unknown, "contributions", FEW)
+    files = {head: moved for head, moved in changed if _adds_one(repo, head, moved)}
+    sizes = repo.sizes(each.new for moved in files.values() for each in moved)
+    small = [head for head, moved in files.items() if sum(sizes.get(each.new, SMALL) for each in moved) < SMALL]
+    for start in range(0, len(small), AHEAD):
+        heads = small[start : start + AHEAD]
+        oids = [each.new for head in heads for each in files[head]]
+        contents = dict(zip(oids, repo.contents(oids), strict=True))
+        for head in heads:
+            slug = files[head][0].path.partition("/")[0]
+            inside = {each.path.removeprefix(f"{slug}/"): contents[each.new] for each in files[head]}
+            offer = Offer(slug, {path: data for path, data in inside.items() if not path.startswith(RECORDS)})
+            with suppress(SouqError):
+                _remembered(repo, head, lambda offer=offer: offer)  # type: ignore[misc]
+
+
+def _adds_one(repo: Repo, head: str, moved: Sequence[Moved]) -> bool:
+    """Whether a head adds one folder of plain files and nothing else below contributions/."""
+    slugs = {each.path.partition("/")[0] for each in moved}
+    if len(slugs) != 1 or not all(is_slug(slug) for slug in slugs):
+        return False
+    plain = all(each.mode == "100644" and not each.old for each in moved)
+    return plain and not slugs.intersection(repo.folders(repo.commit(f"{head}^"), "contributions"))
 
 
 def landed(main: Snapshot, most: int) -> list[Summary]:

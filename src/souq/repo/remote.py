@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
 from souq.repo.git import (
     MAIN,
+    NO_TREE,
     TRACKED,
     GitError,
     Locked,
+    Moved,
     disk_error,
     endless_in,
     git_dir_of,
@@ -293,6 +295,19 @@ class Repo(LocalRepo):
         if line not in self.notices:
             self.notices.append(line)
             self.tell(line)
+
+    def changed_below(self, commits: Iterable[str], folder: str, most: int) -> Iterator[tuple[str, tuple[Moved, ...]]]:
+        """What each of some commits changes in a folder against the commit before, by two gits however many.
+
+        It ends at one that changes more than `most` files there.
+        """
+        names = sorted({*commits})
+        asked = "".join(f"{name}^:{folder}\n{name}:{folder}\n" for name in names).encode()
+        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=asked).stdout.decode().splitlines()
+        trees = [line if re.fullmatch("[0-9a-f]{40}", line) else NO_TREE for line in lines]
+        with self._differences() as differences, suppress(Hostile):
+            for name, old, new in zip(names, trees[::2], trees[1::2], strict=True):
+                yield name, differences.between(old, new, most)
 
     def refresh(self) -> None:
         """Fetch, for a verb that only looks.

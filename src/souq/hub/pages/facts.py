@@ -105,8 +105,12 @@ class Shown:
     @property
     def rows(self) -> list[Row]:
         """The same as a table, the newest first; those that cannot be read are in it."""
-        # Read in their own order: git is asked for the records of those that follow at once.
-        return self._known.once("rows", lambda: [self._row(pull) for pull in self.listed][::-1])
+        return self._known.once("rows", self._rows)
+
+    def _rows(self) -> list[Row]:
+        pulls.read_ahead(self.repo, [pull.pull for pull in self.listed])
+        # In their own order: git is asked for the records of those that follow at once.
+        return [self._row(pull) for pull in self.listed][::-1]
 
     def _row(self, pull: PullRequest) -> Row:
         row = pull.row()
