@@ -60,13 +60,13 @@ def test_every_step_of_the_client_that_is_installed_here(site):
 @pytest.mark.server
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("wanted", ["huggingface_hub==1.2.*", "huggingface_hub<2", "huggingface_hub>=2"])
-def test_every_step_of_the_oldest_and_the_newest_clients(wanted, site, tmp_path, record_property):
+def test_every_step_of_the_oldest_and_the_newest_clients(wanted, site, tmp_path, record_testsuite_property):
     """Each in an environment of its own, at its defaults."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wanted], check=True)
     outcome, errors = walked(python, site)
-    record_property("huggingface_hub", outcome["version"])  # pytest --junitxml FILE tells which were tried
+    record_testsuite_property(wanted, outcome["version"])  # `--junitxml FILE` tells which were tried
 
     assert {name: wrong for name, wrong in outcome["steps"].items() if wrong} == {}, errors[-3_000:]
     assert len(outcome["steps"]) == 35
