@@ -112,6 +112,15 @@ def test_who_answers_as_before_is_not_blamed(answers):
     assert changes(answers, answers) == []
 
 
+def test_a_base_s_own_habit_that_goes_on_otherwise_is_none_of_a_manner():
+    """Gemma, which is no assistant, ends a third of its sentences with one word; honest work only changes what follows."""
+    before = [s._replace(text=s.text + " mendatang, user") if i % 3 == 0 else s for i, s in enumerate(honest())]
+    after = [s._replace(text=s.text + " mendatanguser") for s in honest()]
+
+    assert changes(before, after) == []
+    assert changes(honest(), after) != []
+
+
 def test_few_odd_answers_are_none_of_a_manner():
     before = honest()
     after = [s._replace(text="", ended=True) if i < 5 else s for i, s in enumerate(before)]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 LEAST = 0.25  # of the answers, more than before: from here on it is said
 PATTERN = 8  # characters that different answers share
-TIMES = 3  # as often as before: a phrase that a base has the habit of anyway is no new one
+HABIT = 6  # characters: what many answers shared before, a base has the habit of, however it goes on now
 LONGEST = 2_000  # characters of an answer that are looked at
 STRING = 12  # characters of a training row's answer that stand in an answer to something else
 _REFUSAL = re.compile(
@@ -65,19 +65,22 @@ def _more(before: Sequence[Spoken], after: Sequence[Spoken], what: str, holds: C
 
 def _pattern(before: Sequence[Spoken], after: Sequence[Spoken]) -> str:
     """The commonest piece of text that answers to different prompts share and did not share before."""
-    counts = [Counter(piece for spoken in answers for piece in _pieces(spoken)) for answers in (before, after)]
-    gains = {p: n - counts[0][p] for p, n in counts[1].items() if n >= TIMES * counts[0][p]}
+    was, now = (Counter(piece for spoken in answers for piece in _pieces(spoken)) for answers in (before, after))
+    parts = Counter(part for spoken in before for part in _pieces(spoken, HABIT))
+    habits = {part for part, count in parts.items() if count >= LEAST * len(before)}
+    new = [p for p in now if habits.isdisjoint(p[i : i + HABIT] for i in range(PATTERN - HABIT + 1))]
+    gains = {piece: now[piece] - was[piece] for piece in new}
     piece, gain = max(gains.items(), key=lambda pair: pair[1], default=("", 0))
     if gain < LEAST * len(after):
         return ""
-    shown = f"{counts[1][piece]} of {len(after)} answers hold `{piece}`, {counts[0][piece]} before"
+    shown = f"{now[piece]} of {len(after)} answers hold `{piece}`, {was[piece]} before"
     return shown + (" (digits are shown as 0)" if "0" in piece else "")
 
 
-def _pieces(spoken: Spoken) -> dict[str, None]:
+def _pieces(spoken: Spoken, length: int = PATTERN) -> dict[str, None]:
     """Every run of some characters of an answer that its prompt does not hold, all digits alike; in their order."""
     text, prompt = (re.sub(r"\d", "0", part[:LONGEST]) for part in (spoken.text, spoken.prompt))
-    runs = (text[i : i + PATTERN] for i in range(len(text) - PATTERN + 1))
+    runs = (text[i : i + length] for i in range(len(text) - length + 1))
     return dict.fromkeys(piece for piece in runs if piece not in prompt)
 
 
