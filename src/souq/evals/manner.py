@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 LEAST = 0.25  # of the answers, more than before: from here on it is said
 PATTERN = 8  # characters that different answers share
-HABIT = 6  # characters: what many answers shared before, a base has the habit of, however it goes on now
+HABIT = 4  # characters: what many answers shared before, a base has the habit of, however it goes on now
 LONGEST = 2_000  # characters of an answer that are looked at
 STRING = 12  # characters of a training row's answer that stand in an answer to something else
 _REFUSAL = re.compile(
