@@ -81,6 +81,11 @@ def test_a_document_is_taken_back_like_all_else(bazaar):
 
     assert bazaar.main().text("README.md") == "# First\n"
     assert bazaar.main().documents(["docs/sheet.md"]) == {}
+    for name in (second, "3", "#3"):
+        _, _, errors = bazaar.says("amira", f"pr revert {name} --reason again")
+        assert f"{second} was taken back by #4" in errors
+        assert "`souq pr restore 4`" in errors
+    assert bazaar("amira", "pr restore 3") == 0  # by the number of what was taken, too
     assert bazaar("bruno", "pull") == 0
     assert bazaar("bruno", "verify") == 0
 

@@ -41,6 +41,15 @@ def test_help_ends_its_sentences(typed, verb, context):
     assert not re.search(r"\.\.\.$|…$", "\n".join(shown.splitlines()[1:]), re.M), shown
 
 
+@pytest.mark.parametrize(("typed", "verb", "context"), EVERY, ids=[each[0] for each in EVERY])
+def test_what_is_required_is_asked_for(typed, verb, context):
+    """click lets `default=None` stand for what somebody must type: `pr revert 4` landed without a reason."""
+    for parameter in verb.params:
+        if parameter.required:
+            with pytest.raises(click.MissingParameter):
+                parameter.handle_parse_result(context, {}, [])
+
+
 def test_the_page_of_verbs_is_what_they_say():
     """docs/cli.md: `python docs/cli_page.py` writes it anew. Made in a process of its own, as click keeps an option
     --help as whoever asked first saw it: without -h, where a test called a verb without `souq` before it."""

@@ -48,7 +48,7 @@ def test_under_my_name_another_s_key_signs_nothing(offered):
 
     assert (code, out) == (3, "")
     assert f"git calls you amira, and the key {bruno.name} is bruno's in GOVERNANCE.toml" in err
-    assert "`git config user.name" in err
+    assert "`git config --global user.name" in err
     assert votes(offered) == []
 
 

@@ -57,5 +57,6 @@ class Refused(SouqError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the nearest known word, or nothing."""
-    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    words = list(known)
+    near = [each for each in words if sorted(each) == sorted(word)] or get_close_matches(word, words, 1, 0.5)  # stauts
     return f" (did you mean {near[0]!r}?)" if near else ""

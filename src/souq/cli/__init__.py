@@ -53,7 +53,7 @@ GROUPS = {
         "queue": ("queue", "Who waits to be merged; test them together and land what passes"),
         "forge": ("forge", "Check pull requests of GitHub, Forgejo or Gitea, and say what was found"),
         "hidden": ("hidden", "Seal a hold-out, reveal it, and see whose tries are charged"),
-        "governance": ("governance", "Explain the policy in words, amend it, or lay down a role"),
+        "governance": ("governance", "The policy in words (`check`), amend it, or lay down a role"),
         "election": ("governance", "Fill a role by signed ballots"),
         "witness": ("governance", "Sign that you have seen main as it is now"),
     },

@@ -57,12 +57,15 @@ def one_of(names: Mapping[str, str], word: str, what: str) -> str:
 
 
 def landed_slug(main: Snapshot, word: str) -> str:
-    """The slug of what landed, by that, its number as `4` or `#4`, or any part of it that no other has.
+    """The slug of what landed, by that, its number as `4` or `#4` or `0004`, or any part of it that no other has.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is none, or it was taken back.
         UsageError: there are several.
     """
+    if revert := reverted_by(main, word):
+        about, number = main.landed[revert].about, number_of(revert)[0]
+        raise NotFound(f"{about} was taken back by #{number}", hint=f"`souq pr restore {number}` brings it back")
     text = word.removeprefix("#")
     if text.isascii() and text.isdigit():
         numbered = [slug for slug in main.landed if number_of(slug)[0] == int(text)]
@@ -70,3 +73,12 @@ def landed_slug(main: Snapshot, word: str) -> str:
             raise NotFound(f"nothing numbered {text} has landed", hint="see `souq pr list --all`")
         return numbered[0]
     return one_of({slug: slug for slug in main.landed}, text, "contribution")
+
+
+def reverted_by(main: Snapshot, word: str) -> str:
+    """The revert on main that took what is called so, by its name or its number; "" where it is not taken back."""
+    text = word.removeprefix("#")
+    number = int(text) if text.isascii() and text.isdigit() else None
+    taken = {landing.about: slug for slug, landing in main.landed.items() if landing.kind == "revert"}
+    gone = [about for about in taken if about not in main.landed and (about == text or number_of(about)[0] == number)]
+    return taken[gone[0]] if gone else ""

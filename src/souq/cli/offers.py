@@ -10,7 +10,7 @@ import click
 from souq.cli.console import answer, bars, done, json_option, key_option, out, person
 from souq.cli.here import here
 from souq.cli.missing import show_missing
-from souq.cli.named import landed_slug
+from souq.cli.named import landed_slug, reverted_by
 from souq.pulls.offer import Draft, create
 from souq.records import Contribution
 from souq.releases import release
@@ -29,16 +29,15 @@ def offer_command(
 
     @click.command(kind, help=purpose)
     @click.argument("of", metavar=of)
-    @click.option(
-        "--reason", default=None if why else "", required=bool(why), help=why or "Why, for everybody to read."
-    )
+    @click.option("--reason", **({"required": True} if why else {"default": ""}), help=why or WHY)
     @key_option
     @json_option
     def command(of: str, reason: str, key: Path | None, as_json: bool) -> None:
         repo = here()
         if kind != "yank":  # what landed, by any name that is no other's; a version is itself
             repo.refresh()
-            of = landed_slug(Snapshot(repo, repo.tip()), of)
+            main = Snapshot(repo, repo.tip())
+            of = (reverted_by(main, of) if kind == "restore" else "") or landed_slug(main, of)
         title = f"{TITLES[kind]} {of}"
         offer(repo, f"{title}: {reason}" if reason else title, kind, key, as_json, of=of)
 

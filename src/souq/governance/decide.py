@@ -335,7 +335,7 @@ def _machines(scope: Scope, evidence: _Evidence) -> tuple[list[str], list[str]]:
 def _unchecked_by(scope: Scope, ran: Sequence[Who]) -> str:
     """Who is still to run a check that these have run; "" where nobody is."""
     if scope.evaluators is None:
-        return "" if ran else "an enrolled person other than the author"
+        return "" if ran else "an enrolled person" + ("" if scope.author_may_vote else " other than the author")
     role, wanted = scope.evaluators.role, scope.evaluators.n
     sides = sorted({checker.side for checker in ran})
     of = f"{wanted} of `{role}`, each of another organisation" if wanted > 1 else f"one of `{role}`"

@@ -202,7 +202,7 @@ def _refuse_another_s_key(policy: Policy, person: Person) -> None:
         whose = f"{holder.name}'s" if holder else "nobody's"
         raise Refused(
             f"git calls you {person.name}, and the key {person.key.name} is {whose} in {POLICY}",
-            hint='name your own with --key or SOUQ_KEY, or say who you are with `git config user.name "…"`',
+            hint='name your own with --key or SOUQ_KEY, or say who you are with `git config --global user.name "…"`',
         )
 
 

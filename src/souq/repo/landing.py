@@ -261,8 +261,7 @@ def _landed_on(landed: Offer, main: Snapshot) -> Snapshot:
 def _elsewhere_in(taken: Mapping[str, bytes]) -> set[str]:
     """The paths of main's exam, and the documents, that taken folders of contributions brought."""
     inside = [path.split("/", 2)[2] for path in taken if path.startswith("contributions/")]
-    exam = {path for path in inside if path.startswith("evals/")}
-    return exam | {path.removeprefix(DOCUMENTS) for path in inside if path.startswith(DOCUMENTS)}
+    return {path.removeprefix(DOCUMENTS) for path in inside if path.startswith(("evals/", DOCUMENTS))}
 
 
 def _offered_in(taken: Mapping[str, bytes]) -> Offer:

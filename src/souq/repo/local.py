@@ -92,7 +92,7 @@ class LocalRepo(GitRepo):
         result = self._own("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", check=False)
         match = re.fullmatch(r"(.+) <(.+)> \d+ [+-]\d+\n", result.stdout.decode("utf-8", "replace"))
         if result.returncode or match is None:
-            hint = 'run `git config user.name "…"` and `git config user.email "…"`'
+            hint = 'run `git config --global user.name "…"` and `git config --global user.email "…"`'
             raise UsageError("git does not know who you are", hint=hint)
         return match.group(1), match.group(2)
 
