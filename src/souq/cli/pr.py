@@ -323,7 +323,10 @@ def _show_forecast(number: int, forecast: forecasting.Forecast) -> None:
 def show_verdicts(checked: Checked) -> None:
     """One line a check, and what main and the changed model say to a few everyday prompts."""
     table(["check", "verdict", "because"], [[v.check, MARKS[v.outcome], v.because] for v in checked.verdicts])
-    for answers in [each for v in checked.verdicts if v.check == "evals" for each in spoken(v.evidence)]:
+    quoted = [each for v in checked.verdicts if v.check == "evals" for each in spoken(v.evidence)]
+    if quoted:
+        out.print("\nHow main answers before and after; whether well, people judge:")
+    for answers in quoted:
         out.print(answers["prompt"], style="bold")
         for whose in ("before", "after"):
             out.print(f"  {whose:7} {answers[whose]}")
@@ -367,6 +370,8 @@ def checks(number: int, quick: bool, key: Path | None, as_json: bool) -> None:
         checked = reviews.check(repo, number, checker, progress)
     refused = [verdict for verdict in checked.verdicts if not verdict]
     answer(checked, as_json, lambda: show_verdicts(checked))
+    if repo.tip() != checked.base:
+        done(f"main has moved while these ran: a merge asks for them again, `souq pr checks {number}`")
     _next_after_checks(number, refused)
 
 
