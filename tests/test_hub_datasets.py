@@ -43,7 +43,12 @@ def test_load_dataset_reads_every_row_of_a_corpus(library, tmp_path):
     """By the configuration that the datasheet names, in a process of its own with HF_ENDPOINT set."""
     pytest.importorskip("datasets", reason="pip install datasets")
     site, corpus = library
-    env = os.environ | {"HF_ENDPOINT": site.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    env = os.environ | {
+        "HF_ENDPOINT": site.url,
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
     done = subprocess.run([sys.executable, "-c", LOADS, NAME, "kept"], capture_output=True, text=True, env=env)
 
     assert done.returncode == 0, done.stderr[-3_000:]
