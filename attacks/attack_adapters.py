@@ -12,8 +12,8 @@ import pytest
 from tests.adapter_kinds import Bench
 
 from souq.cli.adapter import How, make_adapter
-from souq.cli.pr import _show_adapter
 from souq.errors import SouqError
+from souq.pulls.overview import adapter_lines
 from souq.weights.safetensors import write_tensors
 
 AT = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -185,11 +185,10 @@ def test_a_pipe_among_the_files(bench, tmp_path):
     ["x", 7, {"kind": "\x1b[2J", "taken": "\u202e" * 9}, {"notes": "abc"}, {"notes": ["\x1b]0;x\x07\n"] * 10_000}, {"notes": [{}]}],
     ids=lambda adapter: str(adapter)[:30],
 )  # fmt: skip
-def test_what_a_stranger_s_recipe_says_of_its_adapter(capsys, adapter):
+def test_what_a_stranger_s_recipe_says_of_its_adapter(adapter):
     """Shown to who looks at the pull request: bounded, and nothing that steers a terminal."""
-    _show_adapter(adapter)
-    out = capsys.readouterr().out
+    lines = adapter_lines({"adapter": adapter})
 
-    assert len(out) < 10_000
-    assert all(letter.isprintable() for letter in out.replace("\n", ""))
-    assert out.count("\n") <= 21
+    assert sum(map(len, lines)) < 10_000
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) <= 21

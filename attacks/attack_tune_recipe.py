@@ -3,14 +3,14 @@
 import pytest
 
 from attacks.attack_terminal import STEERING
-from souq.cli.pr import MOST_NOTES, _of_its_making
+from souq.pulls.overview import MOST_NOTES, making
 
 
 @pytest.mark.parametrize("text", STEERING)
 def test_words_are_only_text(text):
     spelled = text.encode().decode("unicode_escape")
 
-    lines = _of_its_making({"notes": [spelled], "weights_only": [spelled]})
+    lines = making({"notes": [spelled], "weights_only": [spelled]})
 
     assert len(lines) == 2
     assert not set("".join(lines)) & set("\x1b\u202e\x07\x9b")
@@ -26,7 +26,7 @@ def test_words_are_only_text(text):
     ],
 )
 def test_what_is_no_words_is_not_shown(recipe):
-    lines = _of_its_making(recipe)
+    lines = making(recipe)
 
     assert len(lines) <= MOST_NOTES + 1
     assert all(len(line) < 500 for line in lines)

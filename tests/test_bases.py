@@ -20,7 +20,8 @@ from souq.model.chat_template import approve
 from souq.model.config import admit, approved, fits
 from souq.model.end_of_turn import stored_end_tokens
 from souq.model.source import open_source
-from souq.releases.card import _head
+from souq.releases.card import _yaml
+from souq.releases.card import head as card_head
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.safetensors import write_tensors
@@ -726,7 +727,7 @@ def test_no_licence_is_asked_for(folder, souq, tmp_path):
 ])  # fmt: skip
 def test_a_release_s_card_says_it_as_the_hub_does(licence, head):
     """What was read as `llama3.1` is written as `llama3.1`."""
-    lines = _head(licence, "")
+    lines = _yaml(card_head(licence, ""))
 
     assert [line for line in lines if line.startswith("license")] == head
     assert spelled(licence_in(front_matter("\n".join(lines)))) == licence

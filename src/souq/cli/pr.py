@@ -249,7 +249,9 @@ def view(number: int, forecast: bool, picture: Path | None, every: bool, as_json
         if picture is not None:
             done(f"picture: {picture}")
 
-    value = msgspec.to_builtins(overview) | {"forecast": msgspec.to_builtins(ahead)}
+    seen = msgspec.to_builtins(overview)
+    first = ("number", "state", "digest", "contribution")  # as this JSON has always begun
+    value = {key: seen.pop(key) for key in first} | {"forecast": msgspec.to_builtins(ahead)} | seen
     if not overview.comments:  # nobody who reads this JSON since before there were any meets a new key
         del value["comments"]
     answer(value, as_json, show)
