@@ -22,7 +22,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(TEST)
 	$(PYTEST) -m "not slow and not server and not mergekit"
 
-# Those too, and nothing is skipped: the tutorials on the real model, from the wheel, take half of the time.
+# Those too, and nothing is skipped: the tutorials on the real model, from the wheel, take a quarter of the time.
 # The hub's pages are opened in the system's own chromium, where it is installed.
 CHROMIUM := $(firstword $(shell command -v chromium chromium-browser google-chrome))
 test-all: $(READY)

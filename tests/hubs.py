@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
@@ -121,3 +122,12 @@ def raw(url, request):
             if (length := re.search(rb"content-length: (\d+)", head, re.IGNORECASE)) and len(body) >= int(length[1]):
                 break
     return answer
+
+
+def online(url: str, home: Path) -> dict[str, str]:
+    """The environment of one of Hugging Face's clients with an empty cache, whose hub is ours.
+
+    Only what it needs: a test file may have told its own process to be offline.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return kept | {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": ""}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ from souq.corpus.dump import read_rows
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface.corpora import card
-from tests.hubs import Site, serving
+from tests.hubs import Site, online, serving
 from tests.kitchen import Parrot, cook
 
 NAME = "atlas/cities"
@@ -43,12 +42,7 @@ def test_load_dataset_reads_every_row_of_a_corpus(library, tmp_path):
     """By the configuration that the datasheet names, in a process of its own with HF_ENDPOINT set."""
     pytest.importorskip("datasets", reason="pip install datasets")
     site, corpus = library
-    env = os.environ | {
-        "HF_ENDPOINT": site.url,
-        "HF_HOME": str(tmp_path),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "0",
-    }
+    env = online(site.url, tmp_path)
     done = subprocess.run([sys.executable, "-c", LOADS, NAME, "kept"], capture_output=True, text=True, env=env)
 
     assert done.returncode == 0, done.stderr[-3_000:]

@@ -26,7 +26,7 @@ from souq.hub.huggingface import models
 from souq.pulls import pull as pulls
 from souq.releases.verify import judge
 from souq.repo.git import MEMORY, blob_name
-from tests.hubs import NAME, Site, serving
+from tests.hubs import NAME, Site, online, serving
 
 HERE = Path(__file__).parent
 
@@ -90,12 +90,7 @@ for revision in sys.argv[2:]:
 def test_transformers_loads_main_a_release_and_a_pull_request_and_generates(site, tmp_path):
     """`from_pretrained("org/model", revision=…)`, in a process of its own with HF_ENDPOINT set and an empty cache."""
     revisions = ["main", "v1.0", f"refs/pr/{site.town.open}"]
-    env = os.environ | {
-        "HF_ENDPOINT": site.url,
-        "HF_HOME": str(tmp_path),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "0",
-    }
+    env = online(site.url, tmp_path)
     words = [sys.executable, "-c", LOADS, NAME, *revisions]
     done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=tmp_path)
 
@@ -301,12 +296,7 @@ def test_main_moves_and_digits_mean_what_they_meant(bazaar, tmp_path):
 
 def test_the_hf_command_brings_a_release_that_verifies(site, tmp_path):
     """`hf download` into a clean folder, then `souq release verify`."""
-    env = os.environ | {
-        "HF_ENDPOINT": site.url,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "0",
-    }
+    env = online(site.url, tmp_path / "home")
     words = [Path(sys.executable).parent / "hf", "download", NAME, "--revision", "v1.0", "--local-dir", tmp_path / "out"]  # fmt: skip
     done = subprocess.run(words, capture_output=True, text=True, env=env)
 
