@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from souq.errors import SouqError
+from souq.model.origin import Origin as HubOrigin
 from souq.model.source import weights_of
 from souq.records import spelled_out
 from souq.repo.snapshot import Snapshot
@@ -55,7 +56,8 @@ def origin_of(name: str, main: Snapshot, touched: Collection[str], adapter: Path
         if _QUANTISED.search(named)
         else []
     )
-    ours = [word for word in (main.config.base, main.config.origin.rpartition(" ")[2]) if word]
+    hub = HubOrigin.of(main.config.origin)
+    ours = [word for word in (main.config.base, hub.repo if hub else main.config.origin.rpartition(" ")[2]) if word]
     if _stem(named) in {_stem(word) for word in ours}:
         return Origin((*notes, *_alias(named, ours)))
     if not re.fullmatch(r"[\w\-][\w.\-]*(/[\w.\-]+)?", named):

@@ -57,6 +57,7 @@ from souq.weights.lockfile import lock_digest
     required=True,
     help="A Hugging Face folder, a .gguf file, a hub id, or a package that carries a GGUF.",
 )
+@click.option("--revision", help="Of a hub id: 40 digits, a branch or a tag; the base is pinned by its digits.")
 @click.option("--licence", "--license", help="SPDX; the source's own where it says one.")
 @click.option("--chat-template", "template", help="A file, or `chatml`, in place of the source's own.")
 @click.option(
@@ -76,8 +77,9 @@ from souq.weights.lockfile import lock_digest
 @key_option
 @json_option
 def init(
-    name: Path, source: str, licence: str | None, template: str | None, policy: str, people: Path | None,
-    evals: tuple[Path, ...], store: str, suite: bool, accept: tuple[str, ...], key: Path | None, as_json: bool,
+    name: Path, source: str, revision: str | None, licence: str | None, template: str | None, policy: str,
+    people: Path | None, evals: tuple[Path, ...], store: str, suite: bool, accept: tuple[str, ...], key: Path | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Start a model repository NAME from a model."""
     founder = person(Repo(Path.cwd() / ".git", Path.cwd()), key)
@@ -87,12 +89,12 @@ def init(
         partial(refuse_unknown, licence or ""),
         partial(refuse_full, name, "choose another name"),
         partial(_refuse_no_template, template),
-        partial(_refuse_no_model, source),
+        partial(_refuse_no_model, source, revision),
         *([partial(check_url, store, local=True)] if store else []),
     )
     with _unpacking(name.absolute()) as unpack, bars() as progress:
         with step("read the model", progress):
-            model = as_base(_with_template(open_source(source, unpack=unpack), template))
+            model = as_base(_with_template(open_source(source, revision, unpack=unpack), template))
         config = json.loads(model.files["config.json"])
         unasked = no_lab(config)
         suite = suite and not unasked
@@ -116,7 +118,7 @@ def init(
     main = Snapshot(repo, repo.tip())
     value = {
         "repo": str(name), "root": main.commit, "base": main.base_digest, "tensors": len(main.base), "licence": own,
-        "base_licence": base or own, "notes": notes, "chat_template": says,
+        "base_licence": base or own, "origin": model.origin, "notes": notes, "chat_template": says,
     }  # fmt: skip
 
     def show() -> None:
@@ -170,10 +172,11 @@ def _refuse_no_template(template: str | None) -> None:
         raise NotFound(f"no file {template}", hint="name a file with a jinja template, or `chatml`")
 
 
-def _refuse_no_model(source: str) -> None:
+def _refuse_no_model(source: str, revision: str | None) -> None:
     """What can be told of a place without reading what is there."""
-    if not Path(source).exists() and not is_hub_id(source) and packaged(source) is None:
-        open_source(source)  # which says what it may be
+    there = Path(source).exists() or packaged(source) is not None
+    if not is_hub_id(source) and (not there or revision is not None):
+        open_source(source, revision)  # which says what it may be
 
 
 def _with_template(model: Source, template: str | None) -> Source:

@@ -18,7 +18,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from souq.errors import Hostile, Missing, NotFound, SouqError, UsageError
+from souq.errors import Hostile, NotFound, SouqError, UsageError
+from souq.model import hub
 from souq.model.card import licence_in, read_card
 from souq.model.config import MAX_FILE, MODEL_FILES, look_over, quantisation, without_packing
 from souq.model.gguf.reader import GGUF, parts_of
@@ -52,10 +53,12 @@ def open_source(path: str, revision: str | None = None, *, unpack: Unpack | None
 
     Raises:
         NotFound: nothing there, or only pointers to what git-lfs has.
-        UsageError: its weights are quantised.
+        UsageError: its weights are quantised, or a revision of what has none is asked for.
         Hostile: it would have to run code to be read, or breaks its format.
     """
     place = Path(path)
+    if revision is not None and (place.exists() or not is_hub_id(path)):
+        raise UsageError(f"{path} has no revisions", hint="leave out --revision, or name a repository of a hub")
     if place.is_file() and place.suffix.lower() == ".gguf":
         return _gguf(place)
     if place.is_dir():
@@ -126,25 +129,15 @@ _WANTED = [
 
 
 def download(name: str, revision: str | None) -> Path:
-    """The files of a model on the hub that souq reads, in the hub's own cache.
-
-    Raises:
-        Missing: huggingface_hub is not installed.
-        NotFound: no such model, or no way to it.
-    """
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise Missing("huggingface_hub is not installed", hint='run `pip install "souq[lab]"`') from error
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
-    except Exception as error:
-        raise NotFound(f"cannot get {name} from the hub: {error}", hint="check the id and your connection") from error
+    """The files of a model on the hub that souq reads, in the hub's own cache."""
+    return hub.download(name, revision, _WANTED).folder
 
 
 def _hub(name: str, revision: str | None, unpack: Unpack | None) -> Source:
-    model = _folder(download(name, revision), unpack)
-    return replace(model, name=name.rpartition("/")[2], origin=f"hub {name}")
+    pinned = hub.download(name, revision, _WANTED)
+    model = _folder(pinned.folder, unpack)
+    notes = (*pinned.notes, *model.notes)
+    return replace(model, name=name.rpartition("/")[2], origin=str(pinned.origin), notes=notes)
 
 
 def _folder(folder: Path, unpack: Unpack | None) -> Source:

@@ -10,6 +10,7 @@ from shlex import quote
 from souq.build.reproducible import sentence, share
 from souq.evals.eval import IN_NATS
 from souq.licences.table import find
+from souq.model.origin import Origin
 from souq.records import Digest, Recipe
 from souq.releases.credits import Credit, credits_table
 from souq.repo.snapshot import Snapshot
@@ -45,7 +46,7 @@ def card(main: Snapshot, model: Digest, recipe: Recipe, edition: Edition) -> str
     """The README.md of an exported folder, or of a release where the edition has a version."""
     config, count = main.config, len(recipe.contributions)
     lines = [
-        *_yaml(head(config.licence, config.origin)), "",
+        *_yaml(head(config.licence, config.origin, count)), "",
         f"# {escape_markdown(config.name)} {edition.version}".rstrip(), "",
         f"Built from {escape_markdown(config.base)} ({escape_markdown(config.origin) or 'origin not given'}) and "
         f"{count} contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. "
@@ -65,8 +66,11 @@ def card(main: Snapshot, model: Digest, recipe: Recipe, edition: Edition) -> str
     return "\n".join(lines + (_check(edition) if edition.root else ["`souq verify` rebuilds it.", ""]))
 
 
-def head(licence: str, origin: str) -> dict[str, str | list[str]]:
-    """What a card says to Hugging Face's hub, in words that need no quotes."""
+def head(licence: str, origin: str, merged: int = 0) -> dict[str, str | list[str]]:
+    """What a card says to Hugging Face's hub, in words that need no quotes; `merged` contributions are in the model.
+
+    One contribution on a base is a fine-tune of it, several are a merge; with none it is the base itself.
+    """
     row = find(licence)
     names = [name.lower() for name in (licence, *(row.names if row else ()))]
     known = next((name for name in names if name in HUB_LICENCES.split()), "")
@@ -74,8 +78,9 @@ def head(licence: str, origin: str) -> dict[str, str | list[str]]:
     if not known:
         named = row.names[0] if row and row.names else licence  # whichever name its author gave it
         facts["license_name"] = re.sub(r"[^a-z0-9.+-]+", "-", named.lower()).strip("-") or "unknown"
-    if hub := re.fullmatch(r"hub ([A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)", origin):
-        facts["base_model"] = hub.group(1)
+    if hub := Origin.of(origin):
+        facts["base_model"] = hub.repo
+        facts |= {"base_model_relation": "finetune" if merged == 1 else "merge"} if merged else {}
     return facts | {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["souq"]}
 
 

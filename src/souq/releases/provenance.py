@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from souq.evals.eval import IN_NATS
+from souq.model.origin import Origin
 from souq.optional import installed_version
 from souq.records import Digest, Release, canonical, digest, json_lines
 from souq.releases.credits import Credit
@@ -120,6 +121,7 @@ def _dependencies(facts: Facts) -> list[dict[str, Any]]:
             }  # fmt: skip
         elif kind == "base.lock":
             entry["annotations"] = {"title": facts.base, "origin": facts.origin}
+            entry["annotations"] |= {"purl": origin.purl} if (origin := Origin.of(facts.origin)) else {}
         listed.append(entry)
     commit = facts.release.commit
     algorithm = "gitCommit" if len(commit) == 40 else "sha256"
@@ -219,6 +221,8 @@ def _base(facts: Facts) -> dict[str, Any]:
     }
     if facts.origin:
         entry["description"] = f"from {facts.origin}"
+    if (origin := Origin.of(facts.origin)) is not None:
+        entry["purl"] = origin.purl
     return entry
 
 
