@@ -25,9 +25,11 @@ test: $(TEST)
 # Those too, and nothing is skipped: the tutorials on the real model, from the wheel, take a quarter of the time.
 # The hub's pages are opened in the system's own chromium, where it is installed.
 CHROMIUM := $(firstword $(shell command -v chromium chromium-browser google-chrome))
+POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/pg_ctl))
 test-all: $(READY)
 	@$(if $(CHROMIUM),,echo "souq: no chromium here (apt-get install chromium), so no page is opened in a browser")
-	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit$(if $(CHROMIUM),, and not browser)"
+	@$(if $(POSTGRES),,echo "souq: no PostgreSQL here (apt-get install postgresql), so a hub keeps accounts in SQLite alone")
+	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit$(if $(CHROMIUM),, and not browser)$(if $(POSTGRES),, and not postgres)"
 
 # The tutorials in a pseudo-terminal: seconds, the longest silence and the lines that are too wide, verb by verb.
 silence: $(READY)

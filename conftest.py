@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.annals", "tests.bazaar", "tests.hubs", "tests.kitchen", "tests.servers", "tests.wheels"]
+pytest_plugins = [
+    "tests.annals",
+    "tests.bazaar",
+    "tests.databases",
+    "tests.hubs",
+    "tests.kitchen",
+    "tests.servers",
+    "tests.wheels",
+]
 settings.register_profile("souq", deadline=None)
 settings.load_profile("souq")
 
@@ -26,7 +34,12 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8 << 30:
 if "OMP_NUM_THREADS" in os.environ:  # numba else gives torch, too, a thread a core
     os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
-SERVERS = {"s3": "server", "served": "server", "mergekit": "mergekit"}  # fixture -> the mark of whoever uses it
+SERVERS = {
+    "s3": "server",
+    "served": "server",
+    "postgres": "server",
+    "mergekit": "mergekit",
+}  # fixture -> the mark of whoever uses it
 NO_SKIPS = "SOUQ_TEST_ALL" in os.environ  # `make test-all`: what was not tested is not passed over
 
 

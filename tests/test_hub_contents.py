@@ -15,8 +15,8 @@ from souq.errors import UsageError
 from souq.hub.huggingface import contents as kept
 from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.exports import Exports
-from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Preview, Previews, Revision
+from souq.hub.problems import Problem
 
 IDS = [f"{number:040x}" for number in range(10)]
 

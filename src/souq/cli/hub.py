@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import click
 
 from souq.cli.console import answer, done, json_option, out
+from souq.cli.help import VerbGroup
+from souq.cli.hub_accounts import account, audit, org, token
 from souq.errors import UsageError
 from souq.hub.catalog import Catalog
 from souq.optional import needs
@@ -16,30 +19,42 @@ from souq.signing import Person, private_of
 DATA = ".souq-hub"
 
 
-@click.command()
-@click.option(
-    "--repos", "folder", type=click.Path(path_type=Path), required=True, help="The folder that holds the repositories."
-)
+@click.group(cls=VerbGroup, invoke_without_command=True)
+@click.option("--repos", "folder", type=click.Path(path_type=Path), help="The folder that holds the repositories.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8_000, show_default=True, help="0 takes any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--data", type=click.Path(path_type=Path), help=f"What the hub keeps; {DATA} in the folder by default.")
+@click.option("--database", default="", envvar="SOUQ_HUB_DATABASE", help="The URL of a PostgreSQL to keep accounts in.")
 @click.option(
     "--key", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="An enrolled person's ssh key, to sign how releases were made; without it, nobody does.",
 )  # fmt: skip
 @json_option
-def hub(folder: Path, port: int, host: str, data: Path | None, key: Path | None, as_json: bool) -> None:
+@click.pass_context
+def hub(context: click.Context, /, folder: Path | None, as_json: bool, **how: Any) -> None:
     """Serve the model repositories in a folder: to browsers, and to every client of Hugging Face's.
 
-    It reads, and decides nothing: all it keeps can be made again.
+    It decides nothing: what it says of models is read from git and the store.
     """
-    catalog = Catalog(folder)
-    with needs("starlette", "hub"), needs("uvicorn", "hub"):
+    if context.invoked_subcommand is None:
+        if folder is None:
+            raise UsageError("no folder of repositories", hint="souq hub --repos FOLDER")
+        _serve(Catalog(folder), as_json, **how)
+
+
+for verb in (account, token, org, audit):
+    hub.add_command(verb)
+
+
+def _serve(
+    catalog: Catalog, as_json: bool, *, port: int, host: str, data: Path | None, database: str, key: Path | None
+) -> None:  # fmt: skip
+    with needs("starlette", "hub"), needs("uvicorn", "hub"), needs("sqlalchemy", "hub"):
         import uvicorn
 
         from souq.hub.app import application
     person = Person(name="the hub", email="", key=private_of(key)) if key is not None else None
-    app = application(catalog, data or catalog.root / DATA, person)
+    app = application(catalog, data or catalog.root / DATA, person, database)
     with _listening(host, port) as listener:
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         entries = catalog.entries()

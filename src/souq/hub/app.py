@@ -11,17 +11,21 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from souq.hub import huggingface
+from souq.hub.accounts.store import Accounts
 from souq.hub.catalog import Catalog
+from souq.hub.database import Database, url_in
 from souq.hub.headers import SecurityHeaders
 from souq.hub.pages import routes as pages
 from souq.signing import Person
 
 
-def application(catalog: Catalog, data: Path, person: Person | None = None) -> Starlette:
-    """A hub of these repositories; `data` is a folder for what it keeps, all of which can be made again.
+def application(catalog: Catalog, data: Path, person: Person | None = None, database: str = "") -> Starlette:
+    """A hub of these repositories; `data` is a folder for what it keeps, `database` a URL where not a file in it.
 
-    Where somebody enrolled runs it, `person` signs how the releases were made, as `souq release export` does.
+    All but the database can be made again. Where somebody enrolled runs it, `person` signs how the releases were made,
+    as `souq release export` does.
     """
     app = Starlette(routes=[*huggingface.routes(), *pages.routes()], middleware=[Middleware(SecurityHeaders)])
     app.state.catalog, app.state.huggingface = catalog, huggingface.hub(catalog, data, person)
+    app.state.accounts = Accounts(Database(database or url_in(data)))
     return app

@@ -14,13 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from souq.errors import SouqError
+from souq.hub.accounts.callers import needs
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface import discussions, files, history, info, revisions
 from souq.hub.huggingface.asked import Hub, Kind, source_of
 from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.exports import Exports
-from souq.hub.huggingface.problems import Problem, of_error
+from souq.hub.problems import Problem, of_error
 from souq.signing import Person
 
 MOST = 64 << 30  # bytes of revisions that are kept
@@ -79,7 +80,15 @@ def _route(path: str, endpoint: Endpoint, *methods: str, kind: Kind = "models") 
 
 
 async def _whoami(request: Request) -> Response:
-    raise Problem(401, "", "this hub has no accounts: whoever reaches it may read")
+    caller = await needs(request, "read")
+    role = "write" if "write" in caller.scopes else "read"
+    facts = {
+        "type": "user", "name": caller.name, "fullname": caller.name, "email": caller.email or None,
+        "emailVerified": False, "isPro": False, "canPay": False,
+        "orgs": [{"type": "org", "name": name, "fullname": name} for name in caller.organisations],
+        "auth": {"type": "access_token", "accessToken": {"displayName": caller.token, "role": role}},
+    }  # fmt: skip
+    return JSONResponse(facts, headers={"Cache-Control": "no-store"})
 
 
 async def _may_read(request: Request) -> Response:

@@ -15,9 +15,9 @@ from souq.hub.huggingface.contents import File, Listing
 from souq.hub.huggingface.corpora import Corpus, corpus
 from souq.hub.huggingface.exports import FOR_FACTS, Exports
 from souq.hub.huggingface.models import Model
-from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Line, Previews, Revision
 from souq.hub.huggingface.sources import Source
+from souq.hub.problems import Problem
 from souq.repo.remote import Repo
 
 Kind = Literal["models", "datasets"]

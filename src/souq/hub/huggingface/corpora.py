@@ -20,9 +20,9 @@ from souq.corpus.dump import changed, manifest
 from souq.errors import Hostile, NotFound, SouqError
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface.contents import Contents, Listing
-from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Previews, Revision
 from souq.hub.huggingface.sources import Row, commit_row, named_row, owned, utc
+from souq.hub.problems import Problem
 from souq.signing import Person
 from souq.yaml_text import compose
 

@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 from souq.errors import NotFound, SouqError
 from souq.hub.huggingface.asked import line_of
 from souq.hub.huggingface.paging import is_true, number
-from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Line, summary
 from souq.hub.huggingface.sources import Row, utc
+from souq.hub.problems import Problem
 from souq.notebook.pull_request import PullRequest
 from souq.pulls import pull as pulls
 from souq.pulls.comments import Comment, thread

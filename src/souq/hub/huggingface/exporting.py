@@ -13,8 +13,8 @@ from pathlib import Path
 
 from souq.checks import run
 from souq.files import write_files
-from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Line, Preview, Revision
+from souq.hub.problems import Problem
 from souq.licences import lineage
 from souq.pulls import land, reviews
 from souq.pulls import pull as pulls

@@ -16,9 +16,9 @@ from threading import Lock
 
 from souq.errors import SouqError
 from souq.hub.huggingface.contents import Contents, File, Listing
-from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.revisions import Revision
 from souq.hub.huggingface.sources import Source
+from souq.hub.problems import Problem
 from souq.signing import Person
 
 FOR_FILES, FOR_FACTS = 7.0, 900.0  # seconds that who asks is kept

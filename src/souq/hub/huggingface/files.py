@@ -20,8 +20,8 @@ from souq.hub.huggingface.asked import Asked, asked, hub_of
 from souq.hub.huggingface.contents import File, Listing
 from souq.hub.huggingface.exports import FOR_FILES
 from souq.hub.huggingface.paging import is_true, next_page, number
-from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.sources import Row
+from souq.hub.problems import Problem
 
 PAGE, PAGE_EXPANDED = 1_000, 50
 MAX_FORM = 1 << 20  # bytes

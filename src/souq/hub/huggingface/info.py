@@ -18,8 +18,8 @@ from souq.hub.huggingface.exports import Exports
 from souq.hub.huggingface.files import lfs
 from souq.hub.huggingface.models import listed
 from souq.hub.huggingface.paging import is_true, next_page, number
-from souq.hub.huggingface.problems import Problem
 from souq.hub.huggingface.sources import Row
+from souq.hub.problems import Problem
 
 PAGE = 1_000
 # By what lists are sorted: by these dates, and by names where nothing is counted.

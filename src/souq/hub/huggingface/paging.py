@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 
-from souq.hub.huggingface.problems import Problem
+from souq.hub.problems import Problem
 
 
 def number(request: Request, name: str, default: int, most: int) -> int:

@@ -20,7 +20,7 @@ import msgspec
 
 from souq.errors import NotFound, SouqError
 from souq.files import replacing
-from souq.hub.huggingface.problems import Problem
+from souq.hub.problems import Problem
 from souq.pulls import pull as pulls
 from souq.records import Record
 from souq.repo.remote import Repo

@@ -11,6 +11,7 @@ from typing import Literal
 from starlette.responses import JSONResponse
 
 from souq.errors import NotFound, SouqError
+from souq.hub.database import Away
 from souq.records import spelled_out
 
 Code = Literal["", "RepoNotFound", "RevisionNotFound", "EntryNotFound", "NotImplemented", "BadRequest"]
@@ -40,4 +41,6 @@ class Problem(Exception):
 def of_error(error: SouqError) -> Problem:
     """What an error of souq's own is to a client: what is not there, or what somebody must mend, and how."""
     message = f"{error}; {error.hint}" if error.hint else str(error)
+    if isinstance(error, Away):
+        return Problem(503, "", message, headers={"Retry-After": "3"})
     return Problem(404, "RepoNotFound", message) if isinstance(error, NotFound) else Problem(403, "", message)

@@ -1,0 +1,121 @@
+"""The tables of a hub, as this version has them; migrations/ says how an older database becomes so.
+
+Times are texts as records spell them, so they are compared as they stand. What is secret is kept as a hash.
+
+    select(Account.name).where(Account.disabled == "")
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import ForeignKey, Index, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Scope = Literal["read", "write", "admin"]
+
+
+class Table(DeclarativeBase):
+    """What every table shares."""
+
+    type_annotation_map = {str: Text}  # noqa: RUF012 - SQLAlchemy's own word
+
+
+class Name(Table):
+    """Accounts and organisations have names of one kind, so no two look alike: `key` is the name without its dress."""
+
+    __tablename__ = "names"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]  # account, organisation
+    made: Mapped[str]
+
+
+class Account(Table):
+    """Somebody who may sign in; `password` is what argon2 made of it, "" where there is none."""
+
+    __tablename__ = "accounts"
+    name: Mapped[str] = mapped_column(ForeignKey("names.name"), primary_key=True)
+    email: Mapped[str]
+    password: Mapped[str]
+    disabled: Mapped[str]  # since when; "" where it may sign in
+
+
+class Key(Table):
+    """An ssh public key that somebody has proved to have."""
+
+    __tablename__ = "keys"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.name"), index=True)
+    title: Mapped[str]
+    added: Mapped[str]
+
+
+class Member(Table):
+    """Who is of which organisation."""
+
+    __tablename__ = "members"
+    organisation: Mapped[str] = mapped_column(ForeignKey("names.name"), primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.name"), primary_key=True, index=True)
+
+
+class Token(Table):
+    """What a program signs in with; the token itself is nowhere."""
+
+    __tablename__ = "tokens"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    hash: Mapped[str] = mapped_column(unique=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.name"), index=True)
+    title: Mapped[str]
+    scope: Mapped[Scope] = mapped_column(Text)  # the highest
+    repository: Mapped[str]  # the only one it is for; "" for all
+    made: Mapped[str]
+    expires: Mapped[str]
+    revoked: Mapped[str]
+    used: Mapped[str]  # last, to the minute
+
+
+class Session(Table):
+    """A browser that is signed in; its cookie is nowhere."""
+
+    __tablename__ = "sessions"
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.name"), index=True)
+    made: Mapped[str]
+    expires: Mapped[str] = mapped_column(index=True)
+
+
+class Challenge(Table):
+    """A text that somebody is to sign, once: to sign in, or to prove a key to be theirs."""
+
+    __tablename__ = "challenges"
+    nonce: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str]  # who is to prove a key; "" to sign in
+    text: Mapped[str]
+    expires: Mapped[str] = mapped_column(index=True)
+
+
+class Invitation(Table):
+    """A word by which somebody may register, once."""
+
+    __tablename__ = "invitations"
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    by: Mapped[str]
+    expires: Mapped[str]
+    taken: Mapped[str]  # by whom; "" while it may be
+
+
+class Event(Table):
+    """Something that was changed: who, what, when, from where."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[str]
+    by: Mapped[str]
+    address: Mapped[str]
+    what: Mapped[str]
+    about: Mapped[str]
+    details: Mapped[str]
+
+
+Index("events_by", Event.by, Event.id)
