@@ -37,13 +37,17 @@ def hub(context: click.Context, /, folder: Path | None, as_json: bool, **how: An
     It decides nothing: what it says of models is read from git and the store.
     """
     if context.invoked_subcommand is None:
-        if folder is None:
-            raise UsageError("no folder of repositories", hint="souq hub --repos FOLDER")
-        _serve(Catalog(folder), as_json, **how)
+        _serve(_catalog(folder), as_json, **how)
 
 
 for verb in (account, token, org, audit):
     hub.add_command(verb)
+
+
+def _catalog(folder: Path | None) -> Catalog:
+    if folder is None:
+        raise UsageError("no folder of repositories", hint="souq hub --repos FOLDER")
+    return Catalog(folder)
 
 
 def _serve(
