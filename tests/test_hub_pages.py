@@ -20,8 +20,9 @@ from souq.chart import Curve, Span, heat_map, line_chart, span_chart
 from souq.errors import NotFound, SouqError
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
+from souq.hub.once import Busy
 from souq.hub.pages import routes
-from souq.hub.pages.cache import Busy, Pages
+from souq.hub.pages.cache import Pages
 from souq.hub.pages.facts import PER_PAGE, Shown, short
 from souq.hub.pages.render import HubLinks, hub_page, page
 from souq.hub.pages.stamp import stamp

@@ -9,15 +9,14 @@ as all do first, has all the time it takes.
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from threading import Lock
 
 from souq.errors import SouqError
 from souq.hub.huggingface.contents import Contents, File, Listing
 from souq.hub.huggingface.revisions import Revision
 from souq.hub.huggingface.sources import Source
+from souq.hub.once import Busy, Once
 from souq.hub.problems import Problem
 from souq.signing import Person
 
@@ -31,8 +30,7 @@ class Exports:
 
     def __init__(self, contents: Contents, person: Person | None = None) -> None:
         self.contents, self._person = contents, person
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="export")
-        self._waiting, self._lock = dict[str, Future[Listing]](), Lock()
+        self._once = Once("exports", workers=1, each=1, most=MOST_WAITING)
 
     async def listing(self, source: Source, revision: Revision, patience: float) -> Listing:
         """The files of a revision, as soon as they are made.
@@ -43,9 +41,10 @@ class Exports:
         if (listing := self.contents.get(revision.id)) is not None:
             return listing
         try:
-            future = asyncio.wrap_future(self._started(source, revision))
-            return await asyncio.wait_for(asyncio.shield(future), patience)
-        except TimeoutError:
+            make = partial(self._made, source, revision)
+            made: Listing = await self._once.get("", revision.id, make, patience=patience)
+            return made
+        except Busy:
             raise _later("this revision is being built") from None
         except SouqError as error:
             raise Problem(403, "", f"this revision is not built: {error}") from error
@@ -62,17 +61,6 @@ class Exports:
             self.contents.forget(revision.id)
             raise _later("this revision is built again")
         return path
-
-    def _started(self, source: Source, revision: Revision) -> Future[Listing]:
-        with self._lock:
-            future = self._waiting.get(revision.id)
-            if future is None:
-                if len(self._waiting) >= MOST_WAITING:
-                    raise _later("others wait for theirs")
-                future = self._worker.submit(self._made, source, revision)
-                self._waiting[revision.id] = future
-                future.add_done_callback(lambda _: self._waiting.pop(revision.id, None))
-            return future
 
     def _made(self, source: Source, revision: Revision) -> Listing:
         with self.contents.making(revision.id) as folder:

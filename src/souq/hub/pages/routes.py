@@ -25,7 +25,8 @@ from starlette.routing import BaseRoute, Route
 from souq.errors import NotFound, SouqError
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog, Entry, is_name
-from souq.hub.pages.cache import Busy, Pages
+from souq.hub.once import Busy
+from souq.hub.pages.cache import Pages
 from souq.hub.pages.facts import Facts, Shown
 from souq.hub.pages.looks import Looks
 from souq.hub.pages.render import STATIC, HubLinks, hub_page, page, static
