@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from souq.hub.accounts.trail import OPERATOR
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
 from souq.pulls import pull as pulls
@@ -52,6 +53,16 @@ class Site:
 
     def __init__(self, url, app, town):
         self.url, self.app, self.town = url, app, town
+        self._tokens = {}
+
+    def token(self, name, scope="write"):
+        """A token of somebody's, who has an account from now on."""
+        accounts = self.app.state.accounts
+        if name not in {account.name for account in accounts.every()}:
+            accounts.add(name, by=OPERATOR)
+        if (name, scope) not in self._tokens:
+            self._tokens[name, scope] = accounts.mint(name, by=OPERATOR, scope=scope)[0]
+        return self._tokens[name, scope]
 
     def ask(self, path, method="GET", data=None, **headers):
         """An answer, whatever its status; the path is sent as it stands."""

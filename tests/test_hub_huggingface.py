@@ -128,11 +128,22 @@ def test_a_no_is_said_in_status_and_headers(site, name):
         assert ("x-repo-commit" in answer.headers) == (code == "EntryNotFound")
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/api/repos/create"), ("DELETE", "/api/repos/delete"), ("POST", f"/api/models/{NAME}/preupload/main"), ("POST", f"/api/models/{NAME}/commit/main"), ("POST", f"/api/models/{NAME}/discussions"), ("PUT", f"/api/models/{NAME}/settings")])  # fmt: skip
-def test_what_would_change_something_is_refused_with_the_reason(site, method, path):
-    answer = site.ask(path, method, b"{}")
+GOVERNED = [
+    ("POST", f"/api/models/{NAME}/preupload/main", b'{"files": []}'), ("POST", f"/api/models/{NAME}/commit/main", b""),
+    ("POST", f"/api/models/{NAME}/tag/main", b'{"tag": "x"}'), ("DELETE", f"/api/models/{NAME}/tag/1.0", b""),
+    ("POST", f"/api/models/{NAME}/branch/x", b"{}"), ("DELETE", f"/api/models/{NAME}/branch/main", b""),
+    ("PUT", f"/api/models/{NAME}/settings", b"{}"), ("DELETE", "/api/repos/delete", b'{"organization": "atlas", "name": "smol"}'),
+    ("POST", "/api/repos/move", b'{"fromRepo": "atlas/smol", "toRepo": "amira/smol"}'),
+]  # fmt: skip
 
-    assert (answer.status, answer.headers["x-error-code"]) == (501, "NotImplemented")
+
+@pytest.mark.parametrize(("method", "path", "body"), GOVERNED, ids=[f"{method} {path}" for method, path, _ in GOVERNED])
+def test_what_its_people_decide_nobody_changes_through_a_hub(site, method, path, body):
+    """Nobody commits to main, tags or deletes: the answer says what to type instead."""
+    assert site.ask(path, method, body).status == 401
+    answer = site.ask(path, method, body, Authorization=f"Bearer {site.token('amira')}")
+
+    assert answer.status == 403
     assert "souq pr create" in answer.headers["x-error-message"]
 
 

@@ -64,7 +64,7 @@ _OWNER = """
 AUTHOR_ COMMITTER_ CONFIG_ SSH ASKPASS PROXY SSL_ HTTP_ TRACE CURL_ EXEC_PATH ALLOW_PROTOCOL PROTOCOL
 ALTERNATE_OBJECT_DIRECTORIES
 """
-_NOBODY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}  # nor do its reader's settings change an answer
+NOBODY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}  # nor do its reader's settings change an answer
 # What a repository may say of itself: that it is read by these rules, or of what does not concern who reads objects.
 _EXTENSIONS = {"objectformat": "sha1", "refstorage": "files"}
 _HARMLESS = {"partialclone", "worktreeconfig", "preciousobjects", "noop"}
@@ -658,7 +658,7 @@ class GitRepo:
 
     @property
     def _reading(self) -> dict[str, str]:
-        return _NOBODY | {"GIT_DIR": str(self._glass), "GIT_OBJECT_DIRECTORY": str(self.git_dir / "objects")}
+        return NOBODY | {"GIT_DIR": str(self._glass), "GIT_OBJECT_DIRECTORY": str(self.git_dir / "objects")}
 
     def _git(self, *words: str, stdin: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Git, to read: nothing that the repository says of itself is heard."""

@@ -17,10 +17,11 @@ from souq.errors import SouqError
 from souq.hub.accounts.callers import needs
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog
-from souq.hub.huggingface import discussions, files, history, info, revisions
-from souq.hub.huggingface.asked import Hub, Kind, source_of
+from souq.hub.huggingface import discussions, files, history, info, repositories, revisions, uploads
+from souq.hub.huggingface.asked import Hub, source_of
 from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.exports import Exports
+from souq.hub.plain.shelf import Kind, Shelf
 from souq.hub.problems import Problem, of_error
 from souq.signing import Person
 
@@ -31,7 +32,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = MOST) -> Hub:
     """What the routes answer from; `person` signs the papers of releases."""
     exports = Exports(Contents(data / "contents", most), person)
-    return Hub(catalog, exports, revisions.Previews(data / "previews"))
+    return Hub(catalog, exports, revisions.Previews(data / "previews"), Shelf(data, catalog), data / "incoming")
 
 
 def routes() -> list[BaseRoute]:
@@ -43,6 +44,10 @@ def routes() -> list[BaseRoute]:
         _route("/api/datasets", info.datasets),
         _route("/api/models/{repo:repo}/discussions", discussions.discussions),
         _route("/api/models/{repo:repo}/discussions/{number:number}", discussions.discussion),
+        _route("/api/repos/create", repositories.create, "POST"),
+        _route("/api/repos/delete", repositories.delete, "DELETE"),
+        _route("/api/repos/move", repositories.move, "POST"),
+        _route("/api/validate-yaml", uploads.validate_yaml, "POST"),
         *_of("models"),
         *_of("datasets"),
         _route("/api/{path:path}", _absent, "GET", "POST", "PUT", "PATCH", "DELETE"),
@@ -62,6 +67,15 @@ def _of(kind: Kind) -> list[BaseRoute]:
         _route(f"{of}/refs", history.refs, kind=kind),
         _route(f"{of}/commits/{{rev:rev}}", history.commits, kind=kind),
         _route(f"{of}/auth-check", _may_read, kind=kind),
+        _route(f"{of}/auth-check/write", repositories.may_write_to, kind=kind),
+        _route(f"{of}/settings", repositories.settings, "PUT", kind=kind),
+        _route(f"{of}/branch/{{name:path}}", repositories.create_branch, "POST", kind=kind),
+        _route(f"{of}/branch/{{name:path}}", repositories.delete_branch, "DELETE", kind=kind),
+        _route(f"{of}/tag/{{rev:rev}}", repositories.create_tag, "POST", kind=kind),
+        _route(f"{of}/tag/{{rev:rev}}", repositories.delete_tag, "DELETE", kind=kind),
+        _route(f"{of}/preupload/{{rev:rev}}", uploads.preupload, "POST", kind=kind),
+        _route(f"{of}/commit/{{rev:rev}}", uploads.commit, "POST", kind=kind),
+        _route(f"{of}/xet-write-token/{{rev:rev}}", uploads.no_xet, kind=kind),
         _route(of, info.facts, kind=kind),
     ]
 

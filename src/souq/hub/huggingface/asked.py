@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from souq.errors import NotFound, SouqError
 from souq.hub.catalog import Catalog
-from souq.hub.huggingface.contents import File, Listing
 from souq.hub.huggingface.corpora import Corpus, corpus
 from souq.hub.huggingface.exports import FOR_FACTS, Exports
 from souq.hub.huggingface.models import Model
+from souq.hub.huggingface.plain import PlainSource
 from souq.hub.huggingface.revisions import Line, Previews, Revision
 from souq.hub.huggingface.sources import Source
+from souq.hub.listing import File, Listing
+from souq.hub.plain.shelf import Kind, Shelf
 from souq.hub.problems import Problem
 from souq.repo.remote import Repo
-
-Kind = Literal["models", "datasets"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Hub:
     catalog: Catalog
     exports: Exports
     previews: Previews
+    shelf: Shelf
+    incoming: Path  # a folder for what is on its way in
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class Asked:
             raise Problem(404, "EntryNotFound", f"no file {path[:200]!r} in this revision", commit=self.revision.id)
         return file
 
+    def place(self, file: File, exports: Exports) -> Path:
+        """Where the bytes of a file are."""
+        if isinstance(self.source, PlainSource):
+            return self.source.place(file)
+        return exports.path(self.revision, file)
+
 
 @lru_cache(maxsize=64)
 def _model(repo: Repo, tip: str) -> Model:
@@ -64,7 +73,15 @@ def hub_of(request: Request) -> Hub:
     return hub
 
 
-def _opened(hub: Hub, kind: Kind, name: str) -> Model | Corpus:
+def kind_of(request: Request) -> Kind:
+    """Whether it is about a model or a data set."""
+    kind: Kind = request.path_params["kind"]
+    return kind
+
+
+def _opened(hub: Hub, kind: Kind, name: str) -> Model | Corpus | PlainSource:
+    with suppress(NotFound):
+        return PlainSource(name, hub.shelf.open(kind, name))
     try:
         if kind == "datasets":
             return corpus(hub.catalog, hub.exports.contents, name)
@@ -76,8 +93,8 @@ def _opened(hub: Hub, kind: Kind, name: str) -> Model | Corpus:
         raise Problem(404, "RepoNotFound", f"{name} cannot be read: {error}") from error
 
 
-async def source_of(request: Request) -> Model | Corpus:
-    """The model or corpus that a request names.
+async def source_of(request: Request) -> Model | Corpus | PlainSource:
+    """The model, corpus or plain repository that a request names.
 
     Raises:
         Problem: there is none, or it cannot be read.
@@ -120,7 +137,8 @@ async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
     def look() -> tuple[Source, Revision, Listing | None]:  # in one thread, as most of what is asked for is there
         source = _opened(hub, words["kind"], words["repo"])
         revision = source.find(words.get("rev", "main"), hub.previews)
-        return source, revision, hub.exports.contents.get(revision.id)
+        files = source.listing(revision) if isinstance(source, PlainSource) else hub.exports.contents.get(revision.id)
+        return source, revision, files
 
     source, revision, listing = await run_in_threadpool(look)
     if listing is None:

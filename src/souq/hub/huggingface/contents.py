@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,31 +22,10 @@ import msgspec
 from filelock import FileLock
 
 from souq.files import beside, replacing
-from souq.records import Record
+from souq.hub.listing import File, Listing
 
-LARGE = 1 << 20  # bytes from which on a file is named by its sha256, as clients have it of those in LFS
 KEPT = 600  # seconds that a revision stays after it was asked for, where there is not twice too much
-_WEIGHTS = (".safetensors", ".gguf")
 _CHUNK = 1 << 22
-
-
-class File(Record, frozen=True):
-    """One file of a revision."""
-
-    size: int
-    sha256: str
-    oid: str  # git's name of it
-
-    def is_large(self, path: str) -> bool:
-        """Whether clients are told its sha256."""
-        return self.size >= LARGE or path.endswith(_WEIGHTS)
-
-    def etag(self, path: str) -> str:
-        """Its name in a client's cache."""
-        return self.sha256 if self.is_large(path) else self.oid
-
-
-Listing = Mapping[str, File]
 
 
 class Contents:

@@ -19,9 +19,10 @@ from typing import Any
 from souq.corpus.dump import changed, manifest
 from souq.errors import Hostile, NotFound, SouqError
 from souq.hub.catalog import Catalog
-from souq.hub.huggingface.contents import Contents, Listing
+from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.revisions import Previews, Revision
 from souq.hub.huggingface.sources import Row, commit_row, named_row, owned, utc
+from souq.hub.listing import Listing
 from souq.hub.problems import Problem
 from souq.signing import Person
 from souq.yaml_text import compose

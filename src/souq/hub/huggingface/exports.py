@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from souq.errors import SouqError
-from souq.hub.huggingface.contents import Contents, File, Listing
+from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.revisions import Revision
 from souq.hub.huggingface.sources import Source
+from souq.hub.listing import File, Listing
 from souq.hub.once import Busy, Once
 from souq.hub.problems import Problem
 from souq.signing import Person

@@ -17,10 +17,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from souq.hub.huggingface.asked import Asked, asked, hub_of
-from souq.hub.huggingface.contents import File, Listing
 from souq.hub.huggingface.exports import FOR_FILES
 from souq.hub.huggingface.paging import is_true, next_page, number
 from souq.hub.huggingface.sources import Row
+from souq.hub.listing import File, Listing
 from souq.hub.problems import Problem
 
 PAGE, PAGE_EXPANDED = 1_000, 50
@@ -121,7 +121,7 @@ async def resolve(request: Request) -> Response:
     file = of.file(path := request.path_params["path"])
 
     def look() -> tuple[Path, os.stat_result, dict[str, str]]:
-        place = hub_of(request).exports.path(of.revision, file)
+        place = of.place(file, hub_of(request).exports)
         return place, place.stat(), _headers(of, path, file)
 
     place, facts, headers = await run_in_threadpool(look)

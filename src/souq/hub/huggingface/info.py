@@ -18,7 +18,9 @@ from souq.hub.huggingface.exports import Exports
 from souq.hub.huggingface.files import lfs
 from souq.hub.huggingface.models import listed
 from souq.hub.huggingface.paging import is_true, next_page, number
+from souq.hub.huggingface.plain import PlainSource
 from souq.hub.huggingface.sources import Row
+from souq.hub.plain.shelf import Kind
 from souq.hub.problems import Problem
 
 PAGE = 1_000
@@ -42,14 +44,14 @@ async def facts(request: Request) -> Response:
 
 def _facts(of: Asked, exports: Exports, *, blobs: bool) -> Row:
     def read(path: str) -> bytes:
-        return exports.path(of.revision, of.file(path)).read_bytes()
+        return of.place(of.file(path), exports).read_bytes()
 
     siblings: list[Row] = [{"rfilename": path} for path in of.listing]
     if blobs:
         for sibling, (path, file) in zip(siblings, of.listing.items(), strict=True):
             sibling |= {"size": file.size, "blobId": file.oid}
             sibling |= {"lfs": lfs(file, "sha256")} if file.is_large(path) else {}
-    used = sum({file.sha256: file.size for file in of.listing.values()}.values())
+    used = sum({file.oid: file.size for file in of.listing.values()}.values())
     known = of.source.facts(of.name, of.revision, of.listing, read)
     return known | {"sha": of.revision.id, "siblings": siblings, "usedStorage": used}
 
@@ -68,6 +70,7 @@ def _models(hub: Hub) -> Iterator[tuple[str, Callable[[], Row]]]:
     for entry in hub.catalog.entries():
         if not entry.problem:
             yield entry.name, partial(_model, hub, entry.name)
+    yield from _plain(hub, "models")
 
 
 def _model(hub: Hub, name: str) -> Row:
@@ -77,6 +80,12 @@ def _model(hub: Hub, name: str) -> Row:
 def _datasets(hub: Hub) -> Iterator[tuple[str, Callable[[], Row]]]:
     for corpus in corpora(hub.catalog, hub.exports.contents):
         yield corpus.name, corpus.described
+    yield from _plain(hub, "datasets")
+
+
+def _plain(hub: Hub, kind: Kind) -> Iterator[tuple[str, Callable[[], Row]]]:
+    for name in hub.shelf.names(kind):
+        yield name, PlainSource(name, hub.shelf.open(kind, name)).described
 
 
 async def _list(request: Request, named: Named) -> Response:

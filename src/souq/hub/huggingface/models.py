@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from souq.errors import SouqError
-from souq.hub.huggingface.contents import Listing
 from souq.hub.huggingface.exporting import write
 from souq.hub.huggingface.revisions import Line, Previews, Revision, find, summary
 from souq.hub.huggingface.sources import Row, commit_row, named_row, owned, utc
+from souq.hub.listing import Listing
 from souq.pulls import pull as pulls
 from souq.releases.card import head
 from souq.repo.config import Config

@@ -27,7 +27,7 @@ from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
 MOST = 20_000  # previews that are remembered
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _PULL = re.compile(r"refs/pr/([1-9]\d{0,8})")
 
 
@@ -75,7 +75,7 @@ class Previews:
         return None
 
     def _forget_oldest(self) -> None:
-        notes = [path for path in self._folder.iterdir() if _COMMIT.fullmatch(path.name)]
+        notes = [path for path in self._folder.iterdir() if COMMIT.fullmatch(path.name)]
         if len(notes) > MOST:
             for path in sorted(notes, key=lambda note: note.stat().st_mtime)[: MOST // 10]:
                 path.unlink(missing_ok=True)
@@ -156,7 +156,7 @@ def find(line: Line, name: str, previews: Previews) -> Revision:
         return Revision(line.tip, line.tip)
     if (match := _PULL.fullmatch(name)) is not None:
         return _of_pull(line, int(match[1]), previews)
-    if _COMMIT.fullmatch(name):
+    if COMMIT.fullmatch(name):
         if name in line.commits:
             return Revision(name, name)
         if (preview := _known(line, name, previews)) is not None:

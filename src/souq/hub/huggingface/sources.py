@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from souq.hub.huggingface.contents import Listing
 from souq.hub.huggingface.revisions import Previews, Revision
+from souq.hub.listing import Listing
 from souq.records import spelled_out
 from souq.signing import Person
 

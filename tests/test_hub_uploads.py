@@ -1,0 +1,225 @@
+"""Files come to a hub by Hugging Face's own clients, are there whole or not at all, and come back as they were."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+from souq.hub.app import application
+from souq.hub.catalog import Catalog
+from tests.hubs import Site, serving
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A hub with no model, and what amira and bruno type."""
+    folder = tmp_path_factory.mktemp("uploads")
+    (folder / "shelf").mkdir()
+    app = application(Catalog(folder / "shelf"), folder / "data")
+    with serving(app) as url:
+        yield Desk(Site(url, app, None))
+
+
+class Desk:
+    def __init__(self, site):
+        self.site = site
+        self.amira, self.bruno = (HfApi(site.url, token=site.token(name)) for name in ("amira", "bruno"))
+        self.count = 0
+
+    def new(self, **more):
+        """A repository of amira's that nobody has written to."""
+        self.count += 1
+        self.amira.create_repo(name := f"amira/notes-{self.count}", **more)
+        return name
+
+
+def write(folder, files):
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder
+
+
+def files_of(api, name, **more):
+    return {path for path in api.list_repo_files(name, **more) if path != ".gitattributes"}
+
+
+def test_a_folder_comes_back_as_it_was(desk, tmp_path):
+    """Small and large, weights and words, in folders with odd names."""
+    files = {"config.json": b"{}", "a b/ß (1).txt": b"x" * 10, "model.safetensors": os.urandom(5_000),
+             "big.dat": os.urandom(3 << 20), "empty": b"", "deep/er/[x]*!#.bin": b"\0\n\xff"}  # fmt: skip
+    name = desk.new()
+    done = desk.amira.upload_folder(repo_id=name, folder_path=write(tmp_path / "in", files), commit_message="All of it")
+    out = Path(desk.amira.snapshot_download(name, local_dir=tmp_path / "out"))
+
+    assert files_of(desk.amira, name) == files.keys()
+    assert {path: (out / path).read_bytes() for path in files} == files
+    assert desk.amira.model_info(name).sha == done.oid
+    assert not desk.amira.verify_repo_checksums(name, local_dir=out).mismatches
+    rows = {row.path: row for row in desk.amira.list_repo_tree(name, recursive=True)}
+    assert rows["big.dat"].lfs.sha256 == hashlib.sha256(files["big.dat"]).hexdigest()
+    assert rows["config.json"].lfs is None
+
+
+def test_who_uploads_the_same_again_makes_no_commit(desk, tmp_path):
+    """The client sends nothing it sees there; and what is sent all the same is answered with the commit that is there."""
+    name = desk.new()
+    write(tmp_path, {"a.txt": b"a", "big.dat": b"b" * (2 << 20)})
+    first = desk.amira.upload_folder(repo_id=name, folder_path=tmp_path)
+    again = desk.amira.upload_folder(repo_id=name, folder_path=tmp_path)
+
+    assert first.oid == again.oid
+    assert len(desk.amira.list_repo_commits(name)) == 2
+
+
+def test_a_history_of_changes(desk, tmp_path):
+    """Files written, replaced and removed, folders too, each by a commit that its author is named by."""
+    name = desk.new()
+    desk.amira.upload_file(
+        path_or_fileobj=b"one", path_in_repo="a/x.txt", repo_id=name, commit_message="One", commit_description="why\nso"
+    )
+    desk.amira.create_commit(
+        name, [CommitOperationAdd("a/y.txt", b"y"), CommitOperationAdd("b.txt", b"b")], commit_message="Two"
+    )
+    desk.amira.create_commit(
+        name, [CommitOperationDelete("a/"), CommitOperationAdd("b.txt", b"c")], commit_message="Three"
+    )
+    second, first = [commit.commit_id for commit in desk.amira.list_repo_commits(name)][1:3]
+
+    assert files_of(desk.amira, name) == {"b.txt"}
+    assert files_of(desk.amira, name, revision=first) == {"a/x.txt"}
+    assert files_of(desk.amira, name, revision=second) == {"a/x.txt", "a/y.txt", "b.txt"}
+    assert (
+        Path(hf_hub_download(name, "b.txt", revision=second, endpoint=desk.site.url, cache_dir=tmp_path)).read_bytes()
+        == b"b"
+    )
+    desk.amira.delete_file("b.txt", name)
+    assert files_of(desk.amira, name) == set()
+    assert {author for commit in desk.amira.list_repo_commits(name) for author in commit.authors} == {"amira"}
+    assert "Three" in {commit.title for commit in desk.amira.list_repo_commits(name)}
+
+
+def test_repositories_are_made_once_listed_renamed_and_removed(desk):
+    """`exist_ok` is heeded; names that something has already are not taken."""
+    name = desk.new(repo_type="dataset")
+    with pytest.raises(HfHubHTTPError, match="409"):
+        desk.amira.create_repo(name, repo_type="dataset")
+    assert desk.amira.create_repo(name, repo_type="dataset", exist_ok=True).repo_id == name
+    with pytest.raises(HfHubHTTPError, match="409"):
+        desk.amira.create_repo(name.upper().replace("AMIRA", "amira"), repo_type="dataset")
+    assert name in {each.id for each in desk.amira.list_datasets(author="amira")}
+    assert name not in {each.id for each in desk.amira.list_models(author="amira")}
+    desk.amira.move_repo(name, "amira/renamed", repo_type="dataset")
+    assert not desk.amira.repo_exists(name, repo_type="dataset")
+    desk.amira.delete_repo("amira/renamed", repo_type="dataset")
+    with pytest.raises(RepositoryNotFoundError):
+        desk.amira.dataset_info("amira/renamed")
+    desk.amira.delete_repo("amira/renamed", repo_type="dataset", missing_ok=True)
+
+
+def test_branches_and_tags(desk):
+    name = desk.new()
+    begin = desk.amira.model_info(name).sha
+    desk.amira.create_branch(name, branch="try")
+    desk.amira.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id=name, revision="try")
+    desk.amira.create_tag(name, tag="v1", revision="try", tag_message="The first")
+    desk.amira.create_tag(name, tag="v0")
+    refs = desk.amira.list_repo_refs(name)
+
+    assert {ref.name: ref.target_commit for ref in refs.branches}.keys() == {"main", "try"}
+    assert {ref.name for ref in refs.tags} == {"v0", "v1"}
+    assert files_of(desk.amira, name, revision="v1") == {"x"}
+    assert desk.amira.model_info(name, revision="v0").sha == begin == desk.amira.model_info(name).sha
+    with pytest.raises(HfHubHTTPError, match="409"):
+        desk.amira.create_branch(name, branch="try")
+    desk.amira.create_branch(name, branch="try", exist_ok=True)
+    with pytest.raises(HfHubHTTPError, match="409"):
+        desk.amira.create_tag(name, tag="v1")
+    desk.amira.delete_tag(name, tag="v1")
+    desk.amira.delete_branch(name, branch="try")
+    with pytest.raises(HfHubHTTPError, match="main"):
+        desk.amira.delete_branch(name, branch="main")
+    assert [ref.name for ref in desk.amira.list_repo_refs(name).branches] == ["main"]
+
+
+def test_what_is_not_theirs_is_not_written_to(desk):
+    """Neither by another, nor without a token, nor with one that only reads."""
+    name = desk.new()
+    reader, nobody = HfApi(desk.site.url, token=desk.site.token("amira", "read")), HfApi(desk.site.url, token=False)
+    for api, why in (
+        (desk.bruno, "403"),
+        (reader, "403"),
+        (nobody, "401"),
+        (HfApi(desk.site.url, token="hf_wrong"), "401"),
+    ):
+        for step in (
+            lambda api=api: api.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id=name), lambda api=api: api.delete_repo(name),
+            lambda api=api: api.create_branch(name, branch="x"), lambda api=api: api.create_tag(name, tag="x"),
+            lambda api=api: api.create_repo("amira/other"), lambda api=api: api.move_repo(name, "bruno/mine"),
+        ):  # fmt: skip
+            with pytest.raises(HfHubHTTPError, match=why):
+                step()
+    assert len(desk.amira.list_repo_commits(name)) == 1
+
+
+def lines(*values):
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+HEADER = {"key": "header", "value": {"summary": "x"}}
+
+
+def file(path, data=b"x"):
+    return {"key": "file", "value": {"content": base64.b64encode(data).decode(), "path": path, "encoding": "base64"}}
+
+
+def send(desk, name, body, **more):
+    return desk.site.ask(
+        f"/api/models/{name}/commit/main", "POST", body, Authorization=f"Bearer {desk.site.token('amira')}", **more
+    )
+
+
+def test_a_commit_on_what_main_is_no_longer_is_stale(desk):
+    """The client that looked before sees what changed; the one that repeats what it just sent is told it is done."""
+    name = desk.new()
+    begin = desk.amira.model_info(name).sha
+    body = lines({"key": "header", "value": {"summary": "x", "parentCommit": begin}}, file("a"))
+    first, again = send(desk, name, body), send(desk, name, body)
+
+    assert first.status == 200
+    assert first.json == again.json
+    stale = send(desk, name, lines({"key": "header", "value": {"summary": "y", "parentCommit": begin}}, file("b")))
+    assert stale.status == 412
+    assert len(desk.amira.list_repo_commits(name)) == 2
+
+
+def test_all_that_is_wrong_is_said_at_once(desk):
+    """And nothing is written."""
+    name = desk.new()
+    answer = send(
+        desk, name, lines(HEADER, *map(file, ["../x", "/x", ".git/config", "a", "a", "A", "a/b", "x\u202ey"]))
+    )
+
+    assert answer.status == 400
+    for path in ("../x", "/x", ".git/config", "'a' stands twice", "U+202E"):
+        assert path in answer.json["error"], answer.json
+    assert len(desk.amira.list_repo_commits(name)) == 1
+    assert send(desk, name, lines(HEADER, file("a"), file("A"), file("a/b"))).status == 400
+
+
+def test_a_card_that_nobody_can_read_is_refused_before_anything_is_sent(desk):
+    name = desk.new()
+    with pytest.raises(ValueError, match="README"):
+        desk.amira.upload_file(path_or_fileobj=b"---\nlicense: [\n---\n# x", path_in_repo="README.md", repo_id=name)
+    desk.amira.upload_file(
+        path_or_fileobj=b"---\nlicense: mit\ntags: [boats]\n---\n# x", path_in_repo="README.md", repo_id=name
+    )
+    assert {"license:mit", "boats"} <= {*desk.amira.model_info(name).tags}
+    assert name in {each.id for each in desk.amira.list_models(filter="boats")}
