@@ -18,9 +18,9 @@ demo: $(DEMO)
 # Two at a time, each with one thread: torch's threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# All that needs neither the real model nor somebody's server.
+# What needs neither the real model nor somebody's server, but for a few that take long: five minutes of two cores.
 test: $(TEST)
-	$(PYTEST) -m "not slow and not server and not mergekit"
+	$(PYTEST) -m "not slow and not server and not long and not mergekit"
 
 # Those too, and nothing is skipped: the tutorials on the real model, from the wheel, take a quarter of the time.
 # The hub's pages are opened in the system's own chromium, where it is installed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -279,7 +280,7 @@ class Company(RuleBasedStateMachine):
 
 
 Company.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestCompany = Company.TestCase
+TestCompany = pytest.mark.long(Company.TestCase)
 
 
 def test_the_others_can_get_something_done():

@@ -25,6 +25,7 @@ def cases(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_every_history_is_judged_as_it_must_be(cases):
     """No bad one passes, none is turned away for another reason, no good one is turned away."""
     results = suite.run(cases, suite.in_process, jobs=2)

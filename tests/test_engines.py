@@ -264,6 +264,7 @@ def test_what_was_answered_before_a_stop_is_not_asked_again(tiny, repo, kind, mo
     assert len(engine.__dict__["asked"]) == 2
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_was(taught):
     """kill -9 of `souq eval` while it generates: what it had written is read by the next run, and counts."""
     bazaar, _ = taught

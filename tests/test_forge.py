@@ -221,6 +221,7 @@ git push -q --force fork greet
 """
 
 
+@pytest.mark.long
 def test_a_stranger_s_fork_to_main(town, bazaar, tmp_path):
     """Offered by a branch of a fork, checked by the workflow, told in one comment, voted on by two organisations, merged."""
     before = git(town.hub, "for-each-ref"), sorted((town.hub / "souq").rglob("*"))
@@ -315,6 +316,7 @@ def test_without_the_bot_s_key_it_says_so(town, tmp_path):
     assert api.calls == []
 
 
+@pytest.mark.long
 def test_by_hand(town, bazaar):
     """The maintainer's block: the numbers are those of the docs, and the bytes are the author's."""
     offered = town.offers()

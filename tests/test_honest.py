@@ -1,8 +1,11 @@
 """Who is honest is not turned away."""
 
+import pytest
+
 from tests.honest import judged, made
 
 
+@pytest.mark.long
 def test_nobody_honest_is_refused(bazaar):
     """Weights of every form, data and evals in a dozen scripts, under six licences: no check says no."""
     main, found = bazaar.main(), {}

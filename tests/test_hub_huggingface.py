@@ -87,6 +87,7 @@ for revision in sys.argv[2:]:
 """
 
 
+@pytest.mark.long
 def test_transformers_loads_main_a_release_and_a_pull_request_and_generates(site, tmp_path):
     """`from_pretrained("org/model", revision=…)`, in a process of its own with HF_ENDPOINT set and an empty cache."""
     revisions = ["main", "v1.0", f"refs/pr/{site.town.open}"]

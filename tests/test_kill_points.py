@@ -22,6 +22,7 @@ def held(built_bazaar, tmp_path_factory):
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", SOME)
 def test_a_verb_is_stopped(held, verb):
     """Killed before a change, killed within one, no room for it, or a disk that does not answer."""

@@ -37,17 +37,23 @@ def verified(bazaar):
     return bazaar("chen", "fetch") == 0 and bazaar("chen", "verify") == 0
 
 
+@pytest.fixture(scope="module")
+def built_eight(built_bazaar, tmp_path_factory):
+    bazaar = copied(built_bazaar, folder := tmp_path_factory.mktemp("eight") / "town")
+    return folder, offer_eight(bazaar)
+
+
 @pytest.fixture
-def eight(bazaar):
-    return bazaar, offer_eight(bazaar)
+def eight(built_eight, tmp_path, capfd):
+    folder, numbers = built_eight
+    return copied(folder, tmp_path / "town", capfd), numbers
 
 
 @pytest.fixture(scope="module")
-def settled(built_bazaar, tmp_path_factory):
+def settled(built_eight, tmp_path_factory):
     """A town where the queue has run: the town, the numbers, the exit code, and how often main moved at the hub."""
-    folder = tmp_path_factory.mktemp("queue") / "town"
-    bazaar = copied(built_bazaar, folder)
-    numbers = offer_eight(bazaar)
+    built, numbers = built_eight
+    bazaar = copied(built, folder := tmp_path_factory.mktemp("settled") / "town")
     hub = folder / "hub.git"
     subprocess.run(["git", "config", "core.logAllRefUpdates", "always"], cwd=hub, check=True)
     code = bazaar("amira", "queue run")
@@ -115,6 +121,7 @@ def test_the_one_apart_lands_with_what_the_new_main_lacks(settled, tmp_path):
     assert verified(bazaar)
 
 
+@pytest.mark.long
 def test_a_kill_changes_nothing(eight):
     """Killed at some moment and begun again, the queue ends where it would have ended."""
     bazaar, numbers = eight

@@ -539,6 +539,7 @@ def as_the_hub_keeps(folder, cache):
     return cache / "snapshots" / "main", blobs
 
 
+@pytest.mark.long
 @needs_signing
 def test_model_signing_itself_verifies_what_souq_signed(town, tmp_path):
     """One ECDSA ssh key: `model_signing verify key` says yes, and no after a flipped byte; so does souq."""
@@ -600,6 +601,7 @@ def test_an_ssh_key_in_any_of_its_forms(tmp_path, form):
 # -- the docs ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @needs_signing
 def test_the_commands_in_the_docs(tmp_path):
     """docs/releases.md, word for word, in a shell: one ECDSA key votes, releases and signs for OpenSSF."""

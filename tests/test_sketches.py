@@ -26,19 +26,25 @@ from souq.repo.rows import rows_of
 from souq.repo.snapshot import Snapshot, needed
 from souq.weights.delta import Delta, Dense, Gram, TensorRef
 from souq.weights.lockfile import format_delta, parse_delta
-from tests.bazaar import SKILLS
+from tests.bazaar import SKILLS, copied
 
 NORM = "model.norm.weight"
 EYES = ("amira", "bruno", "chen")  # on a model this small every change moves much, so people are asked to look
 
 
-@pytest.fixture
-def two(bazaar):
+@pytest.fixture(scope="module")
+def built_two(built_bazaar, tmp_path_factory):
     """Both skills have landed, each with its rows."""
+    bazaar = copied(built_bazaar, folder := tmp_path_factory.mktemp("two") / "town")
     for number, skill in enumerate(SKILLS, start=2):
         bazaar.offer("chen", bazaar.delta(skill), fixes=skill, more=["--data", bazaar.folder / f"{skill}.jsonl"])
         bazaar.land(number)
-    return bazaar
+    return folder
+
+
+@pytest.fixture
+def two(built_two, tmp_path, capfd):
+    return copied(built_two, tmp_path / "town", capfd)
 
 
 def newest(bazaar):

@@ -38,6 +38,7 @@ def rebuilt(bazaar, which, *more, who="bruno"):
     return code, json.loads(out) if out else err
 
 
+@pytest.mark.long
 def test_what_was_trained_here_is_trained_again_to_the_same_bits(bazaar):
     """`souq train`, `delta make`, `pr create --data`: source; a stranger's machine makes the very same tensors of it."""
     number = offered(bazaar)
@@ -113,6 +114,7 @@ def test_only_weights_are_a_binary(bazaar):
     assert bazaar.says("bruno", "rebuild --from-source 1")[0] == 3  # evals: no weights at all
 
 
+@pytest.mark.long
 def test_a_rebased_one_is_trained_twice(bazaar):
     """Alone, and then within the merge it was rebased onto: the same bits; what was rebased twice is a binary."""
     bazaar.land(bazaar.offer("mallory", bazaar.delta("greet")))

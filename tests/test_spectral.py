@@ -340,6 +340,7 @@ def digest_of_everything():
     return found.hexdigest()
 
 
+@pytest.mark.long
 def test_the_same_bytes_on_other_machines():
     """One thread or two, an old processor's kernels or a new one's: the same bytes."""
     digests = set()
