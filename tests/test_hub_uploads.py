@@ -9,11 +9,13 @@ import os
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import _http
 
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
+from souq.hub.huggingface import lfs, uploads
 from tests.hubs import Site, serving
 
 
@@ -24,12 +26,12 @@ def desk(tmp_path_factory):
     (folder / "shelf").mkdir()
     app = application(Catalog(folder / "shelf"), folder / "data")
     with serving(app) as url:
-        yield Desk(Site(url, app, None))
+        yield Desk(Site(url, app, None), folder / "data")
 
 
 class Desk:
-    def __init__(self, site):
-        self.site = site
+    def __init__(self, site, data):
+        self.site, self.data = site, data
         self.amira, self.bruno = (HfApi(site.url, token=site.token(name)) for name in ("amira", "bruno"))
         self.count = 0
 
@@ -223,3 +225,77 @@ def test_a_card_that_nobody_can_read_is_refused_before_anything_is_sent(desk):
     )
     assert {"license:mit", "boats"} <= {*desk.amira.model_info(name).tags}
     assert name in {each.id for each in desk.amira.list_models(filter="boats")}
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """What is large, and comes in parts, is small enough for a test; a client goes by LFS."""
+    monkeypatch.setattr(uploads, "MOST_FILE", 10_000)
+    monkeypatch.setattr(lfs, "IN_PARTS", 300_000)
+    monkeypatch.setattr(lfs, "PART", 100_000)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+
+
+def test_what_is_too_large_for_a_commit_comes_by_lfs(desk, small_limits, tmp_path):
+    """In one piece and in parts; what is here already is not sent again."""
+    files = {"one.bin": os.urandom(50_000), "parts.bin": os.urandom(350_001), "small.txt": b"x"}
+    name, other = desk.new(), desk.new()
+    desk.amira.upload_folder(repo_id=name, folder_path=write(tmp_path / "in", files))
+    out = Path(desk.amira.snapshot_download(name, local_dir=tmp_path / "out"))
+
+    assert {path: (out / path).read_bytes() for path in files} == files
+    before = desk.amira.list_repo_commits(name)[0].commit_id
+    assert desk.amira.upload_folder(repo_id=name, folder_path=tmp_path / "in").oid == before
+    desk.amira.upload_folder(repo_id=other, folder_path=tmp_path / "in")
+    assert {row.path: row.size for row in desk.amira.list_repo_tree(other)}["parts.bin"] == 350_001
+    assert not [path for path in (desk.data / "incoming").rglob("*") if path.is_file()]
+
+
+def test_a_client_that_goes_by_xet_is_told_how_not_to(desk, small_limits, monkeypatch, caplog):
+    """It fails, as it would against any hub without Xet, and has said before what to type."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(_http, "_WARNED_TOPICS", set())
+    _http.logger.addHandler(caplog.handler)
+    name = desk.new()
+    with pytest.raises(ConnectionError, match="xet-write-token"):
+        desk.amira.upload_file(path_or_fileobj=os.urandom(20_000), path_in_repo="x.bin", repo_id=name)
+    answer = desk.site.ask(f"/api/models/{name}/xet-write-token/main")
+    assert answer.status == 501
+    assert "HF_HUB_DISABLE_XET=1" in answer.headers["x-error-message"]
+    assert "HF_HUB_DISABLE_XET=1" in caplog.text
+
+
+def batch(desk, name, data, size=None, **more):
+    body = {
+        "operation": "upload",
+        "objects": [{"oid": hashlib.sha256(data).hexdigest(), "size": size or len(data)}],
+        **more,
+    }
+    answer = desk.site.ask(
+        f"/{name}.git/info/lfs/objects/batch",
+        "POST",
+        json.dumps(body).encode(),
+        Authorization=f"Bearer {desk.site.token('amira')}",
+    )
+    return answer.json["objects"][0]
+
+
+def test_an_address_takes_the_file_it_was_given_for_once(desk):
+    """Neither other bytes of the same size, nor fewer, nor more, nor anything after that."""
+    name, data = desk.new(), os.urandom(5_000)
+    path = batch(desk, name, data)["actions"]["upload"]["href"].removeprefix(desk.site.url)
+
+    for wrong in (os.urandom(5_000), data[:-1], data + b"x", b""):
+        assert desk.site.ask(path, "PUT", wrong).status in (413, 422)
+    assert desk.site.ask(path + "x", "PUT", data).status == 404
+    assert desk.site.ask(path, "PUT", data).status == 200
+    assert desk.site.ask(path, "PUT", data).status == 404
+    assert "actions" not in batch(desk, name, data)
+    large = {
+        "key": "lfsFile",
+        "value": {"path": "x.bin", "algo": "sha256", "oid": hashlib.sha256(data).hexdigest(), "size": 5_000},
+    }
+    assert send(desk, name, lines(HEADER, large)).status == 200
+    assert desk.site.ask(f"/{name}/resolve/main/x.bin").body == data
+    other = {"key": "lfsFile", "value": {"path": "y.bin", "algo": "sha256", "oid": "0" * 64, "size": 5}}
+    assert send(desk, name, lines(HEADER, other)).status == 400

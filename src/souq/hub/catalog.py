@@ -27,7 +27,7 @@ _PART = re.compile(r"(?!.*(?:--|\.\.|\.git\Z))[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Z
 _RESERVED = """
 api models datasets spaces static health metrics resolve raw blob tree info settings revision refs commits commit
 discussions paths-info auth-check pulls releases bugs queue governance corpora contributions contributors openness
-stats feed login logout register account session jobs organizations new docs
+stats feed login logout register account session jobs organizations new docs lfs
 """
 RESERVED = frozenset(_RESERVED.split())
 

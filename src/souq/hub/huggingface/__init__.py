@@ -17,10 +17,11 @@ from souq.errors import SouqError
 from souq.hub.accounts.callers import needs
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog
-from souq.hub.huggingface import discussions, files, history, info, repositories, revisions, uploads
+from souq.hub.huggingface import discussions, files, history, info, lfs, repositories, revisions, uploads
 from souq.hub.huggingface.asked import Hub, source_of
 from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.exports import Exports
+from souq.hub.plain.arrivals import Arrivals
 from souq.hub.plain.shelf import Kind, Shelf
 from souq.hub.problems import Problem, of_error
 from souq.signing import Person
@@ -32,7 +33,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = MOST) -> Hub:
     """What the routes answer from; `person` signs the papers of releases."""
     exports = Exports(Contents(data / "contents", most), person)
-    return Hub(catalog, exports, revisions.Previews(data / "previews"), Shelf(data, catalog), data / "incoming")
+    incoming, previews = data / "incoming", revisions.Previews(data / "previews")
+    return Hub(catalog, exports, previews, Shelf(data, catalog), incoming, Arrivals(incoming))
 
 
 def routes() -> list[BaseRoute]:
@@ -51,6 +53,11 @@ def routes() -> list[BaseRoute]:
         *_of("models"),
         *_of("datasets"),
         _route("/api/{path:path}", _absent, "GET", "POST", "PUT", "PATCH", "DELETE"),
+        *_large("/datasets/{repo:repo}.git/info/lfs", "datasets"),
+        *_large("/{repo:repo}.git/info/lfs", "models"),
+        _route("/lfs/{word}/{part:number}", lfs.upload, "PUT"),
+        _route("/lfs/{word}", lfs.upload, "PUT"),
+        _route("/lfs/{word}", lfs.complete, "POST"),
         _route("/datasets/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve, kind="datasets"),
         _route("/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve),
     ]
@@ -77,6 +84,16 @@ def _of(kind: Kind) -> list[BaseRoute]:
         _route(f"{of}/commit/{{rev:rev}}", uploads.commit, "POST", kind=kind),
         _route(f"{of}/xet-write-token/{{rev:rev}}", uploads.no_xet, kind=kind),
         _route(of, info.facts, kind=kind),
+    ]
+
+
+def _large(of: str, kind: Kind) -> list[BaseRoute]:
+    """What git-lfs asks of a repository."""
+    return [
+        _route(f"{of}/objects/batch", lfs.batch, "POST", kind=kind),
+        _route(f"{of}/objects/verify", lfs.verify, "POST", kind=kind),
+        _route(f"{of}/objects/{{oid}}", lfs.download, kind=kind),
+        _route(f"{of}/locks/verify", lfs.no_locks, "POST", kind=kind),
     ]
 
 

@@ -19,6 +19,7 @@ from souq.hub.huggingface.plain import PlainSource
 from souq.hub.huggingface.revisions import Line, Previews, Revision
 from souq.hub.huggingface.sources import Source
 from souq.hub.listing import File, Listing
+from souq.hub.plain.arrivals import Arrivals
 from souq.hub.plain.shelf import Kind, Shelf
 from souq.hub.problems import Problem
 from souq.repo.remote import Repo
@@ -33,6 +34,7 @@ class Hub:
     previews: Previews
     shelf: Shelf
     incoming: Path  # a folder for what is on its way in
+    arrivals: Arrivals
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from souq.hub.huggingface.corpora import MAX_HEAD
 from souq.hub.huggingface.plain import CARD, PlainSource
 from souq.hub.huggingface.repositories import address
 from souq.hub.huggingface.sources import Row
+from souq.hub.plain.arrivals import Arrivals
 from souq.hub.plain.repository import Added, Change, Plain, Stale
 from souq.hub.problems import Problem
 from souq.yaml_text import compose
@@ -48,6 +49,12 @@ class Target:
     name: str
     repository: Plain
     ref: str
+    arrivals: Arrivals
+
+    def sizes(self, sha256: str) -> list[int]:
+        """The sizes of a large file, here or waiting for its commit: one, or none."""
+        sizes = (self.repository.large.size(sha256), self.arrivals.size(sha256, self.caller.name))
+        return [size for size in sizes if size is not None]
 
 
 async def target_of(request: Request) -> Target:
@@ -61,7 +68,8 @@ async def target_of(request: Request) -> Target:
         raise Problem(403, "", GOVERNED.format(name))
     if not may_write(caller, name.partition("/")[0]):
         raise Problem(403, "", f"{name} is not {caller.name}'s: `create_pr=True` offers your change to its owner")
-    return Target(caller, name, source.repository, await run_in_threadpool(_ref, source, request.path_params["rev"]))
+    ref = await run_in_threadpool(_ref, source, request.path_params.get("rev", "main"))
+    return Target(caller, name, source.repository, ref, hub_of(request).arrivals)
 
 
 def _ref(source: PlainSource, rev: str) -> str:
@@ -88,7 +96,11 @@ async def preupload(request: Request) -> Response:
     target, question = await target_of(request), await json_of(request, _Question, MOST_QUESTION)
     if len(question.files) > MOST_ASKED:
         raise Problem(413, "BadRequest", f"more than {MOST_ASKED:,} files: ask in parts")
-    return JSONResponse({"files": await run_in_threadpool(_answers, target, question.files)})
+    rows = await run_in_threadpool(_answers, target, question.files)
+    # Clients that go by Xet show what no_xet says to nobody, and this to everybody.
+    large = any(row["uploadMode"] == "lfs" for row in rows)
+    warning = {"X-HF-Warning": f"Large files; {NO_XET.format(MOST_FILE >> 20)}"} if large else {}
+    return JSONResponse({"files": rows}, headers=warning)
 
 
 def _answers(target: Target, files: list[_Announced]) -> list[Row]:
@@ -170,9 +182,9 @@ async def _received(request: Request, scratch: Path) -> Commit:
 
 
 def _committed(target: Target, wanted: Commit) -> str:
-    changes, repository = [_whole(each, target.repository) for each in wanted.changes], target.repository
+    changes = [_whole(each, target) for each in wanted.changes]
     try:
-        return repository.commit_to(
+        return target.repository.commit_to(
             target.ref, changes, wanted.message, target.caller.name, parent=wanted.parent
         )  # fmt: skip
     except Stale as error:
@@ -183,15 +195,16 @@ def _committed(target: Target, wanted: Commit) -> str:
         raise Problem(400, "BadRequest", str(error)) from error
 
 
-def _whole(change: Change, repository: Plain) -> Change:
-    """A change, with the size of a file that came by LFS before.
+def _whole(change: Change, target: Target) -> Change:
+    """A change, with the size of a file that came by LFS before; one that waited is kept from now on.
 
     Raises:
         Problem: it did not come.
     """
     if not isinstance(change, Added) or change.place is not None:
         return change
-    size = repository.large.size(change.sha256)
-    if size is None or change.size not in (-1, size):
+    sizes = target.sizes(change.sha256)
+    if not sizes or change.size not in (-1, *sizes):
         raise Problem(400, "BadRequest", f"{change.path[:200]!r} did not come, or not whole: send its bytes first")
-    return Added(change.path, change.sha256, size)
+    target.arrivals.take(change.sha256, target.caller.name, target.repository.large)
+    return Added(change.path, change.sha256, sizes[0])
