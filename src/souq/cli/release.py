@@ -24,7 +24,7 @@ from souq.errors import UsageError
 from souq.governance import read_policy
 from souq.model.gguf.writer import GGUF_KINDS
 from souq.progress import Progress
-from souq.records import Published, digest
+from souq.records import Published, digest, spelled_out
 from souq.releases import export as bundling
 from souq.releases import openssf
 from souq.releases import release as releases
@@ -200,6 +200,7 @@ def _enrolled(main: Snapshot, key: Path, password: str | None) -> bool:
 def verify(what: str, governance: str | None, keys: tuple[Path, ...], as_json: bool) -> None:
     """Judge an exported FOLDER by what is in it, with no repository; or, inside one, build VERSION again.
 
+    Its files are sorted: stated by the release, claimed later and signed, strangers that no loader reads.
     Exit 3 when something does not hold."""
     if not Path(what).is_dir():
         _verify_version(what, governance, keys, as_json)
@@ -217,8 +218,12 @@ def _show(judged: Judged) -> None:
     for mark, lines in (("proven", judged.proven), ("not proven", judged.unproven)):
         for line in lines:
             out.print(f"  {mark}: {line}")
+    for claim in judged.claims:
+        out.print(f"  later, and signed: {claim.file}: {claim.because}")
+    for stranger in judged.strangers:
+        out.print(f"  stranger: {spelled_out(stranger.file)}: {stranger.because}")
     for finding in judged.findings:
-        out.print(f"  wrong: {finding.file}: {finding.because}")
+        out.print(f"  wrong: {spelled_out(finding.file)}: {spelled_out(finding.because)}")
     out.print("verified" if not judged.findings else f"NOT verified: {len(judged.findings)} findings")
 
 

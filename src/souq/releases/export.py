@@ -21,7 +21,7 @@ from souq.licences import lineage
 from souq.model.gguf.writer import vet
 from souq.progress import Progress, quiet
 from souq.records import Digest, Release, canonical
-from souq.releases import main_folder, openssf
+from souq.releases import beside, main_folder, openssf
 from souq.releases.card import Edition, card
 from souq.releases.credits import Credit, changelog, credits, credits_text, step
 from souq.releases.provenance import bom, facts_of, provenance
@@ -200,7 +200,7 @@ def _write(
     write_files(papers, folder)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}
     facts = facts_of(main, release, credited, built.files["config.json"])
-    (folder / BOM).write_bytes(bom(facts, hashes))
+    (folder / BOM).write_bytes(bom(facts, hashes, beside.card_mark(papers[CARD])))
     hashes[BOM] = sha256(folder / BOM)
     if person is not None:
         statement = provenance(facts, hashes)

@@ -141,8 +141,10 @@ def _scores(release: Release) -> dict[str, Any]:
 # -- what it is made of: CycloneDX -------------------------------------------------------------------------------------
 
 
-def bom(facts: Facts, files: Mapping[str, str]) -> bytes:
+def bom(facts: Facts, files: Mapping[str, str], card: Mapping[str, str] | None = None) -> bytes:
     """The bill of materials: the model, its base, every contribution, every data set, and the folder's files by sha256.
+
+    `card` is what its README.md is known again by, when somebody has added to it.
 
     One value, one spelling, indented for people.
     """
@@ -163,7 +165,7 @@ def bom(facts: Facts, files: Mapping[str, str]) -> bytes:
                     {"type": "application", "name": "souq", "version": installed_version("souq", absent="0")}
                 ]
             },
-            "component": _model(facts, files, data),
+            "component": _model(facts, files, data, card),
         },
         "components": [base, *weights, *data, *(_file(name, files[name]) for name in sorted(files) if name != WEIGHTS)],
         "dependencies": [{"ref": "model", "dependsOn": used}, *_trained_on(facts)],
@@ -171,7 +173,9 @@ def bom(facts: Facts, files: Mapping[str, str]) -> bytes:
     return (json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _model(facts: Facts, files: Mapping[str, str], data: list[dict[str, Any]]) -> dict[str, Any]:
+def _model(
+    facts: Facts, files: Mapping[str, str], data: list[dict[str, Any]], card_mark: Mapping[str, str] | None
+) -> dict[str, Any]:
     release, config = facts.release, facts.config
     card: dict[str, Any] = {
         "modelParameters": {
@@ -194,6 +198,7 @@ def _model(facts: Facts, files: Mapping[str, str], data: list[dict[str, Any]]) -
         "souq:model": release.model, "souq:recipe": release.recipe.digest, "souq:commit": release.commit,
         "souq:method": release.recipe.method, "souq:governance": facts.policy,
     }  # fmt: skip
+    settings |= card_mark or {}
     ancestor = {key: value for key, value in _base(facts).items() if key != "bom-ref"}
     count, method = len(release.recipe.contributions), release.recipe.method
     return {

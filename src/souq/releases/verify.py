@@ -13,6 +13,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,9 @@ from souq.errors import Forged, Hostile, Missing, NotFound, SouqError, UsageErro
 from souq.governance import POLICY, Policy, read_policy
 from souq.progress import Progress, quiet
 from souq.records import Release, canonical, digest, is_digest, read_json, read_record
-from souq.releases import openssf
+from souq.releases import beside, claims, openssf
+from souq.releases.beside import Stranger
+from souq.releases.claims import Claim
 from souq.releases.provenance import LOCK, PROVENANCE, WEIGHTS, dependencies, file_hashes, parameters
 from souq.repo.history import signed_release
 from souq.signing import Envelope
@@ -41,6 +44,7 @@ NAMESPACE = "souq.provenance.v1"
 # What git and hub clients leave in a folder they bring; nothing that loads a model reads it.
 LEFT_BY_CLIENTS = (".git", ".gitattributes", ".cache")
 MAX_PAPER = 64 << 20
+MAX_CLAIM = 4 << 20
 # What a paper that is not in souq's form may raise while it is read.
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 UNREADABLE = (SouqError, msgspec.MsgspecError, OSError, *_MALFORMED)
@@ -65,6 +69,9 @@ class Judged:
     proven: list[str] = field(default_factory=list)
     unproven: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    stated: list[str] = field(default_factory=list)  # files of the release, each as it says
+    claims: list[Claim] = field(default_factory=list)  # put there later by who stands in the policy, and signed
+    strangers: list[Stranger] = field(default_factory=list)  # anybody's, which no loader reads
 
     def wrong(self, file: str, because: str) -> None:
         self.findings.append(Finding(file, because))
@@ -108,7 +115,8 @@ def judge(
         if lock is not None and WEIGHTS in paths:
             judged.reads(WEIGHTS, lambda: _tensors(paths[WEIGHTS], lock, judged, progress))
     if STATEMENT in paths:
-        judged.reads(STATEMENT, lambda: _provenance(_read(paths[STATEMENT]), policy, release, hashes, judged))
+        judged.reads(STATEMENT, lambda: _files(paths, policy, release, hashes, judged))
+        judged.reads(STATEMENT, lambda: _provenance(_read(paths[STATEMENT]), policy, release, judged))
     if BOM in paths:
         judged.reads(BOM, lambda: _bom(_read(paths[BOM]), release, hashes, judged))
     if SIGNATURE in paths:
@@ -220,21 +228,44 @@ def _tensors(path: Path, lock: Lock, judged: Judged, progress: Progress) -> None
         judged.proven.append(f"all {len(names)} tensors are what {LOCK} says")
 
 
-def _provenance(
-    data: bytes, policy: Policy | None, release: Release | None, hashes: Mapping[str, str], judged: Judged
+def _files(
+    paths: Mapping[str, Path], policy: Policy | None, release: Release | None, hashes: Mapping[str, str], judged: Judged
 ) -> None:
-    """Who built it, from what; and that every file is one they signed, and no other is there."""
-    payload = _payload(data)  # unsigned words still say which file is not what was written
+    """Sort the files: stated, claimed later, strangers; what a loader would read is stated, or it is wrong."""
+    listed = _listed(read_json(_payload(_read(paths[STATEMENT]))))  # unsigned words still say which file is wrong
+    for name in sorted(listed.keys() - hashes.keys() - set(NEEDED)):
+        judged.wrong(name, "is not there")
+    others = {name for name in hashes.keys() - listed.keys() if name not in (STATEMENT, SIGNATURE)}
+    if policy is not None and release is not None:
+        small = {name for name in others if name.startswith(claims.FOLDER) and paths[name].stat().st_size <= MAX_CLAIM}
+        judged.claims += claims.read({name: paths[name].read_bytes() for name in small}, policy, release)
+    verified = {claim.file for claim in judged.claims}
+    for name in sorted(hashes):
+        if listed.get(name) == hashes[name]:
+            judged.stated.append(name)
+        elif name in listed:
+            _changed(name, paths, judged)
+        elif name in others - verified and beside.harmless(name):
+            judged.strangers.append(beside.stranger(name))
+        elif name in others - verified:
+            judged.wrong(name, f"does not belong here: {STATEMENT} does not list it, and a loader could read it")
+    judged.stated += [name for name in (STATEMENT, SIGNATURE) if name in hashes]
+
+
+def _changed(name: str, paths: Mapping[str, Path], judged: Judged) -> None:
+    """A file that is not as it is stated; people add to a card, and nothing loads it."""
+    if name == beside.CARD and BOM in paths and paths[name].stat().st_size <= beside.MAX_CARD:
+        with suppress(*UNREADABLE):
+            if beside.keeps(paths[name].read_bytes(), _properties(read_json(_read(paths[BOM])))):
+                judged.strangers.append(Stranger(name, "says all that the release states, and more that it does not"))
+                return
+    judged.wrong(name, f"is not the file that {STATEMENT} lists")
+
+
+def _provenance(data: bytes, policy: Policy | None, release: Release | None, judged: Judged) -> None:
+    """Who built it, from what, and that they signed this very list of files."""
+    payload = _payload(data)
     statement = read_json(payload)
-    listed = _listed(statement)
-    before = len(judged.findings)
-    for name in sorted(listed.keys() | (hashes.keys() - {STATEMENT, SIGNATURE})):
-        if name not in hashes:
-            judged.wrong(name, "is not there") if name not in NEEDED else None
-        elif name not in listed:
-            judged.wrong(name, f"does not belong here: {STATEMENT} does not list it")
-        elif hashes[name] != listed[name]:
-            judged.wrong(name, f"is not the file that {STATEMENT} lists")
     if policy is None:
         return
     _, key = signing.unseal(data, keys=_keys(policy, release), namespace=NAMESPACE)
@@ -242,10 +273,11 @@ def _provenance(
         raise Forged("not in the one spelling souq writes")
     if statement["predicateType"] != PROVENANCE or statement["_type"] != signing.STATEMENT_TYPE:
         raise Forged("is no SLSA provenance")
-    if len(judged.findings) == before:
-        judged.proven.append(
-            f"all {len(listed)} files are those that {_who(policy, key)} signed, and no other is there"
-        )
+    stated = _listed(statement).keys()
+    if not {finding.file for finding in judged.findings} & stated - {STATEMENT}:
+        others = len(judged.claims) + len(judged.strangers)
+        more = f"beside them are {others} that it does not state" if others else "no other is there"
+        judged.proven.append(f"all {len(stated)} files are those that {_who(policy, key)} signed, and {more}")
     if release is not None:
         _same_build(statement["predicate"], release)
         judged.proven.append(f"{STATEMENT} (SLSA) gives the recipe, inputs and scores of {RELEASE}")
@@ -273,25 +305,34 @@ def _same_build(predicate: Mapping[str, Any], release: Release) -> None:
 def _bom(data: bytes, release: Release | None, hashes: Mapping[str, str], judged: Judged) -> None:
     bill = read_json(data)
     listed = file_hashes(bill)
-    wrong = [name for name, content in sorted(listed.items()) if hashes.get(name) != content]
+    known = {stranger.file for stranger in judged.strangers}
+    wrong = [name for name, content in sorted(listed.items()) if hashes.get(name) != content and name not in known]
     for name in wrong:
         judged.wrong(name, f"is not the file that {BOM} lists")
-    properties = {entry["name"]: entry["value"] for entry in bill["metadata"]["component"]["properties"]}
+    properties = _properties(bill)
     if release is not None and properties["souq:model"] != release.model:
         raise Forged(f"is about {properties['souq:model']}; {RELEASE} names {release.model}")
     if not wrong:
-        judged.proven.append(f"{BOM} (CycloneDX) gives the right hash of {len(listed)} files")
+        judged.proven.append(f"{BOM} (CycloneDX) gives the right hash of {len(listed.keys() - known)} files")
+
+
+def _properties(bill: Mapping[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in bill["metadata"]["component"]["properties"]}
 
 
 def _openssf(
     folder: Path, policy: Policy | None, release: Release | None, public_keys: Sequence[Path], judged: Judged
 ) -> None:
     """By model_signing itself, where it is installed."""
+    others = [claim.file for claim in judged.claims] + [stranger.file for stranger in judged.strangers]
+    if beside.CARD in others:
+        judged.unproven.append(f"{SIGNATURE}, which is of {beside.CARD} as it was")
+        return
     try:
         known = filter(openssf.usable, _keys(policy, release) if policy is not None else [])
         keys = {openssf.public_pem(key): _who(policy, key) for key in known}
         keys |= {_read(path): str(path) for path in public_keys}
-        signer = keys[openssf.verify(folder, keys, ignored=LEFT_BY_CLIENTS)]
+        signer = keys[openssf.verify(folder, keys, ignored=[*LEFT_BY_CLIENTS, *others])]
     except Missing as error:
         judged.unproven.append(f"{SIGNATURE}, which was not looked at: {error} ({error.hint})")
         return
