@@ -59,8 +59,8 @@ def claimed(scores: Scores, release: Release, person: Person, name: str = "souq"
     """
     _refuse_odd(scores, release)
     predicate = msgspec.to_builtins(scores)
-    said = signing.statement(KIND, f"releases/{release.version}", release.model, predicate)
-    sealed = canonical(signing.sign(said, person.key, namespace=NAMESPACE))
+    statement = signing.statement(KIND, f"releases/{release.version}", release.model, predicate)
+    sealed = canonical(signing.sign(statement, person.key, namespace=NAMESPACE))
     return {f"{FOLDER}{name}{FACE}": face(scores), f"{FOLDER}{name}{PROOF}": sealed}
 
 
