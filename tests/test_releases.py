@@ -286,7 +286,7 @@ def test_a_release_that_its_recipe_does_not_make(town, tmp_path):
     signed = export.read(Snapshot(repo, commit), "6.6")
 
     with pytest.raises(Corrupt, match="builds to"):
-        export._write(Snapshot(repo, commit), signed, tmp_path / "out", amira, "", lambda *_: None)
+        export._write(Snapshot(repo, commit), signed, tmp_path / "out", amira)
     assert export.rebuilt(repo, signed) != lie.model
 
 

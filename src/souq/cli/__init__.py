@@ -67,6 +67,7 @@ GROUPS = {
     "Release it, and let it teach": {
         "release": ("release", "Create, list, view or yank releases"),
         "export": ("model", "Write a folder that transformers, vLLM and others load"),
+        "publish": ("publish", "Put a release, its evals and its corpora on a Hugging Face hub, theirs or your own"),
         "hub": ("hub", "Serve model repositories to browsers and to Hugging Face's clients"),
         "corpus": ("corpus", "Let a release write training data, with the provenance of every row"),
         "distill": ("distill", "Train a smaller student on a corpus, or from a recipe's seeds on"),

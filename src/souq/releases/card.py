@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,22 @@ HUB_LICENCES = (
     "bigscience-bloom-rail-1.0 bigcode-openrail-m"
 )
 
+_NOT_WORDS = ("no", "on", "y", "n")  # YAML reads them as yes and no: Norwegian is one of them
+
+
+@dataclass(frozen=True)
+class ForHub:
+    """What only people know, for a hub's reader: the languages that a model speaks, the data sets it was trained on."""
+
+    languages: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, list[str]]:
+        """As a card's head has it."""
+        return {
+            name: list(words) for name, words in (("language", self.languages), ("datasets", self.datasets)) if words
+        }
+
 
 @dataclass(frozen=True)
 class Edition:
@@ -40,13 +57,14 @@ class Edition:
     earlier: Mapping[str, float] | None = None  # and what that scored
     root: str = ""  # the first commit of main
     shown: Sequence[str] = ()  # what licences ask to be shown prominently
+    for_hub: ForHub = ForHub()
 
 
 def card(main: Snapshot, model: Digest, recipe: Recipe, edition: Edition) -> str:
     """The README.md of an exported folder, or of a release where the edition has a version."""
     config, count = main.config, len(recipe.contributions)
     lines = [
-        *_yaml(head(config.licence, config.origin, count)), "",
+        *_yaml(head(config.licence, config.origin, count) | edition.for_hub.facts()), "",
         f"# {escape_markdown(config.name)} {edition.version}".rstrip(), "",
         f"Built from {escape_markdown(config.base)} ({escape_markdown(config.origin) or 'origin not given'}) and "
         f"{count} contribution{'' if count == 1 else 's'} of weights, merged with `{recipe.method}`. "
@@ -87,7 +105,10 @@ def head(licence: str, origin: str, merged: int = 0) -> dict[str, str | list[str
 def _yaml(facts: Mapping[str, str | list[str]]) -> list[str]:
     lines = ["---"]
     for name, value in facts.items():
-        lines += [f"{name}: {value}"] if isinstance(value, str) else [f"{name}:", *(f"- {word}" for word in value)]
+        if isinstance(value, str):
+            lines += [f"{name}: {value}"]
+        else:
+            lines += [f"{name}:", *(f"- {json.dumps(word) if word in _NOT_WORDS else word}" for word in value)]
     return [*lines, "---"]
 
 

@@ -22,7 +22,7 @@ from souq.model.gguf.writer import vet
 from souq.progress import Progress, quiet
 from souq.records import Digest, Release, canonical
 from souq.releases import beside, main_folder, openssf
-from souq.releases.card import Edition, card
+from souq.releases.card import Edition, ForHub, card
 from souq.releases.credits import Credit, changelog, credits, credits_text, step
 from souq.releases.provenance import bom, facts_of, provenance
 from souq.releases.verify import BOM, NAMESPACE, RELEASE, STATEMENT, sha256
@@ -35,6 +35,7 @@ from souq.signing import Person
 from souq.weights.lockfile import lock_digest
 
 CARD, CREDITS, CHANGELOG = "README.md", "CREDITS.md", "CHANGELOG.md"
+_PLAIN = ForHub()
 
 
 def read(tip: Snapshot, version: str) -> SignedRelease:
@@ -79,7 +80,9 @@ def earlier(tip: Snapshot, signed: SignedRelease) -> list[SignedRelease]:
 # -- what people read --------------------------------------------------------------------------------------------------
 
 
-def texts(tip: Snapshot, signed: SignedRelease, credited: tuple[Credit, ...]) -> dict[str, bytes]:
+def texts(
+    tip: Snapshot, signed: SignedRelease, credited: tuple[Credit, ...], for_hub: ForHub = _PLAIN
+) -> dict[str, bytes]:
     """README.md, CREDITS.md and CHANGELOG.md: the same bytes for everybody, from main's history and credits alone."""
     release, past = signed.release, earlier(tip, signed)
     line = [(each.release.version, Snapshot(tip.repo, each.release.commit)) for each in (signed, *past)]
@@ -96,6 +99,7 @@ def texts(tip: Snapshot, signed: SignedRelease, credited: tuple[Credit, ...]) ->
         earlier=past[0].release.scores if past else None,
         root=main.repo.history(main.commit)[0],
         shown=lineage.card_lines(main),
+        for_hub=for_hub,
     )
     name = main.config.name
     written = {
@@ -118,11 +122,13 @@ def export(
     sign: Path | None = None,
     password: str | None = None,
     gguf: str = "",
+    for_hub: ForHub = _PLAIN,
     progress: Progress = quiet,
 ) -> Release:
     """Write a release, its papers signed by `person`; with `sign`, an OpenSSF signature on the whole by that key too.
 
-    With `gguf`, a kind of numbers, there is a file for llama.cpp in it too, of which the papers speak.
+    With `gguf`, a kind of numbers, there is a file for llama.cpp in it too, of which the papers speak; the card says
+    what is `for_hub` besides.
 
     Raises:
         Refused: this person's key is not in the release's policy, so that nobody could tell whose papers these are.
@@ -144,7 +150,7 @@ def export(
         vet(gguf, base_files(main), main.config.name)
     _bring(repo, [signed, *earlier(tip, signed)], progress)
     with new_folder(out) as folder:
-        _write(tip, signed, folder, person, gguf, progress)
+        _write(tip, signed, folder, person, progress, gguf=gguf, for_hub=for_hub)
         if sign is not None:
             openssf.sign(folder, sign, password)
     return release
@@ -164,7 +170,7 @@ def write(
     policy = read_policy(Snapshot(tip.repo, signed.release.commit).policy_text)
     knows = person is not None and policy.person_of(person.public_key, signed.release.at) is not None
     _bring(Repo.of(tip.repo), [signed, *earlier(tip, signed)], progress)
-    _write(tip, signed, folder, person if knows else None, "", progress)
+    _write(tip, signed, folder, person if knows else None, progress)
     return signed.release
 
 
@@ -182,8 +188,9 @@ def _bring(repo: Repo, wanted: Sequence[SignedRelease], progress: Progress) -> N
 
 
 def _write(
-    tip: Snapshot, signed: SignedRelease, folder: Path, person: Person | None, gguf: str, progress: Progress
-) -> None:
+    tip: Snapshot, signed: SignedRelease, folder: Path, person: Person | None, progress: Progress = quiet,
+    *, gguf: str = "", for_hub: ForHub = _PLAIN,
+) -> None:  # fmt: skip
     release, main = signed.release, Snapshot(tip.repo, signed.release.commit)
     built = main_folder.export(main, folder, progress)
     if built.digest != release.model or built.recipe != release.recipe:
@@ -195,7 +202,7 @@ def _write(
         name = f"{slug(main.config.name)}-{release.version}.{gguf}.gguf"
         main_folder.write_built(built, main, folder / name, gguf, progress)
     credited = credits(main)
-    papers = texts(tip, signed, credited) | _records(tip, release.version)
+    papers = texts(tip, signed, credited, for_hub) | _records(tip, release.version)
     papers |= {RELEASE: signed.record, POLICY: main.policy_text.encode()}
     write_files(papers, folder)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}

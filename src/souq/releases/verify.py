@@ -283,6 +283,15 @@ def _provenance(data: bytes, policy: Policy | None, release: Release | None, jud
         judged.proven.append(f"{STATEMENT} (SLSA) gives the recipe, inputs and scores of {RELEASE}")
 
 
+def stated_in(envelope: bytes) -> dict[str, str]:
+    """The files that a provenance lists, and their sha256, whoever signed it.
+
+    Raises:
+        Forged: it lists one twice.
+    """
+    return _listed(read_json(_payload(envelope)))
+
+
 def _listed(statement: Mapping[str, Any]) -> dict[str, str]:
     listed = {str(subject["name"]): str(subject["digest"]["sha256"]) for subject in statement["subject"]}
     if len(listed) != len(statement["subject"]):
