@@ -14,6 +14,7 @@ from souq.hub import huggingface
 from souq.hub.accounts.store import Accounts
 from souq.hub.catalog import Catalog
 from souq.hub.database import Database, url_in
+from souq.hub.discussions.store import Discussions
 from souq.hub.headers import SecurityHeaders
 from souq.hub.pages import routes as pages
 from souq.signing import Person
@@ -27,5 +28,6 @@ def application(catalog: Catalog, data: Path, person: Person | None = None, data
     """
     app = Starlette(routes=[*huggingface.routes(), *pages.routes()], middleware=[Middleware(SecurityHeaders)])
     app.state.catalog, app.state.huggingface = catalog, huggingface.hub(catalog, data, person)
-    app.state.accounts = Accounts(Database(database or url_in(data)))
+    known = Database(database or url_in(data))
+    app.state.accounts, app.state.discussions = Accounts(known), Discussions(known)
     return app

@@ -26,7 +26,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.commit = status, code, commit
-        self.message = spelled_out(" ".join(message.split()))[:MAX_MESSAGE]
+        self.message = spelled_out(" ".join(message.split()))[:MAX_MESSAGE].strip()
         self.more = dict(headers or {})
 
     @property

@@ -119,3 +119,38 @@ class Event(Table):
 
 
 Index("events_by", Event.by, Event.id)
+
+
+class Discussion(Table):
+    """Something that people talk about on this hub: a question, or files that somebody offers."""
+
+    __tablename__ = "discussions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]  # models, datasets
+    repository: Mapped[str]
+    number: Mapped[int]
+    is_pull: Mapped[int]
+    title: Mapped[str]
+    status: Mapped[str]  # open, closed, merged, draft
+    author: Mapped[str]
+    made: Mapped[str]
+    merged: Mapped[str]  # the commit that it became; "" where it is none
+
+
+class Saying(Table):
+    """What happened in a discussion, or what was said on this hub about a pull request of git's."""
+
+    __tablename__ = "sayings"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    repository: Mapped[str]
+    number: Mapped[int]
+    type: Mapped[str]
+    author: Mapped[str]
+    at: Mapped[str]
+    data: Mapped[str]  # JSON
+
+
+Index("discussions_about", Discussion.kind, Discussion.repository, Discussion.number, unique=True)
+Index("discussions_author", Discussion.author, Discussion.made)
+Index("sayings_about", Saying.kind, Saying.repository, Saying.number, Saying.id)

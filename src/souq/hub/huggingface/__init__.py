@@ -7,6 +7,7 @@ beside the repositories is a data set.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from starlette.requests import Request
@@ -17,11 +18,12 @@ from souq.errors import SouqError
 from souq.hub.accounts.callers import needs
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog
-from souq.hub.huggingface import discussions, files, history, info, lfs, repositories, revisions, uploads
+from souq.hub.huggingface import discussions, files, history, info, lfs, repositories, revisions, talk, uploads
 from souq.hub.huggingface.asked import Hub, source_of
 from souq.hub.huggingface.contents import Contents
 from souq.hub.huggingface.exports import Exports
 from souq.hub.plain.arrivals import Arrivals
+from souq.hub.plain.drafts import Drafts
 from souq.hub.plain.shelf import Kind, Shelf
 from souq.hub.problems import Problem, of_error
 from souq.signing import Person
@@ -34,7 +36,9 @@ def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = 
     """What the routes answer from; `person` signs the papers of releases."""
     exports = Exports(Contents(data / "contents", most), person)
     incoming, previews = data / "incoming", revisions.Previews(data / "previews")
-    return Hub(catalog, exports, previews, Shelf(data, catalog), incoming, Arrivals(incoming))
+    judges = ThreadPoolExecutor(1, thread_name_prefix="judge")
+    shelf, drafts = Shelf(data, catalog), Drafts(data / "drafts")
+    return Hub(catalog, exports, previews, shelf, incoming, Arrivals(incoming), drafts, judges)
 
 
 def routes() -> list[BaseRoute]:
@@ -44,8 +48,8 @@ def routes() -> list[BaseRoute]:
         _route("/api/whoami-v2", _whoami),
         _route("/api/models", info.models),
         _route("/api/datasets", info.datasets),
-        _route("/api/models/{repo:repo}/discussions", discussions.discussions),
-        _route("/api/models/{repo:repo}/discussions/{number:number}", discussions.discussion),
+        *_discussions("models"),
+        *_discussions("datasets"),
         _route("/api/repos/create", repositories.create, "POST"),
         _route("/api/repos/delete", repositories.delete, "DELETE"),
         _route("/api/repos/move", repositories.move, "POST"),
@@ -84,6 +88,22 @@ def _of(kind: Kind) -> list[BaseRoute]:
         _route(f"{of}/commit/{{rev:rev}}", uploads.commit, "POST", kind=kind),
         _route(f"{of}/xet-write-token/{{rev:rev}}", uploads.no_xet, kind=kind),
         _route(of, info.facts, kind=kind),
+    ]
+
+
+def _discussions(kind: Kind) -> list[BaseRoute]:
+    """What people say."""
+    of = f"/api/{kind}/{{repo:repo}}/discussions"
+    return [
+        _route(of, discussions.discussions, kind=kind),
+        _route(of, talk.begin, "POST", kind=kind),
+        _route(f"{of}/{{number:number}}", discussions.discussion, kind=kind),
+        _route(f"{of}/{{number:number}}/comment", talk.comment, "POST", kind=kind),
+        _route(f"{of}/{{number:number}}/comment/{{comment}}/edit", talk.edit, "POST", kind=kind),
+        _route(f"{of}/{{number:number}}/comment/{{comment}}/hide", talk.hide, "POST", kind=kind),
+        _route(f"{of}/{{number:number}}/title", talk.title, "POST", kind=kind),
+        _route(f"{of}/{{number:number}}/status", talk.status, "POST", kind=kind),
+        _route(f"{of}/{{number:number}}/merge", talk.merge, "POST", kind=kind),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,15 +12,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from souq.errors import NotFound, SouqError
+from souq.hub.accounts.callers import caller_of, may_write
 from souq.hub.catalog import Catalog
+from souq.hub.discussions.store import About
 from souq.hub.huggingface.corpora import Corpus, corpus
 from souq.hub.huggingface.exports import FOR_FACTS, Exports
 from souq.hub.huggingface.models import Model
 from souq.hub.huggingface.plain import PlainSource
-from souq.hub.huggingface.revisions import Line, Previews, Revision
+from souq.hub.huggingface.revisions import COMMIT, Line, Previews, Revision
 from souq.hub.huggingface.sources import Source
 from souq.hub.listing import File, Listing
 from souq.hub.plain.arrivals import Arrivals
+from souq.hub.plain.drafts import Drafts
 from souq.hub.plain.shelf import Kind, Shelf
 from souq.hub.problems import Problem
 from souq.repo.remote import Repo
@@ -35,6 +39,8 @@ class Hub:
     shelf: Shelf
     incoming: Path  # a folder for what is on its way in
     arrivals: Arrivals
+    drafts: Drafts
+    judges: ThreadPoolExecutor
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,12 @@ async def revision_of(request: Request) -> tuple[Source, Revision]:
     """
     source, hub = await source_of(request), hub_of(request)
     name = request.path_params.get("rev", "main")
-    return source, await run_in_threadpool(source.find, name, hub.previews)
+    try:
+        return source, await run_in_threadpool(source.find, name, hub.previews)
+    except Problem as problem:
+        if (draft := await draft_of(request)) is None:
+            raise problem from None
+        return draft, await run_in_threadpool(draft.find, name, hub.previews)
 
 
 async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
@@ -142,7 +153,40 @@ async def asked(request: Request, patience: float = FOR_FACTS) -> Asked:
         files = source.listing(revision) if isinstance(source, PlainSource) else hub.exports.contents.get(revision.id)
         return source, revision, files
 
-    source, revision, listing = await run_in_threadpool(look)
+    try:
+        source, revision, listing = await run_in_threadpool(look)
+    except Problem as problem:
+        if (draft := await draft_of(request)) is None:
+            raise problem from None
+        source, revision = draft, await run_in_threadpool(draft.find, words["rev"], hub.previews)
+        listing = await run_in_threadpool(draft.listing, revision)
     if listing is None:
         listing = await hub.exports.listing(source, revision, patience)
     return Asked(words["repo"], source, revision, listing)
+
+
+async def draft_of(request: Request) -> PlainSource | None:
+    """What holds the drafts of a model, where the request names one that its caller may see.
+
+    A draft is seen by its author and by the people of the model's namespace: it is no way to hand out files.
+    """
+    hub, words = hub_of(request), request.path_params
+    name, rev = words["repo"], words.get("rev", "")
+    if words["kind"] != "models" or (repository := await run_in_threadpool(hub.drafts.get, name)) is None:
+        return None
+    if (caller := await caller_of(request)) is None:
+        return None
+    every, namespace = request.app.state.discussions, name.partition("/")[0]
+
+    def theirs() -> bool:
+        refs = repository.refs("refs/pr/")
+        named = [rev] if rev in refs else []
+        if COMMIT.fullmatch(rev):
+            named = [ref for ref, oid in refs.items() if repository.contains(oid, rev)]
+        numbers = [int(ref.rpartition("/")[2]) for ref in named]
+        return any(
+            may_write(caller, namespace) or every.get(About("models", name), number).author == caller.name
+            for number in numbers
+        )
+
+    return PlainSource(name, repository) if await run_in_threadpool(theirs) else None

@@ -12,10 +12,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from souq.errors import NotFound, SouqError
-from souq.hub.huggingface.asked import line_of
+from souq.hub.discussions.store import OWN, Talk
+from souq.hub.huggingface import talk
+from souq.hub.huggingface.asked import kind_of
+from souq.hub.huggingface.models import Model
+from souq.hub.huggingface.offers import Place
 from souq.hub.huggingface.paging import is_true, number
+from souq.hub.huggingface.plain import PlainSource
+from souq.hub.huggingface.repositories import address
 from souq.hub.huggingface.revisions import Line, summary
 from souq.hub.huggingface.sources import Row, utc
+from souq.hub.huggingface.talk import place_in
 from souq.hub.problems import Problem
 from souq.notebook.pull_request import PullRequest
 from souq.pulls import pull as pulls
@@ -28,19 +35,41 @@ STATUS = {"open": "open", "merged": "merged", "closed": "closed", "taken back": 
 
 
 async def discussions(request: Request) -> Response:
-    """The pull requests of a model, the newest first, in pages."""
-    line, query, page = await line_of(request), request.query_params, number(request, "p", 0, 10**6)
+    """What people talk about here, and the pull requests of a model, the newest first, in pages."""
+    (source, place), query, page = await place_in(request), request.query_params, number(request, "p", 0, 10**6)
     kind, status, author = query.get("type", "all"), query.get("status", "all"), query.get("author", "")
 
     def rows() -> tuple[list[Row], int]:
-        every = [PullRequest(line.repo, line.main, pull) for pull in pulls.listed(line.repo)][::-1]
-        wanted = [pull for pull in every if kind != "discussion" and (status == "all" or status in _states(pull))]
-        if author:
-            wanted = [pull for pull in wanted if _row(line, pull, request)["author"]["name"] == author]
-        return [_row(line, pull, request) for pull in wanted[page * PAGE :][:PAGE]], len(wanted)  # no others are read
+        talks = [each for each in place.discussions.every(place.about) if place.is_there(each)]
+        own = [
+            each for each in talks
+            if kind in ("all", "pull_request" if each.is_pull else "discussion")
+            and status in ("all", each.status, *(["closed"] if each.status == "merged" else []))
+            and author in ("", each.author)
+        ]  # fmt: skip
+        offered = _wanted(source.line, request, kind, status, author) if isinstance(source, Model) else []
+        every: list[Talk | PullRequest] = [*own, *offered]
+        shown = every[page * PAGE :][:PAGE]  # no others are read
+        return [_shown(source, place, each, request) for each in shown], len(own) + len(offered)
 
     shown, count = await run_in_threadpool(rows)
     return JSONResponse({"discussions": shown, "count": count, "start": page * PAGE})
+
+
+def _wanted(line: Line, request: Request, kind: str, status: str, author: str) -> list[PullRequest]:
+    """The pull requests of git's that are asked for."""
+    every = [PullRequest(line.repo, line.main, pull) for pull in pulls.listed(line.repo)][::-1]
+    wanted = [pull for pull in every if kind != "discussion" and (status == "all" or status in _states(pull))]
+    if author:
+        wanted = [pull for pull in wanted if _row(line, pull, request)["author"]["name"] == author]
+    return wanted
+
+
+def _shown(source: Model | PlainSource, place: Place, each: Talk | PullRequest, request: Request) -> Row:
+    if isinstance(each, Talk):
+        return talk.row(place, each)
+    assert isinstance(source, Model)
+    return _row(source.line, each, request)
 
 
 def _states(pull: PullRequest) -> set[str]:
@@ -50,15 +79,23 @@ def _states(pull: PullRequest) -> set[str]:
 
 
 async def discussion(request: Request) -> Response:
-    """One pull request: what it is, and what happened to it."""
-    line = await line_of(request)
+    """One discussion or pull request: what it is, and what happened to it."""
+    (source, place), asked = await place_in(request), request.path_params["number"]
+    url = f"{address(request, kind_of(request), place.about.name)}/discussions/{asked}"
 
     def facts() -> Row:
         try:
-            pull = PullRequest(line.repo, line.main, pulls.get(line.repo, request.path_params["number"]))
+            if not isinstance(source, Model) or asked >= OWN:
+                begun = place.discussions.get(place.about, asked)
+                if not place.is_there(begun):
+                    raise NotFound(f"no discussion {asked}")
+                return talk.whole(place, begun, diff=is_true(request, "diff"), url=url)
+            pull = PullRequest(source.line.repo, source.line.main, pulls.get(source.line.repo, asked))
         except NotFound as error:
             raise Problem(404, "EntryNotFound", str(error)) from error
-        return _whole(line, pull, request, diff=is_true(request, "diff"))
+        whole = _whole(source.line, pull, request, diff=is_true(request, "diff"))
+        happened = [*whole["events"], *talk.events(place, asked)]
+        return whole | {"events": sorted(happened, key=lambda event: event["createdAt"])}
 
     return JSONResponse(await run_in_threadpool(facts))
 

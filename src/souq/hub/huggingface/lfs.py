@@ -52,7 +52,7 @@ async def batch(request: Request) -> Response:
         return await _downloads(request, wanted)
     if wanted.operation != "upload":
         raise Problem(400, "BadRequest", f"not done here: {wanted.operation[:40]!r}")
-    target, in_parts = await target_of(request), "multipart" in wanted.transfers
+    target, in_parts = await target_of(request, announces=True), "multipart" in wanted.transfers
     make = _Uploads(request, target, in_parts=in_parts)
     rows = [await run_in_threadpool(make.row, each) for each in wanted.objects]
     transfer = "multipart" if any("chunk_size" in str(row) for row in rows) else "basic"
@@ -115,7 +115,7 @@ async def download(request: Request) -> Response:
 
 async def verify(request: Request) -> Response:
     """Whether a file that was sent is here."""
-    target, wanted = await target_of(request), await json_of(request, _Object)
+    target, wanted = await target_of(request, announces=True), await json_of(request, _Object)
     sizes = await run_in_threadpool(target.sizes, wanted.oid) if SHA256.fullmatch(wanted.oid) else []
     if wanted.size not in sizes:
         raise Problem(404, "EntryNotFound", "this file is not here, or not whole: send it again")

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from souq.errors import UsageError
 from souq.hub.accounts.callers import Caller, may_write, needs
+from souq.hub.discussions.store import About
 from souq.hub.huggingface.asked import hub_of, source_of
 from souq.hub.huggingface.bodies import json_of
 from souq.hub.huggingface.plain import PlainSource
@@ -68,6 +69,7 @@ async def delete(request: Request) -> Response:
     await _refuse_governed(request, kind, name, "deletes it")
     _refuse_others(caller, name)
     await run_in_threadpool(hub_of(request).shelf.delete, kind, name)
+    await run_in_threadpool(request.app.state.discussions.forget, About(kind, name))
     return JSONResponse({})
 
 
@@ -84,6 +86,8 @@ async def move(request: Request) -> Response:
         raise Problem(409, "BadRequest", str(error)) from error
     except UsageError as error:
         raise Problem(400, "BadRequest", str(error)) from error
+    discussions = request.app.state.discussions
+    await run_in_threadpool(discussions.move, About(kind, wanted.fromRepo), About(kind, wanted.toRepo))
     return JSONResponse({"url": address(request, kind, wanted.toRepo)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,21 @@ from starlette.responses import JSONResponse, Response
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.files import beside
 from souq.hub.accounts.callers import Caller, may_write, needs
-from souq.hub.huggingface.asked import hub_of, kind_of, source_of
+from souq.hub.discussions.store import OWN
+from souq.hub.huggingface.asked import hub_of, kind_of
 from souq.hub.huggingface.bodies import json_of, parts
 from souq.hub.huggingface.commit_body import MOST_BODY, MOST_FILE, Body, Commit
 from souq.hub.huggingface.corpora import MAX_HEAD
-from souq.hub.huggingface.plain import CARD, PlainSource
+from souq.hub.huggingface.offers import COMMAND, Place, came, offered, refuse_large
+from souq.hub.huggingface.paging import is_true
+from souq.hub.huggingface.plain import CARD
 from souq.hub.huggingface.repositories import address
-from souq.hub.huggingface.sources import Row
+from souq.hub.huggingface.sources import Row, Source
+from souq.hub.huggingface.talk import place_in
 from souq.hub.plain.arrivals import Arrivals
 from souq.hub.plain.repository import Added, Change, Plain, Stale
 from souq.hub.problems import Problem
+from souq.repo.git import MAIN
 from souq.yaml_text import compose
 
 MOST_ASKED = 1_000  # files of one question; clients ask for 256
@@ -36,6 +42,7 @@ NO_XET = (
     "this hub does not speak Xet, and files over {} MiB come by LFS: set HF_HUB_DISABLE_XET=1 beside HF_ENDPOINT,"
     " or push with git"
 )
+_PULL = re.compile(r"refs/pr/([1-9]\d{0,8})")
 
 
 # -- where to ----------------------------------------------------------------------------------------------------------
@@ -43,13 +50,28 @@ NO_XET = (
 
 @dataclass(frozen=True)
 class Target:
-    """Whose files are to be changed, and by whom."""
+    """Whose files are to be changed, and by whom: a ref, or a pull request that is made of it."""
 
     caller: Caller
-    name: str
-    repository: Plain
+    place: Place
     ref: str
+    offers: bool
     arrivals: Arrivals
+
+    @property
+    def name(self) -> str:
+        """Of the repository."""
+        return self.place.about.name
+
+    @property
+    def repository(self) -> Plain:
+        """Where the files go."""
+        return self.place.repository
+
+    @property
+    def number(self) -> int:
+        """Of the pull request whose ref it is; 0 where it is a branch."""
+        return int(match[1]) if (match := _PULL.fullmatch(self.ref)) else 0
 
     def sizes(self, sha256: str) -> list[int]:
         """The sizes of a large file, here or waiting for its commit: one, or none."""
@@ -57,26 +79,45 @@ class Target:
         return [size for size in sizes if size is not None]
 
 
-async def target_of(request: Request) -> Target:
-    """What a request wants to change.
+async def target_of(request: Request, *, announces: bool = False) -> Target:
+    """What a request wants to change; one that only announces a large file does not say yet whether as a pull request.
 
     Raises:
         Problem: it may not be changed, or not by them.
     """
-    caller, source, name = await needs(request, "write"), await source_of(request), request.path_params["repo"]
-    if not isinstance(source, PlainSource):
-        raise Problem(403, "", GOVERNED.format(name))
-    if not may_write(caller, name.partition("/")[0]):
-        raise Problem(403, "", f"{name} is not {caller.name}'s: `create_pr=True` offers your change to its owner")
-    ref = await run_in_threadpool(_ref, source, request.path_params.get("rev", "main"))
-    return Target(caller, name, source.repository, ref, hub_of(request).arrivals)
-
-
-def _ref(source: PlainSource, rev: str) -> str:
+    caller, (source, place) = await needs(request, "write"), await place_in(request)
+    rev, offers_it = request.path_params.get("rev", "main"), announces or is_true(request, "create_pr")
     ref = rev if rev.startswith("refs/") else f"refs/heads/{rev}"
-    if not ref.startswith("refs/heads/") or source.repository.ref(ref) is None:
-        raise Problem(404, "RevisionNotFound", f"no branch {rev[:80]!r} in {source.name}")
-    return ref
+    target = Target(caller, place, ref, offers_it, hub_of(request).arrivals)
+    await run_in_threadpool(_refuse_others, target, source)
+    return target
+
+
+def _refuse_others(target: Target, source: Source) -> None:
+    name, caller = target.name, target.caller
+    if (number := target.number) and not target.offers:
+        _refuse_closed(target, number)
+    elif target.place.is_draft and not (target.offers and target.ref == MAIN):
+        raise Problem(403, "", GOVERNED.format(name))
+    elif not target.offers and not may_write(caller, name.partition("/")[0]):
+        raise Problem(403, "", f"{name} is not {caller.name}'s: `create_pr=True` offers your change to its owner")
+    if target.repository.ref(target.ref) is None or not target.ref.startswith(("refs/heads/", "refs/pr/")):
+        raise Problem(404, "RevisionNotFound", f"no branch {target.ref[:80]!r} in {name}")
+
+
+def _refuse_closed(target: Target, number: int) -> None:
+    """Who may add to a pull request: its author, and the owner of a plain repository."""
+    if target.place.is_draft and number < OWN:
+        raise Problem(403, "", GOVERNED.format(target.name))
+    try:
+        talk = target.place.discussions.get(target.place.about, number)
+    except NotFound as error:
+        raise Problem(404, "RevisionNotFound", str(error)) from error
+    owns = may_write(target.caller, target.name.partition("/")[0]) and not target.place.is_draft
+    if talk.author != target.caller.name and not owns:
+        raise Problem(403, "", f"pull request {number} is {talk.author}'s")
+    if talk.status not in ("open", "draft"):
+        raise Problem(403, "", f"pull request {number} is {talk.status}")
 
 
 # -- what is to come ---------------------------------------------------------------------------------------------------
@@ -104,8 +145,7 @@ async def preupload(request: Request) -> Response:
 
 
 def _answers(target: Target, files: list[_Announced]) -> list[Row]:
-    head = target.repository.ref(target.ref)
-    listing = target.repository.listing(head) if head else {}
+    listing = target.repository.listing(target.repository.commit(target.ref))
     rows = []
     for each in files:
         mode = "regular" if each.size <= MOST_FILE else "lfs"
@@ -159,13 +199,19 @@ def _wrong_with_card(text: str) -> list[str]:
 
 
 async def commit(request: Request) -> Response:
-    """Change files, by one commit."""
+    """Change files, by one commit, or offer to."""
     target = await target_of(request)
     with beside(hub_of(request).incoming / "commit") as scratch:
         wanted = await _received(request, scratch)
-        oid = await run_in_threadpool(_committed, target, wanted)
-    url = f"{address(request, kind_of(request), target.name)}/commit/{oid}"
-    return JSONResponse({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
+        oid, number = await run_in_threadpool(_committed, target, wanted)
+    where = address(request, kind_of(request), target.name)
+    answer = {"success": True, "commitOid": oid, "commitUrl": f"{where}/commit/{oid}", "hookOutput": ""}
+    if not number:
+        return JSONResponse(answer)
+    url = f"{where}/discussions/{number}"
+    said = f"Draft; nobody votes on it yet. Make it yours and a pull request: {COMMAND.format(url)}"
+    warning = {"X-HF-Warning": said.replace("…", "...")}
+    return JSONResponse(answer | {"pullRequestUrl": url}, headers=warning if target.place.is_draft else {})
 
 
 async def _received(request: Request, scratch: Path) -> Commit:
@@ -181,12 +227,22 @@ async def _received(request: Request, scratch: Path) -> Commit:
         raise Problem(400, "BadRequest", str(error)) from error
 
 
-def _committed(target: Target, wanted: Commit) -> str:
-    changes = [_whole(each, target) for each in wanted.changes]
+def _committed(target: Target, wanted: Commit) -> tuple[str, int]:
+    """The commit that was made, and the number of its pull request, 0 where it is none."""
+    place, author = target.place, target.caller.name
     try:
-        return target.repository.commit_to(
-            target.ref, changes, wanted.message, target.caller.name, parent=wanted.parent
-        )  # fmt: skip
+        refuse_large(place, author, wanted.changes)
+        changes = [_whole(each, target) for each in wanted.changes]
+        if not target.offers:
+            oid = place.repository.commit_to(target.ref, changes, wanted.message, author, parent=wanted.parent)
+            if target.number:
+                came(place, target.number, author, wanted.summary, oid)
+            return oid, target.number
+        base = wanted.parent or place.repository.commit(target.ref)
+        if wanted.parent and not place.repository.reaches(base):
+            raise Stale("the commit that this is to stand on is not here")
+        oid = place.repository.prepared(base, changes, wanted.message, author)
+        return oid, offered(place, author, wanted.summary, wanted.description, oid)
     except Stale as error:
         raise Problem(412, "BadRequest", str(error)) from error
     except NotFound as error:

@@ -63,6 +63,11 @@ class Large:
             spooled.replace(place)
             flush(place.parent)
 
+    def remove(self, sha256: str) -> None:
+        """Have no such file."""
+        self.path(sha256).unlink(missing_ok=True)
+        self._note(sha256).unlink(missing_ok=True)
+
     def _note(self, sha256: str) -> Path:
         return self.path(sha256).with_suffix(".oid")
 

@@ -65,18 +65,18 @@ class Stale(Refused):
 
 
 class Plain(GitRepo):
-    """A plain repository, and where its large files are."""
+    """A plain repository, with its large files beside git's objects."""
 
-    def __init__(self, git_dir: Path, large: Large) -> None:
+    def __init__(self, git_dir: Path) -> None:
         super().__init__(git_dir, None)
-        self.large = large
+        self.large = Large(git_dir / "large")  # with the repository they go
 
     @classmethod
-    def create(cls, git_dir: Path, large: Large, author: str) -> Self:
+    def create(cls, git_dir: Path, author: str) -> Self:
         """An empty one, but for what tells git which files are large."""
         run_git(git_dir.parent, "init", "--quiet", "--bare", "--initial-branch=main", "--object-format=sha1",
                 "--template=", str(git_dir), env=NOBODY)  # fmt: skip
-        repository = cls(git_dir, large)
+        repository = cls(git_dir)
         for key, value in _SETTINGS.items():
             repository._write("config", key, value)
         lines = "".join(f"*.{ending} {_LFS}\n" for ending in _BINARY.split())
@@ -127,13 +127,46 @@ class Plain(GitRepo):
             if (head := self.ref(ref)) is None:
                 raise NotFound(f"no {ref}")
             commit = self.prepared(parent or head, changes, message, author)
-            if self._repeats(head, commit):
+            if self.repeats(head, commit):
                 return head
             if parent and parent != head:
                 raise Stale(f"{ref} is at {head[:12]} and not at {parent[:12]}: look at what changed, and try again")
             if commit == head or self.move(ref, commit, head):
                 return commit
         raise Stale(f"others move {ref} faster: try again")
+
+    def drop(self, ref: str) -> None:
+        """Remove a ref, and the large files that no other ref names."""
+        if (old := self.ref(ref)) is not None:
+            mine = self.large_in([old])
+            self.remove_ref(ref, old)
+            for sha256 in mine - self.large_in(self.refs("refs/").values()):
+                self.large.remove(sha256)
+
+    def large_in(self, commits: Iterable[str]) -> set[str]:
+        """The large files of some commits."""
+        listings = [self.listing(self.commit(oid)) for oid in {*commits}]
+        return {file.sha256 for listing in listings for file in listing.values() if file.by_pointer}
+
+    def merged(self, commit: str, author: str, message: str) -> str:
+        """A commit of main with another, which nothing leads to yet; main itself where it has that already.
+
+        Raises:
+            Stale: both changed the same; the message names where.
+            UsageError: what the files would be together is wrong.
+        """
+        head = self.commit(MAIN)
+        if self.contains(head, commit):
+            return head
+        words = ("merge-tree", "--write-tree", "--name-only", "--no-messages", head, commit)
+        done = run_git(self.git_dir, *words, env=NOBODY, check=False)
+        tree, *paths = done.stdout.decode("utf-8", "replace").splitlines() or [""]
+        if done.returncode:
+            raise Stale(f"main changed the same since: {', '.join(filter(None, paths))[:300]}")
+        made = self._committed(tree, [head, commit], message, author)
+        if wrong := clashing(self.listing(made)):
+            raise UsageError("; ".join(wrong[:MOST_SHOWN]))
+        return made
 
     def prepared(self, parent: str, changes: Sequence[Change], message: str, author: str) -> str:
         """A commit that nothing leads to yet; the parent itself where it would change nothing."""
@@ -155,7 +188,7 @@ class Plain(GitRepo):
             commit = self.output("mktag", stdin=f"{head}{message}\n".encode())
         return self.move(f"refs/tags/{name}", commit, None)
 
-    def _repeats(self, head: str, commit: str) -> bool:
+    def repeats(self, head: str, commit: str) -> bool:
         """Whether a ref is already where a commit would bring it, by the same author and words, just now."""
         if head == commit:
             return True

@@ -16,7 +16,6 @@ from filelock import FileLock
 from souq.errors import NotFound, Refused, UsageError
 from souq.files import beside
 from souq.hub.catalog import MAX_NAME, Catalog, is_name
-from souq.hub.plain.large import Large
 from souq.hub.plain.repository import Plain
 
 Kind = Literal["models", "datasets"]
@@ -32,7 +31,7 @@ class Shelf:
     """The plain repositories below a folder; no name of theirs is one of the catalog's."""
 
     def __init__(self, data: Path, catalog: Catalog) -> None:
-        self._root, self._catalog, self.large = data / "repositories", catalog, Large(data / "large")
+        self._root, self._catalog = data / "repositories", catalog
         self._opened, self._lock = dict[Path, Plain](), Lock()
 
     def open(self, kind: Kind, name: str) -> Plain:
@@ -45,7 +44,7 @@ class Shelf:
         if not is_name(name) or name.count("/") != 1 or not (place / "HEAD").is_file():
             raise NotFound(f"no repository {name[: 2 * MAX_NAME]!r}", hint="`hf repos create` makes one")
         with self._lock:
-            return self._opened.setdefault(place, Plain(place, self.large))
+            return self._opened.setdefault(place, Plain(place))
 
     def names(self, kind: Kind) -> Iterator[str]:
         """Every repository there is, in order."""
@@ -66,12 +65,12 @@ class Shelf:
         place = self._place(kind, name)
         with self._held(kind), beside(place) as scratch:
             self._refuse_taken(kind, name)
-            Plain.create(scratch / "new", self.large, author)
+            Plain.create(scratch / "new", author)
             (scratch / "new").rename(place)
         return self.open(kind, name)
 
     def delete(self, kind: Kind, name: str) -> None:
-        """Remove a repository; its large files go when nobody's repository names them."""
+        """Remove a repository."""
         place = self._place(kind, name)
         self.open(kind, name)
         with self._held(kind), beside(place) as scratch:
