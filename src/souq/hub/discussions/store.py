@@ -58,7 +58,7 @@ class Words(Record, frozen=True):
     by: str
 
 
-class Said(Record, frozen=True):
+class Happened(Record, frozen=True):
     """Something that happened in a discussion."""
 
     id: int
@@ -98,11 +98,11 @@ class Discussions:
             rows = connection.execute(asked.order_by(Discussion.id.desc())).all()
         return [(About(row.kind, row.repository), _talk(row)) for row in rows]
 
-    def sayings(self, about: About, number: int) -> list[Said]:
+    def sayings(self, about: About, number: int) -> list[Happened]:
         """What happened in one, the oldest first."""
         asked = select(Saying.__table__).where(*_of(Saying, about), Saying.number == number).order_by(Saying.id)
         with self._database.reading() as connection:
-            return [_said(row) for row in connection.execute(asked)]
+            return [_happened(row) for row in connection.execute(asked)]
 
     # -- changed ---------------------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Discussions:
                 _say(connection, about, number, "comment", author, _comment(text, now, author))
         return number
 
-    def comment(self, about: About, number: int, author: str, text: str) -> Said:
+    def comment(self, about: About, number: int, author: str, text: str) -> Happened:
         """Say something; about a pull request of git's, too, which only git knows.
 
         Raises:
@@ -141,12 +141,12 @@ class Discussions:
             _refuse_many(connection, Saying, author, Saying.at, 10 * MOST_A_DAY)
             return _say(connection, about, number, "comment", author, _comment(text, now, author))
 
-    def note(self, about: About, number: int, type_: str, author: str, data: dict[str, Any]) -> Said:
+    def note(self, about: About, number: int, type_: str, author: str, data: dict[str, Any]) -> Happened:
         """Something that happened."""
         with self._database.writing() as connection:
             return _say(connection, about, number, type_, author, data)
 
-    def rename(self, about: About, number: int, author: str, title: str) -> Said:
+    def rename(self, about: About, number: int, author: str, title: str) -> Happened:
         """Another title.
 
         Raises:
@@ -159,7 +159,7 @@ class Discussions:
             connection.execute(update(Discussion).where(*_at(about, number)).values(title=title))
             return _say(connection, about, number, "title-change", author, {"from": before.title, "to": title})
 
-    def set_status(self, about: About, number: int, author: str, status: str, merged: str = "") -> Said:
+    def set_status(self, about: About, number: int, author: str, status: str, merged: str = "") -> Happened:
         """Another state; what was merged stays so.
 
         Raises:
@@ -172,7 +172,7 @@ class Discussions:
             connection.execute(update(Discussion).where(*_at(about, number)).values(status=status, merged=merged))
             return _say(connection, about, number, "status-change", author, {"status": status})
 
-    def edit(self, about: About, number: int, id_: int, author: str, text: str) -> Said:
+    def edit(self, about: About, number: int, id_: int, author: str, text: str) -> Happened:
         """What a comment is to say from now on; what it said is kept.
 
         Raises:
@@ -181,23 +181,25 @@ class Discussions:
         """
         now, text = signing.now(), _text(text)
         with self._database.writing() as connection:
-            said = _one(connection, about, number, id_)
-            if said.author != author or said.data["hidden"]:
+            saying = _comment_at(connection, about, number, id_)
+            if saying.author != author or saying.data["hidden"]:
                 raise NotFound("no such comment of yours")
-            if not text or len(said.data["history"]) >= MOST_CHANGES:
+            if not text or len(saying.data["history"]) >= MOST_CHANGES:
                 raise UsageError(f"a comment says something, and is changed at most {MOST_CHANGES} times")
             words = _words(text, now, author)
-            return _put(connection, said, said.data | {"history": [*said.data["history"], words], "edited": True})
+            return _put(connection, saying, saying.data | {"history": [*saying.data["history"], words], "edited": True})
 
-    def hide(self, about: About, number: int, id_: int, by: str) -> Said:
+    def hide(self, about: About, number: int, id_: int, by: str) -> Happened:
         """Show a comment no more; who may, somebody else judges.
 
         Raises:
             NotFound: there is no such comment.
         """
         with self._database.writing() as connection:
-            said = _one(connection, about, number, id_)
-            return _put(connection, said, said.data | {"hidden": True, "by": by, "history": said.data["history"][:0]})
+            saying = _comment_at(connection, about, number, id_)
+            return _put(
+                connection, saying, saying.data | {"hidden": True, "by": by, "history": saying.data["history"][:0]}
+            )
 
     def move(self, about: About, to: About) -> None:
         """Have all of it be about a repository's other name."""
@@ -222,29 +224,29 @@ def _get(connection: Connection, about: About, number: int) -> Talk:
     return _talk(row)
 
 
-def _one(connection: Connection, about: About, number: int, id_: int) -> Said:
+def _comment_at(connection: Connection, about: About, number: int, id_: int) -> Happened:
     asked = select(Saying.__table__).where(*_of(Saying, about), Saying.number == number, Saying.id == id_)
     row = connection.execute(asked.where(Saying.type == "comment")).first()
     if row is None:
         raise NotFound("no such comment")
-    return _said(row)
+    return _happened(row)
 
 
 def _say(
     connection: Connection, about: About, number: int, type_: str, author: str, data: dict[str, Any]
-) -> Said:  # fmt: skip
+) -> Happened:  # fmt: skip
     asked = select(func.count()).select_from(Saying).where(*_of(Saying, about), Saying.number == number)
     if (connection.scalar(asked) or 0) >= MOST_SAYINGS:
         raise Refused(f"more than {MOST_SAYINGS:,} things happened here: begin another discussion")
-    said = Said(id=0, type=type_, author=author, at=signing.now(), data=data)
-    row = {"number": number, "type": type_, "author": author, "at": said.at, "data": _json(data)}
+    saying = Happened(id=0, type=type_, author=author, at=signing.now(), data=data)
+    row = {"number": number, "type": type_, "author": author, "at": saying.at, "data": _json(data)}
     made = connection.execute(insert(Saying).values(**_values(about), **row).returning(Saying.id)).scalar_one()
-    return msgspec.structs.replace(said, id=made)
+    return msgspec.structs.replace(saying, id=made)
 
 
-def _put(connection: Connection, said: Said, data: dict[str, Any]) -> Said:
-    connection.execute(update(Saying).where(Saying.id == said.id).values(data=_json(data)))
-    return msgspec.structs.replace(said, data=data)
+def _put(connection: Connection, saying: Happened, data: dict[str, Any]) -> Happened:
+    connection.execute(update(Saying).where(Saying.id == saying.id).values(data=_json(data)))
+    return msgspec.structs.replace(saying, data=data)
 
 
 def _refuse_many(connection: Connection, table: Any, author: str, column: Any, most: int) -> None:
@@ -289,8 +291,8 @@ def _talk(row: Row[Any]) -> Talk:
     )  # fmt: skip
 
 
-def _said(row: Row[Any]) -> Said:
-    return Said(id=row.id, type=row.type, author=row.author, at=row.at, data=msgspec.json.decode(row.data))
+def _happened(row: Row[Any]) -> Happened:
+    return Happened(id=row.id, type=row.type, author=row.author, at=row.at, data=msgspec.json.decode(row.data))
 
 
 def _values(about: About) -> dict[str, str]:

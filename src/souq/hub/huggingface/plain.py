@@ -101,9 +101,9 @@ class PlainSource:
 def described(name: str, repository: Plain, commit: str) -> Row:
     """What a plain repository says of itself at a commit."""
     first = summary(repository, repository.history(commit)[0])
-    said_of_it = _card(repository, commit)
-    row = owned(name) | {"modelId": name, "tags": _tags(said_of_it), "cardData": said_of_it}
-    row |= {key: value for key in ("library_name", "pipeline_tag") if isinstance(value := said_of_it.get(key), str)}
+    head = _card(repository, commit)
+    row = owned(name) | {"modelId": name, "tags": _tags(head), "cardData": head}
+    row |= {key: value for key in ("library_name", "pipeline_tag") if isinstance(value := head.get(key), str)}
     return row | {"createdAt": utc(first[1]), "lastModified": utc(summary(repository, commit)[1])}
 
 

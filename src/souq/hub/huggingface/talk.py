@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from souq.errors import NotFound, Refused, SouqError, UsageError
 from souq.hub.accounts.callers import Caller, may_write, needs
-from souq.hub.discussions.store import OWN, About, Discussions, Said, Talk
+from souq.hub.discussions.store import OWN, About, Discussions, Happened, Talk
 from souq.hub.huggingface import offers
 from souq.hub.huggingface.asked import kind_of, source_of
 from souq.hub.huggingface.bodies import json_of
@@ -107,7 +107,7 @@ def whole(place: Place, talk: Talk, *, diff: bool, url: str) -> Row:
 
 def events(place: Place, number: int) -> list[Row]:
     """What happened in a discussion, or was said here about a pull request of git's."""
-    return [_event(said) for said in place.discussions.sayings(place.about, number)]
+    return [_event(saying) for saying in place.discussions.sayings(place.about, number)]
 
 
 def _diff(place: Place, head: str) -> str:
@@ -120,10 +120,10 @@ def _author(name: str) -> Row:
     return {"name": name, "type": "user"}
 
 
-def _event(said: Said) -> Row:
-    data = _comment(said.data) if said.type == "comment" else said.data
+def _event(saying: Happened) -> Row:
+    data = _comment(saying.data) if saying.type == "comment" else saying.data
     return {
-        "id": f"c{said.id}", "type": said.type, "createdAt": utc(said.at), "author": _author(said.author), "data": data
+        "id": f"c{saying.id}", "type": saying.type, "createdAt": utc(saying.at), "author": _author(saying.author), "data": data
     }  # fmt: skip
 
 
@@ -178,7 +178,7 @@ async def comment(request: Request) -> Response:
     """Say something."""
     room, words = await _room(request), await json_of(request, _Words, MOST_BODY)
 
-    def made() -> Said:
+    def made() -> Happened:
         _refuse_absent(room)
         return room.place.discussions.comment(room.about, room.number, room.caller.name, words.comment)
 
@@ -189,18 +189,18 @@ async def edit(request: Request) -> Response:
     """Say something else instead."""
     room, words, id_ = await _room(request), await json_of(request, _Words, MOST_BODY), _id(request)
     change, name = room.place.discussions.edit, room.caller.name
-    said = await _done(lambda: change(room.about, room.number, id_, name, words.content))
-    return JSONResponse({"updatedComment": _event(said)})
+    saying = await _done(lambda: change(room.about, room.number, id_, name, words.content))
+    return JSONResponse({"updatedComment": _event(saying)})
 
 
 async def hide(request: Request) -> Response:
     """Show something no more: what they said themselves, or in their repository."""
     room, id_ = await _room(request), _id(request)
 
-    def made() -> Said:
+    def made() -> Happened:
         sayings = room.place.discussions.sayings(room.about, room.number)
-        said = next((each for each in sayings if each.id == id_ and each.type == "comment"), None)
-        if said is None or (said.author != room.caller.name and not room.is_theirs):
+        saying = next((each for each in sayings if each.id == id_ and each.type == "comment"), None)
+        if saying is None or (saying.author != room.caller.name and not room.is_theirs):
             raise NotFound("no such comment of yours")
         return room.place.discussions.hide(room.about, room.number, id_, room.caller.name)
 
@@ -210,15 +210,15 @@ async def hide(request: Request) -> Response:
 async def title(request: Request) -> Response:
     """Call it otherwise."""
     room, words = await _room(request), await json_of(request, _Words, MOST_BODY)
-    said = await _done(lambda: _changed(room).rename(room.about, room.number, room.caller.name, words.title))
-    return JSONResponse({"newTitle": _event(said)})
+    saying = await _done(lambda: _changed(room).rename(room.about, room.number, room.caller.name, words.title))
+    return JSONResponse({"newTitle": _event(saying)})
 
 
 async def status(request: Request) -> Response:
     """Close it, or open it again."""
     room, words = await _room(request), await json_of(request, _Words, MOST_BODY)
 
-    def made() -> Said:
+    def made() -> Happened:
         discussions = _changed(room)
         if words.status not in ("open", "closed"):
             raise UsageError("it is opened or closed; `merge` is another question")
@@ -226,8 +226,8 @@ async def status(request: Request) -> Response:
             discussions.comment(room.about, room.number, room.caller.name, words.comment)
         return discussions.set_status(room.about, room.number, room.caller.name, _state_of(room, words.status))
 
-    said = await _done(made)
-    return JSONResponse({"newStatus": _event(said)})
+    saying = await _done(made)
+    return JSONResponse({"newStatus": _event(saying)})
 
 
 def _state_of(room: Room, wanted: str) -> str:

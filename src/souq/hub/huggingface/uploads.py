@@ -209,8 +209,8 @@ async def commit(request: Request) -> Response:
     if not number:
         return JSONResponse(answer)
     url = f"{where}/discussions/{number}"
-    said = f"Draft; nobody votes on it yet. Make it yours and a pull request: {COMMAND.format(url)}"
-    warning = {"X-HF-Warning": said.replace("…", "...")}
+    remark = f"Draft; nobody votes on it yet. Make it yours and a pull request: {COMMAND.format(url)}"
+    warning = {"X-HF-Warning": remark.replace("…", "...")}
     return JSONResponse(answer | {"pullRequestUrl": url}, headers=warning if target.place.is_draft else {})
 
 
