@@ -29,7 +29,7 @@ def lines():
 def missing_words(line):
     """The verbs and options of a command that souq does not know."""
     words, command = shlex.split(line)[1:], souq
-    while isinstance(command, click.Group) and words:
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         word = words.pop(0)
         if word not in command.list_commands(click.Context(command)):
             return [word]
