@@ -16,7 +16,7 @@ from souq.cli import run
 from souq.errors import NotFound, UsageError
 from souq.hub.accounts.store import Accounts
 from souq.hub.accounts.trail import OPERATOR, By, changes
-from souq.hub.app import application
+from souq.hub.app import Ways, application
 from souq.hub.catalog import Catalog
 from souq.hub.database import Away, Database
 from souq.hub.database.tables import Table
@@ -181,7 +181,7 @@ def test_a_database_that_goes_away_is_asked_again_when_it_is_back(postgres):
 def hub(database_url, tmp_path):
     """A hub of nothing, with accounts."""
     (tmp_path / "shelf").mkdir()
-    app = application(Catalog(tmp_path / "shelf"), tmp_path / "data", database=database_url)
+    app = application(Catalog(tmp_path / "shelf"), tmp_path / "data", ways=Ways(database=database_url))
     with serving(app) as url:
         yield Site(url, app, None)
     app.state.accounts.database.close()

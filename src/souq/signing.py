@@ -175,12 +175,29 @@ def unseal(envelope: bytes, *, keys: Iterable[str], namespace: str) -> tuple[byt
 def _unsealed(envelope: bytes, keys: Iterable[str], namespace: str) -> tuple[bytes, str, Signature]:
     sealed, payload = _envelope_in(envelope)
     known = frozenset(normal_key(key) for key in keys)
-    signers = [_signer(payload, signature, known, namespace) for signature in sealed.signatures]
+    signers = [_signer(_pae(payload), signature, known, namespace) for signature in sealed.signatures]
     for key, signature in zip(signers, sealed.signatures, strict=True):
         if key in known:
             return payload, key, signature
     # Of several signatures the one that nearly held says most; a stranger's beside it says nothing.
     raise Forged(min(signers, key=_REFUSALS.index), hint="who signed it must stand in GOVERNANCE.toml")
+
+
+def signer_of(message: bytes, armour: bytes, *, namespace: str) -> str:
+    """Which ssh public key signed a message as it stands, which is no envelope, by `ssh-keygen -Y sign -n namespace`.
+
+    Raises:
+        Forged: the signature does not hold, or was made for something else.
+    """
+    signature = Signature(keyid="", sig=base64.b64encode(armour).decode())
+    try:
+        blob = SshsigSignature.from_armored(armour).public_key
+    except (NotImplementedError, ValueError, AssertionError) as error:
+        raise Forged(_REFUSALS[0]) from error
+    key = _key_of(blob)
+    if (signer := _signer(message, signature, frozenset([key]), namespace)) != key:
+        raise Forged(signer)
+    return key
 
 
 def peek(envelope: bytes) -> dict[str, Any]:
@@ -308,7 +325,7 @@ _REFUSALS = (
 """What a signature may be instead, what says most first."""
 
 
-def _signer(payload: bytes, signature: Signature, keys: frozenset[str], namespace: str) -> str:
+def _signer(message: bytes, signature: Signature, keys: frozenset[str], namespace: str) -> str:
     """Which of these keys made the signature, or why it is none of theirs.
 
     ed25519 is checked here, by OpenSSL. For other kinds of keys ssh-keygen is asked, which takes thirty times as long:
@@ -322,8 +339,7 @@ def _signer(payload: bytes, signature: Signature, keys: frozenset[str], namespac
         return version
     except (ValueError, AssertionError):
         return wrong
-    kind = blob.public_key[4 : 4 + int.from_bytes(blob.public_key[:4], "big")].decode("ascii", "replace")
-    key = f"{kind} {base64.b64encode(blob.public_key).decode()}"
+    key = _key_of(blob.public_key)
     if key not in keys:
         return stranger
     if blob.namespace != namespace.encode():
@@ -331,14 +347,20 @@ def _signer(payload: bytes, signature: Signature, keys: frozenset[str], namespac
     # One signature, one spelling: nothing before, inside or behind it that a reader could take for something else.
     if _armoured(armour) != bytes(blob) or blob.hash_algo not in (b"sha256", b"sha512"):
         return wrong
-    if kind != "ssh-ed25519":
-        is_worth_asking = _could_hold(payload, blob)
-        return key if is_worth_asking and _keygen_verifies(payload, _spelled(signature), key, namespace) else wrong
+    if not key.startswith("ssh-ed25519 "):
+        is_worth_asking = _could_hold(message, blob)
+        return key if is_worth_asking and _keygen_verifies(message, _spelled(signature), key, namespace) else wrong
     try:
-        check_signature(_pae(payload), armour, namespace)
+        check_signature(message, armour, namespace)
     except (InvalidSignature, NotImplementedError, ValueError, AssertionError):
         return wrong
     return key
+
+
+def _key_of(blob: bytes) -> str:
+    """A key as it stands in a signature, as it stands in a file."""
+    kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii", "replace")
+    return f"{kind} {base64.b64encode(blob).decode()}"
 
 
 _ARMOUR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\n([A-Za-z0-9+/=\n]+)\n-----END SSH SIGNATURE-----\n?")
@@ -368,12 +390,12 @@ _CURVES = {
 }
 
 
-def _could_hold(payload: bytes, blob: SshsigSignature) -> bool:
+def _could_hold(signed: bytes, blob: SshsigSignature) -> bool:
     """What OpenSSL says of a signature by a key that is not ed25519; yes of a kind that is not known here.
 
     In one spelling: whoever has a signature that holds could else write it in a million ways.
     """
-    hashed = hashlib.new(blob.hash_algo.decode(), _pae(payload)).digest()
+    hashed = hashlib.new(blob.hash_algo.decode(), signed).digest()
     message = bytes(SshsigWrapper(namespace=blob.namespace, hash_algo=blob.hash_algo, hash=hashed))
     try:
         (kind, *key), (how, raw, *touched) = _strings_in(blob.public_key), _strings_in(blob.signature, 2)
@@ -427,9 +449,9 @@ _ASKED: dict[bytes, bool] = {}
 MAX_ASKED = 1 << 16
 
 
-def _keygen_verifies(payload: bytes, armour: bytes, key: str, namespace: str) -> bool:
+def _keygen_verifies(message: bytes, armour: bytes, key: str, namespace: str) -> bool:
     """What ssh-keygen says, asked once however often a signature is copied."""
-    name = hashlib.sha256(canonical([namespace, key, digest(payload), digest(armour)])).digest()
+    name = hashlib.sha256(canonical([namespace, key, digest(message), digest(armour)])).digest()
     if name not in _ASKED:
         if len(_ASKED) >= MAX_ASKED:
             _ASKED.clear()
@@ -437,7 +459,7 @@ def _keygen_verifies(payload: bytes, armour: bytes, key: str, namespace: str) ->
             (Path(folder) / "sig").write_bytes(armour)
             (Path(folder) / "allowed").write_text(f'signer namespaces="{namespace}" {key}\n')
             words = ("-Y", "verify", "-f", f"{folder}/allowed", "-I", "signer", "-n", namespace, "-s", f"{folder}/sig")
-            _ASKED[name] = _ssh_keygen(*words, stdin=_pae(payload)).returncode == 0
+            _ASKED[name] = _ssh_keygen(*words, stdin=message).returncode == 0
     return _ASKED[name]
 
 

@@ -25,6 +25,8 @@ DATA = ".souq-hub"
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--data", type=click.Path(path_type=Path), help=f"What the hub keeps; {DATA} in the folder by default.")
 @click.option("--database", default="", envvar="SOUQ_HUB_DATABASE", help="The URL of a PostgreSQL to keep accounts in.")
+@click.option("--url", default="", help="Where others reach it, as https://hub.example: what they sign in to.")
+@click.option("--open-registration", "is_open", is_flag=True, help="Anybody may open an account.")
 @click.option(
     "--key", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="An enrolled person's ssh key, to sign how releases were made; without it, nobody does.",
@@ -51,14 +53,14 @@ def _catalog(folder: Path | None) -> Catalog:
 
 
 def _serve(
-    catalog: Catalog, as_json: bool, *, port: int, host: str, data: Path | None, database: str, key: Path | None
+    catalog: Catalog, as_json: bool, *, port: int, host: str, data: Path | None, key: Path | None, **ways: Any
 ) -> None:  # fmt: skip
     with needs("starlette", "hub"), needs("uvicorn", "hub"), needs("sqlalchemy", "hub"):
         import uvicorn
 
-        from souq.hub.app import application
+        from souq.hub.app import Ways, application
     person = Person(name="the hub", email="", key=private_of(key)) if key is not None else None
-    app = application(catalog, data or catalog.root / DATA, person, database)
+    app = application(catalog, data or catalog.root / DATA, person, Ways(**ways))
     with _listening(host, port) as listener:
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         entries = catalog.entries()

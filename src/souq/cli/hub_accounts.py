@@ -128,6 +128,18 @@ def password(accounts: Accounts, name: str, from_stdin: bool, as_json: bool) -> 
     answer({"name": name}, as_json, lambda: done(f"{name} has another password"))
 
 
+@account.command()
+@click.option("--days", type=click.IntRange(1, 90), default=7, show_default=True, help="How long it may be taken.")
+@kept
+@json_option
+def invite(accounts: Accounts, days: int, as_json: bool) -> None:
+    """Make an address at which somebody may open an account, once."""
+    from souq.hub.accounts import entry
+
+    path = f"/register?invitation={entry.invite(accounts, days, _operator())}"
+    answer({"path": path}, as_json, lambda: out.print(path))
+
+
 @click.group(cls=VerbGroup)
 def token() -> None:
     """What programs sign in with: `hf auth login`, git, souq."""

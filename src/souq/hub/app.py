@@ -5,29 +5,43 @@ application(Catalog(Path("/srv/models")), Path("/srv/hub-data"))
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from souq.hub import huggingface
+from souq.hub.accounts import pages as accounts
 from souq.hub.accounts.store import Accounts
 from souq.hub.catalog import Catalog
 from souq.hub.database import Database, url_in
 from souq.hub.discussions.store import Discussions
 from souq.hub.headers import SecurityHeaders
+from souq.hub.limits import Gate, Limits
 from souq.hub.pages import routes as pages
 from souq.signing import Person
 
 
-def application(catalog: Catalog, data: Path, person: Person | None = None, database: str = "") -> Starlette:
-    """A hub of these repositories; `data` is a folder for what it keeps, `database` a URL where not a file in it.
+@dataclass(frozen=True)
+class Ways:
+    """How a hub is run."""
 
-    All but the database can be made again. Where somebody enrolled runs it, `person` signs how the releases were made,
-    as `souq release export` does.
+    database: str = ""  # a URL; a file in the hub's folder unless told
+    url: str = ""  # where it is reached, as its owner says
+    is_open: bool = False  # anybody may register
+
+
+def application(catalog: Catalog, data: Path, person: Person | None = None, ways: Ways = Ways()) -> Starlette:
+    """A hub of these repositories; `data` is a folder for what it keeps, all of which can be made again but accounts.
+
+    Where somebody enrolled runs it, `person` signs how the releases were made, as `souq release export` does.
     """
-    app = Starlette(routes=[*huggingface.routes(), *pages.routes()], middleware=[Middleware(SecurityHeaders)])
+    limits = Limits()
+    routes = [*huggingface.routes(), *accounts.routes(), *pages.routes()]
+    app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders), Middleware(Gate, limits=limits)])
     app.state.catalog, app.state.huggingface = catalog, huggingface.hub(catalog, data, person)
-    known = Database(database or url_in(data))
+    known = Database(ways.database or url_in(data))
     app.state.accounts, app.state.discussions = Accounts(known), Discussions(known)
+    app.state.limits, app.state.url, app.state.is_open = limits, ways.url.rstrip("/"), ways.is_open
     return app

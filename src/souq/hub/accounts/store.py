@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from souq import signing
 from souq.errors import NotFound, UsageError
-from souq.hub.accounts import passwords, tokens
+from souq.hub.accounts import passwords, sessions, tokens
 from souq.hub.accounts.names import key_of, refuse_odd
 from souq.hub.accounts.trail import By, note
 from souq.hub.database import Away, Database
@@ -55,6 +55,8 @@ class Accounts:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        with database.writing() as connection:
+            self.secret = sessions.secret_of(connection)
 
     # -- accounts ------------------------------------------------------------------------------------------------------
 
@@ -88,7 +90,7 @@ class Accounts:
             note(connection, by, "account disabled" if is_disabled else "account enabled", name)
 
     def set_password(self, name: str, password: str, *, by: By) -> None:
-        """Another password.
+        """Another password; every browser that was signed in is signed out.
 
         Raises:
             NotFound: there is no such account.
@@ -97,6 +99,7 @@ class Accounts:
         kept = passwords.hashed(password)
         with self.database.writing() as connection:
             connection.execute(update(Account).where(Account.name == _there(connection, name)).values(password=kept))
+            sessions.end_all(connection, name)
             note(connection, by, "password changed", name)
 
     def opens(self, name: str, password: str) -> bool:
@@ -105,6 +108,12 @@ class Accounts:
             asked = select(Account.password).where(Account.name == name, Account.disabled == "")
             kept = connection.scalar(asked) if len(name) <= MAX_EMAIL else None
         return passwords.holds(kept or "", password)
+
+    def signed_in(self, cookie: str) -> Known | None:
+        """Who is signed in by a browser's cookie; None where nobody is."""
+        with self.database.reading() as connection:
+            name = sessions.account_of(connection, cookie)
+            return known(connection, name) if name is not None else None
 
     # -- organisations -------------------------------------------------------------------------------------------------
 

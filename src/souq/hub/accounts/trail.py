@@ -27,7 +27,7 @@ class By:
     address: str = ""
 
 
-OPERATOR = By("(operator)")
+OPERATOR, NOBODY = By("(operator)"), "(nobody)"
 
 
 class Change(Record, frozen=True):

@@ -85,14 +85,20 @@ class Session(Table):
     expires: Mapped[str] = mapped_column(index=True)
 
 
-class Challenge(Table):
-    """A text that somebody is to sign, once: to sign in, or to prove a key to be theirs."""
+class Spent(Table):
+    """A text that somebody has signed, to sign in or to prove a key: it counts once."""
 
-    __tablename__ = "challenges"
+    __tablename__ = "spent"
     nonce: Mapped[str] = mapped_column(primary_key=True)
-    account: Mapped[str]  # who is to prove a key; "" to sign in
-    text: Mapped[str]
     expires: Mapped[str] = mapped_column(index=True)
+
+
+class Setting(Table):
+    """What the hub's processes share, such as what it seals with."""
+
+    __tablename__ = "settings"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 class Invitation(Table):

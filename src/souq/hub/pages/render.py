@@ -46,8 +46,8 @@ class HubLinks:
                 return f"/?page={number}"
             case "home", _:
                 return "/"
-            case "stats", _:
-                return "/stats"
+            case (("stats" | "account" | "login" | "register"), _):
+                return f"/{page}"
             case "static", [name]:
                 return f"/static/{name}?{digest_of(name)}"
             case "front", _:

@@ -21,7 +21,8 @@ def upgrade() -> None:
     op.create_index("ix_members_account", "members", ["account"])
     _tokens()
     op.create_table("sessions", _key("hash"), _account(), _text("made"), _text("expires", index=True))
-    op.create_table("challenges", _key("nonce"), _text("account"), _text("text"), _text("expires", index=True))
+    op.create_table("spent", _key("nonce"), _text("expires", index=True))
+    op.create_table("settings", _key("name"), _text("value"))
     op.create_table("invitations", _key("hash"), _text("by"), _text("expires"), _text("taken"))
     columns = [_text(name) for name in ("at", "by", "address", "what", "about", "details")]
     op.create_table("events", Column("id", Integer, primary_key=True), *columns)
