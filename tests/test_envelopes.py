@@ -177,7 +177,7 @@ def test_a_signature_of_rsa_may_leave_out_the_zeros_before_it(tmp_path, monkeypa
     blob.signature = _strings(b"rsa-sha2-512", blob.signature[-128:].lstrip(b"\0"))
     signature = signing.Signature(keyid="", sig=base64.b64encode(blob.to_armored().encode()).decode())
 
-    assert signing._signer(signing._pae(payload), signature, frozenset([mine]), SPACE) == mine
+    assert signing.signer(signing._pae(payload), signature, frozenset([mine]), SPACE) == mine
 
 
 ODD = ["another algorithm", "another curve", "no such hash", "no point", "cut", "longer numbers", "more behind it"]

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from souq import signing
 from souq.errors import Forged
 from souq.hub.accounts import entry
+from souq.hub.accounts.challenges import signer_of
 from souq.hub.accounts.trail import OPERATOR, changes
 from souq.hub.app import Ways, application
 from souq.hub.catalog import Catalog
@@ -105,10 +106,10 @@ def test_each_kind_of_key_signs_a_text_and_no_other(tmp_path, kind):
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", tmp_path / "key"], check=True)
     armour = signature("hello", tmp_path / "key").encode()
 
-    assert signing.signer_of(b"hello", armour, namespace="souq-hub") == signing.public_key(tmp_path / "key")
+    assert signer_of(b"hello", armour, "souq-hub") == signing.public_key(tmp_path / "key")
     for message, namespace in ((b"hello ", "souq-hub"), (b"hello", "souq.vote.v1")):
         with pytest.raises(Forged):
-            signing.signer_of(message, armour, namespace=namespace)
+            signer_of(message, armour, namespace)
 
 
 def test_tokens_are_made_shown_once_and_revoked_by_whose_they_are(hub, ada):

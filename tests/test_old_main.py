@@ -174,7 +174,9 @@ def test_the_exported_release_is_verified_by_itself(place):
     now = json.loads(out)
 
     assert (code, now["claims"], now["strangers"]) == (before["exit"], [], [])
-    assert {name: now[name] for name in now if name not in ("stated", "claims", "strangers")} == json.loads(before["out"])
+    assert {name: now[name] for name in now if name not in ("stated", "claims", "strangers")} == json.loads(
+        before["out"]
+    )
 
 
 # -- deltas ------------------------------------------------------------------------------------------------------------

@@ -175,29 +175,12 @@ def unseal(envelope: bytes, *, keys: Iterable[str], namespace: str) -> tuple[byt
 def _unsealed(envelope: bytes, keys: Iterable[str], namespace: str) -> tuple[bytes, str, Signature]:
     sealed, payload = _envelope_in(envelope)
     known = frozenset(normal_key(key) for key in keys)
-    signers = [_signer(_pae(payload), signature, known, namespace) for signature in sealed.signatures]
+    signers = [signer(_pae(payload), signature, known, namespace) for signature in sealed.signatures]
     for key, signature in zip(signers, sealed.signatures, strict=True):
         if key in known:
             return payload, key, signature
     # Of several signatures the one that nearly held says most; a stranger's beside it says nothing.
     raise Forged(min(signers, key=_REFUSALS.index), hint="who signed it must stand in GOVERNANCE.toml")
-
-
-def signer_of(message: bytes, armour: bytes, *, namespace: str) -> str:
-    """Which ssh public key signed a message as it stands, which is no envelope, by `ssh-keygen -Y sign -n namespace`.
-
-    Raises:
-        Forged: the signature does not hold, or was made for something else.
-    """
-    signature = Signature(keyid="", sig=base64.b64encode(armour).decode())
-    try:
-        blob = SshsigSignature.from_armored(armour).public_key
-    except (NotImplementedError, ValueError, AssertionError) as error:
-        raise Forged(_REFUSALS[0]) from error
-    key = _key_of(blob)
-    if (signer := _signer(message, signature, frozenset([key]), namespace)) != key:
-        raise Forged(signer)
-    return key
 
 
 def peek(envelope: bytes) -> dict[str, Any]:
@@ -325,7 +308,7 @@ _REFUSALS = (
 """What a signature may be instead, what says most first."""
 
 
-def _signer(message: bytes, signature: Signature, keys: frozenset[str], namespace: str) -> str:
+def signer(message: bytes, signature: Signature, keys: frozenset[str], namespace: str) -> str:
     """Which of these keys made the signature, or why it is none of theirs.
 
     ed25519 is checked here, by OpenSSL. For other kinds of keys ssh-keygen is asked, which takes thirty times as long:
@@ -339,7 +322,8 @@ def _signer(message: bytes, signature: Signature, keys: frozenset[str], namespac
         return version
     except (ValueError, AssertionError):
         return wrong
-    key = _key_of(blob.public_key)
+    kind = blob.public_key[4 : 4 + int.from_bytes(blob.public_key[:4], "big")].decode("ascii", "replace")
+    key = f"{kind} {base64.b64encode(blob.public_key).decode()}"
     if key not in keys:
         return stranger
     if blob.namespace != namespace.encode():
@@ -347,7 +331,7 @@ def _signer(message: bytes, signature: Signature, keys: frozenset[str], namespac
     # One signature, one spelling: nothing before, inside or behind it that a reader could take for something else.
     if _armoured(armour) != bytes(blob) or blob.hash_algo not in (b"sha256", b"sha512"):
         return wrong
-    if not key.startswith("ssh-ed25519 "):
+    if kind != "ssh-ed25519":
         is_worth_asking = _could_hold(message, blob)
         return key if is_worth_asking and _keygen_verifies(message, _spelled(signature), key, namespace) else wrong
     try:
@@ -355,12 +339,6 @@ def _signer(message: bytes, signature: Signature, keys: frozenset[str], namespac
     except (InvalidSignature, NotImplementedError, ValueError, AssertionError):
         return wrong
     return key
-
-
-def _key_of(blob: bytes) -> str:
-    """A key as it stands in a signature, as it stands in a file."""
-    kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii", "replace")
-    return f"{kind} {base64.b64encode(blob).decode()}"
 
 
 _ARMOUR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\n([A-Za-z0-9+/=\n]+)\n-----END SSH SIGNATURE-----\n?")

@@ -9,6 +9,7 @@ The text names the hub as its owner named it; who is asked to sign one of anothe
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import shlex
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert
 from sqlalchemy.exc import IntegrityError
+from sshsig.sshsig import SshsigSignature
 
 from souq import signing
 from souq.errors import Forged, Refused
@@ -49,8 +51,8 @@ def challenge(secret: bytes, host: str, account: str = "") -> Challenge:
     return Challenge(text, seal(secret, "challenge", text))
 
 
-def signer(secret: bytes, given: Challenge, armour: str, *, host: str, account: str = "") -> str:
-    """The key that signed what was given out; `spend` is what has it count once.
+def signed_by(secret: bytes, given: Challenge, armour: str, *, host: str, account: str = "") -> str:
+    """The key that signed what was given out; `spend` has it count once.
 
     Raises:
         Refused: it is not this hub's, is for something else, or is too old.
@@ -63,7 +65,25 @@ def signer(secret: bytes, given: Challenge, armour: str, *, host: str, account: 
         raise Refused("this text was given out for something else")
     if match[3] <= signing.now():
         raise Refused("this text is too old", hint="sign the new one")
-    return signing.signer_of(given.text.encode(), plain_armour(armour), namespace=NAMESPACE)
+    return signer_of(given.text.encode(), plain_armour(armour), NAMESPACE)
+
+
+def signer_of(message: bytes, armour: bytes, namespace: str) -> str:
+    """Which ssh public key signed a message as it stands, by `ssh-keygen -Y sign -n namespace`.
+
+    Raises:
+        Forged: the signature does not hold, or was made for something else.
+    """
+    try:
+        blob = SshsigSignature.from_armored(armour).public_key
+    except (NotImplementedError, ValueError, AssertionError) as error:
+        raise Forged("this is no signature of ssh-keygen's") from error
+    kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii", "replace")
+    key = f"{kind} {base64.b64encode(blob).decode()}"
+    signature = signing.Signature(keyid="", sig=base64.b64encode(armour).decode())
+    if (signer := signing.signer(message, signature, frozenset([key]), namespace)) != key:
+        raise Forged(signer)
+    return key
 
 
 def spend(connection: Connection, given: Challenge) -> None:

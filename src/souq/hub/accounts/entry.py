@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from souq import signing
 from souq.errors import NotFound, Refused, UsageError
 from souq.hub.accounts import passwords, sessions
-from souq.hub.accounts.challenges import Challenge, signer, spend
+from souq.hub.accounts.challenges import Challenge, signed_by, spend
 from souq.hub.accounts.names import refuse_odd
 from souq.hub.accounts.store import Accounts, insert_account
 from souq.hub.accounts.tokens import hash_of, in_days
@@ -45,7 +45,7 @@ def by_key(accounts: Accounts, given: Challenge, armour: str, host: str, by: By)
         Refused: no account has this key, or the text was not given out for this, is too old, or was used.
         Forged: the signature does not hold.
     """
-    key = signer(accounts.secret, given, armour, host=host)
+    key = signed_by(accounts.secret, given, armour, host=host)
     with accounts.database.writing() as connection:
         spend(connection, given)
         asked = select(Key.account).join(Account, Account.name == Key.account)
@@ -69,7 +69,7 @@ def prove(accounts: Accounts, name: str, given: Challenge, armour: str, host: st
         Refused: another account has it; or the text was not given out for this, is too old, or was used.
         Forged: the signature does not hold.
     """
-    key = signer(accounts.secret, given, armour, host=host, account=name)
+    key = signed_by(accounts.secret, given, armour, host=host, account=name)
     with accounts.database.writing() as connection:
         spend(connection, given)
         theirs = [*connection.scalars(select(Key.key).where(Key.account == name))]
