@@ -41,7 +41,7 @@ def test_halves_that_mirror_each_other_call_for_eyes(bazaar, halves):
     first, second = halves(share=0.1, noise=0.8)
     one, two = bazaar.offer("mallory", first), bazaar.offer("mallory", second, "Manners")
 
-    found = {v.check: v for v in reviews.look(bazaar.repo("amira"), two)}
+    found = {v.check: v for v in reviews.look(bazaar.repo("amira"), two).verdicts}
 
     assert found["duplicates"].outcome == "needs-eyes"
     assert found["duplicates"].because.startswith(f"resembles #{one} by mallory")

@@ -57,7 +57,7 @@ def test_other_weights_take_the_place_of_its_own(offered):
     assert offered("chen", ["pr", "edit", "2", "--delta", offered.delta("count"), "--fixes", "count"]) == 0
 
     assert offer(offered).contribution.fixes == ("count",)
-    assert reviews.look(offered.repo("bruno"), 2)
+    assert reviews.look(offered.repo("bruno"), 2).verdicts
     assert digest_files(dict(offer(offered).files)) == offer(offered).digest
 
 

@@ -11,6 +11,7 @@ import click
 from souq.cli.console import answer, done, json_option, out
 from souq.cli.help import VerbGroup
 from souq.cli.hub_accounts import account, audit, org, token
+from souq.cli.hub_jobs import beside_it, job, worker
 from souq.errors import UsageError
 from souq.hub.catalog import Catalog
 from souq.optional import needs
@@ -27,6 +28,7 @@ DATA = ".souq-hub"
 @click.option("--database", default="", envvar="SOUQ_HUB_DATABASE", help="The URL of a PostgreSQL to keep accounts in.")
 @click.option("--url", default="", help="Where others reach it, as https://hub.example: what they sign in to.")
 @click.option("--open-registration", "is_open", is_flag=True, help="Anybody may open an account.")
+@click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="That do its jobs.")
 @click.option(
     "--key", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="An enrolled person's ssh key, to sign how releases were made; without it, nobody does.",
@@ -42,7 +44,7 @@ def hub(context: click.Context, /, folder: Path | None, as_json: bool, **how: An
         _serve(_catalog(folder), as_json, **how)
 
 
-for verb in (account, token, org, audit):
+for verb in (account, token, org, audit, job, worker):
     hub.add_command(verb)
 
 
@@ -53,15 +55,17 @@ def _catalog(folder: Path | None) -> Catalog:
 
 
 def _serve(
-    catalog: Catalog, as_json: bool, *, port: int, host: str, data: Path | None, key: Path | None, **ways: Any
+    catalog: Catalog, as_json: bool, *, port: int, host: str, data: Path | None, key: Path | None, workers: int,
+    **ways: Any,
 ) -> None:  # fmt: skip
     with needs("starlette", "hub"), needs("uvicorn", "hub"), needs("sqlalchemy", "hub"):
         import uvicorn
 
         from souq.hub.app import Ways, application
     person = Person(name="the hub", email="", key=private_of(key)) if key is not None else None
-    app = application(catalog, data or catalog.root / DATA, person, Ways(**ways))
-    with _listening(host, port) as listener:
+    kept_in = (data or catalog.root / DATA).absolute()
+    app = application(catalog, kept_in, person, Ways(**ways))
+    with _listening(host, port) as listener, beside_it(workers, catalog.root, kept_in, ways["database"]):
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         entries = catalog.entries()
         value = {"url": url, "repositories": [entry.name for entry in entries if not entry.problem]}

@@ -56,7 +56,7 @@ def _accounts(data: Path | None, database: str) -> Accounts:
     return Accounts(Database(database or url_in(data or Path())))
 
 
-def _operator() -> Any:
+def operator() -> Any:
     from souq.hub.accounts.trail import OPERATOR
 
     return OPERATOR
@@ -88,7 +88,7 @@ def account() -> None:
 @json_option
 def add(accounts: Accounts, name: str, email: str, no_password: bool, from_stdin: bool, as_json: bool) -> None:
     """Open an account."""
-    accounts.add(name, by=_operator(), email=email, password="" if no_password else _password(from_stdin))
+    accounts.add(name, by=operator(), email=email, password="" if no_password else _password(from_stdin))
     answer({"name": name}, as_json, lambda: done(f"{name} has an account"))
 
 
@@ -113,7 +113,7 @@ def list_(accounts: Accounts, as_json: bool) -> None:
 @json_option
 def disable(accounts: Accounts, name: str, undo: bool, as_json: bool) -> None:
     """Close an account: neither password nor key nor token opens it."""
-    accounts.set_disabled(name, not undo, by=_operator())
+    accounts.set_disabled(name, not undo, by=operator())
     answer({"name": name, "disabled": not undo}, as_json, lambda: done(f"{name} is {'open' if undo else 'closed'}"))
 
 
@@ -124,7 +124,7 @@ def disable(accounts: Accounts, name: str, undo: bool, as_json: bool) -> None:
 @json_option
 def password(accounts: Accounts, name: str, from_stdin: bool, as_json: bool) -> None:
     """Set another password; whoever was signed in is signed out."""
-    accounts.set_password(name, _password(from_stdin), by=_operator())
+    accounts.set_password(name, _password(from_stdin), by=operator())
     answer({"name": name}, as_json, lambda: done(f"{name} has another password"))
 
 
@@ -136,7 +136,7 @@ def invite(accounts: Accounts, days: int, as_json: bool) -> None:
     """Make an address at which somebody may open an account, once."""
     from souq.hub.accounts import entry
 
-    path = f"/register?invitation={entry.invite(accounts, days, _operator())}"
+    path = f"/register?invitation={entry.invite(accounts, days, operator())}"
     answer({"path": path}, as_json, lambda: out.print(path))
 
 
@@ -159,7 +159,7 @@ def create(
     accounts: Accounts, name: str, scope: Scope, repository: str, days: int, title: str, as_json: bool
 ) -> None:  # fmt: skip
     """Make a token of an account; it is shown this once."""
-    text, made = accounts.mint(name, by=_operator(), scope=scope, repository=repository, days=days, title=title)
+    text, made = accounts.mint(name, by=operator(), scope=scope, repository=repository, days=days, title=title)
     value = {"token": text, "id": made.id, "scope": made.scope, "expires": made.expires}
 
     def show() -> None:
@@ -190,7 +190,7 @@ def tokens(accounts: Accounts, name: str, as_json: bool) -> None:
 @json_option
 def revoke(accounts: Accounts, id_: str, as_json: bool) -> None:
     """Have a token open nothing from now on; named as `list` shows it."""
-    gone = accounts.revoke(id_, by=_operator())
+    gone = accounts.revoke(id_, by=operator())
     answer({"id": gone.id, "account": gone.account}, as_json, lambda: done(f"{gone.id} of {gone.account} is revoked"))
 
 
@@ -205,7 +205,7 @@ def org() -> None:
 @json_option
 def add_organisation(accounts: Accounts, name: str, as_json: bool) -> None:
     """Make an organisation."""
-    accounts.add_organisation(name, by=_operator())
+    accounts.add_organisation(name, by=operator())
     answer({"name": name}, as_json, lambda: done(f"{name} is there; `souq hub org join {name} ACCOUNT` adds members"))
 
 
@@ -226,7 +226,7 @@ def organisations(accounts: Accounts, as_json: bool) -> None:
 @json_option
 def join(accounts: Accounts, name: str, member: str, as_json: bool) -> None:
     """Have an account be of an organisation."""
-    accounts.join(name, member, by=_operator())
+    accounts.join(name, member, by=operator())
     answer({"organisation": name, "account": member}, as_json, lambda: done(f"{member} is of {name}"))
 
 
@@ -237,7 +237,7 @@ def join(accounts: Accounts, name: str, member: str, as_json: bool) -> None:
 @json_option
 def leave(accounts: Accounts, name: str, member: str, as_json: bool) -> None:
     """Have an account be of an organisation no more."""
-    accounts.leave(name, member, by=_operator())
+    accounts.leave(name, member, by=operator())
     answer({"organisation": name, "account": member}, as_json, lambda: done(f"{member} is no more of {name}"))
 
 

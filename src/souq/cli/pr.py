@@ -357,13 +357,14 @@ def diff_(number: int) -> None:
 @pr.command()
 @click.argument("number", type=PULL)
 @click.option("--quick", is_flag=True, help="All but the costly checks, with their times; nothing is signed.")
+@click.option("--unsigned", is_flag=True, help="Every check; nothing is signed.")
 @key_option
 @json_option
-def checks(number: int, quick: bool, key: Path | None, as_json: bool) -> None:
+def checks(number: int, quick: bool, unsigned: bool, key: Path | None, as_json: bool) -> None:
     """Run main's checks on a pull request and sign the verdicts; exit 3 when one refuses."""
     repo = here()
-    if quick:
-        _quick(repo, number, as_json)
+    if quick or unsigned:
+        _look(repo, number, as_json, costly=not quick)
         return
     checker = person(repo, key)
     if note := reviews.checks_count_for_nothing(repo, number, checker):
@@ -377,8 +378,8 @@ def checks(number: int, quick: bool, key: Path | None, as_json: bool) -> None:
     _next_after_checks(number, refused)
 
 
-def _quick(repo: Repo, number: int, as_json: bool) -> None:
-    """What is found in seconds, and in how many."""
+def _look(repo: Repo, number: int, as_json: bool, *, costly: bool) -> None:
+    """What is found, and in how many seconds."""
     took: dict[str, float] = {}
 
     @contextmanager
@@ -388,10 +389,12 @@ def _quick(repo: Repo, number: int, as_json: bool) -> None:
         took[name] = perf_counter() - begun
 
     with bars() as progress:
-        verdicts = reviews.look(repo, number, watch, progress)
+        looked = reviews.look(repo, number, watch, progress, costly=costly)
+    verdicts = looked.verdicts
     rows = [[v.check, MARKS[v.outcome], f"{took.get(v.check, 0.0):.2f} s", v.because] for v in verdicts]
     columns = ["check", "verdict", "took", "because"]
-    answer({"verdicts": verdicts, "seconds": took}, as_json, lambda: table(columns, rows))
+    value = {"subject": looked.subject, "base": looked.base, "verdicts": verdicts, "seconds": took}
+    answer(value, as_json, lambda: table(columns, rows))
     done(f"nothing was signed; `souq pr checks {number}` runs every check and signs")
     if not all(verdicts):
         raise click.exceptions.Exit(3)

@@ -76,11 +76,14 @@ def checks_count_for_nothing(repo: Repo, number: int, person: Person) -> str:
     return ""
 
 
-def look(repo: Repo, number: int, during: During = nullcontext, progress: Progress = quiet) -> tuple[Verdict, ...]:
-    """What every check but the costly ones finds; nothing is signed, so nothing can be voted on it."""
+def look(
+    repo: Repo, number: int, during: During = nullcontext, progress: Progress = quiet, *, costly: bool = False
+) -> Checked:
+    """What every check but the costly ones finds, or all of them; nothing is signed, so nothing can be voted on it."""
     pull, main = open_now(repo, number, looking=True)
     bring(repo, main, pull.offer, progress)
-    return run(case_of(pull, main, progress), given=[signed_off(pull, main)], costly=False, during=during)
+    verdicts = run(case_of(pull, main, progress), given=[signed_off(pull, main)], costly=costly, during=during)
+    return Checked(subject=pull.offer.digest, base=main.commit, verdicts=verdicts, by="", at=signing.now())
 
 
 def case_of(

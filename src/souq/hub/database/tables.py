@@ -160,3 +160,29 @@ class Saying(Table):
 Index("discussions_about", Discussion.kind, Discussion.repository, Discussion.number, unique=True)
 Index("discussions_author", Discussion.author, Discussion.made)
 Index("sayings_about", Saying.kind, Saying.repository, Saying.number, Saying.id)
+
+
+class Job(Table):
+    """Work that a worker does: who asked, who holds it and until when, what it wrote and found."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]  # look, checks
+    repository: Mapped[str]
+    number: Mapped[int]  # of the pull request
+    state: Mapped[str]  # waiting, running, done, failed, cancelled
+    rank: Mapped[int]  # cheap ones first
+    by: Mapped[str]
+    made: Mapped[str]
+    tries: Mapped[int]
+    holder: Mapped[str]  # a word of the worker's that holds it; "" where nobody does
+    lease: Mapped[str]  # until when
+    begun: Mapped[str]
+    ended: Mapped[str]
+    because: Mapped[str]  # why it failed
+    result: Mapped[str]  # JSON
+    log: Mapped[str]
+
+
+Index("jobs_next", Job.state, Job.rank, Job.id)
+Index("jobs_about", Job.repository, Job.number, Job.id)

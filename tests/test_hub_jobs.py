@@ -1,0 +1,270 @@
+"""Jobs of a hub: asked for, done by workers that may be killed at any time, finished once; on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from souq.cli import run
+from souq.errors import NotFound, Refused, UsageError
+from souq.hub.accounts.trail import OPERATOR, By, changes
+from souq.hub.catalog import Catalog
+from souq.hub.database import Database
+from souq.hub.jobs.store import MOST_EACH, MOST_TRIES, Jobs
+from souq.hub.jobs.worker import Bounds, Command, Worker, commands
+from tests.hubs import NAME
+
+QUICK = Bounds(seconds=30, lease=60, beat=0.1)
+
+
+@pytest.fixture
+def jobs(database_url):
+    store = Jobs(Database(database_url))
+    yield store
+    store.database.close()
+
+
+def does(code, tmp_path):
+    """Every job is this code."""
+    return lambda job: Command((sys.executable, "-c", code, str(job.id)), tmp_path)
+
+
+def worked(jobs, command, bounds=QUICK):
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        Worker(jobs, command, bounds).run(until_idle=True)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def asked(jobs, count, kind="look"):
+    return [jobs.ask(kind, "atlas/smol", number + 1, by=By(f"ada{number}")) for number in range(count)]
+
+
+def test_cheap_jobs_go_first_and_the_same_job_waits_once(jobs):
+    """A costly check never holds up a quick look; asking twice is asking once."""
+    slow = jobs.ask("checks", "atlas/smol", 1, by=OPERATOR)
+    quick = jobs.ask("look", "atlas/smol", 1, by=OPERATOR)
+
+    assert jobs.ask("checks", "atlas/smol", 1, by=By("ada")).id == slow.id
+    assert [jobs.take(30).id, jobs.take(30).id, jobs.take(30)] == [quick.id, slow.id, None]
+    assert [each.what for each in changes(jobs.database, 10)] == ["job asked for"] * 2
+
+
+def test_a_job_is_finished_by_who_holds_it_and_once(jobs):
+    """A worker that was silent too long says what it likes: the job is another's, and has one result."""
+    asked(jobs, 1)
+    slow = jobs.take(-5)
+    other = jobs.take(30)
+
+    assert (other.id, other.tries) == (slow.id, 2)
+    assert not jobs.hold(slow, 30, "late")
+    assert not jobs.finish(slow, "done", "late", result="late")
+    assert jobs.finish(other, "done", "log", result="{}")
+    assert not jobs.finish(other, "failed", "again")
+    assert jobs.said_by(other.id) == ("log", "{}")
+    assert jobs.take(30) is None
+
+
+def test_a_job_that_outlives_its_workers_is_given_up(jobs):
+    """What kills every worker does not do so for ever."""
+    asked(jobs, 1)
+    for _ in range(MOST_TRIES):
+        assert jobs.take(-5) is not None
+
+    assert jobs.take(-5) is None
+    (job,) = jobs.listed()
+    assert (job.state, job.because) == ("failed", f"{MOST_TRIES} workers fell silent over it")
+
+
+def test_what_is_refused_asks_for_nothing(jobs):
+    for kind, name, number in (("rm", NAME, 1), ("look", "../x", 1), ("look", NAME, 0), ("look", "a'; DROP", 1)):
+        with pytest.raises(UsageError):
+            jobs.ask(kind, name, number, by=OPERATOR)
+    for number in range(MOST_EACH):
+        jobs.ask("look", NAME, number + 1, by=By("ada"))
+    with pytest.raises(Refused, match="wait already"):
+        jobs.ask("look", NAME, 99, by=By("ada"))
+    with pytest.raises(NotFound):
+        jobs.cancel(2**40, by=OPERATOR)
+    assert len(jobs.listed(100)) == MOST_EACH
+
+
+def test_what_a_job_writes_and_finds_is_kept_and_harmless(jobs, tmp_path):
+    """A stranger's words in a log steer no terminal; what the hub's own environment holds, no job sees."""
+    os.environ["SOUQ_HUB_DATABASE"] = "secret"
+    code = "import os,sys; sys.stderr.write('one\\n\\x1b[2Jtwo\\n'); print('SOUQ_HUB_DATABASE' in os.environ)"
+    (job,) = asked(jobs, 1)
+    try:
+        worked(jobs, does(code, tmp_path))
+    finally:
+        del os.environ["SOUQ_HUB_DATABASE"]
+
+    assert jobs.get(job.id).state == "done"
+    assert jobs.said_by(job.id) == ("one\n\\u001b[2Jtwo", "False\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "because"),
+    [
+        ("import time; time.sleep(60)", "more than 0 s"),
+        ("x = bytearray(1 << 30)", "ended with 1"),
+        ("import os; os.kill(os.getpid(), 9)", "signal 9"),
+        ("print('x' * 2_000_000)", "found more than"),
+        ("import sys; sys.exit('Error: no such thing')", "no such thing"),
+    ],
+)
+def test_a_job_that_goes_wrong_fails_and_says_why(tmp_path, code, because):
+    """Too long, too large, killed, or its own error: each ends, and the next job is done."""
+    jobs = Jobs(Database(f"sqlite:///{tmp_path}/hub.sqlite"))
+    (job,) = asked(jobs, 1)
+    worked(jobs, does(code, tmp_path), Bounds(seconds=0.4 if "sleep" in code else 20, memory=512 << 20, beat=0.1))
+
+    assert (jobs.get(job.id).state, because in jobs.get(job.id).because) == ("failed", True), jobs.get(job.id)
+
+
+def test_a_cancelled_job_ends_at_once(tmp_path):
+    """Its process is gone, and nothing that it found is kept."""
+    url, mark = f"sqlite:///{tmp_path}/hub.sqlite", tmp_path / "pid"
+    jobs = Jobs(Database(url))
+    (job,) = asked(jobs, 1)
+    code = f"import os,time; open({str(mark)!r},'w').write(str(os.getpid())); time.sleep(60); print('found')"
+    worker = started(url, code, tmp_path)
+    pid = int(eventually(lambda: mark.is_file() and mark.read_text()))
+    jobs.cancel(job.id, by=OPERATOR)
+
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    assert (jobs.get(job.id).state, jobs.said_by(job.id)[1]) == ("cancelled", "")
+    with pytest.raises(Refused):
+        jobs.cancel(job.id, by=OPERATOR)
+    worker.terminate()
+    assert worker.wait(10) == 0
+
+
+def test_a_worker_that_is_told_to_end_gives_its_job_back(tmp_path):
+    url, mark = f"sqlite:///{tmp_path}/hub.sqlite", tmp_path / "pid"
+    jobs = Jobs(Database(url))
+    (job,) = asked(jobs, 1)
+    worker = started(url, f"import time; open({str(mark)!r},'w'); time.sleep(60)", tmp_path)
+    eventually(mark.is_file)
+    worker.terminate()
+
+    assert worker.wait(10) == 0
+    assert (jobs.get(job.id).state, jobs.get(job.id).tries) == ("waiting", 0)
+
+
+# -- kill -9 -----------------------------------------------------------------------------------------------------------
+
+WORKER = """
+import sys
+from pathlib import Path
+from souq.hub.database import Database
+from souq.hub.jobs.store import Jobs
+from souq.hub.jobs.worker import Bounds, Command, Worker
+url, code, folder = sys.argv[1:]
+command = lambda job: Command((sys.executable, "-S", "-c", code, str(job.id)), Path(folder))
+Worker(Jobs(Database(url)), command, Bounds(seconds=30, lease=1, beat=0.2)).run()
+"""
+
+
+def started(url, code, folder):
+    return subprocess.Popen([sys.executable, "-c", WORKER, url, code, str(folder)])
+
+
+def eventually(ask, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := ask():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+def killed(jobs, url, folder, *, kills, count):
+    """So many workers killed in the middle of so many jobs: every job is finished once."""
+    chance = random.Random(7)
+    asked_for = asked(jobs, count)
+    code = "import sys,time; time.sleep(.15); open('ran','a').write(sys.argv[1]+'\\n'); time.sleep(.15); print(sys.argv[1])"
+    over = set()
+    for _ in range(kills):
+        worker = started(url, code, folder)
+        try:
+            eventually(lambda: any(job.state == "running" and job.holder for job in jobs.listed(100, going=True)))
+            time.sleep(chance.uniform(0, 0.5))
+        finally:
+            worker.send_signal(signal.SIGKILL)
+            worker.wait()
+        over |= {job for job in jobs.listed(100) if job.state == "done"}
+    worker = started(url, code, folder)
+    eventually(lambda: not jobs.listed(100, going=True))
+    worker.terminate()
+    worker.wait()
+    ended = jobs.listed(100)
+    assert Counter(job.state for job in ended) == {"done": count}
+    assert over <= {*ended}  # what was done once stayed as it was
+    for job in asked_for:
+        assert jobs.said_by(job.id)[1].strip() == str(job.id)
+    return sum(job.tries for job in ended)
+
+
+def test_killed_workers_lose_no_job(jobs, database_url, tmp_path):
+    """Three workers killed in the middle: every job is done once, with its whole result."""
+    tries = killed(jobs, database_url, tmp_path, kills=3, count=6)
+
+    assert tries > 6
+
+
+@pytest.mark.slow
+def test_many_killed_workers_lose_no_job(jobs, database_url, tmp_path):
+    """The same with 25."""
+    tries = killed(jobs, database_url, tmp_path, kills=25, count=40)
+
+    assert tries >= 45
+
+
+# -- of a real pull request --------------------------------------------------------------------------------------------
+
+
+def test_a_worker_checks_a_pull_request_and_signs_nothing(hub_town, tmp_path, capfd):
+    """What it finds says of what, on which main; the repository is as it was."""
+    jobs = Jobs(Database(f"sqlite:///{tmp_path}/hub.sqlite"))
+    repository = hub_town.shelf / "atlas" / "smol.git"
+    before = subprocess.check_output(["git", "-C", repository, "for-each-ref"])
+    good = jobs.ask("look", NAME, hub_town.open, by=OPERATOR)
+    bad = jobs.ask("look", NAME, hub_town.hostile, by=OPERATOR)
+    gone = jobs.ask("look", NAME, 999, by=OPERATOR)
+    nowhere = jobs.ask("look", "atlas/none", 1, by=OPERATOR)
+    worked(jobs, commands(Catalog(hub_town.shelf)), Bounds(lease=60))
+
+    states = [jobs.get(job.id).state for job in (good, bad, gone, nowhere)]
+    assert states == ["done", "done", "failed", "failed"], [jobs.said_by(job.id) for job in (good, bad, gone)]
+    looked = json.loads(jobs.said_by(good.id)[1])
+    assert looked["subject"].startswith("b3:")
+    assert {verdict["outcome"] for verdict in looked["verdicts"]} <= {"pass", "needs-eyes"}
+    assert "refuse" in {verdict["outcome"] for verdict in json.loads(jobs.said_by(bad.id)[1])["verdicts"]}
+    assert subprocess.check_output(["git", "-C", repository, "for-each-ref"]) == before
+
+
+def test_an_operator_asks_for_jobs_by_verbs(tmp_path, capsys):
+    """Each verb answers a program, too."""
+
+    def souq(*words):
+        code = run(["hub", *words, "--data", str(tmp_path), "--json"])
+        return json.loads(shown) if (shown := capsys.readouterr().out) and code == 0 else code
+
+    made = souq("job", "add", "look", NAME, "7")
+    assert [each["id"] for each in souq("job", "list")] == [made["id"]]
+    assert souq("job", "show", str(made["id"]))["job"]["state"] == "waiting"
+    assert souq("job", "cancel", str(made["id"])) == {"job": made["id"]}
+    assert souq("job", "list") == []
+    assert souq("job", "cancel", str(made["id"])) != 0
