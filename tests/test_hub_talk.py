@@ -9,8 +9,10 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
+from souq.build import delta_file
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
+from souq.pulls import pull as pulls
 from tests.hubs import NAME, Site, serving
 from tests.test_hub_uploads import desk, files_of, write  # noqa: F401  # a fixture
 
@@ -186,6 +188,26 @@ def test_files_for_a_governed_model_are_a_draft(site, mallory, amira, tmp_path):
     mallory.change_discussion_status(NAME, number, "closed")
     with pytest.raises(RevisionNotFoundError):
         mallory.model_info(NAME, revision=f"refs/pr/{number}")
+
+
+def test_a_draft_becomes_souq_s_own_by_the_command_that_it_says(bazaar, tmp_path, monkeypatch):
+    """Its author types what the hub says; what is offered is what the folder would be, and names no hub."""
+    (tmp_path / "shelf" / "atlas").mkdir(parents=True)
+    (tmp_path / "shelf" / "atlas" / "smol.git").symlink_to(bazaar.folder / "hub.git")
+    app = application(Catalog(tmp_path / "shelf"), tmp_path / "data")
+    with serving(app) as url:
+        own = Site(url, app, None)
+        monkeypatch.setenv("HF_TOKEN", own.token("chen"))
+        api = HfApi(url, token=own.token("chen"))
+        done = api.upload_folder(repo_id=NAME, folder_path=bazaar.folder / "greet-adapter", create_pr=True)
+        words = ["pr", "create", done.pr_url, "--title", "Greetings", "--licence", "apache-2.0", "--signoff", "--fixes", "greet"]
+        assert bazaar("chen", words) == 0
+        pull = pulls.listed(bazaar.repo("chen"))[-1]
+        made, _ = delta_file.read_delta(bazaar.delta("greet"))
+        assert pull.offer.delta.parts.keys() == made.parts.keys()
+        assert url not in str(pull.offer.files)
+        monkeypatch.setenv("HF_TOKEN", own.token("mallory"))
+        assert bazaar("mallory", words) == 1
 
 
 def test_a_draft_that_cannot_be_taken_says_every_reason(site, mallory, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +18,7 @@ from souq.build.lock import fold
 from souq.cli.comment import LAST_COMMENTS, comment, show_thread
 from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person
 from souq.cli.documents import changes, documents
+from souq.cli.drafts import ADDRESS, offered
 from souq.cli.edit import checkout, edit
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
@@ -55,7 +56,7 @@ def pr() -> None:
 
 
 @pr.command()
-@click.argument("delta", type=click.Path(path_type=Path), required=False)
+@click.argument("delta", metavar="[DELTA|DRAFT]", required=False)
 @click.option("--title", required=True, help="What it does, in a few words.")
 @click.option("--licence", "--license", required=True, help="An SPDX expression.")
 @click.option("--signoff", is_flag=True, help="You may give this under that licence (developercertificate.org).")
@@ -74,7 +75,7 @@ def pr() -> None:
 @key_option
 @json_option
 def create(
-    delta: Path | None,
+    delta: str | None,
     title: str,
     licence: str,
     signoff: bool,
@@ -88,10 +89,10 @@ def create(
     key: Path | None,
     as_json: bool,
 ) -> None:
-    """Offer a .delta, data, evals or documents to main."""
+    """Offer a .delta, data, evals or documents to main; or, by its address on a hub, the files of a draft of yours."""
     repo = here()
     contributor = person(repo, key)
-    with bars() as progress:
+    with bars() as progress, ExitStack() as stack:
         repo.fetch()
         main = Snapshot(repo, repo.tip())
         asked = [] if unchecked else [partial(refuse_unknown, licence), partial(refuse_unknown_fixes, main, fixes)]
@@ -99,12 +100,13 @@ def create(
             partial(_kind, delta, data, evals, files), partial(_data, data), partial(_evals, evals),
             partial(documents, files), partial(_refuse_unsigned, signoff), *asked,
         )  # fmt: skip
-        recipe = delta_file.read_recipe(delta) if delta is not None else {}
+        path = stack.enter_context(offered(delta, main, progress))
+        recipe = delta_file.read_recipe(path) if path is not None else {}
         contribution = Contribution(
             title=title, kind=kind, author=contributor.author, licence=licence,
             signoff=f"{contributor.name} <{contributor.email}>", provenance=provenance, fixes=fixes, recipe=recipe,
         )  # fmt: skip
-        read = delta_file.read_delta(delta) if delta is not None else None
+        read = delta_file.read_delta(path) if path is not None else None
         if read is not None:
             delta_file.keep(*read, main, progress)
         draft = Draft(contribution, read[0] if read else None, rows, cases, more=more)
@@ -139,8 +141,8 @@ def _refuse_unsigned(signoff: bool) -> None:
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
 
 
-def _kind(delta: Path | None, data: tuple[Path, ...], evals: tuple[Path, ...], files: tuple[str, ...]) -> Kind:
-    if delta is not None and not delta.is_file():
+def _kind(delta: str | None, data: tuple[Path, ...], evals: tuple[Path, ...], files: tuple[str, ...]) -> Kind:
+    if delta is not None and not ADDRESS.fullmatch(delta) and not Path(delta).is_file():
         raise NotFound(f"no file {delta}", hint="`souq delta make` writes one")
     if files:
         if delta is not None or data or evals:

@@ -197,9 +197,7 @@ class Discussions:
         """
         with self._database.writing() as connection:
             saying = _comment_at(connection, about, number, id_)
-            return _put(
-                connection, saying, saying.data | {"hidden": True, "by": by, "history": saying.data["history"][:0]}
-            )
+            return _put(connection, saying, saying.data | {"hidden": True, "by": by, "history": []})
 
     def move(self, about: About, to: About) -> None:
         """Have all of it be about a repository's other name."""

@@ -123,7 +123,8 @@ def _author(name: str) -> Row:
 def _event(saying: Happened) -> Row:
     data = _comment(saying.data) if saying.type == "comment" else saying.data
     return {
-        "id": f"c{saying.id}", "type": saying.type, "createdAt": utc(saying.at), "author": _author(saying.author), "data": data
+        "id": f"c{saying.id}", "type": saying.type, "createdAt": utc(saying.at),
+        "author": _author(saying.author), "data": data,
     }  # fmt: skip
 
 
