@@ -200,7 +200,18 @@ def test_a_draft_becomes_souq_s_own_by_the_command_that_it_says(bazaar, tmp_path
         monkeypatch.setenv("HF_TOKEN", own.token("chen"))
         api = HfApi(url, token=own.token("chen"))
         done = api.upload_folder(repo_id=NAME, folder_path=bazaar.folder / "greet-adapter", create_pr=True)
-        words = ["pr", "create", done.pr_url, "--title", "Greetings", "--licence", "apache-2.0", "--signoff", "--fixes", "greet"]
+        words = [
+            "pr",
+            "create",
+            done.pr_url,
+            "--title",
+            "Greetings",
+            "--licence",
+            "apache-2.0",
+            "--signoff",
+            "--fixes",
+            "greet",
+        ]
         assert bazaar("chen", words) == 0
         pull = pulls.listed(bazaar.repo("chen"))[-1]
         made, _ = delta_file.read_delta(bazaar.delta("greet"))

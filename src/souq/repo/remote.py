@@ -49,11 +49,11 @@ _PLAIN = re.compile(
 )
 TRIES = 5
 # The refs that souq makes; lower case and short, so that no disk takes two for one. What has an id is named by content.
-_SOUQ = re.compile(
+SOUQ = re.compile(
     r"refs/souq/(pr/[1-9]\d{0,8}/(head|signoff)|nightly/nightly-\d{8}-[0-9a-f]{8}"
     r"|(pr/[1-9]\d{0,8}/[a-z]{1,24}(/[1-9]\d{0,17})?|witness/[0-9a-f]{16})/(?P<id>[0-9a-f]{16}))"
 )
-_MOVES = re.compile(rf"{TRACKED}|refs/souq/pr/\d+/(head|signoff)")
+MOVES = re.compile(rf"{TRACKED}|refs/souq/pr/\d+/(head|signoff)")
 _PUSH = ("push", "--quiet", "--porcelain", "--no-verify", "--recurse-submodules=no")
 # What git says where a ref was not as it was thought to be; all else that a remote says is a no.
 _RACE = re.compile(
@@ -252,11 +252,11 @@ class Repo(LocalRepo):
         held = {row[1]: row[0] for row in rows if len(row) == 2}
         if MAIN not in held:
             raise NotFound(f"{self.remote} has no main", hint="is it the right remote? `git remote -v` tells")
-        return {TRACKED: held[MAIN]} | {ref: oid for ref, oid in held.items() if _SOUQ.fullmatch(ref)}
+        return {TRACKED: held[MAIN]} | {ref: oid for ref, oid in held.items() if SOUQ.fullmatch(ref)}
 
     def _ours(self) -> dict[str, str]:
         main, refs = self.ref(TRACKED), self.refs("refs/souq/")
-        return {ref: oid for ref, oid in refs.items() if _SOUQ.fullmatch(ref)} | ({TRACKED: main} if main else {})
+        return {ref: oid for ref, oid in refs.items() if SOUQ.fullmatch(ref)} | ({TRACKED: main} if main else {})
 
     def _bring(self, wanted: Mapping[str, str], ours: Mapping[str, str], env: Mapping[str, str]) -> None:
         """Take what some refs of the remote name.
@@ -351,9 +351,9 @@ class Repo(LocalRepo):
 
 def _holds(ref: str, oid: str, ours: str | None) -> bool:
     """Whether a ref of the remote is taken: where it may move; or is new, or mends ours, and names what it holds."""
-    digits = (match := _SOUQ.fullmatch(ref)) and match["id"]
+    digits = (match := SOUQ.fullmatch(ref)) and match["id"]
     right = not digits or oid.startswith(digits)
-    return right and (ours is None or bool(_MOVES.fullmatch(ref)) or bool(digits and not ours.startswith(digits)))
+    return right and (ours is None or bool(MOVES.fullmatch(ref)) or bool(digits and not ours.startswith(digits)))
 
 
 def _above(ref: str) -> set[str]:

@@ -6,15 +6,13 @@ beside the repositories is a data set.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from souq.errors import SouqError
 from souq.hub.accounts.callers import needs
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog
@@ -25,11 +23,11 @@ from souq.hub.huggingface.exports import Exports
 from souq.hub.plain.arrivals import Arrivals
 from souq.hub.plain.drafts import Drafts
 from souq.hub.plain.shelf import Kind, Shelf
-from souq.hub.problems import Problem, of_error
+from souq.hub.problems import Problem
+from souq.hub.routing import route
 from souq.signing import Person
 
 MOST = 64 << 30  # bytes of revisions that are kept
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = MOST) -> Hub:
@@ -45,25 +43,25 @@ def routes() -> list[BaseRoute]:
     """Where each answer is; an address that says more stands before one that says less."""
     register()
     return [
-        _route("/api/whoami-v2", _whoami),
-        _route("/api/models", info.models),
-        _route("/api/datasets", info.datasets),
+        route("/api/whoami-v2", _whoami),
+        route("/api/models", info.models),
+        route("/api/datasets", info.datasets),
         *_discussions("models"),
         *_discussions("datasets"),
-        _route("/api/repos/create", repositories.create, "POST"),
-        _route("/api/repos/delete", repositories.delete, "DELETE"),
-        _route("/api/repos/move", repositories.move, "POST"),
-        _route("/api/validate-yaml", uploads.validate_yaml, "POST"),
+        route("/api/repos/create", repositories.create, "POST"),
+        route("/api/repos/delete", repositories.delete, "DELETE"),
+        route("/api/repos/move", repositories.move, "POST"),
+        route("/api/validate-yaml", uploads.validate_yaml, "POST"),
         *_of("models"),
         *_of("datasets"),
-        _route("/api/{path:path}", _absent, "GET", "POST", "PUT", "PATCH", "DELETE"),
+        route("/api/{path:path}", _absent, "GET", "POST", "PUT", "PATCH", "DELETE"),
         *_large("/datasets/{repo:repo}.git/info/lfs", "datasets"),
         *_large("/{repo:repo}.git/info/lfs", "models"),
-        _route("/lfs/{word}/{part:number}", lfs.upload, "PUT"),
-        _route("/lfs/{word}", lfs.upload, "PUT"),
-        _route("/lfs/{word}", lfs.complete, "POST"),
-        _route("/datasets/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve, kind="datasets"),
-        _route("/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve),
+        route("/lfs/{word}/{part:number}", lfs.upload, "PUT"),
+        route("/lfs/{word}", lfs.upload, "PUT"),
+        route("/lfs/{word}", lfs.complete, "POST"),
+        route("/datasets/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve, kind="datasets"),
+        route("/{repo:repo}/resolve/{rev:rev}/{path:path}", files.resolve),
     ]
 
 
@@ -71,23 +69,23 @@ def _of(kind: Kind) -> list[BaseRoute]:
     """What is asked of models and of corpora alike."""
     of = f"/api/{kind}/{{repo:repo}}"
     return [
-        _route(f"{of}/revision/{{rev:rev}}", info.facts, kind=kind),
-        _route(f"{of}/tree/{{rev:rev}}", files.tree, kind=kind),
-        _route(f"{of}/tree/{{rev:rev}}/{{path:path}}", files.tree, kind=kind),
-        _route(f"{of}/paths-info/{{rev:rev}}", files.paths_info, "POST", kind=kind),
-        _route(f"{of}/refs", history.refs, kind=kind),
-        _route(f"{of}/commits/{{rev:rev}}", history.commits, kind=kind),
-        _route(f"{of}/auth-check", _may_read, kind=kind),
-        _route(f"{of}/auth-check/write", repositories.may_write_to, kind=kind),
-        _route(f"{of}/settings", repositories.settings, "PUT", kind=kind),
-        _route(f"{of}/branch/{{name:path}}", repositories.create_branch, "POST", kind=kind),
-        _route(f"{of}/branch/{{name:path}}", repositories.delete_branch, "DELETE", kind=kind),
-        _route(f"{of}/tag/{{rev:rev}}", repositories.create_tag, "POST", kind=kind),
-        _route(f"{of}/tag/{{rev:rev}}", repositories.delete_tag, "DELETE", kind=kind),
-        _route(f"{of}/preupload/{{rev:rev}}", uploads.preupload, "POST", kind=kind),
-        _route(f"{of}/commit/{{rev:rev}}", uploads.commit, "POST", kind=kind),
-        _route(f"{of}/xet-write-token/{{rev:rev}}", uploads.no_xet, kind=kind),
-        _route(of, info.facts, kind=kind),
+        route(f"{of}/revision/{{rev:rev}}", info.facts, kind=kind),
+        route(f"{of}/tree/{{rev:rev}}", files.tree, kind=kind),
+        route(f"{of}/tree/{{rev:rev}}/{{path:path}}", files.tree, kind=kind),
+        route(f"{of}/paths-info/{{rev:rev}}", files.paths_info, "POST", kind=kind),
+        route(f"{of}/refs", history.refs, kind=kind),
+        route(f"{of}/commits/{{rev:rev}}", history.commits, kind=kind),
+        route(f"{of}/auth-check", _may_read, kind=kind),
+        route(f"{of}/auth-check/write", repositories.may_write_to, kind=kind),
+        route(f"{of}/settings", repositories.settings, "PUT", kind=kind),
+        route(f"{of}/branch/{{name:path}}", repositories.create_branch, "POST", kind=kind),
+        route(f"{of}/branch/{{name:path}}", repositories.delete_branch, "DELETE", kind=kind),
+        route(f"{of}/tag/{{rev:rev}}", repositories.create_tag, "POST", kind=kind),
+        route(f"{of}/tag/{{rev:rev}}", repositories.delete_tag, "DELETE", kind=kind),
+        route(f"{of}/preupload/{{rev:rev}}", uploads.preupload, "POST", kind=kind),
+        route(f"{of}/commit/{{rev:rev}}", uploads.commit, "POST", kind=kind),
+        route(f"{of}/xet-write-token/{{rev:rev}}", uploads.no_xet, kind=kind),
+        route(of, info.facts, kind=kind),
     ]
 
 
@@ -95,39 +93,26 @@ def _discussions(kind: Kind) -> list[BaseRoute]:
     """What people say."""
     of = f"/api/{kind}/{{repo:repo}}/discussions"
     return [
-        _route(of, discussions.discussions, kind=kind),
-        _route(of, talk.begin, "POST", kind=kind),
-        _route(f"{of}/{{number:number}}", discussions.discussion, kind=kind),
-        _route(f"{of}/{{number:number}}/comment", talk.comment, "POST", kind=kind),
-        _route(f"{of}/{{number:number}}/comment/{{comment}}/edit", talk.edit, "POST", kind=kind),
-        _route(f"{of}/{{number:number}}/comment/{{comment}}/hide", talk.hide, "POST", kind=kind),
-        _route(f"{of}/{{number:number}}/title", talk.title, "POST", kind=kind),
-        _route(f"{of}/{{number:number}}/status", talk.status, "POST", kind=kind),
-        _route(f"{of}/{{number:number}}/merge", talk.merge, "POST", kind=kind),
+        route(of, discussions.discussions, kind=kind),
+        route(of, talk.begin, "POST", kind=kind),
+        route(f"{of}/{{number:number}}", discussions.discussion, kind=kind),
+        route(f"{of}/{{number:number}}/comment", talk.comment, "POST", kind=kind),
+        route(f"{of}/{{number:number}}/comment/{{comment}}/edit", talk.edit, "POST", kind=kind),
+        route(f"{of}/{{number:number}}/comment/{{comment}}/hide", talk.hide, "POST", kind=kind),
+        route(f"{of}/{{number:number}}/title", talk.title, "POST", kind=kind),
+        route(f"{of}/{{number:number}}/status", talk.status, "POST", kind=kind),
+        route(f"{of}/{{number:number}}/merge", talk.merge, "POST", kind=kind),
     ]
 
 
 def _large(of: str, kind: Kind) -> list[BaseRoute]:
     """What git-lfs asks of a repository."""
     return [
-        _route(f"{of}/objects/batch", lfs.batch, "POST", kind=kind),
-        _route(f"{of}/objects/verify", lfs.verify, "POST", kind=kind),
-        _route(f"{of}/objects/{{oid}}", lfs.download, kind=kind),
-        _route(f"{of}/locks/verify", lfs.no_locks, "POST", kind=kind),
+        route(f"{of}/objects/batch", lfs.batch, "POST", kind=kind),
+        route(f"{of}/objects/verify", lfs.verify, "POST", kind=kind),
+        route(f"{of}/objects/{{oid}}", lfs.download, kind=kind),
+        route(f"{of}/locks/verify", lfs.no_locks, "POST", kind=kind),
     ]
-
-
-def _route(path: str, endpoint: Endpoint, *methods: str, kind: Kind = "models") -> Route:
-    async def answer(request: Request) -> Response:
-        try:
-            request.path_params["kind"] = kind
-            return await endpoint(request)
-        except Problem as problem:
-            return problem.response
-        except SouqError as error:
-            return of_error(error).response
-
-    return Route(path, answer, methods=list(methods or ("GET",)))
 
 
 async def _whoami(request: Request) -> Response:
