@@ -1,12 +1,10 @@
-"""What a request brings, read piece by piece and no further than it may go on: in bytes, and in seconds.
+"""What a request brings, read piece by piece and no further than it may go on; how long it may take, limits.py knows.
 
-Whoever sends slower than a telephone line, or stops in the middle, is told so and gone.
+async for part in parts(request, most=1 << 20): ...
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
@@ -15,8 +13,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from souq.hub.problems import Problem
 
-PATIENCE = 60.0  # seconds for the next piece
-SLOWEST = 1 << 10  # bytes a second, on average, after those
 PIECE = 1 << 20  # bytes that are taken together
 T = TypeVar("T")
 
@@ -25,35 +21,22 @@ async def parts(request: Request, most: int) -> AsyncIterator[bytes]:
     """The body in pieces.
 
     Raises:
-        Problem: it is longer than `most`, too slow, or ends before its end.
+        Problem: it is longer than `most`, or ends before its end.
     """
-    stream, held, size, began = request.stream(), bytearray(), 0, time.monotonic()
-    while part := await _next(stream):
-        size += len(part)
-        if size > most:
-            raise Problem(413, "BadRequest", f"more than {most:,} bytes at once")
-        if time.monotonic() - began > PATIENCE + size / SLOWEST:
-            raise Problem(408, "", "this comes too slowly to be waited for")
-        held += part
-        if len(held) >= PIECE:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
-
-
-async def _next(stream: AsyncIterator[bytes]) -> bytes:
-    """The next piece that holds something; b"" at the end."""
+    held, size = bytearray(), 0
     try:
-        while True:
-            if part := await asyncio.wait_for(anext(stream), PATIENCE):
-                return part
-    except StopAsyncIteration:
-        return b""
-    except TimeoutError as error:
-        raise Problem(408, "", f"nothing came for {PATIENCE:.0f} seconds") from error
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise Problem(413, "BadRequest", f"more than {most:,} bytes at once")
+            held += part
+            if len(held) >= PIECE:
+                yield bytes(held)
+                held.clear()
     except ClientDisconnect as error:
         raise Problem(400, "BadRequest", "this ended before its end") from error
+    if held:
+        yield bytes(held)
 
 
 async def body_of(request: Request, most: int) -> bytes:
