@@ -212,7 +212,7 @@ async def _opened(request: Request) -> Opened:
     """
     name, hub, kind = request.path_params["repo"].removesuffix(".git"), hub_of(request), kind_of(request)
 
-    def found() -> Opened:
+    def look() -> Opened:
         with suppress(NotFound):
             return Opened(name, hub.shelf.open(kind, name).git_dir, False)
         if kind == "datasets":
@@ -220,7 +220,7 @@ async def _opened(request: Request) -> Opened:
         return Opened(name, hub.catalog.open(name).git_dir, True)
 
     try:
-        return await run_in_threadpool(found)
+        return await run_in_threadpool(look)
     except NotFound as error:
         raise Problem(404, "RepoNotFound", str(error)) from error
 
