@@ -6,20 +6,26 @@ import base64
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from souq import signing
 from souq.cli import run
-from souq.errors import NotFound, UsageError
+from souq.errors import NotFound, SouqError, UsageError
+from souq.hub.accounts import entry
+from souq.hub.accounts.challenges import challenge
 from souq.hub.accounts.store import Accounts
 from souq.hub.accounts.trail import OPERATOR, By, changes
 from souq.hub.app import Ways, application
 from souq.hub.catalog import Catalog
 from souq.hub.database import Away, Database
 from souq.hub.database.tables import Table
+from tests.browsing import signature
 from tests.hubs import Site, online, serving
 
 PASSWORD = "correct horse battery"
@@ -52,6 +58,74 @@ def test_many_who_start_at_once_make_the_tables_once(database_url):
     started = [subprocess.Popen([sys.executable, "-c", code, database_url]) for _ in range(3)]
 
     assert [process.wait() for process in started] == [0, 0, 0]
+
+
+def test_a_step_that_fails_leaves_the_database_as_it_was(database_url, monkeypatch):
+    """Whoever starts the hub again has all of the tables, or none of a step."""
+    with monkeypatch.context() as patched:
+        patched.setattr("alembic.op.create_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Database(database_url)
+
+    with Database(database_url).reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+
+
+def at_once(do, *each):
+    """What came of doing it for each at the same time: the answer, or the kind of its error."""
+    barrier = threading.Barrier(len(each))
+
+    def done(what):
+        barrier.wait()
+        try:
+            return do(what)
+        except SouqError as error:
+            return type(error).__name__
+
+    with ThreadPoolExecutor(len(each)) as threads:
+        return [*threads.map(done, each)]
+
+
+def test_of_many_who_take_a_name_an_invitation_or_a_text_at_once_one_gets_it(accounts, tmp_path):
+    names = ["omar", "0mar", "OMAR", "o-mar", "o.mar"]
+    assert sorted(map(str, at_once(lambda name: accounts.add(name, by=OPERATOR), *names))) == [
+        "None",
+        *["UsageError"] * 4,
+    ]
+
+    word = entry.invite(accounts, 7, OPERATOR)
+    outcomes = at_once(lambda name: entry.register(accounts, name, PASSWORD, "", word, OPERATOR), "a1", "b2", "c3")
+    assert outcomes.count("Refused") == 2
+    assert len(accounts.every()) == 2
+
+    accounts.add("ada", by=OPERATOR)
+    signing.make_key(tmp_path / "key", "ada")
+    given = challenge(accounts.secret, "hub", "ada")
+    entry.prove(accounts, "ada", given, signature(given.text, tmp_path / "key"), "hub", OPERATOR)
+    given = challenge(accounts.secret, "hub")
+    armour = signature(given.text, tmp_path / "key")
+    outcomes = at_once(lambda _: entry.by_key(accounts, given, armour, "hub", OPERATOR), *range(4))
+    assert outcomes.count("Refused") == 3
+
+
+def test_many_programs_ask_and_change_at_once(accounts):
+    """Nobody is told to come again because another writes."""
+    accounts.add("ada", by=OPERATOR)
+    tokens = [accounts.mint("ada", by=OPERATOR, scope="read")[0] for _ in range(4)]
+
+    def work(token):
+        for _ in range(10):
+            _, kept = accounts.mint("ada", by=OPERATOR, scope="read")
+            assert accounts.holder(token) is not None
+            accounts.revoke(kept.id, by=OPERATOR)
+
+    assert at_once(work, *tokens) == [None] * 4
+
+
+def test_a_letter_that_is_composed_in_two_ways_is_one_in_a_password(accounts):
+    accounts.add("ada", by=OPERATOR, password="caf\u00e9 au lait chaud")
+
+    assert accounts.opens("ada", "cafe\u0301 au lait chaud")
 
 
 def test_no_two_accounts_look_alike(accounts):

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from souq import signing
 from souq.errors import Forged
+from souq.hub import limits
 from souq.hub.accounts import entry
 from souq.hub.accounts.challenges import signer_of
 from souq.hub.accounts.trail import OPERATOR, changes
@@ -177,6 +178,14 @@ def test_a_bucket_fills_again():
     assert bucket.take("a") == pytest.approx(1.0)
     now[0] += 1.0
     assert bucket.take("a") == 0
+
+
+def test_who_has_a_whole_network_of_addresses_has_one_bucket():
+    assert (
+        limits.line_of("2001:db8:1:2::7") == limits.line_of("2001:db8:1:2:ffff::9") != limits.line_of("2001:db8:1:3::7")
+    )
+    assert limits.line_of("::ffff:192.0.2.7") == limits.line_of("192.0.2.7") == "192.0.2.7"
+    assert limits.line_of("") == ""
 
 
 @pytest.mark.postgres

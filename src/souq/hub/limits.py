@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -93,9 +94,20 @@ class Gate:
 
 def _asking(scope: Scope) -> list[str]:
     """The address, and the token if one is brought."""
-    address = scope["client"][0] if scope.get("client") else ""
+    address = line_of(scope["client"][0] if scope.get("client") else "")
     tokens = [value for name, value in scope["headers"] if name == b"authorization"]
     return [f"address {address}", *(f"token {sha256(token).hexdigest()}" for token in tokens[:1])]
+
+
+def line_of(address: str) -> str:
+    """What one subscriber has: an IPv4 address, or the half of an IPv6 address that they do not choose."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or ip_network((int(parsed) >> 64 << 64, 64)))
+    return address
 
 
 class _Paced:

@@ -26,7 +26,7 @@ from souq.hub.accounts.store import Accounts, Known
 from souq.hub.accounts.tokens import SCOPES
 from souq.hub.accounts.trail import By
 from souq.hub.headers import POLICY_OF_FORMS
-from souq.hub.limits import LOOKING, limits_of
+from souq.hub.limits import LOOKING, limits_of, line_of
 from souq.hub.pages.render import hub_page
 from souq.hub.problems import Problem, of_error
 
@@ -144,7 +144,7 @@ async def by_password(asked: Asked) -> Response:
     """Come in by a password."""
     name = asked.field("name")
     limits = limits_of(asked.request)
-    limits.refuse_fast(limits.sign_in, asked.by.address)
+    limits.refuse_fast(limits.sign_in, line_of(asked.by.address))
     limits.refuse_fast(limits.guesses, name[:100].lower())
     cookie = await run_in_threadpool(entry.by_password, asked.accounts, name, asked.field("password"), asked.by)
     return _in(asked, cookie)
@@ -153,7 +153,7 @@ async def by_password(asked: Asked) -> Response:
 async def by_key(asked: Asked) -> Response:
     """Come in by a signature."""
     limits = limits_of(asked.request)
-    limits.refuse_fast(limits.sign_in, asked.by.address)
+    limits.refuse_fast(limits.sign_in, line_of(asked.by.address))
     given, armour, host = _signed(asked)
     return _in(asked, await run_in_threadpool(entry.by_key, asked.accounts, given, armour, host, asked.by))
 
@@ -177,7 +177,7 @@ async def register_page(asked: Asked) -> Response:
 async def register(asked: Asked) -> Response:
     """Have an account."""
     limits = limits_of(asked.request)
-    limits.refuse_fast(limits.sign_in, asked.by.address)
+    limits.refuse_fast(limits.sign_in, line_of(asked.by.address))
     if not (invitation := asked.field("invitation")) and not asked.request.app.state.is_open:
         raise Problem(403, "", "this hub is not open to anybody: ask its owner for an invitation")
     name, words = asked.field("name"), (asked.field("password"), asked.field("email"), invitation)

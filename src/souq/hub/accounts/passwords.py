@@ -8,6 +8,7 @@ The same work is done whether an account is there or not, so the time of a no sa
 
 from __future__ import annotations
 
+import unicodedata
 from functools import cache
 from threading import BoundedSemaphore
 
@@ -30,17 +31,22 @@ def hashed(password: str) -> str:
     if not LEAST <= len(password) <= MOST:
         raise UsageError(f"a password has {LEAST} to {MOST} characters", hint="a few words that nobody says together")
     with _AT_ONCE:
-        return _HASHER.hash(password.encode("utf-8", "surrogateescape"))
+        return _HASHER.hash(_bytes(password))
 
 
 def holds(kept: str, password: str) -> bool:
     """Whether this is the password; where nothing is kept, no, after the same work."""
     with _AT_ONCE:
         try:
-            right = _HASHER.verify(kept or _nobody_s(), password[:MOST].encode("utf-8", "surrogateescape"))
+            right = _HASHER.verify(kept or _nobody_s(), _bytes(password[:MOST]))
         except (VerificationError, InvalidHashError):
             return False
     return right and bool(kept) and len(password) <= MOST
+
+
+def _bytes(password: str) -> bytes:
+    """One spelling of letters that keyboards compose in two ways (RFC 8265)."""
+    return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
 @cache

@@ -87,6 +87,7 @@ class Accounts:
         with self.database.writing() as connection:
             since = signing.now() if is_disabled else ""
             connection.execute(update(Account).where(Account.name == _there(connection, name)).values(disabled=since))
+            sessions.end_all(connection, name)
             note(connection, by, "account disabled" if is_disabled else "account enabled", name)
 
     def set_password(self, name: str, password: str, *, by: By) -> None:
