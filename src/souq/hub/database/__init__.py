@@ -18,6 +18,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -66,13 +68,17 @@ class Database:
             with connection.begin():
                 yield connection
 
+    def revision(self) -> str:
+        """Which migration its tables are of."""
+        with self.reading() as connection:
+            return MigrationContext.configure(connection).get_current_revision() or ""
+
     def close(self) -> None:
         """Let every connection go."""
         self.engine.dispose()
 
     def _migrate(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config = _config()
         try:
             with _MIGRATING, self.writing() as connection:
                 config.attributes["connection"] = connection
@@ -80,6 +86,29 @@ class Database:
         except CommandError as error:
             hint = "run the version of souq that made it, or a newer one"
             raise UsageError(f"the database is not of this version: {error}", hint=hint) from error
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def revisions(url: str) -> tuple[str, str]:
+    """Which migration a database is of, "" for none, and which this version has last; nothing is changed.
+
+    Raises:
+        Away: it cannot be asked.
+    """
+    engine = _engine(url)
+    try:
+        with _asked(), engine.connect() as connection:
+            now = MigrationContext.configure(connection).get_current_revision() or ""
+    except DBAPIError as error:
+        raise Away(f"no database of a hub: {error.orig}", hint="restore it from a backup") from error
+    finally:
+        engine.dispose()
+    return now, ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
 def url_in(data: Path) -> str:
@@ -116,6 +145,7 @@ def _postgres(address: Any) -> Engine:
 def _sqlite(address: Any, file: Path) -> Engine:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)  # hashes of passwords are for nobody else's eyes; what SQLite puts beside it is as it is
     except OSError as error:
         raise UsageError(f"cannot keep a database in {file.parent}: {error.strerror}", hint="name --data") from error
     engine = create_engine(address, pool_timeout=PATIENCE, connect_args={"timeout": PATIENCE})
