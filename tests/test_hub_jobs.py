@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from souq.hub.catalog import Catalog
 from souq.hub.database import Database
 from souq.hub.jobs.store import MOST_EACH, MOST_TRIES, Jobs
 from souq.hub.jobs.worker import Bounds, Command, Worker, commands
+from tests.browsing import PASSWORD, Browser, opened
 from tests.hubs import NAME
 
 QUICK = Bounds(seconds=30, lease=60, beat=0.1)
@@ -268,3 +270,84 @@ def test_an_operator_asks_for_jobs_by_verbs(tmp_path, capsys):
     assert souq("job", "cancel", str(made["id"])) == {"job": made["id"]}
     assert souq("job", "list") == []
     assert souq("job", "cancel", str(made["id"])) != 0
+
+
+# -- its pages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ada(site):
+    if "ada" not in {each.name for each in site.app.state.accounts.every()}:
+        opened(site.app.state.accounts, "ada", "mallory")
+    browser = Browser(site.url)
+    assert browser.sign_in("ada", PASSWORD).status == 200
+    return browser
+
+
+def test_who_has_an_account_has_a_pull_request_looked_at_and_follows_it(site, ada, hub_town):
+    """The page comes by itself while it waits, then says what was found, of what, and that nobody signed it."""
+    page = f"/{NAME}/pulls/{hub_town.open}/jobs"
+    assert page.encode() in site.ask(page.removesuffix("/jobs")).body
+    assert b"Sign in" in site.ask(page).body
+    waiting = ada.send(page, page, kind="look")
+
+    number = re.search(rb"<h1>Job (\d+)", waiting.body)[1].decode()
+    assert b"<b>waiting</b>" in waiting.body
+    assert waiting.headers["refresh"] == "2"
+    worked(site.app.state.jobs, commands(Catalog(hub_town.shelf)), Bounds(lease=60))
+    done = site.ask(f"/jobs/{number}")
+    assert b"<b>done</b>" in done.body
+    assert b"signed by nobody" in done.body
+    assert b'<th scope="row"><bdi class="said">signoff</bdi>' in done.body
+    assert "refresh" not in {name.lower() for name in done.headers}
+    assert f"/jobs/{number}".encode() in site.ask("/jobs").body
+    assert b"<script" not in done.body
+
+
+def test_a_job_is_cancelled_by_who_asked_and_by_no_other(site, ada, hub_town):
+    """Neither by who is not signed in, nor by another account, nor by another site's page."""
+    jobs = site.app.state.jobs
+    job = jobs.ask("checks", NAME, hub_town.open, by=By("ada"))
+    address = f"/jobs/{job.id}/cancel"
+    other = Browser(site.url)
+    other.sign_in("mallory", PASSWORD)
+    seal = other.hidden("/account", "/logout")
+
+    assert b"Cancel it" not in other.ask(f"/jobs/{job.id}").body
+    assert other.post(address, seal).status == 403
+    fields = ada.hidden(f"/jobs/{job.id}", address)
+    assert ada.post(address, fields, Origin="http://elsewhere.example").status == 403
+    assert ada.post(address, {"seal": "x"}).status == 403
+    assert jobs.get(job.id).state == "waiting"
+    assert b"<b>cancelled</b>" in ada.post(address, fields).body
+
+
+def test_all_checks_are_for_who_may_write_there(site, ada, hub_town):
+    page = f"/{NAME}/pulls/{hub_town.open}/jobs"
+    fields = ada.hidden(page, page)
+
+    assert ada.post(page, fields | {"kind": "checks"}).status == 403
+    assert ada.post(page, fields | {"kind": "rm -rf"}).status in (400, 403)
+    assert ada.post(page.replace("smol", "none"), fields | {"kind": "look"}).status == 404
+    assert site.ask("/jobs/999999").status == 404
+    assert site.app.state.jobs.listed(100, going=True) == []
+
+
+def test_nothing_that_a_job_writes_or_finds_is_markup(site, hub_town):
+    """A stranger's files say what they like in a log, and in what is said of them."""
+    jobs, evil = site.app.state.jobs, "<script>alert(1)</script>\u202e<img src=x onerror=alert(1)>"
+    verdict = {"check": evil, "outcome": "refuse", "because": evil}
+    for result in (
+        json.dumps({"subject": evil, "base": evil, "verdicts": [verdict] * 500, "by": evil}),
+        evil,
+        "[" * 100_000,
+        json.dumps({"verdicts": 7}),
+    ):
+        job = jobs.ask("look", NAME, hub_town.open, by=By(evil))
+        assert jobs.finish(jobs.take(30), "done", evil * 50, result=result, because=evil)
+        answer = site.ask(f"/jobs/{job.id}")
+        assert answer.status == 200
+        assert b"<script" not in answer.body
+        assert b"<img" not in answer.body
+        assert "\u202e" not in answer.body.decode()
+        assert len(answer.body) < 400_000

@@ -19,6 +19,8 @@ from souq.hub.database import Database, url_in
 from souq.hub.discussions.store import Discussions
 from souq.hub.git import routes as git
 from souq.hub.headers import SecurityHeaders
+from souq.hub.jobs import pages as jobs
+from souq.hub.jobs.store import Jobs
 from souq.hub.limits import Gate, Limits
 from souq.hub.pages import routes as pages
 from souq.hub.running import health
@@ -40,10 +42,13 @@ def application(catalog: Catalog, data: Path, person: Person | None = None, ways
     Where somebody enrolled runs it, `person` signs how the releases were made, as `souq release export` does.
     """
     limits = Limits()
-    routes = [*health.routes(), *huggingface.routes(), *git.routes(), *accounts.routes(), *pages.routes()]
+    routes = [
+        *health.routes(), *huggingface.routes(), *git.routes(), *accounts.routes(), *jobs.routes(), *pages.routes(),
+    ]  # fmt: skip
     app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders), Middleware(Gate, limits=limits)])
     app.state.catalog, app.state.huggingface = catalog, huggingface.hub(catalog, data, person)
     known = Database(ways.database or url_in(data))
     app.state.accounts, app.state.discussions = Accounts(known), Discussions(known)
+    app.state.jobs = Jobs(known)
     app.state.limits, app.state.url, app.state.is_open = limits, ways.url.rstrip("/"), ways.is_open
     return app

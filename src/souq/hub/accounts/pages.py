@@ -134,7 +134,7 @@ def _no(problem: Problem) -> Response:
 async def login(asked: Asked) -> Response:
     """A password, or a text to sign."""
     if asked.visit.account is not None:
-        return _then("/account")
+        return then("/account")
     host = _host(asked.request)
     given = challenge(asked.accounts.secret, host) if host else None
     return asked.page("login", challenge=given, is_open=asked.request.app.state.is_open)
@@ -162,7 +162,7 @@ async def logout(asked: Asked) -> Response:
     """Go out."""
     if asked.visit.account is not None:
         await run_in_threadpool(entry.leave, asked.accounts, asked.visit.cookie, asked.by)
-    response = _then("/login")
+    response = then("/login")
     let_out(response, asked.request)
     return response
 
@@ -207,7 +207,7 @@ async def revoke(asked: Asked) -> Response:
     """A token opens nothing from now on."""
     id_, name = asked.field("token"), asked.account.name
     await run_in_threadpool(lambda: asked.accounts.revoke(id_, by=asked.by, account=name))
-    return _then("/account")
+    return then("/account")
 
 
 async def add_key(asked: Asked) -> Response:
@@ -215,13 +215,13 @@ async def add_key(asked: Asked) -> Response:
     given, armour, host = _signed(asked)
     name, title = asked.account.name, asked.field("title")
     await run_in_threadpool(entry.prove, asked.accounts, name, given, armour, host, asked.by, title)
-    return _then("/account")
+    return then("/account")
 
 
 async def remove_key(asked: Asked) -> Response:
     """A key is one's no more."""
     await run_in_threadpool(entry.drop_key, asked.accounts, asked.account.name, asked.field("key"), asked.by)
-    return _then("/account")
+    return then("/account")
 
 
 async def change_password(asked: Asked) -> Response:
@@ -230,7 +230,7 @@ async def change_password(asked: Asked) -> Response:
     limits.refuse_fast(limits.guesses, name.lower())
     before, after = asked.field("before"), asked.field("after")
     await run_in_threadpool(entry.change_password, asked.accounts, name, before, after, asked.by)
-    return _then("/login")
+    return then("/login")
 
 
 async def _account(asked: Asked, token: str = "") -> Response:
@@ -245,12 +245,13 @@ async def _account(asked: Asked, token: str = "") -> Response:
 
 
 def _in(asked: Asked, cookie: str) -> Response:
-    response = _then("/account")
+    response = then("/account")
     let_in(response, asked.request, cookie)
     return response
 
 
-def _then(address: str) -> Response:
+def then(address: str) -> Response:
+    """On to another page, after a form."""
     return RedirectResponse(address, 303, {"cache-control": "no-store", "referrer-policy": "same-origin"})
 
 

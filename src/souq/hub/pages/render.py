@@ -48,6 +48,12 @@ class HubLinks:
                 return "/"
             case (("stats" | "account" | "login" | "register"), _):
                 return f"/{page}"
+            case "jobs", []:
+                return "/jobs"
+            case "jobs", [number]:
+                return f"{self._home}/pulls/{number}/jobs"
+            case "job", [number]:
+                return f"/jobs/{number}"
             case "static", [name]:
                 return f"/static/{name}?{digest_of(name)}"
             case "front", _:
