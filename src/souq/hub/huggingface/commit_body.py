@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from souq.errors import Hostile
+from souq.hub.huggingface.revisions import COMMIT
 from souq.hub.plain.large import SHA256
 from souq.hub.plain.repository import Added, Change, Removed
 from souq.records import spelled_out
@@ -273,6 +274,8 @@ class Body:
             raise Hostile(f"a summary has 1 to {MOST_SUMMARY} characters, a description at most {MOST_DESCRIPTION:,}")
         self._commit.summary, self._commit.description = summary, spelled_out(header.description)
         self._commit.parent = header.parentCommit or ""
+        if self._commit.parent and not COMMIT.fullmatch(self._commit.parent):  # it is a word of git's command line
+            raise Hostile("a parentCommit has 40 digits")
 
     def _added(self, value: _File.Value) -> Added:
         if self._spooled is not None:

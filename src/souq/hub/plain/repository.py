@@ -126,6 +126,8 @@ class Plain(GitRepo):
         for _ in range(TRIES):
             if (head := self.ref(ref)) is None:
                 raise NotFound(f"no {ref}")
+            if parent and parent != head and not self.reaches(parent):
+                raise Stale(f"{parent[:12]} is no commit here: look at what changed, and try again")
             commit = self.prepared(parent or head, changes, message, author)
             if self.repeats(head, commit):
                 return head
