@@ -6,16 +6,22 @@ import base64
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import _http
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface import lfs, uploads
+from souq.hub.limits import Bucket
 from tests.hubs import Site, serving
 
 
@@ -25,6 +31,7 @@ def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uploads")
     (folder / "shelf").mkdir()
     app = application(Catalog(folder / "shelf"), folder / "data")
+    app.state.limits.changes = Bucket(10**6, 10**6)  # a test changes more in a minute than a person
     with serving(app) as url:
         yield Desk(Site(url, app, None), folder / "data")
 
@@ -299,3 +306,75 @@ def test_an_address_takes_the_file_it_was_given_for_once(desk):
     assert desk.site.ask(f"/{name}/resolve/main/x.bin").body == data
     other = {"key": "lfsFile", "value": {"path": "y.bin", "algo": "sha256", "oid": "0" * 64, "size": 5}}
     assert send(desk, name, lines(HEADER, other)).status == 400
+
+
+def walked(desk, python, home):
+    """What each step of tests/hub_upload_steps.py came to, by the client that a Python has."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}
+    env |= {
+        "HF_ENDPOINT": desk.site.url,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_TOKEN": desk.site.token("amira"),
+        "HF_HOME": str(home),
+    }
+    words = [python, Path(__file__).parent / "hub_upload_steps.py", "amira", desk.site.token("bruno")]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def test_every_step_of_who_writes_with_the_client_that_is_installed_here(desk, tmp_path):
+    """Made, uploaded, changed, offered, talked about and removed."""
+    outcome, errors = walked(desk, sys.executable, tmp_path)
+
+    assert {name: wrong for name, wrong in outcome["steps"].items() if wrong} == {}, errors[-3_000:]
+    assert len(outcome["steps"]) == 35
+
+
+@pytest.mark.server
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("wanted", ["huggingface_hub==1.2.*", "huggingface_hub<2", "huggingface_hub>=2"])
+def test_every_step_of_who_writes_with_the_oldest_and_the_newest_clients(
+    wanted, desk, tmp_path, record_testsuite_property
+):
+    """Each in an environment of its own, at its defaults."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    # 1.33's `hf` imports click, which it does not ask for and typer no longer brings
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wanted, "click"], check=True
+    )
+    outcome, errors = walked(desk, python, tmp_path / "home")
+    record_testsuite_property(f"writes {wanted}", outcome["version"])
+
+    assert {name: wrong for name, wrong in outcome["steps"].items() if wrong} == {}, errors[-3_000:]
+    assert len(outcome["steps"]) == 35
+
+
+SEGMENTS = st.sampled_from(["api", "models", "datasets", "amira", "notes-1", "notes-1.git", "main", "refs", "pr", "1", "1000001", "heads", "commit", "preupload", "discussions", "comment", "c1", "edit", "hide", "title", "status", "merge", "tag", "branch", "settings", "repos", "create", "delete", "move", "validate-yaml", "lfs", "info", "objects", "batch", "verify", "git-upload-pack", "git-receive-pack", "resolve", "tree", "revision", "xet-write-token", "auth-check", "write", "..", "%2F", "%00", ""]) | st.text(max_size=6).map(lambda text: quote(text, safe=""))  # fmt: skip
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["amira", "model", "main", "open", "upload", "0" * 64]), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "organization", "type", "title", "description", "pullRequest", "comment", "status", "tag", "files", "objects", "oid", "size", "operation", "parts", "fromRepo", "toRepo", "content", "path", "startingPoint"]), inner, max_size=4), max_leaves=6)  # fmt: skip
+BODIES = VALUES.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
+
+
+@given(st.lists(SEGMENTS, max_size=9), st.sampled_from(["", "?create_pr=1", "?service=git-upload-pack", "?service=git-receive-pack", "?diff=1&p=9&type=x&status=draft"]), st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE"]), BODIES)  # fmt: skip
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_that_somebody_signed_in_asks_is_a_fault(desk, segments, query, method, body):
+    """Whatever the address and the body: no answer is a 5xx but the one that says what a hub does not do."""
+    sent = body if method in ("POST", "PUT", "DELETE") else None
+    answer = desk.site.ask(
+        f"/{'/'.join(segments)}{query}", method, sent, Authorization=f"Bearer {desk.site.token('amira')}"
+    )
+
+    assert answer.status < 500 or (answer.status, answer.headers.get("x-error-code")) == (501, "NotImplemented"), answer
+
+
+ROUTES = ["/api/repos/create", "/api/repos/delete", "/api/repos/move", "/api/validate-yaml", "/api/models/amira/fuzzed/preupload/main", "/api/models/amira/fuzzed/commit/main", "/api/models/amira/fuzzed/discussions", "/api/models/amira/fuzzed/discussions/1/comment", "/api/models/amira/fuzzed/discussions/1/comment/c1/edit", "/api/models/amira/fuzzed/discussions/1/title", "/api/models/amira/fuzzed/discussions/1/status", "/api/models/amira/fuzzed/discussions/1/merge", "/api/models/amira/fuzzed/tag/main", "/api/models/amira/fuzzed/branch/x", "/api/models/amira/fuzzed/settings", "/amira/fuzzed.git/info/lfs/objects/batch", "/amira/fuzzed.git/info/lfs/objects/verify", "/amira/fuzzed/git-upload-pack", "/amira/fuzzed/git-receive-pack"]  # fmt: skip
+
+
+@given(st.sampled_from(ROUTES), st.sampled_from(["POST", "PUT", "DELETE"]), BODIES)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_at_a_route_that_is_there_is_a_fault(desk, route, method, body):
+    desk.amira.create_repo("amira/fuzzed", exist_ok=True)
+    answer = desk.site.ask(route, method, body, Authorization=f"Bearer {desk.site.token('amira')}")
+
+    assert answer.status < 500 or (answer.status, answer.headers.get("x-error-code")) == (501, "NotImplemented"), answer
