@@ -12,8 +12,8 @@ pytest_plugins = [
     "tests.annals",
     "tests.bazaar",
     "tests.databases",
-    "tests.hubs",
     "tests.kitchen",
+    "tests.hubs",
     "tests.servers",
     "tests.wheels",
 ]

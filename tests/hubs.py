@@ -22,6 +22,7 @@ from souq.hub.app import application
 from souq.hub.catalog import Catalog
 from souq.pulls import pull as pulls
 from tests.bazaar import Bazaar, copied
+from tests.kitchen import Parrot, cook
 
 NAME = "atlas/smol"
 
@@ -119,6 +120,18 @@ def site(hub_town, tmp_path_factory):
     app = application(Catalog(hub_town.shelf), tmp_path_factory.mktemp("data"), hub_town.bazaar.person("amira"))
     with serving(app) as url:
         yield Site(url, app, hub_town)
+
+
+@pytest.fixture
+def library(kitchen, tmp_path_factory):
+    """A hub with one corpus, and the corpus."""
+    shelf = tmp_path_factory.mktemp("library")
+    (shelf / "atlas").mkdir()
+    cook(kitchen, Parrot())
+    (kitchen / "corpus").rename(shelf / "atlas" / "cities")
+    (shelf / "notes").mkdir()
+    with serving(app := application(Catalog(shelf), tmp_path_factory.mktemp("data"))) as url:
+        yield Site(url, app, None), shelf / "atlas" / "cities"
 
 
 def raw(url, request):

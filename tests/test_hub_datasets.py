@@ -9,25 +9,10 @@ import sys
 import pytest
 
 from souq.corpus.dump import read_rows
-from souq.hub.app import application
-from souq.hub.catalog import Catalog
 from souq.hub.huggingface.corpora import card
-from tests.hubs import Site, online, serving
-from tests.kitchen import Parrot, cook
+from tests.hubs import online
 
 NAME = "atlas/cities"
-
-
-@pytest.fixture
-def library(kitchen, tmp_path_factory):
-    """A hub with one corpus, and the corpus."""
-    shelf = tmp_path_factory.mktemp("library")
-    (shelf / "atlas").mkdir()
-    cook(kitchen, Parrot())
-    (kitchen / "corpus").rename(shelf / "atlas" / "cities")
-    (shelf / "notes").mkdir()
-    with serving(app := application(Catalog(shelf), tmp_path_factory.mktemp("data"))) as url:
-        yield Site(url, app, None), shelf / "atlas" / "cities"
 
 
 LOADS = """

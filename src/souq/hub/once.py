@@ -44,10 +44,12 @@ class Once:
         """
         with self._lock:
             future = self._coming.get(key) or self._begin(whose, key, make)
-        done, _ = await asyncio.wait([asyncio.wrap_future(future)], timeout=patience)
+        mine = asyncio.wrap_future(future)
+        mine.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # who left is told nothing
+        done, _ = await asyncio.wait([mine], timeout=patience)
         if not done:
             raise Busy("it is being made")
-        return future.result()
+        return mine.result()
 
     def _begin(self, whose: str, key: Hashable, make: Callable[[], Any]) -> Future[Any]:
         """Have it done, when a thread is free for this repository."""

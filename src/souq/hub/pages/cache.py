@@ -26,10 +26,12 @@ Outcome = Any  # what was made, or the SouqError that says why it cannot be
 class Pages:
     """What was made, and who makes more."""
 
-    def __init__(self, most: int = MOST_BYTES) -> None:
+    def __init__(
+        self, most: int = MOST_BYTES, *, workers: int = WORKERS, each: int = EACH, waiting: int | None = None
+    ) -> None:
         self._made: OrderedDict[Hashable, tuple[Outcome, int]] = OrderedDict()
         self._left, self._lock = most, Lock()
-        self._once = Once("pages", workers=WORKERS, each=EACH, most=WAITING)
+        self._once = Once("pages", workers=workers, each=each, most=WAITING if waiting is None else waiting)
 
     async def get(self, whose: str, key: Hashable, make: Callable[[], Any], *, patience: float) -> Any:
         """What `make` makes of a repository, or made when it was last asked under this key.

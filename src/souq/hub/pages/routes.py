@@ -11,13 +11,11 @@ moved. What takes long is answered with 503 and made on, so one repository never
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -26,6 +24,8 @@ from souq.errors import NotFound, SouqError
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog, Entry, is_name
 from souq.hub.once import Busy
+from souq.hub.pages import corpora
+from souq.hub.pages.answers import Made, answer_with, placeless, shared, sorry
 from souq.hub.pages.cache import Pages
 from souq.hub.pages.facts import Facts, Shown
 from souq.hub.pages.looks import Looks
@@ -38,11 +38,6 @@ PATIENCE = 4.0  # seconds for a page
 GLANCE = 1.5  # and for the models of a list, together
 DRAWING = 30.0  # and for a picture
 PER_LIST, MOST_COUNTED = 50, 500  # models
-# Stricter than what every answer of a hub has: no page needs a script, and none sends anything.
-POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -64,6 +59,7 @@ def routes() -> list[BaseRoute]:
         "/openness": _of("openness", Shown.openness),
     }
     return [
+        *corpora.routes(),
         Route("/", index), Route("/stats", stats), Route("/static/{name}", file),
         *(Route(f"/{{name:path}}{path}", answer) for path, answer in within.items()),
         Route("/{name:path}", front),
@@ -100,7 +96,7 @@ async def pull(request: Request) -> Response:
     """One pull request; under a digest, only while that is what it offers."""
     number, digest = request.path_params["number"], request.path_params.get("digest", "")
     if digest and not is_digest(digest):
-        return _sorry(NotFound("no such page of a pull request"))
+        return sorry(NotFound("no such page of a pull request"))
 
     def facts(shown: Shown) -> Facts:
         if digest:
@@ -147,8 +143,8 @@ async def picture(request: Request) -> Response:
         key = (repo.git_dir, stamp, "picture", number, digest)  # tensors come before the ref that names them
         svg = await _kept(request).get(str(repo.git_dir), key, partial(drawn, repo), patience=DRAWING)
     except SouqError as error:
-        return _sorry(error)
-    return _answer(request, svg, "image/svg+xml", cache="max-age=3600")
+        return sorry(error)
+    return answer_with(request, svg, "image/svg+xml", cache="max-age=3600")
 
 
 async def _page(request: Request, template: str, facts: Callable[[Shown], Facts], *which: object) -> Response:
@@ -166,8 +162,8 @@ async def _page(request: Request, template: str, facts: Callable[[Shown], Facts]
             str(repo.git_dir), (repo.git_dir, stamp, minute(), name, template, *which), make, patience=PATIENCE
         )
     except SouqError as error:
-        return _sorry(error, HubLinks(name)("front") if is_name(name) else "")
-    return _answer(request, html)
+        return sorry(error, HubLinks(name)("front") if is_name(name) else "")
+    return answer_with(request, html)
 
 
 # -- the hub itself ----------------------------------------------------------------------------------------------------
@@ -178,22 +174,23 @@ async def index(request: Request) -> Response:
     entries = await _looks(request).entries()
     pages, number = max(1, -(-len(entries) // PER_LIST)), _number(request)
     if number > pages:
-        return _sorry(NotFound("no such page of models"))
+        return sorry(NotFound("no such page of models"))
     shown = entries[(number - 1) * PER_LIST : number * PER_LIST]
     cards = await asyncio.gather(*(_card(request, entry) for entry in shown))
     folder = str(_catalog(request).root)
     facts = {"cards": cards, "total": len(entries), "page": number, "pages": pages, "folder": folder}
-    last = _state(request, "last_index", dict[int, tuple[Facts, Made]])
+    facts["corpora"] = await run_in_threadpool(corpora.names, request) if number == 1 else []
+    last = shared(request, "last_index", dict[int, tuple[Facts, Made]])
     if number not in last or last[number][0] != facts:
         last[number] = facts, Made.of(hub_page("index", facts))
-    return _answer(request, last[number][1])
+    return answer_with(request, last[number][1])
 
 
 async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None, str]:
     """A repository in a list: its name, its address, what there is to say of it, and what is wrong with it."""
     href = HubLinks(entry.name)("front")
     if entry.problem:
-        return entry.name, "", None, _placeless(entry.problem)
+        return entry.name, "", None, placeless(entry.problem)
     try:
         repo, stamp, known = await _looks(request).of(entry.name)
         key = (repo.git_dir, stamp, "card")
@@ -201,7 +198,7 @@ async def _card(request: Request, entry: Entry) -> tuple[str, str, Facts | None,
     except Busy:
         return entry.name, href, None, ""
     except SouqError as error:
-        return entry.name, "", None, _placeless(str(error))
+        return entry.name, "", None, placeless(str(error))
     return entry.name, href, card, ""
 
 
@@ -215,64 +212,18 @@ async def stats(request: Request) -> Response:
         "people": "people who brought something, in each model",
     }  # fmt: skip
     figures = [("models", len(entries)), *((text, sum(card[key] for card in cards)) for key, text in words.items())]
-    return _answer(request, Made.of(hub_page("stats", {"figures": figures, "unread": len(entries) - len(cards)})))
+    return answer_with(request, Made.of(hub_page("stats", {"figures": figures, "unread": len(entries) - len(cards)})))
 
 
 async def file(request: Request) -> Response:
     """What pages need beside them."""
     name = request.path_params["name"]
     if name not in STATIC:
-        return _sorry(NotFound("no such file"))
-    return _answer(request, Made.of(static(name)), STATIC[name], cache="max-age=86400")
+        return sorry(NotFound("no such file"))
+    return answer_with(request, Made.of(static(name)), STATIC[name], cache="max-age=86400")
 
 
-# -- answers -----------------------------------------------------------------------------------------------------------
-
-
-class Made(bytes):
-    """A page as it is sent, with the tag by which a browser knows it."""
-
-    tag: str
-
-    @classmethod
-    def of(cls, page: str | bytes) -> Made:
-        made = cls(page.encode() if isinstance(page, str) else page)
-        made.tag = f'"{hashlib.sha256(made).hexdigest()[:32]}"'
-        return made
-
-
-def _answer(request: Request, made: Made, kind: str = "text/html", *, cache: str = "no-cache") -> Response:
-    """A page, or that the browser has it."""
-    headers = {"etag": made.tag, "cache-control": cache, "content-security-policy": POLICY}
-    if made.tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(made, media_type=kind, headers=headers)
-
-
-def _sorry(error: SouqError, back: str = "") -> Response:
-    """Why there is no page, and where to go on."""
-    title, status, headers = "This cannot be read", 409, dict[str, str]()
-    if isinstance(error, Busy):
-        title, status, headers = "In a moment", 503, {"retry-after": "3", "refresh": "3"}
-    elif isinstance(error, NotFound):
-        title, status = "There is no such page", 404
-    because = (
-        f"The repository is being read: this page comes by itself ({error})."
-        if status == 503
-        else _placeless(str(error))
-    )
-    facts = {"title": title, "because": because, "next": back or "/", "words": "go back" if back else "the models"}
-    return Response(
-        hub_page("no", facts),
-        status,
-        headers | {"cache-control": "no-store", "content-security-policy": POLICY},
-        "text/html",
-    )
-
-
-def _placeless(text: str) -> str:
-    """A message without the folders of this machine in it; the last name of each path stays."""
-    return re.sub(r"(?<![\w.:/])/(?:[^/\s]+/)+", "", text)
+# -- what is asked -----------------------------------------------------------------------------------------------------
 
 
 def _number(request: Request) -> int:
@@ -287,19 +238,11 @@ def _catalog(request: Request) -> Catalog:
 
 
 def _kept(request: Request) -> Pages:
-    return _state(request, "pages", Pages)
+    return shared(request, "pages", Pages)
 
 
 def _looks(request: Request) -> Looks:
-    return _state(request, "looks", lambda: Looks(_catalog(request)))
-
-
-def _state(request: Request, name: str, make: Callable[[], T]) -> T:
-    """What an application has once, made when it is first asked for; requests are answered by one thread."""
-    if not hasattr(request.app.state, name):
-        setattr(request.app.state, name, make())
-    kept: T = getattr(request.app.state, name)
-    return kept
+    return shared(request, "looks", lambda: Looks(_catalog(request)))
 
 
 def _address(request: Request) -> str:
