@@ -324,7 +324,7 @@ def test_by_hand(town, bazaar):
 
     assert done.returncode == 0, done.stderr
     repo = bazaar.repo("adil")
-    pull = forge.adopted(repo, NUMBER)
+    pull = forge.adopted(repo, f"forge/{NUMBER}")
     assert (pull.number, pull.offer.slug) == (2, "0002-greetings")
     assert pull.offer.contribution.author.name == "mallory"
     assert not repo.contains(pull.head, offered) if repo.ref(offered) else True

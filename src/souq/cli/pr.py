@@ -31,7 +31,7 @@ from souq.cli.talk import try_
 from souq.cli.together import together
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals.eval import name_of
-from souq.files import replacing
+from souq.files import new_folder, replacing, write_files
 from souq.licences.table import refuse_unknown
 from souq.pulls import forge, land, reviews
 from souq.pulls import offer as offers
@@ -72,6 +72,9 @@ def pr() -> None:
 )  # fmt: skip
 @click.option("--unchecked", is_flag=True, help="Do not run the quick checks here; leave them to others.")
 @click.option("--branch", help="Offer it on a branch of this name, to be pushed to a fork on a forge.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Write it as files, for `hf upload … --create-pr` to a hub."
+)
 @key_option
 @json_option
 def create(
@@ -86,6 +89,7 @@ def create(
     files: tuple[str, ...],
     unchecked: bool,
     branch: str | None,
+    folder: Path | None,
     key: Path | None,
     as_json: bool,
 ) -> None:
@@ -115,6 +119,12 @@ def create(
             carried = {"branch": branch, "digest": made.offer.digest, "carried": made.carried}
             answer(carried, as_json, lambda: _show_branch(made))
             return
+        if folder is not None:
+            offer = _into(
+                folder, *forge.offer_files(repo, draft, contributor, checked=not unchecked, progress=progress)
+            )
+            answer({"folder": str(folder), "digest": offer.digest}, as_json, lambda: out.print(f"{folder}: {title}"))
+            return
         pull = offers.create(repo, draft, contributor, checked=not unchecked, progress=progress)
     value = {"number": pull.number, "contribution": pull.offer.slug, "digest": pull.offer.digest}
 
@@ -127,6 +137,14 @@ def create(
         done(f"digest {pull.offer.digest}\nnext: somebody runs `souq pr checks {pull.number}`")
 
     answer(value, as_json, show)
+
+
+def _into(folder: Path, offer: Offer, files: dict[str, bytes]) -> Offer:
+    """Write the files of a pull request for a hub into a new folder."""
+    with new_folder(folder) as partial_folder:
+        write_files(files, partial_folder)
+    done(f"next: hf upload ORG/NAME {folder} . --create-pr")
+    return offer
 
 
 def _show_branch(made: forge.Branch) -> None:

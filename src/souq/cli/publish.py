@@ -16,12 +16,14 @@ from souq.cli.together import together
 from souq.corpus.dump import manifest
 from souq.errors import Refused
 from souq.files import beside
+from souq.model import hub_client
+from souq.model.hub_client import Target
 from souq.progress import Progress
 from souq.releases import publication, upload
 from souq.releases.card import ForHub
 from souq.releases.publication import Published, Words
 from souq.releases.release import read
-from souq.releases.upload import Plan, Target
+from souq.releases.upload import Plan
 from souq.releases.verify import RELEASE, STATEMENT
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -67,7 +69,7 @@ def publish(
 
     HF_ENDPOINT names the hub and HF_TOKEN your token. Only what changed is uploaded; cut short, type it again.
     """
-    url = f"{upload.endpoint()}/{repo_id}"
+    url = f"{hub_client.endpoint()}/{repo_id}"
     words = Words(repo_id, ForHub(languages, datasets), url)
     together(words.refuse_odd, *(partial(manifest, corpus) for corpus in corpora))
     repo = here()
@@ -76,7 +78,7 @@ def publish(
     version = version or publication.newest(tip)
     if because := read(tip, version).yanked:
         raise Refused(f"{version} is yanked: {because}", hint="publish another release")
-    api = upload.client()
+    api = hub_client.client()
     with beside(repo.git_dir / "souq" / "publish") as scratch, bars() as progress:
         jobs = list(_jobs(api, repo, tip, version, author, words, corpora, scratch, progress, evals=evals))
         for job in jobs:
@@ -87,7 +89,7 @@ def publish(
             commits = [_do(api, job, private=private, progress=progress) for job in jobs]
             for row, commit in zip(value["repositories"], commits, strict=True):
                 row["commit"] = commit
-            value["replaced"] = _follow(api, repo, tip, Published(upload.endpoint(), repo_id, version))
+            value["replaced"] = _follow(api, repo, tip, Published(hub_client.endpoint(), repo_id, version))
     answer(value, as_json, partial(_show, value))
 
 
@@ -95,10 +97,10 @@ def _jobs(
     api: Any, repo: Repo, tip: Snapshot, version: str, author: Person, words: Words, corpora: tuple[Path, ...],
     scratch: Path, progress: Progress, *, evals: bool,
 ) -> Iterator[Job]:  # fmt: skip
-    if not upload.speaks_xet():
-        done(f"{upload.endpoint()} is not Hugging Face's hub: files are sent plainly (HF_HUB_DISABLE_XET=1 is set)")
+    if not hub_client.speaks_xet():
+        done(f"{hub_client.endpoint()} is not Hugging Face's hub: files are sent plainly (HF_HUB_DISABLE_XET=1 is set)")
     model = Target(words.repo, "model")
-    there = partial(upload.read, api, model, upload.head_of(api, model))
+    there = partial(hub_client.read, api, model, hub_client.head_of(api, model))
     publication.refuse_older(tip, version, there(RELEASE))
     folder = scratch / "model"
     release = publication.release_folder(repo, version, folder, author, words, there, progress)
@@ -115,7 +117,7 @@ def _jobs(
 
 def _evals_there(api: Any, target: Target) -> set[str]:
     """What is there of evals: all but what people write."""
-    listed = upload.listed(api, target)
+    listed = hub_client.listed(api, target)
     return {path for path in listed if path.endswith(("/eval.toml", "/cases.jsonl"))}
 
 
@@ -124,7 +126,7 @@ def _corpus(api: Any, corpus: Path, words: Words, scratch: Path) -> Job:
     Words(name).refuse_odd()
     target, folder = Target(name, "dataset"), scratch / f"corpus-{corpus.resolve().name}"
     publication.corpus_folder(corpus, folder)
-    listed = upload.read(api, target, upload.head_of(api, target), publication.MANIFEST)
+    listed = hub_client.read(api, target, hub_client.head_of(api, target), publication.MANIFEST)
     plan = upload.planned(api, target, folder, publication.ours_in_corpus(listed))
     return Job(plan, f"Edition {manifest(corpus)['latest']}")
 

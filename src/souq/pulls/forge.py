@@ -14,7 +14,7 @@ again as refs/souq/pr/<n>/…; nothing of the stranger's own commits comes along
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -76,15 +76,43 @@ def offer_branch(
         plain = repo.write_commit([main.commit], own, message, tree_of=main.commit)
         offers.refuse_early(Case(main, plain, offer, progress))
     _refuse_other_work(repo, name)
-    luggage = {f"{LUGGAGE}/signoff.json": offers.signoff(offer, person, main)}
-    wanted = _tensors(offer, main, repo)
+    luggage, carried = _packed(repo, main, offer, person, progress)
+    below = repo.write_commit([main.commit], luggage, f"Tensors and sign-off of {offer.slug}\n", tree_of=main.commit)
+    repo.make_branch(name, repo.write_commit([below], own, message, tree_of=main.commit))
+    return Branch(name, offer, carried)
+
+
+def offer_files(
+    repo: Repo, draft: Draft, person: Person, *, checked: bool = True, progress: Progress = quiet
+) -> tuple[Offer, dict[str, bytes]]:
+    """A contribution as files for a hub's pull request: its folder, its sign-off and its tensors.
+
+    Raises:
+        Refused: a check that needs no model says no, or the tensors are too large.
+    """
+    repo.fetch()
+    main = Snapshot(repo, repo.tip())
+    offer = Offer(contribution.slug(draft.contribution.title), draft.files())
+    own = {f"contributions/{offer.slug}/{path}": data for path, data in offer.files.items()}
+    if checked:
+        plain = repo.write_commit([main.commit], own, "An offer\n", tree_of=main.commit)
+        offers.refuse_early(Case(main, plain, offer, progress))
+    luggage, carried = _packed(repo, main, offer, person, progress)
+    if not carried:
+        raise Refused(f"its tensors are more than {MAX_LUGGAGE:,} bytes", hint="`souq pr create` without --folder")
+    return offer, own | luggage
+
+
+def _packed(
+    repo: Repo, main: Snapshot, offer: Offer, person: Person, progress: Progress
+) -> tuple[dict[str, bytes], bool]:
+    """The sign-off, and the tensors where git carries them; else they go to the store."""
+    luggage, wanted = {f"{LUGGAGE}/signoff.json": offers.signoff(offer, person, main)}, _tensors(offer, main, repo)
     if carried := _fits(repo, wanted):
         luggage |= {f"{LUGGAGE}/objects/{n[3:5]}/{n[5:]}": repo.store.parcel(n) for n in wanted}
     elif (remote := repo.remote_store()) is not None:
         repo.store.copy(remote, wanted, progress)
-    below = repo.write_commit([main.commit], luggage, f"Tensors and sign-off of {offer.slug}\n", tree_of=main.commit)
-    repo.make_branch(name, repo.write_commit([below], own, message, tree_of=main.commit))
-    return Branch(name, offer, carried)
+    return luggage, carried
 
 
 def _tensors(offer: Offer, main: Snapshot, repo: Repo) -> list[Digest]:
@@ -123,10 +151,9 @@ class Sent:
     objects: Mapping[Digest, bytes]
 
 
-def adopted(repo: Repo, forge: int) -> PullRequest | None:
-    """The pull request that was made of a forge's number."""
-    marked = f"forge/{forge}/"
-    return next((pull for pull in pulls.listed(repo) if any(ref.startswith(marked) for ref in pull.refs)), None)
+def adopted(repo: Repo, mark: str) -> PullRequest | None:
+    """The pull request that was made of a forge's number, such as forge/12."""
+    return next((pull for pull in pulls.listed(repo) if any(ref.startswith(f"{mark}/") for ref in pull.refs)), None)
 
 
 def adopt(repo: Repo, forge: int, head: str, person: Person, progress: Progress = quiet) -> PullRequest:
@@ -143,12 +170,16 @@ def adopt(repo: Repo, forge: int, head: str, person: Person, progress: Progress 
     """
     repo.fetch()
     main = Snapshot(repo, repo.tip())
-    sent = _read(repo, main, forge, head)
+    return take(repo, f"forge/{forge}", forge, _read(repo, main, forge, head), person, progress)
+
+
+def take(repo: Repo, mark: str, forge: int, sent: Sent, person: Person, progress: Progress = quiet) -> PullRequest:
+    """Make what was sent under a forge's number one of souq's own pull requests, known again by `mark`."""
     kept = list(_keep(repo, sent, progress))
     raced = Raced("")
     for _ in range(TRIES):
         try:
-            return _publish(repo, forge, sent, kept, person, progress)
+            return _publish(repo, mark, forge, sent, kept, person, progress)
         except Raced as error:
             raced = error
             repo.fetch()
@@ -242,9 +273,11 @@ def _bring_base(repo: Repo, name: Digest, data: bytes) -> None:
         remote.copy(repo.store, [base])
 
 
-def _publish(repo: Repo, forge: int, sent: Sent, kept: list[Digest], person: Person, progress: Progress) -> PullRequest:
+def _publish(
+    repo: Repo, mark: str, forge: int, sent: Sent, kept: list[Digest], person: Person, progress: Progress
+) -> PullRequest:
     """The branch's offer as refs/souq/pr/<n>/…, on top of main as it is now."""
-    main, old = Snapshot(repo, repo.tip()), adopted(repo, forge)
+    main, old = Snapshot(repo, repo.tip()), adopted(repo, mark)
     number = old.number if old else max((pull.number for pull in pulls.listed(repo)), default=0) + 1
     if old is not None:
         _refuse_another(old, main, sent)
@@ -258,7 +291,7 @@ def _publish(repo: Repo, forge: int, sent: Sent, kept: list[Digest], person: Per
     refs = {
         "head": repo.write_commit([main.commit], own, message, tree_of=main.commit),
         "signoff": repo.write_blob(sent.signoff),
-        f"forge/{forge}/{record[:16]}": record,
+        f"{mark}/{record[:16]}": record,
     }
     held = old.refs if old is not None else {}
     repo.publish({f"{PULLS}{number}/{name}": (held.get(name), oid) for name, oid in refs.items()}, kept, progress)
@@ -294,8 +327,15 @@ class Answer(Record, frozen=True):
 
 def check(repo: Repo, forge: int, head: str, person: Person, progress: Progress = quiet) -> Answer:
     """Adopt it and run main's checks on it, signed by whoever runs this; that nobody can use it is an answer too."""
+    return judged(repo, forge, lambda: adopt(repo, forge, head, person, progress), person, progress)
+
+
+def judged(
+    repo: Repo, forge: int, take_it: Callable[[], PullRequest], person: Person, progress: Progress = quiet
+) -> Answer:
+    """What main's checks say of a pull request that is adopted now, or why it cannot be."""
     try:
-        pull = adopt(repo, forge, head, person, progress)
+        pull = take_it()
     except (Hostile, Forged, Corrupt, Refused) as error:
         return Answer(forge=forge, problem=str(error))
     return answer(repo, forge, pull, reviews.check(repo, pull.number, person, progress))
