@@ -51,10 +51,7 @@ GROUPS = {
     "Judge what is offered, and govern": {
         "bug": ("bug", "File a case that fails, and list which are open and which a pull request fixes"),
         "queue": ("queue", "Who waits to be merged; test them together and land what passes"),
-        "forge": (
-            "forge",
-            "Check pull requests of GitHub, Forgejo, Gitea or a Hugging Face hub, and say what was found",
-        ),
+        "forge": ("forge", "Check pull requests of GitHub, Forgejo, Gitea or a hub, and say what was found"),
         "hidden": ("hidden", "Seal a hold-out, reveal it, and see whose tries are charged"),
         "governance": ("governance", "The policy in words (`check`), amend it, or lay down a role"),
         "election": ("governance", "Fill a role by signed ballots"),
