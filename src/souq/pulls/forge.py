@@ -174,7 +174,13 @@ def adopt(repo: Repo, forge: int, head: str, person: Person, progress: Progress 
 
 
 def take(repo: Repo, mark: str, forge: int, sent: Sent, person: Person, progress: Progress = quiet) -> PullRequest:
-    """Make what was sent under a forge's number one of souq's own pull requests, known again by `mark`."""
+    """Make what was sent under a forge's number one of souq's own pull requests, known again by `mark`.
+
+    Raises:
+        Corrupt: a tensor is not what its name says.
+        Refused: it was merged or closed here, or another author took it over.
+        Raced: others keep taking the next number.
+    """
     kept = list(_keep(repo, sent, progress))
     raced = Raced("")
     for _ in range(TRIES):
