@@ -1,15 +1,23 @@
-"""A hub's pages over a repository of a thousand pull requests: the first look, every page again, and 200 readers at once.
+"""A hub's pages over a repository of a thousand pull requests: the first look, every page again, and 200 clients at once;
+and a large file, beside nginx with the same one.
 
     python bench/hub_pages.py FOLDER [SECONDS]     # FOLDER: a town made once, below it; 60 s unless told
 
 The town is the tests' tiny model with one contribution landed and released; the pull requests are real commits with real
-signatures, a third of them closed and a third voted on. The hub runs in a process of its own, as `souq hub` starts it.
+signatures, a third of them closed and a third voted on. The hub runs in a process of its own, as `souq hub` starts it. Of
+200 clients every second one reads pages, the others ranges of 64 KiB of a file of 1 GiB. Where nginx is installed, curl
+then takes the whole file from each in turn, nine times; the medians are compared.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
+import random
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,7 +32,9 @@ sys.path.insert(0, str(ROOT))
 import msgspec  # noqa: E402
 from tests.bazaar import Bazaar, build_town, copied  # noqa: E402
 
+from machine import describe  # noqa: E402
 from souq import signing  # noqa: E402
+from souq.hub.plain.repository import Added, Plain  # noqa: E402
 from souq.pulls.pull import signed_record  # noqa: E402
 from souq.records import Author, Contribution, Vote, format_toml  # noqa: E402
 from souq.repo.contribution import Offer  # noqa: E402
@@ -32,6 +42,8 @@ from souq.repo.remote import Repo  # noqa: E402
 from souq.repo.snapshot import Snapshot  # noqa: E402
 
 PULLS, READERS = 1_000, 200
+GIB, RANGE = 1 << 30, 64 << 10
+LARGE, ROUNDS = "/ada/large/resolve/main/model.safetensors", 9
 PAGES = (
     "/", "/hub", "/hub/pulls", "/hub/pulls?state=all&page=7", "/hub/pulls?state=closed", "/hub/pulls/2", "/hub/pulls/500", "/hub/pulls/997", "/hub/queue", "/hub/releases",
     "/hub/releases/1.0", "/hub/bugs", "/hub/governance", "/hub/contributors", "/hub/openness",
@@ -77,6 +89,23 @@ def _many(made: Bazaar) -> None:
             ref.write_text(f"{oid}\n")
 
 
+def large_file(data: Path) -> Path:
+    """A file of 1 GiB in a plain repository of the hub's, made once; where its bytes are."""
+    place = data / "repositories" / "models" / "ada" / "large.git"
+    if not place.exists():
+        place.parent.mkdir(parents=True)
+        chance, hasher, spooled = random.Random(1), hashlib.sha256(), data / "spooled"
+        with spooled.open("wb") as file:
+            for _ in range(GIB >> 24):
+                hasher.update(block := chance.randbytes(1 << 24))
+                file.write(block)
+        repository = Plain.create(place, "ada")
+        added = Added("model.safetensors", hasher.hexdigest(), GIB, spooled)
+        repository.commit_to("refs/heads/main", [added], "A large file\n", "ada")
+    repository = Plain(place)
+    return repository.place(repository.listing(repository.commit("refs/heads/main"))["model.safetensors"])
+
+
 def ask(url: str) -> int:
     """The status of an answer, read to its end."""
     try:
@@ -98,18 +127,22 @@ def first_looks(url: str) -> None:
 
 
 async def _reader(host: str, port: int, until: float, start: int, times: list[float], wrong: list[str]) -> None:
-    """One who reads page after page over one connection."""
+    """One who reads page after page over one connection, or range after range."""
+    chance = random.Random(start)
     into, out = await asyncio.open_connection(host, port)
     number = start
     while time.monotonic() < until:
-        path, number = PAGES[number % len(PAGES)], number + 1
+        path, number, more, right = PAGES[number % len(PAGES)], number + 1, "", " 200 "
+        if start % 2:
+            at = chance.randrange(GIB - RANGE)
+            path, more, right = LARGE, f"Range: bytes={at}-{at + RANGE - 1}\r\n", " 206 "
         begun = time.perf_counter()
-        out.write(f"GET {path} HTTP/1.1\r\nHost: hub\r\n\r\n".encode())
+        out.write(f"GET {path} HTTP/1.1\r\nHost: hub\r\n{more}\r\n".encode())
         head = (await into.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].split("\r\n")[0])
         await into.readexactly(length)
         times.append(time.perf_counter() - begun)
-        if " 200 " not in head.split("\r\n")[0]:
+        if right not in head.split("\r\n")[0]:
             wrong.append(f"{path}: {head.splitlines()[0]}")
     out.close()
 
@@ -128,8 +161,39 @@ def memory(pid: int) -> float:
     return int(line.split()[1]) / 1e3
 
 
+def beside_nginx(url: str, file: Path, folder: Path) -> None:
+    """What curl gets of the large file from the hub and from nginx, in turn."""
+    if (nginx := shutil.which("nginx") or shutil.which("/usr/sbin/nginx")) is None:
+        print("no nginx here (apt-get install nginx-light), so no large file is taken from it")
+        return
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    conf = folder / "nginx.conf"
+    conf.write_text(
+        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes auto; user root;\n"
+        f"events {{}}\nhttp {{ access_log off; sendfile on; client_body_temp_path {folder}/nginx-body;"
+        f" server {{ listen 127.0.0.1:{port}; location /large {{ alias {file}; }} }} }}\n"
+    )
+    with subprocess.Popen([nginx, "-c", str(conf.resolve()), "-p", str(folder)], stderr=subprocess.DEVNULL) as other:
+        try:
+            time.sleep(1)
+            speeds = dict[str, list[float]](hub=[], nginx=[])
+            for _ in range(ROUNDS):
+                for name, address in (("hub", url + LARGE), ("nginx", f"http://127.0.0.1:{port}/large")):
+                    words = ["curl", "-s", "--fail", "-o", os.devnull, "-w", "%{speed_download}", address]
+                    done = subprocess.run(words, capture_output=True, text=True, check=True)
+                    speeds[name].append(float(done.stdout) / 1e6)
+            hub, peer = (statistics.median(speeds[name]) for name in ("hub", "nginx"))
+            ratios = sorted(ours / theirs for ours, theirs in zip(speeds["hub"], speeds["nginx"], strict=True))
+            print(f"1 GiB: hub {hub:.0f} MB/s, nginx {peer:.0f} MB/s: {hub / peer:.2f}, rounds {ratios[0]:.2f} to {ratios[-1]:.2f}")  # fmt: skip
+        finally:
+            other.terminate()
+
+
 def main() -> None:
     folder, seconds = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
+    print(describe())
+    file = large_file(folder / "data")
     words = [sys.executable, "-m", "souq", "hub", "--repos", str(town(folder)), "--port", "0", "--json", "--data", str(folder / "data")]  # fmt: skip
     with subprocess.Popen(words, stdout=subprocess.PIPE) as server:
         try:
@@ -139,13 +203,14 @@ def main() -> None:
                 lines += server.stdout.readline()
             url = json.loads(lines)["url"]
             first_looks(url)
+            beside_nginx(url, file, folder)
             for readers in (1, READERS):
                 held = memory(server.pid)
                 times, wrong = asyncio.run(crowd(url, seconds, readers))
                 ordered = sorted(1e3 * each for each in times)
                 tail = ", ".join(f"p{share} {ordered[int(len(ordered) * share / 100)]:.1f}" for share in (95, 99))
-                print(f"{readers:3} readers, {seconds:.0f} s: {len(times):,} pages, median {statistics.median(ordered):.1f} ms, {tail}, max {ordered[-1]:.0f};"
-                      f" not 200: {len(wrong)} {wrong[:3]}; memory {held:.0f} -> {memory(server.pid):.0f} MB", flush=True)  # fmt: skip
+                print(f"{readers:3} clients, {seconds:.0f} s: {len(times):,} answers, median {statistics.median(ordered):.1f} ms, {tail}, max {ordered[-1]:.0f};"
+                      f" not 200 or 206: {len(wrong)} {wrong[:3]}; memory {held:.0f} -> {memory(server.pid):.0f} MB", flush=True)  # fmt: skip
         finally:
             server.terminate()
 
