@@ -9,6 +9,7 @@ import click
 from souq.cli.console import answer, bars, done, json_option, key_option, out, person
 from souq.cli.help import VerbGroup
 from souq.cli.here import here
+from souq.cli.reports import read_report
 from souq.cli.table import table
 from souq.errors import UsageError
 from souq.pulls import bugs, offer
@@ -22,8 +23,10 @@ def bug() -> None:
 
 
 @bug.command("file")
-@click.argument("prompt")
-@click.option("--expected", required=True, help="The right answer, or what the checker looks for.")
+@click.argument("prompt", required=False)
+@click.option("--from", "address", help="What somebody reported on a hub, by its address, in place of a prompt.")
+@click.option("--digest", help="What you have read of it; refused if it is something else by now.")
+@click.option("--expected", default="", help="The right answer, or what the checker looks for.")
 @click.option(
     "--checker", default="", help="How an answer is judged: numeric, contains, regex, … Unless told, exactly."
 )
@@ -33,15 +36,25 @@ def bug() -> None:
 @click.option("--signoff", is_flag=True, help="You may give this under that licence (developercertificate.org).")
 @key_option
 @json_option
-def file_(prompt: str, expected: str, signoff: bool, key: Path | None, as_json: bool, **about: str) -> None:
+def file_(
+    prompt: str | None, address: str | None, digest: str | None, signoff: bool, key: Path | None, as_json: bool,
+    **about: str,
+) -> None:  # fmt: skip
     """Offer a case that main gets wrong, as a bug that a pull request can say it fixes."""
     repo = here()
     author = person(repo, key)
+    case = {"prompt": prompt or "", **about}
+    if address is not None:
+        if prompt or about["expected"]:
+            raise UsageError("both a report and a case of your own", hint="leave out PROMPT and --expected")
+        case |= read_report(repo, address, digest)
+    if not case["prompt"] or not case["expected"]:
+        raise UsageError("no case", hint="souq bug file PROMPT --expected ANSWER --signoff")
     if not signoff:
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
 
     def drafted(number: int) -> Draft:
-        return bugs.drafted(number, prompt, expected, author.author, **about)
+        return bugs.drafted(number, author=author.author, **case)
 
     with bars() as progress:
         pull = offer.create(repo, drafted, author, progress=progress)

@@ -60,13 +60,13 @@ def offered(word: str | None, main: Snapshot, progress: Progress) -> Iterator[Pa
 def _bring(hub: str, name: str, number: str, folder: Path) -> None:
     """The files of a draft into a folder."""
     revision = quote(f"refs/pr/{number}", safe="")
-    with _asked(f"{hub}/api/models/{name}/tree/{revision}?recursive=true") as reply:
+    with asked(f"{hub}/api/models/{name}/tree/{revision}?recursive=true") as reply:
         rows = _rows(reply.read(MAX_ANSWER + 1))
     if CONFIG not in rows:
         raise NotFound(f"draft {number} of {name} holds no {CONFIG}", hint="what is taken is an adapter, as PEFT saves")
     for path, most in WANTED.items():
         if path in rows:
-            with _asked(f"{hub}/{name}/resolve/{revision}/{path}") as reply:
+            with asked(f"{hub}/{name}/resolve/{revision}/{path}") as reply:
                 _keep(reply, folder / path, most, rows[path])
 
 
@@ -100,8 +100,13 @@ def _git_name(path: Path) -> str:
 
 
 @contextmanager
-def _asked(url: str) -> Iterator[IO[bytes]]:
-    token = _token()
+def asked(url: str, *, by_name: bool = True) -> Iterator[IO[bytes]]:
+    """What a hub answers; where it need not know who asks, no token is sent.
+
+    Raises:
+        NotFound: it is not there, or the hub cannot be reached.
+    """
+    token = _token() if by_name else ""
     headers = {"User-Agent": "souq"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  ADDRESS lets only http and https through
     try:
@@ -109,7 +114,8 @@ def _asked(url: str) -> Iterator[IO[bytes]]:
             yield reply
     except urllib.error.HTTPError as error:
         why = spelled_out(error.headers.get("X-Error-Message", ""))[:300] or error.reason
-        hint = "a draft is shown to its author: set HF_TOKEN to a token of yours, or `hf auth login`"
+        own = "a draft is shown to its author: set HF_TOKEN to a token of yours, or `hf auth login`"
+        hint = own if by_name else "check the address"
         raise NotFound(f"the hub answered {error.code}: {why}", hint=hint) from error
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
         raise NotFound(f"the hub cannot be reached: {error}", hint="check the address") from error

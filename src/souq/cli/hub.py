@@ -36,6 +36,7 @@ DATA = ".souq-hub"
     help="Where others reach it, as https://hub.example: what they sign in to.",
 )
 @click.option("--open-registration", "is_open", is_flag=True, help="Anybody may open an account.")
+@click.option("--open-bugs", "takes_bugs", is_flag=True, help="Anybody may report a bug.")
 @click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="That do its jobs.")
 @click.option(
     "--key", type=click.Path(path_type=Path, exists=True, dir_okay=False),

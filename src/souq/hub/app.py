@@ -23,6 +23,8 @@ from souq.hub.jobs import pages as jobs
 from souq.hub.jobs.store import Jobs
 from souq.hub.limits import Gate, Limits
 from souq.hub.pages import routes as pages
+from souq.hub.reports import pages as reports
+from souq.hub.reports.store import Reports
 from souq.hub.running import health
 from souq.signing import Person
 
@@ -34,6 +36,7 @@ class Ways:
     database: str = ""  # a URL; a file in the hub's folder unless told
     url: str = ""  # where it is reached, as its owner says
     is_open: bool = False  # anybody may register
+    takes_bugs: bool = False  # anybody may report one
 
 
 def application(catalog: Catalog, data: Path, person: Person | None = None, ways: Ways = Ways()) -> Starlette:
@@ -43,12 +46,13 @@ def application(catalog: Catalog, data: Path, person: Person | None = None, ways
     """
     limits = Limits()
     routes = [
-        *health.routes(), *huggingface.routes(), *git.routes(), *accounts.routes(), *jobs.routes(), *pages.routes(),
+        *health.routes(), *huggingface.routes(), *git.routes(), *accounts.routes(), *jobs.routes(),
+        *reports.routes(), *pages.routes(),
     ]  # fmt: skip
     app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders), Middleware(Gate, limits=limits)])
     app.state.catalog, app.state.huggingface = catalog, huggingface.hub(catalog, data, person)
     known = Database(ways.database or url_in(data))
     app.state.accounts, app.state.discussions = Accounts(known), Discussions(known)
-    app.state.jobs = Jobs(known)
+    app.state.jobs, app.state.reports, app.state.takes_bugs = Jobs(known), Reports(known), ways.takes_bugs
     app.state.limits, app.state.url, app.state.is_open = limits, ways.url.rstrip("/"), ways.is_open
     return app

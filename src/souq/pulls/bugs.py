@@ -17,15 +17,16 @@ from typing import Literal
 
 import msgspec
 
-from souq.errors import SouqError
+from souq.errors import SouqError, UsageError
 from souq.evals.eval import Eval, EvalCase, EvalSpec, read_eval, write_cases
 from souq.governance import read_policy
 from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft
 from souq.pulls.pull import PullRequest
-from souq.records import Author, Contribution, Record, format_toml
+from souq.records import Author, Contribution, Digest, Record, digest_of, format_toml, refuse_control
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.text import visible
 
 NAME = re.compile(r"bug-([1-9]\d{0,8})")
 State = Literal["filed", "open", "fixed"]
@@ -53,6 +54,52 @@ class Bug(Record, frozen=True):
             return f"fixed by {self.fixed}"
         claims = [f"#{n} {'fixes it' if n in self.checked else 'says it fixes it'}" for n in self.claimed]
         return ", ".join(claims)
+
+
+MAX_REPORTED = {"prompt": 4_000, "expected": 1_000, "checker": 40, "title": 120, "source": 300}  # characters
+
+
+class Reported(Record, frozen=True, forbid_unknown_fields=True):
+    """A case that somebody says is wrong, and has not signed."""
+
+    prompt: str
+    expected: str
+    checker: str = ""  # "" for exactly
+    title: str = ""
+    source: str = ""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Every field."""
+        return msgspec.structs.asdict(self)
+
+    @property
+    def digest(self) -> Digest:
+        """What whoever files it has read."""
+        return digest_of(self.values)
+
+    @property
+    def unseen(self) -> int:
+        """How many of its characters nobody sees: joiners, which some writings need, and tags."""
+        return sum(len(text) - len(visible(text)) for text in self.values.values())
+
+    def refuse_odd(self) -> None:
+        """Say no to what could not be filed, or would be shown as something else than it is.
+
+        Raises:
+            UsageError: it is empty or too long, or nobody could ever fix it.
+            Hostile: a character in it steers a terminal, or turns writing around.
+        """
+        for name, most in MAX_REPORTED.items():
+            if len(text := getattr(self, name)) > most:
+                raise UsageError(f"`{name}` has {len(text):,} characters; at most {most:,} are taken")
+        if not self.prompt.strip() or not self.expected.strip():
+            raise UsageError("say what was asked, and what should have come")
+        refuse_control(self.values, where="the report")
+        if any("\n" in text for text in (self.title, self.source)):
+            raise UsageError("a title and a source have one line")
+        author = Author(name="nobody", email="", key="")
+        drafted(1, self.prompt, self.expected, author, title=self.title, checker=self.checker, licence="CC0-1.0")
 
 
 def drafted(

@@ -135,7 +135,7 @@ async def login(asked: Asked) -> Response:
     """A password, or a text to sign."""
     if asked.visit.account is not None:
         return then("/account")
-    host = _host(asked.request)
+    host = host_of(asked.request)
     given = challenge(asked.accounts.secret, host) if host else None
     return asked.page("login", challenge=given, is_open=asked.request.app.state.is_open)
 
@@ -234,7 +234,7 @@ async def change_password(asked: Asked) -> Response:
 
 
 async def _account(asked: Asked, token: str = "") -> Response:
-    accounts, name, host = asked.accounts, asked.account.name, _host(asked.request)
+    accounts, name, host = asked.accounts, asked.account.name, host_of(asked.request)
     tokens = await run_in_threadpool(accounts.token_list, name)
     keys = await run_in_threadpool(entry.keys_of, accounts, name)
     given = challenge(accounts.secret, host, name) if host else None
@@ -257,10 +257,10 @@ def then(address: str) -> Response:
 
 def _signed(asked: Asked) -> tuple[Challenge, str, str]:
     given = Challenge(asked.field("text"), asked.field("text_seal"))
-    return given, asked.field("signature", 10_000), _host(asked.request)
+    return given, asked.field("signature", 10_000), host_of(asked.request)
 
 
-def _host(request: Request) -> str:
+def host_of(request: Request) -> str:
     """What this hub is called, for who signs; "" where its owner did not say: who asks may name any host."""
     if own := urlsplit(str(request.app.state.url)).netloc:
         return own

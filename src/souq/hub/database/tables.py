@@ -186,3 +186,22 @@ class Job(Table):
 
 Index("jobs_next", Job.state, Job.rank, Job.id)
 Index("jobs_about", Job.repository, Job.number, Job.id)
+
+
+class Report(Table):
+    """A bug that somebody reported and nobody has signed."""
+
+    __tablename__ = "reports"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    repository: Mapped[str]
+    prompt: Mapped[str]
+    expected: Mapped[str]
+    checker: Mapped[str]  # "" for exactly
+    title: Mapped[str]
+    source: Mapped[str]  # where the right answer is to be found
+    by: Mapped[str]
+    made: Mapped[str]
+    dropped: Mapped[str]  # since when; "" while it waits
+
+
+Index("reports_about", Report.repository, Report.dropped, Report.id)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cached_property
 from shlex import quote
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from souq import signing
 from souq.audit.evidence import Audit, audit
@@ -70,6 +70,17 @@ STATES = ("open", "merged", "closed", "all")
 def short(text: str, most: int = TEXT) -> str:
     """As much of a stranger's text as is shown."""
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+class Reporting(Protocol):
+    """What somebody reported on a hub."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def by(self) -> str: ...
+    @property
+    def case(self) -> bugs.Reported: ...
 
 
 class Known:
@@ -274,9 +285,17 @@ class Shown:
             "units": self._units,
         }  # fmt: skip
 
-    def bug_list(self) -> Facts:
-        """Bugs that are open or filed, then those that are fixed."""
-        return {"bugs": self.bugs}
+    def bug_list(self, reported: Iterable[Reporting] = ()) -> Facts:
+        """Bugs that are open or filed, then those that are fixed; and what was reported and nobody has filed."""
+        filed = {(row["prompt"], row["expected"]) for row in self.bugs}
+        rows = [
+            {
+                "number": each.id, "title": short(each.case.title or each.case.prompt, TITLE), "by": short(each.by, 80),
+                "prompt": short(each.case.prompt), "expected": short(each.case.expected, TITLE),
+            }
+            for each in reported
+        ]  # fmt: skip
+        return {"bugs": self.bugs, "reported": [row for row in rows if (row["prompt"], row["expected"]) not in filed]}
 
     def governance(self) -> Facts:
         """The policy in words, and who may do what."""

@@ -52,6 +52,10 @@ class HubLinks:
                 return "/jobs"
             case "jobs", [number]:
                 return f"{self._home}/pulls/{number}/jobs"
+            case "draft", [number]:
+                return f"{self._home}/bugs/drafts/{number}"
+            case "report", _:
+                return f"{self._home}/bugs/new"
             case "job", [number]:
                 return f"/jobs/{number}"
             case "static", [name]:

@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Route
 from souq.errors import NotFound, SouqError
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog, Entry, is_name
+from souq.hub.database import Away
 from souq.hub.once import Busy
 from souq.hub.pages import corpora
 from souq.hub.pages.answers import Made, answer_with, placeless, shared, sorry
@@ -31,6 +32,7 @@ from souq.hub.pages.facts import Facts, Shown
 from souq.hub.pages.looks import Looks
 from souq.hub.pages.render import STATIC, HubLinks, hub_page, page, static
 from souq.hub.pages.stamp import minute
+from souq.hub.reports.store import Report
 from souq.records import is_digest
 from souq.repo.remote import Repo
 
@@ -53,7 +55,7 @@ def routes() -> list[BaseRoute]:
         "/releases/{version}": release,
         "/queue": _of("queue", Shown.queue),
         "/releases": _of("releases", Shown.release_list),
-        "/bugs": _of("bugs", Shown.bug_list),
+        "/bugs": bugs,
         "/governance": _of("governance", Shown.governance),
         "/contributors": _of("contributors", Shown.contributors),
         "/openness": _of("openness", Shown.openness),
@@ -117,6 +119,15 @@ async def discussion(request: Request) -> Response:
     """Where Hugging Face's clients say that a pull request is."""
     name, number = request.path_params["name"], request.path_params["number"]
     return RedirectResponse(HubLinks(name)("pull", number) if is_name(name) else "/", 307)
+
+
+async def bugs(request: Request) -> Response:
+    """Bugs, and what was reported and nobody has signed; the first are shown while the accounts cannot be asked."""
+    reported: tuple[Report, ...] = ()
+    if is_name(name := request.path_params["name"]):
+        with suppress(Away):
+            reported = await run_in_threadpool(request.app.state.reports.listed, name)
+    return await _page(request, "bugs", lambda shown: shown.bug_list(reported), reported)
 
 
 async def release(request: Request) -> Response:
