@@ -102,18 +102,22 @@ def _files(api: Any, target: Target, commit: str, wanted: Mapping[str, Any], pro
     """The bytes of each, that are what the hub lists."""
     files = {}
     with tempfile.TemporaryDirectory(prefix="souq-") as scratch, asking(f"read {target.repo}"):
-        for done, (path, row) in enumerate(wanted.items()):
-            progress("download", done, len(wanted))
-            place = api.hf_hub_download(
-                target.repo, path, repo_type=target.kind, revision=commit, cache_dir=scratch
-            )  # fmt: skip
-            data = Path(place).read_bytes()
-            listed_as = row.lfs.sha256 if row.lfs else row.blob_id
-            if (hashlib.sha256(data).hexdigest() if row.lfs else blob_name(data)) != listed_as:
+        progress("download", 0, len(wanted))
+        folder = api.snapshot_download(
+            target.repo, repo_type=target.kind, revision=commit, allow_patterns=list(wanted), cache_dir=scratch
+        )  # fmt: skip
+        for path, row in wanted.items():
+            data = (Path(folder) / path).read_bytes()
+            if not _is(data, row):
                 raise Corrupt(f"{path} is not what the hub lists", hint="try again")
             files[path] = data
     progress("download", len(wanted), len(wanted))
     return files
+
+
+def _is(data: bytes, row: Any) -> bool:
+    """Whether bytes are those that the hub lists."""
+    return bool(hashlib.sha256(data).hexdigest() == row.lfs.sha256 if row.lfs else blob_name(data) == row.blob_id)
 
 
 def _sent(commit: str, files: Mapping[str, bytes]) -> Sent:
