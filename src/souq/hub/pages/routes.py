@@ -29,6 +29,7 @@ from souq.hub.pages import corpora
 from souq.hub.pages.answers import Made, answer_with, placeless, shared, sorry
 from souq.hub.pages.cache import Pages
 from souq.hub.pages.facts import Facts, Shown
+from souq.hub.pages.feeds import feed
 from souq.hub.pages.looks import Looks
 from souq.hub.pages.render import STATIC, HubLinks, hub_page, page, static
 from souq.hub.pages.stamp import minute
@@ -51,6 +52,7 @@ def routes() -> list[BaseRoute]:
         "/pulls/{number:number}/{digest}": pull,
         "/pulls/{number:number}": pull,
         "/pulls": pulls,
+        "/feed/{kind}.atom": atom,
         "/discussions/{number:number}": discussion,
         "/releases/{version}": release,
         "/queue": _of("queue", Shown.queue),
@@ -156,6 +158,23 @@ async def picture(request: Request) -> Response:
     except SouqError as error:
         return sorry(error)
     return answer_with(request, svg, "image/svg+xml", cache="max-age=3600")
+
+
+async def atom(request: Request) -> Response:
+    """What is new, for programs."""
+    kind, name = request.path_params["kind"], request.path_params["name"]
+    url = getattr(request.app.state, "url", "")  # else links are relative, to wherever the feed came from
+    try:
+        repo, stamp, known = await _looks(request).of(name)
+
+        def made() -> Made:
+            return Made.of(feed(Shown(repo, known), kind, url, name))
+
+        key = (repo.git_dir, stamp, "feed", kind[:20], name)
+        xml = await _kept(request).get(str(repo.git_dir), key, made, patience=PATIENCE)
+    except SouqError as error:
+        return sorry(error)
+    return answer_with(request, xml, "application/atom+xml")
 
 
 async def _page(request: Request, template: str, facts: Callable[[Shown], Facts], *which: object) -> Response:
