@@ -17,9 +17,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from souq.build import delta_file
 from souq.build.guess import with_guess
@@ -122,10 +123,16 @@ def asked(url: str, *, by_name: bool = True) -> Iterator[IO[bytes]]:
 
 
 class _Straight(urllib.request.HTTPRedirectHandler):
-    """A token goes to the hub that was named, and nowhere else."""
+    """A token goes to the hub that was named, and nowhere else: large files may lie with another, and are hashed."""
 
-    def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        """The same question elsewhere, without the token where it is another's."""
+        again = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if again is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+            again.remove_header("Authorization")
+        return again
 
 
 def _token() -> str:
