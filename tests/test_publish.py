@@ -246,3 +246,14 @@ def test_a_corpus_that_was_changed_is_not_published(corpus_made, tmp_path):
 
 def test_the_newest_release_is_the_one_that_landed_last(port):
     assert newest(port.bazaar.main()) == "1.1"
+
+
+def test_what_is_large_goes_by_lfs_and_not_by_xet(port, tmp_path, monkeypatch):
+    """Beyond what a hub takes in a commit, the newest client with hf_xet sends plainly, as souq told it to."""
+    from souq.hub.huggingface import uploads
+
+    monkeypatch.setattr(uploads, "MOST_FILE", 1_000)
+    port.publish("amira/large", "--release", "1.0", "--no-evals")
+
+    assert port.api.get_paths_info("amira/large", "model.safetensors")[0].lfs is not None
+    assert not judge(port.download("amira/large", "v1.0", tmp_path / "large")).findings

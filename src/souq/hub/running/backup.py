@@ -15,7 +15,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,11 +279,27 @@ def _filled(url: str, lines: Path) -> int:
         with database.writing() as connection:
             if any(connection.execute(select(table).limit(1)).first() for table in tables.values()):
                 raise UsageError("the database holds accounts already", hint="name an empty one with --database")
-            count = 0
-            for line in lines.read_text().splitlines():
-                name, row = json.loads(line)
+            rows = _read_rows(lines, tables)
+            for name, row in rows:
                 connection.execute(insert(tables[name]).values(**row))
-                count += 1
-            return count
+            return len(rows)
     finally:
         database.close()
+
+
+def _read_rows(lines: Path, tables: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of a backup: of tables that there are, with the columns that these have, and values that a column holds.
+
+    Raises:
+        Hostile: something else.
+    """
+    try:
+        rows = msgspec.json.Decoder(tuple[str, dict[str, str | int | None]]).decode_lines(lines.read_bytes())
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Hostile(f"a backup's accounts cannot be read: {error}", hint="restore from another backup") from error
+    for name, row in rows:
+        if name not in tables or row.keys() != {column.name for column in tables[name].columns}:
+            raise Hostile(
+                f"a backup's accounts are of another version: {name[:40]!r}", hint="run the souq that wrote it"
+            )
+    return [(name, dict(row)) for name, row in rows]
