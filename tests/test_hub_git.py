@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -178,3 +179,19 @@ def test_nobody_s_word_moves_a_governed_main(bazaar, hosted, tmp_path):
             git(clone, "push", "origin", spec, ok=False)
     assert hosted.ask(f"/api/models/{NAME}").json["sha"] == before
     assert pulls.get(bazaar.repo("amira"), number).state(bazaar.main()) == "open"
+
+
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+def test_git_lfs_brings_and_sends_large_files(desk, tmp_path):  # noqa: F811
+    """Those that came by the API, whatever they are called, and those that are committed in a clone."""
+    name, data, mine = desk.new(), os.urandom(2 << 20), os.urandom(3 << 20)
+    desk.amira.upload_file(path_or_fileobj=data, path_in_repo="odd [name].dat", repo_id=name)
+    git(tmp_path, "clone", "--quiet", url(desk.site, name, desk.site.token("amira")), "clone")
+    git(tmp_path / "clone", "lfs", "install", "--local")
+    git(tmp_path / "clone", "lfs", "pull")
+    assert (tmp_path / "clone" / "odd [name].dat").read_bytes() == data
+    committed(tmp_path / "clone", {"mine.bin": mine})
+    git(tmp_path / "clone", "push", "origin", "main")
+
+    assert desk.site.ask(f"/{name}/resolve/main/mine.bin").body == mine

@@ -109,7 +109,6 @@ def _large(of: str, kind: Kind) -> list[BaseRoute]:
     """What git-lfs asks of a repository."""
     return [
         route(f"{of}/objects/batch", lfs.batch, "POST", kind=kind),
-        route(f"{of}/objects/verify", lfs.verify, "POST", kind=kind),
         route(f"{of}/objects/{{oid}}", lfs.download, kind=kind),
         route(f"{of}/locks/verify", lfs.no_locks, "POST", kind=kind),
     ]

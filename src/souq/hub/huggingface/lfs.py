@@ -65,7 +65,6 @@ class _Uploads:
     def __init__(self, request: Request, target: Target, *, in_parts: bool) -> None:
         self._hub, self._target, self._in_parts = hub_of(request), target, in_parts
         self._root = f"{request.url.scheme}://{request.url.netloc}/lfs"
-        self._verify = f"{address(request, kind_of(request), target.name)}.git/info/lfs/objects/verify"
 
     def row(self, wanted: _Object) -> Row:
         """Where a file is to be sent; nowhere where it is here."""
@@ -83,7 +82,7 @@ class _Uploads:
         header = {"chunk_size": str(part)} if part else {}
         header |= {str(n): f"{self._root}/{word}/{n}" for n in range(1, what.parts + 1)} if part else {}
         upload = {"href": f"{self._root}/{word}", "header": header}
-        return row | {"authenticated": True, "actions": {"upload": upload, "verify": {"href": self._verify}}}
+        return row | {"authenticated": True, "actions": {"upload": upload}}  # what came is hashed: nothing to verify
 
 
 async def _downloads(request: Request, wanted: _Batch) -> Response:
@@ -111,15 +110,6 @@ async def download(request: Request) -> Response:
         raise Problem(404, "EntryNotFound", "no such file")
     headers = {"ETag": f'"{oid}"', "X-Linked-Size": str(size)}
     return FileResponse(source.repository.large.path(oid), headers=headers, media_type="application/octet-stream")
-
-
-async def verify(request: Request) -> Response:
-    """Whether a file that was sent is here."""
-    target, wanted = await target_of(request, announces=True), await json_of(request, _Object)
-    sizes = await run_in_threadpool(target.sizes, wanted.oid) if SHA256.fullmatch(wanted.oid) else []
-    if wanted.size not in sizes:
-        raise Problem(404, "EntryNotFound", "this file is not here, or not whole: send it again")
-    return JSONResponse({"oid": wanted.oid, "size": wanted.size}, media_type=MEDIA)
 
 
 async def upload(request: Request) -> Response:
