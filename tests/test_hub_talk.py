@@ -278,3 +278,24 @@ def test_an_account_has_so_many_drafts_and_no_more(site, monkeypatch):
     with pytest.raises(HfHubHTTPError, match="already"):
         api.create_commit(NAME, [CommitOperationAdd("adapter_config.json", b"{ }")], commit_message="x", create_pr=True)
     api.change_discussion_status(NAME, number, "closed")
+
+
+def test_a_plain_repository_and_what_is_said_of_it_have_pages(desk):  # noqa: F811
+    """Files, card, pull requests and discussions, where clients say that they are; a stranger's words are no markup."""
+    name, words = desk.new(), "<script>alert(1)</script>"
+    desk.amira.upload_file(path_or_fileobj=f"# {words}\n".encode(), path_in_repo="README.md", repo_id=name)
+    offered = desk.bruno.upload_file(
+        path_or_fileobj=b"x", path_in_repo="x.txt", repo_id=name, create_pr=True, commit_message=f"An x {words}"
+    )
+    question = desk.bruno.create_discussion(name, f"Why? {words}", description=words)
+    front = desk.site.ask(f"/{name}").body.decode()
+    talks = [desk.site.ask(url.removeprefix(desk.site.url)).body.decode() for url in (offered.pr_url, question.url)]
+
+    assert "README.md" in front
+    assert f"/{name}/discussions/{question.num}" in front
+    assert "x.txt" in talks[0]
+    assert all("signed by nobody" in text for text in talks)
+    assert not any("<script>" in text for text in (front, *talks))
+    assert desk.site.ask(f"/{name}/discussions").status == 200
+    for nowhere in (f"/{name}/discussions/999", "/nobody/nothing/discussions", "/nobody/nothing/discussions/1"):
+        assert desk.site.ask(nowhere).status == 404

@@ -23,6 +23,7 @@ from souq.hub.headers import POLICY_OF_FORMS
 from souq.hub.huggingface.asked import hub_of
 from souq.hub.huggingface.corpora import CARD, MANIFEST, Corpus, corpora, corpus
 from souq.hub.once import Busy
+from souq.hub.pages import plain
 from souq.hub.pages.answers import Made, answer_with, placeless, shared, sorry
 from souq.hub.pages.cache import Pages
 from souq.hub.pages.facts import Facts, short
@@ -44,7 +45,9 @@ def routes() -> list[BaseRoute]:
 
 async def page(request: Request) -> Response:
     """One corpus; with `sql`, what it says to that."""
-    sql = request.query_params.get("sql", "").strip()
+    name, sql = request.path_params["repo"], request.query_params.get("sql", "").strip()
+    if (shown := await run_in_threadpool(plain.front, request, "datasets", name)) is not None:
+        return shown
     try:
         held = await run_in_threadpool(_corpus, request)
         digits = await run_in_threadpool(lambda: held.id)

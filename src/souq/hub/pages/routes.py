@@ -25,7 +25,7 @@ from souq.hub.addresses import register
 from souq.hub.catalog import Catalog, Entry, is_name
 from souq.hub.database import Away
 from souq.hub.once import Busy
-from souq.hub.pages import corpora
+from souq.hub.pages import corpora, plain
 from souq.hub.pages.answers import Made, answer_with, placeless, shared, sorry
 from souq.hub.pages.cache import Pages
 from souq.hub.pages.facts import Facts, Shown
@@ -53,7 +53,6 @@ def routes() -> list[BaseRoute]:
         "/pulls/{number:number}": pull,
         "/pulls": pulls,
         "/feed/{kind}.atom": atom,
-        "/discussions/{number:number}": discussion,
         "/releases/{version}": release,
         "/queue": _of("queue", Shown.queue),
         "/releases": _of("releases", Shown.release_list),
@@ -63,7 +62,7 @@ def routes() -> list[BaseRoute]:
         "/openness": _of("openness", Shown.openness),
     }
     return [
-        *corpora.routes(),
+        *plain.routes(), *corpora.routes(),
         Route("/", index), Route("/stats", stats), Route("/static/{name}", file),
         *(Route(f"/{{name:path}}{path}", answer) for path, answer in within.items()),
         Route("/{name:path}", front),
@@ -87,6 +86,8 @@ async def front(request: Request) -> Response:
     name = request.path_params["name"]
     if name.endswith("/") and is_name(name.rstrip("/")):
         return RedirectResponse(f"/{name.rstrip('/')}", 308)
+    if (shown := await run_in_threadpool(plain.front, request, "models", name)) is not None:
+        return shown
     return await _page(request, "front", Shown.front)
 
 
@@ -115,12 +116,6 @@ def _refuse_other(shown: Shown, number: int, digest: str) -> None:
         if shown.pull_request(number).digest == digest:
             return
     raise NotFound(f"#{number} does not offer this, or offers something else by now")
-
-
-async def discussion(request: Request) -> Response:
-    """Where Hugging Face's clients say that a pull request is."""
-    name, number = request.path_params["name"], request.path_params["number"]
-    return RedirectResponse(HubLinks(name)("pull", number) if is_name(name) else "/", 307)
 
 
 async def bugs(request: Request) -> Response:
