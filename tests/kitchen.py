@@ -75,6 +75,10 @@ class Parrot:
 @pytest.fixture
 def kitchen(tmp_path):
     """A folder with a recipe and what it names."""
+    return prepared(tmp_path)
+
+
+def prepared(tmp_path):
     (tmp_path / "recipe.toml").write_text(RECIPE)
     cities = ("Cairo", "Lima", "Oslo", "Pune", "Quito")
     (tmp_path / "cities.jsonl").write_text("".join(json.dumps({"city": city}) + "\n" for city in cities))

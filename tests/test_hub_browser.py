@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
 from souq.pulls.comments import comment
 from tests.bazaar import NAMES, copied, write_eval
 from tests.hostile import MARKUP, TEXTS
-from tests.hubs import serving
+from tests.hubs import Site, serving
+from tests.kitchen import Parrot, cook, prepared
 from tests.test_hub_pages import strange
 
 sync_api = pytest.importorskip("playwright.sync_api", reason='playwright is not installed: pip install "souq[browser]"')
@@ -28,7 +30,7 @@ pytestmark = [
     pytest.mark.browser, pytest.mark.server, pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: `apt-get install chromium`"),
 ]  # fmt: skip
-PATHS = ("/", "/stats", "/smol", "/smol/pulls", "/smol/pulls?state=all", "/smol/pulls/2", "/smol/pulls/3", "/smol/pulls/6", "/smol/queue", "/smol/releases", "/smol/releases/1.1", "/smol/bugs", "/smol/governance", "/smol/contributors", "/smol/openness", "/nowhere")  # fmt: skip
+PATHS = ("/", "/stats", "/smol", "/smol/pulls", "/smol/pulls?state=all", "/smol/pulls/2", "/smol/pulls/3", "/smol/pulls/6", "/smol/queue", "/smol/releases", "/smol/releases/1.1", "/smol/bugs", "/smol/governance", "/smol/contributors", "/smol/openness", "/smol/discussions", "/datasets/atlas/cities", "/datasets/atlas/cities?sql=SELECT+count(*)+FROM+kept", "/datasets/atlas/cities?sql=SELECT+nothing", "/ada/notes", "/ada/notes/discussions/1", "/nowhere")  # fmt: skip
 PHONE, DESK = {"width": 375, "height": 812}, {"width": 1280, "height": 900}
 
 
@@ -62,7 +64,18 @@ def site(town, tmp_path_factory):
     for name in ("objects", "refs"):
         (shelf / "broken.git" / name).mkdir()
     (shelf / "broken.git" / "HEAD").write_text("ref: refs/heads/main\n")
-    with serving(application(Catalog(shelf), tmp_path_factory.mktemp("data"))) as url:
+    (shelf / "atlas").mkdir()
+    cook(kitchen := prepared(tmp_path_factory.mktemp("kitchen")), Parrot())
+    (kitchen / "corpus").rename(shelf / "atlas" / "cities")
+    with serving(app := application(Catalog(shelf), tmp_path_factory.mktemp("data"))) as url:
+        ada = HfApi(url, token=Site(url, app, None).token("ada"))
+        ada.create_repo("ada/notes")
+        ada.upload_file(
+            path_or_fileobj=b"# Notes\n\n\xd9\x85\xd8\xb1\xd8\xad\xd8\xa8\xd8\xa7",
+            path_in_repo="README.md",
+            repo_id="ada/notes",
+        )
+        ada.create_discussion("ada/notes", "Are these all?", description="There were more, once.")
         yield url
 
 
