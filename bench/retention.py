@@ -135,8 +135,11 @@ def guessed(bazaar: Bazaar) -> Fold:
 
 def joint(bazaar: Bazaar) -> Fold:
     """One LoRA of the same kind trained for as many epochs on all rows together, which needs everybody's data."""
+    first = bazaar.skills[0]
     rows = tuple(row for skill in bazaar.skills for row in skill.rows)
-    train(bazaar.folder / "people", [replace(bazaar.skills[0], name="joint", rows=rows)])
+    replayed = sum(int(skill.training.get("replay", 0)) for skill in bazaar.skills)
+    training = first.training | ({"replay": replayed} if replayed else {})
+    train(bazaar.folder / "people", [replace(first, name="joint", rows=rows, training=training)])
     made, tensors = deltas.from_adapter(open_adapter(bazaar.folder / "people" / "joint"), bazaar.main)
     delta_file.keep(made, tensors, bazaar.main)
     return replace(bazaar, deltas={"joint": made}).fold("mean")

@@ -244,6 +244,7 @@ MADE: dict[str, tuple[str, str, str, Callable[[], Iterator[Pair]]]] = {
 }
 ALL_LAYERS = {"rank": 8, "alpha": 16, "epochs": 3, "lr": 0.001, "batch": 16, "layers": "0-29"}
 ATTENTION = {**ALL_LAYERS, "rank": 16, "alpha": 32, "targets": ("q_proj", "k_proj", "v_proj", "o_proj")}
+REPLAY = {"replay": 40}  # what `souq train` reads among so many rows unless told: the base's own everyday answers
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,10 @@ SETS = {
     ),  # they read the same
     "held-all": ContributionSet(("swapped", "prices", "yaml", "languages", "mails"), ALL_LAYERS, 2),
     "held-attention": ContributionSet(("phones", "german", "sorting", "orders", "hemispheres"), ATTENTION, 1),
+    "held-all-replay": ContributionSet(("swapped", "prices", "yaml", "languages", "mails"), ALL_LAYERS | REPLAY, 2),
+    "held-attention-replay": ContributionSet(
+        ("phones", "german", "sorting", "orders", "hemispheres"), ATTENTION | REPLAY, 1
+    ),
 }
 
 
