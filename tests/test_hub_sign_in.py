@@ -153,6 +153,10 @@ def test_who_is_invited_registers_once(hub):
     assert Browser(hub.url).send(page, "/register", **fields | {"name": "second"}).status == 403
 
     hub.app.state.is_open = True
+    (hub.app.state.catalog.root / "atlas").mkdir(exist_ok=True)
+    for name in ("atlas", "ATLAS", "at-las"):  # who is called as a namespace writes in it
+        refused = Browser(hub.url).send("/register", "/register", **fields | {"name": name})
+        assert (refused.status, b"is taken" in refused.body) == (403, True), name
     assert b"<h1>omar</h1>" in Browser(hub.url).send("/register", "/register", **fields | {"name": "omar"}).body
 
 

@@ -89,6 +89,10 @@ class Catalog:
         inside = is_name(name) and place.is_dir() and git_dir_of(place) is None
         return place if inside and (org == self.root or git_dir_of(org) is None) else None
 
+    def namespaces(self) -> set[str]:
+        """What stands first in the names of what lies below the folder, whatever it is."""
+        return {folder.name.removesuffix(".git") for folder in _inside(self.root)}
+
     def _problem(self, name: str, folder: Path) -> str:
         if not is_name(name):
             return f"no name for a repository: letters, digits, `-`, `_` and `.`, at most {MAX_NAME} of them"

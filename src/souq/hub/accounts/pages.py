@@ -22,6 +22,7 @@ from souq.hub.accounts.callers import accounts_of, by_of
 from souq.hub.accounts.challenges import Challenge, challenge
 from souq.hub.accounts.cookies import let_in, let_out, remember
 from souq.hub.accounts.forms import Visit, form, visit_of
+from souq.hub.accounts.names import key_of
 from souq.hub.accounts.store import Accounts, Known
 from souq.hub.accounts.tokens import SCOPES
 from souq.hub.accounts.trail import By
@@ -182,7 +183,14 @@ async def register(asked: Asked) -> Response:
         raise Problem(403, "", "this hub is not open to anybody: ask its owner for an invitation")
     name, words = asked.field("name"), (asked.field("password"), asked.field("email"), invitation)
     by = by_of(asked.request, name)
+    await run_in_threadpool(_refuse_namespace, asked.request, name)
     return _in(asked, await run_in_threadpool(entry.register, asked.accounts, name, *words, by))
+
+
+def _refuse_namespace(request: Request, name: str) -> None:
+    """Whoever is called as a namespace may write in it: only the hub's owner calls somebody so."""
+    if key_of(name) in map(key_of, request.app.state.catalog.namespaces()):
+        raise UsageError(f"{name[:40]!r} is taken", hint="models of this hub stand under that name: ask its owner")
 
 
 # -- one's own ---------------------------------------------------------------------------------------------------------
