@@ -89,6 +89,14 @@ def test_a_job_that_outlives_its_workers_is_given_up(jobs):
     assert (job.state, job.because) == ("failed", f"{MOST_TRIES} workers fell silent over it")
 
 
+def test_a_job_that_kills_its_worker_holds_up_no_other(jobs):
+    """It waits behind those that nobody has tried."""
+    first, second = asked(jobs, 2)
+    assert jobs.take(-5).id == first.id
+
+    assert [jobs.take(30).id, jobs.take(30).id] == [second.id, first.id]
+
+
 def test_what_is_refused_asks_for_nothing(jobs):
     for kind, name, number in (("rm", NAME, 1), ("look", "../x", 1), ("look", NAME, 0), ("look", "a'; DROP", 1)):
         with pytest.raises(UsageError):
@@ -198,14 +206,18 @@ def killed(jobs, url, folder, *, kills, count):
     asked_for = asked(jobs, count)
     code = "import sys,time; time.sleep(.15); open('ran','a').write(sys.argv[1]+'\\n'); time.sleep(.15); print(sys.argv[1])"
     over = set()
+    holders = lambda: {job.holder for job in jobs.listed(100, going=True)} - {""}  # noqa: E731
+    middle = 0
     for _ in range(kills):
+        before = holders()
         worker = started(url, code, folder)
         try:
-            eventually(lambda: any(job.state == "running" and job.holder for job in jobs.listed(100, going=True)))
-            time.sleep(chance.uniform(0, 0.5))
+            eventually(lambda before=before: holders() - before)  # it holds one itself, beside those of who was killed
+            time.sleep(chance.uniform(0, 0.3))
         finally:
             worker.send_signal(signal.SIGKILL)
             worker.wait()
+        middle += bool(holders() - before)
         over |= {job for job in jobs.listed(100) if job.state == "done"}
     worker = started(url, code, folder)
     eventually(lambda: not jobs.listed(100, going=True))
@@ -216,22 +228,23 @@ def killed(jobs, url, folder, *, kills, count):
     assert over <= {*ended}  # what was done once stayed as it was
     for job in asked_for:
         assert jobs.said_by(job.id)[1].strip() == str(job.id)
-    return sum(job.tries for job in ended)
+    return middle, sum(job.tries for job in ended)
 
 
 def test_killed_workers_lose_no_job(jobs, database_url, tmp_path):
     """Three workers killed in the middle: every job is done once, with its whole result."""
-    tries = killed(jobs, database_url, tmp_path, kills=3, count=6)
+    middle, tries = killed(jobs, database_url, tmp_path, kills=3, count=6)
 
-    assert tries > 6
+    assert tries == 6 + middle
 
 
 @pytest.mark.slow
 def test_many_killed_workers_lose_no_job(jobs, database_url, tmp_path):
-    """The same with 25."""
-    tries = killed(jobs, database_url, tmp_path, kills=25, count=40)
+    """The same with 30, of whom 20 and more held a job when they were killed."""
+    middle, tries = killed(jobs, database_url, tmp_path, kills=30, count=40)
 
-    assert tries >= 45
+    assert middle >= 20
+    assert tries == 40 + middle
 
 
 # -- of a real pull request --------------------------------------------------------------------------------------------

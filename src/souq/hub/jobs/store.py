@@ -134,7 +134,8 @@ class Jobs:
         with self.database.writing() as connection:
             self._drop_deadly(connection)
             waits = (Row.state == "waiting") | ((Row.state == "running") & (Row.lease <= signing.now()))
-            asked = select(Row.id).where(waits).order_by(Row.rank, Row.id).limit(1).with_for_update(skip_locked=True)
+            order = (Row.rank, Row.tries, Row.id)  # what may be what killed a worker holds up nobody
+            asked = select(Row.id).where(waits).order_by(*order).limit(1).with_for_update(skip_locked=True)
             if (id_ := connection.scalar(asked)) is None:
                 return None
             words = {
