@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from souq.errors import SouqError, UsageError
+from souq.errors import Hostile, SouqError, UsageError
 from souq.evals.eval import Eval, EvalCase, EvalSpec, read_eval, write_cases
 from souq.governance import read_policy
 from souq.pulls import pull as pulls
@@ -96,6 +96,8 @@ class Reported(Record, frozen=True, forbid_unknown_fields=True):
         if not self.prompt.strip() or not self.expected.strip():
             raise UsageError("say what was asked, and what should have come")
         refuse_control(self.values, where="the report")
+        if any("\ud800" <= letter <= "\udfff" for text in self.values.values() for letter in text):
+            raise Hostile("the report: half a character, which no file could hold")
         if any("\n" in text for text in (self.title, self.source)):
             raise UsageError("a title and a source have one line")
         author = Author(name="nobody", email="", key="")
