@@ -270,6 +270,26 @@ def test_a_worker_checks_a_pull_request_and_signs_nothing(hub_town, tmp_path, ca
     assert subprocess.check_output(["git", "-C", repository, "for-each-ref"]) == before
 
 
+@pytest.mark.slow
+def test_a_hub_has_its_job_done_and_its_worker_ends_with_it(hub_town, tmp_path):
+    """By the verb as it is typed; killed or told to end, it leaves no worker behind."""
+    words = [sys.executable, "-m", "souq", "hub"]
+    serve = [*words, "--repos", hub_town.shelf, "--data", tmp_path / "data", "--port", "0", "--json"]
+    for how, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
+        hub = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
+        hub.stdout.readline()
+        add = [*words, "job", "add", "look", NAME, str(hub_town.open), "--data", tmp_path / "data", "--json"]
+        job = json.loads(subprocess.check_output(add))["id"]
+        jobs = Jobs(Database(f"sqlite:///{tmp_path}/data/hub.sqlite"))
+        eventually(lambda jobs=jobs, job=job: jobs.get(job).state == "done")
+        (worker,) = Path(f"/proc/{hub.pid}/task/{hub.pid}/children").read_text().split()
+        hub.send_signal(how)
+
+        assert hub.wait(30) == code
+        eventually(lambda worker=worker: not Path(f"/proc/{worker}/exe").exists(), 10)
+        jobs.database.close()
+
+
 def test_an_operator_asks_for_jobs_by_verbs(tmp_path, capsys):
     """Each verb answers a program, too."""
 
