@@ -13,11 +13,20 @@ from souq.build import delta_file
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
 from souq.pulls import pull as pulls
+from tests.databases import POSTGRES
 from tests.hubs import NAME, Site, serving
-from tests.test_hub_uploads import desk, files_of, write  # noqa: F401  # a fixture
+from tests.test_hub_uploads import desk_in, files_of, write
 
 
-def test_a_stranger_s_change_is_a_pull_request_that_the_owner_merges(desk):  # noqa: F811
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=POSTGRES)])
+def desk(request, tmp_path_factory):
+    """A hub with no model, on a database of each kind in turn."""
+    database = request.getfixturevalue("postgres").fresh() if request.param == "postgresql" else ""
+    with desk_in(tmp_path_factory.mktemp("talk"), database) as desk:
+        yield desk
+
+
+def test_a_stranger_s_change_is_a_pull_request_that_the_owner_merges(desk):
     """Its files are its revision, its words its description; what is merged is main's."""
     name = desk.new()
     done = desk.bruno.upload_file(
@@ -47,7 +56,7 @@ def test_a_stranger_s_change_is_a_pull_request_that_the_owner_merges(desk):  # n
         desk.amira.merge_pull_request(name, number)
 
 
-def test_a_pull_request_may_be_begun_before_its_files(desk):  # noqa: F811
+def test_a_pull_request_may_be_begun_before_its_files(desk):
     """As the newest client does; several commits may come, by its author and by the owner, and by nobody else."""
     name = desk.new()
     number = desk.bruno.create_pull_request(name, "Some files", description="Soon").num
@@ -64,7 +73,7 @@ def test_a_pull_request_may_be_begun_before_its_files(desk):  # noqa: F811
     assert files_of(desk.amira, name) == {"one", "two", "mine"}
 
 
-def test_what_does_not_fit_main_any_more_is_not_merged(desk):  # noqa: F811
+def test_what_does_not_fit_main_any_more_is_not_merged(desk):
     name = desk.new()
     desk.amira.upload_file(path_or_fileobj=b"a\n", path_in_repo="x", repo_id=name)
     number = desk.bruno.upload_file(path_or_fileobj=b"b\n", path_in_repo="x", repo_id=name, create_pr=True).pr_num
@@ -75,7 +84,7 @@ def test_what_does_not_fit_main_any_more_is_not_merged(desk):  # noqa: F811
     assert desk.amira.get_discussion_details(name, number).status == "open"
 
 
-def test_a_repeated_offer_is_one_pull_request(desk):  # noqa: F811
+def test_a_repeated_offer_is_one_pull_request(desk):
     """The newest client sends a commit again whose answer it did not see."""
     name = desk.new()
     numbers = {
@@ -90,7 +99,7 @@ def test_a_repeated_offer_is_one_pull_request(desk):  # noqa: F811
     )
 
 
-def test_people_talk(desk):  # noqa: F811
+def test_people_talk(desk):
     """Begun, answered, changed, hidden, renamed, closed and opened; each by who may."""
     name = desk.new()
     number = desk.bruno.create_discussion(name, "A question", description="Why?").num
@@ -280,7 +289,7 @@ def test_an_account_has_so_many_drafts_and_no_more(site, monkeypatch):
     api.change_discussion_status(NAME, number, "closed")
 
 
-def test_a_plain_repository_and_what_is_said_of_it_have_pages(desk):  # noqa: F811
+def test_a_plain_repository_and_what_is_said_of_it_have_pages(desk):
     """Files, card, pull requests and discussions, where clients say that they are; a stranger's words are no markup."""
     name, words = desk.new(), "<script>alert(1)</script>"
     desk.amira.upload_file(path_or_fileobj=f"# {words}\n".encode(), path_in_repo="README.md", repo_id=name)

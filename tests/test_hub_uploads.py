@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from huggingface_hub.utils import _http
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from souq.hub.app import application
+from souq.hub.app import Ways, application
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface import lfs, uploads
 from souq.hub.limits import Bucket
@@ -27,10 +28,15 @@ from tests.hubs import Site, serving
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
+    with desk_in(tmp_path_factory.mktemp("uploads")) as desk:
+        yield desk
+
+
+@contextmanager
+def desk_in(folder, database=""):
     """A hub with no model, and what amira and bruno type."""
-    folder = tmp_path_factory.mktemp("uploads")
     (folder / "shelf").mkdir()
-    app = application(Catalog(folder / "shelf"), folder / "data")
+    app = application(Catalog(folder / "shelf"), folder / "data", ways=Ways(database))
     app.state.limits.changes = Bucket(10**6, 10**6)  # a test changes more in a minute than a person
     with serving(app) as url:
         yield Desk(Site(url, app, None), folder / "data")
