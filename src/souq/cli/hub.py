@@ -15,6 +15,7 @@ from souq.cli.help import VerbGroup
 from souq.cli.hub_accounts import account, audit, org, token
 from souq.cli.hub_jobs import beside_it, job, worker
 from souq.cli.hub_run import backup, doctor, init, restore
+from souq.cli.hub_webhooks import webhook
 from souq.errors import UsageError
 from souq.files import beside
 from souq.hub.catalog import Catalog
@@ -62,7 +63,7 @@ def hub(context: click.Context, /, folder: Path | None, as_json: bool, **how: An
         _serve(_catalog(folder), as_json, **how)
 
 
-for verb in (account, token, org, audit, job, worker, doctor, backup, restore, init):
+for verb in (account, token, org, audit, job, worker, doctor, backup, restore, init, webhook):
     hub.add_command(verb)
 
 
@@ -92,7 +93,7 @@ def _serve(
     settings.refuse_odd()
     settings.publish()
     Database(ways["database"] or url_in(place)).close()  # brought to this version once, before several ask it
-    with _listening(host, port) as listener, beside_it(workers, catalog.root, place, ways["database"]):
+    with _listening(host, port) as listener, beside_it(workers, catalog.root, place, ways["database"], ways["url"]):
         here = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         entries = catalog.entries()
         value = {"url": here, "repositories": [entry.name for entry in entries if not entry.problem]}

@@ -93,20 +93,27 @@ def cancel(accounts: Accounts, number: int, as_json: bool) -> None:
     "--key", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Somebody enrolled's ssh key, to sign what all checks find; without it, nobody does.",
 )  # fmt: skip
+@click.option("--url", default="", help="Where the hub is reached: what webhooks are sent has links.")
 @click.option("--until-idle", is_flag=True, help="End when nothing waits.")
 @kept
-def worker(accounts: Accounts, folder: Path, minutes: int, gib: int, key: Path | None, until_idle: bool) -> None:
-    """Do the jobs of a hub, one after another, the cheap ones first; as many workers as you like, on one database."""
+def worker(
+    accounts: Accounts, folder: Path, minutes: int, gib: int, key: Path | None, url: str, until_idle: bool
+) -> None:
+    """Do the jobs of a hub, the cheap ones first, and send to its webhooks; as many workers as you like."""
     from souq.hub.jobs.worker import Bounds, Worker, commands
+    from souq.hub.webhooks.courier import Courier
+    from souq.hub.webhooks.store import Hooks
 
     bounds = Bounds(seconds=60.0 * minutes, memory=gib << 30)
-    Worker(_jobs(accounts), commands(Catalog(folder), key), bounds).run(until_idle=until_idle)
+    catalog = Catalog(folder)
+    courier = Courier(Hooks(accounts.database), catalog, url.rstrip("/"))
+    Worker(_jobs(accounts), commands(catalog, key), bounds, courier.round).run(until_idle=until_idle)
 
 
 @contextmanager
-def beside_it(count: int, folder: Path, data: Path, database: str) -> Iterator[None]:
+def beside_it(count: int, folder: Path, data: Path, database: str, url: str = "") -> Iterator[None]:
     """So many workers of a hub, which end with it, however it ends."""
-    words = ("souq", "hub", "worker", "--repos", str(folder), "--data", str(data))
+    words = ("souq", "hub", "worker", "--repos", str(folder), "--data", str(data), "--url", url)
     limits = ("souq.hub.jobs.limited", str(os.getpid()), "0", "0", sys.executable)
     # The URL may hold a password, and whoever is on the machine may read the words of a process.
     environment = os.environ | ({"SOUQ_HUB_DATABASE": database} if database else {})

@@ -205,3 +205,28 @@ class Report(Table):
 
 
 Index("reports_about", Report.repository, Report.dropped, Report.id)
+
+
+class Hook(Table):
+    """Whom to tell of what is new."""
+
+    __tablename__ = "webhooks"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    repository: Mapped[str]  # "" for all
+    events: Mapped[str]  # of what, with spaces between
+    secret: Mapped[str]  # what is sent is signed with it, so it is kept as it is
+    is_internal: Mapped[int]
+    begun: Mapped[str]
+    tries: Mapped[int]  # that failed, one after another
+    due: Mapped[str]
+    ended: Mapped[str]  # since when nothing is tried any more
+    because: Mapped[str]  # why the last one did not come
+
+
+class Came(Table):
+    """Something that came to a webhook, while it stands in a feed."""
+
+    __tablename__ = "webhooks_came"
+    hook: Mapped[int] = mapped_column(primary_key=True)
+    entry: Mapped[str] = mapped_column(primary_key=True)

@@ -69,10 +69,13 @@ def commands(catalog: Catalog, key: Path | None = None) -> Callable[[Job], Comma
 
 
 class Worker:
-    """Does one job after another."""
+    """Does one job after another, and where none waits what is to be done otherwise."""
 
-    def __init__(self, jobs: Jobs, command: Callable[[Job], Command], bounds: Bounds = Bounds()) -> None:
-        self._jobs, self._command, self._bounds = jobs, command, bounds
+    def __init__(
+        self, jobs: Jobs, command: Callable[[Job], Command], bounds: Bounds = Bounds(),
+        otherwise: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        self._jobs, self._command, self._bounds, self._otherwise = jobs, command, bounds, otherwise
         self._is_ending = False
 
     def run(self, *, until_idle: bool = False) -> None:
@@ -92,7 +95,7 @@ class Worker:
         """Whether there was something to do; while the database is away there is not."""
         try:
             if (job := self._jobs.take(self._bounds.lease)) is None:
-                return False
+                return self._otherwise()
             self._do(job)
         except Away:
             return False
