@@ -26,10 +26,12 @@ test: $(TEST)
 # The hub's pages are opened in the system's own chromium, where it is installed.
 CHROMIUM := $(firstword $(shell command -v chromium chromium-browser google-chrome))
 POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/pg_ctl))
+LFS := $(shell command -v git-lfs)
 test-all: $(READY)
+	@$(if $(LFS),,echo "souq: no git-lfs here (apt-get install git-lfs), so it is not tried against a hub")
 	@$(if $(CHROMIUM),,echo "souq: no chromium here (apt-get install chromium), so no page is opened in a browser")
 	@$(if $(POSTGRES),,echo "souq: no PostgreSQL here (apt-get install postgresql), so a hub keeps accounts in SQLite alone")
-	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit$(if $(CHROMIUM),, and not browser)$(if $(POSTGRES),, and not postgres)"
+	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit$(if $(CHROMIUM),, and not browser)$(if $(POSTGRES),, and not postgres)$(if $(LFS),, and not lfs)"
 
 # The tutorials in a pseudo-terminal: seconds, the longest silence and the lines that are too wide, verb by verb.
 silence: $(READY)
@@ -93,7 +95,7 @@ bench-kept: $(READY)
 FUSION := build/fusion-bench
 bench-peers: $(READY) $(MERGEKIT)/.ready $(FUSION)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
-	for set in held-all held-attention; do for way in covariance within guess joint mean; do \
+	for set in held-all held-attention held-all-replay held-attention-replay; do for way in covariance within guess joint mean; do \
 		$(BIN)/python bench/retention.py build/$$set --set $$set $$way || exit; done; \
 		$(BIN)/python bench/peers.py build/$$set --set $$set $(MERGEKIT)/bin/python $(FUSION)/bin/python --all || exit; done
 

@@ -182,6 +182,7 @@ def test_nobody_s_word_moves_a_governed_main(bazaar, hosted, tmp_path):
 
 
 @pytest.mark.server
+@pytest.mark.lfs
 @pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
 def test_git_lfs_brings_and_sends_large_files(desk, tmp_path):  # noqa: F811
     """Those that came by the API, whatever they are called, and those that are committed in a clone."""

@@ -102,7 +102,7 @@ def _git_name(path: Path) -> str:
 
 @contextmanager
 def asked(url: str, *, by_name: bool = True) -> Iterator[IO[bytes]]:
-    """What a hub answers; where it need not know who asks, no token is sent.
+    """What a hub answers; where it need not know who asks, no token is sent and no redirect is followed.
 
     Raises:
         NotFound: it is not there, or the hub cannot be reached.
@@ -111,7 +111,7 @@ def asked(url: str, *, by_name: bool = True) -> Iterator[IO[bytes]]:
     headers = {"User-Agent": "souq"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  ADDRESS lets only http and https through
     try:
-        with urllib.request.build_opener(_Straight).open(request, timeout=TIMEOUT) as reply:
+        with urllib.request.build_opener(_Straight if by_name else _Still).open(request, timeout=TIMEOUT) as reply:
             yield reply
     except urllib.error.HTTPError as error:
         why = spelled_out(error.headers.get("X-Error-Message", ""))[:300] or error.reason
@@ -133,6 +133,15 @@ class _Straight(urllib.request.HTTPRedirectHandler):
         if again is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
             again.remove_header("Authorization")
         return again
+
+
+class _Still(urllib.request.HTTPRedirectHandler):
+    """What is small lies where it was said to: whoever points elsewhere is told no."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        """Nothing more is asked."""
 
 
 def _token() -> str:

@@ -115,7 +115,7 @@ def _connected(hook: Webhook) -> http.client.HTTPConnection:
     parts = urlsplit(hook.url)
     host, is_tls = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
-    addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    addresses = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if not hook.is_internal and (inner := next((each for each in addresses if not is_public(each)), "")):
         raise OSError(f"{host} is {inner}, which is no public address: --internal allows it")
     plain = socket.create_connection((addresses[0], port), timeout=PATIENCE)
