@@ -4,7 +4,7 @@ import pytest
 
 from souq.errors import SouqError, UsageError
 from souq.repo.outside import outside
-from souq.weights.bucket import check_url
+from souq.weights.place import check_url
 
 URLS = [
     "https://169.254.169.254/latest/meta-data", "https://localhost/x", "https://127.0.0.1:8443/x", "https://127.1/x",

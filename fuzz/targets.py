@@ -52,9 +52,9 @@ from souq.repo.config import Merging, read_config
 from souq.repo.contribution import Offer, slug
 from souq.repo.landing import malformed
 from souq.repo.rows import parse_rows
-from souq.weights.bucket import check_url
 from souq.weights.delta import Delta, Dense, Gram, Layer, Lora, Rows, Sparse, TensorRef
 from souq.weights.lockfile import format_delta, format_lock, parse_delta, parse_lock
+from souq.weights.place import check_url
 from souq.weights.safetensors import open_tensors, write_tensors
 from souq.weights.store import Store
 

@@ -18,8 +18,9 @@ import pytest
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
 from souq.repo.remote import Repo
 from souq.weights import bucket as buckets
-from souq.weights.bucket import Bucket, check_url, open_remote
+from souq.weights.bucket import Bucket, open_remote
 from souq.weights.codec import MAGIC
+from souq.weights.place import check_url
 from souq.weights.store import Store
 from tests.servers import free_ports
 from tests.tiny import write_model

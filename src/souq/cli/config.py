@@ -18,7 +18,7 @@ from souq.records import spelled_out
 from souq.repo.config import Config, Limits
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-from souq.weights.bucket import Shared, check_url
+from souq.weights.place import Shared, check_url
 
 MAIN = {
     "name": "what the model is called",

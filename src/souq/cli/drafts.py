@@ -31,6 +31,7 @@ from souq.model.adapter.peft import CONFIG, WEIGHTS
 from souq.progress import Progress
 from souq.records import spelled_out
 from souq.repo.snapshot import Snapshot
+from souq.weights.hub import Still
 
 ADDRESS = re.compile(r"(https?://[^/\s@]+)/([\w.\-]+(?:/[\w.\-]+)?)/discussions/([1-9]\d{0,8})/?")
 WANTED = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, "recipe.toml": 1 << 20}  # the most bytes of each
@@ -111,7 +112,7 @@ def asked(url: str, *, by_name: bool = True) -> Iterator[IO[bytes]]:
     headers = {"User-Agent": "souq"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  ADDRESS lets only http and https through
     try:
-        with urllib.request.build_opener(_Straight if by_name else _Still).open(request, timeout=TIMEOUT) as reply:
+        with urllib.request.build_opener(_Straight if by_name else Still).open(request, timeout=TIMEOUT) as reply:
             yield reply
     except urllib.error.HTTPError as error:
         why = spelled_out(error.headers.get("X-Error-Message", ""))[:300] or error.reason
@@ -133,15 +134,6 @@ class _Straight(urllib.request.HTTPRedirectHandler):
         if again is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
             again.remove_header("Authorization")
         return again
-
-
-class _Still(urllib.request.HTTPRedirectHandler):
-    """What is small lies where it was said to: whoever points elsewhere is told no."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        """Nothing more is asked."""
 
 
 def _token() -> str:

@@ -44,9 +44,9 @@ from souq.repo.travel import clone as copy
 from souq.repo.travel import push as send
 from souq.signing import Person, normal_key
 from souq.text import decoded
-from souq.weights.bucket import check_url
 from souq.weights.delta import Delta, Lock, Tensors
 from souq.weights.lockfile import lock_digest
+from souq.weights.place import check_url
 
 
 @click.command()

@@ -26,6 +26,8 @@ from souq.hub.pages import routes as pages
 from souq.hub.reports import pages as reports
 from souq.hub.reports.store import Reports
 from souq.hub.running import health
+from souq.hub.tensors import routes as tensors
+from souq.hub.tensors.waiting import Pointed, Uploads
 from souq.signing import Person
 
 
@@ -46,7 +48,7 @@ def application(catalog: Catalog, data: Path, person: Person | None = None, ways
     """
     limits = Limits()
     routes = [
-        *health.routes(), *huggingface.routes(), *git.routes(), *accounts.routes(), *jobs.routes(),
+        *health.routes(), *huggingface.routes(), *git.routes(), *tensors.routes(), *accounts.routes(), *jobs.routes(),
         *reports.routes(), *pages.routes(),
     ]  # fmt: skip
     app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders), Middleware(Gate, limits=limits)])
@@ -54,5 +56,6 @@ def application(catalog: Catalog, data: Path, person: Person | None = None, ways
     known = Database(ways.database or url_in(data))
     app.state.accounts, app.state.discussions = Accounts(known), Discussions(known)
     app.state.jobs, app.state.reports, app.state.takes_bugs = Jobs(known), Reports(known), ways.takes_bugs
+    app.state.uploads, app.state.pointed = Uploads(app.state.huggingface.incoming), Pointed()
     app.state.limits, app.state.url, app.state.is_open = limits, ways.url.rstrip("/"), ways.is_open
     return app

@@ -16,7 +16,7 @@ from souq.errors import UsageError
 from souq.merge import check_settings
 from souq.merge.methods import SUMS
 from souq.records import Record, parse_toml
-from souq.weights.bucket import Shared, check_url
+from souq.weights.place import Shared, check_url
 
 MAX_WEIGHT = 16.0
 

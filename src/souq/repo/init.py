@@ -29,9 +29,9 @@ from souq.repo.limits import exceeded
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.text import plain_utf8
-from souq.weights.bucket import Shared, check_url
 from souq.weights.delta import Delta, Lock, TensorRef, Tensors
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
+from souq.weights.place import Shared, check_url
 from souq.weights.store import Store
 
 README = """\

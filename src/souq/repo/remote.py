@@ -15,12 +15,14 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from souq.errors import Hostile, NotFound, Refused, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
+from souq.repo.credentials import Credentials
 from souq.repo.git import (
     MAIN,
     NO_TREE,
@@ -37,7 +39,9 @@ from souq.repo.git import (
     shared_dir,
 )
 from souq.repo.local import LocalRepo
-from souq.weights.bucket import Bucket, check_url, open_remote
+from souq.weights.bucket import Bucket, open_remote
+from souq.weights.hub import Hub, hub_at
+from souq.weights.place import check_url
 from souq.weights.store import Store
 
 # What a repository may say of itself and start nothing by it: a fetch for who only looks goes by no other settings.
@@ -91,7 +95,7 @@ class Repo(LocalRepo):
         return self._remote or super().remote
 
     def remote_store(self) -> Store | Bucket | None:
-        """Where the tensors travel: a store with a URL, or else the one beside the remote's git directory.
+        """Where the tensors travel: a store with a URL, or else the one beside the remote, in a folder or at a hub.
 
         Raises:
             NotFound: the remote is no folder, and nothing says where its tensors are.
@@ -101,6 +105,8 @@ class Repo(LocalRepo):
             return open_remote(url)
         if self.remote is None:
             return None
+        if folder is None and (hub := self._hub_store) is not None:
+            return hub
         if folder is None:
             raise NotFound(
                 f"{self.remote} carries history and no tensors, and main's souq.toml names no [store]",
@@ -109,6 +115,13 @@ class Repo(LocalRepo):
         if (git_dir := git_dir_of(folder)) is None:
             raise NotFound(f"the remote {self.remote} is no git repository", hint="see `git remote -v`")
         return Store(shared_dir(git_dir) / "souq")
+
+    @cached_property
+    def _hub_store(self) -> Hub | None:
+        """The store beside a remote that is a souq hub; each command asks once whether it is one."""
+        words = ("ls-remote", "--get-url", "--", self._remote or "origin")
+        known = Credentials.of(self.git_dir, self._own(*words).stdout.decode("utf-8", "replace").strip())
+        return hub_at(known.url, known) if known is not None else None
 
     def _store_url(self, *, local: bool) -> str:
         """This person's own `souq.store`, else what main says; a head's souq.toml is asked by nobody."""

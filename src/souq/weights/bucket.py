@@ -12,26 +12,22 @@ Credentials come from the environment, as the libraries behind fsspec take them,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
-from socket import inet_aton
 from typing import Any
 from urllib.parse import unquote
 
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
-from souq.records import Digest, Record, is_digest
+from souq.records import Digest, is_digest
 from souq.weights.codec import header_of
+from souq.weights.place import LIBRARIES
 from souq.weights.store import Store
 
-LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "https": "aiohttp", "memory": "fsspec", "file": ""}
-ON_THIS_MACHINE = {"file", "memory"}
 READ_ONLY = {"https"}
 NOT_THERE = {403, 404, 410}  # a bucket behind https that may not be listed answers 403
 MAX_OBJECT = 8 << 30  # bytes; more than the largest tensor of any model of today
@@ -40,60 +36,6 @@ MAX_HEAD = 1 << 20  # bytes in which a header must end for its base to be asked 
 AT_ONCE = 8
 SMALL = 4 << 20  # bytes; larger ones travel one by one, so that memory holds one of them
 DEPTH = 2  # a difference's base may be a difference where another repository wrote it
-
-_REST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]*(:\d{1,5})?(/[A-Za-z0-9._~=+\-]+)*/?")
-
-
-class Shared(Record, frozen=True, forbid_unknown_fields=True):
-    """`[store]` in souq.toml: where the tensors travel, if not beside the git remote."""
-
-    url: str = ""
-
-
-def check_url(url: str, *, local: bool) -> str:
-    """A URL tensors may travel by; `local` where a folder of this very machine can be meant.
-
-    Raises:
-        UsageError: it is not one, and why; the URL itself is not repeated, it may hold a password.
-    """
-    if because := _refused(url, local):
-        raise UsageError(
-            f"the store's URL {because}",
-            hint='write [store] url = "s3://bucket/folder" in souq.toml, see docs/forges.md',
-        )
-    return url.rstrip("/")
-
-
-def _refused(url: str, local: bool) -> str:
-    protocol, _, rest = url.partition("://")
-    if protocol not in LIBRARIES or not rest:
-        return f"begins with none of {', '.join(f'{name}://' for name in LIBRARIES if name != 'memory')}"
-    if "::" in rest:
-        return "chains one file system to another"
-    if "@" in rest:
-        return "names a user: credentials come from the environment"
-    if ".." in rest.split("/"):
-        return "climbs out of its folder"
-    if protocol in ON_THIS_MACHINE and not local:
-        return "names a folder of this machine, which only your own `git config souq.store` may"
-    if protocol not in ON_THIS_MACHINE and not local and _inside(rest):
-        return "names this machine or its cloud's metadata, which only your own `git config souq.store` may"
-    if protocol == "file":
-        return "" if rest.startswith("/") and rest.isprintable() else "names no folder: write file:///path"
-    return "" if _REST.fullmatch(rest) else "holds more than a bucket and a folder of letters, digits and ._~=+-"
-
-
-def _inside(rest: str) -> bool:
-    """Whether whoever fetches would be made to ask their own machine, or the service that hands out a cloud's keys."""
-    host = re.split("[:/]", rest, maxsplit=1)[0].rstrip(".").lower()
-    try:
-        # `2130706433`, `0x7f.1` and `127.1` are addresses too, to a resolver
-        address = ip_address(inet_aton(host)) if re.fullmatch(r"[0-9a-fx.]*\d[0-9a-fx.]*", host) else None
-    except OSError:
-        address = None
-    if address is not None:
-        return address.is_loopback or address.is_link_local or address.is_unspecified
-    return host == "localhost" or host.endswith(".localhost") or host == "metadata.google.internal"
 
 
 def open_remote(url: str) -> Store | Bucket:
@@ -121,6 +63,15 @@ class Bucket:
             return fsspec.filesystem(self.protocol, use_listings_cache=False)
         except ImportError as error:
             raise Missing(f"{library} is not installed", hint="run `pip install 'souq[remote]'`") from error
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be sent there."""
+        return self.protocol in READ_ONLY
+
+    def _connect(self) -> None:
+        """Once, and not by each of the hands."""
+        self._files  # noqa: B018
 
     def path(self, name: Digest) -> str:
         """Where an object of this name lies, or would.
@@ -171,13 +122,21 @@ class Bucket:
 
     def _bring(self, name: Digest, other: Store, depth: int = 0) -> None:
         data = self._read(name)
-        try:
-            base = header_of(data).base
-            if base and base not in other:
-                if depth == DEPTH:
-                    raise Hostile("it is a difference from a difference from a difference")
-                self._bring(base, other, depth + 1)
+        with self._named(name):
+            self._bring_base(header_of(data).base, other, depth)
             other.take(name, data)
+
+    def _bring_base(self, base: str, other: Store, depth: int) -> None:
+        if base and base not in other:
+            if depth == DEPTH:
+                raise Hostile("it is a difference from a difference from a difference")
+            self._bring(base, other, depth + 1)
+
+    @contextmanager
+    def _named(self, name: Digest) -> Iterator[None]:
+        """What turns out to be damaged, by its name and where it lies."""
+        try:
+            yield
         except Hostile as error:
             raise self._damaged(f"{name} is damaged: {error}") from error
         except Corrupt as error:
@@ -216,7 +175,7 @@ class Bucket:
         closure = source.closure(name for name in names if name not in there)
         there |= set(self._sizes(sorted(set(closure) - set(names))))
         bases = {name: source.header(name).base for name in closure if name not in there}
-        if bases and self.protocol in READ_ONLY:
+        if bases and self.is_read_only:
             raise UsageError(
                 f"{self.url} can only be read, and it lacks {len(bases)} of these tensors",
                 hint="name where you may write: `git config souq.store s3://bucket/folder`",
@@ -240,12 +199,12 @@ class Bucket:
             raise SouqError(f"{name} did not arrive whole at {self.url}: {size} of {len(data):,} bytes")
 
     def _is_difference(self, name: Digest) -> bool:
+        with self._named(name):
+            return bool(header_of(self._beginning(name)).base)
+
+    def _beginning(self, name: Digest) -> bytes:
         with self._asked():
-            head = bytes(self._files.cat_file(self.path(name), start=0, end=MAX_HEAD))
-        try:
-            return bool(header_of(head).base)
-        except Hostile as error:
-            raise self._damaged(f"{name} is damaged: {error}") from error
+            return bytes(self._files.cat_file(self.path(name), start=0, end=MAX_HEAD))
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
@@ -253,7 +212,7 @@ class Bucket:
         """The sizes in bytes of those of some objects that the bucket holds; asked for side by side."""
         if not names:
             return {}
-        self._files  # noqa: B018  connected once, not by each of the hands
+        self._connect()
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="souq-bucket") as hands:
             sizes = zip(names, hands.map(self.size, names), strict=True)
             return {name: size for name, size in sizes if size is not None}

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -131,6 +131,63 @@ def parse_object(data: bytes) -> tuple[Header, memoryview]:
     rest = memoryview(data)[len(MAGIC) + 8 :]
     header, start = read_header(data[: len(MAGIC) + 8], lambda n: bytes(rest[:n]))
     return header, memoryview(data)[start:]
+
+
+class Payload(Protocol):
+    """Bytes that are read part by part."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
+
+
+class InFile:
+    """The payload of an object in an open file, read where it lies."""
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file, self._start = file.fileno(), start
+        self._length = os.fstat(self._file).st_size - start
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._length)
+        return os.pread(self._file, stop - start, self._start + start)
+
+
+def object_in(file: BinaryIO) -> tuple[Header, InFile]:
+    """The header of an object in an open file, and its payload, which stays there.
+
+    Raises:
+        Hostile: not an object.
+    """
+    header, start = read_header(file.read(len(MAGIC) + 8), file.read)
+    return header, InFile(file, start)
+
+
+def in_parts(header: Header, payload: Payload, held: Iterable[Array] | None) -> Iterator[Array]:
+    """The words of an object, flat, a block at a time: what `decode` gives, and never all of it in memory.
+
+    `held` are those of the tensor that it is a difference from. Strict and bounded as `decode` is.
+
+    Raises:
+        Hostile: not an object.
+    """
+    refuse_unbounded(header, len(payload))
+    if _check(payload[at : at + BLOCK] for at in range(0, len(payload), BLOCK)) != header.check:
+        raise Hostile("its payload does not match its checksum")
+    each = range(-(-header.size // BLOCK))
+    if header.codec == "raw":
+        width = DTYPES[header.dtype].itemsize
+        span = BLOCK * width
+        return (np.frombuffer(payload[at * span : (at + 1) * span], f"<u{width}") for at in each)
+    if max(_flat(header.blocks), default=0) > 2 * BLOCK:
+        raise Hostile("a block is larger than what it holds")
+    packed = _Blocks(header, payload)
+    if held is None:
+        return (_unfold(packed[at], None) for at in each)
+    return (_unfold(packed[at], words) for at, words in zip(each, held, strict=True))
 
 
 def decode(header: Header, payload: memoryview, held: Array | None) -> Array:
@@ -284,19 +341,30 @@ def _pack(words: Array, held: Array | None) -> list[list[bytes]]:
 
 
 def _unpack(header: Header, payload: memoryview, held: Array | None, out: Array) -> None:
-    ends = np.cumsum([length for plane in header.blocks for length in plane], dtype=np.int64)
-    spans = [payload[end - length : end] for end, length in zip(ends, _flat(header.blocks), strict=True)]
-    each, width = len(header.blocks[0]), len(header.blocks)
+    packed = _Blocks(header, payload)
 
     def unpack_block(number: int) -> None:
         part = slice(number * BLOCK, min((number + 1) * BLOCK, len(out)))
-        table = np.empty((part.stop - part.start, width), np.uint8)
-        for i in range(width):
-            table[:, i] = _inflate(spans[i * each + number], len(table))
-        words = table.reshape(-1).view(out.dtype)
-        out[part] = _unfold(words, None if held is None else held[part])
+        out[part] = _unfold(packed[number], None if held is None else held[part])
 
-    _each(unpack_block, range(each))
+    _each(unpack_block, range(len(header.blocks[0])))
+
+
+class _Blocks:
+    """The blocks of an object, unpacked, their words still folded."""
+
+    def __init__(self, header: Header, payload: Payload) -> None:
+        self._size, self._payload, self._width = header.size, payload, len(header.blocks)
+        self._each, self._lengths = len(header.blocks[0]), _flat(header.blocks)
+        self._ends = np.cumsum(self._lengths, dtype=np.int64).tolist()
+
+    def __getitem__(self, number: int) -> Array:
+        table = np.empty((min(BLOCK, self._size - number * BLOCK), self._width), np.uint8)
+        for i in range(self._width):
+            at = i * self._each + number
+            span = self._payload[self._ends[at] - self._lengths[at] : self._ends[at]]
+            table[:, i] = _inflate(span, len(table))
+        return table.reshape(-1).view(f"<u{self._width}")
 
 
 def _flat(blocks: tuple[tuple[int, ...], ...]) -> list[int]:
@@ -327,7 +395,7 @@ def _squeeze(block: Planes) -> bytes:
     return min(best, _zstd.thorough.compress(block.data), key=len)
 
 
-def _inflate(packed: memoryview, size: int) -> Planes:
+def _inflate(packed: bytes | memoryview, size: int) -> Planes:
     # The frame's own claim is read before anything is allocated: a bomb is refused, not opened.
     if zstandard.frame_content_size(packed) != size:
         raise Hostile("a block does not have the size of its place")

@@ -11,7 +11,7 @@ it has never heard of text, git, disks or people.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,9 +56,14 @@ def tensor_digest(array: Array) -> Digest:
     data = np.ascontiguousarray(array)
     if data.dtype.byteorder == ">":
         data = data.astype(data.dtype.newbyteorder("<"))
-    shape = "x".join(map(str, array.shape))
-    hasher = blake3(f"souq tensor 1\n{dtype_name(data.dtype)} {shape}\n".encode())
-    hasher.update(data.reshape(-1).view(np.uint8).data)
+    return digest_of_parts(dtype_name(data.dtype), array.shape, [data.reshape(-1)])
+
+
+def digest_of_parts(dtype: str, shape: Sequence[int], parts: Iterable[Array]) -> Digest:
+    """The digest of a tensor whose numbers come one flat part after the other, little-endian."""
+    hasher = blake3(f"souq tensor 1\n{dtype} {'x'.join(map(str, shape))}\n".encode())
+    for part in parts:
+        hasher.update(part.view(np.uint8).data)
     return "b3:" + hasher.hexdigest()
 
 

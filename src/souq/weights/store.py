@@ -11,9 +11,10 @@ Objects are immutable: a crash leaves a hidden `.part` folder, never a bad objec
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,14 +33,18 @@ from souq.weights.codec import (
     as_words,
     decode,
     encode,
+    in_parts,
     object_bytes,
+    object_in,
     parse_object,
     pool,
     read_header,
     refuse_unbounded,
     storable,
 )
-from souq.weights.delta import Array, Lock, TensorRef, dtype_name, tensor_digest
+from souq.weights.delta import Array, Lock, TensorRef, digest_of_parts, dtype_name, tensor_digest
+
+_UNREADABLE = (Hostile, ValueError, zstandard.ZstdError)
 
 
 class Receiver(Protocol):
@@ -57,6 +62,11 @@ class Store:
     @cached_property
     def objects(self) -> Path:
         return self.root / "objects"
+
+    @property
+    def arriving(self) -> Path:
+        """Where what comes in ranges lies until it is whole."""
+        return self.root / "arriving"
 
     def path(self, name: Digest) -> Path:
         """Where an object of this name lies, or would.
@@ -90,7 +100,7 @@ class Store:
         """
         array = storable(array)
         name = tensor_digest(array)
-        if self._freshen(name):
+        if self.freshen(name):
             return name
         words = as_words(array)
         header, payload = encode(words, dtype_name(array.dtype), array.shape, *self._base_of(array, base))
@@ -107,7 +117,7 @@ class Store:
         alike = header.shape == array.shape and header.dtype == dtype_name(array.dtype) and not header.base
         return (base, as_words(self.get(base))) if alike else (None, None)
 
-    def _freshen(self, name: Digest) -> bool:
+    def freshen(self, name: Digest) -> bool:
         """Whether it is here; if so it is new again to gc, which might otherwise sweep what was just put."""
         path = self.path(name)
         if not path.is_file():
@@ -209,8 +219,8 @@ class Store:
 
     def receive(self, source: Store, names: Sequence[Digest], progress: Progress = quiet) -> int:
         """Take from another folder what is not here yet; the other side of `copy`."""
-        wanted = [name for name in names if not self._freshen(name)]
-        missing = [name for name in source.closure(wanted) if not self._freshen(name)]
+        wanted = [name for name in names if not self.freshen(name)]
+        missing = [name for name in source.closure(wanted) if not self.freshen(name)]
         total, sent = sum(map(source.size, missing)), 0
         for name in missing:
             progress("send bytes", sent, total)
@@ -247,6 +257,56 @@ class Store:
             raise Corrupt(f"{name} is damaged: its bytes have another digest", hint="do not trust where it came from")
         self._write(name, self._standing(header, array, data))
 
+    def keep(self, name: Digest, file: Path) -> None:
+        """Keep an object that came as a file: as `take`, but read part by part, so that its size is no matter.
+
+        Raises:
+            NotFound: the tensor it is a difference from is not here yet.
+            Corrupt: it is not what its name says, or a difference from what is one itself.
+        """
+        base = ""
+        try:
+            if (base := base_in(file)) and self.header(base).base:
+                raise Corrupt(
+                    f"{name} is a difference from {base}, which is one itself", hint="one step is all there may be"
+                )
+            if self._digest_in(file, base) != name:
+                raise Hostile("its bytes have another digest")
+        except _UNREADABLE as error:
+            if base and not self._is_sound(base):
+                raise _damaged(base, "what is a difference from it does not come out") from error
+            raise Corrupt(f"{name} is damaged: {error}", hint="ask whoever sent it to send it again") from error
+        self.adopt(name, file)
+        file.unlink()
+
+    def _digest_in(self, file: Path, base: str) -> Digest:
+        """The digest of the tensor that a file holds an object of."""
+        with ExitStack() as stack:
+            header, payload = object_in(stack.enter_context(file.open("rb")))
+            held = None
+            if base:
+                theirs, whole = object_in(stack.enter_context(self.path(base).open("rb")))
+                if (theirs.dtype, theirs.shape) != (header.dtype, header.shape):
+                    raise Hostile(f"its base {base} has another shape")
+                held = in_parts(theirs, whole, None)
+            return digest_of_parts(header.dtype, header.shape, in_parts(header, payload, held))
+
+    def _is_sound(self, name: Digest) -> bool:
+        """Whether a dense tensor here is what its name says."""
+        with suppress(*_UNREADABLE):
+            return self._digest_in(self.path(name), "") == name
+        return False
+
+    def adopt(self, name: Digest, file: Path) -> None:
+        """Have a file, in which an object was checked, as the object of this name; the file stays where it is."""
+        with beside(self.path(name).parent) as scratch:
+            part = scratch / "object"
+            try:
+                part.hardlink_to(file)
+            except OSError:  # another disk, or one without hard links
+                shutil.copyfile(file, part)
+            self._place(name, part)
+
     def _alike(self, header: Header) -> Array | None:
         """The tensor here that an object from elsewhere is a difference from, as words, however it is kept here."""
         if not header.base:
@@ -263,16 +323,18 @@ class Store:
         return data
 
     def _write(self, name: Digest, data: bytes) -> None:
+        with beside(self.path(name).parent) as scratch:
+            (part := scratch / "object").write_bytes(data)
+            self._place(name, part)
+
+    def _place(self, name: Digest, part: Path) -> None:
         """Whole or not at all: a temporary file, fsync, link, fsync of the folder. What is there already stays."""
         path = self.path(name)
-        with beside(path.parent) as scratch:
-            part = scratch / "object"
-            part.write_bytes(data)
-            flush(part)
-            part.chmod(0o444)
-            if fresh := not path.parent.is_dir():
-                path.parent.mkdir(exist_ok=True)
-            _publish(part, path)
+        flush(part)
+        part.chmod(0o444)
+        if fresh := not path.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
+        _publish(part, path)
         flush(path.parent)
         if fresh:
             flush(self.objects)
@@ -297,12 +359,23 @@ class Store:
         gone = [name for name in self.digests() if name not in kept and self.path(name).stat().st_mtime < before]
         for name in gone:
             self.path(name).unlink()
-        for path in self.objects.glob(f"??/*{PART}"):  # of a souq that wrote these inside
+        # of a fetch that nobody went on with, and of a souq that wrote these inside
+        for path in [*self.arriving.glob("*"), *self.objects.glob(f"??/*{PART}")]:
             if path.stat().st_mtime < before:
                 path.unlink()
         if self.objects.is_dir():
             sweep(self.objects)
         return gone
+
+
+def base_in(file: Path) -> str:
+    """The tensor that an object in a file is a difference from; "" where it is from none.
+
+    Raises:
+        Hostile: not an object.
+    """
+    with file.open("rb") as opened:
+        return object_in(opened)[0].base
 
 
 def _damaged(name: Digest, because: str) -> Corrupt:

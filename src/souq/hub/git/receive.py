@@ -21,6 +21,7 @@ from souq.hub.plain.arrivals import Arrivals
 from souq.hub.plain.large import MOST_POINTER, pointed
 from souq.hub.plain.paths import clashing, wrong_with
 from souq.hub.plain.repository import MOST_FILES, MOST_SHOWN, Plain
+from souq.hub.tensors.waiting import Uploads, pointed_at
 from souq.records import Record, spelled_out
 from souq.repo.git import MAIN, Entry
 from souq.repo.policy_state import refuse_unsound
@@ -38,6 +39,7 @@ class Question(Record, frozen=True):
     governed: bool
     account: str
     incoming: str  # the folder of what is on its way in
+    name: str = ""  # of the repository
 
 
 def main() -> int:
@@ -69,6 +71,14 @@ def _judge(place: Path, question: Question, rows: list[tuple[str, str, str]]) ->
             if not repo.contains(new, old):
                 raise Refused("main goes forward: `souq fetch`, and do it again")
             refuse_unsound(repo, old, new)
+    _have_tensors(Repo.find(place), question, rows)
+
+
+def _have_tensors(repo: Repo, question: Question, rows: list[tuple[str, str, str]]) -> None:
+    """What this account brought, and these refs are about to point at, is the repository's from now on."""
+    waiting = Uploads(Path(question.incoming)).waiting(question.account, question.name, repo)
+    if waiting.objects.is_dir():
+        waiting.hand_over(name for _, new, ref in rows for name in pointed_at(repo, ref, new))
 
 
 def _look(place: Path, question: Question, rows: list[tuple[str, str, str]]) -> None:

@@ -235,7 +235,8 @@ def _question(request: Request, opened: Opened, caller: Caller | None) -> dict[s
     """What is told to who judges a push."""
     if caller is None:
         return {}
-    question = Question(governed=opened.governed, account=caller.name, incoming=str(hub_of(request).incoming.resolve()))
+    incoming = str(hub_of(request).incoming.resolve())
+    question = Question(governed=opened.governed, account=caller.name, incoming=incoming, name=opened.name)
     here = {PYTHON: sys.executable, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return here | {QUESTION: msgspec.json.encode(question).decode()}
 

@@ -128,7 +128,7 @@ async def resolve(request: Request) -> Response:
     if headers["ETag"] in _tags(request):
         return Response(status_code=304, headers=headers)
     name = path.rpartition("/")[2]
-    return _Sent(place, headers=headers, media_type=_type(path), filename=name, stat_result=facts)
+    return Sent(place, headers=headers, media_type=_type(path), filename=name, stat_result=facts)
 
 
 def _headers(of: Asked, path: str, file: File) -> dict[str, str]:
@@ -153,7 +153,9 @@ def _type(path: str) -> str:
     return "text/plain" if path.endswith(_TEXT) else "application/octet-stream"
 
 
-class _Sent(FileResponse):
+class Sent(FileResponse):
+    """A file, or a part of it."""
+
     chunk_size = 1 << 20  # a thread is asked for each
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
