@@ -14,6 +14,8 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
 from souq.repo.remote import Repo
@@ -383,6 +385,30 @@ def test_what_is_taken_from_elsewhere_is_checked(tmp_path):
     other.take(second, here.parcel(second))
     assert other.header(second).base == first
     assert bits(other.get(second)) == bits(base + 1)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_both_ways_to_take_take_the_same(tmp_path_factory, data):
+    """Whole or part by part, bytes that were tampered with are an object to both readers or to neither."""
+    folder = tmp_path_factory.mktemp("two")
+    here = Store(folder / "here")
+    base = np.arange(300, dtype="f4")
+    first = here.put(base)
+    name = here.put(base + 1, base=first if data.draw(st.booleans()) else None)
+    parcel = bytearray(here.parcel(name))
+    for _ in range(data.draw(st.integers(0, 3))):
+        parcel[data.draw(st.integers(0, len(parcel) - 1))] ^= data.draw(st.integers(1, 255))
+    cut = bytes(parcel[: len(parcel) - data.draw(st.sampled_from([0, 0, 0, 1, 50]))])
+    taken = []
+    for way in ("take", "keep"):
+        other = Store(folder / way)
+        other.take(first, here.parcel(first))
+        (file := folder / "file").write_bytes(cut)
+        with contextlib.suppress(Corrupt, NotFound):
+            getattr(other, way)(name, cut if way == "take" else file)
+        taken.append(sorted(other.digests()))
+    assert taken[0] == taken[1]
 
 
 def test_the_library_is_asked_for_by_name(tmp_path, monkeypatch):

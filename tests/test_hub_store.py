@@ -119,6 +119,9 @@ def test_what_main_lacks_at_the_hub_comes_by_a_push(bazaar, hosted, tmp_path):
     subprocess.run(["git", "config", "credential.helper", f"store --file={tmp_path}/known"], cwd=tmp_path / "mine", check=True)  # fmt: skip
     assert bazaar("chen", "push", at=tmp_path / "mine") == 0
     assert set(lost) <= objects_of(hub_git)
+    assert bazaar("amira", "fetch") == 0  # and from a clone that had another remote
+    store.path(lost[0]).unlink()
+    assert bazaar("amira", ["push", remote(hosted, "amira"), "--set-remote"]) == 0
     assert store.fsck() == []
     assert waits(hosted) == []
 

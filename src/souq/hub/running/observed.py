@@ -40,7 +40,7 @@ _LOG = logging.getLogger("souq.hub")
 _ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _FORWARDED = ("x-forwarded-for", "forwarded", "via", "x-real-ip")
-_FILES = re.compile(r"/(?:datasets/)?[^/]+(?:/[^/]+)?/resolve/")
+_FILES = re.compile(r"/(?:datasets/)?[^/]+(?:/[^/]+)?/(?:resolve|souq/store)/")
 
 REQUESTS = Counter("souq_hub_requests", "Requests that were answered", ["method", "kind", "status"])
 SECONDS = Histogram(
