@@ -206,6 +206,7 @@ def test_a_draft_becomes_souq_s_own_by_the_command_that_it_says(bazaar, tmp_path
     app = application(Catalog(tmp_path / "shelf"), tmp_path / "data")
     with serving(app) as url:
         own = Site(url, app, None)
+        monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setenv("HF_TOKEN", own.token("chen"))
         api = HfApi(url, token=own.token("chen"))
         done = api.upload_folder(repo_id=NAME, folder_path=bazaar.folder / "greet-adapter", create_pr=True)

@@ -28,6 +28,7 @@ from souq.cli.adapter import How, make_adapter
 from souq.cli.console import done
 from souq.errors import Corrupt, Hostile, NotFound
 from souq.model.adapter.peft import CONFIG, WEIGHTS
+from souq.model.hub_client import endpoint
 from souq.progress import Progress
 from souq.records import spelled_out
 from souq.repo.snapshot import Snapshot
@@ -108,7 +109,7 @@ def asked(url: str, *, by_name: bool = True) -> Iterator[IO[bytes]]:
     Raises:
         NotFound: it is not there, or the hub cannot be reached.
     """
-    token = _token() if by_name else ""
+    token = _token() if by_name and _is_ours(url) else ""
     headers = {"User-Agent": "souq"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  ADDRESS lets only http and https through
     try:
@@ -116,7 +117,7 @@ def asked(url: str, *, by_name: bool = True) -> Iterator[IO[bytes]]:
             yield reply
     except urllib.error.HTTPError as error:
         why = spelled_out(error.headers.get("X-Error-Message", ""))[:300] or error.reason
-        own = "a draft is shown to its author: set HF_TOKEN to a token of yours, or `hf auth login`"
+        own = "a draft is shown to its author: set HF_ENDPOINT to this hub, and HF_TOKEN to a token of yours there"
         hint = own if by_name else "check the address"
         raise NotFound(f"the hub answered {error.code}: {why}", hint=hint) from error
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
@@ -131,9 +132,19 @@ class _Straight(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """The same question elsewhere, without the token where it is another's."""
         again = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if again is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+        if again is not None and _origin(newurl) != _origin(req.full_url):
             again.remove_header("Authorization")
         return again
+
+
+def _is_ours(url: str) -> bool:
+    """Whether an address is on the hub that HF_ENDPOINT names: whoever sends a link is not sent a token for it."""
+    return _origin(url) == _origin(endpoint())
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _token() -> str:
