@@ -60,6 +60,18 @@ def test_no_verb_that_reads_starts_what_a_folder_names(place, sent, tmp_path, mo
             assert trace.verbs <= GITS, (line, trace.verbs)
 
 
+def test_asking_a_remote_for_tensors_starts_nothing(place, sent, tmp_path, monkeypatch, capfd):  # noqa: F811
+    """A stranger's folder names a hub, a helper that would know a password and another address: none of it runs."""
+    arm(sent, tmp_path / "canary", url="http://127.0.0.1:9/atlas/smol")
+    lose(sent, "model/config.json")
+    with traced(monkeypatch) as trace:
+        typed(monkeypatch, sent, "pr", "checks", "1", "--quick")
+    assert not list(tmp_path.glob("canary*"))
+    assert trace.programs <= {"git", "ssh-keygen"}
+    assert trace.verbs <= {*GITS, "ls-remote"}  # which says an address, and goes nowhere
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_canaries_sing(sent, tmp_path):
     """Git itself, in such a folder, starts what it names: the test above can fail."""
     arm(sent, tmp_path / "canary")

@@ -119,7 +119,9 @@ class Repo(LocalRepo):
     @cached_property
     def _hub_store(self) -> Hub | None:
         """The store beside a remote that is a souq hub; each command asks once whether it is one."""
-        words = ("ls-remote", "--get-url", "--", self._remote or "origin")
+        if not (self.remote or "").startswith(("http://", "https://")):
+            return None
+        words = ("ls-remote", "--get-url", "--", self._remote or "origin")  # as git rewrites it: `url.….insteadOf`
         known = Credentials.of(self.git_dir, self._own(*words).stdout.decode("utf-8", "replace").strip())
         return hub_at(known.url, known) if known is not None else None
 
