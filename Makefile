@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 TEST := $(VENV)/.test
 READY := $(VENV)/.ready
+# Byte code is made as it is first needed (`install` below), then kept: without, each of a thousand processes compiles torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 MERGEKIT := build/mergekit
 
 PAGES := build/mkdocs

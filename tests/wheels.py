@@ -24,7 +24,8 @@ class Environment:
 
     def install(self, *wanted: str) -> None:
         """By pip, with the versions that are pinned."""
-        words = ["install", "--quiet", "--disable-pip-version-check", "--constraint", ROOT / "constraints.txt"]
+        quick = "--no-compile"  # of ten thousand files a tutorial needs few: half a minute a time
+        words = ["install", "--quiet", quick, "--disable-pip-version-check", "--constraint", ROOT / "constraints.txt"]
         typed = [self.bin / "python", "-m", "pip", *words, *wanted]
         env = self.variables(self.bin.parent)
         done = subprocess.run(typed, capture_output=True, text=True, env=env, check=False)
