@@ -20,7 +20,7 @@ SOURCE = Path(souq.__file__).parent
 ROOMS = """
 errors progress lazy          one exception tree; how far long work is; names that are loaded when used
 optional budget               what may not be installed; seconds and memory that reading may take
-files text optional           files that are whole or not there; texts compared and escaped; what may be absent
+files text optional workers   files that are whole; texts compared, escaped; what may be absent; who computes
 records yaml_text             frozen records, digests, canonical bytes; YAML with its places
 markup chart                  HTML from templates; curves and heat maps as SVG
 signing weights               ssh signatures; tensors by name, their text, the store, safetensors

@@ -9,6 +9,7 @@ own history, the records in it, and tensors whose digests are computed again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from souq.build.lock import differing, model_lock, moved
@@ -20,6 +21,7 @@ from souq.repo.git import GitRepo
 from souq.repo.history import History, nightlies
 from souq.repo.snapshot import Snapshot
 from souq.repo.witness import forks
+from souq.weights.delta import Lock
 from souq.weights.lockfile import lock_digest
 
 
@@ -44,18 +46,18 @@ class Report:
 
 def verify(
     repo: GitRepo, commit: str = "", *, root: str | None = None, now: str | None = None, rebuild: bool = True,
-    progress: Progress = quiet,
+    progress: Progress = quiet, lock_of: Callable[[Snapshot, Progress], Lock] = model_lock,
 ) -> Report:  # fmt: skip
     """Replay main's history up to `commit` (its tip, where none is named), check every release, and rebuild the model.
 
     `root` is the first commit as its readers pinned it; without one, the history's own is taken and reported. `now`
-    is the reader's clock: what is dated after it is a finding.
+    is the reader's clock: what is dated after it is a finding. `lock_of` computes what a commit builds to.
     """
     report = Report(root=root or "", commit=commit)
     try:
         history = _replay(repo, report, root, now, progress)
         for stood in dict.fromkeys([*history.released, report.commit]) if rebuild else ():
-            _rebuild(Snapshot(repo, stood, fresh=True), report, progress)
+            _rebuild(Snapshot(repo, stood, fresh=True), report, progress, lock_of)
     except SouqError as error:  # a history that cannot be read whole is none to build on
         report.findings.append(f"{error}: {error.hint}" if error.hint else str(error))
     report.findings = [spelled_out(line) for line in report.findings]
@@ -86,10 +88,10 @@ def _replay(repo: GitRepo, report: Report, root: str | None, now: str | None, pr
     return history
 
 
-def _rebuild(main: Snapshot, report: Report, progress: Progress) -> None:
+def _rebuild(main: Snapshot, report: Report, progress: Progress, lock_of: Callable[[Snapshot, Progress], Lock]) -> None:
     """Every tensor from base and contributions again, against model.lock."""
     try:
-        claimed, rebuilt = main.model, model_lock(main, progress)
+        claimed, rebuilt = main.model, lock_of(main, progress)
         changed = set(moved(main, rebuilt))
         for name in rebuilt.keys() - changed:  # reading is checking: the store compares every digest
             main.repo.store.get(rebuilt[name].digest)

@@ -95,7 +95,7 @@ class BuildCache:
     """The earlier builds of one repository."""
 
     def __init__(self, cache: Path) -> None:
-        self.builds, self._sums = cache / "built", cache / "sums"
+        self.folder, self.builds, self._sums = cache, cache / "built", cache / "sums"
         self.builds.mkdir(parents=True, exist_ok=True)
         (self._sums / "deltas").mkdir(parents=True, exist_ok=True)
 

@@ -6,7 +6,7 @@ lock = IncrementalBuild(snapshot, base, extra, cache, kept, left).write(folder, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from itertools import islice
@@ -17,10 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from souq.build.cache import BuildCache, BuildInfo, CachedBuild, written_tallies
 from souq.build.lock import folded
+from souq.build.merger import Merger
+from souq.build.spread import Merge, tensors
 from souq.files import replacing
 from souq.merge.grow import Grown, Larger
 from souq.merge.methods import SUMS
-from souq.merge.sums import Kept, Tally, Whole
+from souq.merge.sums import Kept, Tally
 from souq.progress import Progress
 from souq.records import Digest, digest_of
 from souq.repo.contribution import Offer
@@ -28,6 +30,7 @@ from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Array, Checkpoint, Delta, Lock, TensorRef
 from souq.weights.lockfile import format_lock
 from souq.weights.safetensors import TensorFile, TensorWriter
+from souq.workers import Workers
 
 EARLIER = 3  # earlier builds that are looked through for tensors that stay as they were
 
@@ -52,7 +55,9 @@ class IncrementalBuild:
         cache: BuildCache,
         kept: Kept,
         left: Mapping[Digest, Delta],
+        workers: Workers | None = None,
     ) -> None:
+        self._snapshot, self._extra, self._workers = snapshot, extra, workers
         self._base, self._cache, self._lock = base, cache, snapshot.base
         self._grown, self._load = snapshot.grown(extra), snapshot.repo.store.get
         self.recipe = snapshot.recipe(extra)
@@ -128,64 +133,46 @@ class IncrementalBuild:
         return len(refs)
 
     def _compute(self, names: Sequence[str], writer: TensorWriter, lock: Lock, progress: Progress) -> None:
-        """The others: of the base's changed tensors those that share a system of sketches together, on all cores."""
-        wanted = set(names)
-        places = {own: wanted.intersection(places) for own, places in self._grown.places.items()}
-        merged = sorted(own for own in places if own in self.fold.changed and places[own])
-        beside = wanted.difference(*(places[own] for own in merged))
-        lock.update(self._put(beside, self._base, writer))
-        groups: dict[object, list[str]] = {}
-        for own in merged:
-            group = self.fold.group(own) if self.fold.sums else None
-            groups.setdefault(own if group is None else group, []).append(own)
-        keeps = bool(self._sums) and self._cache.room(8 * sum(self._lock[own].size for own in merged))
+        """The others: what contributions have merged, and what stands beside that."""
+        merger = Merger(self.fold, self._grown, self._load, names)
+        keeps = bool(self._sums) and self._cache.room(8 * sum(self._lock[own].size for own in merger.places))
+        cache = self._cache if keeps else None
+        beside = Larger(self._base, self._grown, self._load)
+        for name in set(names).difference(*merger.places.values()):
+            lock |= _put(writer, [(name, beside[name])])
+        merger = Merger(self.fold, self._grown, self._load, names, cache, self._sums)
+        for done in self._here(merger, writer) if self._workers is None else self._there(merger, writer, cache):
+            lock |= done
+            progress("build", len(lock), len(self._grown.layout))
 
-        def put(own: str, array: Array) -> Lock:
-            return self._put(places[own], {own: array}, writer)
-
-        # One thread a group: more inside each product would only wait for each other.
+    def _here(self, merger: Merger, writer: TensorWriter) -> Iterator[Lock]:
+        """On all cores, one thread a group: more inside each product would only wait for each other."""
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            jobs = [pool.submit(self._together, group, put, keeps) for group in groups.values()]
+            jobs = [pool.submit(_put, writer, merger.tensors(group)) for group in merger.groups]
             try:
-                for job in as_completed(jobs):
-                    lock.update(job.result())
-                    progress("build", len(lock), len(self._grown.layout))
+                yield from (job.result() for job in as_completed(jobs))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _put(self, names: Collection[str], inner: Checkpoint, writer: TensorWriter) -> Lock:
-        """Write tensors of the model, each made of one of the base's (merged) or of none."""
-        larger, lock = Larger(inner, self._grown, self._load), Lock()
-        for name in sorted(names):
-            array = larger[name]
-            writer.put(name, array)
-            lock[name] = TensorRef.of(array)
-        return lock
+    def _there(self, merger: Merger, writer: TensorWriter, cache: BuildCache | None) -> Iterator[Lock]:
+        """Wherever a worker has room."""
+        assert self._workers is not None
+        task = Merge.of(
+            self._snapshot, self._extra, merger, self._workers.store, kept=self._kept, left=self._left,
+            cache=cache and cache.folder, sums=self._sums,
+        )  # fmt: skip
+        for made in tensors(task, merger, self._workers):
+            yield _put(writer, made.items())
 
-    def _together(self, names: Sequence[str], put: Callable[[str, Array], Lock], keeps: bool) -> Lock:
-        """Merge and write the tensors of one group, which share one system of sketches."""
-        sums, lock, balanced = self.fold.sums, Lock(), None
-        if sums is not None and self.fold.group(names[0]) is not None:
-            gram = sums.gram(names[0])
-            self._keep(self._cache.gram(sums.tallies[names[0]]), gram, keeps)
-            balanced = None if self.fold.is_alone(names[0]) else self.fold.balanced(names[0], gram)
-        for name in names:
-            if sums is None:
-                array = self.fold[name]
-            else:
-                top = sums.top(name)
-                self._keep(self._cache.top(self._sums, name, sums.tallies[name]), top, keeps)
-                array = self.fold.alone(name) if self.fold.is_alone(name) else self.fold.finish(name, top, balanced)
-            lock |= put(name, array)
-        return lock
 
-    def _keep(self, path: Path, array: Whole, keeps: bool) -> None:
-        if keeps:
-            try:
-                self._cache.keep(path, array)
-            except OSError:
-                return  # a full disk: the next build computes it again
+def _put(writer: TensorWriter, made: Iterable[tuple[str, Array]]) -> Lock:
+    """Write tensors; what they are."""
+    lock = Lock()
+    for name, array in made:
+        writer.put(name, array)
+        lock[name] = TensorRef.of(array)
+    return lock
 
 
 class _Earlier:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from souq.cli.lines import fit
 from souq.errors import UsageError
+from souq.optional import needs
 from souq.repo.git import GitRepo
 from souq.repo.local import LocalRepo, hold
 from souq.signing import Person, private_of
@@ -52,6 +53,10 @@ key_option = click.option(
     type=click.Path(path_type=Path),
     envvar="SOUQ_KEY",
     help="Your ssh key (or SOUQ_KEY, or git's user.signingkey).",
+)
+
+on_option = click.option(
+    "--on", metavar="ray[://HOST:PORT]", help="Compute on a Ray cluster: RAY_ADDRESS, this machine's, or by address."
 )
 
 
@@ -165,13 +170,23 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def starting_lab(progress: Callable[[str, int, int], None]) -> Iterator[None]:
+def starting_lab(progress: Callable[[str, int, int], None], label: str = "start torch") -> Iterator[None]:
     """Around the import of what needs torch: seconds in which nothing else would be shown."""
-    progress("start torch", 0, 1)
+    progress(label, 0, 1)
     try:
         yield
     finally:
-        progress("start torch", 1, 1)
+        progress(label, 1, 1)
+
+
+def workers(on: str | None, progress: Callable[[str, int, int], None], store: str = "") -> Any:
+    """Who computes, by --on; None where it is this process."""
+    if on is None:
+        return None
+    with starting_lab(progress, "start Ray"), needs("ray", "ray"):
+        from souq.lab import cluster
+
+        return cluster.connect(on, store)
 
 
 class _Lines:

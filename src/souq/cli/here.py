@@ -5,13 +5,16 @@ repo, main = here(), main_here()
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from souq.cli.console import done, enter
-from souq.repo.git import MAIN, TRACKED
+from souq.errors import SouqError
+from souq.repo.git import MAIN, TRACKED, GitRepo
 from souq.repo.policy_state import unsound
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
+from souq.weights.bucket import Bucket
 
 JUDGED = 500  # commits of a main that is shared with nobody: as many are judged in a second or two
 
@@ -46,3 +49,11 @@ def main_here() -> Snapshot:
     if (mine := repo.ref(MAIN)) != (tip := repo.tip()) and mine is not None:
         done(f"this is of everybody's main, {tip[:12]}; main here is at {mine[:12]}: `souq fetch` says why")
     return Snapshot(repo, tip)
+
+
+def bucket_of(repo: GitRepo) -> str:
+    """The URL of the bucket by which this repository's tensors travel; empty where they travel otherwise."""
+    with suppress(SouqError):
+        remote = repo.remote_store() if isinstance(repo, Repo) else None
+        return remote.url if isinstance(remote, Bucket) else ""
+    return ""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import msgspec
 
+from souq import build as building
 from souq import signing
-from souq.cli.console import answer, bars, enter, json_option, out
+from souq.build.lock import model_lock
+from souq.cli.console import answer, bars, enter, json_option, on_option, out, workers
 from souq.errors import UsageError
 from souq.governance.decide import seconds
+from souq.progress import Progress
 from souq.repo.git import GitRepo
+from souq.repo.snapshot import Snapshot
 from souq.verify import verify as check_history
+from souq.weights.delta import Lock
 
 
 @click.command()
@@ -21,8 +27,9 @@ from souq.verify import verify as check_history
 @click.option("--root", help="The first commit, as you pinned it.")
 @click.option("--rebuild/--no-rebuild", default=True, help="Without: who decided what, and nothing about the weights.")
 @click.option("--now", help="The time to judge by, if not this machine's: 2026-11-25T07:00:00Z.")
+@on_option
 @json_option
-def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_json: bool) -> None:
+def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, on: str | None, as_json: bool) -> None:
     """Judge the history again, rebuild, and compare every digest; exit 3 when something does not hold."""
     if root is not None and not re.fullmatch(r"[0-9a-f]{40}", root):
         raise UsageError(
@@ -34,7 +41,8 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
     enter(repo)
     with bars() as progress:
         at = now or signing.now()
-        report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress)
+        lock_of = model_lock if on is None or not rebuild else _lock_on(on, progress)
+        report = check_history(repo, root=root, now=at, rebuild=rebuild, progress=progress, lock_of=lock_of)
 
     def show() -> None:
         out.print(f"root      {report.root}{'' if root else '  (as this history says: pin it with --root)'}")
@@ -49,6 +57,8 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
                 f"model     {report.tensors} tensors compared, {report.rebuilt} of them rebuilt from contributions"
             )
             out.print(f"digest    {report.model}")
+        if rebuild and on is not None:
+            out.print("trust     the workers, for what they merged: one group in sixteen was merged here as well")
         for line in report.unbuilt:
             out.print(f"  not rebuilt: the release of {line}")
         for line in report.findings:
@@ -59,3 +69,9 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, as_js
     answer(facts if report.bound else {key: facts[key] for key in facts if "bound" not in key}, as_json, show)
     if report.findings:
         raise click.exceptions.Exit(3)
+
+
+def _lock_on(on: str, progress: Progress) -> Callable[[Snapshot, Progress], Lock]:
+    """What a commit builds to, as workers say; what that needs is loaded for nobody else."""
+    cluster = workers(on, progress)
+    return lambda main, progress: building.model_lock_on(main, cluster, progress)
