@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.annals",
     "tests.bazaar",
     "tests.databases",
+    "tests.flooding",
     "tests.kitchen",
     "tests.hubs",
     "tests.servers",

@@ -60,6 +60,11 @@ NEEDS = {  # not asked where one of these refused
     "hidden": set(ORDER) - {"hidden"},
 }
 COSTLY = {"evals", "hidden"}
+STAGES = (  # by what they cost: texts are read, then tensors, then a model is asked
+    ("signoff", "files", "licence", "caps", "secrets", "contamination"),
+    ("fits-base", "tensors", "norms", "duplicates", "lineage", "spectra"),
+    ("evals", "hidden"),
+)
 MAX_BECAUSE = 2_000  # characters
 
 
@@ -77,16 +82,19 @@ During = Callable[[str], AbstractContextManager[object]]
 
 
 def run(
-    case: Case, *, given: Sequence[Verdict] = (), costly: bool = True, during: During = nullcontext
-) -> tuple[Verdict, ...]:
-    """Every check's verdict, in order, those already given among them.
+    case: Case, *, given: Sequence[Verdict] = (), costly: bool = True, during: During = nullcontext,
+    names: Sequence[str] = ORDER, first: bool = False,
+) -> tuple[Verdict, ...]:  # fmt: skip
+    """Every check's verdict, in order, those already given among them; with `first`, the first refusal ends it.
 
     What cannot even be read is refused by the check that tried. Each check runs inside `during(name)`: a stopwatch.
     """
     case = replace(case, costly=costly)
     verdicts = {verdict.check: verdict for verdict in given}
-    for name in sorted(CHECKS, key=ORDER.index):
+    for name in (name for name in names if name in CHECKS):
         refused = {before for before, verdict in verdicts.items() if not verdict}
+        if first and refused:
+            break
         if not refused & NEEDS.get(name, set()) and _is_due(name, case, costly):
             with during(name):
                 verdicts[name] = _verdict(name, case)

@@ -37,6 +37,7 @@ GROUPS = {
         "delta": ("delta", "Make, show or apply a change of weights"),
         "pr": ("pr", "Offer, check, review and merge changes to the model"),
         "vote": ("pr", "Sign a yes or no to exactly what is offered: `pr review` by its other name"),
+        "vouch": ("vouch", "Sign for a newcomer: what they offer is looked at as yours; see who vouches for whom"),
         "push": ("start", "Send history and missing tensors to the shared remote"),
         "pull": ("start", "The same as fetch, by git's other name"),
     },

@@ -21,6 +21,7 @@ from souq.governance import read_policy
 from souq.pulls import pull as pulls
 from souq.pulls.overview import gathered
 from souq.pulls.turns import Turn, turn
+from souq.pulls.waiting import Line
 from souq.records import spelled_out
 from souq.releases import release as releases
 from souq.repo.git import MAIN
@@ -46,7 +47,8 @@ def status(key: Path | None, as_json: bool) -> None:
     with bars() as progress:
         share = reproducible.share(main, progress)
     you, public = _you(repo, main, key)
-    turns = [turn(pull, main, public) for pull in offered[:MOST_TURNS]]
+    waits = Line(repo, main).waits
+    turns = [turn(pull, main, public, waits.get(pull.number, "")) for pull in offered[:MOST_TURNS]]
     mine, others = [each for each in turns if each.do], [each for each in turns if not each.do]
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,

@@ -40,6 +40,7 @@ from souq.pulls.offer import Draft, refuse_unknown_fixes
 from souq.pulls.overview import Overview, adapter_lines, gathered, making, rebuilt_lines, spoken
 from souq.pulls.overview import overview as look_at
 from souq.pulls.pull import PullRequest
+from souq.pulls.waiting import Line
 from souq.records import Checked, Contribution, Kind, Verdict
 from souq.repo.contribution import Offer
 from souq.repo.remote import Repo
@@ -47,6 +48,7 @@ from souq.repo.snapshot import Snapshot
 from souq.text import plain_utf8
 
 MAX_PATCH = 1 << 20  # bytes of a pull request whose difference is shown
+MOST_SENTENCES = 10  # of those that wait for others
 MARKS = {"pass": "pass", "needs-eyes": "eyes", "refuse": "REFUSED"}
 
 
@@ -210,14 +212,20 @@ def list_(everything: bool, as_json: bool) -> None:
     repo = here()
     repo.refresh()
     main = Snapshot(repo, repo.tip())
-    listed = [(pull, pull.state(main)) for pull in pulls.listed(repo)]
+    listed, waits = [(pull, pull.state(main)) for pull in pulls.listed(repo)], Line(repo, main).waits
     rows = [_row(pull, state) for pull, state in listed if state == "open" or everything]
+    rows = [row | ({"waits": waits[row["number"]]} if row["number"] in waits else {}) for row in rows]
 
     def show() -> None:
         if not rows:
             done("no open pull requests; `souq pr create` makes one, `souq pr list --all` shows the past")
-        else:
-            table(["#", "state", "kind", "from", "title", "author"], [list(row.values())[:6] for row in rows])
+            return
+        shown = [row | ({"state": "waits"} if "waits" in row else {}) for row in rows]
+        table(["#", "state", "kind", "from", "title", "author"], [list(row.values())[:6] for row in shown])
+        for number, sentence in list(waits.items())[:MOST_SENTENCES]:
+            done(f"#{number} {sentence}")
+        if len(waits) > MOST_SENTENCES:
+            done(f"and {len(waits) - MOST_SENTENCES} more wait: `souq pr list --json` says for whom")
 
     answer(rows, as_json, show)
 
@@ -378,9 +386,12 @@ def diff_(number: int) -> None:
 @click.argument("number", type=PULL)
 @click.option("--quick", is_flag=True, help="All but the costly checks, with their times; nothing is signed.")
 @click.option("--unsigned", is_flag=True, help="Every check; nothing is signed.")
+@click.option("--out-of-turn", is_flag=True, help="Also where others are to be looked at first, or no evals are left.")
 @key_option
 @json_option
-def checks(number: int, quick: bool, unsigned: bool, key: Path | None, as_json: bool) -> None:
+def checks(
+    number: int, quick: bool, unsigned: bool, out_of_turn: bool, key: Path | None, as_json: bool
+) -> None:  # fmt: skip
     """Run main's checks on a pull request and sign the verdicts; exit 3 when one refuses."""
     repo = here()
     if quick or unsigned:
@@ -390,7 +401,7 @@ def checks(number: int, quick: bool, unsigned: bool, key: Path | None, as_json: 
     if note := reviews.checks_count_for_nothing(repo, number, checker):
         done(f"note: {note}; `--quick` looks in seconds and signs nothing")
     with bars() as progress:
-        checked = reviews.check(repo, number, checker, progress)
+        checked = reviews.check(repo, number, checker, progress, out_of_turn=out_of_turn)
     refused = [verdict for verdict in checked.verdicts if not verdict]
     answer(checked, as_json, lambda: show_verdicts(checked))
     if repo.tip() != checked.base:
@@ -526,9 +537,10 @@ pr.add_command(offer_command("restore", "SLUG", RESTORE))
 @pr.command()
 @click.argument("number", type=PULL)
 @click.option("--reason", required=True, help="Why, for everybody to read.")
+@click.option("--junk", is_flag=True, help="It was sent for nothing: whoever vouches for its author answers for it.")
 @key_option
-def close(number: int, reason: str, key: Path | None) -> None:
+def close(number: int, reason: str, junk: bool, key: Path | None) -> None:
     """Withdraw a pull request, or turn it down; its records stay."""
     repo = here()
-    reviews.close(repo, number, reason, person(repo, key))
+    reviews.close(repo, number, reason, person(repo, key), junk=junk)
     out.print(f"closed #{number}")

@@ -85,13 +85,14 @@ def _picture(rows: list[dict[str, Any]], now: queueing.Now | None) -> Renderable
 
 @queue.command()
 @click.argument("numbers", type=PULL, nargs=-1, required=True)
+@click.option("--out-of-turn", is_flag=True, help="Also where others are to be looked at first.")
 @key_option
 @json_option
-def add(numbers: tuple[int, ...], key: Path | None, as_json: bool) -> None:
+def add(numbers: tuple[int, ...], out_of_turn: bool, key: Path | None, as_json: bool) -> None:
     """Put open pull requests at the end of the queue, as they are offered now."""
     repo = here()
     signer = person(repo, key)
-    records = {number: queueing.enter(repo, number, signer) for number in numbers}
+    records = {number: queueing.enter(repo, number, signer, out_of_turn=out_of_turn) for number in numbers}
 
     def show() -> None:
         for number in records:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from souq.governance.decide import URGENT, Change
-from souq.governance.policy import POLICY, Emergency, Needs, Policy, Scope, Who, dated
+from souq.governance.limits import STRANGERS
+from souq.governance.policy import POLICY, Emergency, Limits, Needs, Policy, Scope, Who, dated
 from souq.governance.rehearsal import Rehearsal
 from souq.text import skeleton
 
@@ -24,6 +25,7 @@ def explain(policy: Policy) -> list[str]:
     ]
     if policy.emergency:
         lines.append(_emergency_in_words(policy, policy.emergency))
+    lines += [_limits_in_words(policy.limits)] if policy.limits else []
     return lines + [f"warning: {line}" for line in _warnings(policy)]
 
 
@@ -70,6 +72,18 @@ def _emergency_in_words(policy: Policy, emergency: Emergency) -> str:
     asked = " and ".join(_needs_in_words(policy, needs) for needs in emergency.requires)
     may = f"{asked} may take a contribution or a release back at once"
     return f"emergency: {may}; it lapses after {emergency.days} days unless ratified"
+
+
+def _limits_in_words(limits: Limits) -> str:
+    counts = {"of one key": limits.open_per_key, "of one organisation": limits.open_per_org,
+              f"of {STRANGERS}": limits.open_strangers}  # fmt: skip
+    at_once = [f"{most} {whose}" for whose, most in counts.items() if most]
+    counts = {"of one key": limits.evals_per_key, f"of {STRANGERS}": limits.evals_strangers}
+    a_week = [f"{most} {whose}" for whose, most in counts.items() if most]
+    lines = [f"looks at {', '.join(at_once)} at once, the oldest first"] if at_once else []
+    lines += [f"evaluates {', '.join(a_week)} a week"] if a_week else []
+    lines += [f"anybody enrolled may vouch for {limits.vouches}"] if limits.vouches else ["nobody vouches for anybody"]
+    return f"limits: {'; '.join(lines)}"
 
 
 def _warnings(policy: Policy) -> Iterator[str]:

@@ -156,6 +156,18 @@ class Emergency(Record, frozen=True, forbid_unknown_fields=True):
         )  # fmt: skip
 
 
+class Limits(Record, frozen=True, forbid_unknown_fields=True):
+    """`[limits]`: what machines and people are spared (limits.py); 0: no limit. No landing is judged by it."""
+
+    open_per_key: Count = 0  # pull requests that are checked and queued at once; a person has one such limit
+    open_per_org: Count = 0
+    open_strangers: Count = 0  # of all who are neither enrolled nor vouched for, together
+    evals_per_key: Count = 0  # full evaluations a week
+    evals_strangers: Count = 0
+    vouches: Count = 0  # newcomers that one person may vouch for; 0: none
+    spot_checks: Annotated[int, Meta(ge=1, le=100)] = 20  # at least, of a hundred pre-checks of authors
+
+
 class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
     """GOVERNANCE.toml: who is enrolled, in which roles, and what each kind of change needs of them."""
 
@@ -164,6 +176,7 @@ class Policy(Record, frozen=True, forbid_unknown_fields=True, cache_hash=True):
     scope: Some[Scope]
     org: Many[Org] = ()
     emergency: Emergency | None = None
+    limits: Limits | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:

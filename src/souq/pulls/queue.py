@@ -30,6 +30,7 @@ from souq.pulls import land, reviews
 from souq.pulls import pull as pulls
 from souq.pulls.bisect import settle
 from souq.pulls.pull import PULLS, PullRequest
+from souq.pulls.waiting import Line
 from souq.records import Digest, Record, Verdict
 from souq.repo.clock import refuse_wrong_clock
 from souq.repo.git import MAIN
@@ -71,13 +72,15 @@ class Place:
 # -- who waits ---------------------------------------------------------------------------------------------------------
 
 
-def enter(repo: Repo, number: int, person: Person) -> Queued:
+def enter(repo: Repo, number: int, person: Person, *, out_of_turn: bool = False) -> Queued:
     """Put an open pull request at the end of the queue, as it is offered now.
 
     Raises:
-        Refused: it is not open, it waits already, or this person is not enrolled.
+        Refused: it is not open, it waits already or for others to be looked at, or this person is not enrolled.
     """
     pull, main = pulls.open_to_sign(repo, number)
+    if not out_of_turn:
+        Line(repo, main).refuse(pull, "souq queue add")
     before = place(pull, main)
     if before is not None and before.waits:
         raise Refused(f"#{number} waits already, since {before.queued.at}", hint="see `souq queue`")

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from souq import signing
 from souq.checks import Case, During, run
+from souq.checks.cases import STAGES
 from souq.errors import Hostile, Refused, SouqError, UsageError, nearest
 from souq.evals.eval import Eval
 from souq.governance import Ballot, Change, Policy, read_policy
@@ -32,6 +33,7 @@ from souq.pulls.pull import (
     publish_record,
     signed_record,
 )
+from souq.pulls.waiting import Line
 from souq.records import Checked, Verdict, Vote
 from souq.repo.contribution import Offer
 from souq.repo.history import change_of
@@ -44,16 +46,45 @@ from souq.signing import Person
 
 
 def check(
-    repo: Repo, number: int, person: Person, progress: Progress = quiet, *, hidden: Mapping[str, Eval] | None = None
-) -> Checked:
-    """Run and sign every check of main on a pull request; hidden evals too where their cases are here."""
+    repo: Repo, number: int, person: Person, progress: Progress = quiet, *,
+    hidden: Mapping[str, Eval] | None = None, out_of_turn: bool = False,
+) -> Checked:  # fmt: skip
+    """Run and sign every check of main on a pull request; hidden evals too where their cases are here.
+
+    Where main's policy has limits, only of those whose turn it is, by what checks cost, until one refuses.
+
+    Raises:
+        Refused: it waits for others.
+    """
     pull, main = open_to_sign(repo, number)
-    bring(repo, main, pull.offer, progress)
-    record, data = checked(
-        pull, main, run(case_of(pull, main, progress, hidden), given=[signed_off(pull, main)]), person
-    )
+    line = Line(repo, main)
+    if not out_of_turn:
+        line.refuse(pull, "souq pr checks", person)
+    case, given = case_of(pull, main, progress, hidden), signed_off(pull, main)
+    if line.is_limited:
+        own = person.public_key == signing.normal_key(pull.offer.contribution.author.key)
+        verdicts = _staged(case, given, "" if out_of_turn or own else line.spent(pull), repo)
+    else:
+        bring(repo, main, pull.offer, progress)
+        verdicts = run(case, given=[given])
+    record, data = checked(pull, main, verdicts, person)
     publish_record(pull, "checked", data)
     return record
+
+
+def _staged(case: Case, given: Verdict, spent: str, repo: Repo) -> tuple[Verdict, ...]:
+    """Cheap checks first, and tensors brought only for what passes them; the first that refuses ends it."""
+    verdicts: tuple[Verdict, ...] = (given,)
+    for number, names in enumerate(STAGES):
+        if not all(verdicts):
+            break
+        if number == len(STAGES) - 1 and spent:
+            repo.notice(f"its evals were not run: {spent}")
+            break
+        if number == 1:
+            bring(repo, case.main, case.offer, case.progress)
+        verdicts = run(case, given=verdicts, names=names, first=True)
+    return verdicts
 
 
 def checks_count_for_nothing(repo: Repo, number: int, person: Person) -> str:
@@ -268,8 +299,8 @@ def ballot(repo: Repo, number: int, choices: Sequence[str], person: Person) -> B
     return cast
 
 
-def close(repo: Repo, number: int, reason: str, person: Person) -> None:
-    """Withdraw a pull request, or turn it down; its records stay.
+def close(repo: Repo, number: int, reason: str, person: Person, *, junk: bool = False) -> None:
+    """Withdraw a pull request, or turn it down; its records stay. As junk, whoever vouches for its author answers.
 
     Raises:
         Refused: it is not open, or this is neither its author nor an enrolled person.
@@ -278,5 +309,8 @@ def close(repo: Repo, number: int, reason: str, person: Person) -> None:
     policy = read_policy(main.policy_text)
     if policy.person_of(person.public_key) is None and person.public_key != pull.offer.contribution.author.key:
         raise Refused(f"#{number} can be closed by its author or by an enrolled person")
-    predicate = {"reason": reason, "by": person.name, "at": signing.now(), "main": main.commit}
+    if junk:
+        refuse_stranger(policy, person, signing.now(), hint="close it without --junk")
+    predicate: dict[str, Any] = {"reason": reason, "by": person.name, "at": signing.now(), "main": main.commit}
+    predicate |= {"junk": True} if junk else {}
     publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.subject, predicate, person))

@@ -37,8 +37,10 @@ class Turn:
     missing: tuple[str, ...]
 
 
-def turn(pull: PullRequest, main: Snapshot, key: str) -> Turn:
-    """What waits for whoever holds this key; "" for nobody's."""
+def turn(pull: PullRequest, main: Snapshot, key: str, waits: str = "") -> Turn:
+    """What waits for whoever holds this key, "" for nobody's; nothing does, of what itself `waits` for others."""
+    if waits:
+        return Turn(pull.number, pull.summary.title, (), (waits,))
     decision = decision_on(pull, main)
     try:
         return Turn(pull.number, pull.offer.contribution.title, _steps(pull, main, key, decision), decision.missing)

@@ -55,7 +55,7 @@ TRIES = 5
 # The refs that souq makes; lower case and short, so that no disk takes two for one. What has an id is named by content.
 SOUQ = re.compile(
     r"refs/souq/(pr/[1-9]\d{0,8}/(head|signoff)|nightly/nightly-\d{8}-[0-9a-f]{8}"
-    r"|(pr/[1-9]\d{0,8}/[a-z]{1,24}(/[1-9]\d{0,17})?|witness/[0-9a-f]{16})/(?P<id>[0-9a-f]{16}))"
+    r"|(pr/[1-9]\d{0,8}/[a-z]{1,24}(/[1-9]\d{0,17})?|(witness|vouch)/[0-9a-f]{16})/(?P<id>[0-9a-f]{16}))"
 )
 MOVES = re.compile(rf"{TRACKED}|refs/souq/pr/\d+/(head|signoff)")
 _PUSH = ("push", "--quiet", "--porcelain", "--no-verify", "--recurse-submodules=no")

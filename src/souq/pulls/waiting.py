@@ -1,0 +1,104 @@
+"""Which open pull requests wait for others before a machine looks at them, and whose week of evaluations is spent.
+
+Read from this clone's refs and main's `[limits]` (governance/limits.py); without that table nobody waits. No merge asks
+it, and no history is judged by it.
+
+    line = Line(repo, main)
+    line.waits.get(7, "")      # "waits for one of #3, #5: at most 2 of … are looked at at once"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cached_property
+
+from souq import signing
+from souq.errors import Refused, SouqError
+from souq.governance import read_policy
+from souq.governance.limits import Evaluated, Offered, spent, waiting
+from souq.governance.policy import Who
+from souq.pulls.pull import PullRequest, everything_checked, listed, read_ahead
+from souq.pulls.vouches import newcomers
+from souq.records import Checked
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+from souq.signing import Person
+
+
+class Line:
+    """The open pull requests of a main, in the order in which machines look at them; each thing is read once."""
+
+    def __init__(self, repo: Repo, main: Snapshot) -> None:
+        self._repo, self._main, self._policy = repo, main, read_policy(main.policy_text)
+
+    @property
+    def is_limited(self) -> bool:
+        return self._policy.limits is not None
+
+    @cached_property
+    def _pulls(self) -> list[PullRequest]:
+        if self._policy.limits is None:
+            return []
+        read_ahead(self._repo, pulls := listed(self._repo))
+        return pulls
+
+    @cached_property
+    def vouchers(self) -> dict[str, Who]:
+        """Who vouches for each newcomer's key."""
+        return newcomers(self._repo, self._main, self._pulls)
+
+    @cached_property
+    def waits(self) -> dict[int, str]:
+        """The number of each that waits, with a sentence that says for whom."""
+        return waiting(self._policy, self._offered(), self.vouchers)
+
+    def _offered(self) -> Iterator[Offered]:
+        for pull in self._pulls:
+            with suppress(SouqError):  # what cannot be read is looked at by nobody, and holds up nobody
+                key = signing.normal_key(pull.summary.author.key)
+                if pull.state(self._main) == "open" and not self._is_refused(pull):
+                    yield Offered(pull.number, key)
+
+    def _is_refused(self, pull: PullRequest) -> bool:
+        """Whether the last machine of somebody enrolled that looked at exactly this said no."""
+        checked = [each for each in everything_checked(pull, self._policy) if each.subject == pull.subject]
+        last = max(checked, key=lambda each: each.at, default=None)
+        return last is not None and not all(last.verdicts)
+
+    def spent(self, pull: PullRequest) -> str:
+        """Why no full evaluation of it is left this week; "" where one is, or it changes no weights."""
+        if pull.summary.kind != "weights":
+            return ""
+        key = signing.normal_key(pull.summary.author.key)
+        return spent(self._policy, key, self._evaluated, self.vouchers, now=signing.now())
+
+    @cached_property
+    def _evaluated(self) -> list[Evaluated]:
+        return [each for pull in self._pulls for each in self._runs(pull)]
+
+    def _runs(self, pull: PullRequest) -> Iterator[Evaluated]:
+        with suppress(SouqError):  # what cannot be read was never run
+            key = signing.normal_key(pull.summary.author.key)
+            if pull.summary.kind != "weights":
+                return
+            runs = {(each.subject, each.base): each.at for each in everything_checked(pull, self._policy)
+                    if was_evaluated(each)}  # fmt: skip
+            yield from (Evaluated(key, at) for at in runs.values())
+
+    def refuse(self, pull: PullRequest, verb: str, person: Person | None = None) -> None:
+        """Say no to who would have a machine look at what waits, by a verb; its author's own machine may at any time.
+
+        Raises:
+            Refused: it waits for others.
+        """
+        if (sentence := self.waits.get(pull.number)) is None:
+            return
+        if person is not None and person.public_key == signing.normal_key(pull.summary.author.key):
+            return
+        raise Refused(f"#{pull.number} {sentence}", hint=f"`{verb} {pull.number} --out-of-turn` does it all the same")
+
+
+def was_evaluated(checked: Checked) -> bool:
+    """Whether a model was asked: an answer that needed none has no figures."""
+    return any(verdict.check == "evals" and verdict.evidence for verdict in checked.verdicts)
