@@ -61,12 +61,12 @@ def vouch(repo: Repo, key: str, reason: str, person: Person, *, withdraw: bool =
         _refuse_unsaid(mine, key)
     else:
         _refuse_worthless(policy, mine, key, allowed(policy, words, junk(pulls, main), _name(policy, person), now))
-    said = Vouch(
+    made = Vouch(
         key=key, by=person.name, at=now, reason=reason, main=main.commit, withdrawn=withdraw,
         last=max((pull.number for pull in pulls), default=0),
     )  # fmt: skip
-    _publish(repo, said, person)
-    return said
+    _publish(repo, made, person)
+    return made
 
 
 def _name(policy: Policy, person: Person) -> str:
@@ -93,8 +93,8 @@ def _refuse_worthless(policy: Policy, mine: list[Word], key: str, most: int) -> 
         raise Refused(f"you vouch for {len(mine)}, and may for {most}{why}", hint=hint)
 
 
-def _publish(repo: Repo, said: Vouch, person: Person) -> None:
-    statement = signing.statement(KIND, "vouch", digest(said.key.encode()), msgspec.to_builtins(said))
+def _publish(repo: Repo, made: Vouch, person: Person) -> None:
+    statement = signing.statement(KIND, "vouch", digest(made.key.encode()), msgspec.to_builtins(made))
     oid = repo.write_blob(canonical(signing.sign(statement, person.key, namespace=NAMESPACE)))
     home = f"{REFS}{hashlib.sha256(person.public_key.encode()).hexdigest()[:16]}/"
     repo.publish({f"{home}{oid[:16]}": (None, oid)}, [])
@@ -134,9 +134,9 @@ def read(repo: Repo, main: Snapshot) -> list[SignedVouch]:
         for data in repo.contents(small[at : at + AHEAD]):
             with suppress(SouqError, msgspec.ValidationError):
                 signed = signing.verify(data, keys=keys, namespace=NAMESPACE)
-                said = msgspec.convert(signed.predicate, Vouch)
-                if said.main in history and signed.kind == KIND and said.key == signing.normal_key(said.key):
-                    vouches.append(SignedVouch(said, signed.key))
+                made = msgspec.convert(signed.predicate, Vouch)
+                if made.main in history and signed.kind == KIND and made.key == signing.normal_key(made.key):
+                    vouches.append(SignedVouch(made, signed.key))
     return vouches
 
 
