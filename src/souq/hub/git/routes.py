@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
+from starlette.types import Message, Send
 
 from souq.errors import Hostile, NotFound, Refused
 from souq.files import beside, replacing
@@ -38,6 +39,7 @@ from souq.repo.git import NOBODY
 MOST_SENT, MOST_ASKED = 1 << 30, 32 << 20  # bytes of a push, and of a question
 MOST_AT_ONCE = 16  # of a process
 PATIENCE, LONGEST = 120.0, 3_600.0  # seconds until git says the next word, and in all
+DEAF = 60.0  # seconds in which somebody takes nothing of what is sent
 SERVICES = ("git-upload-pack", "git-receive-pack")
 _CHUNK = 1 << 16
 # The repository's own settings start nothing and widen nothing; whose folder it is, the operator knows.
@@ -125,7 +127,23 @@ async def _answered(request: Request, opened: Opened, service: str, most: int, c
         raise
     stack.callback(_stop, process)
     sent = _sent(process, stack, lambda: _remember(request, opened, caller, asked))
-    return StreamingResponse(sent, media_type=f"application/x-{service}-result", headers=_FRESH)
+    return _Heard(sent, media_type=f"application/x-{service}-result", headers=_FRESH)
+
+
+class _Heard(StreamingResponse):
+    """An answer to somebody who reads it: who stops is hung up on, and others have their turn."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send it, as long as it is taken."""
+
+        async def heard(message: Message) -> None:
+            async with asyncio.timeout(DEAF):
+                await send(message)
+
+        with suppress(TimeoutError):
+            await super().stream_response(heard)
+        if aclose := getattr(self.body_iterator, "aclose", None):
+            await aclose()
 
 
 async def _sent(
@@ -237,7 +255,8 @@ def _question(request: Request, opened: Opened, caller: Caller | None) -> dict[s
         return {}
     incoming = str(hub_of(request).incoming.resolve())
     question = Question(governed=opened.governed, account=caller.name, incoming=incoming, name=opened.name)
-    here = {PYTHON: sys.executable, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # The hook runs in the repository's folder, from which nothing is imported.
+    here = {PYTHON: sys.executable, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
     return here | {QUESTION: msgspec.json.encode(question).decode()}
 
 
