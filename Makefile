@@ -12,7 +12,7 @@ MERGEKIT := build/mergekit
 
 PAGES := build/mkdocs
 
-.PHONY: demo docs test test-all test-mergekit check mutants fuzz attacks kills bench models bench-kept bench-peers bench-corpus bench-student bench-collapse silence clean
+.PHONY: demo docs test test-all test-mergekit check mutants fuzz attacks kills hub-kills bench models bench-kept bench-peers bench-corpus bench-student bench-collapse silence clean
 
 demo: $(DEMO)
 	$(BIN)/souq demo --out souq-demo
@@ -67,6 +67,10 @@ attacks: $(READY)
 # Each verb stopped at every change it makes, killed or with a disk that is full or broken: n/n of 3,988; hours (VERBS="init clone").
 kills: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill_points $(VERBS)
+
+# Hubs and their workers killed 110 times in the middle of uploads and jobs; the suite kills 18 times. Ten minutes.
+hub-kills: $(READY)
+	SOUQ_TEST_KILLS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -k killed tests/test_hub_jobs.py attacks/attack_hub_uploads.py attacks/attack_hub_store.py
 
 # Against the peers people would use instead; ten minutes once mergekit is there.
 bench: $(READY) $(MERGEKIT)/.ready

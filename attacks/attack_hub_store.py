@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from tests.bazaar import copied
-from tests.hubs import NAME, raw
+from tests.hubs import ALL_KILLS, NAME, raw
 from tests.test_hub_store import PLACE, Access, address, chance, held, hosted, part, put, remote, waits  # noqa: F401
 
 from attacks.attack_hub_uploads import Served
@@ -287,7 +287,7 @@ def test_what_is_no_hub_is_none(liar, body):
 
 # -- stopped in the middle ---------------------------------------------------------------------------------------------
 
-KILLS = 15
+KILLS = 15 if ALL_KILLS else 4
 
 
 @pytest.fixture

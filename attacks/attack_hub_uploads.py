@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.hubs import Site
+from tests.hubs import ALL_KILLS, Site
 from tests.test_hub_uploads import HEADER, batch, desk, file, files_of, lines, send  # noqa: F401  # a fixture
 
 from souq.hub.accounts.trail import OPERATOR
@@ -287,7 +287,7 @@ def served(tmp_path):
     hub.kill()
 
 
-KILLS = 35
+KILLS = 35 if ALL_KILLS else 6
 
 
 @pytest.mark.server

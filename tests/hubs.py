@@ -25,6 +25,7 @@ from tests.bazaar import Bazaar, copied
 from tests.kitchen import Parrot, cook
 
 NAME = "atlas/smol"
+ALL_KILLS = "SOUQ_TEST_KILLS" in os.environ  # `make hub-kills`: all that are promised; else a few of each kind
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ def report(page, hub, prompt):
     page.wait_for_url("**/bugs/drafts/*")
 
 
-def test_somebody_signs_in_reads_has_it_looked_at_and_reports_a_bug_that_is_filed(browser, hub, hub_town, capfd):
+def test_somebody_signs_in_reads_has_it_looked_at_and_reports_a_bug_that_is_filed(
+    browser, hub, hub_town, capfd, tmp_path
+):
     """Without a script; the command on the page, typed as it stands by who is enrolled, files it."""
     with pages.tab(browser, hub.url, java_script_enabled=False) as (page, wrong):
         sign_in(page, hub.url)
@@ -54,7 +56,7 @@ def test_somebody_signs_in_reads_has_it_looked_at_and_reports_a_bug_that_is_file
         page.get_by_role("link", name="What this hub's own machines found").click()
         page.get_by_role("button", name="Have it done").click()
         assert page.get_by_role("status").inner_text() == "waiting"
-        worked(hub.app.state.jobs, commands(Catalog(hub_town.shelf)), Bounds(lease=60))
+        worked(hub.app.state.jobs, commands(Catalog(hub_town.shelf), tmp_path), Bounds(lease=60))
         page.get_by_role("status").filter(has_text="done").wait_for()  # the page comes anew by itself
         assert page.get_by_text("signed by nobody").count()
         report(page, hub, "say hello to the browser")
@@ -67,17 +69,17 @@ def test_somebody_signs_in_reads_has_it_looked_at_and_reports_a_bug_that_is_file
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [pages.PHONE, pages.DESK], ids=["375", "1280"])
-def test_every_page_of_work_is_accessible_and_fits_its_window(browser, hub, hub_town, size, scheme):
+def test_every_page_of_work_is_accessible_and_fits_its_window(browser, hub, hub_town, size, scheme, tmp_path):
     """axe finds nothing serious; no console error, no other host, nothing to scroll sideways."""
     jobs = hub.app.state.jobs
     job = jobs.ask("look", NAME, hub_town.open, by=OPERATOR)
-    worked(jobs, commands(Catalog(hub_town.shelf)), Bounds(lease=60))
+    worked(jobs, commands(Catalog(hub_town.shelf), tmp_path), Bounds(lease=60))
     with pages.tab(browser, hub.url, size, scheme) as (page, wrong):
         sign_in(page, hub.url)
         page.wait_for_url("**/account")
         report(page, hub, f"a long word {'x' * 300} {size} {scheme}")
         drafted = page.url.removeprefix(hub.url)
-        for path in (drafted, f"/{NAME}/bugs/new", f"/{NAME}/bugs", "/jobs", f"/jobs/{job.id}", f"/{NAME}/pulls/{hub_town.open}/jobs"):  # fmt: skip
+        for path in (drafted, f"/{NAME}/bugs/new", f"/{NAME}/bugs", "/jobs", f"/{NAME}/jobs", f"/jobs/{job.id}", f"/{NAME}/pulls/{hub_town.open}/jobs"):  # fmt: skip
             page.goto(f"{hub.url}{path}")
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert (path, wide, serious(page), wrong) == (path, 0, [], [])

@@ -93,7 +93,8 @@ def _serve(
     settings.refuse_odd()
     settings.publish()
     Database(ways["database"] or url_in(place)).close()  # brought to this version once, before several ask it
-    with _listening(host, port) as listener, beside_it(workers, catalog.root, place, ways["database"], ways["url"]):
+    working = beside_it(workers, catalog.root, place, ways["database"], ways["url"], key)
+    with _listening(host, port) as listener, working:
         here = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         entries = catalog.entries()
         value = {"url": here, "repositories": [entry.name for entry in entries if not entry.problem]}

@@ -41,12 +41,17 @@ def kept(verb: F) -> F:
     @database_option
     @wraps(verb)
     def opened(data: Path | None, database: str, **words: Any) -> Any:
-        return verb(accounts=_accounts(data, database), **words)
+        return verb(accounts=accounts_in(data, database), **words)
 
     return cast(F, opened)
 
 
-def _accounts(data: Path | None, database: str) -> Accounts:
+def accounts_in(data: Path | None, database: str) -> Accounts:
+    """The accounts of a hub.
+
+    Raises:
+        UsageError: nothing says which hub's.
+    """
     if data is None and not database:
         hint = "name it with --data: FOLDER/.souq-hub, where the hub was started with --repos FOLDER"
         raise UsageError("which hub is not said", hint=hint)

@@ -167,9 +167,9 @@ class Job(Table):
 
     __tablename__ = "jobs"
     id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str]  # look, checks
+    kind: Mapped[str]  # look, checks, build
     repository: Mapped[str]
-    number: Mapped[int]  # of the pull request
+    number: Mapped[int]  # of the pull request; 0 for main
     state: Mapped[str]  # waiting, running, done, failed, cancelled
     rank: Mapped[int]  # cheap ones first
     by: Mapped[str]

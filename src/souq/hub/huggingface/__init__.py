@@ -18,7 +18,7 @@ from souq.hub.addresses import register
 from souq.hub.catalog import Catalog
 from souq.hub.huggingface import discussions, files, history, info, lfs, repositories, revisions, talk, uploads
 from souq.hub.huggingface.asked import Hub, source_of
-from souq.hub.huggingface.contents import Contents
+from souq.hub.huggingface.contents import MOST, Contents
 from souq.hub.huggingface.exports import Exports
 from souq.hub.plain.arrivals import Arrivals
 from souq.hub.plain.drafts import Drafts
@@ -26,8 +26,6 @@ from souq.hub.plain.shelf import Kind, Shelf
 from souq.hub.problems import Problem
 from souq.hub.routing import route
 from souq.signing import Person
-
-MOST = 64 << 30  # bytes of revisions that are kept
 
 
 def hub(catalog: Catalog, data: Path, person: Person | None = None, most: int = MOST) -> Hub:

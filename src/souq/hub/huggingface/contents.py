@@ -24,6 +24,7 @@ from filelock import FileLock
 from souq.files import beside, replacing
 from souq.hub.listing import File, Listing
 
+MOST = 64 << 30  # bytes of revisions that a hub keeps
 KEPT = 600  # seconds that a revision stays after it was asked for, where there is not twice too much
 _CHUNK = 1 << 22
 

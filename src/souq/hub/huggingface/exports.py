@@ -42,7 +42,7 @@ class Exports:
         if (listing := self.contents.get(revision.id)) is not None:
             return listing
         try:
-            make = partial(self._made, source, revision)
+            make = partial(self.made, source, revision)
             made: Listing = await self._once.get("", revision.id, make, patience=patience)
             return made
         except Busy:
@@ -63,7 +63,8 @@ class Exports:
             raise _later("this revision is built again")
         return path
 
-    def _made(self, source: Source, revision: Revision) -> Listing:
+    def made(self, source: Source, revision: Revision) -> Listing:
+        """The files of a revision, made now unless they are there."""
         with self.contents.making(revision.id) as folder:
             if (listing := self.contents.get(revision.id)) is not None:  # another process made it meanwhile
                 return listing

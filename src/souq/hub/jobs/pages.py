@@ -1,12 +1,14 @@
-"""The pages of jobs: those there are, one with what it has written so far, and those of a pull request.
+"""The pages of jobs: those there are, one with what it has written so far, and those of a pull request or repository.
 
 While one waits or runs its page is asked for anew by the browser itself, without a script. Whoever has an account may
-have a pull request looked at; all its checks cost more, and are for who may write where it is.
+have a pull request looked at; all its checks, and building what it offers or main, are for who may write where it is.
 
-GET  /jobs, /jobs/12, /atlas/smol/pulls/7/jobs      POST /jobs/12/cancel, /atlas/smol/pulls/7/jobs
+GET  /jobs, /jobs/12, /atlas/smol/jobs, /atlas/smol/pulls/7/jobs      POST /jobs/12/cancel, /atlas/smol/pulls/7/jobs
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -25,6 +27,7 @@ from souq.hub.problems import Problem
 from souq.records import Record, Verdict
 
 MOST_VERDICTS, MOST_LISTED, AGAIN = 100, 50, "2"  # the last: seconds
+MOST_BUILT = 4_096  # characters of what is said of a build
 
 
 class Looked(Record, frozen=True):
@@ -34,6 +37,15 @@ class Looked(Record, frozen=True):
     base: str
     verdicts: tuple[Verdict, ...]
     by: str = ""  # who signed it
+
+
+class Built(Record, frozen=True):
+    """What a job built, as the process that builds it says."""
+
+    revision: str
+    model: str
+    files: int
+    bytes: int
 
 
 def routes() -> list[BaseRoute]:
@@ -46,6 +58,8 @@ def routes() -> list[BaseRoute]:
         form_route("/jobs/{id:number}/cancel", cancel, "POST", needs_account=True),
         form_route(of_pull, of_a_pull),
         form_route(of_pull, ask, "POST", needs_account=True),
+        form_route("/{name:path}/jobs", of_a_pull),
+        form_route("/{name:path}/jobs", ask, "POST", needs_account=True),
     ]
 
 
@@ -56,18 +70,17 @@ async def every(asked: Asked) -> Response:
 
 
 async def of_a_pull(asked: Asked) -> Response:
-    """Those of one pull request, and how to ask for another."""
+    """Those of one pull request, or of all that a repository has, and how to ask for another."""
     name, number = await _pull(asked)
     listed = await run_in_threadpool(lambda: _jobs(asked.request).listed(MOST_LISTED, repository=name, number=number))
-    kinds = ("look", "checks") if _may_write(asked, name) else ("look",)
-    return asked.page("jobs", jobs=listed, name=name, number=number, kinds=kinds if asked.visit.account else ())
+    return asked.page("jobs", jobs=listed, name=name, number=number, kinds=_kinds(asked, name, number))
 
 
 async def ask(asked: Asked) -> Response:
-    """Have a pull request looked at, or all its checks run."""
+    """Have a pull request looked at, all its checks run, or built what it offers or what main is."""
     name, number = await _pull(asked)
-    if (kind := asked.field("kind")) == "checks" and not _may_write(asked, name):
-        raise Problem(403, "", "all checks are run for who may write there; `look` is for everybody")
+    if (kind := asked.field("kind")) in ("checks", "build") and not _may_write(asked, name):
+        raise Problem(403, "", "all checks are run, and models built, for who may write there; `look` is for everybody")
     limits = limits_of(asked.request)
     limits.refuse_fast(limits.drafts, f"address {asked.by.address}", f"account {asked.account.name}")
     job = await run_in_threadpool(lambda: _jobs(asked.request).ask(kind, name, number, by=asked.by))
@@ -80,7 +93,7 @@ async def one_job(asked: Asked) -> Response:
     job = await run_in_threadpool(jobs.get, id_)
     log, result = await run_in_threadpool(jobs.said_by, id_)
     response = asked.page(
-        "job", job=job, log=log, looked=_looked(result), to_pull=HubLinks(job.repository)("pull", job.number),
+        "job", job=job, log=log, looked=_looked(result), built=_built(result), to_pull=_to(job),
         may_cancel=job.is_going and _may_cancel(asked, job),
     )  # fmt: skip
     if job.is_going:
@@ -101,12 +114,24 @@ async def cancel(asked: Asked) -> Response:
 
 
 async def _pull(asked: Asked) -> tuple[str, int]:
-    """Which pull request is meant, where there is such a repository."""
-    name, number = asked.request.path_params["name"], asked.request.path_params["number"]
+    """Which pull request is meant, where there is such a repository; 0 for main."""
+    name, number = asked.request.path_params["name"], asked.request.path_params.get("number")
     await run_in_threadpool(asked.request.app.state.catalog.open, name)
-    if number < 1:
+    if number == 0:
         raise NotFound("no such pull request")
-    return name, number
+    return name, number or 0
+
+
+def _kinds(asked: Asked, name: str, number: int) -> tuple[str, ...]:
+    """What somebody may ask for."""
+    costly = ("checks", "build") if number else ("build",)
+    cheap = ("look",) if number and asked.visit.account else ()
+    return (*cheap, *(costly if _may_write(asked, name) else ()))
+
+
+def _to(job: Job) -> str:
+    to = HubLinks(job.repository)
+    return to("pull", job.number) if job.number else to("front")
 
 
 def _may_write(asked: Asked, name: str) -> bool:
@@ -117,6 +142,12 @@ def _may_write(asked: Asked, name: str) -> bool:
 def _may_cancel(asked: Asked, job: Job) -> bool:
     account = asked.visit.account
     return account is not None and (job.by == account.name or _may_write(asked, job.repository))
+
+
+def _built(result: str) -> Built | None:
+    with suppress(msgspec.MsgspecError, ValueError):
+        return msgspec.json.decode(result, type=Built) if len(result) < MOST_BUILT else None
+    return None
 
 
 def _looked(result: str) -> Looked | None:

@@ -25,9 +25,9 @@ from souq.hub.database import Database
 from souq.hub.database.tables import Job as Row
 from souq.records import Record, spelled_out
 
-Kind = Literal["look", "checks"]
+Kind = Literal["look", "checks", "build"]
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
-RANKS: dict[Kind, int] = {"look": 0, "checks": 1}  # cheap ones first
+RANKS: dict[Kind, int] = {"look": 0, "checks": 1, "build": 1}  # cheap ones first
 MOST_WAITING, MOST_EACH = 1_000, 20  # that wait or run: in all, and of one who asks
 MOST_TRIES = 10  # workers that one job may outlive
 MAX_LOG, MAX_RESULT, MAX_BECAUSE = 64 << 10, 1 << 20, 400  # characters; the end of a log is what is kept
@@ -41,7 +41,7 @@ class Job(Record, frozen=True):
     id: int
     kind: Kind
     repository: str
-    number: int  # of the pull request
+    number: int  # of the pull request; 0 for main
     state: State
     by: str
     made: str
@@ -50,6 +50,11 @@ class Job(Record, frozen=True):
     begun: str
     ended: str
     because: str  # why it failed
+
+    @property
+    def about(self) -> str:
+        """What it is of, for people."""
+        return f"{self.repository} #{self.number}" if self.number else f"{self.repository}, main"
 
     @property
     def is_going(self) -> bool:
@@ -180,7 +185,7 @@ class Jobs:
 def _refuse_odd(kind: str, repository: str, number: int) -> None:
     if kind not in get_args(Kind):
         raise UsageError(f"no kind of job {kind[:20]!r}", hint=f"one of {', '.join(get_args(Kind))}")
-    if not is_name(repository) or not 0 < number < 10**9:
+    if not is_name(repository) or not (kind != "build") <= number < 10**9:
         raise UsageError(f"no pull request {repository[:100]!r} {number}", hint="as the hub lists it: atlas/smol 7")
 
 

@@ -3,7 +3,7 @@
 It may be killed at any time: the process ends with it, and when the lease is over another worker begins the job anew.
 The job's own process knows no database and no secret of the hub's: it writes its log, and prints its result.
 
-    Worker(Jobs(database), commands(catalog)).run()
+    Worker(Jobs(database), commands(catalog, data)).run()
 """
 
 from __future__ import annotations
@@ -55,15 +55,29 @@ class Bounds:
     beat: float = BEAT
 
 
-def commands(catalog: Catalog, key: Path | None = None) -> Callable[[Job], Command]:
-    """How each kind of job is done; with the key of somebody enrolled, checks are signed as theirs."""
-    signed = ("--key", str(key.resolve())) if key is not None else ("--unsigned",)
+@dataclass(frozen=True)
+class Keys:
+    """Whose ssh keys sign what jobs make: all checks, and the papers of releases that are built."""
+
+    checks: Path | None = None
+    papers: Path | None = None
+
+
+def commands(catalog: Catalog, data: Path, keys: Keys = Keys()) -> Callable[[Job], Command]:
+    """How each kind of job is done; what is built is kept where the hub keeps it, in `data`."""
+    signed = ("--key", str(keys.checks.resolve())) if keys.checks is not None else ("--unsigned",)
+    papers = (str(keys.papers.resolve()),) if keys.papers is not None else ()
     how = {"look": ("--quick",), "checks": signed}
 
     def command(job: Job) -> Command:
         repo = catalog.open(job.repository)
+        place = repo.root or repo.git_dir
+        if job.kind == "build":
+            name = f"refs/pr/{job.number}" if job.number else "main"
+            building = ("souq.hub.huggingface.building", str(place), str(data.resolve()), name, *papers)
+            return Command((sys.executable, "-m", *building), place)
         verb = ("pr", "checks", str(job.number), *how[job.kind], "--json")
-        return Command((sys.executable, "-m", "souq", *verb), repo.root or repo.git_dir)
+        return Command((sys.executable, "-m", "souq", *verb), place)
 
     return command
 

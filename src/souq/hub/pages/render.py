@@ -50,6 +50,8 @@ class HubLinks:
                 return f"/{page}"
             case "jobs", []:
                 return "/jobs"
+            case "jobs", ["main"]:
+                return f"{self._home}/jobs"
             case "jobs", [number]:
                 return f"{self._home}/pulls/{number}/jobs"
             case "draft", [number]:
