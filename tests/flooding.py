@@ -39,11 +39,11 @@ class Crowd(Bazaar):
         people = MAINTAINING | dict.fromkeys(NEWCOMERS, "Nowhere")
         self.actors = {name: Actor(name, org, folder / name) for name, org in people.items()}
 
-    def document(self, who, name, *, licence="CC0-1.0"):
+    def document(self, who, name, *, licence="CC0-1.0", title=None):
         """A pull request of a text; its number."""
         path = self.folder / f"{who}-{name}.md"
         path.write_text(f"# {name}, by {who}\n")
-        words = ["pr", "create", "--file", f"docs/{name}.md={path}", "--title", name, "--licence", licence]
+        words = ["pr", "create", "--file", f"docs/{name}.md={path}", "--title", title or name, "--licence", licence]
         return self._offered(who, [*words, "--signoff", "--unchecked"])
 
     def weights(self, who, seed, *, scale=0.01, licence="Apache-2.0"):

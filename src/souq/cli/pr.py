@@ -274,12 +274,16 @@ def view(number: int, forecast: bool, picture: Path | None, every: bool, as_json
             out.print(line)
         for line in gathered(overview.missing, number):
             out.print(f"missing: {line}")
+        if overview.turned_away is not None:
+            out.print(f"\n{overview.turned_away.text()}")
         if picture is not None:
             done(f"picture: {picture}")
 
     seen = msgspec.to_builtins(overview)
     first = ("number", "state", "digest", "contribution")  # as this JSON has always begun
     value = {key: seen.pop(key) for key in first} | {"forecast": msgspec.to_builtins(ahead)} | seen
+    turned = value.pop("turned_away")
+    value |= {"turned_away": overview.turned_away.text()} if overview.turned_away and turned else {}
     if not overview.comments:  # nobody who reads this JSON since before there were any meets a new key
         del value["comments"]
     answer(value, as_json, show)

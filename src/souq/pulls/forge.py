@@ -28,6 +28,8 @@ from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.offer import TRIES, Draft
 from souq.pulls.pull import PULLS, PullRequest
+from souq.pulls.turned_away import TurnedAway, turned_away
+from souq.pulls.waiting import Line
 from souq.records import Checked, Digest, Record, Vote, is_digest
 from souq.repo import contribution
 from souq.repo.contribution import MAX_RECORD, Offer
@@ -326,6 +328,7 @@ class Answer(Record, frozen=True):
     checked: Checked | None = None
     votes: tuple[Vote, ...] = ()
     missing: tuple[str, ...] = ()
+    turned_away: TurnedAway | None = None  # what its author is to read, a newcomer whose pull request goes no further
 
     def __bool__(self) -> bool:
         return not self.problem and self.checked is not None and all(self.checked.verdicts)
@@ -344,14 +347,20 @@ def judged(
         pull = take_it()
     except (Hostile, Forged, Corrupt, Refused) as error:
         return Answer(forge=forge, problem=str(error))
+    main = Snapshot(repo, repo.tip())
+    if pull.number in (line := Line(repo, main)).waits:
+        return Answer(
+            forge=forge, number=pull.number, title=pull.offer.contribution.title, digest=pull.offer.digest,
+            missing=(line.waits[pull.number],), turned_away=turned_away(pull, main, line),
+        )  # fmt: skip
     return answer(repo, forge, pull, reviews.check(repo, pull.number, person, progress))
 
 
 def answer(repo: Repo, forge: int, pull: PullRequest, checked: Checked) -> Answer:
     """Where it stands, once it was checked."""
-    policy = read_policy(Snapshot(repo, repo.tip()).policy_text)
+    main, now = Snapshot(repo, repo.tip()), pulls.get(repo, pull.number)
     return Answer(
         forge=forge, number=pull.number, title=pull.offer.contribution.title, digest=pull.offer.digest, checked=checked,
-        votes=tuple(signed.vote for signed in pulls.read_votes(pulls.get(repo, pull.number), policy)),
-        missing=land.decision(repo, pull.number).missing,
+        votes=tuple(signed.vote for signed in pulls.read_votes(now, read_policy(main.policy_text))),
+        missing=land.decision(repo, pull.number).missing, turned_away=turned_away(now, main, Line(repo, main)),
     )  # fmt: skip

@@ -59,11 +59,26 @@ def _body(answer: Answer) -> Iterator[str]:
     if not is_digest(answer.digest):
         raise Hostile(f"not a digest: {answer.digest[:80]!r}")
     yield f"**#{answer.number:d} in souq**: {code(answer.title)}"
+    if answer.turned_away is not None:
+        yield from ("", *map(_plain, answer.turned_away.text(code).splitlines()))
+    if answer.checked is None and answer.missing:  # it waits, and no machine has looked
+        return
     yield from ("", "| check | verdict | because |", "|---|---|---|")
     for verdict in answer.checked.verdicts[:MAX_ROWS] if answer.checked else ():
         yield _row(verdict)
     yield from ("", f"Contribution `{answer.digest}`", "")
     yield from _standing(answer)
+
+
+_MARKS = re.compile(r"(?P<code>`[^`\n]*`)|[\\`*_{}\[\]<>#!|~&]")
+
+
+def _plain(line: str) -> str:
+    """A line of the project's own words: prose and code as they are; with a link or a mention, all of it is code."""
+    bare = "".join(part for part in re.split(r"`[^`]*`", line))
+    if "@" in bare or "://" in bare or "www." in bare:
+        return code(line)
+    return _MARKS.sub(lambda match: match[0] if match["code"] else f"\\{match[0]}", line)
 
 
 def _row(verdict: Verdict) -> str:

@@ -20,6 +20,8 @@ from souq.governance import read_policy
 from souq.pulls import land, reviews
 from souq.pulls.comments import Comment, thread
 from souq.pulls.pull import PullRequest, State, read_all, read_checked, read_votes
+from souq.pulls.turned_away import TurnedAway, turned_away
+from souq.pulls.waiting import Line
 from souq.records import Checked, Contribution, Decision, Digest, Record, Verdict, Vote, spelled_out
 from souq.repo.snapshot import Snapshot
 
@@ -43,6 +45,7 @@ class Overview:
     missing: tuple[str, ...]
     source: dict[str, str] | None  # `word` and `because`; None where it changes no weights
     rebuilt: list[dict[str, Any]]  # what people signed who trained it again
+    turned_away: TurnedAway | None = None  # what its author reads, a newcomer whose pull request goes no further
 
 
 def overview(pull: PullRequest, main: Snapshot) -> Overview:
@@ -67,6 +70,7 @@ def overview(pull: PullRequest, main: Snapshot) -> Overview:
         missing=decision.missing,
         source=None if source is None else {"word": source.word, "because": source.because},
         rebuilt=[signed.predicate for signed in read_all(pull, "rebuilt", policy.keys, main)],
+        turned_away=turned_away(pull, main, Line(pull.repo, main)),
     )
 
 

@@ -15,12 +15,12 @@ from functools import cached_property
 
 from souq import signing
 from souq.errors import Refused, SouqError
-from souq.governance import read_policy
+from souq.governance import Policy, read_policy
 from souq.governance.limits import Evaluated, Offered, spent, waiting
 from souq.governance.policy import Who
 from souq.pulls.pull import PullRequest, everything_checked, listed, read_ahead
 from souq.pulls.vouches import newcomers
-from souq.records import Checked
+from souq.records import Checked, Verdict
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person
@@ -57,14 +57,8 @@ class Line:
         for pull in self._pulls:
             with suppress(SouqError):  # what cannot be read is looked at by nobody, and holds up nobody
                 key = signing.normal_key(pull.summary.author.key)
-                if pull.state(self._main) == "open" and not self._is_refused(pull):
+                if pull.state(self._main) == "open" and refusal(pull, self._policy) is None:
                     yield Offered(pull.number, key)
-
-    def _is_refused(self, pull: PullRequest) -> bool:
-        """Whether the last machine of somebody enrolled that looked at exactly this said no."""
-        checked = [each for each in everything_checked(pull, self._policy) if each.subject == pull.subject]
-        last = max(checked, key=lambda each: each.at, default=None)
-        return last is not None and not all(last.verdicts)
 
     def spent(self, pull: PullRequest) -> str:
         """Why no full evaluation of it is left this week; "" where one is, or it changes no weights."""
@@ -97,6 +91,13 @@ class Line:
         if person is not None and person.public_key == signing.normal_key(pull.summary.author.key):
             return
         raise Refused(f"#{pull.number} {sentence}", hint=f"`{verb} {pull.number} --out-of-turn` does it all the same")
+
+
+def refusal(pull: PullRequest, policy: Policy) -> Verdict | None:
+    """By what the last machine of somebody enrolled refused exactly what is offered now; None where it did not."""
+    checked = [each for each in everything_checked(pull, policy) if each.subject == pull.subject]
+    last = max(checked, key=lambda each: each.at, default=None)
+    return next((verdict for verdict in last.verdicts if not verdict), None) if last else None
 
 
 def was_evaluated(checked: Checked) -> bool:

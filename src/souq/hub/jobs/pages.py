@@ -24,7 +24,10 @@ from souq.hub.limits import limits_of
 from souq.hub.pages.facts import short
 from souq.hub.pages.render import HubLinks
 from souq.hub.problems import Problem
+from souq.pulls import pull as pulls
+from souq.pulls.waiting import Line
 from souq.records import Record, Verdict
+from souq.repo.snapshot import Snapshot
 
 MOST_VERDICTS, MOST_LISTED, AGAIN = 100, 50, "2"  # the last: seconds
 MOST_BUILT = 4_096  # characters of what is said of a build
@@ -83,6 +86,7 @@ async def ask(asked: Asked) -> Response:
         raise Problem(403, "", "all checks are run, and models built, for who may write there; `look` is for everybody")
     limits = limits_of(asked.request)
     limits.refuse_fast(limits.drafts, f"address {asked.by.address}", f"account {asked.account.name}")
+    await run_in_threadpool(_refuse_waiting, asked.request, name, number)
     job = await run_in_threadpool(lambda: _jobs(asked.request).ask(kind, name, number, by=asked.by))
     return then(f"/jobs/{job.id}")
 
@@ -132,6 +136,13 @@ def _kinds(asked: Asked, name: str, number: int) -> tuple[str, ...]:
 def _to(job: Job) -> str:
     to = HubLinks(job.repository)
     return to("pull", job.number) if job.number else to("front")
+
+
+def _refuse_waiting(request: Request, name: str, number: int) -> None:
+    """Say no to a job for what main's own limits have wait for others: the same line as in every clone."""
+    repo = request.app.state.catalog.open(name)
+    main = Snapshot(repo, repo.tip())
+    Line(repo, main).refuse(pulls.get(repo, number), "souq pr checks")
 
 
 def _may_write(asked: Asked, name: str) -> bool:

@@ -237,6 +237,7 @@ class Shown:
                 {"by": word.by, "choice": word.choice, "reason": short(word.reason), "uncounted": word.uncounted}
                 for word in about.words[:MOST_WORDS]
             ],
+            "turned_away": about.turned_away.text(short).splitlines() if about.turned_away else [],
             "eyes": about.eyes, "missing": gathered(about.missing, about.number)[:MOST_WORDS],
             "comments": about.comments[-MOST_WORDS:], "met": self._met(pull) if about.state == "open" else [],
             "to_type": _commands(about), "drawn": c.kind == "weights" and self._is_small(),
