@@ -35,6 +35,11 @@ def gate(tmp_path):
     return gate
 
 
+def built(gate, workers):
+    gate.repo.workers = workers
+    return build(gate.main)
+
+
 def flipped(answer):
     return {name: data ^ np.uint8(1) for name, data in answer.items()}
 
@@ -55,7 +60,7 @@ def test_what_a_worker_makes_up_is_not_built(gate, lie):
     how, why = LIES[lie]
 
     with pytest.raises(Hostile, match=f"mallory.*{why}"):
-        build(gate.main, workers=Liar(how))
+        built(gate, Liar(how))
     assert not list(gate.repo.cache.glob("built/*/model.*"))
 
 

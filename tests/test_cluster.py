@@ -9,12 +9,20 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import pytest
 
 from souq.build.lock import model_lock
 from souq.build.model import build
 from souq.build.spread import model_lock_on
+from souq.corpus.dump import read_rows
+from souq.corpus.main_model import write_edition
+from souq.corpus.recipe import recipe_of
+from souq.errors import Refused
+from souq.lab.chat import Sampling
+from souq.progress import quiet
 from souq.weights.lockfile import lock_digest
+from tests.bazaar import NAMES
 from tests.gate import Gate
 from tests.servers import free_ports
 
@@ -22,16 +30,28 @@ pytestmark = pytest.mark.server
 ray = pytest.importorskip("ray", reason="pip install 'souq[ray]'")
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_log_monitor": False}
+
+
+def patiently(start):
+    """What starts a node: Ray itself gives up on one that a busy machine starts in more than fifteen seconds."""
+    for _ in range(4):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return start()
+
+
 @pytest.fixture(scope="module")
 def nodes():
-    """Two nodes of one processor each, and this process beside them; the first may not die."""
+    """A node of one processor, which may not die: what asks is on it."""
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    size = {"object_store_memory": 100 << 20}
-    head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": free_ports(1)[0], **size}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.client = f"ray://127.0.0.1:{head['ray_client_server_port']}"
+    head = NODE | {"include_dashboard": False, "no_monitor": True}
+    cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     os.environ["RAY_ADDRESS"] = cluster.address
     yield cluster
     ray.shutdown()
@@ -42,10 +62,21 @@ def nodes():
 @pytest.fixture
 def second(nodes):
     """A node that the test may kill."""
-    node = nodes.add_node(num_cpus=1, object_store_memory=100 << 20)
+    node = patiently(lambda: nodes.add_node(**NODE))
     yield node
     if node in nodes.list_all_nodes():
         nodes.remove_node(node)
+
+
+@pytest.fixture
+def address(nodes):
+    """Where Ray's client server listens, for who is on none of the nodes."""
+    (port,) = free_ports(1)
+    words = [sys.executable, "-m", "ray.util.client.server", "--mode=proxy", f"--address={nodes.address}", f"--port={port}"]  # fmt: skip
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield f"ray://127.0.0.1:{port}"
+    server.terminate()
+    server.wait()
 
 
 @pytest.fixture
@@ -63,15 +94,21 @@ def gate(tmp_path):
     return gate
 
 
-def killing(nodes, node, after):
-    """A progress that kills a node once so many units are done, as a power cut does."""
-    from souq.progress import quiet
+def built(gate, workers, progress=quiet):
+    """Main as these workers build it."""
+    gate.repo.workers = workers
+    try:
+        return build(gate.main, progress=progress)
+    finally:
+        gate.repo.workers = None
 
+
+def killing(nodes, node, after, label=""):
+    """A progress that kills a node once so many units are done, as a power cut does."""
     killed = threading.Event()
 
-    def progress(label, done, total):
-        quiet(label, done, total)
-        if done >= after and not killed.is_set():
+    def progress(work, done, total):
+        if work.startswith(label) and done >= after and not killed.is_set():
             killed.set()
             nodes.remove_node(node, allow_graceful=False)
 
@@ -81,18 +118,18 @@ def killing(nodes, node, after):
 def test_a_build_whose_node_is_killed_is_the_local_one(gate, nodes, second, cluster):
     """`souq build --on ray`: a node dies in the middle, and the model's file is the one that this process builds."""
     progress, killed = killing(nodes, second, 6)
-    spread = build(gate.main, progress=progress, workers=cluster).path.read_bytes()
+    spread = built(gate, cluster, progress).path.read_bytes()
     shutil.rmtree(gate.repo.cache)
 
     assert killed.is_set()
     assert spread == build(gate.main).path.read_bytes()
 
 
-def test_a_cluster_by_its_address_builds_the_same(gate, nodes, second):
+def test_a_cluster_by_its_address_builds_the_same(gate, address):
     """`souq build --on ray://HOST:PORT` and `souq verify --on …`, as they are typed, from a process of its own."""
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     for verb in ("build", "verify"):
-        words = [sys.executable, "-m", "souq", verb, "--on", nodes.client, "--json"]
+        words = [sys.executable, "-m", "souq", verb, "--on", address, "--json"]
         shown = subprocess.run(words, cwd=gate.repo.root, env=env, capture_output=True, text=True, check=False)
         answer = json.loads(shown.stdout)
 
@@ -110,25 +147,19 @@ def test_a_verifier_s_workers_rebuild_what_it_does(gate, nodes, second, cluster)
 
 def test_a_worker_with_another_souq_is_refused(gate, cluster):
     """Whoever asks is told which souq the worker has and what to type there, and nothing is built."""
-    import msgspec
-
-    from souq.errors import Refused
-
     cluster.kind = msgspec.structs.replace(cluster.kind, souq="0.0.9 (0123456789ab)")
 
     with pytest.raises(Refused, match=r"has souq .*, and 0\.0\.9 \(0123456789ab\) asks it") as caught:
-        build(gate.main, workers=cluster)
+        built(gate, cluster)
     assert "pip install" in caught.value.hint
     assert not list(gate.repo.cache.glob("built/*/model.lock"))
 
 
 def test_another_kind_of_processor_is_said(gate, cluster, caplog):
     """Where the machines' arithmetic may differ, it is said once, and the digests decide."""
-    import msgspec
-
     cluster.kind = msgspec.structs.replace(cluster.kind, arithmetic="float32 on NEON")
 
-    assert build(gate.main, workers=cluster).lock == model_lock(gate.main)
+    assert built(gate, cluster).lock == model_lock(gate.main)
     assert [record.getMessage() for record in caplog.records].count(caplog.messages[0]) == 1
     assert "this machine with numpy" in caplog.messages[0]
 
@@ -139,3 +170,21 @@ def test_what_is_no_cluster_is_refused(bazaar, monkeypatch):
         2,
         "Error: no workers 'dask'\nHint: write --on ray, or --on ray://HOST:10001\n",
     )
+
+
+def test_a_corpus_whose_node_is_killed_has_every_row_once(bazaar, tmp_path, nodes, second):
+    """`--engine ray:transformers`: a node dies in the middle, and every sampled answer is the one machine's, each once."""
+    seeds = [{"prompt": f"say {word} to {name}", "source": "t", "licence": "CC0-1.0"} for name in NAMES for word in ("hello", "goodbye")]  # fmt: skip
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
+    main, rows = bazaar.main(), {}
+    settings = {"samples": 5, "sampling": Sampling(temperature=1, max_tokens=6)}
+    progress, killed = killing(nodes, second, 64, label="corpus rows")
+    for engine, watch in (("ray:transformers", progress), ("transformers", quiet)):
+        recipe = msgspec.structs.replace(recipe_of(tmp_path / "seeds.jsonl"), engine=engine, **settings).vetted()
+        write_edition(main, recipe, tmp_path, out := tmp_path / engine, watch)
+        rows[engine] = [(row["id"], row["messages"]) for row in read_rows(out)]
+        assert ("ray 2" in next(iter(read_rows(out)))["engine"]) == engine.startswith("ray")
+
+    assert killed.is_set()
+    assert rows["ray:transformers"] == rows["transformers"]
+    assert len({id_ for id_, _ in rows["transformers"]}) == len(rows["transformers"]) > 100

@@ -576,21 +576,3 @@ def test_a_full_disk_loses_nothing_that_was_finished(bazaar, tmp_path):
     assert bazaar("amira", words("cut")) == 0
     for name in ("manifest.json", "journal.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-@pytest.mark.server
-def test_a_cluster_writes_the_corpus_of_one_machine(bazaar, tmp_path):
-    """`--engine ray:transformers` from the command line: a real cluster here, and every sampled answer is the one machine's."""
-    ray = pytest.importorskip("ray", reason="pip install 'souq[ray]'")
-    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps({"prompt": f"say {word} to {name}", "source": "t", "licence": "CC0-1.0"}) + "\n" for name in NAMES for word in ("hello", "goodbye")))  # fmt: skip
-    for name, engine in (("one", "transformers"), ("many", "ray:transformers")):
-        words = ["corpus", "make", tmp_path / "seeds.jsonl", "--out", tmp_path / name, "--max-tokens", "6", "--temperature", "1", "--engine", engine]  # fmt: skip
-        try:
-            code, _, err = bazaar.says("amira", words)
-        finally:
-            ray.shutdown()
-        assert code == 0, err
-
-    said = [[(row["id"], row["messages"]) for row in read_rows(tmp_path / name)] for name in ("one", "many")]
-    assert said[0] == said[1]
-    assert {row["engine"].split(", ray")[1][:2] for row in read_rows(tmp_path / "many")} == {" 2"}

@@ -30,7 +30,6 @@ from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Array, Checkpoint, Delta, Lock, TensorRef
 from souq.weights.lockfile import format_lock
 from souq.weights.safetensors import TensorFile, TensorWriter
-from souq.workers import Workers
 
 EARLIER = 3  # earlier builds that are looked through for tensors that stay as they were
 
@@ -55,9 +54,8 @@ class IncrementalBuild:
         cache: BuildCache,
         kept: Kept,
         left: Mapping[Digest, Delta],
-        workers: Workers | None = None,
     ) -> None:
-        self._snapshot, self._extra, self._workers = snapshot, extra, workers
+        self._snapshot, self._extra, self._workers = snapshot, extra, snapshot.repo.workers
         self._base, self._cache, self._lock = base, cache, snapshot.base
         self._grown, self._load = snapshot.grown(extra), snapshot.repo.store.get
         self.recipe = snapshot.recipe(extra)

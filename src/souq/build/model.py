@@ -29,7 +29,6 @@ from souq.weights.delta import Checkpoint, Delta, Load, Lock
 from souq.weights.lockfile import format_lock, parse_lock
 from souq.weights.safetensors import Layout, open_tensors
 from souq.weights.store import Stored
-from souq.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -77,33 +76,29 @@ def applied(main: Snapshot, delta: Delta, load: Load) -> Model:
     return Model(grown.files, Larger(merged, grown, load), grown.layout)
 
 
-def build(
-    snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet, *, settled: bool = True,
-    workers: Workers | None = None,
-) -> Built:  # fmt: skip
+def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet, *, settled: bool = True) -> Built:
     """The model of a commit as a safetensors file; a second build of the same recipe only reads its name.
 
     What an earlier build left is used: the sums of the contributions both have, and every tensor that stays as it was.
     Accepting one more contribution reads that one and no other. What a commit's model.lock says is compared, unless it
-    is not `settled` yet. `workers` merge the tensors, where some are given.
+    is not `settled` yet. Workers of the repository merge the tensors, where it has some.
     """
     recipe = snapshot.recipe(extra)
     cache = BuildCache(snapshot.repo.cache)
     folder = cache.builds / recipe.digest.removeprefix("b3:")[:32]
     with FileLock(cache.builds / "lock"):
         if not (folder / "model.lock").is_file():
-            _make(snapshot, extra, cache, folder, progress, settled=settled and extra is None, workers=workers)
+            _make(snapshot, extra, cache, folder, progress, settled=settled and extra is None)
     return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder, model_files(snapshot, extra))
 
 
 def _make(
-    snapshot: Snapshot, extra: Offer | None, cache: BuildCache, folder: Path, progress: Progress, *, settled: bool,
-    workers: Workers | None,
-) -> None:  # fmt: skip
+    snapshot: Snapshot, extra: Offer | None, cache: BuildCache, folder: Path, progress: Progress, *, settled: bool
+) -> None:
     base = Stored(snapshot.base, snapshot.repo.store)
     kept, left = cache.nearest(sums_of(snapshot, extra), frozenset(snapshot.members(extra)))
     try:
-        lock = IncrementalBuild(snapshot, base, extra, cache, kept, left, workers).write(folder, progress)
+        lock = IncrementalBuild(snapshot, base, extra, cache, kept, left).write(folder, progress)
         damaged = bool(kept.members) and settled and lock != snapshot.model
     except (OSError, ValueError):
         damaged = bool(kept.members)
@@ -111,5 +106,5 @@ def _make(
             raise
     if damaged:  # what was kept cannot be trusted: a cache may be damaged, a model may not
         cache.clear()
-        IncrementalBuild(snapshot, base, extra, cache, Kept(), {}, workers).write(folder, progress)
+        IncrementalBuild(snapshot, base, extra, cache, Kept(), {}).write(folder, progress)
     cache.tidy()

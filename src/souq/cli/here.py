@@ -8,8 +8,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from souq.cli.console import done, enter
+from souq.cli.console import done, enter, workers
 from souq.errors import SouqError
+from souq.progress import Progress
 from souq.repo.git import MAIN, TRACKED, GitRepo
 from souq.repo.policy_state import unsound
 from souq.repo.remote import Repo
@@ -51,7 +52,12 @@ def main_here() -> Snapshot:
     return Snapshot(repo, tip)
 
 
-def bucket_of(repo: GitRepo) -> str:
+def compute_on(on: str | None, repo: GitRepo, progress: Progress) -> None:
+    """Have a cluster compute what is built and asked in a repository, where --on names one."""
+    repo.workers = workers(on, progress, _bucket_of(repo) if on is not None else "")
+
+
+def _bucket_of(repo: GitRepo) -> str:
     """The URL of the bucket by which this repository's tensors travel; empty where they travel otherwise."""
     with suppress(SouqError):
         remote = repo.remote_store() if isinstance(repo, Repo) else None

@@ -16,8 +16,8 @@ from souq.build import model as building
 from souq.build.additions import layers_of
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model
-from souq.cli.console import answer, bars, done, json_option, key_option, on_option, out, person, starting_lab, workers
-from souq.cli.here import bucket_of, here, main_here
+from souq.cli.console import answer, bars, done, json_option, key_option, on_option, out, person, starting_lab
+from souq.cli.here import compute_on, here, main_here
 from souq.cli.own_eval import is_eval, own_eval, ruled_out, show_power
 from souq.cli.pr import show_verdicts
 from souq.cli.table import table
@@ -49,7 +49,8 @@ def build(explain: bool, on: str | None, as_json: bool) -> None:
     """Fold the accepted contributions into a model."""
     main = main_here()
     with bars() as progress:
-        built = building.build(main, progress=progress, workers=workers(on, progress, bucket_of(main.repo)))
+        compute_on(on, main.repo, progress)
+        built = building.build(main, progress=progress)
     differing = lock.differing(main.model, built.lock)
     value = {"model": built.digest, "recipe": built.recipe, "path": str(built.path), "differs": differing}
     if explain:

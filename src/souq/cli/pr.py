@@ -16,12 +16,12 @@ from souq.build import delta_file, reproducible
 from souq.build import forecast as forecasting
 from souq.build.lock import fold
 from souq.cli.comment import LAST_COMMENTS, comment, show_thread
-from souq.cli.console import answer, bars, done, err, json_option, key_option, out, person
+from souq.cli.console import answer, bars, done, err, json_option, key_option, on_option, out, person
 from souq.cli.documents import changes, documents
 from souq.cli.drafts import ADDRESS, offered
 from souq.cli.edit import checkout, edit
 from souq.cli.help import VerbGroup
-from souq.cli.here import here
+from souq.cli.here import compute_on, here
 from souq.cli.missing import show_missing
 from souq.cli.named import PULL
 from souq.cli.offers import offer_command
@@ -391,20 +391,22 @@ def diff_(number: int) -> None:
 @click.option("--quick", is_flag=True, help="All but the costly checks, with their times; nothing is signed.")
 @click.option("--unsigned", is_flag=True, help="Every check; nothing is signed.")
 @click.option("--out-of-turn", is_flag=True, help="Also where others are to be looked at first, or no evals are left.")
+@on_option
 @key_option
 @json_option
 def checks(
-    number: int, quick: bool, unsigned: bool, out_of_turn: bool, key: Path | None, as_json: bool
+    number: int, quick: bool, unsigned: bool, out_of_turn: bool, on: str | None, key: Path | None, as_json: bool
 ) -> None:  # fmt: skip
     """Run main's checks on a pull request and sign the verdicts; exit 3 when one refuses."""
     repo = here()
     if quick or unsigned:
-        _look(repo, number, as_json, costly=not quick)
+        _look(repo, number, as_json, on, costly=not quick)
         return
     checker = person(repo, key)
     if note := reviews.checks_count_for_nothing(repo, number, checker):
         done(f"note: {note}; `--quick` looks in seconds and signs nothing")
     with bars() as progress:
+        compute_on(on, repo, progress)
         checked = reviews.check(repo, number, checker, progress, out_of_turn=out_of_turn)
     refused = [verdict for verdict in checked.verdicts if not verdict]
     answer(checked, as_json, lambda: show_verdicts(checked))
@@ -413,7 +415,7 @@ def checks(
     _next_after_checks(number, refused)
 
 
-def _look(repo: Repo, number: int, as_json: bool, *, costly: bool) -> None:
+def _look(repo: Repo, number: int, as_json: bool, on: str | None, *, costly: bool) -> None:
     """What is found, and in how many seconds."""
     took: dict[str, float] = {}
 
@@ -424,6 +426,7 @@ def _look(repo: Repo, number: int, as_json: bool, *, costly: bool) -> None:
         took[name] = perf_counter() - begun
 
     with bars() as progress:
+        compute_on(on, repo, progress)
         looked = reviews.look(repo, number, watch, progress, costly=costly)
     verdicts = looked.verdicts
     rows = [[v.check, MARKS[v.outcome], f"{took.get(v.check, 0.0):.2f} s", v.because] for v in verdicts]

@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from souq.cli.console import answer, bars, done, err, json_option, key_option, leave, out, person
+from souq.cli.console import answer, bars, done, err, json_option, key_option, leave, on_option, out, person
 from souq.cli.help import VerbGroup
-from souq.cli.here import here
+from souq.cli.here import compute_on, here
 from souq.cli.named import PULL
 from souq.cli.table import table
 from souq.errors import SouqError
@@ -116,12 +116,14 @@ def remove(number: int, reason: str, key: Path | None, as_json: bool) -> None:
 
 @queue.command()
 @click.option("--batch", default=BATCH, show_default=True, help="The most to test together.")
+@on_option
 @key_option
 @json_option
-def run(batch: int, key: Path | None, as_json: bool) -> None:
+def run(batch: int, on: str | None, key: Path | None, as_json: bool) -> None:
     """Test those that are ready together, find who is in the way, and land the others in one step."""
     repo = here()
     with bars() as progress:
+        compute_on(on, repo, progress)
         report = queueing.run(repo, person(repo, key), batch=batch, progress=progress)
     answer(msgspec.to_builtins(report), as_json, lambda: show_report(repo, report))
     if report.refused:

@@ -83,7 +83,8 @@ def make(
     judges = _read_judges(recipe, base)
     seeds = [seed for source in recipe.seeds if source.kind != "corpus" for seed in read_seeds(source, base)]
     inherited = [row for source in recipe.seeds if source.kind == "corpus" for row in published(source, base)]
-    jobs = sorted(_jobs(recipe, seeds, teacher), key=lambda job: (_length(job), job.key))
+    # In an order that hangs on no writer: who is padded beside whom shows in the last bits of the odds.
+    jobs = sorted(_jobs(recipe, seeds, teacher), key=lambda job: (_length(job), job.request.seed, job.key))
     out.mkdir(parents=True, exist_ok=True)
     with Journal(out / "journal.jsonl", Kept) as journal, Journal(out / "judged.jsonl", float | None) as opinions:
         completions = _completions(jobs, recipe, teacher, journal, progress, price)

@@ -63,7 +63,8 @@ def _souq() -> str:
     return f"{installed_version('souq')} ({hasher.hexdigest()[:12]})"
 
 
-@ray.remote(max_retries=RETRIES, scheduling_strategy="SPREAD")  # type: ignore[untyped-decorator]
+# max_calls: a worker with a GPU else ends with each piece, and a model is loaded anew.
+@ray.remote(max_retries=RETRIES, max_calls=0, scheduling_strategy="SPREAD")  # type: ignore[untyped-decorator]
 def _do(job: str, held: list[Any], asker: Kind, piece: Any) -> tuple[str, Kind, Any]:
     """What a worker does: a piece of a task that it was made ready for, or gets ready for now."""
     mine = Kind.here()
@@ -97,10 +98,10 @@ class Cluster:
         going: dict[Any, int] = {}
         try:
             while left or going:
-                cores, room = _room(task.cores)
+                place, room = _room(task.cores)
                 while left and len(going) < AHEAD * room:
                     number, piece = left.popleft()
-                    going[_do.options(num_cpus=cores).remote(job, [held], self.kind, piece)] = number
+                    going[_do.options(**place).remote(job, [held], self.kind, piece)] = number
                 done = ray.wait(list(going), timeout=PATIENCE)[0] if going else []
                 if not done and not room:
                     raise SouqError("the Ray cluster has no worker left", hint="start one, or compute here: no --on")
@@ -132,11 +133,14 @@ def _raised(error: Any) -> Exception:
     return SouqError(f"a worker failed: {last_line(error)}", hint="this is a fault of souq: please report it")
 
 
-def _room(cores: int) -> tuple[int, int]:
-    """The cores that a piece takes, and how many can be done at once by who is alive."""
-    machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    each = cores or min((count for count in machines if count), default=1)
-    return each, sum(count // each for count in machines)
+def _room(cores: int) -> tuple[dict[str, int], int]:
+    """What a piece takes of a machine, and how many can be done at once by who is alive."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    counts = [int(machine.get("CPU", 0)) for machine in machines]
+    if not cores and (gpus := sum(int(machine.get("GPU", 0)) for machine in machines)):
+        return {"num_gpus": 1}, gpus
+    each = cores or min((count for count in counts if count), default=1)
+    return {"num_cpus": each}, sum(count // each for count in counts)
 
 
 def last_line(error: Exception) -> str:

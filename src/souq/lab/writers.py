@@ -10,17 +10,13 @@ nothing. What an answer is good for is the corpus's business.
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from souq.errors import Hostile, NotFound, SouqError, UsageError, nearest
+from souq.errors import Hostile, NotFound, UsageError, nearest
 from souq.lab.chat import GROUP, ChatRequest, Completion, Completions, LogProbs, Sampling, Scorer
 from souq.lab.engines import LLAMA, OPENAI, Transformers, parse
 from souq.lab.engines.llama import Llama
@@ -272,34 +268,21 @@ class Spread:
 
         Raises:
             SouqError: Ray could not go on.
+            Hostile: a worker answers what it was not asked.
         """
-        ray = _ray()
-        groups = [
-            {"start": start, "requests": msgspec.json.encode(list(group))} for start, group in _groups(requests, quiet)
-        ]
-        if not groups:
+        if not (groups := list(_groups(requests, quiet))):
             return
-        settings = {
-            "folder": str(self.engine.files),
-            "model": self.model,
-            "sampling": msgspec.json.encode(sampling),
-            "bf16": self.engine.bf16,
-        }
-        rows = ray.data.from_items(groups, override_num_blocks=len(groups)).map_batches(
-            _Worker, batch_size=1, batch_format="numpy", fn_constructor_kwargs=settings, **_places(ray, len(groups))
-        )
-        done = 0
-        try:
-            for row in rows.iter_rows():
-                progress("answers", done, len(requests))
-                batch = msgspec.json.decode(row["answers"], type=list[tuple[int, Completion]])
-                yield [(int(row["start"]) + i, completion) for i, completion in batch]
-                done += len(batch)
-        except ray.exceptions.RayError as error:
-            raise SouqError(
-                f"Ray could not go on: {_last(error)}", hint="what was answered is kept: run the same again"
-            ) from error
-        progress("answers", done, len(requests))
+        with needs(RAY, RAY):
+            from souq.lab import cluster
+        answered = 0
+        for done in cluster.connect(RAY).map(Writing(replace(self.engine), sampling), groups):
+            progress("answers", answered, len(requests))
+            start, group = groups[done.piece]
+            if sorted(number for number, _ in done.answer) != [*range(start, start + len(group))]:
+                raise Hostile(f"{done.worker} answers what it was not asked", hint="leave that machine out")
+            yield done.answer
+            answered += len(group)
+        progress("answers", answered, len(requests))
 
     def score(self, requests: Sequence[ChatRequest], options: Sequence[str], progress: Progress = quiet) -> LogProbs:
         """Not here: the machines of a cluster write only.
@@ -310,40 +293,17 @@ class Spread:
         raise UsageError("ray:transformers writes and does not weigh", hint="use --engine transformers")
 
 
-class _Worker:
-    """One machine's (or GPU's) model, loaded once."""
+@dataclass(frozen=True)
+class Writing:
+    """The task of one machine (or GPU): answer groups; the model is loaded once."""
 
-    def __init__(self, folder: str, model: Digest, sampling: bytes, bf16: bool) -> None:
-        self.here = Here(Transformers(model, Path(folder), bf16=bf16))
-        self.sampling = msgspec.json.decode(sampling, type=Sampling)
+    engine: Transformers
+    sampling: Sampling
+    cores = 0
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        requests = msgspec.json.decode(batch["requests"][0], type=list[ChatRequest])
-        answers = [pair for some in self.here.generate(requests, self.sampling) for pair in some]
-        return {"start": batch["start"], "answers": [msgspec.json.encode(answers)]}
+    def ready(self) -> Callable[[tuple[int, Sequence[ChatRequest]]], list[tuple[int, Completion]]]:
+        return partial(self._answered, Here(self.engine))
 
-
-def _ray() -> Any:
-    with needs(RAY, RAY):
-        import ray
-        import ray.data
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is asked here
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    return ray
-
-
-def _places(ray: Any, groups: int) -> dict[str, Any]:
-    """One actor a GPU, else one a machine with most of its processors: a model is too large for each to load it."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if gpus := math.floor(sum(machine.get("GPU", 0) for machine in machines)):
-        return {"num_gpus": 1, "compute": ray.data.ActorPoolStrategy(size=min(gpus, groups))}
-    least = min(int(machine.get("CPU", 1)) for machine in machines)
-    size = min(len(machines), groups)
-    return {"num_cpus": max(1, least - 1), "compute": ray.data.ActorPoolStrategy(size=size)}
-
-
-def _last(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else type(error).__name__
+    def _answered(self, here: Here, piece: tuple[int, Sequence[ChatRequest]]) -> list[tuple[int, Completion]]:
+        start, group = piece
+        return [(start + i, answer) for some in here.generate(group, self.sampling) for i, answer in some]

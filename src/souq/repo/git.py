@@ -33,10 +33,13 @@ from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.weights.store import Store
+
+if TYPE_CHECKING:
+    from souq.workers import Workers
 
 MAX_BLOB = 64 << 20  # bytes of one file in a pull request
 MAX_OFFER = 64 << 20  # and of all its files: git keeps sixty alike as one
@@ -164,6 +167,7 @@ class GitRepo:
         self.git_dir, self.root = git_dir, root
         self.tell: Callable[[str], None] = lambda line: None  # what whoever types should know, a line each
         self.notices: list[str] = []  # which those were
+        self.workers: Workers | None = None  # who computes, where that is not this process alone
         self._packed_refs: tuple[tuple[int, int, int], dict[str, str]] = (0, 0, 0), {}
         # What `config` read last, and the file's stamp then: one landing asks for its remote two hundred times.
         self._settings: tuple[tuple[int, int, int], dict[str, str]] | None = None
