@@ -25,6 +25,7 @@ from souq.hub.tensors.waiting import Uploads
 from souq.pulls import pull as pulls
 from souq.repo.remote import Repo
 from souq.weights import hub as hubs
+from souq.weights.by_parts import keep
 from souq.weights.codec import MAGIC, Header, object_bytes
 from souq.weights.hub import hub_at
 from souq.weights.store import Store
@@ -333,7 +334,7 @@ def test_a_hub_that_is_killed_shows_whole_objects_or_none(served, tmp_path):
     (hub, there), mine = served, Store(tmp_path / "mine")
     lost = sorted(there.digests())
     for name in lost:
-        mine.keep(name, there.path(name)) if not there.header(name).base else None
+        keep(mine, name, there.path(name)) if not there.header(name).base else None
     names = [name for name in lost if name in mine] + [mine.put(chance(1_500_000)) for _ in range(3)]
     generator, cut = random.Random(7), []
 

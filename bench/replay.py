@@ -57,7 +57,10 @@ class Signer:
         self._key = key
 
     def record(self, kind: str, slug: str, subject: str, predicate: dict[str, Any]) -> bytes:
-        payload = signing.statement(f"urn:souq:{kind}:1", f"contributions/{slug}", subject, predicate)
+        return self.sealed(kind, signing.statement(f"urn:souq:{kind}:1", f"contributions/{slug}", subject, predicate))
+
+    def sealed(self, kind: str, payload: bytes) -> bytes:
+        """A statement in its envelope."""
         space, pae = _string(f"souq.{kind}.v1".encode()), signing._pae(payload)
         asked = b"SSHSIG" + space + _string(b"") + _string(b"sha512") + _string(sha512(pae).digest())
         blob = _string(base64.b64decode(self.public.split()[1]))

@@ -10,6 +10,7 @@ import pytest
 from souq.errors import UsageError
 from souq.files import beside, new_folder, refuse_full, replacing, sweep
 from souq.weights.store import Store
+from souq.weights.sweeping import sweep_store
 
 DIE = """
 import os
@@ -125,6 +126,6 @@ def test_gc_sweeps_a_store(tmp_path):
     left_by_a_dead_one(f"beside(Path({str(store.objects / 'ab')!r}))")
     assert [*store.objects.iterdir()]
 
-    store.gc([])
+    sweep_store(store, [])
 
     assert [*store.objects.iterdir()] == []

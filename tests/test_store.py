@@ -19,6 +19,7 @@ from souq.errors import Corrupt, Hostile, NotFound, UsageError
 from souq.weights.codec import BLOCK
 from souq.weights.delta import DTYPES, tensor_digest
 from souq.weights.store import Store
+from souq.weights.sweeping import sweep_store
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
@@ -166,8 +167,8 @@ def test_gc_keeps_what_is_needed(tmp_path):
     second = store.put(base + 1, base=first)
     third = store.put(base + 2)
 
-    assert store.gc([second]) == []
-    assert store.gc([second], now=time.time() + 15 * 86_400) == [third]
+    assert sweep_store(store, [second]) == []
+    assert sweep_store(store, [second], now=time.time() + 15 * 86_400) == [third]
     assert set(store.digests()) == {first, second}
 
 
@@ -185,6 +186,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from souq.weights.store import Store
+from souq.weights.sweeping import sweep_store
 store = Store(Path(sys.argv[1]))
 for i in range(10_000):
     store.put(np.random.default_rng(i).standard_normal(50_000))

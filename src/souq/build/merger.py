@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 
 from souq.build.cache import BuildCache
 from souq.merge import Fold
 from souq.merge.grow import Grown, Larger
+from souq.merge.methods import Balanced
 from souq.merge.sums import Whole
 from souq.weights.delta import Array, Load
 
@@ -51,16 +53,28 @@ class Merger:
             larger = Larger({own: array}, self._grown, self._load)
             yield from ((name, larger[name]) for name in self.places[own])
 
+    def keeping(self, cache: BuildCache, sums: str) -> Merger:
+        """The same, which keeps its sums."""
+        other = copy(self)
+        other._cache, other._sums = cache, sums
+        return other
+
+    def balanced(self, group: Sequence[str]) -> Balanced | None:
+        """The system of sketches that a group shares; None where its tensors need none."""
+        sums = self.fold.sums
+        if sums is None or self.fold.group(group[0]) is None:
+            return None
+        gram = sums.gram(group[0])
+        if self._cache:
+            self._keep(self._cache.gram(sums.tallies[group[0]]), gram)
+        return None if self.fold.is_alone(group[0]) else self.fold.balanced(group[0], gram)
+
     def _merged(self, group: Sequence[str]) -> Iterator[tuple[str, Array]]:
-        sums, balanced = self.fold.sums, None
+        sums = self.fold.sums
         if sums is None:
             yield from ((own, self.fold[own]) for own in group)
             return
-        if self.fold.group(group[0]) is not None:
-            gram = sums.gram(group[0])
-            if self._cache:
-                self._keep(self._cache.gram(sums.tallies[group[0]]), gram)
-            balanced = None if self.fold.is_alone(group[0]) else self.fold.balanced(group[0], gram)
+        balanced = self.balanced(group)
         for own in group:
             top = sums.top(own)
             if self._cache:

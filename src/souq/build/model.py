@@ -18,17 +18,21 @@ from filelock import FileLock
 
 from souq.build.cache import BuildCache, BuildInfo
 from souq.build.incremental import IncrementalBuild, sums_of
+from souq.build.plan import Plan
+from souq.errors import UsageError
 from souq.merge import Fold
 from souq.merge.grow import Larger, grow
 from souq.merge.sums import Kept
 from souq.progress import Progress, quiet
-from souq.records import Recipe, digest
+from souq.records import Digest, Recipe, digest
 from souq.repo.contribution import Offer
 from souq.repo.snapshot import Snapshot, base_files, model_files
+from souq.weights.bucket import Bucket
 from souq.weights.delta import Checkpoint, Delta, Load, Lock
 from souq.weights.lockfile import format_lock, parse_lock
 from souq.weights.safetensors import Layout, open_tensors
-from souq.weights.store import Stored
+from souq.weights.store import Store, Stored
+from souq.weights.supply import Supply
 
 
 @dataclass(frozen=True)
@@ -76,35 +80,89 @@ def applied(main: Snapshot, delta: Delta, load: Load) -> Model:
     return Model(grown.files, Larger(merged, grown, load), grown.layout)
 
 
-def build(snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet, *, settled: bool = True) -> Built:
+def build(
+    snapshot: Snapshot, extra: Offer | None = None, progress: Progress = quiet, *, settled: bool = True,
+    memory: int = 0, there: Bucket | Store | None = None,
+) -> Built:  # fmt: skip
     """The model of a commit as a safetensors file; a second build of the same recipe only reads its name.
 
     What an earlier build left is used: the sums of the contributions both have, and every tensor that stays as it was.
     Accepting one more contribution reads that one and no other. What a commit's model.lock says is compared, unless it
-    is not `settled` yet. Workers of the repository merge the tensors, where it has some.
+    is not `settled` yet. With `memory`, no more bytes than that are held at once; tensors that are not here are read
+    from `there`. Workers of the repository merge, where it has some.
+
+    Raises:
+        UsageError: it does not fit; nothing was read.
     """
     recipe = snapshot.recipe(extra)
     cache = BuildCache(snapshot.repo.cache)
     folder = cache.builds / recipe.digest.removeprefix("b3:")[:32]
     with FileLock(cache.builds / "lock"):
         if not (folder / "model.lock").is_file():
-            _make(snapshot, extra, cache, folder, progress, settled=settled and extra is None)
+            with Supply(snapshot.repo.store, there) as supply:
+                wanted = _Wanted(snapshot, extra, supply, cache, memory)
+                _make(wanted, folder, progress, settled=settled and not extra)
     return Built(recipe, parse_lock((folder / "model.lock").read_text()), folder, model_files(snapshot, extra))
 
 
-def _make(
-    snapshot: Snapshot, extra: Offer | None, cache: BuildCache, folder: Path, progress: Progress, *, settled: bool
-) -> None:
-    base = Stored(snapshot.base, snapshot.repo.store)
-    kept, left = cache.nearest(sums_of(snapshot, extra), frozenset(snapshot.members(extra)))
+def planned(
+    snapshot: Snapshot, extra: Offer | None = None, *, memory: int = 0, there: Bucket | Store | None = None
+) -> Plan | None:
+    """What `build` would do now; None where the model is built already. No tensor is read for it."""
+    cache = BuildCache(snapshot.repo.cache)
+    if (cache.builds / snapshot.recipe(extra).digest.removeprefix("b3:")[:32] / "model.lock").is_file():
+        return None
+    with Supply(snapshot.repo.store, there) as supply:
+        return _Wanted(snapshot, extra, supply, cache, memory).from_what_was_kept().plan()
+
+
+def refuse_unfit(plan: Plan) -> None:
+    """Say no to a build that cannot fit, before a tensor of it is read.
+
+    Raises:
+        UsageError: it cannot, and why.
+    """
+    if plan.lacking:
+        least = f"type `--memory {-(-plan.needs // 10**8) / 10:g}GB`, or give the disk more room"
+        raise UsageError(f"this build does not fit: {plan.lacking}", hint=least if plan.limit else "free some of it")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A build that is asked for."""
+
+    snapshot: Snapshot
+    extra: Offer | None
+    supply: Supply
+    cache: BuildCache
+    memory: int
+
+    def from_what_was_kept(self) -> IncrementalBuild:
+        """With the nearest sums; from nothing where a tensor is merged by its rows."""
+        kept, left = self.cache.nearest(
+            sums_of(self.snapshot, self.extra), frozenset(self.snapshot.members(self.extra))
+        )
+        made = self.begun(kept, left)
+        return self.begun(Kept(), {}) if kept.members and made.by_rows else made
+
+    def begun(self, kept: Kept, left: Mapping[Digest, Delta]) -> IncrementalBuild:
+        asked = (self.snapshot, self.supply, self.extra, self.cache)
+        return IncrementalBuild(*asked, kept, left, self.memory)
+
+
+def _make(wanted: _Wanted, folder: Path, progress: Progress, *, settled: bool) -> None:
+    building = wanted.from_what_was_kept()
+    if wanted.memory:
+        refuse_unfit(building.plan())
+    kept = bool(building.kept.members)
     try:
-        lock = IncrementalBuild(snapshot, base, extra, cache, kept, left).write(folder, progress)
-        damaged = bool(kept.members) and settled and lock != snapshot.model
+        lock = building.write(folder, progress)
+        damaged = kept and settled and lock != wanted.snapshot.model
     except (OSError, ValueError):
-        damaged = bool(kept.members)
+        damaged = kept
         if not damaged:
             raise
     if damaged:  # what was kept cannot be trusted: a cache may be damaged, a model may not
-        cache.clear()
-        IncrementalBuild(snapshot, base, extra, cache, Kept(), {}).write(folder, progress)
-    cache.tidy()
+        wanted.cache.clear()
+        wanted.begun(Kept(), {}).write(folder, progress)
+    wanted.cache.tidy()

@@ -29,6 +29,7 @@ from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
 from souq.text import shortlist
 from souq.weights.lockfile import lock_digest
+from souq.weights.sweeping import sweep_store
 
 
 @click.command()
@@ -235,7 +236,7 @@ def gc(grace: float) -> None:
     alone(repo, lambda: done("waiting until the other souq lines typed in this clone have ended"))
     commits = {"main": repo.tip(), "here": repo.commit(MAIN)} | {str(p.number): p.head for p in pulls.listed(repo)}
     keep = [name for commit in commits.values() for name in _tensors(repo, commit)]
-    gone = repo.store.gc(keep, grace=grace * 86_400)
+    gone = sweep_store(repo.store, keep, grace=grace * 86_400)
     freed = repo.drop_cache()
     out.print(f"removed {len(gone)} tensors and {freed / 1e6:.0f} MB of builds that can be made again")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from souq.cli.console import answer, bars, done, json_option, out
+from souq.cli.sizes import bytes_of
 from souq.errors import NotFound, UsageError
 from souq.merge.mergekit.config import MAX_TEXT, parse_config
 from souq.text import decoded
@@ -29,7 +29,7 @@ def merge(config: Path, folder: Path, shard_size: str, as_json: bool) -> None:
     if config.stat().st_size > 4 * MAX_TEXT:
         raise UsageError(f"{config} is larger than {4 * MAX_TEXT:,} bytes")
     text = decoded(config.read_bytes(), str(config))
-    shard, configs = _bytes(shard_size), parse_config(text)
+    shard, configs = bytes_of(shard_size, "--shard-size"), parse_config(text)
     with bars() as progress:
         report = merge_files(configs, text, folder, progress, shard=shard, write_out=_write_out)
 
@@ -48,12 +48,3 @@ def _write_out(config: dict[str, Any]) -> tuple[dict[str, Any], Collection[str]]
     from souq.lab.config_defaults import write_out
 
     return write_out(config)
-
-
-def _bytes(text: str) -> int:
-    """`5GB`, `500MB` or a number of bytes."""
-    match = re.fullmatch(r"0*([1-9]\d{0,11})(?:\s*([KMGT])B)?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise UsageError(f"--shard-size {text[:40]!r} is no size", hint="write 5GB or 500MB")
-    size: int = int(match[1]) * 1000 ** " KMGT".index((match[2] or " ").upper())
-    return size

@@ -16,10 +16,12 @@ from souq.build import model as building
 from souq.build.additions import layers_of
 from souq.build.delta_file import RECIPE
 from souq.build.folder import export_model
+from souq.build.plan import Plan
 from souq.cli.console import answer, bars, done, json_option, key_option, on_option, out, person, starting_lab
 from souq.cli.here import compute_on, here, main_here
 from souq.cli.own_eval import is_eval, own_eval, ruled_out, show_power
 from souq.cli.pr import show_verdicts
+from souq.cli.sizes import bytes_of, shown
 from souq.cli.table import table
 from souq.cli.together import together
 from souq.errors import NotFound, UsageError, nearest
@@ -33,24 +35,35 @@ from souq.model.gguf.writer import GGUF_KINDS
 from souq.progress import Progress
 from souq.pulls import hidden
 from souq.releases import main_folder
+from souq.repo.remote import Repo
 from souq.repo.rows import Rows, read_rows
-from souq.repo.snapshot import Snapshot, base_files
+from souq.repo.snapshot import Snapshot, base_files, needed
 from souq.text import shortlist
 from souq.weights import store
+from souq.weights.bucket import Bucket
 from souq.weights.delta import Delta
 from souq.weights.lockfile import lock_digest
+from souq.weights.store import Store
 
 
 @click.command()
 @click.option("--explain", is_flag=True, help="Say what was computed, and what an earlier build left to use again.")
+@click.option("--plan", is_flag=True, help="Only say what it would read, write, compute and hold; exit 3 if it cannot.")
+@click.option("--memory", help="Hold no more than this, such as 8GB; what is larger is merged by rows.")
 @on_option
 @json_option
-def build(explain: bool, on: str | None, as_json: bool) -> None:
-    """Fold the accepted contributions into a model."""
-    main = main_here()
+def build(explain: bool, plan: bool, memory: str | None, on: str | None, as_json: bool) -> None:
+    """Fold the accepted contributions into a model; tensors that are not here come from where they travel."""
+    main, limit = main_here(), bytes_of(memory, "--memory") if memory else 0
+    if memory and on:
+        raise UsageError("--memory bounds this machine, and --on has others merge", hint="leave out one of them")
+    there = _there(main)
+    if plan:
+        _plan(building.planned(main, memory=limit, there=there), as_json)
+        return
     with bars() as progress:
         compute_on(on, main.repo, progress)
-        built = building.build(main, progress=progress)
+        built = building.build(main, progress=progress, memory=limit, there=there)
     differing = lock.differing(main.model, built.lock)
     value = {"model": built.digest, "recipe": built.recipe, "path": str(built.path), "differs": differing}
     if explain:
@@ -66,6 +79,36 @@ def build(explain: bool, on: str | None, as_json: bool) -> None:
     answer(value, as_json, show)
     if differing:
         done(f"Error: {len(differing)} tensors are not what model.lock says, first {differing[0]}")
+        raise click.exceptions.Exit(3)
+
+
+def _there(main: Snapshot) -> Bucket | Store | None:
+    """Where the tensors travel, if some that main points at are not here."""
+    if all(name in main.repo.store for name in needed(main.repo, {"main": main.commit})):
+        return None
+    return Repo(main.repo.git_dir, main.repo.root).remote_store()
+
+
+def _plan(plan: Plan | None, as_json: bool) -> None:
+    def show() -> None:
+        if plan is None:
+            out.print("nothing: this model is built already")
+            return
+        away = f", {shown(plan.fetches)} of it from the remote" if plan.fetches else ""
+        beside = f", and {shown(plan.scratch)} beside it for a while" if plan.scratch else ""
+        limit = f" of {shown(plan.limit)}" if plan.limit else f"; the least that would do is {shown(plan.needs)}"
+        out.print(f"reads     {shown(plan.reads)}{away}")
+        out.print(f"writes    {shown(plan.writes)}{beside}")
+        out.print(f"computes  {plan.operations / 1e9:,.1f} billion operations")
+        out.print(f"holds     {shown(plan.peak)} of memory at once{limit}")
+        out.print("tensors   " + ", ".join(f"{count} {how}" for how, count in sorted(plan.tensors.items())))
+
+    answer({"built": True} if plan is None else plan, as_json, show)
+    if plan is not None and plan.lacking:
+        try:
+            building.refuse_unfit(plan)
+        except UsageError as error:
+            done(f"Error: {error}\nHint: {error.hint}")
         raise click.exceptions.Exit(3)
 
 

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,6 +51,9 @@ from souq.records import Digest
 from souq.weights.delta import Array, Checkpoint, Delta, Dense, Gram, Load, Lora, Part, Sparse, dtype_name
 from souq.weights.lockfile import format_delta
 
+if TYPE_CHECKING:  # a doubter merges whole tensors
+    from souq.merge.strip import Strip
+
 
 class Fold(Mapping[str, Array]):
     """The merged checkpoint, lazy: each tensor is computed when it is asked for.
@@ -77,7 +81,7 @@ class Fold(Mapping[str, Array]):
         check_settings(method, settings or {})
         self.load, self._base, self._sketch = load, base, base_sketch
         # One tensor a thread: every contribution to it and the last sum ask for it anew.
-        self._stored = lru_cache(maxsize=os.cpu_count() or 1)(base.__getitem__)
+        self._stored: Callable[[str], Array] = lru_cache(maxsize=os.cpu_count() or 1)(base.__getitem__)
         # By what they say, not by who signed them: the model is a function of base and deltas alone.
         self.deltas = dict(sorted(deltas.items(), key=lambda item: format_delta(item[1])))
         self._find = member
@@ -88,6 +92,9 @@ class Fold(Mapping[str, Array]):
         if method in SUMS:
             sketch = self._gram if SUMS[method] else None
             self.sums = Sums(kept or Kept(), self.deltas, left or {}, self._change_of, sketch, weights, self._is_table)
+        self._factors: Callable[[Part, Array], tuple[Float | None, Float]] = lambda part, wide: factors(
+            part, wide, load
+        )
         self._known = lru_cache(maxsize=2)(self._balanced)
         changed = self.sums.tallies if self.sums else {name for delta in self.deltas.values() for name in delta.parts}
         self.changed = tuple(sorted(changed))
@@ -228,32 +235,56 @@ class Fold(Mapping[str, Array]):
 
     def _change(self, name: str, delta: Delta, base: Array) -> Change:
         part, gram = delta.parts[name], delta.gram_of(name)
-        left, right = factors(part, base, self.load)
+        left, right = self._factors(part, base)
         fits = right.shape[-1:] == base.shape[-1:] and (right if left is None else left).shape[:1] == base.shape[:1]
         if not fits or (gram is not None and gram.diag.shape != base.shape[-1:]):
             raise Hostile(f"the change to {name} does not have the shape of the base, {base.shape}")
         return Change(left, right, self._gram(gram) if gram else None)
 
+    def rows(self, base: Array, strip: Strip) -> Fold:
+        """This fold for some rows of a tensor that is too large to hold, `base` of them; for methods that are sums.
+
+        A row of a sum, and of what is made of it, asks for no other row: the bits are those of the whole. Nothing may
+        have been kept of earlier folds.
+        """
+        view = copy(self)
+        view._stored = lambda name: base
+        view._factors = lambda part, wide: factors(part, wide, self.load, strip)
+        if self.sums is not None:
+            view.sums = copy(self.sums)
+            view.sums.change = view._change_of
+        return view
+
     def _read_gram(self, gram: Gram) -> Sketch:
         return Sketch(self.load(gram.factor.digest).astype(np.float64), self.load(gram.diag.digest).astype(np.float64))
 
 
-def factors(part: Part, base: Array, load: Load) -> tuple[Float | None, Float]:
+Factors = tuple[Float | None, Float]
+
+
+def factors(part: Part, base: Array, load: Load, strip: Strip | None = None) -> Factors:
     """A part as left (m, r) and right (r, n), or None and the difference from the base (m, n) or (n,); float64.
+
+    With a `strip`, of its rows, as `base` is then.
 
     Raises:
         Hostile: a sparse change whose positions do not rise, or leave the tensor.
     """
     match part:
         case Lora(a=a, b=b, scale=scale):
-            return load(b.digest).astype(np.float64), load(a.digest).astype(np.float64) * scale
+            left = load(b.digest) if strip is None else strip.of(load(b.digest))
+            return left.astype(np.float64), load(a.digest).astype(np.float64) * scale
         case Dense(value=value):
-            return None, load(value.digest).astype(np.float64) - base.astype(np.float64, copy=False)
+            new = load(value.digest) if strip is None else strip.read(value, strip.start, strip.stop)
+            return None, new.astype(np.float64) - base.astype(np.float64, copy=False)
         case Sparse(index=index, value=value):
-            difference, where = np.zeros(base.size), load(index.digest)
-            if len(where) and int(where.max()) >= base.size:
+            difference, where, new = np.zeros(base.size), load(index.digest), load(value.digest)
+            size = base.size if strip is None else base.size // len(base) * strip.height
+            if len(where) and int(where.max()) >= size:
                 raise Hostile("a sparse change points past the end of its tensor")
             if (where[1:] <= where[:-1]).any():  # a position named twice has two values
                 raise Hostile("a sparse change does not name its positions once each, in rising order")
-            difference[where] = load(value.digest).astype(np.float64) - base.reshape(-1)[where].astype(np.float64)
+            if strip is not None:
+                where, new = strip.flat(where, new, base.shape[1])
+            difference[where] = new.astype(np.float64) - base.reshape(-1)[where].astype(np.float64)
             return None, difference.reshape(base.shape)

@@ -157,7 +157,7 @@ class Sums:
         weights: Mapping[Digest, float] | None = None,
         is_table: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        self.kept, self._change, self._sketch, self._weights = kept, change, sketch, dict(weights or {})
+        self.kept, self.change, self._sketch, self._weights = kept, change, sketch, dict(weights or {})
         self._is_table = is_table
         self._moves = [(1, member, joined[member]) for member in sorted(joined)]
         self._moves += [(-1, member, left[member]) for member in sorted(left)]
@@ -204,7 +204,7 @@ class Sums:
         part_of = rows_part if self._is_table(name) else part
         for sign, member, delta in self._moves:
             if name in delta.parts:
-                change = replace(self._change(name, delta), weight=self.weight(member) / UNIT)
+                change = replace(self.change(name, delta), weight=self.weight(member) / UNIT)
                 total = _added(total, sign, part_of(change))
         assert total is not None
         return total

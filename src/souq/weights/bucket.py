@@ -114,7 +114,7 @@ class Bucket:
             Corrupt: one of them is damaged there; nothing of it was kept.
         """
         wanted = [name for name in dict.fromkeys(names) if name not in other]
-        sizes = self._sizes(wanted)
+        sizes = self.sizes(wanted)
         if strict and (absent := next((name for name in wanted if name not in sizes), None)):
             raise self._absent(absent)
         _travel(sizes, lambda name: self._bring(name, other), "bring bytes", progress)
@@ -163,6 +163,19 @@ class Bucket:
         with self._asked():
             return bytes(self._files.cat_file(self.path(name), **ends))
 
+    def range(self, name: Digest, begin: int, end: int) -> bytes:
+        """Bytes of an object, of which nothing is believed yet; fewer where it ends before.
+
+        Raises:
+            NotFound: it is not there, or nobody answers.
+        """
+        ends = {"timeout": PATIENCE + (end - begin) / SLOWEST} if getattr(self._files, "async_impl", False) else {}
+        with self._asked():
+            try:
+                return bytes(self._files.cat_file(self.path(name), start=begin, end=end, **ends))
+            except FileNotFoundError as error:
+                raise self._absent(name) from error
+
     # -- up ------------------------------------------------------------------------------------------------------------
 
     def receive(self, source: Store, names: Sequence[Digest], progress: Progress = quiet) -> int:
@@ -171,9 +184,9 @@ class Bucket:
         Raises:
             UsageError: it lacks some, and can only be read.
         """
-        there = set(self._sizes(names))
+        there = set(self.sizes(names))
         closure = source.closure(name for name in names if name not in there)
-        there |= set(self._sizes(sorted(set(closure) - set(names))))
+        there |= set(self.sizes(sorted(set(closure) - set(names))))
         bases = {name: source.header(name).base for name in closure if name not in there}
         if bases and self.is_read_only:
             raise UsageError(
@@ -203,12 +216,11 @@ class Bucket:
             return bool(header_of(self._beginning(name)).base)
 
     def _beginning(self, name: Digest) -> bytes:
-        with self._asked():
-            return bytes(self._files.cat_file(self.path(name), start=0, end=MAX_HEAD))
+        return self.range(name, 0, MAX_HEAD)
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
-    def _sizes(self, names: Sequence[Digest]) -> dict[Digest, int]:
+    def sizes(self, names: Sequence[Digest]) -> dict[Digest, int]:
         """The sizes in bytes of those of some objects that the bucket holds; asked for side by side."""
         if not names:
             return {}

@@ -166,16 +166,17 @@ def object_in(file: BinaryIO) -> tuple[Header, InFile]:
     return header, InFile(file, start)
 
 
-def in_parts(header: Header, payload: Payload, held: Iterable[Array] | None) -> Iterator[Array]:
+def in_parts(header: Header, payload: Payload, held: Iterable[Array] | None, *, twice: bool = True) -> Iterator[Array]:
     """The words of an object, flat, a block at a time: what `decode` gives, and never all of it in memory.
 
-    `held` are those of the tensor that it is a difference from. Strict and bounded as `decode` is.
+    `held` are those of the tensor that it is a difference from. Strict and bounded as `decode` is. The payload is read
+    `twice`, its checksum first, unless nobody keeps the object and the tensor's own digest is compared at the end.
 
     Raises:
         Hostile: not an object.
     """
     refuse_unbounded(header, len(payload))
-    if _check(payload[at : at + BLOCK] for at in range(0, len(payload), BLOCK)) != header.check:
+    if twice and _check(payload[at : at + BLOCK] for at in range(0, len(payload), BLOCK)) != header.check:
         raise Hostile("its payload does not match its checksum")
     each = range(-(-header.size // BLOCK))
     if header.codec == "raw":

@@ -185,9 +185,7 @@ class Delta:
     def refs(self) -> Iterator[TensorRef]:
         """Every tensor the delta is made of."""
         for part in (*self.parts.values(), *self.grams.values(), *self.new.values()):
-            for key in part.__struct_fields__:
-                if isinstance(value := getattr(part, key), TensorRef):
-                    yield value
+            yield from refs_of(part)
 
     def touches(self) -> list[str]:
         """The tensors this changes, and those whose place its additions share: what a policy's scopes look at."""
@@ -199,6 +197,11 @@ class Delta:
 
     def gram_of(self, name: str) -> Gram | None:
         return self.grams.get(self.inputs.get(name, ""))
+
+
+def refs_of(part: Part | Gram | New) -> list[TensorRef]:
+    """The tensors one stanza of a delta is made of."""
+    return [value for key in part.__struct_fields__ if isinstance(value := getattr(part, key), TensorRef)]
 
 
 def _stands(title: str) -> str:

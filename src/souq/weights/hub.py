@@ -26,8 +26,9 @@ import msgspec
 
 from souq.errors import Corrupt, NotFound, Refused, SouqError
 from souq.records import Digest, Record, spelled_out
-from souq.weights.bucket import MAX_HEAD, MAX_OBJECT, PATIENCE, SLOWEST, SMALL, Bucket
-from souq.weights.store import Store, base_in
+from souq.weights.bucket import MAX_OBJECT, PATIENCE, SLOWEST, SMALL, Bucket
+from souq.weights.by_parts import base_in, keep
+from souq.weights.store import Store
 
 PLACE, FORM = "souq/store", "souq objects 1"
 PIECE = 32 << 20  # bytes that are sent at once: what a proxy may keep to itself before it passes them on
@@ -139,7 +140,7 @@ class Hub(Bucket):
                 other.take(name, part.read_bytes())
                 part.unlink()
             else:
-                other.keep(name, part)
+                keep(other, name, part)
 
     def _load(self, name: Digest, part: Path) -> None:
         """What a file lacks of an object, of which nothing is believed yet."""
@@ -239,10 +240,17 @@ class Hub(Bucket):
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
-    def _beginning(self, name: Digest) -> bytes:
-        with self.asked("GET", self._below(name), headers={"Range": f"bytes=0-{MAX_HEAD - 1}"}) as reply:
+    def range(self, name: Digest, begin: int, end: int) -> bytes:
+        """Bytes of an object, of which nothing is believed yet; fewer where it ends before.
+
+        Raises:
+            NotFound: it is not there, or nobody answers.
+        """
+        with self.asked("GET", self._below(name), headers={"Range": f"bytes={begin}-{end - 1}"}) as reply:
+            if reply.status == 404:
+                raise self._absent(name)
             self._refuse(reply, 206)
-            return bytes(reply.read(MAX_HEAD))
+            return bytes(reply.read(end - begin))
 
     @contextmanager
     def asked(

@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -204,10 +204,31 @@ class TensorWriter:
         dtype, shape = self._layout[name]
         if (dtype_name(array.dtype), array.shape) != (dtype, tuple(shape)):
             raise Hostile(f"{name} is not the {dtype} of shape {shape} it was said to be")
-        data, at = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, self._at[name]
-        while len(data):
-            written = os.pwrite(self._file.fileno(), data, at)
-            data, at = data[written:], at + written
+        with self.filling(name) as write:
+            write(np.ascontiguousarray(array).reshape(-1))
+
+    @contextmanager
+    def filling(self, name: str) -> Iterator[Callable[[Array], None]]:
+        """Write one tensor where it belongs, flat, part by part.
+
+        Raises:
+            Hostile: the parts are not as long as the layout says.
+        """
+        dtype, shape = self._layout[name]
+        at, end = self._at[name], self._at[name] + math.prod(shape) * DTYPES[dtype].itemsize
+
+        def write(part: Array) -> None:
+            nonlocal at
+            data = part.view(np.uint8).data
+            if at + len(data) > end:
+                raise Hostile(f"{name} is longer than it was said to be")
+            while len(data):
+                written = os.pwrite(self._file.fileno(), data, at)
+                data, at = data[written:], at + written
+
+        yield write
+        if at != end:
+            raise Hostile(f"{name} is shorter than it was said to be")
         self._missing.discard(name)
 
     def copy(self, name: str, file: TensorFile) -> None:

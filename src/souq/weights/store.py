@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import zstandard
 
 from souq.errors import Corrupt, Hostile, NotFound
-from souq.files import PART, beside, flush, sweep
+from souq.files import beside, flush
 from souq.progress import Progress, quiet
 from souq.records import Digest, is_digest
 from souq.weights.codec import (
@@ -33,16 +32,14 @@ from souq.weights.codec import (
     as_words,
     decode,
     encode,
-    in_parts,
     object_bytes,
-    object_in,
     parse_object,
     pool,
     read_header,
     refuse_unbounded,
     storable,
 )
-from souq.weights.delta import Array, Lock, TensorRef, digest_of_parts, dtype_name, tensor_digest
+from souq.weights.delta import Array, Lock, TensorRef, dtype_name, tensor_digest
 
 _UNREADABLE = (Hostile, ValueError, zstandard.ZstdError)
 
@@ -140,12 +137,12 @@ class Store:
         try:
             array = decode(header, payload, self._base(header))
         except (Hostile, zstandard.ZstdError) as error:
-            raise _damaged(name, str(error)) from error
+            raise damaged(name, str(error)) from error
         if tensor_digest(array) == name:
             return array
         if header.base:
             self.get(header.base)  # where the fault is the base's, it is the base that is named
-        raise _damaged(name, "its bytes have another digest")
+        raise damaged(name, "its bytes have another digest")
 
     def _base(self, header: Header) -> Array | None:
         """The tensor a difference is from, as words. It may not be a difference itself: no chains, no cycles."""
@@ -160,7 +157,7 @@ class Store:
         try:
             return as_words(decode(theirs, payload, None))
         except (Hostile, zstandard.ZstdError) as error:
-            raise _damaged(header.base, str(error)) from error
+            raise damaged(header.base, str(error)) from error
 
     def _read(self, name: Digest) -> tuple[Header, memoryview]:
         """An object's header and payload, the payload only as long as the header says and the file is."""
@@ -191,7 +188,7 @@ class Store:
         except FileNotFoundError as error:
             raise NotFound(f"no tensor {name}", hint="run `souq fetch` to get it from the remote") from error
         except (Hostile, OSError) as error:
-            raise _damaged(name, str(error)) from error
+            raise damaged(name, str(error)) from error
 
     def spec(self, name: Digest) -> TensorRef:
         """What a stored tensor is."""
@@ -257,46 +254,6 @@ class Store:
             raise Corrupt(f"{name} is damaged: its bytes have another digest", hint="do not trust where it came from")
         self._write(name, self._standing(header, array, data))
 
-    def keep(self, name: Digest, file: Path) -> None:
-        """Keep an object that came as a file: as `take`, but read part by part, so that its size is no matter.
-
-        Raises:
-            NotFound: the tensor it is a difference from is not here yet.
-            Corrupt: it is not what its name says, or a difference from what is one itself.
-        """
-        base = ""
-        try:
-            if (base := base_in(file)) and self.header(base).base:
-                raise Corrupt(
-                    f"{name} is a difference from {base}, which is one itself", hint="one step is all there may be"
-                )
-            if self._digest_in(file, base) != name:
-                raise Hostile("its bytes have another digest")
-        except _UNREADABLE as error:
-            if base and not self._is_sound(base):
-                raise _damaged(base, "what is a difference from it does not come out") from error
-            raise Corrupt(f"{name} is damaged: {error}", hint="ask whoever sent it to send it again") from error
-        self.adopt(name, file)
-        file.unlink()
-
-    def _digest_in(self, file: Path, base: str) -> Digest:
-        """The digest of the tensor that a file holds an object of."""
-        with ExitStack() as stack:
-            header, payload = object_in(stack.enter_context(file.open("rb")))
-            held = None
-            if base:
-                theirs, whole = object_in(stack.enter_context(self.path(base).open("rb")))
-                if (theirs.dtype, theirs.shape) != (header.dtype, header.shape):
-                    raise Hostile(f"its base {base} has another shape")
-                held = in_parts(theirs, whole, None)
-            return digest_of_parts(header.dtype, header.shape, in_parts(header, payload, held))
-
-    def _is_sound(self, name: Digest) -> bool:
-        """Whether a dense tensor here is what its name says."""
-        with suppress(*_UNREADABLE):
-            return self._digest_in(self.path(name), "") == name
-        return False
-
     def adopt(self, name: Digest, file: Path) -> None:
         """Have a file, in which an object was checked, as the object of this name; the file stays where it is."""
         with beside(self.path(name).parent) as scratch:
@@ -352,33 +309,9 @@ class Store:
         progress("fsck", len(names), len(names))
         return wrong
 
-    def gc(self, keep: Iterable[Digest], *, grace: float = 14 * 86_400.0, now: float | None = None) -> list[Digest]:
-        """Remove what nothing points at, and leftovers of crashes, once older than `grace` seconds."""
-        kept = set(self.closure(name for name in set(keep) if name in self))
-        before = (time.time() if now is None else now) - grace
-        gone = [name for name in self.digests() if name not in kept and self.path(name).stat().st_mtime < before]
-        for name in gone:
-            self.path(name).unlink()
-        # of a fetch that nobody went on with, and of a souq that wrote these inside
-        for path in [*self.arriving.glob("*"), *self.objects.glob(f"??/*{PART}")]:
-            if path.stat().st_mtime < before:
-                path.unlink()
-        if self.objects.is_dir():
-            sweep(self.objects)
-        return gone
 
-
-def base_in(file: Path) -> str:
-    """The tensor that an object in a file is a difference from; "" where it is from none.
-
-    Raises:
-        Hostile: not an object.
-    """
-    with file.open("rb") as opened:
-        return object_in(opened)[0].base
-
-
-def _damaged(name: Digest, because: str) -> Corrupt:
+def damaged(name: Digest, because: str) -> Corrupt:
+    """What to say of an object here that is not what its name says."""
     return Corrupt(f"{name} is damaged: {because}", hint="remove it and run `souq fetch`")
 
 

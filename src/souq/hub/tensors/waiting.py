@@ -29,6 +29,7 @@ from souq.repo.git import MAIN
 from souq.repo.remote import Repo
 from souq.repo.snapshot import needed
 from souq.weights.bucket import MAX_OBJECT
+from souq.weights.by_parts import keep
 from souq.weights.store import Store
 
 WEEK = 7 * 86_400  # seconds that an object waits for its ref
@@ -132,7 +133,7 @@ class Uploads:
         """
         try:
             with self._judges:
-                waiting.keep(name, part.path)
+                keep(waiting, name, part.path)
         except (Corrupt, Hostile, NotFound):
             part.path.unlink(missing_ok=True)
             raise
