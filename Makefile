@@ -29,11 +29,13 @@ test: $(TEST)
 CHROMIUM := $(firstword $(shell command -v chromium chromium-browser google-chrome))
 POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/pg_ctl))
 LFS := $(shell command -v git-lfs)
+NGINX := $(firstword $(shell command -v nginx /usr/sbin/nginx))
 test-all: $(READY)
 	@$(if $(LFS),,echo "souq: no git-lfs here (apt-get install git-lfs), so it is not tried against a hub")
 	@$(if $(CHROMIUM),,echo "souq: no chromium here (apt-get install chromium), so no page is opened in a browser")
 	@$(if $(POSTGRES),,echo "souq: no PostgreSQL here (apt-get install postgresql), so a hub keeps accounts in SQLite alone")
-	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit$(if $(CHROMIUM),, and not browser)$(if $(POSTGRES),, and not postgres)$(if $(LFS),, and not lfs)"
+	@$(if $(NGINX),,echo "souq: no nginx here (apt-get install nginx-light), so no hub is put behind it")
+	SOUQ_TEST_ALL=1 $(PYTEST) -m "not mergekit$(if $(CHROMIUM),, and not browser)$(if $(POSTGRES),, and not postgres)$(if $(LFS),, and not lfs)$(if $(NGINX),, and not nginx)"
 
 # The tutorials in a pseudo-terminal: seconds, the longest silence and the lines that are too wide, verb by verb.
 silence: $(READY)
