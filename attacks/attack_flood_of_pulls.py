@@ -1,4 +1,4 @@
-"""5,000 pull requests by 500 new keys, a voucher who vouches for all of them, and vouches that are none."""
+"""5,000 pull requests by 500 new keys, a voucher who vouches for all of them, vouches and pre-checks that are none."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from tests.bazaar import MAINTAINERS
 from tests.flooding import copied
 from tests.stall import key
 from tests.test_flood import NOW, policy, word
+from tests.test_prechecks import sign_checked
+from tests.test_prechecks import word as evals_word
 
 from souq import signing
 from souq.governance import read_policy
 from souq.governance.limits import Evaluated, Junk, Offered, SignedVouch, accounts, spent, vouched_for, waiting
 from souq.pulls import vouches
+from souq.pulls.prechecks import Tried, chance, draw
 from souq.records import canonical, digest
 from souq.signing import fingerprint
 
@@ -189,3 +192,49 @@ def test_nobody_vouches_for_themselves_by_another_s_word(offered):
         put(offered, "amira", offered.key(who))
     assert offered.newcomers() == {}
     assert fingerprint(offered.key("omar")) not in offered.says("bruno", "vouch")[1]
+
+
+# -- pre-checks that are none ------------------------------------------------------------------------------------------
+
+
+def test_who_was_honest_a_thousand_times_is_still_drawn():
+    """A long good record buys four of five, never all: of 20 lies that follow it, 1 - 0.8^20 = 98.8% meet a spot check."""
+    assert chance([Tried(f"{n:04}", confirmed=True) for n in range(1_000)], 0.2) == 0.2
+
+
+def test_an_author_cannot_look_for_a_digest_that_is_not_drawn(crowd):
+    """Who tries digests until their own key would not draw them has chosen nothing of the checker's draw."""
+    subjects = [digest(f"{n}".encode()) for n in range(80)]
+    chosen = [each for each in subjects if draw("0" * 40, each, crowd.person("layla")) > 0.2]
+
+    drawn = sum(draw("0" * 40, each, crowd.person("bruno")) < 0.2 for each in chosen)
+    assert 2 <= drawn <= 30
+
+
+def test_another_s_pre_check_is_not_the_author_s(crowd):
+    """omar signs that layla's passes, or layla that another's does: nothing is spared, and no record grows."""
+    number, other = crowd.weights("layla", 1), crowd.weights("omar", 2)
+    sign_checked(crowd, number, "omar", name="layla")
+    sign_checked(crowd, number, "omar", "refuse", name="layla")
+    sign_checked(crowd, other, "layla", name="omar")
+
+    assert [evals_word(crowd, each) for each in (number, other)] == ["", ""]
+
+
+def test_a_pre_check_of_other_bytes_says_nothing_of_these(crowd):
+    """Signed by its author, for a digest that is not offered."""
+    number = crowd.weights("layla", 1)
+    sign_checked(crowd, number, "layla", "refuse", subject=digest(b"other bytes"))
+
+    assert evals_word(crowd, number) == ""
+
+
+def test_strangers_confirm_nobody(crowd):
+    """A second key of the author's, or a friend's, adds nothing to a record: only enrolled people's machines do."""
+    number, proof = crowd.weights("layla", 1), crowd.weights("layla", 2)
+    sign_checked(crowd, number, "layla")
+    for n in range(5):
+        for who in ("layla", "omar", "nadia"):
+            sign_checked(crowd, proof, who, subject=digest(bytes([n])))
+
+    assert evals_word(crowd, number) == ""

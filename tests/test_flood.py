@@ -203,3 +203,13 @@ def test_the_first_check_that_refuses_ends_it(crowd):
     verdicts = json.loads(out)["verdicts"]
     assert [v["check"] for v in verdicts if v["outcome"] == "refuse"] == ["licence"]
     assert {v["check"] for v in verdicts} == {"signoff", "files", "licence"}
+
+
+def test_what_a_quick_check_refuses_leaves_the_queue(crowd):
+    """It is set aside with the reason, signed, and waits no more as if people were still to agree."""
+    number = crowd.document("chen", "text", licence="CC-BY-NC-4.0")
+    assert crowd("amira", f"queue add {number}") == 0
+    code, out, _ = crowd.says("bruno", "queue run")
+
+    assert (code, f"refused #{number} text: check `licence`" in out) == (3, True)
+    assert "refused: check `licence`" in crowd.says("chen", "queue")[1]

@@ -61,7 +61,7 @@ NEEDS = {  # not asked where one of these refused
 }
 COSTLY = {"evals", "hidden"}
 STAGES = (  # by what they cost: texts are read, then tensors, then a model is asked
-    ("signoff", "files", "licence", "caps", "secrets", "contamination"),
+    ("signoff", "files", "licence", "contamination", "secrets", "caps"),
     ("fits-base", "tensors", "norms", "duplicates", "lineage", "spectra"),
     ("evals", "hidden"),
 )

@@ -293,7 +293,7 @@ class Turn:
         """Whether people have said yes, and no quick check says no; what a machine refuses leaves the queue."""
         reviews.bring(self.repo, self.main, pull.offer, self.progress)
         verdicts = self._quick(pull, self.main)
-        if refused := next((verdict for verdict in verdicts if not verdict), None):
+        if (refused := next((verdict for verdict in verdicts if not verdict), None)) is not None:
             self._refuse(pull, verdicts, f"check `{refused.check}`: {refused.because}")
             return False
         assumed = Verdict(check="evals", outcome="pass", because="not tested yet")

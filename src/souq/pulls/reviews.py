@@ -31,6 +31,7 @@ from souq.pulls.pull import (
     open_to_sign,
     publish_about,
     publish_record,
+    read_ahead,
     signed_record,
 )
 from souq.pulls.waiting import Line
@@ -63,7 +64,7 @@ def check(
     case, given = case_of(pull, main, progress, hidden), signed_off(pull, main)
     if line.is_limited:
         own = person.public_key == signing.normal_key(pull.offer.contribution.author.key)
-        verdicts = _staged(case, given, "" if out_of_turn or own else line.spent(pull), repo)
+        verdicts = _staged(case, given, "" if out_of_turn or own else line.unasked(pull, person), repo)
     else:
         bring(repo, main, pull.offer, progress)
         verdicts = run(case, given=[given])
@@ -72,14 +73,14 @@ def check(
     return record
 
 
-def _staged(case: Case, given: Verdict, spent: str, repo: Repo) -> tuple[Verdict, ...]:
+def _staged(case: Case, given: Verdict, unasked: str, repo: Repo) -> tuple[Verdict, ...]:
     """Cheap checks first, and tensors brought only for what passes them; the first that refuses ends it."""
     verdicts: tuple[Verdict, ...] = (given,)
     for number, names in enumerate(STAGES):
         if not all(verdicts):
             break
-        if number == len(STAGES) - 1 and spent:
-            repo.notice(f"its evals were not run: {spent}")
+        if number == len(STAGES) - 1 and unasked:
+            repo.notice(f"its evals were not run: {unasked}")
             break
         if number == 1:
             bring(repo, case.main, case.offer, case.progress)
@@ -133,9 +134,10 @@ def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
     def read() -> list[Offer]:
         offers, remote = [], pull.repo.remote_store()
         author = pull.offer.contribution.author.key
-        for other in listed(pull.repo):
+        read_ahead(pull.repo, others := [other for other in listed(pull.repo) if other.number < pull.number])
+        for other in others:
             with suppress(SouqError):  # one hostile pull request must not stop the others
-                if other.number >= pull.number or (delta := other.offer.delta) is None:
+                if other.summary.kind != "weights" or (delta := other.offer.delta) is None:
                     continue
                 state, own = other.state(main), other.offer.contribution.author.key == author
                 if state == "open" or (state == "closed" and not own):

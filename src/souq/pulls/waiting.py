@@ -18,6 +18,7 @@ from souq.errors import Refused, SouqError
 from souq.governance import Policy, read_policy
 from souq.governance.limits import Evaluated, Offered, spent, waiting
 from souq.governance.policy import Who
+from souq.pulls.prechecks import PreChecks
 from souq.pulls.pull import PullRequest, everything_checked, listed, read_ahead
 from souq.pulls.vouches import newcomers
 from souq.records import Checked, Verdict
@@ -79,6 +80,12 @@ class Line:
             runs = {(each.subject, each.base): each.at for each in everything_checked(pull, self._policy)
                     if was_evaluated(each)}  # fmt: skip
             yield from (Evaluated(key, at) for at in runs.values())
+
+    def unasked(self, pull: PullRequest, person: Person) -> str:
+        """Why a machine of this person runs no evals of it now; "" where it does."""
+        if pull.summary.kind != "weights":
+            return ""
+        return self.spent(pull) or PreChecks(self._pulls, self._main, self._policy).word(pull, person)
 
     def refuse(self, pull: PullRequest, verb: str, person: Person | None = None) -> None:
         """Say no to who would have a machine look at what waits, by a verb; its author's own machine may at any time.
