@@ -94,6 +94,16 @@ def serving(app):
         listener.close()
 
 
+def eventually(ask, seconds=60):
+    """What is asked for, as soon as it is there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := ask():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
 def person_of(bazaar):
     return bazaar.person("amira")
 

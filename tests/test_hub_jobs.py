@@ -25,7 +25,7 @@ from souq.hub.huggingface.contents import Contents
 from souq.hub.jobs.store import MOST_EACH, MOST_TRIES, Jobs
 from souq.hub.jobs.worker import Bounds, Command, Keys, Worker, commands
 from tests.browsing import PASSWORD, Browser, opened
-from tests.hubs import ALL_KILLS, NAME
+from tests.hubs import ALL_KILLS, NAME, eventually
 
 QUICK = Bounds(seconds=30, lease=60, beat=0.1)
 
@@ -192,15 +192,6 @@ Worker(Jobs(Database(url)), command, Bounds(seconds=30, lease=1, beat=0.2)).run(
 
 def started(url, code, folder):
     return subprocess.Popen([sys.executable, "-c", WORKER, url, code, str(folder)])
-
-
-def eventually(ask, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if answer := ask():
-            return answer
-        time.sleep(0.02)
-    raise AssertionError("it did not come")
 
 
 def killed(jobs, url, folder, *, kills, count):

@@ -27,11 +27,12 @@ from souq.hub.accounts.trail import OPERATOR
 from souq.hub.app import application
 from souq.hub.catalog import Catalog
 from souq.hub.database import Database, url_in
+from souq.hub.jobs.store import Jobs
 from souq.hub.running import backup as backups
 from souq.hub.running.doctor import looked_at
 from souq.hub.running.observed import kind_of
 from souq.hub.running.unit import Machine, container, unit
-from tests.hubs import NAME, Site, serving
+from tests.hubs import NAME, Site, eventually, serving
 
 
 @contextmanager
@@ -318,6 +319,54 @@ def test_a_damaged_backup_is_refused_whole(place, tmp_path, how):
     with pytest.raises((Hostile, Corrupt)):
         backups.restore(tar, tmp_path / "there", tmp_path / "there" / "d", "")
     assert not (tmp_path / "there").exists()
+
+
+# -- on PostgreSQL -----------------------------------------------------------------------------------------------------
+
+
+def jobs_in(url):
+    jobs = Jobs(database := Database(url))
+    try:
+        return jobs.listed(100)
+    finally:
+        database.close()
+
+
+@pytest.mark.postgres
+def test_a_hub_on_postgresql_moves_by_its_backup_and_people_go_on(place, postgres, tmp_path, capfd):
+    """Two processes and a worker on one PostgreSQL; its backup fills another and a file, and in both people go on."""
+    ours, first, second = Path(shutil.copytree(place, tmp_path / "ours")), postgres.fresh(), postgres.fresh()
+    accounts = Accounts(Database(first))
+    accounts.add("ada", by=OPERATOR)
+    token = accounts.mint("ada", by=OPERATOR, scope="write")[0]
+    with started(*words(ours), "--database", first, "--processes", 2) as (url, _):
+        api = HfApi(url, token=token)
+        api.create_repo("ada/notes")
+        api.upload_file(path_or_fileobj=b"one", path_in_repo="1.txt", repo_id="ada/notes")
+        api.create_discussion("ada/notes", "Are these all?")
+        assert {api.whoami()["name"] for _ in range(10)} == {"ada"}
+        Jobs(accounts.database).ask("look", NAME, 2, by=OPERATOR)
+        eventually(lambda: not any(job.is_going for job in jobs_in(first)))
+        taken = ["hub", "backup", str(tmp_path / "hub.tar"), *map(str, words(ours)), "--database", first, "--json"]
+        assert run(taken) == 0
+        rows = json.loads(capfd.readouterr().out)["rows"]
+    accounts.database.close()
+    for there, database in ((tmp_path / "a", second), (tmp_path / "b", "")):
+        option = ["--database", database] if database else []
+        capfd.readouterr()
+        assert run(["hub", "restore", str(tmp_path / "hub.tar"), "--repos", str(there), "--json", *option]) == 0
+        assert json.loads(capfd.readouterr().out)["rows"] == rows
+        assert run(["hub", "doctor", "--repos", str(there), "--deep", *option]) == 0
+        with started("--repos", there, *option, "--processes", 1 if database else 2) as (url, _):
+            api = HfApi(url, token=token)
+            api.upload_file(path_or_fileobj=b"two", path_in_repo="2.txt", repo_id="ada/notes")
+            api.create_discussion("ada/notes", "And these?")
+            assert len(list(api.get_repo_discussions("ada/notes"))) == 2
+            kept = database or url_in(there / ".souq-hub")
+            jobs = Jobs(Database(kept))
+            assert jobs.ask("look", NAME, 3, by=OPERATOR).id == 2
+            eventually(lambda jobs=jobs: {job.state for job in jobs.listed()} == {"done"})
+            jobs.database.close()
 
 
 # -- units -------------------------------------------------------------------------------------------------------------

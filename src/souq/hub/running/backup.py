@@ -15,14 +15,14 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from souq.errors import Corrupt, Hostile, NotFound, UsageError
 from souq.files import new_folder, replacing
@@ -282,9 +282,19 @@ def _filled(url: str, lines: Path) -> int:
             rows = _read_rows(lines, tables)
             for name, row in rows:
                 connection.execute(insert(tables[name]).values(**row))
+            if not database.is_sqlite:
+                _count_on(connection, tables.values())
             return len(rows)
     finally:
         database.close()
+
+
+def _count_on(connection: Connection, tables: Iterable[Any]) -> None:
+    """Have PostgreSQL number what comes after what was brought: rows that bring a number move none of its counters."""
+    for table in tables:
+        if (counted := table.autoincrement_column) is not None:
+            counter, highest = func.pg_get_serial_sequence(table.name, counted.name), func.max(counted)
+            connection.execute(select(func.setval(counter, highest)).having(highest.is_not(None)))
 
 
 def _read_rows(lines: Path, tables: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
