@@ -19,8 +19,11 @@ from souq.corpus.dump import read_rows
 from souq.corpus.main_model import write_edition
 from souq.corpus.recipe import recipe_of
 from souq.errors import Refused
+from souq.lab import engines
 from souq.lab.chat import Sampling
+from souq.lab.engines import slices
 from souq.progress import quiet
+from souq.pulls import reviews
 from souq.weights.lockfile import lock_digest
 from tests.bazaar import NAMES
 from tests.gate import Gate
@@ -170,6 +173,42 @@ def test_what_is_no_cluster_is_refused(bazaar, monkeypatch):
         2,
         "Error: no workers 'dask'\nHint: write --on ray, or --on ray://HOST:10001\n",
     )
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Slices of four cases, so that there are some to lose."""
+    monkeypatch.setattr(slices, "CASES", 4)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_an_eval_whose_node_is_killed_gives_the_local_scores(bazaar, nodes, second, cluster):
+    """`souq eval --on ray`: a node dies in the middle, and every case has the value that it has here, to the last bit."""
+    main = bazaar.main()
+    engine = engines.of_built(main, build(main))
+    progress, killed = killing(nodes, second, 8, label="score cases")
+    main.repo.workers = cluster
+    spread = engines.scores(main.repo, main.evals, engine, progress)
+    main.repo.workers = None
+
+    assert killed.is_set()
+    assert spread == engines.scores(main.repo, main.evals, engine, again=True)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_gate_whose_node_is_killed_says_what_the_local_one_does(bazaar, nodes, second, cluster):
+    """`souq pr checks --on ray`: a node dies while cases are asked, and the verdicts are the local ones, word for word."""
+    number = bazaar.offer("mallory", bazaar.delta("greet"))
+    progress, killed = killing(nodes, second, 8, label="score cases")
+    verdicts = {}
+    for who, workers, watch in (("bruno", cluster, progress), ("chen", None, quiet)):
+        repo = bazaar.repo(who)
+        repo.workers = workers
+        verdicts[who] = reviews.look(repo, number, progress=watch, costly=True).verdicts
+
+    assert killed.is_set()
+    assert verdicts["bruno"] == verdicts["chen"]
+    assert any(verdict.check == "evals" and "fixes `greet`" in verdict.because for verdict in verdicts["bruno"])
 
 
 def test_a_corpus_whose_node_is_killed_has_every_row_once(bazaar, tmp_path, nodes, second):

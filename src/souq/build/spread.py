@@ -146,7 +146,11 @@ def tensors(task: Merge, merger: Merger, workers: Workers) -> Iterator[dict[str,
 
 
 def _alike(theirs: Answer, ours: Answer) -> bool:
-    return theirs.keys() == ours.keys() and all(np.array_equal(theirs[name], ours[name]) for name in ours)
+    return (
+        isinstance(theirs, dict)
+        and theirs.keys() == ours.keys()
+        and all(np.array_equal(theirs[name], ours[name]) for name in ours)
+    )
 
 
 def _refuse_other(done: Done[Answer], merger: Merger, group: Group) -> None:

@@ -178,6 +178,7 @@ def export(folder: Path | None, base: bool, file: Path | None, kind: str | None)
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the task's first cases.")
 @click.option("--again", is_flag=True, help="Ask again what was scored before.")
+@on_option
 @click.option("--attest", "number", type=int, help="Run main's checks on this pull request, and sign what was found.")
 @click.option(
     "--hidden", "held", type=click.Path(path_type=Path), multiple=True, help="With --attest: the folder of a hold-out."
@@ -192,6 +193,7 @@ def eval_(
     include: Path | None,
     limit: int | None,
     again: bool,
+    on: str | None,
     number: int | None,
     held: tuple[Path, ...],
     key: Path | None,
@@ -203,7 +205,7 @@ def eval_(
     many cases can rule out is said.
     """
     if number is not None:
-        _attest(number, held, key, as_json)
+        _attest(number, held, key, on, as_json)
         return
     main = main_here()
     if task is None and (include or limit):
@@ -221,6 +223,7 @@ def eval_(
     asked = [own[name] if name in own else main.evals[name] for name in names or main.evals]
     suites = {suite.name: suite for suite in asked}
     with bars() as progress:
+        compute_on(on, main.repo, progress)
         if task is not None and include is not None:
             engine = _of_main(main, progress) if folder is None else engines.of_folder(main, folder)
             wanted = harness.Task(task, include, limit)
@@ -241,11 +244,12 @@ def eval_(
     answer(value if own else scores, as_json, show)
 
 
-def _attest(number: int, held: tuple[Path, ...], key: Path | None, as_json: bool) -> None:
+def _attest(number: int, held: tuple[Path, ...], key: Path | None, on: str | None, as_json: bool) -> None:
     repo = here()
     repo.fetch()
     folders = hidden.held_by(Snapshot(repo, repo.tip()), held)
     with bars() as progress:
+        compute_on(on, repo, progress)
         checked = hidden.attest(repo, number, person(repo, key), folders, progress)
     answer(checked, as_json, lambda: show_verdicts(checked))
     if not all(checked.verdicts):

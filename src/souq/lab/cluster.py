@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any
 
 import ray
 from blake3 import blake3
+from ray import cloudpickle as pickle
 
 import souq
 from souq.errors import Refused, SouqError, UsageError
@@ -35,7 +35,8 @@ RAY = "ray"
 AHEAD = 2  # pieces under way for each that can be done at once: what is done waits in memory, or is spilled
 RETRIES = 5  # of a piece whose worker died
 PATIENCE = 30.0  # seconds from one look at who is there to the next
-_READY: dict[str, Callable[[Any], Any]] = {}  # of a worker: what it was last made ready for
+HELD = 3  # tasks a worker stays ready for: the gate asks main, main with a change, and the last release in turn
+_READY: dict[str, Callable[[Any], Any]] = {}  # of a worker, the oldest first
 
 
 class Kind(Record, frozen=True):
@@ -65,7 +66,7 @@ def _souq() -> str:
 
 # max_calls: a worker with a GPU else ends with each piece, and a model is loaded anew.
 @ray.remote(max_retries=RETRIES, max_calls=0, scheduling_strategy="SPREAD")  # type: ignore[untyped-decorator]
-def _do(job: str, held: list[Any], asker: Kind, piece: Any) -> tuple[str, Kind, Any]:
+def _do(task: str, held: list[Any], asker: Kind, piece: Any) -> tuple[str, Kind, Any]:
     """What a worker does: a piece of a task that it was made ready for, or gets ready for now."""
     mine = Kind.here()
     if mine.souq != asker.souq:
@@ -74,10 +75,11 @@ def _do(job: str, held: list[Any], asker: Kind, piece: Any) -> tuple[str, Kind, 
             f"{platform.node()} has souq {mine.souq}, and {asker.souq} asks it",
             hint=f'run `pip install "souq[ray]=={number}"` there, from where this one is from',
         )
-    if job not in _READY:
-        _READY.clear()  # a model is large
-        _READY[job] = ray.get(held[0]).ready()
-    return platform.node(), mine, _READY[job](piece)
+    if task not in _READY:
+        for oldest in [*_READY][: len(_READY) - HELD + 1]:
+            del _READY[oldest]
+        _READY[task] = pickle.loads(ray.get(held[0])).ready()
+    return platform.node(), mine, _READY[task](piece)
 
 
 @dataclass
@@ -94,14 +96,15 @@ class Cluster:
         Raises:
             SouqError: what the task raised, or that Ray could not go on.
         """
-        job, held, left = uuid.uuid4().hex, ray.put(task), deque(enumerate(pieces))
+        sent = pickle.dumps(task)
+        name, held, left = blake3(sent).hexdigest(), ray.put(sent), deque(enumerate(pieces))
         going: dict[Any, int] = {}
         try:
             while left or going:
                 place, room = _room(task.cores)
                 while left and len(going) < AHEAD * room:
                     number, piece = left.popleft()
-                    going[_do.options(**place).remote(job, [held], self.kind, piece)] = number
+                    going[_do.options(**place).remote(name, [held], self.kind, piece)] = number
                 done = ray.wait(list(going), timeout=PATIENCE)[0] if going else []
                 if not done and not room:
                     raise SouqError("the Ray cluster has no worker left", hint="start one, or compute here: no --on")

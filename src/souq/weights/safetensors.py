@@ -54,6 +54,10 @@ class TensorFile(Mapping[str, Array]):
         self.path = path
         self.metadata, self.specs, self.start = _read_header(path)  # start: where the tensors' bytes begin
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process it is its path, never its bytes."""
+        return open_tensors, (self.path,)
+
     @cached_property
     def _bytes(self) -> Any:
         return np.memmap(self.path, dtype=np.uint8, mode="r") if self.path.stat().st_size else np.zeros(0, np.uint8)

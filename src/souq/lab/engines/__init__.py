@@ -11,7 +11,7 @@ people.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from souq.evals.eval import Eval
 from souq.evals.score import Score
 from souq.lab.engines.llama import Llama
 from souq.lab.engines.openai import Server
+from souq.lab.engines.slices import here, sliced, spread
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, folder_key, get, keep, kept_of, model_key
 from souq.progress import Progress, quiet
 from souq.records import Digest
@@ -95,6 +96,10 @@ class Transformers:
             return open_answers.speak(self.lm, suite, progress)
         return open_answers.run(self.lm, self.base.lm, suite, reference, progress)
 
+    def unloaded(self) -> Transformers:
+        """The same, of which this process has read nothing yet: what is sent is where a model is to be read."""
+        return replace(self, base=self.base and self.base.unloaded())
+
 
 def of_built(main: Snapshot, model: Built) -> Transformers:
     """A built model of main's base, which measures its losses and is what its open answers are compared with."""
@@ -158,24 +163,33 @@ def scores(
     """
     refuse(engine, suites)
     values = {name: {} if again else get(repo, engine.model, suite, engine.under) for name, suite in suites.items()}
-    for name, suite in suites.items():
-        if left := tuple(case for case in suite.cases if case.id not in values[name]):
-            for batch in _by_the_second(_asked(repo, engine, replace(suite, cases=left), progress)):
-                keep(repo, engine.model, suite, batch, engine.under)
-                values[name] |= {kept.case: kept.value for kept in batch}
+    cases = {name: [case for case in suite.cases if case.id not in values[name]] for name, suite in suites.items()}
+    left = [replace(suite, cases=tuple(cases[name])) for name, suite in suites.items() if cases[name]]
+    for name, batch in _by_the_second(_asked(repo, engine, left, progress)):
+        keep(repo, engine.model, suites[name], batch, engine.under)
+        values[name] |= {kept.case: kept.value for kept in batch}
     return {name: Score.on(suite, values[name]) for name, suite in suites.items()}
 
 
-def _asked(repo: GitRepo, engine: Engine, left: Eval, progress: Progress) -> Iterator[list[Kept]]:
-    """The values of the cases that are left; of open answers, once the base has given its own."""
-    if left.spec.kind != "open" or not isinstance(engine, Transformers):
-        yield from engine.run(left, progress)
+Named = tuple[str, list[Kept]]
+"""An eval and values of its cases."""
+
+
+def _asked(repo: GitRepo, engine: Engine, left: Sequence[Eval], progress: Progress) -> Iterator[Named]:
+    """The values of the cases that are left; a model's in slices, by the repository's workers where it has some."""
+    if not isinstance(engine, Transformers):
+        yield from ((suite.name, batch) for suite in left for batch in engine.run(suite, progress))
         return
-    reference: dict[str, Kept] = {}
-    if engine.base is not None and engine.base.model != engine.model:
-        scores(repo, {left.name: left}, engine.base, progress)
-        reference = kept_of(repo, engine.base.model, left, engine.base.under)
-    yield from engine.run_open(left, reference, progress)
+    asked = [some for suite in left for some in sliced(suite, _reference(repo, engine, suite, progress))]
+    yield from spread(repo.workers, engine, asked, progress) if repo.workers else here(engine, asked, progress)
+
+
+def _reference(repo: GitRepo, engine: Transformers, suite: Eval, progress: Progress) -> Mapping[str, Kept]:
+    """What the base says to open questions, which are judged beside that; nothing for the base itself."""
+    if suite.spec.kind != "open" or engine.base is None or engine.base.model == engine.model:
+        return {}
+    scores(repo, {suite.name: suite}, engine.base, progress)
+    return kept_of(repo, engine.base.model, suite, engine.base.under)
 
 
 def refuse(engine: Engine, suites: Mapping[str, Eval]) -> None:
@@ -193,14 +207,17 @@ def refuse(engine: Engine, suites: Mapping[str, Eval]) -> None:
             )
 
 
-def _by_the_second(batches: Iterable[list[Kept]]) -> Iterator[list[Kept]]:
-    """`batches` in fewer: the values that came within a second go together."""
+def _by_the_second(batches: Iterable[Named]) -> Iterator[Named]:
+    """`batches` in fewer: an eval's values that came within a second go together."""
     held: list[Kept] = []
-    since = time.monotonic()
-    for batch in batches:
-        held += batch
+    of, since = "", time.monotonic()
+    for name, batch in batches:
+        if held and name != of:
+            yield of, held
+            held = []
+        of, held = name, [*held, *batch]
         if time.monotonic() - since >= OFTEN:
-            yield held
+            yield of, held
             held, since = [], time.monotonic()
     if held:
-        yield held
+        yield of, held
