@@ -18,11 +18,13 @@ from souq.records import Checked, Verdict, digest
 FIGURES = {"greet": {"n": 6}}
 
 
-def sign_checked(crowd, number, who, outcome="pass", *, evidence=FIGURES, subject=None, base=None, at=None, name=None):
+def sign_checked(
+    crowd, number, who, outcome="pass", *, evidence=FIGURES, subject=None, base=None, at=None, name=None, check="evals"
+):
     """What `who` signs that their machine found of a pull request, true or not."""
     repo = crowd.repo(who)
     pull, about = pulls.get(repo, number), subject or pulls.get(repo, number).offer.digest
-    verdict = Verdict(check="evals", outcome=outcome, because="so they say", evidence=evidence)
+    verdict = Verdict(check=check, outcome=outcome, because="so they say", evidence=evidence)
     at = at or signing.now()
     made = Checked(subject=about, base=base or repo.tip(), verdicts=(verdict,), by=name or who, at=at)
     person = crowd.person(who)

@@ -53,6 +53,7 @@ GROUPS = {
         "bug": ("bug", "File a case that fails, and list which are open and which a pull request fixes"),
         "queue": ("queue", "Who waits to be merged; test them together and land what passes"),
         "forge": ("forge", "Check pull requests of GitHub, Forgejo, Gitea or a hub, and say what was found"),
+        "evaluate": ("evaluate", "Lend a machine: run the checks that are waited for, sign them, check each other's"),
         "hidden": ("hidden", "Seal a hold-out, reveal it, and see whose tries are charged"),
         "governance": ("governance", "The policy in words (`check`), amend it, or lay down a role"),
         "election": ("governance", "Fill a role by signed ballots"),

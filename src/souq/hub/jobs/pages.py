@@ -141,8 +141,9 @@ def _to(job: Job) -> str:
 def _refuse_waiting(request: Request, name: str, number: int) -> None:
     """Say no to a job for what main's own limits have wait for others: the same line as in every clone."""
     repo = request.app.state.catalog.open(name)
-    main = Snapshot(repo, repo.tip())
-    Line(repo, main).refuse(pulls.get(repo, number), "souq pr checks")
+    line = Line(repo, Snapshot(repo, repo.tip()))
+    if number in line.waits:
+        line.refuse(pulls.get(repo, number), "souq pr checks")
 
 
 def _may_write(asked: Asked, name: str) -> bool:
