@@ -45,7 +45,7 @@ AUTHOR = Author(name="bench", email="bench@localhost", key="")
 GROUPS = {"self_attn.q_proj": "qkv", "self_attn.o_proj": "o", "mlp.gate_proj": "gate up", "mlp.down_proj": "down"}
 
 
-def random_lora(main: Snapshot, seed: int) -> Delta:
+def random_lora(main: Snapshot, seed: int, layers: range = range(20, 30)) -> Delta:
     """A contribution of real shapes, put into the store."""
     chance, store = np.random.default_rng(seed), main.repo.store
 
@@ -54,7 +54,7 @@ def random_lora(main: Snapshot, seed: int) -> Delta:
         return TensorRef.of(array)
 
     parts, grams, inputs = {}, {}, {}
-    for layer in range(20, 30):
+    for layer in layers:
         at = f"model.layers.{layer}."
         for group, members in GROUPS.items():
             block = group.split(".")[0]
@@ -71,7 +71,7 @@ def random_lora(main: Snapshot, seed: int) -> Delta:
     return Delta(lock_digest(main.base), parts, grams, inputs)
 
 
-def offers(main: Snapshot, numbers: range) -> list[Offer]:
+def offers(main: Snapshot, numbers: range, layers: range = range(20, 30)) -> list[Offer]:
     """Contributions as folders of files."""
     made = []
     for number in numbers:
@@ -82,7 +82,7 @@ def offers(main: Snapshot, numbers: range) -> list[Offer]:
             licence="CC0-1.0",
             signoff="bench <bench@localhost>",
         )
-        files = {"contribution.toml": format_toml(said), "delta.lock": format_delta(random_lora(main, number))}
+        files = {"contribution.toml": format_toml(said), "delta.lock": format_delta(random_lora(main, number, layers))}
         made.append(Offer(f"c{number:04}", {path: text.encode() for path, text in files.items()}))
     return made
 
@@ -117,21 +117,24 @@ def timed_build(repo: Repo) -> tuple[float, dict[str, Any]]:
     return took, json.loads(done.stdout)
 
 
+def begun(folder: Path) -> Repo:
+    """A repository of the real model with its sketch, and nobody's contributions."""
+    begin = Beginning(
+        "bench",
+        "Apache-2.0",
+        governance.solo("bench", "bench", KEY),
+        {},
+        sketch=lambda source, lock: of_base(source, lock_digest(lock), general_texts()),
+    )
+    return init(folder, open_source(str(real_model())), begin)
+
+
 def main() -> None:
     counts = [int(word) for word in sys.argv[1:]] or [10, 100]
     print(describe())
     joins = {}
     with tempfile.TemporaryDirectory(prefix="souq-bench-") as folder:
-        source = open_source(str(real_model()))
-        policy = governance.solo("bench", "bench", KEY)
-        begin = Beginning(
-            "bench",
-            "Apache-2.0",
-            policy,
-            {},
-            sketch=lambda source, lock: of_base(source, lock_digest(lock), general_texts()),
-        )
-        empty = init(Path(folder) / "empty", source, begin)
+        empty = begun(Path(folder) / "empty")
         for count in counts:
             shutil.copytree(empty.root, Path(folder) / f"r{count}")
             repo = Repo.find(Path(folder) / f"r{count}")

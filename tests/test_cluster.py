@@ -19,11 +19,11 @@ from souq.corpus.dump import read_rows
 from souq.corpus.main_model import write_edition
 from souq.corpus.recipe import recipe_of
 from souq.errors import Refused
-from souq.lab import engines
+from souq.lab import engines, rebase
 from souq.lab.chat import Sampling
 from souq.lab.engines import slices
 from souq.progress import quiet
-from souq.pulls import reviews
+from souq.pulls import pull, reviews
 from souq.weights.lockfile import lock_digest
 from tests.bazaar import NAMES
 from tests.gate import Gate
@@ -209,6 +209,20 @@ def test_a_gate_whose_node_is_killed_says_what_the_local_one_does(bazaar, nodes,
     assert killed.is_set()
     assert verdicts["bruno"] == verdicts["chen"]
     assert any(verdict.check == "evals" and "fixes `greet`" in verdict.because for verdict in verdicts["bruno"])
+
+
+def test_a_rebase_on_a_cluster_is_the_local_one(bazaar, cluster):
+    """`souq pr rebase --on ray`: what surrounds the contribution is merged by workers, and the factors learned are the local ones."""
+    bazaar.land(bazaar.offer("mallory", bazaar.delta("count"), "Counting", fixes="count"))
+    number = bazaar.offer("adil", bazaar.delta("greet"))
+    repo = bazaar.repo("adil")
+    main, offer = bazaar.main("adil"), pull.get(repo, number).offer
+    reviews.bring(main.repo, main, offer)
+    main.repo.workers = cluster
+    spread, *_ = rebase.rebased(main, offer, bazaar.folder / "greet.jsonl")
+    main.repo.workers = None
+
+    assert spread == rebase.rebased(main, offer, bazaar.folder / "greet.jsonl")[0]
 
 
 def test_a_corpus_whose_node_is_killed_has_every_row_once(bazaar, tmp_path, nodes, second):

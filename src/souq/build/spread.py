@@ -109,17 +109,21 @@ class Merge:
             main.deltas(extra, only=lone - merged.deltas.keys()), **more,
         )  # fmt: skip
 
-    def ready(self) -> Callable[[Group], Answer]:
-        """Nothing is read yet but who is merged."""
+    def fold(self) -> Fold:
+        """What is merged, of tensors that are read where this is called."""
         load = self.shelf.opened()
         base = Computed({name: partial(load, ref.digest) for name, ref in self.base.items()})
-        merged = Fold(
+        return Fold(
             base, self.joined, load, method=self.merging.method, settings=self.merging.settings,
             weights=self.merging.weights, base_sketch=self.sketch, kept=self.kept, left=self.left,
             member=self.alone.__getitem__,
         )  # fmt: skip
+
+    def ready(self) -> Callable[[Group], Answer]:
+        """Nothing is read yet but who is merged."""
+        merged = self.fold()
         cache = BuildCache(self.cache) if self.cache is not None and self.cache.is_dir() else None
-        return partial(self._answer, Merger(merged, self.grown, load, self.wanted, cache, self.sums))
+        return partial(self._answer, Merger(merged, self.grown, merged.load, self.wanted, cache, self.sums))
 
     def _answer(self, merger: Merger, group: Group) -> Answer:
         with threadpool_limits(1, "blas"):

@@ -11,8 +11,8 @@ import msgspec
 import tomli_w
 
 from souq.build import delta_file
-from souq.cli.console import answer, bars, done, json_option, key_option, out, person, starting_lab
-from souq.cli.here import here
+from souq.cli.console import answer, bars, done, json_option, key_option, on_option, out, person, starting_lab
+from souq.cli.here import compute_on, here
 from souq.cli.named import PULL, landed_slug
 from souq.cli.table import table
 from souq.errors import UsageError
@@ -41,9 +41,12 @@ LITTLE = 0.75  # of a gain: the least that a merge is expected to keep of anybod
 )
 @click.option("--epochs", default=1, show_default=True, help="How often each row is read.")
 @click.option("--lr", default=0.0, help="The learning rate; half of the recipe's own unless told.")
+@on_option
 @key_option
 @json_option
-def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | None, as_json: bool) -> None:
+def rebase(
+    number: int, data: Path | None, epochs: int, lr: float, on: str | None, key: Path | None, as_json: bool
+) -> None:  # fmt: skip
     """Train your pull request again where it will live: in today's main, through the merge; then offer the result."""
     repo = here()
     author = person(repo, key)
@@ -53,6 +56,7 @@ def rebase(number: int, data: Path | None, epochs: int, lr: float, key: Path | N
         with starting_lab(progress):
             from souq.lab import rebase as lab
 
+        compute_on(on, repo, progress)
         reviews.bring(repo, main, pull.offer, progress)
         made, tensors, recipe = lab.rebased(main, pull.offer, rows, epochs=epochs, lr=lr, progress=progress)
         delta_file.keep(made, tensors, main, progress)

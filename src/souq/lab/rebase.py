@@ -9,17 +9,21 @@ builds is what was trained, to the rounding of the weights (decisions/rebase.md)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from souq.build.deltas import from_adapter
 from souq.build.lock import fold
-from souq.errors import UsageError
+from souq.build.merger import Merger
+from souq.build.spread import Merge
+from souq.errors import Hostile, UsageError
 from souq.lab import lm as lab_model
 from souq.lab.lm import LM
 from souq.lab.packing import TokenSequence, sequences_of
@@ -35,8 +39,11 @@ from souq.repo.contribution import Offer
 from souq.repo.rows import read_rows, rows_digest
 from souq.repo.snapshot import Snapshot, base_files
 from souq.weights.delta import Array, Delta, Load, Lora, Tensors
+from souq.workers import Workers, checked
 
 LINEAR = tuple(SUMS)
+Around = tuple[Array, Float]
+"""What the others bring to a tensor, (m, n) float32, and what the merge makes of its inputs, (n, n) float64."""
 Factors = dict[str, tuple[Array, Array, float]]
 """Tensor name -> (a (r, n), b (m, r), scale), as deltas.from_adapter takes them."""
 
@@ -60,8 +67,11 @@ class Through(torch.nn.Module):
         return linear(x_TN, self.rest, self.bias) + self.scale * linear(linear(x_TN, right_RN), self.b)
 
 
-def graft(files: Mapping[str, bytes], merged: Fold, offer: Digest, method: str, progress: Progress = quiet) -> LM:
-    """The merged model, with one contribution's layers able to learn.
+def graft(
+    files: Mapping[str, bytes], merged: Fold, offer: Digest, method: str, progress: Progress = quiet,
+    spread: _Spread | None = None,
+) -> LM:  # fmt: skip
+    """The merged model, with one contribution's layers able to learn; what surrounds them may be `spread`.
 
     Raises:
         UsageError: the method is not linear in a change, or the contribution is not a LoRA of linear layers.
@@ -77,17 +87,27 @@ def graft(files: Mapping[str, bytes], merged: Fold, offer: Digest, method: str, 
             f"{odd[0]} is changed as a whole, or row by row",
             hint="rebase knows LoRAs: `souq train`, or any PEFT folder",
         )
-    shares, rest = _Shares(merged, offer), dict[str, Array]()
-    for done, name in enumerate(mine):
-        progress("merge under it", done, len(mine))
-        rest[name] = shares.rest(name)
+    beside = spread or _Shares(merged, offer)
+    around = dict[str, Around]()
+    for name, part_of in beside.around(_alike(merged, mine)):
+        progress("merge under it", len(around), len(mine))
+        around[name] = part_of
     progress("merge under it", len(mine), len(mine))
-    lm = lab_model.load(files, {name: rest[name] if name in rest else merged[name] for name in merged})
+    lm = lab_model.load(files, {name: around[name][0] if name in around else merged[name] for name in merged})
     for name in mine:
         part = mine[name]
         assert isinstance(part, Lora)
-        _replace(lm, name, part, merged.load, shares.through(name))
+        _replace(lm, name, part, merged.load, around[name][1])
     return lm
+
+
+def _alike(merged: Fold, names: Iterable[str]) -> list[list[str]]:
+    """Tensors in groups: those together whose inputs the merge treats alike, whoever changes them."""
+    groups: dict[Any, list[str]] = {}
+    for name in names:
+        changed = [(who, delta.gram_of(name)) for who, delta in merged.deltas.items() if name in delta.parts]
+        groups.setdefault((merged.group(name) if merged.sums else None, str(changed)), []).append(name)
+    return list(groups.values())
 
 
 class _Shares:
@@ -96,6 +116,11 @@ class _Shares:
     def __init__(self, fold: Fold, offer: Digest) -> None:
         self._fold, self._offer = fold, offer
         self._known: dict[tuple[int, ...], tuple[list[Change], Float]] = {}
+
+    def around(self, groups: Iterable[Sequence[str]]) -> Iterator[tuple[str, Around]]:
+        """What surrounds each tensor, by name."""
+        for group in groups:
+            yield from ((name, (self.rest(name), self.through(name))) for name in group)
 
     def rest(self, name: str) -> Array:
         """(m, n) float32: the base and the others' share of the merged change."""
@@ -120,6 +145,67 @@ class _Shares:
             # the changes are kept, so that no other sketch can come to have the same id
             self._known[key] = list(changes.values()), answer[list(probes).index(self._offer)].right
         return self._known[key][1]
+
+
+# -- by workers --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The task of a worker: what surrounds one contribution in a merge, group by group."""
+
+    merge: Merge
+    offer: Digest
+    cores = 1
+
+    def ready(self) -> Callable[[Sequence[str]], dict[str, Around]]:
+        return partial(_around, _Shares(self.merge.fold(), self.offer))
+
+
+def _around(shares: _Shares, group: Sequence[str]) -> dict[str, Around]:
+    with threadpool_limits(1, "blas"):
+        return dict(shares.around([group]))
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """As `_Shares`, by the repository's workers; some of it is computed here too."""
+
+    task: Surroundings
+    workers: Workers
+
+    @classmethod
+    def of(cls, main: Snapshot, merged: Fold, offer: Offer) -> Self | None:
+        """None where the repository has no workers."""
+        if (workers := main.repo.workers) is None:
+            return None
+        merger = Merger(merged, main.grown(offer), merged.load, ())
+        return cls(Surroundings(Merge.of(main, offer, merger, workers.store), offer.digest), workers)
+
+    def around(self, groups: Sequence[Sequence[str]]) -> Iterator[tuple[str, Around]]:
+        """What surrounds each tensor, by name.
+
+        Raises:
+            Hostile: a worker answers what was not asked, or otherwise than this machine does.
+        """
+        for done in checked(self.workers, self.task, groups, _close):
+            shapes = {name: self.task.merge.base[name].shape for name in groups[done.piece]}
+            if not _fits(done.answer, shapes):
+                raise Hostile(f"{done.worker} answers other tensors than it was asked for")
+            yield from done.answer.items()
+
+
+def _fits(answer: Any, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    if not isinstance(answer, dict) or answer.keys() != shapes.keys():
+        return False
+    expected = {name: ((shape, "float32"), (2 * shape[1:], "float64")) for name, shape in shapes.items()}
+    return all(tuple((a.shape, str(a.dtype)) for a in pair) == expected[name] for name, pair in answer.items())
+
+
+def _close(theirs: dict[str, Around], ours: dict[str, Around]) -> bool:
+    if not isinstance(theirs, dict) or theirs.keys() != ours.keys():
+        return False
+    return all(np.allclose(a, b, 1e-5) for name in ours for a, b in zip(theirs[name], ours[name], strict=True))
 
 
 def _replace(lm: LM, name: str, part: Lora, load: Load, through: Float) -> None:
@@ -181,7 +267,9 @@ def rebased(
     if delta is None:
         raise UsageError("it changes no weights", hint="only weights can be rebased")
     recipe = offer.contribution.recipe
-    lm = graft(base_files(main), fold(main, offer), offer.digest, main.merging(offer).method, progress)
+    merged = fold(main, offer)
+    around = _Spread.of(main, merged, offer)
+    lm = graft(base_files(main), merged, offer.digest, main.merging(offer).method, progress, around)
     rows = read_rows(data)
     sequences = sequences_of(lm, rows)
     before = nats(lm, sequences, "read before", progress)

@@ -1,0 +1,85 @@
+"""`souq build --on ray` beside the local build: what Ray costs with one worker, and what a second one brings.
+
+The base is the real 135M model, and every matrix of its thirty layers is merged by covariance: six contributions of
+rank 8 with sketches, random numbers in real shapes. Nothing is kept from build to build. Each round builds here with
+one thread, on a cluster of one worker with one core, and on one of two, in turn; all of them have this machine's two
+cores, of which this process needs some for spot checks, digests and the file. The ratio is of each round's own.
+
+    nice -n 5 python bench/cluster.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from incremental import begun, land, offers
+from machine import describe
+from souq.build.model import build
+from souq.repo.remote import Repo
+from souq.repo.snapshot import Snapshot
+
+PEOPLE, LAYERS = 6, range(30)
+NODE = {"num_cpus": 1, "object_store_memory": 512 << 20, "include_log_monitor": False}
+
+
+def timed(repo: Repo, workers: Any) -> tuple[float, str]:
+    """Seconds of a build from nothing, and what came out."""
+    shutil.rmtree(repo.cache, ignore_errors=True)
+    repo.workers = workers
+    begun_at = time.perf_counter()
+    made = build(Snapshot(repo, "main"), settled=False)
+    return time.perf_counter() - begun_at, made.digest
+
+
+def main() -> None:
+    from ray.cluster_utils import Cluster
+
+    from souq.lab.cluster import connect
+
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    print(describe(), f"load {os.getloadavg()[0]:.1f}", flush=True)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    with tempfile.TemporaryDirectory(prefix="souq-bench-") as folder:
+        repo = begun(Path(folder) / "smol")
+        land(repo, offers(Snapshot(repo, "main"), range(1, PEOPLE + 1), LAYERS), None)
+        started = time.perf_counter()
+        nodes = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False, "no_monitor": True})
+        os.environ["RAY_ADDRESS"] = nodes.address
+        cluster = connect("ray")
+        print(f"Ray started in {time.perf_counter() - started:.0f} s", flush=True)
+        cores, os.cpu_count = os.cpu_count, lambda: 1  # threads of the local build
+        timed(repo, cluster)  # the worker's process is started, and has read its libraries
+        overhead, faster = [], []
+        for _ in range(rounds):
+            here, mine = timed(repo, None)
+            one, theirs = timed(repo, cluster)
+            second = nodes.add_node(**NODE)
+            timed(repo, cluster)
+            two, both = timed(repo, cluster)
+            nodes.remove_node(second)
+            assert mine == theirs == both
+            overhead.append(one / here - 1)
+            faster.append(one / two)
+            shown = (
+                f"here {here:.1f} s, one worker {one:.1f} s ({one / here - 1:+.0%}), two {two:.1f} s ({one / two:.2f}x)"
+            )
+            print(shown, f"load {os.getloadavg()[0]:.1f}", flush=True)
+        os.cpu_count = cores
+        nodes.shutdown()
+    result = {"overhead": statistics.median(overhead), "faster": statistics.median(faster)}
+    print(
+        f"one worker costs {result['overhead']:+.0%} (goal: under +25%), two are {result['faster']:.2f}x one (goal: 1.6x)"
+    )
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
