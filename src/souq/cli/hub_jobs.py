@@ -20,6 +20,8 @@ from souq.cli.help import VerbGroup
 from souq.cli.hub_accounts import accounts_in, data_option, database_option, kept, operator
 from souq.cli.table import table
 from souq.hub.catalog import Catalog
+from souq.hub.plain.shelf import Shelf
+from souq.hub.plain.tidy import Tidy
 
 if TYPE_CHECKING:
     from souq.hub.accounts.store import Accounts
@@ -111,8 +113,6 @@ def worker(
     """Do the jobs of a hub, the cheap ones first, send to its webhooks, pack its repositories; as many as you like."""
     accounts = accounts_in(data, database)
     from souq.hub.jobs.worker import Bounds, Keys, Worker, commands
-    from souq.hub.plain.shelf import Shelf
-    from souq.hub.plain.tidy import Tidy
     from souq.hub.webhooks.courier import Courier
     from souq.hub.webhooks.store import Hooks
 
