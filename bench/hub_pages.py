@@ -41,7 +41,7 @@ from souq.repo.contribution import Offer  # noqa: E402
 from souq.repo.remote import Repo  # noqa: E402
 from souq.repo.snapshot import Snapshot  # noqa: E402
 
-PULLS, READERS = 1_000, 200
+PULLS, READERS, LOOKS = 1_000, 200, 6
 GIB, RANGE = 1 << 30, 64 << 10
 LARGE, ROUNDS = "/ada/large/resolve/main/model.safetensors", 9
 PAGES = (
@@ -147,12 +147,22 @@ async def _reader(host: str, port: int, until: float, start: int, times: list[fl
     out.close()
 
 
-async def crowd(url: str, seconds: float, readers: int) -> tuple[list[float], list[str]]:
-    """What so many readers see at once: seconds of each answer, and what was no page."""
+async def crowd(url: str, seconds: float, readers: int, pid: int) -> tuple[list[float], list[str], list[float]]:
+    """What so many readers see at once: seconds of each answer, and what was no page; and what the server holds, in MB."""
     host, port = url.removeprefix("http://").split(":")
     times, wrong, until = list[float](), list[str](), time.monotonic() + seconds
+    held = asyncio.create_task(_watched(pid, seconds))
     await asyncio.gather(*(_reader(host, int(port), until, i, times, wrong) for i in range(readers)))
-    return times, wrong
+    return times, wrong, await held
+
+
+async def _watched(pid: int, seconds: float) -> list[float]:
+    """What a process holds, at the beginning and after each sixth of a time."""
+    held = [memory(pid)]
+    for _ in range(LOOKS):
+        await asyncio.sleep(seconds / LOOKS)
+        held.append(memory(pid))
+    return held
 
 
 def memory(pid: int) -> float:
@@ -205,12 +215,11 @@ def main() -> None:
             first_looks(url)
             beside_nginx(url, file, folder)
             for readers in (1, READERS):
-                held = memory(server.pid)
-                times, wrong = asyncio.run(crowd(url, seconds, readers))
+                times, wrong, held = asyncio.run(crowd(url, seconds, readers, server.pid))
                 ordered = sorted(1e3 * each for each in times)
                 tail = ", ".join(f"p{share} {ordered[int(len(ordered) * share / 100)]:.1f}" for share in (95, 99))
                 print(f"{readers:3} clients, {seconds:.0f} s: {len(times):,} answers, median {statistics.median(ordered):.1f} ms, {tail}, max {ordered[-1]:.0f};"
-                      f" not 200 or 206: {len(wrong)} {wrong[:3]}; memory {held:.0f} -> {memory(server.pid):.0f} MB", flush=True)  # fmt: skip
+                      f" not 200 or 206: {len(wrong)} {wrong[:3]}; memory {', '.join(f'{each:.0f}' for each in held)} MB", flush=True)  # fmt: skip
         finally:
             server.terminate()
 

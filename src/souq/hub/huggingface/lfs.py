@@ -11,11 +11,12 @@ from typing import TypeVar
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from souq.errors import Hostile, NotFound, Refused
 from souq.hub.huggingface.asked import hub_of, kind_of, source_of
 from souq.hub.huggingface.bodies import json_of, parts
+from souq.hub.huggingface.files import Sent
 from souq.hub.huggingface.plain import PlainSource
 from souq.hub.huggingface.repositories import address
 from souq.hub.huggingface.sources import Row
@@ -109,7 +110,7 @@ async def download(request: Request) -> Response:
     if (size := await run_in_threadpool(source.repository.large.size, oid)) is None:
         raise Problem(404, "EntryNotFound", "no such file")
     headers = {"ETag": f'"{oid}"', "X-Linked-Size": str(size)}
-    return FileResponse(source.repository.large.path(oid), headers=headers, media_type="application/octet-stream")
+    return Sent(source.repository.large.path(oid), headers=headers, media_type="application/octet-stream")
 
 
 async def upload(request: Request) -> Response:
