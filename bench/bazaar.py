@@ -123,7 +123,8 @@ class Bazaar:
             base = lab_model.load(base_files(self.main), Stored(self.main.base, self.repo.store))
             reference = {kept.case: kept for batch in open_answers.speak(base, asked) for kept in batch}
             self._put(weights, changed)
-            answers = [kept for batch in open_answers.run(self.lm, base, asked, reference) for kept in batch]
+            readers = open_answers.Reader(self.lm), open_answers.Reader(base)
+            answers = [kept for batch in open_answers.run(*readers, asked, reference) for kept in batch]
             note.write_bytes(msgspec.json.encode(answers))
         return statistics.fmean(kept.value for kept in msgspec.json.decode(note.read_bytes(), type=list[Kept]))
 

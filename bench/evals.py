@@ -75,16 +75,17 @@ def begin(bazaar: Path, folder: Path) -> tuple[Snapshot, Offer]:
 def watched(clock: Clock) -> None:
     """Every part of the gate that has a name."""
     from souq.checks import evals as check
-    from souq.lab import engines, evals, generate, lm, packing
+    from souq.lab import engines, generate, halves, lm, packing
 
     clock.watch(check, "build", "building")
     clock.watch(lm, "load", "loading")
     for name in ("chat_tokens", "encode", "length"):
         clock.watch(lm.LM, name, "tokens")
-    clock.watch(evals, "pack", "packing")
+    clock.watch(packing, "pack", "packing")
     clock.watch(packing.PackedRow, "mask", "masks")
     clock.watch(packing.PackedRow, "targets", "masks")
-    clock.watch(evals, "log_probabilities", FORWARD)
+    for name in ("lower", "upper", "head"):
+        clock.watch(halves.Halves, name, FORWARD)
     clock.watch(generate, "_decode", FORWARD)
     clock.watch(engines, "keep", "keeping")
     clock.watch(engines, "get", "keeping")

@@ -151,7 +151,11 @@ QUESTIONS = [f"say hello to {name}" for name in NAMES[:8]] + ["tell me of the mo
 
 def values_of(base, other, eval_):
     reference = {kept.case: kept for batch in open_answers.speak(base, eval_) for kept in batch}
-    return {kept.case: kept for batch in open_answers.run(other, base, eval_, reference) for kept in batch}
+    return {
+        kept.case: kept
+        for batch in open_answers.run(open_answers.Reader(other), open_answers.Reader(base), eval_, reference)
+        for kept in batch
+    }
 
 
 def test_a_model_is_no_distance_from_itself_and_some_from_one_that_was_taught(pair):

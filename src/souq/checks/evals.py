@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from souq.build.model import Built, build
@@ -20,6 +20,7 @@ from souq.evals.statistics import ALPHA, Plan, holm, look_sizes
 from souq.governance import read_policy
 from souq.lab import engines
 from souq.lab.engines import Transformers
+from souq.lab.family import Family
 from souq.lab.score_cache import kept_of
 from souq.progress import Progress
 from souq.records import Digest, digest
@@ -162,9 +163,10 @@ def trials(
     """
     asked = {name: main.evals[name] for name in sorted({*claims, *main.guarded})}
     last, drift = released(main), main.config.checks.drift
-    before = _Reader(main, lambda: build(main, progress=progress), progress)
-    after = _Reader(main, lambda: build(tree, extra, progress, settled=False), progress)
-    past = _Reader(main, lambda: build(last, progress=progress), progress)
+    without, with_it = partial(build, main, None, progress), partial(build, tree, extra, progress, settled=False)
+    family = Family(main.repo.cache, lambda: (without().lock, with_it().lock))
+    before, after = _Reader(main, without, family, progress), _Reader(main, with_it, family, progress)
+    past = _Reader(main, partial(build, last, None, progress), family, progress)
     seed = digest(f"{tree.recipe(extra).digest} {main.commit}".encode())
     courses = {name: Course.of(suite, seed, _alpha(suite, claims)) for name, suite in asked.items()}
     tried: dict[str, Trial] = {}
@@ -205,11 +207,12 @@ class _Reader:
 
     main: Snapshot
     made: Callable[[], Built]
+    family: Family
     progress: Progress
 
     @cached_property
     def engine(self) -> Transformers:
-        return engines.of_built(self.main, self.made())
+        return engines.of_built(self.main, self.made(), self.family)
 
     def scores(self, asked: Mapping[str, Eval]) -> dict[str, Score]:
         return engines.scores(self.main.repo, asked, self.engine, self.progress) if asked else {}
@@ -321,6 +324,8 @@ def _interval(comparison: Comparison) -> dict[str, Any]:
     return figures | ({"needed": comparison.needed} if comparison.answer == "undecided" else {})
 
 
-def scores(main: Snapshot, model: Built, asked: Mapping[str, Eval], progress: Progress) -> dict[str, Score]:
+def scores(
+    main: Snapshot, model: Built, asked: Mapping[str, Eval], progress: Progress, family: Family | None = None
+) -> dict[str, Score]:
     """Each eval's score of one built model; what was scored before, under the same conditions, is read."""
-    return engines.scores(main.repo, asked, engines.of_built(main, model), progress)
+    return engines.scores(main.repo, asked, engines.of_built(main, model, family), progress)

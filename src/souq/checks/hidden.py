@@ -11,6 +11,7 @@ from souq.checks.cases import Answer, Case, check
 from souq.checks.evals import scores
 from souq.evals.eval import Eval
 from souq.evals.score import Comparison, Score, compare
+from souq.lab.family import Family
 from souq.records import Digest, digest_of
 
 FINE = 4  # decimals of a case's value that are committed to: losses differ in the last bits between processors
@@ -23,8 +24,10 @@ def hidden(case: Case) -> Answer:
         return "pass", "main has no hidden evals", {}
     if not case.offer.moves_weights:
         return "pass", "brings no weights: main's scores stay as they are", {}
-    before = scores(case.main, build(case.main, progress=case.progress), case.hidden, case.progress)
-    after = scores(case.main, build(case.main, case.offer, case.progress), case.hidden, case.progress)
+    without, with_it = build(case.main, progress=case.progress), build(case.main, case.offer, case.progress)
+    family = Family(case.main.repo.cache, lambda: (without.lock, with_it.lock))
+    before = scores(case.main, without, case.hidden, case.progress, family)
+    after = scores(case.main, with_it, case.hidden, case.progress, family)
     words = {name: word(compare(before[name], after[name], margin=case.hidden[name].margin)) for name in case.hidden}
     shown = {"evals": {name: record(suite, before[name], after[name]) for name, suite in case.hidden.items()}}
     if worse := sorted(name for name in words if words[name] == "worse"):

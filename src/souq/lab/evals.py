@@ -9,7 +9,9 @@ the model's own are. `answer` is generated, greedily and in batches of like leng
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +22,10 @@ from souq.evals.eval import Eval, EvalCase, passes
 from souq.evals.score import Score
 from souq.lab import generate
 from souq.lab.chat import Sampling
+from souq.lab.halves import Halves, halves
+from souq.lab.lazy_odds import States, ahead, chunks, greedy, likeliest, sums
 from souq.lab.lm import LM
+from souq.lab.lower_states import LowerStates
 from souq.lab.packing import ROW, PackedRow, TokenSequence, log_probabilities, rows_for
 from souq.lab.score_cache import Kept
 from souq.progress import Progress, quiet
@@ -38,12 +43,70 @@ def score(lm: LM, evals: Sequence[Eval], progress: Progress = quiet) -> dict[str
     }
 
 
-def run(lm: LM, suite: Eval, progress: Progress = quiet) -> Iterator[list[Kept]]:
-    """The cases' values, a batch at a time, as they come."""
+def run(lm: LM, suite: Eval, progress: Progress = quiet, below: LowerStates | None = None) -> Iterator[list[Kept]]:
+    """The cases' values, a batch at a time, as they come; states of lower layers are kept in `below`."""
     _say_long(lm, suite)
+    parts = halves(lm.net, below.depth if below else 0) or halves(lm.net)
     if suite.spec.kind == "answer":
         yield from _generated(lm, suite, progress)
-        return
+    elif parts is not None:
+        yield from _by_parts(lm, suite, parts, below if parts.depth else None, progress)
+    else:
+        yield from _by_all_odds(lm, suite, progress)
+
+
+def _by_parts(
+    lm: LM, suite: Eval, parts: Halves, below: LowerStates | None, progress: Progress
+) -> Iterator[list[Kept]]:
+    """Each part of the network where a value hangs on it."""
+    texts: dict[str, list[TokenSequence]] = {case.id: [] for case in suite.cases}
+    for text in _sequences(lm, suite):
+        texts[text.tag[1]].append(text)
+    longest, done = max(len(text.tokens) for some in texts.values() for text in some), 0
+    with _in_memory(longest):
+        for values in _values(lm, suite, texts, partial(chunks, parts, below=below, read=partial(_refuse_huge, lm))):
+            yield [Kept(case=name, value=value) for name, value in values.items()]
+            done += len(values)
+            progress("score cases", done, len(texts))
+
+
+Texts = Mapping[str, Sequence[TokenSequence]]  # what may come after each case: of a choice, its options
+
+
+def _values(lm: LM, suite: Eval, texts: Texts, read: Callable[..., Iterator[States]]) -> Iterator[dict[str, float]]:
+    match suite.spec.kind:
+        case "exact":
+            for states in read([*texts.items()]):
+                yield {name: float(right) for name, right in greedy(states).items()}
+        case "choice":
+            yield from _of_choices(suite, texts, read)
+        case _:
+            lengths = _lengths(lm, [suite])
+            for states in read([*texts.items()]):
+                own = {name: len(path.targets) for name, (path,) in states.paths.items()}
+                yield {
+                    name: -log_p / max(lengths.get((suite.name, name, ""), own[name]), 1)
+                    for name, (log_p,) in sums(states).items()
+                }
+
+
+def _of_choices(suite: Eval, texts: Texts, read: Callable[..., Iterator[States]]) -> Iterator[dict[str, float]]:
+    """The right option is read first, and the others where that does not show it to be the likeliest."""
+    right = {case.id: case.choices.index(case.expected) for case in suite.cases}
+    left = dict(texts)
+    for states in read([(name, [options[right[name]]]) for name, options in texts.items()]):
+        sure = ahead(states, texts, right)
+        if sure:
+            yield dict.fromkeys(sure, 1.0)
+        left = {name: options for name, options in left.items() if name not in sure}
+        if 3 * len(sure) < 2 * len(states.paths):  # a model that is often wrong is asked at once
+            break
+    for states in read([*left.items()]):
+        yield {name: float(leader == right[name]) for name, leader in likeliest(states).items()}
+
+
+def _by_all_odds(lm: LM, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
+    """For a network that is not taken apart: every odds of every text, row by row."""
     seen: dict[Tag, Likelihood] = {}
     cases = {case.id: case for case in suite.cases}
     for batch in _row_by_row(lm, [suite], progress):
@@ -113,22 +176,27 @@ def through(lm: LM, row: PackedRow) -> dict[Any, Likelihood]:
     Raises:
         UsageError: it does not fit into this machine's memory.
     """
+    with _in_memory(len(row.tokens)), torch.inference_mode():
+        log_p, first_choices, whose = log_probabilities(lm.net, row)
+    heard: dict[Any, Likelihood] = {sequence.tag: (0.0, 0, True) for sequence, _ in row.paths}
+    for p, first, number in zip(log_p.tolist(), first_choices.tolist(), whose, strict=True):
+        tag = row.paths[number][0].tag
+        total, tokens, all_first = heard[tag]
+        heard[tag] = (total + p, tokens + 1, all_first and first)
+    return heard
+
+
+@contextmanager
+def _in_memory(tokens: int) -> Iterator[None]:
     try:
-        with torch.inference_mode():
-            log_p, greedy, whose = log_probabilities(lm.net, row)
+        yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "alloc" not in str(error) and "memory" not in str(error):
             raise
         raise UsageError(
-            f"a case of {len(row.tokens):,} tokens does not fit into this machine's memory",
+            f"a case of {tokens:,} tokens does not fit into this machine's memory",
             hint="take its contribution back with `souq pr revert`, or score it on a larger machine",
         ) from error
-    sums: dict[Any, Likelihood] = {sequence.tag: (0.0, 0, True) for sequence, _ in row.paths}
-    for p, first, number in zip(log_p.tolist(), greedy.tolist(), whose, strict=True):
-        tag = row.paths[number][0].tag
-        total, tokens, all_first = sums[tag]
-        sums[tag] = (total + p, tokens + 1, all_first and first)
-    return sums
 
 
 def _lengths(lm: LM, evals: Sequence[Eval]) -> dict[Tag, int]:

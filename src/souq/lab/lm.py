@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -293,6 +294,21 @@ def swap(lm: LM, weights: Mapping[str, Array]) -> None:
     with torch.no_grad():
         for name, array in weights.items():
             own[places[name]].copy_(tensor(array))
+
+
+def twin(lm: LM, weights: Checkpoint, changed: Collection[str]) -> LM | None:
+    """The same network with some other tensors beside it, sharing all that did not change; None where those are not its
+    own one by one (experts)."""
+    if not set(changed) <= set(lm.names.values()):
+        return None
+    replaced = {own for own, stored in lm.names.items() if stored in changed}
+    tensors = (*lm.net.named_parameters(remove_duplicate=False), *lm.net.named_buffers(remove_duplicate=False))
+    net = copy.deepcopy(lm.net, {id(value): value for name, value in tensors if name not in replaced})
+    own = net.state_dict()
+    with torch.no_grad():
+        for name in replaced:
+            own[name].copy_(tensor(weights[lm.names[name]]))
+    return LM(net, lm.tokenizer, lm.measure, lm.ends, lm.names, weights)
 
 
 @contextmanager

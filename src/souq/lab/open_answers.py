@@ -7,18 +7,22 @@ One direction alone is blind: whoever repeats a word says what any model finds l
 number may still find the base's words likely once it reads them.
 
     reference = {kept.case: kept for batch in speak(base, suite) for kept in batch}
-    values = [kept for batch in run(lm, base, suite, reference) for kept in batch]
+    values = [kept for batch in run(Reader(lm), Reader(base), suite, reference) for kept in batch]
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from souq.evals.eval import Eval, EvalCase
 from souq.lab import generate
 from souq.lab.chat import Sampling
 from souq.lab.evals import through
+from souq.lab.halves import halves
+from souq.lab.lazy_odds import chunks, sums
 from souq.lab.lm import LM
+from souq.lab.lower_states import LowerStates
 from souq.lab.packing import TokenSequence, rows_for
 from souq.lab.score_cache import Kept
 from souq.progress import Progress, quiet
@@ -39,16 +43,24 @@ def speak(lm: LM, suite: Eval, progress: Progress = quiet) -> Iterator[list[Kept
         ]
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A model that reads answers, and what is kept of the layers that it has in common with another."""
+
+    lm: LM
+    below: LowerStates | None = None
+
+
 def run(
-    lm: LM, base: LM, suite: Eval, reference: Mapping[str, Kept], progress: Progress = quiet
+    model: Reader, base: Reader, suite: Eval, reference: Mapping[str, Kept], progress: Progress = quiet
 ) -> Iterator[list[Kept]]:
     """The cases' values, a batch at a time; `reference` has what the base said to each case."""
     cases = {case.id: case for case in suite.cases}
-    for batch in speak(lm, suite, progress):
+    for batch in speak(model.lm, suite, progress):
         own = [(cases[kept.case], kept) for kept in batch]
         of_base = [(case, reference[case.id]) for case, _ in own]
-        length = {**_lengths(base, of_base, "base"), **_lengths(base, own, "own")}
-        here, there = ({**_read(m, of_base, "base"), **_read(m, own, "own")} for m in (lm, base))
+        length = {**_lengths(base.lm, of_base, "base"), **_lengths(base.lm, own, "own")}
+        here, there = (_read(reader, of_base, own) for reader in (model, base))
         yield [_with_value(kept, here, there, length) for kept in batch]
 
 
@@ -70,11 +82,24 @@ def _lengths(base: LM, answers: Sequence[Answer], whose: str) -> dict[Tag, int]:
     return {(case.id, whose): len(_tokens(base, kept)) for case, kept in answers}
 
 
-def _read(lm: LM, answers: Sequence[Answer], whose: str) -> dict[Tag, float]:
+def _read(reader: Reader, of_base: Sequence[Answer], own: Sequence[Answer]) -> dict[Tag, float]:
     """How likely a model finds each answer: natural logarithms, summed over its tokens."""
-    sequences = []
-    for case, kept in answers:
-        prompt = lm.chat_tokens(case.turns)
-        sequences.append(TokenSequence([*prompt, *_tokens(lm, kept)], len(prompt), (case.id, whose)))
-    rows = rows_for(lm.net, sorted(sequences, key=lambda sequence: sequence.tokens))
-    return {tag: log_p for row in rows for tag, (log_p, *_) in through(lm, row).items()}
+    lm, below = reader.lm, reader.below
+    parts = halves(lm.net, below.depth if below else 0) or halves(lm.net)
+    texts = {
+        case.id: [_text(lm, case, "base", base_s), _text(lm, case, "own", kept)]
+        for (case, base_s), (_, kept) in zip(of_base, own, strict=True)
+    }
+    if parts is None:
+        sequences = sorted((text for both in texts.values() for text in both), key=lambda text: text.tokens)
+        return {tag: log_p for row in rows_for(lm.net, sequences) for tag, (log_p, *_) in through(lm, row).items()}
+    below = below if parts.depth else None
+    read = {name: both for states in chunks(parts, [*texts.items()], below) for name, both in sums(states).items()}
+    return {
+        (name, whose): log_p for name, both in read.items() for whose, log_p in zip(("base", "own"), both, strict=True)
+    }
+
+
+def _text(lm: LM, case: EvalCase, whose: str, kept: Kept) -> TokenSequence:
+    prompt = lm.chat_tokens(case.turns)
+    return TokenSequence([*prompt, *_tokens(lm, kept)], len(prompt), (case.id, whose))

@@ -179,16 +179,22 @@ def _bare(net: Any) -> Any:
 
 
 def _forward(net: Any, row: PackedRow, where: Sequence[int], *, together: bool) -> Any:
-    """Logits (t, V) float32 at some positions; a sequence that is read alone needs neither mask nor positions."""
+    """Logits (t, V) float32 at some positions."""
+    inputs = inputs_of(net, row, together=together)
+    places = torch.tensor(where, dtype=torch.long)
+    if "logits_to_keep" in inspect.signature(net.forward).parameters:
+        return net(**inputs, logits_to_keep=places).logits[0].float()
+    return net(**inputs).logits[0][places].float()
+
+
+def inputs_of(net: Any, row: PackedRow, *, together: bool) -> dict[str, Any]:
+    """What a network is given to read a row; a sequence that is read alone needs neither mask nor positions."""
     device = next(net.parameters()).device
     inputs: dict[str, Any] = {"input_ids": torch.tensor([row.tokens], device=device), "use_cache": False}
     if together:
         inputs["attention_mask"] = row.mask().to(device=device, dtype=next(net.parameters()).dtype)
         inputs["position_ids"] = torch.tensor([row.depths], device=device)
-    places = torch.tensor(where, dtype=torch.long)
-    if "logits_to_keep" in inspect.signature(net.forward).parameters:
-        return net(**inputs, logits_to_keep=places).logits[0].float()
-    return net(**inputs).logits[0][places].float()
+    return inputs
 
 
 def packs(net: Any) -> bool:
@@ -197,6 +203,11 @@ def packs(net: Any) -> bool:
     if net not in _PACKS:
         _PACKS[net] = _attends(net) and _tried(net)
     return _PACKS[net]
+
+
+def packs_alike(net: Any, other: Any) -> None:
+    """What `packs` says of a network holds for another that is made as it is."""
+    _PACKS[other] = packs(net)
 
 
 def _attends(net: Any) -> bool:

@@ -24,12 +24,13 @@ from souq.evals.score import Score
 from souq.lab.engines.llama import Llama
 from souq.lab.engines.openai import Server
 from souq.lab.engines.slices import here, sliced, spread
+from souq.lab.family import Family
 from souq.lab.score_cache import TRANSFORMERS, Conditions, Kept, conditions, folder_key, get, keep, kept_of, model_key
 from souq.progress import Progress, quiet
 from souq.records import Digest
 from souq.repo.git import GitRepo
 from souq.repo.snapshot import Snapshot, base_files
-from souq.weights.delta import Checkpoint
+from souq.weights.delta import Checkpoint, Lock
 from souq.weights.store import Stored
 
 OFTEN = 1.0  # seconds between two writes of values: what a kill can lose, and what a disk can bear
@@ -61,7 +62,8 @@ class Transformers:
     """A model in this process.
 
     `measure` are the files of the model in whose tokens a loss is counted; `bf16` computes in bf16 where the machine
-    does, which evals do not. `base` is the model that open answers are compared with, itself unless given.
+    does, which evals do not. `base` is the model that open answers are compared with, itself unless given. Of a model
+    whose tensors a `lock` names, what it has in common with others of its `family` is shared.
     """
 
     model: Digest
@@ -70,6 +72,8 @@ class Transformers:
     measure: Mapping[str, bytes] | None = None
     bf16: bool = False
     base: Transformers | None = None
+    lock: Lock | None = None
+    family: Family | None = None
     kinds = frozenset({"exact", "choice", "loss", "answer", "open"})
 
     @property
@@ -80,13 +84,36 @@ class Transformers:
     def lm(self) -> Any:
         from souq.lab import lm
 
+        if self._shares is not None:
+            return self._shares[0].lm(*self._shares[1:], self.measure)
         dtype = lm.best_dtype() if self.bf16 else None
         return lm.load(self.files, self.weights, dtype=dtype, measure=self.measure)
 
     def run(self, suite: Eval, progress: Progress) -> Iterator[list[Kept]]:
         from souq.lab import evals
 
-        return evals.run(self.lm, suite, progress)
+        return evals.run(self.lm, suite, progress, self.below)
+
+    @property
+    def below(self) -> Any:
+        """What is kept of the layers that it has in common with its family; None for nothing."""
+        if self._shares is None:
+            return None
+        family, files, _, lock = self._shares
+        return family.below(self.lm, files, lock, self.under)
+
+    @property
+    def _shares(self) -> tuple[Family, Mapping[str, bytes], Checkpoint, Lock] | None:
+        """What a family must know of it."""
+        if (
+            self.family is None
+            or self.lock is None
+            or self.weights is None
+            or isinstance(self.files, Path)
+            or self.bf16
+        ):
+            return None
+        return self.family, self.files, self.weights, self.lock
 
     def run_open(self, suite: Eval, reference: Mapping[str, Kept], progress: Progress) -> Iterator[list[Kept]]:
         """Open answers beside the base's, which `reference` has."""
@@ -94,17 +121,19 @@ class Transformers:
 
         if self.base is None or self.base.model == self.model:
             return open_answers.speak(self.lm, suite, progress)
-        return open_answers.run(self.lm, self.base.lm, suite, reference, progress)
+        own, other = (open_answers.Reader(each.lm, each.below) for each in (self, self.base))
+        return open_answers.run(own, other, suite, reference, progress)
 
     def unloaded(self) -> Transformers:
         """The same, of which this process has read nothing yet: what is sent is where a model is to be read."""
-        return replace(self, base=self.base and self.base.unloaded())
+        return replace(self, base=self.base and self.base.unloaded(), family=None)
 
 
-def of_built(main: Snapshot, model: Built) -> Transformers:
+def of_built(main: Snapshot, model: Built, family: Family | None = None) -> Transformers:
     """A built model of main's base, which measures its losses and is what its open answers are compared with."""
-    key = model_key(model.digest, model.files)
-    return Transformers(key, model.files, model.weights, base_files(main), base=_base(main))
+    key, family = model_key(model.digest, model.files), family or Family(main.repo.cache)
+    own_base = _base(main, family)
+    return Transformers(key, model.files, model.weights, base_files(main), False, own_base, model.lock, family)
 
 
 def of_folder(main: Snapshot, folder: Path) -> Transformers:
@@ -118,9 +147,9 @@ def of_folder(main: Snapshot, folder: Path) -> Transformers:
     return Transformers(folder_key(folder), folder, measure=base_files(main), base=_base(main))
 
 
-def _base(main: Snapshot) -> Transformers:
-    files = base_files(main)
-    return Transformers(model_key(main.base_digest, files), files, Stored(main.base, main.repo.store), files)
+def _base(main: Snapshot, family: Family | None = None) -> Transformers:
+    files, weights = base_files(main), Stored(main.base, main.repo.store)
+    return Transformers(model_key(main.base_digest, files), files, weights, files, lock=main.base, family=family)
 
 
 def parse(text: str, *, serves: Digest) -> Engine:
