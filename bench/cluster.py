@@ -53,7 +53,9 @@ def timed(repo: Repo, workers: Any) -> tuple[float, float, str]:
 
 def main() -> None:
     from ray.cluster_utils import Cluster
+    from tests.test_cluster import patiently
 
+    from souq.lab import cluster
     from souq.lab.cluster import connect
 
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
@@ -63,20 +65,21 @@ def main() -> None:
         repo = begun(Path(folder) / "smol")
         land(repo, offers(Snapshot(repo, "main"), range(1, PEOPLE + 1), LAYERS), None)
         started = time.perf_counter()
-        nodes = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False, "no_monitor": True})
+        head = NODE | {"include_dashboard": False, "no_monitor": True, "resources": {"first": 1}}
+        nodes = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+        patiently(lambda: nodes.add_node(**NODE))
         os.environ["RAY_ADDRESS"] = nodes.address
-        cluster = connect("ray")
+        workers = connect("ray")
         print(f"Ray started in {time.perf_counter() - started:.0f} s", flush=True)
         cores, os.cpu_count = os.cpu_count, lambda: 1  # threads of the local build
-        timed(repo, cluster)  # the worker's process is started, and has read its libraries
+        timed(repo, workers)  # the workers' processes are started, and have read their libraries
         overhead, faster = [], []
         for _ in range(rounds):
             here, cost, mine = timed(repo, None)
-            one, spread, theirs = timed(repo, cluster)
-            second = nodes.add_node(**NODE)
-            timed(repo, cluster)
-            two, _, both = timed(repo, cluster)
-            nodes.remove_node(second)
+            both_nodes, cluster._room = cluster._room, lambda cores: ({"num_cpus": 1, "resources": {"first": 0.001}}, 1)
+            one, spread, theirs = timed(repo, workers)
+            cluster._room = both_nodes
+            two, _, both = timed(repo, workers)
             assert mine == theirs == both
             overhead.append(one / here - 1)
             faster.append(one / two)

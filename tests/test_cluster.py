@@ -137,6 +137,7 @@ def test_a_cluster_by_its_address_builds_the_same(gate, address):
         answer = json.loads(shown.stdout)
 
         assert answer["model"] == lock_digest(model_lock(gate.main)), shown.stderr
+        assert answer.get("trusted", address) == address
 
 
 def test_a_verifier_s_workers_rebuild_what_it_does(gate, nodes, second, cluster):

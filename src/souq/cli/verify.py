@@ -65,7 +65,7 @@ def verify(folder: Path, root: str | None, rebuild: bool, now: str | None, on: s
             out.print(f"  wrong: {line}")
         out.print("verified" if not report.findings else f"NOT verified: {len(report.findings)} findings")
 
-    facts = msgspec.to_builtins(report)
+    facts = msgspec.to_builtins(report) | ({"trusted": on} if rebuild and on is not None else {})
     answer(facts if report.bound else {key: facts[key] for key in facts if "bound" not in key}, as_json, show)
     if report.findings:
         raise click.exceptions.Exit(3)
