@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from tests.bazaar import MAINTAINERS
@@ -14,6 +16,7 @@ from tests.test_prechecks import word as evals_word
 from souq import signing
 from souq.governance import read_policy
 from souq.governance.limits import Evaluated, Junk, Offered, SignedVouch, accounts, spent, vouched_for, waiting
+from souq.pulls import pull as pulls
 from souq.pulls import vouches
 from souq.pulls.prechecks import Tried, chance, draw
 from souq.records import canonical, digest
@@ -107,6 +110,36 @@ def test_the_week_s_evaluations_are_shared_by_all_keys(flood):
 def test_a_stranger_fills_no_organisation_s_limit():
     """Whatever a stranger calls their employer: only who is enrolled counts against one."""
     assert [each.name for each in accounts(policy(LIMITS), key(9), {})][-1] == "everybody who is not enrolled"
+
+
+def test_a_flood_in_another_s_name_takes_none_of_their_places(crowd):
+    """Whose key has not signed it off is not its author: named a hundred times, layla is looked at as before."""
+    genuine = crowd.document("layla", "genuine")
+    repo = crowd.repo("omar")
+    pull = pulls.get(repo, genuine)
+    files = {f"{pull.offer.home}{path}": data for path, data in pull.offer.files.items()}
+    signoff = pull.refs["signoff"]
+    refs = {}
+    for n in range(2, 42):  # the first half are her very bytes with her own sign-off, the others name her alone
+        odd = {f"{pull.offer.home}documents/docs/genuine.md": b"omar's text %d\n" % n} if n > 21 else {}
+        head = repo.write_commit([repo.tip()], files | odd, f"copy {n}\n", tree_of=repo.tip())
+        refs |= {f"{pulls.PULLS}{n}/head": (None, head), f"{pulls.PULLS}{n}/signoff": (None, signoff)}
+    repo.publish(refs, [])
+    second = crowd.document("layla", "second")
+    other = crowd.document("nadia", "other")
+    rows = {row["number"]: row.get("waits", "") for row in json.loads(crowd.says("bruno", "pr list --json")[1])}
+
+    assert rows[genuine] == ""
+    assert all(rows[n] == f"waits for #{genuine}, whose very bytes it offers again" for n in range(2, 22))
+    assert "key" not in rows[second]  # she waits with all strangers, for want of a voucher, and not for herself
+    assert crowd("bruno", "pr checks 22 --out-of-turn") == 3
+    assert crowd("amira", ["vouch", "layla", "--reason", "known"]) == 0
+    rows = {row["number"]: row.get("waits", "") for row in json.loads(crowd.says("bruno", "pr list --json")[1])}
+    assert (rows[genuine], rows[second]) == ("", "")
+    assert rows[other] != ""
+    for number in (2, 30):  # a copy of hers, and what only names her
+        assert crowd("bruno", f"pr close {number} --junk --reason spam") == 0
+    assert crowd.newcomers() == {"layla": "amira"}
 
 
 # -- vouches that are none ---------------------------------------------------------------------------------------------

@@ -213,3 +213,30 @@ def test_what_a_quick_check_refuses_leaves_the_queue(crowd):
 
     assert (code, f"refused #{number} text: check `licence`" in out) == (3, True)
     assert "refused: check `licence`" in crowd.says("chen", "queue")[1]
+
+
+def test_who_is_refused_thrice_mends_before_they_send_more(crowd):
+    """A key's own refused and junk ones take its places, and nobody else's: it is said which, and mending frees one."""
+    bad = [crowd.document("omar", f"bad{n}", licence="CC-BY-NC-4.0") for n in range(2)]
+    assert [crowd("bruno", f"pr checks {number}") for number in bad] == [3, 3]
+    more, other = crowd.document("omar", "more"), crowd.document("layla", "text")
+    _, _, err = crowd.says("bruno", "pr list")
+
+    assert f"#{more} waits while #{bad[0]}, #{bad[1]} stand refused or were closed as junk" in err
+    assert f"#{other} waits" not in err
+    assert crowd("omar", f"pr close {bad[0]} --reason mistake") == 0
+    assert "waits" not in crowd.says("bruno", "pr list")[2]
+    assert crowd("bruno", f"pr close {more} --junk --reason spam") == 0
+    again = crowd.document("omar", "again")
+    assert f"#{again} waits while #{bad[1]}, #{more} stand refused" in crowd.says("bruno", "pr list")[2]
+
+
+def test_people_are_shown_strangers_last(crowd):
+    """What somebody enrolled, or their newcomer, offers stands before strangers' in `status`, and what waits stands last."""
+    first, second, third = (crowd.document("omar", f"text{n}") for n in range(3))
+    known, own = crowd.document("layla", "verbs"), crowd.document("chen", "own")
+    assert crowd("amira", ["vouch", "layla", "--reason", "known"]) == 0
+    value = json.loads(crowd.says("bruno", "status --json")[1])
+
+    assert [each["number"] for each in value["waiting_for_you"]] == [known, own, first, second]
+    assert [each["number"] for each in value["waiting_for_others"]] == [third]

@@ -48,8 +48,8 @@ def status(key: Path | None, as_json: bool) -> None:
     with bars() as progress:
         share = reproducible.share(main, progress)
     you, public = _you(repo, main, key)
-    waits = Line(repo, main).waits
-    turns = [turn(pull, main, public, waits.get(pull.number, "")) for pull in offered[:MOST_TURNS]]
+    line = Line(repo, main)
+    turns = [turn(pull, main, public, line.waits.get(pull.number, "")) for pull in line.ordered(offered)[:MOST_TURNS]]
     mine, others = [each for each in turns if each.do], [each for each in turns if not each.do]
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
@@ -72,7 +72,7 @@ def status(key: Path | None, as_json: bool) -> None:
     answer(value, as_json, show)
 
 
-MOST_TURNS = 50  # of the pull requests, the oldest first: each is asked of the policy
+MOST_TURNS = 50  # of the pull requests, the first: each is asked of the policy
 TYPE = {
     "check": "souq pr checks {0}", "vote": "souq pr review {0} --approve --reason …", "merge": "souq pr merge {0}",
     "ballot": "souq election ballot {0} NAME", "mend": "souq pr view {0}",

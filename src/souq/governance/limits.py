@@ -10,7 +10,7 @@ nobody. The same pull requests and vouches give the same answer in every clone.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from souq.governance.decide import HOUR, seconds, signer, spelled
 from souq.governance.policy import Limits, Policy, Who
-from souq.records import Record
+from souq.records import Digest, Record
 
 STRANGERS = "everybody who is not enrolled"
 WEEK, FORGIVEN = 7 * 24 * HOUR, 90 * 24 * HOUR  # seconds of a budget; until junk of somebody's newcomer is forgiven
@@ -37,10 +37,15 @@ class Account:
 
 @dataclass(frozen=True)
 class Offered:
-    """An open pull request: its number, and its author's key."""
+    """An open pull request: its number, whose key has signed it off, and whether a machine has refused it as it is.
+
+    Where the author it names has not signed it off it is nobody's, and `key` is "": anybody can write anybody's name.
+    """
 
     number: int
     key: str
+    refused: bool = False
+    digest: Digest = ""  # of what is offered; the same again is looked at once
 
 
 def stranger(name: str, key: str) -> str:
@@ -54,7 +59,10 @@ def accounts(policy: Policy, key: str, vouchers: Mapping[str, Who]) -> list[Acco
     Whom somebody vouches for counts against their voucher and their voucher's organisation, as the voucher's own do: so
     who vouches for a thousand keys has no more looked at than alone.
     """
-    limits, person = policy.limits or NO_LIMITS, policy.person_of(key)
+    limits = policy.limits or NO_LIMITS
+    if not key:
+        return [Account(STRANGERS, limits.open_strangers, limits.evals_strangers)]
+    person = policy.person_of(key)
     own = [] if person else [Account(f"the key …{key.split()[1][-12:]}", limits.open_per_key, limits.evals_per_key)]
     if (answers := person or vouchers.get(key)) is None:
         return [*own, Account(STRANGERS, limits.open_strangers, limits.evals_strangers)]
@@ -66,31 +74,49 @@ def accounts(policy: Policy, key: str, vouchers: Mapping[str, Who]) -> list[Acco
 # -- whose turn it is --------------------------------------------------------------------------------------------------
 
 
-def waiting(policy: Policy, offered: Iterable[Offered], vouchers: Mapping[str, Who]) -> dict[int, str]:
+def waiting(
+    policy: Policy, offered: Iterable[Offered], vouchers: Mapping[str, Who], junk: Iterable[Junk] = ()
+) -> dict[int, str]:  # fmt: skip
     """Which open pull requests wait, each with a sentence that says for which others; the oldest go first.
 
-    What a machine has refused is not among `offered`: it waits for its author, and holds up nobody.
+    What a machine has refused holds up nobody but its own author, until they mend or withdraw it; and what people
+    turned down as `junk` takes a place of its author's for as long as it is not forgiven.
     """
     if policy.limits is None:
         return {}
     held: dict[str, list[int]] = defaultdict(list)
+    in_order = sorted(offered, key=lambda each: each.number)
+    first = {each.digest: each.number for each in reversed(in_order) if each.digest}
+    once = [each for each in in_order if first.get(each.digest, each.number) == each.number]
+    stuck = {each.number: each.key for each in once if each.refused and each.key}
+    stuck |= {each.number: each.key for each in junk}
+    for number, key in sorted(stuck.items()):
+        held[accounts(policy, key, vouchers)[0].name].append(number)
     sentences = {}
-    for each in sorted(offered, key=lambda each: each.number):
-        counted = accounts(policy, each.key, vouchers)
-        full = next((a for a in counted if a.open and len(held[a.name]) >= a.open), None)
-        if full is not None:
-            sentences[each.number] = _sentence(full, held[full.name])
+    for each in in_order:
+        if (same := first.get(each.digest, each.number)) != each.number:
+            sentences[each.number] = f"waits for #{same}, whose very bytes it offers again"
+            continue
+        counted = [] if each.refused else accounts(policy, each.key, vouchers)
+        if (full := next((a for a in counted if a.open and len(held[a.name]) >= a.open), None)) is not None:
+            sentences[each.number] = _sentence(full, held[full.name], stuck)
             continue
         for account in counted:
             held[account.name].append(each.number)
     return sentences
 
 
-def _sentence(full: Account, before: Sequence[int]) -> str:
-    more = f" and {len(before) - SHOWN} more" if len(before) > SHOWN else ""
-    first = ", ".join(f"#{number}" for number in before[:SHOWN])
+def _sentence(full: Account, before: Sequence[int], stuck: Collection[int]) -> str:
+    """For whom one waits; what is its author's own to put right is named first."""
     most = f"at most {full.open} of {full.name} {'is' if full.open == 1 else 'are'} looked at at once"
-    return f"waits for one of {first}{more}: {most}"
+    if own := [number for number in before if number in stuck]:
+        return f"waits while {_numbers(own)} stand refused or were closed as junk: {most}"
+    return f"waits for one of {_numbers(before)}: {most}"
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    return ", ".join(f"#{number}" for number in numbers[:SHOWN]) + more
 
 
 # -- what evaluating costs ---------------------------------------------------------------------------------------------
@@ -200,6 +226,12 @@ def vouched_for(
     return holding
 
 
+def unforgiven(junk: Iterable[Junk], now: str) -> list[Junk]:
+    """What was turned down in the last 90 days."""
+    at = seconds(now) or 0.0
+    return [each for each in junk if (seconds(each.at) or 0.0) > at - FORGIVEN]
+
+
 def allowed(policy: Policy, words: Sequence[Word], junk: Iterable[Junk], name: str, now: str) -> int:
     """How many newcomers somebody may vouch for now: one less for each junk of theirs, until that is forgiven."""
     most = (policy.limits or NO_LIMITS).vouches
@@ -208,7 +240,7 @@ def allowed(policy: Policy, words: Sequence[Word], junk: Iterable[Junk], name: s
 
 def fallen(words: Sequence[Word], junk: Iterable[Junk], name: str, now: str) -> Iterator[Junk]:
     """What was turned down lately that somebody has to answer for."""
-    theirs, at = {word.key: word for word in words if word.voucher.name == name}, seconds(now) or 0.0
-    for each in junk:
-        if (seconds(each.at) or 0.0) > at - FORGIVEN and each.key in theirs and theirs[each.key].answers_for(each):
+    theirs = {word.key: word for word in words if word.voucher.name == name}
+    for each in unforgiven(junk, now):
+        if each.key in theirs and theirs[each.key].answers_for(each):
             yield each

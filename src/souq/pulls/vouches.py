@@ -24,7 +24,7 @@ from souq.governance.decide import spelled
 from souq.governance.limits import NO_LIMITS, Junk, SignedVouch, Vouch, Word, allowed, last_words, vouched_for
 from souq.governance.policy import POLICY, Policy, Who, refuse_stranger
 from souq.pulls.pull import PullRequest, listed, read_all, read_votes
-from souq.records import canonical, digest, refuse_control
+from souq.records import Digest, canonical, digest, refuse_control
 from souq.repo.clock import refuse_wrong_clock
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -148,8 +148,16 @@ def newcomers(repo: Repo, main: Snapshot, pulls: Iterable[PullRequest]) -> dict[
 
 
 def junk(pulls: Iterable[PullRequest], main: Snapshot) -> list[Junk]:
-    """What enrolled people turned down: closed as junk, or closed with somebody's no on it."""
-    return [each for pull in pulls for each in _turned_down(pull, main)]
+    """What enrolled people turned down: closed as junk, or closed with somebody's no on it.
+
+    It is its author's where their key has signed it off; the same bytes under another number are whoever's sent them.
+    """
+    turned_down, seen = list[Junk](), set[Digest]()
+    for pull in sorted(pulls, key=lambda pull: pull.number):
+        if pull.subject not in seen:
+            seen.add(pull.subject)
+            turned_down += _turned_down(pull, main)
+    return turned_down
 
 
 def _turned_down(pull: PullRequest, main: Snapshot) -> Iterator[Junk]:
@@ -161,7 +169,7 @@ def _turned_down(pull: PullRequest, main: Snapshot) -> Iterator[Junk]:
         times = [str(each.predicate.get("at")) for each in closed if each.predicate.get("junk") is True]
         if not times and closed and _has_a_no(pull, policy):
             times = [str(each.predicate.get("at")) for each in closed]
-        if times and policy.person_of(key) is None:
+        if times and policy.person_of(key) is None and read_all(pull, "signoff", [key], main):
             yield Junk(pull.number, key, min(times))
 
 

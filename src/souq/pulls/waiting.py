@@ -9,18 +9,18 @@ it, and no history is judged by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 
 from souq import signing
 from souq.errors import Refused, SouqError
 from souq.governance import Policy, read_policy
-from souq.governance.limits import Evaluated, Offered, spent, waiting
+from souq.governance.limits import Evaluated, Junk, Offered, spent, unforgiven, waiting
 from souq.governance.policy import Who
 from souq.pulls.prechecks import PreChecks
-from souq.pulls.pull import PullRequest, everything_checked, listed, read_ahead
-from souq.pulls.vouches import newcomers
+from souq.pulls.pull import PullRequest, everything_checked, listed, read_ahead, read_all
+from souq.pulls.vouches import junk, newcomers
 from souq.records import Checked, Verdict
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
@@ -52,14 +52,37 @@ class Line:
     @cached_property
     def waits(self) -> dict[int, str]:
         """The number of each that waits, with a sentence that says for whom."""
-        return waiting(self._policy, self._offered(), self.vouchers)
+        if self._policy.limits is None:
+            return {}
+        return waiting(self._policy, self._offered(), self.vouchers, unforgiven(self._junk, signing.now()))
+
+    def _signer(self, pull: PullRequest) -> str:
+        """The key of its author, where that has signed it off; "" where it is anybody's."""
+        key = signing.normal_key(pull.summary.author.key)
+        return key if read_all(pull, "signoff", [key], self._main) else ""
+
+    def ordered(self, pulls: Sequence[PullRequest]) -> list[PullRequest]:
+        """As people look at them: the oldest first; under limits strangers' after others', and what waits last."""
+        if self._policy.limits is None:
+            return list(pulls)
+        return sorted(pulls, key=lambda pull: (pull.number in self.waits, self._is_stranger_s(pull), pull.number))
+
+    def _is_stranger_s(self, pull: PullRequest) -> bool:
+        with suppress(SouqError):
+            key = signing.normal_key(pull.summary.author.key)
+            return self._policy.person_of(key) is None and key not in self.vouchers
+        return True
+
+    @cached_property
+    def _junk(self) -> list[Junk]:
+        return junk(self._pulls, self._main)
 
     def _offered(self) -> Iterator[Offered]:
         for pull in self._pulls:
             with suppress(SouqError):  # what cannot be read is looked at by nobody, and holds up nobody
-                key = signing.normal_key(pull.summary.author.key)
-                if pull.state(self._main) == "open" and refusal(pull, self._policy) is None:
-                    yield Offered(pull.number, key)
+                if pull.state(self._main) == "open":
+                    refused = refusal(pull, self._policy) is not None
+                    yield Offered(pull.number, self._signer(pull), refused, pull.summary.digest)
 
     def spent(self, pull: PullRequest) -> str:
         """Why no full evaluation of it is left this week; "" where one is, or it changes no weights."""
