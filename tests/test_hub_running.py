@@ -398,3 +398,12 @@ def test_the_container_starts_what_the_verb_takes():
     )
     typed = {word for word in json.loads(line.removeprefix("ENTRYPOINT ")) if word.startswith("--")}
     assert typed <= {option for each in hub.params for option in each.opts}
+
+
+def test_who_runs_the_container_is_told_to_give_it_its_folders():
+    """They belong to who starts it, and the hub in it is another: without, it could keep nothing."""
+    first, *others = container(Machine()).splitlines()
+
+    assert "chown -R 990 models data && docker run" in first
+    assert "RUN useradd --system --uid 990 souq && mkdir -p /models /data && chown souq /models /data" in others
+    assert "USER souq" in others

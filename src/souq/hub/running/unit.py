@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 UNIT, CONTAINER = "souq-hub.service", "Containerfile"
+USER = 990  # in the container: whoever starts it gives them the folders
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,12 @@ def container(machine: Machine) -> str:
     pinned = f"=={machine.version}" if machine.version else ""
     address = f', "--url", "{machine.url}"' if machine.url else ""
     return f"""\
-# {CONTAINER}: docker build -t souq-hub -f {CONTAINER} . && docker run -p {machine.port}:{machine.port} \
--v $PWD/models:/models -v $PWD/data:/data souq-hub
+# {CONTAINER}: docker build -t souq-hub -f {CONTAINER} . && mkdir -p models data && sudo chown -R {USER} models data && \
+docker run -p {machine.port}:{machine.port} -v $PWD/models:/models -v $PWD/data:/data souq-hub
 FROM docker.io/library/python:3.12-slim-bookworm
 RUN apt-get update && apt-get install -y --no-install-recommends git openssh-client && rm -rf /var/lib/apt/lists/*
 RUN pip install --no-cache-dir "souq[postgres,merge,checks]{pinned}"
-RUN useradd --system --uid 990 souq && mkdir -p /models /data && chown souq /models /data
+RUN useradd --system --uid {USER} souq && mkdir -p /models /data && chown souq /models /data
 USER souq
 ENV GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=*
 VOLUME ["/models", "/data"]
