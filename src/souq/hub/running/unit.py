@@ -70,8 +70,8 @@ def container(machine: Machine) -> str:
     pinned = f"=={machine.version}" if machine.version else ""
     address = f', "--url", "{machine.url}"' if machine.url else ""
     return f"""\
-# {CONTAINER}: docker build -t souq-hub -f {CONTAINER} . && mkdir -p models data && sudo chown -R {USER} models data && \
-docker run -p {machine.port}:{machine.port} -v $PWD/models:/models -v $PWD/data:/data souq-hub
+# {CONTAINER}: docker build -t souq-hub -f {CONTAINER} . && mkdir -p models data && sudo chown -R {USER} models data \
+&& docker run -p {machine.port}:{machine.port} -v $PWD/models:/models -v $PWD/data:/data souq-hub
 FROM docker.io/library/python:3.12-slim-bookworm
 RUN apt-get update && apt-get install -y --no-install-recommends git openssh-client && rm -rf /var/lib/apt/lists/*
 RUN pip install --no-cache-dir "souq[postgres,merge,checks]{pinned}"
