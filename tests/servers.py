@@ -80,7 +80,7 @@ def _make_bucket(url, patience=60.0):
         try:
             fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False).mkdir("models")
             probe = Bucket("s3://models/probe")
-            probe._files.pipe_file("s3://models/probe/x", b"x")
+            probe.files.pipe_file("s3://models/probe/x", b"x")
             return
         except Exception:
             if time.monotonic() > until:

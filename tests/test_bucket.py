@@ -44,7 +44,7 @@ def bits(array):
 
 def damage(there, name, change=lambda data: data[:-1] + bytes([data[-1] ^ 1])):
     path = there.path(name)
-    there._files.pipe_file(path, change(bytes(there._files.cat_file(path))))
+    there.files.pipe_file(path, change(bytes(there.files.cat_file(path))))
 
 
 def test_up_and_down(there, tmp_path):
@@ -137,7 +137,7 @@ def test_a_chain_there_ends(there, tmp_path):
         base = store.put(names[number - 1]) if number else None
         made.append(store.put(array, base=base))
         assert bool(store.header(made[-1]).base) == bool(number)
-        there._files.pipe_file(there.path(made[-1]), store.parcel(made[-1]))
+        there.files.pipe_file(there.path(made[-1]), store.parcel(made[-1]))
 
     short, long = Store(tmp_path / "short"), Store(tmp_path / "long")
     assert there.copy(short, [made[2]]) == 1
@@ -337,6 +337,17 @@ def test_a_repository_whose_remote_is_no_folder(s3, bazaar, tmp_path, monkeypatc
     his = Repo.find(tmp_path / "his")
     assert his.store.fsck() == []
     assert len(list(his.store.digests())) == len(list(Repo.find(tmp_path / "smol").store.digests()))
+
+    # a clone of text alone builds from the bucket, keeps nothing of it, and what nothing points at is swept there
+    assert bazaar("chen", ["clone", forge, "text", "--no-tensors"], at=tmp_path) == 0
+    assert bazaar("chen", ["build"], at=tmp_path / "text") == 0
+    assert list(Repo.find(tmp_path / "text").store.digests()) == []
+    there, junk = Bucket(url), Store(tmp_path / "junk")
+    lone = junk.put(np.arange(99, dtype="f4"))
+    junk.copy(there, [lone])
+    assert bazaar("amira", ["gc", "--remote", "--grace", "-1"], at=tmp_path / "smol") == 0
+    assert lone not in there
+    assert there.copy(Store(tmp_path / "all"), list(his.store.digests())) == len(list(his.store.digests()))
 
     # another's clone of another place: an own setting wins, and it need not be there yet
     assert bazaar("chen", ["clone", forge, "thin", "--no-tensors"], at=tmp_path) == 0

@@ -16,7 +16,7 @@ from souq.cli.console import alone, answer, bars, done, json_option, key_option,
 from souq.cli.here import here, own_commits
 from souq.cli.named import landed_slug
 from souq.cli.table import table
-from souq.errors import NotFound, SouqError, nearest
+from souq.errors import NotFound, SouqError, UsageError, nearest
 from souq.governance import read_policy
 from souq.pulls import pull as pulls
 from souq.pulls.overview import gathered
@@ -24,10 +24,13 @@ from souq.pulls.turns import Turn, turn
 from souq.pulls.waiting import Line
 from souq.records import spelled_out
 from souq.releases import release as releases
+from souq.repo.ever import ever_named
 from souq.repo.git import MAIN
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot, needed
 from souq.text import shortlist
+from souq.weights.bucket import Bucket
+from souq.weights.leases import sweep_bucket
 from souq.weights.lockfile import lock_digest
 from souq.weights.sweeping import sweep_store
 
@@ -230,15 +233,37 @@ def fsck(as_json: bool) -> None:
 
 @click.command()
 @click.option("--grace", default=14.0, show_default=True, help="Days a tensor is kept after nothing points at it.")
-def gc(grace: float) -> None:
+@click.option("--remote", is_flag=True, help="In the bucket where the tensors travel, instead of in this clone.")
+def gc(grace: float, remote: bool) -> None:
     """Remove tensors nothing points at, and cached builds."""
     repo = here()
+    if remote:
+        _sweep_bucket(repo, grace)
+        return
     alone(repo, lambda: done("waiting until the other souq lines typed in this clone have ended"))
     commits = {"main": repo.tip(), "here": repo.commit(MAIN)} | {str(p.number): p.head for p in pulls.listed(repo)}
     keep = [name for commit in commits.values() for name in _tensors(repo, commit)]
     gone = sweep_store(repo.store, keep, grace=grace * 86_400)
     freed = repo.drop_cache()
     out.print(f"removed {len(gone)} tensors and {freed / 1e6:.0f} MB of builds that can be made again")
+
+
+def _sweep_bucket(repo: Repo, grace: float) -> None:
+    """What no main ever pointed at, and no pull request does."""
+    bucket = repo.remote_store()
+    if not isinstance(bucket, Bucket) or not bucket.takes_marks:
+        raise UsageError(
+            "the tensors travel in no bucket that can be swept from here", hint="see `git config souq.store`"
+        )
+
+    def keep() -> set[str]:
+        repo.fetch()
+        heads = [name for pull in pulls.listed(repo) for name in _tensors(repo, pull.head)]
+        return ever_named(repo, repo.tip()).union(heads)
+
+    with bars() as progress:
+        gone = sweep_bucket(bucket, keep, repo.beginning, grace=grace * 86_400, progress=progress)
+    out.print(f"removed {len(gone)} tensors from {bucket.url}")
 
 
 def _tensors(repo: Repo, commit: str) -> list[str]:

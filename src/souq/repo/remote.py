@@ -14,7 +14,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from souq.repo.git import (
 from souq.repo.local import LocalRepo
 from souq.weights.bucket import Bucket, open_remote
 from souq.weights.hub import Hub, hub_at
+from souq.weights.leases import writing
 from souq.weights.place import check_url
 from souq.weights.store import Store
 
@@ -149,11 +150,21 @@ class Repo(LocalRepo):
             raise NotFound(f"the remote {self.remote} is not a folder that can be reached", hint="see `git remote -v`")
         return folder
 
-    def _send(self, names: Iterable[Digest], progress: Progress) -> None:
-        """Tensors to where they travel, before any ref that needs them."""
+    @contextmanager
+    def _sending(self, names: Iterable[Digest], progress: Progress) -> Iterator[None]:
+        """Tensors to where they travel, before any ref that needs them; nobody sweeps there until these have moved."""
         self.remote_folder()
-        if (wanted := list(names)) and (remote := self.remote_store()) is not None:
-            self.store.copy(remote, wanted, progress)
+        wanted = list(names)
+        remote = self.remote_store() if wanted else None
+        with writing(remote, self.beginning) if isinstance(remote, Bucket) else nullcontext():
+            if remote is not None:
+                self.store.copy(remote, wanted, progress)
+            yield
+
+    @property
+    def beginning(self) -> str:
+        """The first commit of main, which tells this repository from others."""
+        return self.history(self.tip())[0]
 
     def publish(
         self, updates: Mapping[str, tuple[str | None, str]], needed: Iterable[Digest], progress: Progress = quiet
@@ -167,10 +178,10 @@ class Repo(LocalRepo):
             UsageError: main cannot move here, because files of the working tree were changed by hand.
         """
         if self.remote is not None:
-            self._send(needed, progress)
             leases = [f"--force-with-lease={name}:{old or ''}" for name, (old, _) in updates.items()]
             specs = [f"{new}:{name}" for name, (_, new) in updates.items()]
-            _refuse_rejected(self._own(*_PUSH, "--atomic", *leases, "origin", *specs, check=False), self.remote)
+            with self._sending(needed, progress):
+                _refuse_rejected(self._own(*_PUSH, "--atomic", *leases, "origin", *specs, check=False), self.remote)
         others = {name: moved for name, moved in updates.items() if name != MAIN}
         lines = "".join(f"update {name} {new} {old or '0' * 40}\n" for name, (old, new) in others.items())
         self._move(lines)
@@ -355,9 +366,9 @@ class Repo(LocalRepo):
         if self._own("ls-remote", "--quiet", "--", at, MAIN, check=False).returncode:
             hint = f"check the name and your access; the shared remote is {self.remote or 'not named yet'}"
             raise NotFound(f"no git repository answers at {at}", hint=hint)
-        Repo(self.git_dir, self.root, to)._send(needed, progress)
         words = (*_PUSH, "--atomic", "--", at, MAIN, "refs/souq/*:refs/souq/*")
-        _refuse_rejected(self._own(*words, check=False), to)
+        with Repo(self.git_dir, self.root, to)._sending(needed, progress):
+            _refuse_rejected(self._own(*words, check=False), to)
         if not named:
             self._own("config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
             self._own("config", "--replace-all", "remote.origin.url", to)

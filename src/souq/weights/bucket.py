@@ -24,7 +24,10 @@ from urllib.parse import unquote
 from souq.errors import Corrupt, Hostile, Missing, NotFound, SouqError, UsageError
 from souq.progress import Progress, quiet
 from souq.records import Digest, is_digest
+from souq.weights.arriving import held
+from souq.weights.by_parts import base_in, keep, refuse_damaged
 from souq.weights.codec import header_of
+from souq.weights.multipart import Upload, checksums
 from souq.weights.place import LIBRARIES
 from souq.weights.store import Store
 
@@ -34,7 +37,8 @@ MAX_OBJECT = 8 << 30  # bytes; more than the largest tensor of any model of toda
 PATIENCE, SLOWEST = 60.0, 20_000  # seconds for an object to arrive, and a second more for so many bytes of it
 MAX_HEAD = 1 << 20  # bytes in which a header must end for its base to be asked for
 AT_ONCE = 8
-SMALL = 4 << 20  # bytes; larger ones travel one by one, so that memory holds one of them
+SMALL = 8 << 20  # bytes; larger ones travel one by one and in parts, so that memory holds a few of these
+RANGE, RANGES = 8 << 20, 4  # bytes that are asked for at once, and how many such are under way
 DEPTH = 2  # a difference's base may be a difference where another repository wrote it
 
 
@@ -55,7 +59,12 @@ class Bucket:
         return self.url.partition("://")[0]
 
     @cached_property
-    def _files(self) -> Any:
+    def files(self) -> Any:
+        """What its library gives for a file system.
+
+        Raises:
+            Missing: the library is not installed.
+        """
         library = LIBRARIES[self.protocol]
         try:
             import fsspec
@@ -69,9 +78,14 @@ class Bucket:
         """Whether nothing can be sent there."""
         return self.protocol in READ_ONLY
 
+    @property
+    def takes_marks(self) -> bool:
+        """Whether who writes can say so there, to whoever sweeps (leases.py)."""
+        return not self.is_read_only
+
     def _connect(self) -> None:
         """Once, and not by each of the hands."""
-        self._files  # noqa: B018
+        self.files  # noqa: B018
 
     def path(self, name: Digest) -> str:
         """Where an object of this name lies, or would.
@@ -89,9 +103,9 @@ class Bucket:
         Raises:
             ConnectionError: the server does not answer.
         """
-        with self._asked():
+        with self.asked_for():
             try:
-                info = self._files.info(self.path(name))
+                info = self.files.info(self.path(name))
             except FileNotFoundError as error:
                 # fsspec says this of a web server that does not answer, too
                 if self.protocol == "https" and getattr(error.__cause__, "status", 0) not in NOT_THERE:
@@ -120,7 +134,50 @@ class Bucket:
         _travel(sizes, lambda name: self._bring(name, other), "bring bytes", progress)
         return len(sizes)
 
+    def _bring_file(self, name: Digest, other: Store, depth: int = 0) -> None:
+        with held(other.arriving / name[3:]) as part:
+            if name in other:  # another fetch brought it while we waited
+                part.unlink()
+                return
+            began_at = part.stat().st_size
+            self._load(name, part)
+            try:
+                self._take(name, part, other, depth)
+            except Corrupt:
+                part.unlink(missing_ok=True)
+                if not began_at:
+                    raise
+            else:
+                return
+        self._bring_file(name, other, depth)  # anew: what lay here may have been of another day
+
+    def _take(self, name: Digest, part: Path, other: Store, depth: int) -> None:
+        with self._named(name):
+            base = base_in(part)
+            self._bring_base(base, other, depth)
+            if base and other.header(base).base:  # it is kept otherwise here than there
+                other.take(name, part.read_bytes())
+                part.unlink()
+            else:
+                keep(other, name, part)
+
+    def _load(self, name: Digest, part: Path) -> None:
+        """What a file lacks of an object, of which nothing is believed yet; as much of it stays as came."""
+        size = self._size_of(name)
+        with part.open("ab") as file, ThreadPoolExecutor(RANGES, thread_name_prefix="souq-ranges") as hands:
+            if file.tell() > size:
+                file.truncate(0)
+            for at in range(file.tell(), size, RANGES * RANGE):
+                ends = [(begin, min(begin + RANGE, size)) for begin in range(at, min(at + RANGES * RANGE, size), RANGE)]
+                for (begin, end), data in zip(ends, hands.map(lambda each: self.range(name, *each), ends), strict=True):
+                    if len(data) != end - begin:
+                        raise self._damaged(f"{name} ends {end - begin - len(data):,} bytes early")
+                    file.write(data)
+
     def _bring(self, name: Digest, other: Store, depth: int = 0) -> None:
+        if (size := self.size(name)) is not None and size > SMALL:
+            self._bring_file(name, other, depth)
+            return
         data = self._read(name)
         with self._named(name):
             self._bring_base(header_of(data).base, other, depth)
@@ -151,17 +208,20 @@ class Bucket:
     def _absent(self, name: Digest) -> NotFound:
         return NotFound(f"no tensor {name} at {self.url}", hint="whoever has it runs `souq push`")
 
-    def _read(self, name: Digest) -> bytes:
-        """A whole object, of which nothing is believed yet."""
-        size = self.size(name)
-        if size is None:
+    def _size_of(self, name: Digest) -> int:
+        if (size := self.size(name)) is None:
             raise self._absent(name)
         if size > MAX_OBJECT:
             raise self._damaged(f"{name} has {size:,} bytes; the most is {MAX_OBJECT:,}")
+        return size
+
+    def _read(self, name: Digest) -> bytes:
+        """A whole object, of which nothing is believed yet."""
+        size = self._size_of(name)
         # A library's own timeout counts from byte to byte, and a byte a second never ends.
-        ends = {"timeout": PATIENCE + size / SLOWEST} if getattr(self._files, "async_impl", False) else {}
-        with self._asked():
-            return bytes(self._files.cat_file(self.path(name), **ends))
+        ends = {"timeout": PATIENCE + size / SLOWEST} if getattr(self.files, "async_impl", False) else {}
+        with self.asked_for():
+            return bytes(self.files.cat_file(self.path(name), **ends))
 
     def range(self, name: Digest, begin: int, end: int) -> bytes:
         """Bytes of an object, of which nothing is believed yet; fewer where it ends before.
@@ -169,10 +229,10 @@ class Bucket:
         Raises:
             NotFound: it is not there, or nobody answers.
         """
-        ends = {"timeout": PATIENCE + (end - begin) / SLOWEST} if getattr(self._files, "async_impl", False) else {}
-        with self._asked():
+        ends = {"timeout": PATIENCE + (end - begin) / SLOWEST} if getattr(self.files, "async_impl", False) else {}
+        with self.asked_for():
             try:
-                return bytes(self._files.cat_file(self.path(name), start=begin, end=end, **ends))
+                return bytes(self.files.cat_file(self.path(name), start=begin, end=end, **ends))
             except FileNotFoundError as error:
                 raise self._absent(name) from error
 
@@ -196,26 +256,34 @@ class Bucket:
         unfit = {base for base in set(bases.values()) - bases.keys() if base and self._is_difference(base)}
         for wave in (False, True):
             sizes = {name: source.size(name) for name, base in bases.items() if bool(base) == wave}
-            _travel(
-                sizes,
-                lambda name: self._write(name, source.parcel(name, alone=bases[name] in unfit)),
-                "send bytes",
-                progress,
-            )
+            _travel(sizes, lambda name: self._send(name, source, alone=bases[name] in unfit), "send bytes", progress)
         return len(bases)
+
+    def _send(self, name: Digest, source: Store, *, alone: bool) -> None:
+        if self.protocol != "s3" or alone or source.size(name) <= SMALL:
+            self._write(name, source.parcel(name, alone=alone))
+            return
+        file, note = source.path(name), source.root / "sending" / name[3:]
+        sums = checksums(file)
+        refuse_damaged(source, name)
+        with self.asked_for():
+            Upload(self.files, self.path(name), file, note).send(sums)
+        if (size := self.size(name)) != source.size(name):
+            raise SouqError(f"{name} did not arrive whole at {self.url}: {size} of {source.size(name):,} bytes")
 
     def _write(self, name: Digest, data: bytes) -> None:
         """Whole or not at all: these services name an object once all its bytes have come."""
-        with self._asked():
-            self._files.pipe_file(self.path(name), data)
+        with self.asked_for():
+            self.files.pipe_file(self.path(name), data)
         if (size := self.size(name)) != len(data):
             raise SouqError(f"{name} did not arrive whole at {self.url}: {size} of {len(data):,} bytes")
 
     def _is_difference(self, name: Digest) -> bool:
         with self._named(name):
-            return bool(header_of(self._beginning(name)).base)
+            return bool(header_of(self.beginning(name)).base)
 
-    def _beginning(self, name: Digest) -> bytes:
+    def beginning(self, name: Digest) -> bytes:
+        """As much of an object as holds its header."""
         return self.range(name, 0, MAX_HEAD)
 
     # -- both ----------------------------------------------------------------------------------------------------------
@@ -230,8 +298,12 @@ class Bucket:
             return {name: size for name, size in sizes if size is not None}
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
-        """What goes wrong on the way, in the words of an error that says what to do; it is never a program's trace."""
+    def asked_for(self) -> Iterator[None]:
+        """What goes wrong on the way, in the words of an error that says what to do; it is never a program's trace.
+
+        Raises:
+            NotFound: it went wrong.
+        """
         try:
             yield
         except SouqError:

@@ -10,7 +10,6 @@ the hub that was named and nowhere else; to read, none is sent.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import urllib.error
@@ -26,8 +25,7 @@ import msgspec
 
 from souq.errors import Corrupt, NotFound, Refused, SouqError
 from souq.records import Digest, Record, spelled_out
-from souq.weights.bucket import MAX_OBJECT, PATIENCE, SLOWEST, SMALL, Bucket
-from souq.weights.by_parts import base_in, keep
+from souq.weights.bucket import PATIENCE, SLOWEST, SMALL, Bucket
 from souq.weights.store import Store
 
 PLACE, FORM = "souq/store", "souq objects 1"
@@ -95,6 +93,11 @@ class Hub(Bucket):
         """Whether nothing can be sent there: the hub says who may."""
         return False
 
+    @property
+    def takes_marks(self) -> bool:
+        """Whether who writes can say so there: a hub sweeps nothing that a ref is to name."""
+        return False
+
     def _connect(self) -> None:
         """Each question has a connection of its own."""
 
@@ -116,38 +119,11 @@ class Hub(Bucket):
     # -- down ----------------------------------------------------------------------------------------------------------
 
     def _bring(self, name: Digest, other: Store, depth: int = 0) -> None:
-        with _held(other.arriving / name[3:]) as part:
-            if name in other:  # another fetch brought it while we waited
-                part.unlink()
-                return
-            began_at = part.stat().st_size
-            self._load(name, part)
-            try:
-                self._take(name, part, other, depth)
-            except Corrupt:
-                part.unlink(missing_ok=True)
-                if not began_at:
-                    raise
-            else:
-                return
-        self._bring(name, other, depth)  # from its beginning: what lay here may have been another's, or of another day
-
-    def _take(self, name: Digest, part: Path, other: Store, depth: int) -> None:
-        with self._named(name):
-            base = base_in(part)
-            self._bring_base(base, other, depth)
-            if base and other.header(base).base:  # it is kept otherwise here than there
-                other.take(name, part.read_bytes())
-                part.unlink()
-            else:
-                keep(other, name, part)
+        self._bring_file(name, other, depth)
 
     def _load(self, name: Digest, part: Path) -> None:
         """What a file lacks of an object, of which nothing is believed yet."""
-        if (size := self.size(name)) is None:
-            raise self._absent(name)
-        if size > MAX_OBJECT:
-            raise self._damaged(f"{name} has {size:,} bytes; the most is {MAX_OBJECT:,}")
+        size = self._size_of(name)
         ends, tried = time.monotonic() + PATIENCE + size / SLOWEST, 0
         while (there := part.stat().st_size) != size:
             if there > size:
@@ -288,26 +264,6 @@ class Hub(Bucket):
     def _away(self, error: Exception) -> Away:
         why = f"{type(error).__name__}: {str(error)[:300]}"
         return Away(f"{self.url} cannot be reached: {why}", hint=f"check the address; {AGAIN}")
-
-
-@contextmanager
-def _held(part: Path) -> Iterator[Path]:
-    """A file that nobody else writes to meanwhile; it stays where something came."""
-    part.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with suppress(FileNotFoundError):
-            if part.stat().st_nlink > 1:  # whoever was killed had kept it already
-                part.unlink()
-        with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not part.exists() or part.stat().st_ino != os.fstat(file.fileno()).st_ino:  # it was brought, and is gone
-                continue
-            try:
-                yield part
-            finally:
-                if part.exists() and not part.stat().st_size:
-                    part.unlink()
-            return
 
 
 def _number(text: str | None) -> int:
