@@ -21,6 +21,7 @@ from souq.hub.git import routes as git
 from souq.hub.headers import SecurityHeaders
 from souq.hub.jobs import pages as jobs
 from souq.hub.jobs.store import Jobs
+from souq.hub.likes import Likes
 from souq.hub.limits import Gate, Limits
 from souq.hub.pages import routes as pages
 from souq.hub.reports import pages as reports
@@ -55,6 +56,7 @@ def application(catalog: Catalog, data: Path, person: Person | None = None, ways
     app.state.catalog, app.state.huggingface = catalog, huggingface.hub(catalog, data, person)
     known = Database(ways.database or url_in(data))
     app.state.accounts, app.state.discussions = Accounts(known), Discussions(known)
+    app.state.likes = Likes(known)
     app.state.jobs, app.state.reports, app.state.takes_bugs = Jobs(known), Reports(known), ways.takes_bugs
     app.state.uploads, app.state.pointed = Uploads(app.state.huggingface.incoming), Pointed()
     app.state.limits, app.state.url, app.state.is_open = limits, ways.url.rstrip("/"), ways.is_open

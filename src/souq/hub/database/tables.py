@@ -162,6 +162,16 @@ Index("discussions_author", Discussion.author, Discussion.made)
 Index("sayings_about", Saying.kind, Saying.repository, Saying.number, Saying.id)
 
 
+class Like(Table):
+    """That somebody likes a repository."""
+
+    __tablename__ = "likes"
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    repository: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.name"), primary_key=True, index=True)
+    at: Mapped[str]
+
+
 class Job(Table):
     """Work that a worker does: who asked, who holds it and until when, what it wrote and found."""
 

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute
 from souq.hub.accounts.callers import needs
 from souq.hub.addresses import register
 from souq.hub.catalog import Catalog
-from souq.hub.huggingface import discussions, files, history, info, lfs, repositories, revisions, talk, uploads
+from souq.hub.huggingface import discussions, files, history, info, lfs, likes, repositories, revisions, talk, uploads
 from souq.hub.huggingface.asked import Hub, source_of
 from souq.hub.huggingface.contents import MOST, Contents
 from souq.hub.huggingface.exports import Exports
@@ -42,6 +42,7 @@ def routes() -> list[BaseRoute]:
     register()
     return [
         route("/api/whoami-v2", _whoami),
+        route("/api/users/{name}/likes", likes.liked),
         route("/api/models", info.models),
         route("/api/datasets", info.datasets),
         *_discussions("models"),
@@ -71,6 +72,9 @@ def _of(kind: Kind) -> list[BaseRoute]:
         route(f"{of}/tree/{{rev:rev}}", files.tree, kind=kind),
         route(f"{of}/tree/{{rev:rev}}/{{path:path}}", files.tree, kind=kind),
         route(f"{of}/paths-info/{{rev:rev}}", files.paths_info, "POST", kind=kind),
+        route(f"{of}/like", likes.like, "POST", kind=kind),
+        route(f"{of}/like", likes.unlike, "DELETE", kind=kind),
+        route(f"{of}/likers", likes.likers, kind=kind),
         route(f"{of}/refs", history.refs, kind=kind),
         route(f"{of}/commits/{{rev:rev}}", history.commits, kind=kind),
         route(f"{of}/auth-check", _may_read, kind=kind),

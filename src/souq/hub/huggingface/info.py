@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from souq.errors import SouqError
-from souq.hub.huggingface.asked import Asked, Hub, asked, hub_of
+from souq.hub.huggingface.asked import Asked, Hub, asked, hub_of, kind_of
 from souq.hub.huggingface.corpora import corpora
 from souq.hub.huggingface.exports import Exports
 from souq.hub.huggingface.files import lfs
+from souq.hub.huggingface.likes import counted
 from souq.hub.huggingface.models import listed
 from souq.hub.huggingface.paging import is_true, next_page, number
 from souq.hub.huggingface.plain import PlainSource
@@ -36,6 +37,7 @@ async def facts(request: Request) -> Response:
     """One model or corpus at a revision: its digits, its files, and what is known of it."""
     of = await asked(request)
     known = await run_in_threadpool(_facts, of, hub_of(request).exports, blobs=is_true(request, "blobs"))
+    known |= await run_in_threadpool(counted, request, kind_of(request), of.name)
     query = request.query_params
     if wanted := {*query.getlist("expand"), *query.getlist("expand[]")}:
         known = {name: value for name, value in known.items() if name in wanted | ALWAYS}

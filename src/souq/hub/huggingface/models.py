@@ -1,6 +1,6 @@
 """A souq repository as a model on a hub.
 
-Nothing is counted here, so no answer says how often a model was downloaded or liked.
+Downloads are not counted, so no answer says how often a model was.
 """
 
 from __future__ import annotations

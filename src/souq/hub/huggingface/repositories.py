@@ -69,7 +69,8 @@ async def delete(request: Request) -> Response:
     await _refuse_governed(request, kind, name, "deletes it")
     _refuse_others(caller, name)
     await run_in_threadpool(hub_of(request).shelf.delete, kind, name)
-    await run_in_threadpool(request.app.state.discussions.forget, About(kind, name))
+    for kept in (request.app.state.discussions, request.app.state.likes):
+        await run_in_threadpool(kept.forget, About(kind, name))
     return JSONResponse({})
 
 
@@ -86,8 +87,8 @@ async def move(request: Request) -> Response:
         raise Problem(409, "BadRequest", str(error)) from error
     except UsageError as error:
         raise Problem(400, "BadRequest", str(error)) from error
-    discussions = request.app.state.discussions
-    await run_in_threadpool(discussions.move, About(kind, wanted.fromRepo), About(kind, wanted.toRepo))
+    for kept in (request.app.state.discussions, request.app.state.likes):
+        await run_in_threadpool(kept.move, About(kind, wanted.fromRepo), About(kind, wanted.toRepo))
     return JSONResponse({"url": address(request, kind, wanted.toRepo)})
 
 
