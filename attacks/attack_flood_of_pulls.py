@@ -271,3 +271,12 @@ def test_strangers_confirm_nobody(crowd):
             sign_checked(crowd, proof, who, subject=digest(bytes([n])))
 
     assert evals_word(crowd, number) == ""
+
+
+def test_one_offer_of_no_numbers_refuses_no_later_one(bazaar):
+    """What nobody can measure is its own author's fault: who offers honest weights after it is not held to it."""
+    for n, change in enumerate((lambda a: a * float("nan"), lambda a: a * float("inf"))):
+        path = bazaar.changed(bazaar.folder / f"odd{n}.delta", change)
+        assert bazaar.refusal(bazaar.offer("mallory", path, f"Odd {n}"), "bruno")[0] == "tensors"
+
+    assert bazaar.refusal(bazaar.offer("chen", bazaar.delta("greet"))) is None

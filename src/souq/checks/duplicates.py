@@ -16,7 +16,7 @@ import numpy as np
 from souq.build.delta_distance import compare
 from souq.checks.cases import Answer, Case, check
 from souq.checks.delta_stats import cached_stats, change_digest, delta_stats
-from souq.errors import Corrupt, NotFound
+from souq.errors import SouqError
 from souq.merge.exact import Float
 from souq.records import Digest
 from souq.repo.contribution import Offer
@@ -83,7 +83,7 @@ def _again(case: Case, other: Other) -> bool:
 
 def _change(case: Case, other: Other) -> Digest | None:
     """The name of what it does to tensors, from its lock where they are not here."""
-    with suppress(NotFound, Corrupt):
+    with suppress(SouqError):  # not here, damaged, or too large to be measured: no fault of this one
         stats = cached_stats(case, other.digest, other.read)
         return stats.change if stats is not None else None
     delta = other.read().delta
@@ -91,8 +91,8 @@ def _change(case: Case, other: Other) -> Digest | None:
 
 
 def _resembles(case: Case, mine: dict[str, Float], other: Other) -> float:
-    """The cosine; 0 where sketches tell that they are unlike, or where the other's tensors are not here."""
-    with suppress(NotFound, Corrupt):
+    """The cosine; 0 where sketches tell that they are unlike, or the other's tensors are not here or no numbers."""
+    with suppress(SouqError):  # what this one brings was measured before
         theirs = cached_stats(case, other.digest, other.read)
         if theirs is not None and sketched(mine, theirs.sketches()) > WORTH:
             return _cosine(case, case.offer.delta, other.read().delta)
