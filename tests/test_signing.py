@@ -116,7 +116,19 @@ def test_a_missing_key_says_how_to_make_one(tmp_path):
 def test_namespaces_are_a_format():
     """What was signed years ago is verified under these very names: no module that moves takes one along."""
     text = "".join(path.read_text() for path in Path(signing.__file__).parent.rglob("*.py"))
-    kinds = ("checked", "forge", "merge", "provenance", "release", "scores", "signoff", "vote", "vouch", "draw", "witness")
+    kinds = (
+        "checked",
+        "forge",
+        "merge",
+        "provenance",
+        "release",
+        "scores",
+        "signoff",
+        "vote",
+        "vouch",
+        "draw",
+        "witness",
+    )
 
     spelled = {*re.findall(r"souq\.[\w.]+\.v1", text)}  # others are made of their kind, f"souq.{kind}.v1"
     assert {"souq.witness.v1", "souq.release.v1"} <= spelled <= {f"souq.{kind}.v1" for kind in kinds}
