@@ -12,8 +12,9 @@ from tests.gate import Gate
 from souq import workers
 from souq.build.model import build
 from souq.build.spread import Shelf, model_lock_on
-from souq.errors import Hostile, NotFound
+from souq.errors import Hostile, NotFound, Refused
 from souq.lab import engines, score_cache
+from souq.lab.engines.slices import Asking
 from souq.weights.delta import TensorRef
 from souq.workers import Done
 
@@ -160,3 +161,12 @@ def built_here(main):
     built = build(main)
     main.repo.workers = liar
     return built
+
+
+def test_a_worker_of_another_kind_gives_no_values(bazaar):
+    """Values are kept under conditions: who computes under others is asked for none."""
+    main = bazaar.main()
+    under = msgspec.structs.replace(score_cache.conditions(), arithmetic="float32 on NEON")
+
+    with pytest.raises(Refused, match=r"and values are kept under .*float32 on NEON"):
+        Asking(engines.of_built(main, build(main)), under).ready()

@@ -1,11 +1,11 @@
 """`souq build --on ray` beside the local build: what Ray costs with one worker, and what a second one brings.
 
-The base is the real 135M model, and every matrix of its thirty layers is merged by covariance: six contributions of
+The base is the real 135M model, and every matrix of its LAYERS (thirty) is merged by covariance: six contributions of
 rank 8 with sketches, random numbers in real shapes. Nothing is kept from build to build. Each round builds here with
 one thread, on a cluster of one worker with one core, and on one of two, in turn; all of them have this machine's two
 cores, of which this process needs some for spot checks, digests and the file. The ratio is of each round's own.
 
-    nice -n 5 python bench/cluster.py [ROUNDS]
+    nice -n 5 python bench/cluster.py [ROUNDS [LAYERS]]
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from souq.build.model import build
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 
-PEOPLE, LAYERS = 6, range(30)
+PEOPLE = 6
 NODE = {"num_cpus": 1, "object_store_memory": 512 << 20, "include_log_monitor": False}
 
 
@@ -59,11 +59,12 @@ def main() -> None:
     from souq.lab.cluster import connect
 
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    layers = range(30 - (int(sys.argv[2]) if len(sys.argv) > 2 else 30), 30)
     print(describe(), f"load {os.getloadavg()[0]:.1f}", flush=True)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with tempfile.TemporaryDirectory(prefix="souq-bench-") as folder:
-        repo = begun(Path(folder) / "smol")
-        land(repo, offers(Snapshot(repo, "main"), range(1, PEOPLE + 1), LAYERS), None)
+        repo = begun(Path(folder) / "smol", sketch=None)
+        land(repo, offers(Snapshot(repo, "main"), range(1, PEOPLE + 1), layers), None)
         started = time.perf_counter()
         head = NODE | {"include_dashboard": False, "no_monitor": True, "resources": {"first": 1}}
         nodes = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from souq import governance
 from souq.build.model import build
 from souq.evals.suite import general_texts
 from souq.lab.sketching import of_base
-from souq.model.source import open_source
+from souq.model.source import Source, open_source
 from souq.records import Author, Contribution, format_toml
 from souq.repo.contribution import Offer
 from souq.repo.git import MAIN
@@ -35,7 +36,7 @@ from souq.repo.init import Beginning, init
 from souq.repo.landing import files_gained
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
-from souq.weights.delta import Delta, Gram, Lock, Lora, TensorRef
+from souq.weights.delta import Delta, Gram, Lock, Lora, TensorRef, Tensors
 from souq.weights.lockfile import format_delta, format_lock, lock_digest
 
 SOUQ = Path(sys.executable).with_name("souq")
@@ -117,15 +118,14 @@ def timed_build(repo: Repo) -> tuple[float, dict[str, Any]]:
     return took, json.loads(done.stdout)
 
 
-def begun(folder: Path) -> Repo:
-    """A repository of the real model with its sketch, and nobody's contributions."""
-    begin = Beginning(
-        "bench",
-        "Apache-2.0",
-        governance.solo("bench", "bench", KEY),
-        {},
-        sketch=lambda source, lock: of_base(source, lock_digest(lock), general_texts()),
-    )
+def sketched(source: Source, lock: Lock) -> tuple[Delta, Tensors]:
+    """What flows through the base on general text."""
+    return of_base(source, lock_digest(lock), general_texts())
+
+
+def begun(folder: Path, sketch: Callable[[Source, Lock], tuple[Delta, Tensors]] | None = sketched) -> Repo:
+    """A repository of the real model, and nobody's contributions."""
+    begin = Beginning("bench", "Apache-2.0", governance.solo("bench", "bench", KEY), {}, sketch=sketch)
     return init(folder, open_source(str(real_model())), begin)
 
 

@@ -133,7 +133,10 @@ def _raised(error: Any) -> Exception:
     if isinstance(error.cause, SouqError | OSError | ValueError):
         cause: Exception = error.cause
         return cause
-    return SouqError(f"a worker failed: {last_line(error)}", hint="this is a fault of souq: please report it")
+    if "No module named" in (because := last_line(error)):
+        hint = f'every machine needs this souq: run `pip install "souq[ray]=={installed_version("souq")}"` there'
+        return SouqError(f"a worker lacks a library: {because}", hint=hint)
+    return SouqError(f"a worker failed: {because}", hint="this is a fault of souq: please report it")
 
 
 def _room(cores: int) -> tuple[dict[str, int], int]:
