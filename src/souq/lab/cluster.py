@@ -47,6 +47,7 @@ class Kind(Record, frozen=True):
     arithmetic: str
 
     @classmethod
+    @cache
     def here(cls) -> Kind:
         under = conditions()
         return cls(souq=_souq(), numpy=installed_version("numpy"), arithmetic=f"{under.arithmetic}, {under.engine}")
