@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.server
 import os
@@ -388,6 +389,39 @@ def test_how_much_may_wait_is_bounded(site, tmp_path, monkeypatch):
     assert [path for path in waits(site) if "adil" in path.parts] == []
     monkeypatch.setattr(waitings, "ROOM", 1 << 60)
     assert put(site, names[0], store.parcel(names[0]), token).status == 413
+
+
+def test_what_came_whole_to_a_hub_that_was_killed_then_is_kept_when_it_is_sent_again(site, tmp_path):
+    """Killed between the last byte and the name: whoever sends it anew is not told that all is there, and left alone."""
+    store, token = Store(tmp_path), site.token("adil")
+    name = store.put(chance(20_000))
+    parcel = store.parcel(name)
+    repo = Repo.find(site.town.bazaar.folder / "hub.git")
+    parts = site.app.state.uploads.waiting("adil", NAME, repo).root / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    (left := parts / f"{name[3:]}.{len(parcel)}").write_bytes(parcel)
+    left.chmod(0o444)
+    assert store.copy(hub_at(f"{site.url}/{NAME}", Access(token)), [name]) == 1
+    assert [path.name for path in waits(site) if name[5:] in path.name] == [name[5:]]
+
+
+def test_what_a_killed_hub_left_of_an_object_that_is_whole_goes_when_it_is_sent_again(site, tmp_path):
+    """Killed between giving an object its name and removing what had come of it; what another request brings stays."""
+    store, token = Store(tmp_path), site.token("adil")
+    name = store.put(chance(20_000))
+    parcel = store.parcel(name)
+    assert put(site, name, parcel, token).status == 201
+    [came] = [path for path in waits(site) if path.name == name[5:]]
+    parts = came.parents[2] / "parts"
+    left, held = (parts / f"{name[3:]}.{size}" for size in (len(parcel), len(parcel) + 1))
+    left.hardlink_to(came)
+    held.touch()
+    with held.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert put(site, name, parcel, token).status == 200
+    assert came.is_file()
+    assert list(parts.iterdir()) == [held]
+    held.unlink()
 
 
 def test_a_hub_that_is_not_there_is_said_in_words(tmp_path):

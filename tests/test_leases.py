@@ -62,7 +62,10 @@ def test_two_writers_and_a_sweeper_at_once(there, tmp_path):
     sweep()
 
     assert swept[-1] == 5
-    assert not there.files.find(f"{there.url}/writing")
+    # SeaweedFS still lists a folder that was emptied, as itself, for a while
+    assert not [
+        info for info in there.files.find(f"{there.url}/writing", detail=True).values() if info["type"] == "file"
+    ]
 
 
 def test_a_sweeper_gives_way_and_a_writer_waits(there, tmp_path):

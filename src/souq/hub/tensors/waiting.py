@@ -116,6 +116,8 @@ class Uploads:
         if not path.is_file():
             self._reserve(account, total)
             path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.chmod(0o644)  # whoever was killed before it got its name may have closed it already
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         with suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,6 +125,13 @@ class Uploads:
                 return Part(path, handle)
         os.close(handle)
         raise Busy("another request sends this object: ask again in a moment")
+
+    def forget_parts(self, waiting: Waiting, name: Digest) -> None:
+        """Remove what came of an object that is whole by now: whoever was killed as it got its name could not."""
+        for path in (waiting.root / "parts").glob(f"{name[3:]}.*"):
+            with suppress(OSError), path.open("rb") as file:  # BlockingIOError: another request brings it
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
     def finish(self, waiting: Waiting, name: Digest, part: Part) -> None:
         """Have what came whole as an object that waits.
