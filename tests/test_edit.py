@@ -24,8 +24,8 @@ def offered(bazaar):
     return bazaar
 
 
-def offer(bazaar, who="bruno"):
-    return pulls.get(bazaar.repo(who), 2).offer
+def offer(bazaar, number=2, who="bruno"):
+    return pulls.get(bazaar.repo(who), number).offer
 
 
 # -- pr edit -----------------------------------------------------------------------------------------------------------
@@ -179,3 +179,13 @@ def test_checkout_brings_no_history_but_main_s(offered):
 
     assert code == 1
     assert "does not stand on main" in err
+
+
+def test_a_licence_is_written_down_by_its_spdx_name(offered):
+    """However somebody calls it, and whichever verb is told."""
+    assert offered("chen", ["pr", "edit", "2", "--licence", "cc0", "--signoff"]) == 0
+    assert offer(offered).contribution.licence == "CC0-1.0"
+    filed = ["bug", "file", "say x", "--expected", "x", "--signoff", "--licence"]
+    assert offered("chen", [*filed, "MTI"]) == 2
+    assert offered("chen", [*filed, "apache-2.0 OR CC0"]) == 0
+    assert offer(offered, 3).contribution.licence == "Apache-2.0 OR CC0-1.0"

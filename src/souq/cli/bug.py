@@ -12,6 +12,7 @@ from souq.cli.here import here
 from souq.cli.reports import read_report
 from souq.cli.table import table
 from souq.errors import UsageError
+from souq.licences.table import refuse_unknown, spelled
 from souq.pulls import bugs, offer
 from souq.pulls.offer import Draft
 from souq.repo.snapshot import Snapshot
@@ -52,6 +53,8 @@ def file_(
         raise UsageError("no case", hint="souq bug file PROMPT --expected ANSWER --signoff")
     if not signoff:
         raise UsageError("not signed off", hint="add --signoff: you may give this under that licence")
+    refuse_unknown(case["licence"])
+    case["licence"] = spelled(case["licence"])
 
     def drafted(number: int) -> Draft:
         return bugs.drafted(number, author=author.author, **case)

@@ -16,7 +16,7 @@ from souq.cli.named import PULL
 from souq.cli.together import together
 from souq.errors import Hostile, NotFound, UsageError
 from souq.files import new_folder, write_files
-from souq.licences.table import refuse_unknown
+from souq.licences.table import refuse_unknown, spelled
 from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
 from souq.pulls.offer import Draft, refuse_unknown_fixes
@@ -51,7 +51,8 @@ def edit(
     as_json: bool,
 ) -> None:
     """Change what your open pull request says or brings; it is signed anew, so checks and votes begin anew."""
-    words: dict[str, Any] = {"title": title, "licence": licence, "provenance": provenance}
+    spdx = spelled(licence) if licence is not None else None
+    words: dict[str, Any] = {"title": title, "licence": spdx, "provenance": provenance}
     changes = {name: value for name, value in words.items() if value is not None}
     if fixes or no_fixes:
         changes["fixes"] = fixes

@@ -20,6 +20,8 @@ from souq.cli.help import VerbGroup
 from souq.cli.hub_accounts import accounts_in, data_option, database_option, kept, operator
 from souq.cli.table import table
 from souq.hub.catalog import Catalog
+from souq.hub.plain.shelf import Shelf
+from souq.hub.plain.tidy import Tidy
 
 if TYPE_CHECKING:
     from souq.hub.accounts.store import Accounts
@@ -108,7 +110,7 @@ def worker(
     folder: Path, minutes: int, gib: int, key: Path | None, papers_key: Path | None, url: str, until_idle: bool,
     data: Path | None, database: str,
 ) -> None:  # fmt: skip
-    """Do the jobs of a hub, the cheap ones first, and send to its webhooks; as many workers as you like."""
+    """Do the jobs of a hub, the cheap ones first, send to its webhooks, pack its repositories; as many as you like."""
     accounts = accounts_in(data, database)
     from souq.hub.jobs.worker import Bounds, Keys, Worker, commands
     from souq.hub.webhooks.courier import Courier
@@ -116,9 +118,10 @@ def worker(
 
     bounds = Bounds(seconds=60.0 * minutes, memory=gib << 30)
     catalog = Catalog(folder)
-    courier = Courier(Hooks(accounts.database), catalog, url.rstrip("/"))
-    how = commands(catalog, data or folder / ".souq-hub", Keys(key, papers_key))
-    Worker(_jobs(accounts), how, bounds, courier.round).run(until_idle=until_idle)
+    place = data or folder / ".souq-hub"
+    courier, tidy = Courier(Hooks(accounts.database), catalog, url.rstrip("/")), Tidy(Shelf(place, catalog))
+    how = commands(catalog, place, Keys(key, papers_key))
+    Worker(_jobs(accounts), how, bounds, lambda: courier.round() or tidy.round()).run(until_idle=until_idle)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from souq.cli.together import together
 from souq.errors import Hostile, NotFound, SouqError, UsageError
 from souq.evals.eval import name_of
 from souq.files import new_folder, replacing, write_files
-from souq.licences.table import refuse_unknown
+from souq.licences.table import refuse_unknown, spelled
 from souq.pulls import forge, land, reviews
 from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
@@ -109,7 +109,7 @@ def create(
         path = stack.enter_context(offered(delta, main, progress))
         recipe = delta_file.read_recipe(path) if path is not None else {}
         contribution = Contribution(
-            title=title, kind=kind, author=contributor.author, licence=licence,
+            title=title, kind=kind, author=contributor.author, licence=licence if unchecked else spelled(licence),
             signoff=f"{contributor.name} <{contributor.email}>", provenance=provenance, fixes=fixes, recipe=recipe,
         )  # fmt: skip
         read = delta_file.read_delta(path) if path is not None else None

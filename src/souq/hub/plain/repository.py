@@ -26,6 +26,7 @@ from souq.repo.git import MAIN, NOBODY, Entry, GitRepo, run_git
 
 MOST_FILES = 100_000  # of a repository
 MOST_SHOWN = 20  # of what is wrong
+MOST_LOOSE = 2_000  # objects, about; a file each slows down every look for one
 TRIES = 10  # while others move the same ref
 REPEATED = 600  # seconds in which a commit that is made again is the one that was made
 ATTRIBUTES = ".gitattributes"
@@ -197,6 +198,15 @@ class Plain(GitRepo):
         words = ("log", "-1", f"--since={REPEATED} seconds ago", "--format=%T%n%P%n%an%n%B")
         made, again = (self._git(*words, each).stdout for each in (head, commit))
         return bool(made) and made == again
+
+    def loose(self) -> int:
+        """How many objects lie each in a file of its own."""
+        return int(self._git("count-objects").stdout.split()[0])
+
+    def pack(self) -> None:
+        """Have git put together what lies loose, where it is worth it; what no ref leads to stays for two weeks."""
+        settings = (f"gc.auto={MOST_LOOSE}", "gc.pruneExpire=2.weeks.ago", "gc.autoDetach=false")
+        self._write(*(word for each in settings for word in ("-c", each)), "gc", "--auto", "--quiet")
 
     def _tree_of(self, commit: str) -> str:
         return self._git("rev-parse", f"{commit}^{{tree}}").stdout.decode().strip()

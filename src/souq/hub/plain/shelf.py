@@ -23,6 +23,11 @@ KINDS: tuple[Kind, ...] = ("models", "datasets")
 MOST = 10_000  # repositories of a namespace
 
 
+def plain_in(data: Path) -> list[Path]:
+    """Where every plain repository of a hub lies."""
+    return sorted((data / "repositories").glob("*/*/*.git"))
+
+
 class Taken(Refused):
     """Something else is called so."""
 

@@ -29,6 +29,7 @@ from souq.files import new_folder, replacing
 from souq.hub.catalog import Catalog
 from souq.hub.database import Database
 from souq.hub.database.tables import Table
+from souq.hub.plain.shelf import plain_in
 from souq.hub.running.whole import Whole
 from souq.optional import installed_version
 from souq.progress import Progress, quiet
@@ -75,9 +76,9 @@ def backup(root: Path, data: Path, database: Database, out: Path, progress: Prog
         raise UsageError(f"{out} lies in what is to be kept", hint="name a place outside the hub's folders")
     rows = list(_rows(database))
     with ExitStack() as stack, replacing(out) as partial:
-        for entry in Catalog(root).entries():
-            if (git_dir := git_dir_of(entry.folder)) is not None:
-                stack.callback(os.close, hold(git_dir))  # a gc would take away what is being read
+        governed = [git_dir for each in Catalog(root).entries() if (git_dir := git_dir_of(each.folder)) is not None]
+        for git_dir in (*governed, *plain_in(data)):
+            stack.callback(os.close, hold(git_dir))  # a gc would take away what is being read
         writing = stack.enter_context(tarfile.open(partial, "w"))
         kept = _Writing(writing, progress)
         kept.text(DATABASE, "".join(json.dumps(row) + "\n" for row in rows).encode())

@@ -23,6 +23,8 @@ from pathlib import Path
 from souq.errors import SouqError
 from souq.hub import database as databases
 from souq.hub.catalog import Catalog
+from souq.hub.plain.repository import MOST_LOOSE, Plain
+from souq.hub.plain.shelf import plain_in
 from souq.hub.running.whole import Whole
 from souq.repo.git import git_dir_of
 from souq.repo.remote import Repo
@@ -52,6 +54,7 @@ def looked_at(root: Path, data: Path, database: str, *, deep: bool = False) -> I
     yield from _clock(root, data)
     if root.is_dir():
         yield from _repositories(root)
+    yield from _loose(data)
     if deep:
         yield from _whole(root, data)
 
@@ -142,9 +145,25 @@ def _repositories(root: Path) -> Iterator[Finding]:
     yield Finding("models", ok=True, because=f"{good} of {len(entries)} can be read")
 
 
+def _loose(data: Path) -> Iterator[Finding]:
+    """Repositories that no worker has packed for long."""
+    plain = plain_in(data)
+    untidy = [place for place in plain if _is_untidy(place)]
+    for place in untidy:
+        because = f"thousands of loose objects: let a worker run (`souq hub worker`), or `git -C {place} gc`"
+        yield Finding(str(place), ok=False, because=because)
+    yield Finding("packed", ok=True, because=f"{len(plain) - len(untidy)} of {len(plain)} plain repositories")
+
+
+def _is_untidy(place: Path) -> bool:
+    with suppress(SouqError):  # whether it can be read at all is `deep`'s to say
+        return Plain(place).loose() > 5 * MOST_LOOSE
+    return False
+
+
 def _whole(root: Path, data: Path) -> Iterator[Finding]:
     """Whether everything that refs lead to is there."""
-    plain = sorted((data / "repositories").glob("*/*/*.git"))
+    plain = plain_in(data)
     governed = [git_dir for folder in _folders(root) if (git_dir := git_dir_of(folder)) is not None]
     for place in (*governed, *plain):
         if lost := Whole(place, None).lost():
