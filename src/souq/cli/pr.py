@@ -212,7 +212,10 @@ def list_(everything: bool, as_json: bool) -> None:
     repo = here()
     repo.refresh()
     main = Snapshot(repo, repo.tip())
-    listed, waits = [(pull, pull.state(main)) for pull in pulls.listed(repo)], Line(repo, main).waits
+    with bars() as progress:
+        main.read_landed(progress)
+        every = pulls.listed(repo, progress=progress)
+    listed, waits = [(pull, pull.state(main)) for pull in every], Line(repo, main).waits
     rows = [_row(pull, state) for pull, state in listed if state == "open" or everything]
     rows = [row | ({"waits": waits[row["number"]]} if row["number"] in waits else {}) for row in rows]
 
@@ -232,8 +235,8 @@ def list_(everything: bool, as_json: bool) -> None:
 
 def _row(pull: PullRequest, state: str) -> dict[str, Any]:
     try:
-        c, word = pull.offer.contribution, reproducible.word(pull.offer)
-        facts = {"kind": c.kind, "source": word, "title": c.title, "author": c.author.name, "digest": pull.offer.digest}
+        c = pull.summary
+        facts = {"kind": c.kind, "source": c.source, "title": c.title, "author": c.author.name, "digest": c.digest}
     except SouqError as error:  # one hostile pull request must not hide the others
         facts = {"kind": "?", "source": "?", "title": f"cannot be read: {error}", "author": "?", "digest": ""}
     return {"number": pull.number, "state": state, **facts}

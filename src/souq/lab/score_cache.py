@@ -13,8 +13,6 @@ and judges nothing. It can all be made again: a line that is torn or damaged is 
 from __future__ import annotations
 
 import math
-import os
-import zlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
+from souq import checked_lines
 from souq.evals.eval import Eval
 from souq.optional import installed_version
 from souq.records import Digest, Record, digest_files, digest_of
@@ -107,31 +106,14 @@ def keep(repo: GitRepo, model: Digest, suite: Eval, values: Iterable[Kept], unde
 
 def everything(repo: GitRepo, model: Digest, exam: Digest, under: Conditions) -> dict[str, Kept]:
     """All that was added of what goes by a digest, an eval's or another exam's."""
-    path = _path(repo, model, exam, under)
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    lines = checked_lines.bodies(_path(repo, model, exam, under))
     return {kept.case: kept for line in lines if (kept := _read(line)) is not None}
 
 
 def add(repo: GitRepo, model: Digest, exam: Digest, values: Iterable[Kept], under: Conditions) -> None:
-    """Add values, in one write that is on the disk when this returns.
-
-    A kill leaves the file as it was or with a last line that is torn. Two processes may add to one file: the lines of
-    each stay whole, and of two for one case the later counts.
-    """
-    lines = b"".join(_written(kept) for kept in values if math.isfinite(kept.value))
-    path = _path(repo, model, exam, under)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        _write(file, b"\n" + lines)  # the line before may be torn; an empty one is nothing
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _write(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
+    """Add values, in one write that is on the disk when this returns; of two for one case the later counts."""
+    lines = (msgspec.json.encode(kept) for kept in values if math.isfinite(kept.value))
+    checked_lines.append(_path(repo, model, exam, under), lines)
 
 
 def _path(repo: GitRepo, model: Digest, exam: Digest, under: Conditions) -> Path:
@@ -139,17 +121,8 @@ def _path(repo: GitRepo, model: Digest, exam: Digest, under: Conditions) -> Path
     return repo.cache / "scores" / f"{'-'.join(name.removeprefix('b3:')[:32] for name in names)}.jsonl"
 
 
-def _written(kept: Kept) -> bytes:
-    body = msgspec.json.encode(kept)
-    return b"%08x %b\n" % (zlib.crc32(body), body)
-
-
 def _read(line: bytes) -> Kept | None:
-    """A line whose checksum holds; a flipped bit in a number would otherwise be another number."""
-    checksum, _, body = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(body):
-        return None
     try:
-        return msgspec.json.decode(body, type=Kept)
+        return msgspec.json.decode(line, type=Kept)
     except msgspec.MsgspecError:
         return None

@@ -60,7 +60,7 @@ def comment(repo: Repo, number: int, text: str, person: Person) -> Digest:
     main, pull = Snapshot(repo, repo.tip()), get(repo, number)
     refuse_wrong_clock(repo, main, pull.head)
     predicate = {"text": text, "by": person.name, "at": signing.now(), "main": main.commit, "key": person.public_key}
-    data = signed_record(KIND, f"pr-{number}", pull.subject, predicate, person)
+    data = signed_record(KIND, f"pr-{number}", pull.read_subject(), predicate, person)
     publish_record(pull, KIND, data)
     return digest(data)
 

@@ -21,7 +21,7 @@ from souq.errors import SouqError
 from souq.governance import Policy, SignedChecked, read_policy
 from souq.governance.policy import Who
 from souq.pulls.prechecks import draw
-from souq.pulls.pull import PullRequest, listed, read_ahead, read_checked
+from souq.pulls.pull import PullRequest, listed, read_checked
 from souq.pulls.waiting import Line
 from souq.records import Checked, Record, Verdict, digest
 from souq.repo.history import change_of
@@ -67,8 +67,7 @@ def jobs(repo: Repo, main: Snapshot, person: Person, *, again: float) -> list[Jo
 
 
 def _open(repo: Repo, main: Snapshot) -> list[PullRequest]:
-    read_ahead(repo, pulls := listed(repo))
-    return [pull for pull in pulls if pull.state(main) == "open"]
+    return [pull for pull in listed(repo) if pull.state(main) == "open"]
 
 
 def _job(pull: PullRequest, main: Snapshot, evaluator: Who, person: Person, again: float) -> Job | None:

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -30,42 +30,24 @@ import msgspec
 from souq import signing
 from souq.errors import Hostile, NotFound, Refused, SouqError
 from souq.governance import Policy, SignedChecked, SignedVote, read_policy
-from souq.records import Author, Checked, Digest, Kind, Record, canonical, digest
+from souq.progress import Progress
+from souq.pulls.summaries import NO_FOLDER, Summaries, Summary, offered
+from souq.records import Checked, Digest, canonical, digest
 from souq.repo.clock import refuse_wrong_clock
-from souq.repo.contribution import MAX_RECORD, RECORDS, Offer, is_slug, number_of
-from souq.repo.git import ENTRY_BYTES, MEMORY, GitRepo, Moved
+from souq.repo.contribution import MAX_RECORD, RECORDS, Offer
 from souq.repo.history import SignedRecords
+from souq.repo.notes import Notes
 from souq.repo.policy_state import binding
 from souq.repo.remote import Repo
 from souq.repo.snapshot import Snapshot
 from souq.signing import Person, Signed
 
 PULLS = "refs/souq/pr/"
-AHEAD = 64  # records, or offers, read from git at a time
-FEW, SMALL = 50, 1 << 20  # files and bytes of an offer that is read ahead
+AHEAD = 64  # records read from git at a time
+MANY, AT_ONCE = 1_024, 16 << 20  # and of which only the kind is asked: so many, of so many bytes
 BESIDE = ("closed", "queued", "comment")  # kinds that stay beside main when it lands
 
 State = Literal["open", "merged", "closed", "taken back"]
-
-
-class Summary(Record, frozen=True):
-    """What is offered, in a few words."""
-
-    slug: str
-    digest: Digest
-    kind: Kind
-    title: str
-    author: Author
-    licence: str
-    fixes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, offer: Offer) -> Summary:
-        c = offer.contribution
-        return cls(
-            slug=offer.slug, digest=offer.digest, kind=c.kind, title=c.title, author=c.author, licence=c.licence,
-            fixes=c.fixes,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +58,7 @@ class PullRequest:
     number: int
     refs: Mapping[str, str]  # below refs/souq/pr/<n>/ -> object id
     kinds: _Kinds | None = field(default=None, compare=False, repr=False)  # of all that were listed with it
-    adds: bool = True  # False where it is known that its head brings no contribution, so that nobody looks twice
+    listed: Summaries | None = field(default=None, compare=False, repr=False)
 
     @property
     def head(self) -> str:
@@ -89,16 +71,20 @@ class PullRequest:
         Raises:
             Hostile: the head is not a commit that adds exactly one contribution folder.
         """
-        return self._offer()
+        with self._numbered():
+            if self.listed is not None and not self.listed.adds(self.head):
+                raise Hostile(NO_FOLDER)
+            return offered(self.repo, self.head)
 
-    def _offer(self) -> Offer:
-        if not self.adds:
-            raise Hostile(f"#{self.number} adds no contribution folder; it must add one")
-        base = self.repo.commit(f"{self.head}^")
-        added = set(self.repo.folders(self.head, "contributions")) - set(self.repo.folders(base, "contributions"))
-        if len(added) != 1:
-            raise Hostile(f"#{self.number} adds {len(added)} contribution folders; it must add one")
-        return Snapshot(self.repo, self.head).offer(added.pop())
+    @contextmanager
+    def _numbered(self) -> Iterator[None]:
+        """Say of what its head does which one it is of."""
+        try:
+            yield
+        except Hostile as error:
+            if not str(error).startswith("adds "):
+                raise
+            raise Hostile(f"#{self.number} {error}", hint=error.hint) from error
 
     @property
     def summary(self) -> Summary:
@@ -107,7 +93,8 @@ class PullRequest:
         Raises:
             Hostile: as `offer`, or its contribution.toml cannot be read.
         """
-        return _remembered(self.repo, self.head, self._offer)
+        with self._numbered():
+            return (self.listed or Summaries(self.repo, (self.head,))).of(self.head)
 
     def state(self, main: Snapshot) -> State:
         if self.landed(main):
@@ -122,6 +109,10 @@ class PullRequest:
         """What a record about it is about: the offer, or, where none can be read, the head itself."""
         with suppress(SouqError):
             return self.summary.digest
+        return self.read_subject()
+
+    def read_subject(self) -> Digest:
+        """The subject as git has it, whatever was noted of it: what is signed."""
         try:
             return self.offer.digest
         except SouqError:
@@ -177,7 +168,7 @@ class _Kinds:
     """What the envelopes under many refs say they are: each read once, and those of the next pull requests with it."""
 
     def __init__(self, repo: Repo, oids: Iterable[str]) -> None:
-        self._repo, self._known = repo, dict[str, str]()
+        self._repo, self._known, self._notes = repo, dict[str, str](), Notes(repo.cache / "kinds.jsonl", str)
         self._order = list(dict.fromkeys(oids))
         self._place = {oid: place for place, oid in enumerate(self._order)}
 
@@ -185,17 +176,27 @@ class _Kinds:
         """The predicate type of each, "" for what is no envelope."""
         wanted = list(dict.fromkeys(oids))
         for oid in wanted:
+            if oid not in self._known and (kind := self._notes.get(oid)) is not None:
+                self._known[oid] = kind
             if oid not in self._known:
                 place = self._place.get(oid, len(self._order))
-                self._read([oid, *self._order[place + 1 : place + AHEAD]])
+                self._read([oid, *self._order[place + 1 : place + MANY]])
         return {oid: self._known[oid] for oid in wanted}
 
     def _read(self, oids: Sequence[str]) -> None:
-        small = self._repo.at_most([oid for oid in oids if oid not in self._known], MAX_RECORD)
-        self._known |= dict.fromkeys(oids, "")
+        """Know the first of some, and as many of the others as are not too much at once."""
+        unknown = [oid for oid in oids if oid not in self._known and self._notes.get(oid) is None]
+        sizes, small, room = self._repo.sizes(unknown), list[str](), AT_ONCE
+        for oid in unknown:
+            if sizes.get(oid, MAX_RECORD + 1) <= MAX_RECORD:
+                if (room := room - sizes[oid]) < 0 and small:
+                    break
+                small.append(oid)
+            self._known.setdefault(oid, "")
         for oid, data in zip(small, self._repo.contents(small), strict=True):
             with suppress(SouqError):
                 self._known[oid] = signing.kind_of(data)
+        self._notes.add({oid: self._known[oid] for oid in small})
 
 
 class _Held(Mapping[str, bytes]):
@@ -224,17 +225,28 @@ class _Held(Mapping[str, bytes]):
         return len(self._paths)
 
 
-def listed(repo: Repo, number: int | None = None) -> list[PullRequest]:
-    """Every pull request this clone knows, by number; or the one of that number, if there is one."""
+def listed(repo: Repo, number: int | None = None, progress: Progress | None = None) -> list[PullRequest]:
+    """Every pull request this clone knows, by number; or the one of that number, if there is one.
+
+    With `progress` what all of them offer is read now, and not as somebody asks.
+    """
     by_number: dict[int, dict[str, str]] = {}
     for ref, oid in repo.refs(PULLS if number is None else f"{PULLS}{number}/").items():
         digits, _, name = ref.removeprefix(PULLS).partition("/")
         if re.fullmatch(r"[1-9]\d{0,8}", digits):
             by_number.setdefault(int(digits), {})[name] = oid
-    offered = {each: refs for each, refs in sorted(by_number.items()) if "head" in refs}
-    kinds = _Kinds(repo, (oid for refs in offered.values() for name, oid in sorted(refs.items()) if name != "head"))
-    adding = repo.adding((refs["head"] for refs in offered.values()), "contributions")
-    return [PullRequest(repo, each, refs, kinds, refs["head"] in adding) for each, refs in offered.items()]
+    every = {each: refs for each, refs in sorted(by_number.items()) if "head" in refs}
+    kinds = _Kinds(repo, (oid for refs in every.values() for name, oid in sorted(refs.items()) if name != "head"))
+    summaries = Summaries(repo, (refs["head"] for refs in every.values()))
+    if progress is not None:
+        summaries.read_ahead(progress)
+    return [PullRequest(repo, each, refs, kinds, summaries) for each, refs in every.items()]
+
+
+def begin_reading(repo: Repo, pulls: Iterable[PullRequest]) -> None:
+    """Have git say which folder each of some adds, in one go: their offers are to be read one by one."""
+    with suppress(SouqError):
+        repo.new_folders((pull.head for pull in pulls), "contributions")
 
 
 def get(repo: Repo, number: int) -> PullRequest:
@@ -246,58 +258,6 @@ def get(repo: Repo, number: int) -> PullRequest:
     for pull in listed(repo, number):
         return pull
     raise NotFound(f"no pull request #{number}", hint="see `souq pr list`")
-
-
-def read_ahead(repo: Repo, pulls: Iterable[PullRequest]) -> None:
-    """Know the summaries of many pull requests by a few gits, where one by one takes three for each.
-
-    What is large or odd in any way is left to whoever asks for it.
-    """
-    unknown = [pull.head for pull in pulls if pull.adds and MEMORY.get((repo.git_dir, "summary", pull.head)) is None]
-    changed = repo.changed_below(unknown, "contributions", FEW)
-    files = {head: moved for head, moved in changed if _adds_one(repo, head, moved)}
-    sizes = repo.sizes(each.new for moved in files.values() for each in moved)
-    small = [head for head, moved in files.items() if sum(sizes.get(each.new, SMALL) for each in moved) < SMALL]
-    for start in range(0, len(small), AHEAD):
-        heads = small[start : start + AHEAD]
-        oids = [each.new for head in heads for each in files[head]]
-        contents = dict(zip(oids, repo.contents(oids), strict=True))
-        for head in heads:
-            slug = files[head][0].path.partition("/")[0]
-            inside = {each.path.removeprefix(f"{slug}/"): contents[each.new] for each in files[head]}
-            offer = Offer(slug, {path: data for path, data in inside.items() if not path.startswith(RECORDS)})
-            with suppress(SouqError):
-                _remembered(repo, head, lambda offer=offer: offer)  # type: ignore[misc]
-
-
-def _adds_one(repo: Repo, head: str, moved: Sequence[Moved]) -> bool:
-    """Whether a head adds one folder of plain files and nothing else below contributions/."""
-    slugs = {each.path.partition("/")[0] for each in moved}
-    if len(slugs) != 1 or not all(is_slug(slug) for slug in slugs):
-        return False
-    plain = all(each.mode == "100644" and not each.old for each in moved)
-    return plain and not slugs.intersection(repo.folders(repo.commit(f"{head}^"), "contributions"))
-
-
-def landed(main: Snapshot, most: int) -> list[Summary]:
-    """What has landed on main, the newest first, at most so many; a folder never changes, so each is read once."""
-    trees = main.repo.trees(main.commit, "contributions")
-    newest, summaries = sorted(trees, key=number_of, reverse=True)[:most], list[Summary]()
-    for slug in newest:
-        with suppress(SouqError):  # one that nobody can read must not hide the others
-            summaries.append(_remembered(main.repo, trees[slug], partial(main.offer, slug)))
-    return summaries
-
-
-def _remembered(repo: GitRepo, oid: str, read: Callable[[], Offer]) -> Summary:
-    """The summary of what git calls by this name, which is a commit or a folder and never changes."""
-    key = (repo.git_dir, "summary", oid)
-    if (known := MEMORY.get(key)) is None:
-        offer = read()
-        known = Summary.of(offer)
-        MEMORY.put(key, known, ENTRY_BYTES + len(offer.files["contribution.toml"]))
-    summary: Summary = known
-    return summary
 
 
 # -- records -----------------------------------------------------------------------------------------------------------

@@ -31,7 +31,6 @@ from souq.pulls.pull import (
     open_to_sign,
     publish_about,
     publish_record,
-    read_ahead,
     signed_record,
 )
 from souq.pulls.waiting import Line
@@ -134,8 +133,7 @@ def _earlier(pull: PullRequest, main: Snapshot) -> Callable[[], list[Offer]]:
     def read() -> list[Offer]:
         offers, remote = [], pull.repo.remote_store()
         author = pull.offer.contribution.author.key
-        read_ahead(pull.repo, others := [other for other in listed(pull.repo) if other.number < pull.number])
-        for other in others:
+        for other in (other for other in listed(pull.repo) if other.number < pull.number):
             with suppress(SouqError):  # one hostile pull request must not stop the others
                 if other.summary.kind != "weights" or (delta := other.offer.delta) is None:
                     continue
@@ -315,4 +313,4 @@ def close(repo: Repo, number: int, reason: str, person: Person, *, junk: bool = 
         refuse_stranger(policy, person, signing.now(), hint="close it without --junk")
     predicate: dict[str, Any] = {"reason": reason, "by": person.name, "at": signing.now(), "main": main.commit}
     predicate |= {"junk": True} if junk else {}
-    publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.subject, predicate, person))
+    publish_record(pull, "closed", signed_record("closed", f"pr-{number}", pull.read_subject(), predicate, person))

@@ -19,7 +19,7 @@ from souq.governance import Policy, read_policy
 from souq.governance.limits import Evaluated, Junk, Offered, spent, unforgiven, waiting
 from souq.governance.policy import Who
 from souq.pulls.prechecks import PreChecks
-from souq.pulls.pull import PullRequest, everything_checked, listed, read_ahead, read_all
+from souq.pulls.pull import PullRequest, everything_checked, listed, read_all
 from souq.pulls.vouches import junk, newcomers
 from souq.records import Checked, Verdict
 from souq.repo.remote import Repo
@@ -41,8 +41,7 @@ class Line:
     def _pulls(self) -> list[PullRequest]:
         if self._policy.limits is None:
             return []
-        read_ahead(self._repo, pulls := listed(self._repo))
-        return pulls
+        return listed(self._repo)
 
     @cached_property
     def vouchers(self) -> dict[str, Who]:

@@ -53,6 +53,7 @@ MAX_KNOWN = 1 << 20  # bytes of one file that is kept in memory once read
 MAIN = "refs/heads/main"
 TRACKED = "refs/remotes/origin/main"  # main as the remote had it
 TREE = "040000"  # a folder, where git lists one
+TREES = 256  # pairs of trees that one git compares
 NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of an empty one
 
 # A pull request is somebody else's repository: none of its hooks, helpers or filters may run.
@@ -423,25 +424,8 @@ class GitRepo:
                 MEMORY.put(key, known, ENTRY_BYTES * (len(known) + 1))
         return list(known)
 
-    def adding(self, commits: Iterable[str], folder: str) -> set[str]:
-        """Those of some commits whose `folder` is another than in the commit before, by one git however many."""
-        names = sorted({*commits})
-        asked = [f"{name}{of}\n" for name in names for of in ("^^{commit}", f":{folder}", f"^:{folder}")]
-        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin="".join(asked).encode()).stdout.decode()
-        answers, adding = [line if _OID.fullmatch(line) else "" for line in lines.splitlines()], set[str]()
-        for name, before, now, old in zip(names, answers[::3], answers[1::3], answers[2::3], strict=True):
-            if before:
-                MEMORY.put((self.git_dir, "commit", f"{name}^"), before, ENTRY_BYTES)
-                adding |= {name} if now and now != old else set()
-        return adding
-
-    @contextmanager
-    def _differences(self) -> Iterator[_Differences]:
-        with self._running("diff-tree", "--stdin", "-z", "--no-renames") as git:
-            try:
-                yield _Differences(git)
-            finally:
-                git.kill()
+    def _differences(self) -> _Differences:
+        return _Differences(lambda: self._running("diff-tree", "--stdin", "-z", "--no-renames"))
 
     def history(self, commit: str) -> list[str]:
         """First parents from the root to `commit`: the landings of main, oldest first."""
@@ -672,11 +656,30 @@ class GitRepo:
 class _Differences:
     """A `git diff-tree` that stays: what differs between two trees, folder by folder, and no further than asked.
 
-    Told to go down by itself, git would walk ten billion files before it says the first.
+    Told to go down by itself, git would walk ten billion files before it says the first. It keeps every tree that it
+    reads, a thousand large ones in half a gigabyte: after some it is begun again.
     """
 
-    def __init__(self, git: subprocess.Popen[bytes]) -> None:
-        self._git = git
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self._start, self._answered = start, 0
+        self._git: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._git is not None:
+            with self._git as git:
+                git.kill()
+        self._git, self._answered = None, 0
+
+    def _begun(self) -> subprocess.Popen[bytes]:
+        if self._git is None:
+            self._git = self._start()
+        return self._git
 
     def between(self, old: str, new: str, most: int) -> tuple[Moved, ...]:
         """The files that differ between two trees.
@@ -684,8 +687,15 @@ class _Differences:
         Raises:
             Hostile: more than `most` files and folders do, or one is as deep as no file system takes.
         """
+        try:
+            return self._between(old, new, most)
+        except Hostile:
+            self._end()  # what it has left to say would be taken for the next answer
+            raise
+
+    def _between(self, old: str, new: str, most: int) -> tuple[Moved, ...]:
         moved, folders, seen = [], [("", old, new)], 0
-        level = cache(lambda left, right: [*islice(self._level(left, right), most + 1)])  # what is there often, once
+        level = cache(lambda left, right: [*islice(self.level(left, right), most + 1)])  # what is there often, once
         while folders:
             at, *folder = folders.pop()
             for before, after, left, right, name in level(*folder):
@@ -702,9 +712,12 @@ class _Differences:
                     moved.append(Moved(path, gone, new_file, after))
         return tuple(sorted(moved, key=lambda each: each.path))
 
-    def _level(self, old: str, new: str) -> Iterator[tuple[str, str, str, str, str]]:
+    def level(self, old: str, new: str) -> Iterator[tuple[str, str, str, str, str]]:
         """Both modes, git's names of both sides ("" for what is not there) and the name of each entry that differs."""
-        into, out = self._git.stdin, self._git.stdout
+        if self._answered >= TREES:
+            self._end()
+        git, self._answered = self._begun(), self._answered + 1
+        into, out = git.stdin, git.stdout
         assert into is not None
         assert isinstance(out, BufferedReader)
         into.write(f"{old} {new}\n.\n".encode())  # a line that names nothing is said again, and all before it at once

@@ -8,6 +8,7 @@ The memory serves this clone's own questions (pulls.py): whoever verifies reads 
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import cast
 
 import msgspec
 
@@ -18,7 +19,7 @@ from souq.governance import POLICY, PolicyState
 from souq.governance.replay import Replay
 from souq.records import Record
 from souq.repo.contribution import Landing
-from souq.repo.git import Blobs, GitRepo
+from souq.repo.git import MEMORY, Blobs, GitRepo
 from souq.repo.history import Binding, History
 
 
@@ -42,7 +43,7 @@ class _Remembered(Record, frozen=True):
 
     @property
     def state(self) -> PolicyState:
-        return PolicyState(self.seen, self.pending, self.urgent)
+        return PolicyState(dict(self.seen), dict(self.pending), self.urgent)
 
 
 _NOTHING = _Remembered(
@@ -69,10 +70,13 @@ def _remembered(repo: GitRepo, commit: str) -> _Remembered:
 
     Which clocks may still be set back is not remembered: where one was, all is read again.
     """
-    note, known = repo.cache / "standing.json", _NOTHING
+    note, known, key = repo.cache / "standing.json", _NOTHING, (repo.git_dir, "standing", commit)
+    if (in_memory := MEMORY.get(key)) is not None:
+        return cast(_Remembered, in_memory)
     with suppress(OSError, msgspec.MsgspecError):
-        kept = msgspec.json.decode(note.read_bytes(), type=_Remembered)
+        kept = msgspec.json.decode(data := note.read_bytes(), type=_Remembered)
         if kept.commit == commit:
+            MEMORY.put(key, kept, 4 * len(data))
             return kept
         known = kept if repo.contains(commit, kept.commit) else known
     with repo.blobs() as blobs:

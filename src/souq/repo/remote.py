@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ from souq.progress import Progress, quiet
 from souq.records import Digest, read_toml
 from souq.repo.credentials import Credentials
 from souq.repo.git import (
+    ENTRY_BYTES,
     MAIN,
+    MAX_FILES,
+    MEMORY,
     NO_TREE,
     TRACKED,
+    TREE,
     GitError,
     Locked,
     Moved,
@@ -322,18 +327,62 @@ class Repo(LocalRepo):
             self.notices.append(line)
             self.tell(line)
 
-    def changed_below(self, commits: Iterable[str], folder: str, most: int) -> Iterator[tuple[str, tuple[Moved, ...]]]:
-        """What each of some commits changes in a folder against the commit before, by two gits however many.
+    def oids(self, names: Iterable[str], kind: str) -> dict[str, str]:
+        """The object of a kind (commit, tree, blob) that each of some names is to git, such as `<commit>:<path>`.
 
-        It ends at one that changes more than `most` files there.
+        "" where there is none, or it is of another kind; one git is asked, however many they are.
+        """
+        asked = [*dict.fromkeys(names)]
+        lines = "".join(f"{name}\n" for name in asked).encode()
+        shape = "--batch-check=%(objecttype) %(objectname)"
+        answers = self._git("cat-file", shape, stdin=lines).stdout.decode("utf-8", "replace").splitlines()
+        oids = (answer.removeprefix(f"{kind} ") for answer in answers)
+        return {name: oid if re.fullmatch(r"[0-9a-f]{40}", oid) else "" for name, oid in zip(asked, oids, strict=True)}
+
+    def adding(self, commits: Iterable[str], folder: str) -> set[str]:
+        """Those of some commits whose `folder` is another than in the commit before, by one git however many."""
+        names = {*commits}
+        commits = self.oids((f"{name}^^{{commit}}" for name in sorted(names)), "commit")
+        trees = self.oids((f"{name}{of}:{folder}" for name in sorted(names) for of in ("", "^")), "tree")
+        return {
+            name for name in names
+            if commits[f"{name}^^{{commit}}"] and trees[f"{name}:{folder}"] not in ("", trees[f"{name}^:{folder}"])
+        }  # fmt: skip
+
+    def new_folders(self, commits: Iterable[str], folder: str) -> dict[str, list[str]]:
+        """For each of some commits, the folders directly inside `folder` that are none in the commit before.
+
+        By two gits however many; one that has none before it is left out.
+
+        Raises:
+            Hostile: more than `MAX_FILES` entries differ in one.
+        """
+        known = {commit: MEMORY.get((self.git_dir, "new folders", commit, folder)) for commit in sorted({*commits})}
+        if asked := [commit for commit, names in known.items() if names is None]:
+            before = self.oids((f"{commit}^^{{commit}}" for commit in asked), "commit")
+            trees = self.oids((f"{commit}{of}:{folder}" for commit in asked for of in ("^", "")), "tree")
+            with self._differences() as differences:
+                for commit in (each for each in asked if before[f"{each}^^{{commit}}"]):
+                    old, new = (trees[f"{commit}{of}:{folder}"] or NO_TREE for of in ("^", ""))
+                    entries = [*islice(differences.level(old, new), MAX_FILES + 1)] if old != new else []
+                    if len(entries) > MAX_FILES:
+                        raise Hostile(f"{commit[:12]} changes more than {MAX_FILES:,} files and folders")
+                    known[commit] = names = sorted(name for was, now, *_, name in entries if now == TREE != was)
+                    MEMORY.put((self.git_dir, "new folders", commit, folder), names, ENTRY_BYTES * (len(names) + 1))
+        return {commit: list(names) for commit, names in known.items() if names is not None}
+
+    def changed_below(self, commits: Iterable[str], folder: str, most: int) -> Iterator[tuple[str, tuple[Moved, ...]]]:
+        """What each of some commits changes in a folder against the commit before, by a few gits however many.
+
+        One that changes more than `most` files there is left out.
         """
         names = sorted({*commits})
-        asked = "".join(f"{name}^:{folder}\n{name}:{folder}\n" for name in names).encode()
-        lines = self._git("cat-file", "--batch-check=%(objectname)", stdin=asked).stdout.decode().splitlines()
-        trees = [line if re.fullmatch("[0-9a-f]{40}", line) else NO_TREE for line in lines]
-        with self._differences() as differences, suppress(Hostile):
-            for name, old, new in zip(names, trees[::2], trees[1::2], strict=True):
-                yield name, differences.between(old, new, most)
+        trees = self.oids((f"{name}{of}:{folder}" for name in names for of in ("^", "")), "tree")
+        with self._differences() as differences:
+            for name in names:
+                old, new = (trees[f"{name}{of}:{folder}"] or NO_TREE for of in ("^", ""))
+                with suppress(Hostile):
+                    yield name, differences.between(old, new, most)
 
     def refresh(self) -> None:
         """Fetch, for a verb that only looks.

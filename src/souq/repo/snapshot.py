@@ -19,6 +19,7 @@ from souq.errors import Hostile, NotFound, UsageError
 from souq.evals.eval import SEALED, Eval, Sealed
 from souq.files import replacing
 from souq.merge.grow import Grown, grow
+from souq.progress import Progress, quiet
 from souq.records import Digest, Recipe, digest, digest_of
 from souq.repo.config import Config, Merging, read_config
 from souq.repo.contribution import (
@@ -151,26 +152,30 @@ class Snapshot:
 
     @cached_property
     def landed(self) -> dict[str, Landing]:
-        """Each landed contribution in a few words.
+        """Each landed contribution in a few words."""
+        return self.read_landed()
 
-        Reading a contribution to name it takes longer the more have landed, so what was read once is remembered by
-        git's own name of the folder; `fresh` believes no memory.
-        """
+    def read_landed(self, progress: Progress = quiet) -> dict[str, Landing]:
+        """The same. What was read once is remembered by git's name of the folder; `fresh` believes no memory."""
         if self._known_landings is not None:
             return self._known_landings()
-        return {slug: self._landing(slug, tree) for slug, tree in self.repo.trees(self.commit, "contributions").items()}
-
-    def _landing(self, slug: str, tree: str) -> Landing:
-        note = self.repo.cache / "landed" / tree
+        note = self.repo.cache / "landed.json"
+        known = dict[str, Landing]()
         with suppress(OSError, msgspec.MsgspecError):
-            if not self.fresh:
-                return msgspec.json.decode(note.read_bytes(), type=Landing)
-        landing = Landing.of(self.offer(slug))
-        with replacing(note) as partial:
-            partial.write_bytes(msgspec.json.encode(landing))
-        return landing
+            known = msgspec.json.decode(note.read_bytes(), type=dict[str, Landing]) if not self.fresh else {}
+        trees, learned = self.repo.trees(self.commit, "contributions"), dict[str, Landing]()
+        try:
+            for done, (slug, tree) in enumerate(trees.items()):
+                if tree not in known:
+                    progress("read contributions", done, len(trees))
+                    known[tree] = learned[tree] = Landing.of(self.offer(slug))
+        finally:  # one that cannot be read must not have all before it read again
+            if learned:
+                with replacing(note) as partial:
+                    partial.write_bytes(msgspec.json.encode(known))
+        return {slug: known[tree] for slug, tree in trees.items()}
 
-    @property
+    @cached_property
     def taken_back(self) -> set[str]:
         """The contributions that were reverted and are not back."""
         reverts = {slug: landing.about for slug, landing in self.landed.items() if landing.kind == "revert"}

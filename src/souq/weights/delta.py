@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
@@ -27,8 +27,33 @@ Checkpoint = Mapping[str, Array]
 Load = Callable[[Digest], Array]
 """From a digest to its tensor, wherever it is kept."""
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    "BF16": np.dtype(ml_dtypes.bfloat16),
+
+class _Dtypes(Mapping[str, np.dtype[Any]]):
+    """numpy's dtypes by safetensors' names; bfloat16's library takes half a second, and is loaded when it is asked."""
+
+    def __getitem__(self, name: str) -> np.dtype[Any]:
+        return _bfloat16() if name == BF16 else _PLAIN[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name == BF16 or name in _PLAIN
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((BF16, *_PLAIN))
+
+    def __len__(self) -> int:
+        return 1 + len(_PLAIN)
+
+
+@cache
+def _bfloat16() -> np.dtype[Any]:
+    import ml_dtypes
+
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
+
+
+BF16 = "BF16"
+_PLAIN: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
@@ -42,13 +67,19 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U64": np.dtype("<u8"),
     "BOOL": np.dtype("?"),
 }
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_NAMES = {dtype: name for name, dtype in _PLAIN.items()}
+DTYPES: Mapping[str, np.dtype[Any]] = _Dtypes()
 MAX_ELEMENTS = 1 << 36
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """safetensors' name of a numpy dtype."""
-    return _NAMES[dtype.newbyteorder("<") if dtype.byteorder == ">" else dtype]
+    """safetensors' name of a numpy dtype.
+
+    Raises:
+        KeyError: it has none.
+    """
+    little = dtype.newbyteorder("<") if dtype.byteorder == ">" else dtype
+    return BF16 if little not in _NAMES and little == DTYPES[BF16] else _NAMES[little]
 
 
 def tensor_digest(array: Array) -> Digest:

@@ -44,7 +44,7 @@ from souq.pulls.overview import (
     trials,
     vote_commands,
 )
-from souq.pulls.pull import Summary
+from souq.pulls.summaries import Summary, landed
 from souq.records import Verdict
 from souq.releases.card import check_commands
 from souq.releases.scores import charts, scored
@@ -119,7 +119,6 @@ class Shown:
         return self._known.once("rows", self._rows)
 
     def _rows(self) -> list[Row]:
-        pulls.read_ahead(self.repo, [pull.pull for pull in self.listed])
         # In their own order: git is asked for the records of those that follow at once.
         return [self._row(pull) for pull in self.listed][::-1]
 
@@ -353,7 +352,7 @@ class Shown:
 
     def _read_people(self) -> list[Row]:
         brought: dict[str, list[Summary]] = {}
-        for offered in pulls.landed(self.main, MOST):
+        for offered in landed(self.main, MOST):
             brought.setdefault(self._whose(offered)[0], []).append(offered)
         rows = [
             {
