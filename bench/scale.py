@@ -10,6 +10,7 @@ very same objects to nowhere: the server's plain rate. What the model must be wa
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -46,6 +47,7 @@ from souq.weights.lockfile import format_delta, format_lock, lock_digest  # noqa
 CGROUP = Path("/sys/fs/cgroup/memory/souq-bench")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8v1m2vUeWnK9wZk3yqJ2qJ2qJ2qJ2qJ2qJ2qJ2qJ2q"
 PORT = 22_700
+SOUQ = Path(sys.executable).with_name("souq")
 GOAL = 0.4
 
 
@@ -204,34 +206,36 @@ def main() -> None:
         with server(folder / "weed"):
             begun = time.perf_counter()
             repo = repository(folder / "mine", layers, url)
-            base = sum(ref.nbytes for ref in Snapshot(repo, "main").base.values())
-            print(
-                f"{base / 2e9:.2f} billion numbers, {base / 1e9:.1f} GB, made in {time.perf_counter() - begun:.0f} s",
-                flush=True,
-            )
+            base, point = sum(ref.nbytes for ref in Snapshot(repo, "main").base.values()), dict[str, float]()
+            point |= {"bytes": base, "init": time.perf_counter() - begun}
+            print(f"{base / 2e9:.2f} billion numbers, {base / 1e9:.1f} GB, made in {point['init']:.0f} s", flush=True)
+            begun = time.perf_counter()
+            subprocess.run([SOUQ, "verify", "--json"], cwd=folder / "mine", stdout=subprocess.DEVNULL, check=True)
+            point["verify"] = time.perf_counter() - begun
+            print(f"verified in {point['verify']:.0f} s", flush=True)
             begun, names = time.perf_counter(), needed(repo, {"main": repo.tip()})
             push(repo, names, to=str(folder / "forge.git"))
             sent = sum(map(repo.store.size, names))
-            took = time.perf_counter() - begun
+            point |= {"push": (took := time.perf_counter() - begun), "sent": sent}
             print(f"pushed {sent / 1e9:.2f} GB in {took:.0f} s, {sent / 1e6 / took:.0f} MB/s", flush=True)
             shutil.rmtree(folder / "mine")
             clone(f"file://{folder}/forge.git", folder / "thin", tensors=False)
-            measured(folder, url, most, names)
+            point |= measured(folder, url, most, names)
+            print(f"POINT {json.dumps(point)}", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measured(folder: Path, url: str, most: int, names: list[str]) -> None:
+def measured(folder: Path, url: str, most: int, names: list[str]) -> dict[str, float]:
     """What is planned, and the build between two plain downloads."""
-    souq = Path(sys.executable).with_name("souq")
     limit = f"{most // 10**6 - 200}MB"  # for what the system counts besides: stacks, the page cache's own
     shown = subprocess.run(
-        [souq, "build", "--plan", "--memory", limit], cwd=folder / "thin", capture_output=True, check=True
+        [SOUQ, "build", "--plan", "--memory", limit], cwd=folder / "thin", capture_output=True, check=True
     )
     print(shown.stdout.decode().rstrip(), flush=True)
     bucket = Bucket(url)
     before, size = plain(names, bucket)
-    took, peak, _ = bounded([souq, "build", "--memory", limit, "--json"], folder / "thin", most)
+    took, peak, _ = bounded([SOUQ, "build", "--memory", limit, "--json"], folder / "thin", most)
     after, _ = plain(names, bucket)
     fetch = (before + after) / 2
     print(
@@ -242,6 +246,7 @@ def measured(folder: Path, url: str, most: int, names: list[str]) -> None:
         f"{peak / 1e6:.0f} MB of {most / 1e6:.0f} MB; ratio of rates {fetch / took:.2f} (goal {GOAL})",
         flush=True,
     )
+    return {"plain": fetch, "build": took, "peak": peak}
 
 
 if __name__ == "__main__":
