@@ -102,7 +102,7 @@ def main() -> int:
     found = Measured()
     words = [str(Path(__file__).parent.parent / "attacks"), "-p", "no:cacheprovider", "-q", "--tb=short", *sys.argv[1:]]
     code = pytest.main(words, plugins=[found])
-    print(f"\n{machine.describe()}, load {os.getloadavg()[0]:.1f}")
+    print(f"\n{machine.describe()}")
     print(f"{len(found.rows) - len(found.failed)}/{len(found.rows)} attacks turned away")
     seconds, sizes = (sorted(row[i] for row in found.rows) for i in (1, 2))
     print(

@@ -60,7 +60,7 @@ def main() -> None:
 
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     layers = range(30 - (int(sys.argv[2]) if len(sys.argv) > 2 else 30), 30)
-    print(describe(), f"load {os.getloadavg()[0]:.1f}", flush=True)
+    print(describe(), flush=True)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with tempfile.TemporaryDirectory(prefix="souq-bench-") as folder:
         repo = begun(Path(folder) / "smol", sketch=None)

@@ -11,12 +11,15 @@ from pathlib import Path
 
 
 def describe() -> str:
-    """Processor, cores, Python."""
+    """Processor, cores, whether it has AVX-512 and bf16, Python, and how busy it is."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
     )
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    wide = f"{'' if 'avx512f' in flags else 'no '}AVX-512, {'' if 'avx512_bf16' in flags else 'no '}bf16"
+    python = f"Python {platform.python_version()}, {platform.system()}"
+    return f"{model}, {os.cpu_count()} cores, {wide}, {python}, load {os.getloadavg()[0]:.1f}"
 
 
 def in_turn(ours: Callable[[], object], theirs: Callable[[], object], runs: int = 5) -> tuple[float, float, float]:

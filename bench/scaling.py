@@ -11,7 +11,6 @@ short histories (`many.py`). Then the same lines to 405 billion parameters, with
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -95,7 +94,7 @@ def main() -> None:
     folder, counts = Path(sys.argv[1]), [int(word) for word in sys.argv[2:]]
     folder.mkdir(parents=True, exist_ok=True)
     layers, histories = [n for n in counts if n < LONG], [n for n in counts if n >= LONG]
-    print(describe(), "load", os.getloadavg()[0], flush=True)
+    print(describe(), flush=True)
     if histories:
         seconds = [judged(folder, count) for count in histories]
         for count, took in zip(histories, seconds, strict=True):
