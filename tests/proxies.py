@@ -32,10 +32,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self):
         spoiler = self.spoiler
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body(int(self.headers.get("Content-Length") or 0))
         with spoiler.lock:
             spoiler.requests += 1
-            spoiler.sent += len(body)
             number = spoiler.requests
         if spoiler.busy(self.command, self.path, number):
             self._send(503, {}, b"<Error><Code>SlowDown</Code></Error>")
@@ -47,6 +46,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         headers = {k: v for k, v in reply.getheaders() if k.lower() not in ("transfer-encoding", "connection", "date", "server")}  # fmt: skip
         self._send(reply.status, headers, data, number)
         to.close()
+
+    def _body(self, size):
+        """What is sent, counted as it comes: of who is killed, too."""
+        parts = []
+        while size and (data := self.rfile.read1(min(size, 1 << 16))):
+            with self.spoiler.lock:
+                self.spoiler.sent += len(data)
+            parts.append(data)
+            size -= len(data)
+        return b"".join(parts)
 
     def _send(self, status, headers, data, number=0):
         spoiler, large = self.spoiler, len(data) > 1000
