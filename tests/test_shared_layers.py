@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 from dataclasses import replace
 
+import msgspec
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from souq import checked_lines
 from souq.evals.eval import read_eval, write_cases
 from souq.lab import evals as lab_evals
 from souq.lab import lm as lab_model
@@ -20,7 +23,7 @@ from souq.lab.family import Family
 from souq.lab.halves import Halves, halves, layers_of
 from souq.lab.lower_states import MOST, LowerStates
 from souq.lab.packing import PackedRow, TokenSequence, logits, packs
-from souq.lab.score_cache import conditions
+from souq.lab.score_cache import Kept, conditions
 from souq.records import digest
 from souq.weights.delta import TensorRef
 from tests.kinds import LANGUAGE, SEEING, make, network
@@ -298,8 +301,11 @@ def test_open_answers_are_as_far_apart_however_they_are_read(lm, tmp_path):
     assert any(kept.value > 0.001 for kept in shared.values())
 
 
-def test_old_lines_and_new_ones_are_one_form():
+def test_old_lines_and_new_ones_are_one_form(tmp_path):
     """Nothing in what is kept of a score has changed: an older souq reads it."""
-    from souq.lab.score_cache import Kept, _written
+    line = msgspec.json.encode(Kept(case="a", value=1.0))
+    checked_lines.append(tmp_path / "scores.jsonl", [line])
 
-    assert json.loads(_written(Kept(case="a", value=1.0)).partition(b" ")[2]) == {"case": "a", "value": 1.0}
+    [checksum, body] = (tmp_path / "scores.jsonl").read_bytes().strip().split(b" ", 1)
+    assert checksum == b"%08x" % zlib.crc32(body)
+    assert json.loads(body) == {"case": "a", "value": 1.0}
