@@ -210,9 +210,10 @@ def main() -> None:
             point |= {"bytes": base, "init": time.perf_counter() - begun}
             print(f"{base / 2e9:.2f} billion numbers, {base / 1e9:.1f} GB, made in {point['init']:.0f} s", flush=True)
             begun = time.perf_counter()
-            subprocess.run([SOUQ, "verify", "--json"], cwd=folder / "mine", stdout=subprocess.DEVNULL, check=True)
-            point["verify"] = time.perf_counter() - begun
-            print(f"verified in {point['verify']:.0f} s", flush=True)
+            subprocess.run([SOUQ, "build", "--json"], cwd=folder / "mine", stdout=subprocess.DEVNULL, check=True)
+            point["build"] = time.perf_counter() - begun
+            print(f"built from this disk in {point['build']:.0f} s", flush=True)
+            shutil.rmtree(repo.cache)
             begun, names = time.perf_counter(), needed(repo, {"main": repo.tip()})
             push(repo, names, to=str(folder / "forge.git"))
             sent = sum(map(repo.store.size, names))
@@ -246,7 +247,7 @@ def measured(folder: Path, url: str, most: int, names: list[str]) -> dict[str, f
         f"{peak / 1e6:.0f} MB of {most / 1e6:.0f} MB; ratio of rates {fetch / took:.2f} (goal {GOAL})",
         flush=True,
     )
-    return {"plain": fetch, "build": took, "peak": peak}
+    return {"plain": fetch, "build from S3": took, "peak": peak}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a repository costs as its model and its history grow: predicted from small ones, and measured on larger ones.
 
-Two models of the cost, both of counts. What is done to every byte of a checkpoint (init, push, verify, a build from S3)
+Two models of the cost, both of counts. What is done to every byte of a checkpoint (init, push, a build from this disk or from S3)
 takes `a + b x bytes`: two small checkpoints of 8B shapes (`scale.py`) give a and b, the larger ones are predicted. A
 history is judged landing by landing, and each landing's tree lists all before it: `a + b n + c n^2` seconds, from three
 short histories (`many.py`). Then the same lines to 405 billion parameters, with what a disk and a network could do.
@@ -26,7 +26,7 @@ import many  # noqa: E402
 from machine import describe  # noqa: E402
 from souq.chart import Curve, line_chart  # noqa: E402
 
-VERBS = ("init", "push", "verify", "build")
+VERBS = ("init", "push", "build", "build from S3")
 SIZES = {"0.1B": 0.135e9, "1B": 1e9, "8B": 8e9, "70B": 70e9, "405B": 405e9}
 BYTES = 2  # of a number, bfloat16
 RATES = {"a disk at 2 GB/s": 2e9, "10 Gbit/s": 1.25e9, "1 Gbit/s": 0.125e9}  # that each byte of it passes once
@@ -71,7 +71,7 @@ def shown(name: str, unit: str, x: Sequence[float], y: Sequence[float], degree: 
     curve = fitted(x, y, degree)
     for here, took in list(zip(x, y, strict=True))[degree + 1 :]:
         said = at(curve, here)
-        print(f"{name:8} {here:9,.4g} {unit}: predicted {said:7.1f} s, measured {took:7.1f} s, {said / took:.2f}")
+        print(f"{name:14} {here:9,.4g} {unit}: predicted {said:7.1f} s, measured {took:7.1f} s, {said / took:.2f}")
     return curve
 
 
