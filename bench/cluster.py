@@ -20,11 +20,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from incremental import begun, land, offers
-from machine import describe
-from souq.build.model import build
-from souq.repo.remote import Repo
-from souq.repo.snapshot import Snapshot
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from incremental import begun, land, offers  # noqa: E402
+from machine import describe  # noqa: E402
+from souq.build.model import build  # noqa: E402
+from souq.repo.remote import Repo  # noqa: E402
+from souq.repo.snapshot import Snapshot  # noqa: E402
 
 PEOPLE = 6
 NODE = {"num_cpus": 1, "object_store_memory": 512 << 20, "include_log_monitor": False}
@@ -52,6 +55,7 @@ def timed(repo: Repo, workers: Any) -> tuple[float, float, str]:
 
 
 def main() -> None:
+    import ray
     from ray.cluster_utils import Cluster
     from tests.test_cluster import patiently
 
@@ -90,6 +94,7 @@ def main() -> None:
             shown += f"; of processors {cost:.1f} s here, {spread:.1f} s on one worker ({spread / cost - 1:+.0%})"
             print(shown, f"load {os.getloadavg()[0]:.1f}", flush=True)
         os.cpu_count = cores
+        ray.shutdown()  # it is connected to the first node, which else may not go
         nodes.shutdown()
     result = {"overhead": statistics.median(overhead), "faster": statistics.median(faster)}
     print(
