@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import nnls
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -59,7 +60,10 @@ def judged(folder: Path, count: int) -> float:
 
 def fitted(x: Sequence[float], y: Sequence[float], degree: int) -> list[float]:
     """Coefficients, the constant first, of the curve through the first degree + 1 points."""
-    return [*np.linalg.solve(np.vander(x[: degree + 1], degree + 1, increasing=True), np.array(y[: degree + 1]))]
+    powers, seconds = np.vander(x[: degree + 1], degree + 1, increasing=True), np.array(y[: degree + 1])
+    return [
+        *nnls(powers / powers.max(axis=0), seconds)[0] / powers.max(axis=0)
+    ]  # no part of it costs less than nothing
 
 
 def at(coefficients: Sequence[float], x: float) -> float:
@@ -105,11 +109,11 @@ def main() -> None:
         curves = {}
         for verb in VERBS:
             curves[verb] = shown(verb, "bytes", [p["bytes"] for p in points], [p[verb] for p in points], 1)
-        pictures(folder, curves, points)
         for name, numbers in SIZES.items():
             hours = ", ".join(f"{verb} {at(curves[verb], BYTES * numbers) / 60:,.1f}" for verb in VERBS)
             floors = ", ".join(f"{words} {BYTES * numbers / rate / 60:,.1f}" for words, rate in RATES.items())
             print(f"{name:>5}: minutes of {hours}; every byte once through {floors}")
+        pictures(folder, curves, points)
 
 
 if __name__ == "__main__":
