@@ -20,7 +20,7 @@ demo: $(DEMO)
 # Two at a time, each with one thread: torch's threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What needs neither the real model nor somebody's server, but for a few that take long: five minutes of two cores.
+# What needs neither the real model nor somebody's server, but for a few that take long: nine minutes of two cores.
 test: $(TEST)
 	$(PYTEST) -m "not slow and not server and not long and not mergekit"
 
